@@ -1,0 +1,162 @@
+"""The HTTP client of the stores that speak HTTP: one policy for time-outs and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+
+from adapters.store import StoreOptions
+from mcp_discovery.errors import InvalidInput, StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text for messages: at most 300 characters."""
+        return self.body[:300].decode("utf-8", "replace").strip()
+
+    def json(self) -> Any:
+        """The body as JSON; raises :class:`ValueError` where it is none."""
+        return orjson.loads(self.body)
+
+
+class HttpClient:
+    """Requests to one store. ``store`` is its URL for messages.
+
+    The session is opened at the first request, in the loop that makes it. Connections are not
+    limited in number: watches hold theirs open.
+    """
+
+    def __init__(
+        self, store: str, options: StoreOptions, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._headers = dict(headers or {})
+        self._tls = tls_context(options)
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """One request, answered whole; ``timeout`` in seconds over all (default: the options').
+
+        Raises :class:`StoreUnavailable` when no whole answer comes in time; what a status means
+        is the caller's to say.
+        """
+        async with self.stream(
+            method, url, params=params, data=data, headers=headers, timeout=timeout
+        ) as response:
+            body = await response.read()
+            return Answer(response.status, response.headers, body)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        idle: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer as it comes in, inside ``async with``.
+
+        With ``idle`` the whole may take for ever and ``idle`` bounds, in seconds, the wait for the
+        next bytes; without it ``timeout`` bounds the whole. Faults of the network inside the block
+        surface as :class:`StoreUnavailable` too.
+        """
+        limit = timeout if timeout is not None else self._options.timeout
+        whole = None if idle is not None else limit
+        policy = aiohttp.ClientTimeout(total=whole, connect=limit, sock_read=idle)
+        try:
+            async with self._opened().request(
+                method,
+                url,
+                params=params,
+                data=data,
+                headers=headers,
+                timeout=policy,
+                allow_redirects=False,
+            ) as response:
+                yield response
+        except TimeoutError as error:
+            waited = idle if idle is not None else limit
+            raise StoreUnavailable(self._store, f"no answer within {waited:g} s") from error
+        except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+            raise StoreUnavailable(self._store, describe(error)) from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise StoreUnavailable(self._store, "this store object is closed")
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._tls if self._tls else True)
+            self._session = aiohttp.ClientSession(
+                connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Closes every connection; a request in flight raises :class:`StoreUnavailable`."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+            # aiohttp closes TLS transports in later turns of the loop.
+            await asyncio.sleep(0)
+
+
+def tls_context(options: StoreOptions) -> ssl.SSLContext | None:
+    """The TLS context for ``options``; ``None`` where the system's defaults will do.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInput` when a file cannot be used.
+    """
+    if not (options.ca or options.certificate or options.key):
+        return None
+    if bool(options.certificate) != bool(options.key):
+        raise InvalidInput(
+            "a client certificate needs its key, and a key its certificate: give both"
+        )
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.certificate:
+            context.load_cert_chain(options.certificate, options.key)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(f for f in (options.ca, options.certificate, options.key) if f)
+        raise InvalidInput(f"cannot use the TLS files {files}: {error}") from error
+    return context
+
+
+def describe(error: BaseException) -> str:
+    """A network fault in words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused; is it running, and is the address right?"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}"
+        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    return str(error) or type(error).__name__

@@ -1,0 +1,128 @@
+"""The capability document: everything an MCP server offers, addressed by its content."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from mcp_discovery.errors import InvalidDocument
+
+#: The largest document that any store takes, as canonical JSON.
+MAX_DOCUMENT_BYTES = 16 * 2**20
+
+_LISTS = ("tools", "resources", "resourceTemplates", "prompts")
+_DIGEST_HEX = frozenset("0123456789abcdef")
+
+
+def is_digest(text: str) -> bool:
+    """Whether ``text`` is spelled like a digest: 64 lower-case hexadecimal digits."""
+    return len(text) == 64 and _DIGEST_HEX.issuperset(text)
+
+
+@dataclass(frozen=True)
+class CapabilityDocument:
+    """Tools, resources, resource templates and prompts, spelled as MCP spells them.
+
+    Its canonical JSON has sorted keys, no white space and UTF-8 text; the digest is the SHA-256 of
+    that, in lower-case hexadecimal. Instances of one version share one document.
+    """
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    resources: tuple[Mapping[str, Any], ...] = ()
+    resource_templates: tuple[Mapping[str, Any], ...] = ()
+    prompts: tuple[Mapping[str, Any], ...] = ()
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The canonical JSON.
+
+        Raises :class:`InvalidDocument` when it is over :data:`MAX_DOCUMENT_BYTES` or holds what
+        JSON cannot (an integer over 64 bits, a lone surrogate).
+        """
+        lists = (self.tools, self.resources, self.resource_templates, self.prompts)
+        try:
+            data = orjson.dumps(
+                dict(zip(_LISTS, lists, strict=True)), option=orjson.OPT_SORT_KEYS, default=dict
+            )
+        except TypeError as error:
+            raise InvalidDocument(f"the capability document is not JSON: {error}") from error
+        _check_size(len(data))
+        return data
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        return hashlib.sha256(self.canonical).hexdigest()
+
+    def compressed(self) -> bytes:
+        """The canonical JSON, gzip-compressed, the same bytes each time."""
+        return gzip.compress(self.canonical, compresslevel=6, mtime=0)
+
+    @classmethod
+    def from_json(cls, data: bytes | str, *, digest: str | None = None) -> CapabilityDocument:
+        """The document in ``data``, checked against ``digest`` where one is given.
+
+        Raises :class:`InvalidDocument` when it is no JSON object of lists of objects, is over the
+        limit, or has another digest.
+        """
+        _check_size(len(data))
+        try:
+            content = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise InvalidDocument(f"the capability document is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise InvalidDocument("the capability document is not a JSON object")
+        document = cls(*(_objects(name, content.get(name, [])) for name in _LISTS))
+        if digest is not None and document.digest != digest:
+            raise InvalidDocument(
+                f"the capability document's digest is {document.digest}, not {digest}; send the "
+                "canonical JSON's SHA-256"
+            )
+        return document
+
+    @classmethod
+    def from_compressed(cls, data: bytes, *, digest: str | None = None) -> CapabilityDocument:
+        """Like :meth:`from_json`, from gzip; a bomb is stopped at the limit, not unpacked."""
+        unpack = zlib.decompressobj(wbits=31)
+        try:
+            plain = unpack.decompress(data, MAX_DOCUMENT_BYTES + 1)
+        except zlib.error as error:
+            raise InvalidDocument(f"the capability document is not gzip: {error}") from error
+        _check_size(len(plain))
+        if not unpack.eof:
+            raise InvalidDocument("the capability document's gzip data ends too early")
+        return cls.from_json(plain, digest=digest)
+
+    def names(self) -> tuple[list[str], list[str], list[str]]:
+        """Names of tools, of resources and their templates, and of prompts, in order, once each."""
+        return (
+            _names(self.tools),
+            _names((*self.resources, *self.resource_templates)),
+            _names(self.prompts),
+        )
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_DOCUMENT_BYTES:
+        raise InvalidDocument(
+            f"the capability document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; "
+            "offer fewer tools or shorter schemas"
+        )
+
+
+def _objects(name: str, items: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise InvalidDocument(f"the capability document's {name} is not a list of objects")
+    return tuple(items)
+
+
+def _names(items: Iterable[Mapping[str, Any]]) -> list[str]:
+    found = (item.get("name") for item in items)
+    return list(dict.fromkeys(name for name in found if isinstance(name, str) and name))

@@ -1,0 +1,191 @@
+"""An instance as readers see it, and its spelling in JSON, in stores and over HTTP alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+import orjson
+
+from mcp_discovery.errors import InvalidRecord, RecordTooLarge
+from mcp_discovery.health import Health, Load, Status, rfc3339
+from mcp_discovery.record import MAX_RECORD_BYTES, Record, parse_moment
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who keeps an instance registered: a sidecar, or a facade for one that was posted to it.
+
+    ``id`` is random for each process, so that two processes with one instance id are told apart;
+    ``host`` is the name of the machine, for people.
+    """
+
+    id: str
+    host: str
+    by: Literal["sidecar", "facade"]
+
+    def __str__(self) -> str:
+        return f"a {self.by} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The terms of a registration: its holder, ``ttl`` and ``reap_after`` in seconds."""
+
+    holder: Holder
+    ttl: float
+    reap_after: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The lease as JSON spells it."""
+        return {
+            "holder": self.holder.id,
+            "host": self.holder.host,
+            "by": self.holder.by,
+            "ttl": self.ttl,
+            "reapAfter": self.reap_after,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """The lease in ``data``; raises :class:`InvalidRecord` where it is none."""
+        if not isinstance(data, Mapping):
+            raise InvalidRecord("lease", "is missing or not an object")
+        for name in ("holder", "host"):
+            if not isinstance(data.get(name), str) or not 0 < len(data[name]) <= 255:
+                raise InvalidRecord(f"lease.{name}", "is not a string of 1 to 255 characters")
+        by = data.get("by")
+        if by not in ("sidecar", "facade"):
+            raise InvalidRecord("lease.by", "is neither 'sidecar' nor 'facade'")
+        ttl, reap_after = (_seconds(data, name) for name in ("ttl", "reapAfter"))
+        return cls(Holder(data["holder"], data["host"], by), ttl, reap_after)
+
+
+def _seconds(data: Mapping[str, Any], name: str) -> float:
+    value = data.get(name)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= 366 * 86400
+    ):
+        raise InvalidRecord(f"lease.{name}", "is not a number of seconds above 0, at most a year")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One running process of an MCP server: what it says of itself and how it is."""
+
+    record: Record
+    health: Health
+    lease: Lease
+    load: Load | None = None
+
+    @property
+    def id(self) -> str:
+        """The record's id."""
+        return self.record.id
+
+    def same_as(self, other: Instance) -> bool:
+        """Whether no reader could tell the two apart (``last_seen`` is no visible difference)."""
+        return self == other
+
+
+def encode_registration(record: Record, lease: Lease) -> bytes:
+    """What a store keeps for a registration: the record's JSON with the lease beside its fields."""
+    return orjson.dumps(record.to_dict() | {"lease": lease.to_dict()})
+
+
+def decode_registration(data: bytes) -> tuple[Record, Lease]:
+    """Reads what :func:`encode_registration` wrote, perhaps in another version or by a stranger.
+
+    Raises :class:`InvalidRecord` or a subclass for anything else, in bounded time.
+    """
+    if len(data) > 2 * MAX_RECORD_BYTES:
+        raise RecordTooLarge(len(data), MAX_RECORD_BYTES)
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRecord("", f"the record is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InvalidRecord("", "the record is not a JSON object")
+    lease = Lease.from_dict(content.pop("lease", None))
+    return Record.parse(content), lease
+
+
+def health_to_dict(health: Health) -> dict[str, Any]:
+    """``status``, ``reason``, ``since`` and ``lastSeen``."""
+    return {
+        "status": health.status.value,
+        "reason": health.reason,
+        "since": rfc3339(health.since),
+        "lastSeen": rfc3339(health.last_seen),
+    }
+
+
+def health_from_dict(data: Mapping[str, Any]) -> Health:
+    """Reads what :func:`health_to_dict` wrote; raises :class:`ValueError` where it is not that."""
+    try:
+        return Health(
+            Status(data["status"]),
+            str(data["reason"])[:500],
+            parse_moment(data["since"]),
+            parse_moment(data["lastSeen"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a health: {error!r}") from error
+
+
+def load_to_dict(load: Load) -> dict[str, float]:
+    """The figures that are known, in camel case."""
+    names = {"error_rate": "errorRate"}
+    return {names.get(k, k): v for k, v in asdict(load).items() if v is not None}
+
+
+def load_from_dict(data: Any) -> Load | None:
+    """The figures in ``data`` that are numbers; ``None`` where there is none."""
+    if not isinstance(data, Mapping):
+        return None
+    figures: dict[str, Any] = {}
+    for known in fields(Load):
+        value = data.get("errorRate" if known.name == "error_rate" else known.name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            figures[known.name] = value
+    return Load(**figures) if figures else None
+
+
+def instance_to_dict(instance: Instance) -> dict[str, Any]:
+    """The instance in one flat object: the record, its URL and transport, health, lease and load.
+
+    This is a server's entry in every list that the facade serves.
+    """
+    entry = instance.record.to_dict()
+    endpoint = instance.record.endpoint
+    entry |= {"transport": endpoint.transport} | health_to_dict(instance.health)
+    if endpoint.url is not None:
+        entry["url"] = endpoint.url
+    entry["lease"] = instance.lease.to_dict()
+    if instance.load is not None:
+        entry["load"] = load_to_dict(instance.load)
+    return entry
+
+
+#: The fields of an entry that are not the record's own.
+DERIVED = frozenset(
+    {"url", "transport", "status", "reason", "since", "lastSeen", "lease", "load", "uptime"}
+)
+
+
+def instance_from_dict(entry: Mapping[str, Any]) -> Instance:
+    """Reads what :func:`instance_to_dict` wrote.
+
+    Raises :class:`InvalidRecord` or :class:`ValueError` where it is not that.
+    """
+    record = Record.parse({key: value for key, value in entry.items() if key not in DERIVED})
+    return Instance(
+        record,
+        health_from_dict(entry),
+        Lease.from_dict(entry.get("lease")),
+        load_from_dict(entry.get("load")),
+    )

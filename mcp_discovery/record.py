@@ -1,0 +1,347 @@
+"""The record: what an instance says of itself when it registers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import orjson
+import semantic_version
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from mcp_discovery import secrets
+from mcp_discovery.errors import InvalidRecord, RecordTooLarge, SecretInRecord
+from mcp_discovery.health import rfc3339, utcnow
+
+#: The largest record that any store takes, as JSON: half of Consul's limit for one value.
+MAX_RECORD_BYTES = 256 * 2**10
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
+
+
+def is_label(text: str) -> bool:
+    """Whether ``text`` is a DNS label in lower case (RFC 1123): 1 to 63 of ``a-z 0-9 -``."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def to_label(text: str) -> str:
+    """The DNS label nearest to ``text``: ``a-b`` for ``A b``; ``""`` where there is none."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:63].strip("-")
+
+
+def _label(text: str) -> str:
+    if is_label(text):
+        return text
+    nearest = to_label(text)
+    hint = f"; use {nearest!r}" if nearest else ""
+    raise PydanticCustomError(
+        "dns_label",
+        "{text} is not a DNS label (1 to 63 lower-case letters, digits and inner hyphens){hint}",
+        {"text": repr(text[:100]), "hint": hint},
+    )
+
+
+def _semver(text: str) -> str:
+    if not semantic_version.validate(text):
+        raise PydanticCustomError(
+            "semver",
+            "{text} is not a semantic version; write it as MAJOR.MINOR.PATCH, such as 1.4.0",
+            {"text": repr(text[:100])},
+        )
+    return text
+
+
+def to_semver(text: str) -> str:
+    """The semantic version nearest to ``text`` (``v2.3`` → ``2.3.0``), ``0.0.0`` when it has none.
+
+    MCP servers may call their version anything; a record's must be comparable.
+    """
+    try:
+        return str(semantic_version.Version.coerce(text.strip().removeprefix("v")[:200]))
+    except ValueError:
+        return "0.0.0"
+
+
+def _http_url(text: str) -> str:
+    if (problem := url_problem(text, ("http", "https"))) is not None:
+        raise PydanticCustomError("url", "{problem}", {"problem": problem})
+    return text
+
+
+def url_problem(text: str, schemes: tuple[str, ...]) -> str | None:
+    """What is wrong with ``text`` as an absolute URL of one of ``schemes``; ``None`` if nothing."""
+    wanted = f"write an absolute URL such as {schemes[0]}://10.0.0.5:8000/mcp"
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        return f"{text[:200]!r} is not a URL ({error}); {wanted}"
+    if parts.scheme not in schemes:
+        return f"{text[:200]!r} has no scheme of {', '.join(schemes)}; {wanted}"
+    if not host or any(ord(letter) <= 32 for letter in text):
+        return f"{text[:200]!r} is not a URL with a host; {wanted}"
+    return None
+
+
+Label = Annotated[str, AfterValidator(_label)]
+SemVer = Annotated[str, AfterValidator(_semver)]
+HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, when_used="json")]
+
+
+class _Model(BaseModel):
+    """JSON in camel case, Python in snake case; fields of a newer schema are kept, not lost."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True
+    )
+
+
+class Endpoint(_Model):
+    """How an instance is reached: a ``url``, or for ``stdio`` the ``command`` that starts it."""
+
+    transport: Literal["streamable-http", "sse", "websocket", "stdio"] = "streamable-http"
+    url: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    command: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    args: tuple[Annotated[str, StringConstraints(max_length=4096)], ...] = Field(
+        default=(), max_length=256
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_reach_it(self) -> Self:
+        if self.transport == "stdio":
+            if self.command is None or self.url is not None:
+                raise PydanticCustomError("endpoint", "a stdio endpoint has a command and no url")
+            return self
+        if self.url is None or self.command is not None or self.args:
+            raise PydanticCustomError(
+                "endpoint",
+                "a {transport} endpoint has a url and no command or args",
+                {"transport": self.transport},
+            )
+        schemes = ("ws", "wss") if self.transport == "websocket" else ("http", "https")
+        if (problem := url_problem(self.url, schemes)) is not None:
+            raise PydanticCustomError("url", "{problem}", {"problem": problem})
+        return self
+
+
+class Capabilities(_Model):
+    """The compact index of what a server offers: names only, and the document's digest.
+
+    ``resources`` names resources and resource templates alike.
+    """
+
+    tools: tuple[Name, ...] = ()
+    resources: tuple[Name, ...] = ()
+    prompts: tuple[Name, ...] = ()
+    digest: str | None = None
+
+
+class Protocol(_Model):
+    """What MCP the server speaks.
+
+    ``era`` is ``modern`` from protocol version 2026-07-28 on, ``legacy`` before.
+    """
+
+    versions: tuple[Annotated[str, StringConstraints(max_length=32)], ...] = ()
+    era: Literal["modern", "legacy"] | None = None
+    server_info: Mapping[str, Any] | None = None
+    instructions: Annotated[str, StringConstraints(max_length=8192)] | None = None
+
+
+class Auth(_Model):
+    """What a client must present; never the credentials themselves."""
+
+    type: Literal["none", "bearer", "oauth2"] = "none"
+    token_endpoint: HttpUrl | None = None
+    scopes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _oauth_says_where(self) -> Self:
+        if self.type == "oauth2" and self.token_endpoint is None:
+            raise PydanticCustomError("auth", "oauth2 needs a tokenEndpoint")
+        return self
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _strings(value: Any) -> Any:
+    """Metadata maps strings to strings; other JSON scalars are spelled as JSON spells them."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: orjson.dumps(item).decode() if isinstance(item, bool | int | float) else item
+        for key, item in value.items()
+    }
+
+
+class Record(_Model):
+    """What one instance of an MCP server says of itself. Rarely changes; about 1 KB as JSON.
+
+    Build one from foreign data with :meth:`from_json` or :meth:`parse`, which turn every fault
+    into one clear sentence.
+    """
+
+    id: Label = ""
+    name: Label
+    registry_name: Annotated[str, StringConstraints(max_length=200)] = ""
+    title: Annotated[str, StringConstraints(max_length=200)] | None = None
+    description: Annotated[str, StringConstraints(max_length=4096)] = ""
+    version: SemVer = "0.0.0"
+    website_url: HttpUrl | None = None
+    icons: tuple[Mapping[str, Any], ...] = Field(default=(), max_length=16)
+    endpoint: Endpoint
+    tags: Annotated[tuple[Label, ...], AfterValidator(_unique)] = Field(default=(), max_length=64)
+    capabilities: Capabilities = Capabilities()
+    protocol: Protocol = Protocol()
+    auth: Auth = Auth()
+    weight: int = Field(default=1, ge=0, le=65535)
+    zone: Name | None = None
+    owner: Name | None = None
+    metadata: Annotated[
+        Mapping[Name, Annotated[str, StringConstraints(max_length=4096)]],
+        BeforeValidator(_strings),
+    ] = Field(default_factory=dict, max_length=64)
+    health_url: HttpUrl | None = None
+    registered_at: Moment = Field(default_factory=utcnow)
+    started_at: Moment | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        """Fills in ``id`` and ``registry_name``, which derive from the other fields."""
+        if not isinstance(data, dict):
+            return data
+        name, endpoint = data.get("name"), data.get("endpoint")
+        if not isinstance(name, str):
+            return data
+        data = dict(data)
+        if not data.get("id") and is_label(name):
+            data["id"] = default_id(name, endpoint)
+        if not data.get("registryName") and not data.get("registry_name"):
+            data["registry_name"] = f"local/{name}"
+        return data
+
+    @field_validator("registry_name")
+    @classmethod
+    def _spelled_for_the_registry(cls, value: str) -> str:
+        if _REGISTRY_NAME.fullmatch(value) is None:
+            raise PydanticCustomError(
+                "registry_name",
+                "{value} is not a registry name; write <publisher>/<name>, such as "
+                "com.example/product-catalog",
+                {"value": repr(value)},
+            )
+        return value
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Record:
+        """A record from ``data`` (JSON's field names), checked whole.
+
+        Raises :class:`InvalidRecord`, naming the first field at fault, :class:`SecretInRecord`, or
+        :class:`RecordTooLarge`.
+        """
+        try:
+            record = cls.model_validate(data)
+        except ValidationError as error:
+            raise _first_fault(error) from error
+        record.check()
+        return record
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Record:
+        """Like :meth:`parse`, from JSON text; its size is looked at before anything else."""
+        if len(data) > 2 * MAX_RECORD_BYTES:
+            raise RecordTooLarge(len(data), MAX_RECORD_BYTES)
+        try:
+            content = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRecord("", f"the record is not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise InvalidRecord("", "the record is not a JSON object")
+        return cls.parse(content)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON spells it; fields that are absent are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def check(self) -> None:
+        """Raises :class:`SecretInRecord` or :class:`RecordTooLarge` where the record is unfit."""
+        refer = "write a reference such as ${NAME} and keep the value out of the record"
+        endpoint = self.endpoint
+        for position, why in secrets.secrets_in_arguments([endpoint.command or "", *endpoint.args]):
+            field = f"endpoint.args.{position - 1}" if position else "endpoint.command"
+            raise SecretInRecord(field, f"{why}; {refer}")
+        for key, why in secrets.secrets_in_mapping(self.metadata):
+            raise SecretInRecord(f"metadata.{key}", f"{why}; {refer}")
+        for field, url in (
+            ("endpoint.url", endpoint.url),
+            ("healthUrl", self.health_url),
+            ("websiteUrl", self.website_url),
+            ("auth.tokenEndpoint", self.auth.token_endpoint),
+        ):
+            if url and (reason := secrets.why_secret(url)):
+                raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
+        try:
+            size = len(orjson.dumps(self.to_dict()))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRecord("", f"the record cannot be written as JSON ({error})") from error
+        if size > MAX_RECORD_BYTES:
+            raise RecordTooLarge(size, MAX_RECORD_BYTES)
+
+    def same_as(self, other: Record) -> bool:
+        """Whether both say the same, whenever each was registered."""
+        return self.model_copy(update={"registered_at": other.registered_at}) == other
+
+
+def default_id(name: str, endpoint: object) -> str:
+    """The id of an instance that was given none: its name and 8 hex digits of host and port.
+
+    ``endpoint`` is an :class:`Endpoint` or its JSON object. A stdio server has no host and port:
+    its command line stands for them.
+    """
+    spec = endpoint.model_dump() if isinstance(endpoint, Endpoint) else endpoint
+    place = ""
+    if isinstance(spec, dict):
+        url = spec.get("url")
+        if isinstance(url, str):
+            place = urlsplit(url).netloc.rpartition("@")[2] if "://" in url else url
+        else:
+            place = orjson.dumps([spec.get("command"), spec.get("args")], default=list).decode()
+    return f"{name[:54].rstrip('-')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def _first_fault(error: ValidationError) -> InvalidRecord:
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in fault["loc"])
+    return InvalidRecord(field[:200], fault["msg"][:1].lower() + fault["msg"][1:])
+
+
+def parse_moment(text: str) -> datetime:
+    """A moment from RFC 3339 text; raises :class:`ValueError` when it has no offset."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset from UTC")
+    return moment

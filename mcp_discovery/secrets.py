@@ -1,0 +1,111 @@
+"""Finds what looks like a secret, so that it never enters a record.
+
+A record is readable by everyone who can read the store. What an MCP server needs to start is
+written as a reference, ``${NAME}``, which whoever starts it fills in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from urllib.parse import parse_qsl, urlsplit
+
+#: Values that are secrets by their own spelling: prefixes their issuers document.
+_KNOWN = re.compile(
+    r"""(?x)
+    \b(?:
+        gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}      # GitHub
+      | glpat-[A-Za-z0-9_-]{16,}                                       # GitLab
+      | sk-[A-Za-z0-9_-]{16,} | sk_(?:live|test)_[A-Za-z0-9]{10,}      # model APIs, Stripe
+      | xox[abeoprs]-[A-Za-z0-9-]{10,}                                 # Slack
+      | (?:AKIA|ASIA)[A-Z0-9]{16}                                      # AWS
+      | AIza[A-Za-z0-9_-]{30,}                                         # Google
+      | hf_[A-Za-z0-9]{20,} | npm_[A-Za-z0-9]{30,} | pypi-[A-Za-z0-9_-]{30,}
+      | hv[sb]\.[A-Za-z0-9_-]{20,}                                     # Vault
+      | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*        # JWT
+    )
+    | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----
+    | \b(?:Bearer|Basic)\s+[A-Za-z0-9+/=_.~-]{8,}
+    """
+)
+_NAMES = re.compile(
+    r"(?i)(?:^|[-_.])(?:pass(?:word|wd|phrase)?|secret|token|credentials?|auth(?:orization)?"
+    r"|api[-_.]?key|access[-_.]?key|private[-_.]?key|apikey|pat)$"
+)
+_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_RANDOM = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
+_ASSIGNMENT = re.compile(r"^-{0,2}([A-Za-z][A-Za-z0-9_.-]*)[=:](.*)$", re.DOTALL)
+_FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*)$")
+
+
+def why_secret(text: str) -> str | None:
+    """Why ``text``, on its own, looks like a secret; ``None`` when it does not."""
+    text = _REFERENCE.sub("", text)
+    if _KNOWN.search(text):
+        return "looks like an access token or key"
+    if (userinfo := _password_in_url(text)) is not None:
+        return userinfo
+    if "://" not in text and any(_looks_random(word) for word in _RANDOM.findall(text)):
+        return "looks like a random key"
+    assignment = _ASSIGNMENT.match(text)
+    if assignment and _NAMES.search(assignment[1]) and assignment[2].strip():
+        return f"gives {assignment[1]} in clear"
+    return None
+
+
+def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """The positions in a command's ``arguments`` that look like secrets, each with the reason.
+
+    ``--token VALUE`` and ``TOKEN=VALUE`` count unless the value is a ``${NAME}`` reference.
+    """
+    flag: str | None = None
+    for position, argument in enumerate(arguments):
+        why = why_secret(argument)
+        if why is None and flag and not argument.startswith("-") and _clear(argument):
+            why = f"gives {flag} in clear"
+        if why:
+            yield position, why
+        match = _FLAG.match(argument)
+        flag = argument if match and _NAMES.search(match[1]) else None
+
+
+def secrets_in_mapping(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The keys whose values look like secrets, each with the reason."""
+    for key, value in values.items():
+        why = why_secret(value)
+        if why is None and _NAMES.search(key) and _clear(value):
+            why = f"gives {key} in clear"
+        if why:
+            yield key, why
+
+
+def _clear(value: str) -> bool:
+    return bool(_REFERENCE.sub("", value).strip())
+
+
+def _password_in_url(text: str) -> str | None:
+    if "://" not in text:
+        return None
+    try:
+        parts = urlsplit(text)
+        credentials = parts.username is not None or parts.password is not None
+    except ValueError:
+        return None
+    if credentials:
+        return "has a user or password before the host"
+    for name, value in parse_qsl(parts.query):
+        if _NAMES.search(name) and value:
+            return f"gives {name} in clear"
+    return None
+
+
+def _looks_random(word: str) -> bool:
+    """Long, mixed and without the shape of words: what generators of keys put out."""
+    if "/" in word and not word.endswith("="):  # a path
+        return False
+    if re.fullmatch(r"[0-9a-fA-F]+", word):
+        return True
+    kinds = sum(bool(re.search(kind, word)) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+    switches = sum(a.isdigit() != b.isdigit() for a, b in pairwise(word))
+    return kinds == 3 and switches >= 6
