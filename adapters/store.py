@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -129,7 +129,7 @@ class Store(Protocol):
         :class:`~mcp_discovery.errors.InvalidDocument` when either is over the limits.
         """
 
-    def watch(self) -> AsyncIterator[Snapshot | Change]:
+    def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """One full :class:`Snapshot` first, then changes, or new snapshots, as they happen.
 
         Never ends by itself: it runs until it is closed or cancelled, or raises
