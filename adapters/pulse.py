@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from mcp_discovery.errors import RegistrationLost
 from mcp_discovery.health import Health, Load, Status
@@ -60,10 +61,15 @@ class Pulse:
         return self._written[0].then(Status.DRAINING, DRAINING)
 
     def to_write(self, health: Health, load: Load | None) -> tuple[Health, Load | None] | None:
-        """What to write for this heartbeat; ``None`` when the store has it already."""
+        """What to write for this heartbeat; ``None`` when the store has it already.
+
+        A status that stays began when it first did, whatever ``health.since`` says.
+        """
         if self._draining:
             health = self._written[0]
         written_health, written_load = self._written
+        if health.status is written_health.status:
+            health = replace(health, since=written_health.since)
         if health != written_health:
             return health, load if load is not None else written_load
         if load is not None and self._load_moved(load):

@@ -1,0 +1,5 @@
+"""The embedded store: in this process, and with a file also across its restarts."""
+
+from adapters.embedded.store import EmbeddedStore
+
+__all__ = ["EmbeddedStore"]

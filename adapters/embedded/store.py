@@ -1,0 +1,376 @@
+"""Registrations kept in this process, on its monotonic clock."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+import orjson
+
+from adapters.embedded.file import StoreFile
+from adapters.pulse import Pulse
+from adapters.skipped import Skipped
+from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from adapters.unreferenced import Unreferenced
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import (
+    DocumentNotFound,
+    DuplicateInstance,
+    InvalidDocument,
+    InvalidStoreURL,
+    RegistrationLost,
+    StoreUnavailable,
+)
+from mcp_discovery.health import Health, Load, Status, healthy, silent_for
+from mcp_discovery.instance import (
+    Holder,
+    Instance,
+    Lease,
+    decode_registration,
+    encode_registration,
+    health_from_dict,
+    health_to_dict,
+)
+from mcp_discovery.record import Record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An instance and when it was last heard of, in seconds of the monotonic clock."""
+
+    instance: Instance
+    heard: float
+    silent: bool = False
+
+    def deadline(self) -> float:
+        """When it is next to be looked at: the end of its TTL, then of its time as ``down``."""
+        lease = self.instance.lease
+        return self.heard + (lease.reap_after if self.silent else lease.ttl)
+
+
+class EmbeddedStore:
+    """The store behind ``embedded:`` and ``embedded:///path/file.db``.
+
+    With a file, registrations survive a restart of the process: each is given one whole TTL to be
+    heard of again. Raises :class:`InvalidStoreURL`, and :class:`StoreUnavailable` when the file
+    cannot be used. Must be used inside one running event loop.
+    """
+
+    def __init__(
+        self,
+        url: str = "embedded:",
+        options: StoreOptions | None = None,
+        *,
+        holder: Holder | None = None,
+    ) -> None:
+        self.url = url
+        self.holder = holder or new_holder()
+        self.skipped = Skipped(url)
+        self._kept: dict[str, _Kept] = {}
+        self._documents: dict[str, bytes] = {}
+        self._watchers: set[_Watcher] = set()
+        self._deadlines: list[tuple[float, str]] = []
+        self._due: dict[str, float] = {}  # the one entry of ``_deadlines`` that counts for each id
+        self._timer: asyncio.TimerHandle | None = None
+        self._unreferenced = Unreferenced()
+        self._closed = False
+        path = _path(url)
+        self._file = StoreFile(url, path) if path else None
+        self._load()
+
+    async def register(
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        *,
+        ttl: float,
+        reap_after: float,
+        health: Health | None = None,
+        holder: Holder | None = None,
+    ) -> EmbeddedRegistration:
+        """See :meth:`adapters.store.Store.register`."""
+        self._require_open()
+        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
+        lease = Lease(holder or self.holder, ttl, reap_after)
+        old = self._kept.get(record.id)
+        if old and not old.silent and old.instance.lease.holder.id != lease.holder.id:
+            raise DuplicateInstance(
+                record.id,
+                holder=str(old.instance.lease.holder),
+                url=old.instance.record.endpoint.url,
+            )
+        self._put_document(document)
+        instance = Instance(record, health or healthy(), lease)
+        self._put(_Kept(instance, time.monotonic()))
+        return EmbeddedRegistration(self, instance)
+
+    async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
+        """See :meth:`adapters.store.Store.watch`."""
+        self._require_open()
+        watcher = _Watcher()
+        self._watchers.add(watcher)
+        try:
+            yield Snapshot({id: kept.instance for id, kept in self._kept.items()})
+            while True:
+                await watcher.wakes.wait()
+                watcher.wakes.clear()
+                changes, watcher.changes = watcher.changes, {}
+                for id, instance in changes.items():
+                    yield Change(id, instance)
+                self._require_open()
+        finally:
+            self._watchers.discard(watcher)
+
+    async def document(self, digest: str) -> CapabilityDocument:
+        """See :meth:`adapters.store.Store.document`."""
+        self._require_open()
+        data = self._file.document(digest) if self._file else self._documents.get(digest)
+        if data is None:
+            raise DocumentNotFound(digest)
+        try:
+            return CapabilityDocument.from_compressed(data, digest=digest)
+        except InvalidDocument as error:
+            raise DocumentNotFound(digest) from error
+
+    async def sweep(self) -> int:
+        """See :meth:`adapters.store.Store.sweep`."""
+        self._require_open()
+        used = {kept.instance.record.capabilities.digest for kept in self._kept.values()}
+        removed = self._unreferenced.confirmed(self.digests() - used)
+        for digest in removed:
+            if self._file:
+                self._file.delete_document(digest)
+            self._documents.pop(digest, None)
+        return len(removed)
+
+    def digests(self) -> set[str]:
+        """The digests of all documents that are kept."""
+        return self._file.digests() if self._file else set(self._documents)
+
+    async def close(self) -> None:
+        """See :meth:`adapters.store.Store.close`."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for watcher in self._watchers:
+            watcher.wakes.set()
+        if self._file:
+            self._file.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- for registrations -------------------------------------------------------------------
+
+    def _held(self, id: str, holder: Holder) -> _Kept:
+        """The instance, as long as ``holder`` holds it; raises :class:`RegistrationLost`."""
+        self._require_open()
+        kept = self._kept.get(id)
+        if kept is None:
+            raise RegistrationLost(id, "the store does not know it")
+        if kept.instance.lease.holder.id != holder.id:
+            raise RegistrationLost(id, f"it is held by {kept.instance.lease.holder} now")
+        if kept.silent:
+            raise RegistrationLost(id, kept.instance.health.reason)
+        return kept
+
+    def _put(self, kept: _Kept) -> None:
+        """Takes in an instance; the file first, so that what fails there never happened."""
+        instance = kept.instance
+        if self._file:
+            self._file.put(
+                instance.id, encode_registration(instance.record, instance.lease), _health(instance)
+            )
+        self._kept[instance.id] = kept
+        self._watch_deadline(kept)
+        self._tell(instance.id, instance)
+
+    def _put_document(self, document: CapabilityDocument) -> None:
+        if self._file:
+            self._file.put_document(document.digest, document.compressed())
+        elif document.digest not in self._documents:
+            self._documents[document.digest] = document.compressed()
+
+    def _put_health(self, kept: _Kept, health: Health, load: Load | None) -> None:
+        kept.instance = instance = replace(kept.instance, health=health, load=load)
+        self._tell(instance.id, instance)
+        if self._file:
+            self._file.put_health(instance.id, _health(instance))
+
+    def _drop(self, id: str) -> None:
+        if self._file:
+            self._file.delete(id)
+        del self._kept[id]
+        self._tell(id, None)
+
+    def _tell(self, id: str, instance: Instance | None) -> None:
+        for watcher in self._watchers:
+            watcher.changes.pop(id, None)
+            watcher.changes[id] = instance
+            watcher.wakes.set()
+
+    # -- the clock ---------------------------------------------------------------------------
+
+    def _watch_deadline(self, kept: _Kept) -> None:
+        """Sees to it that the instance is looked at by its deadline; too early is no harm."""
+        id, deadline = kept.instance.id, kept.deadline()
+        if deadline < self._due.get(id, math.inf):
+            self._due[id] = deadline
+            heapq.heappush(self._deadlines, (deadline, id))
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._deadlines and not self._closed:
+            delay = max(0.0, self._deadlines[0][0] - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        """Looks at every instance whose deadline has come; heartbeats may have moved it since."""
+        now = time.monotonic()
+        try:
+            while self._deadlines and self._deadlines[0][0] <= now:
+                due, id = heapq.heappop(self._deadlines)
+                if self._due.get(id) != due:
+                    continue
+                del self._due[id]
+                if (kept := self._kept.get(id)) is None:
+                    continue
+                if kept.deadline() <= now:
+                    self._fall_silent(kept)
+                if id in self._kept:
+                    self._watch_deadline(kept)
+        finally:
+            self._schedule()
+
+    def _fall_silent(self, kept: _Kept) -> None:
+        """TTL is over: down; ``reap_after`` is over: gone. In memory even where the file fails."""
+        instance = kept.instance
+        id = instance.id
+        try:
+            if kept.silent:
+                del self._kept[id]
+                self._tell(id, None)
+                if self._file:
+                    self._file.delete(id)
+            else:
+                kept.silent = True
+                reason = silent_for(instance.lease.ttl)
+                self._put_health(
+                    kept, instance.health.then(Status.DOWN, reason, heard=False), instance.load
+                )
+        except StoreUnavailable as error:
+            log.error("%s; the change of %r is kept in memory only", error, id)
+
+    # -- opening -----------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        if self._file is None:
+            return
+        now = time.monotonic()
+        for id, registration, health in self._file.instances():
+            try:
+                record, lease = decode_registration(registration)
+                instance = Instance(record, health_from_dict(orjson.loads(health)), lease)
+            except ValueError as error:
+                self.skipped.add(id, str(error))
+                continue
+            silent = instance.health == instance.health.then(
+                Status.DOWN, silent_for(lease.ttl), heard=False
+            )
+            self._kept[id] = _Kept(instance, now, silent)
+            self._watch_deadline(self._kept[id])
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(self.url, "this store object is closed")
+
+
+class EmbeddedRegistration:
+    """See :class:`adapters.store.Registration`."""
+
+    def __init__(self, store: EmbeddedStore, instance: Instance) -> None:
+        self._store = store
+        self._holder = instance.lease.holder
+        self._pulse = Pulse(instance.id, instance.lease.ttl, instance.health)
+        self.id = instance.id
+
+    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+        """See :meth:`adapters.store.Registration.heartbeat`."""
+        kept = self._kept()
+        kept.heard = time.monotonic()
+        news = self._pulse.to_write(health, load)
+        # What is not worth a write is still true: it is there for the next one.
+        kept.instance = replace(
+            kept.instance, health=replace(kept.instance.health, last_seen=health.last_seen)
+        )
+        if news is not None:
+            self._store._put_health(kept, *news)
+            self._pulse.wrote(*news)
+
+    async def update(self, record: Record, document: CapabilityDocument) -> None:
+        """See :meth:`adapters.store.Registration.update`."""
+        kept = self._kept()
+        lease = kept.instance.lease
+        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after)
+        if record.id != self.id:
+            raise ValueError(f"an update cannot change the id {self.id!r} to {record.id!r}")
+        self._store._put_document(document)
+        self._store._put(replace(kept, instance=replace(kept.instance, record=record)))
+
+    async def drain(self) -> None:
+        """See :meth:`adapters.store.Registration.drain`."""
+        kept = self._kept()
+        health = self._pulse.drain()
+        self._store._put_health(kept, health, self._pulse.load)
+        self._pulse.wrote(health, self._pulse.load)
+
+    async def deregister(self) -> None:
+        """See :meth:`adapters.store.Registration.deregister`."""
+        self._store._require_open()
+        kept = self._store._kept.get(self.id)
+        if kept is not None and kept.instance.lease.holder.id == self._holder.id:
+            self._store._drop(self.id)
+
+    def _kept(self) -> _Kept:
+        return self._store._held(self.id, self._holder)
+
+
+class _Watcher:
+    """One watcher's changes that it has not read yet, the last of each instance."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, Instance | None] = {}
+        self.wakes = asyncio.Event()
+
+
+def _health(instance: Instance) -> bytes:
+    return orjson.dumps(health_to_dict(instance.health))
+
+
+def _path(url: str) -> Path | None:
+    parts = urlsplit(url)
+    if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
+        raise InvalidStoreURL(url, "write embedded: or embedded:///path/file.db")
+    return Path(unquote(parts.path)) if parts.path else None

@@ -1,0 +1,264 @@
+"""The life of an instance, the same over every store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from adapters.store import Registration, Store, new_holder
+from mcp_discovery.errors import DuplicateInstance, RegistrationLost
+from mcp_discovery.health import ANSWERS, Health, Load, Status, healthy
+from tests.contract.beds import Bed
+from tests.contract.conftest import SERVED
+from tests.contract.watching import watching
+from tests.records import document, record
+
+TTL = 2.0
+REAP = 4.0
+LATE = 2.0  # seconds that the contract allows beyond TTL and reap_after
+
+
+async def register(store: Store, id: str = "catalog-1", **fields: object) -> Registration:
+    return await store.register(
+        record(id, **fields), document("search_products"), ttl=TTL, reap_after=REAP
+    )
+
+
+async def test_registered_is_healthy_in_the_watch(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        given = record(title="Catalogue", metadata={"team": "shop"}, zone="eu-1", weight=3)
+        registration = await store.register(
+            given, document("search_products"), ttl=TTL, reap_after=REAP
+        )
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+    seen = watcher.instances["catalog-1"]
+    assert registration.id == "catalog-1"
+    assert seen.record.capabilities.digest == document("search_products").digest
+    expected = given.model_copy(update={"capabilities": seen.record.capabilities})
+    assert seen.record == expected
+    assert seen.health.reason == ANSWERS
+    assert (seen.lease.ttl, seen.lease.reap_after) == (TTL, REAP)
+    assert watcher.history("catalog-1") == [None, Status.HEALTHY]
+
+
+async def test_registered_with_the_health_that_it_has(bed: Bed, store: Store) -> None:
+    down = Health(Status.DOWN, "connection refused")
+    async with watching(await bed.open()) as watcher:
+        await store.register(record(), document("a"), ttl=TTL, reap_after=REAP, health=down)
+        await watcher.until_status("catalog-1", Status.DOWN, 2)
+    assert watcher.instances["catalog-1"].health.reason == "connection refused"
+    assert watcher.history("catalog-1") == [None, Status.DOWN]
+
+
+async def test_heartbeats_keep_it_write_nothing_and_wake_nobody(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        await registration.heartbeat(healthy())
+        before, events = await bed.writes(), len(watcher.events)
+        end = time.monotonic() + 2 * TTL
+        while time.monotonic() < end:
+            await registration.heartbeat(healthy())
+            await asyncio.sleep(TTL / 4)  # the pace of the heartbeats, not a wait for luck
+        assert await bed.writes() == before
+        assert watcher.events[events:] == []
+        assert watcher.status("catalog-1") is Status.HEALTHY
+
+
+async def test_a_change_of_health_shows_at_once_and_keeps_its_reason(
+    bed: Bed, store: Store
+) -> None:
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        for status, reason in (
+            (Status.DOWN, "no answer within 1 s — späť"),
+            (Status.DEGRADED, "slower than 1 s"),
+            (Status.HEALTHY, ANSWERS),
+        ):
+            await registration.heartbeat(Health(status, reason))
+            await watcher.until_status("catalog-1", status, 2)
+            assert watcher.instances["catalog-1"].health.reason == reason
+
+
+async def test_down_reported_by_a_living_registrant_lasts(bed: Bed, store: Store) -> None:
+    """It is heard of, so it is neither silent nor reaped."""
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        down = Health(Status.DOWN, "connection refused")
+        end = time.monotonic() + REAP + 1
+        while time.monotonic() < end:
+            await registration.heartbeat(down)
+            await asyncio.sleep(TTL / 4)
+        assert watcher.instances["catalog-1"].health.reason == "connection refused"
+        assert watcher.history("catalog-1") == [None, Status.HEALTHY, Status.DOWN]
+
+
+async def test_silent_is_down_with_the_reason_then_gone(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        await registration.heartbeat(healthy())
+        silent = time.monotonic()
+        await watcher.until_status("catalog-1", Status.DOWN, TTL + LATE)
+        assert time.monotonic() - silent > TTL - 0.5
+        assert watcher.instances["catalog-1"].health.reason == "no heartbeat for 2 s"
+        with pytest.raises(RegistrationLost):  # a bare heartbeat never revives
+            await registration.heartbeat(healthy())
+        await watcher.until_status("catalog-1", None, silent + REAP + LATE - time.monotonic())
+        assert time.monotonic() - silent > REAP - 0.5
+
+
+async def test_load_is_seen(bed: Bed, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.pulse.LOAD_EVERY", 0.0)
+    load = Load(active=3, capacity=20, latency=0.12)
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await registration.heartbeat(healthy(), load)
+        await watcher.until_shows("catalog-1", lambda seen: seen.load == load)
+        events = len(watcher.events)
+        await registration.heartbeat(healthy(), Load(active=3, capacity=20, latency=0.125))
+        await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+        await watcher.until_status("catalog-1", Status.DEGRADED, 2)
+        assert len(watcher.events) == events + 1  # a move below a tenth is not worth a write
+
+
+async def test_deregistered_is_gone_at_once(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        await registration.deregister()
+        assert await watcher.until_status("catalog-1", None, 1) < 1
+        assert watcher.history("catalog-1") == [None, Status.HEALTHY, None]
+        await registration.deregister()  # once more is no error
+        with pytest.raises(RegistrationLost):
+            await registration.heartbeat(healthy())
+
+
+async def test_drained_is_listed_as_draining_until_it_leaves(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        await registration.drain()
+        await watcher.until_status("catalog-1", Status.DRAINING, 2)
+        await registration.heartbeat(healthy())
+        await registration.heartbeat(Health(Status.DOWN, "stopping"))
+        await registration.deregister()
+        await watcher.until_status("catalog-1", None, 2)
+    assert watcher.history("catalog-1") == [
+        None,
+        Status.HEALTHY,
+        Status.DRAINING,
+        None,
+    ]
+
+
+async def test_update_of_tags_and_digest(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+        await watcher.until_status("catalog-1", Status.DEGRADED, 2)
+        new = document("search_products", "get_product")
+        await registration.update(record(tags=["products", "new"], version="2.0.0"), new)
+        seen = await watcher.until_shows("catalog-1", lambda seen: seen.record.version == "2.0.0")
+        assert seen.record.tags == ("products", "new")
+        assert seen.record.capabilities.digest == new.digest
+        assert seen.health.status is Status.DEGRADED  # the health is untouched
+        await registration.heartbeat(healthy())
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+    assert (await (await bed.open()).document(new.digest)) == new
+    assert None not in watcher.history("catalog-1")[1:]  # never gone meanwhile
+
+
+async def test_a_living_holder_keeps_its_id(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        first = await store.register(
+            record(), document("a"), ttl=TTL, reap_after=30, holder=new_holder()
+        )
+        other = await bed.open()
+
+        async def second() -> Registration:
+            return await other.register(
+                record(description="another"),
+                document("b"),
+                ttl=TTL,
+                reap_after=30,
+                holder=new_holder(),
+            )
+
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        with pytest.raises(DuplicateInstance, match=r"catalog-1.*already held by a sidecar on"):
+            await second()
+        await first.heartbeat(Health(Status.DOWN, "its server is down, but it lives"))
+        with pytest.raises(DuplicateInstance):
+            await second()
+        assert watcher.instances["catalog-1"].record.description == "Products and their stock"
+
+        silent = time.monotonic()  # the first says nothing from now on
+        while True:
+            try:
+                taken = await second()
+                break
+            except DuplicateInstance:
+                assert time.monotonic() - silent < TTL + LATE
+                await asyncio.sleep(0.2)
+        await watcher.until_shows("catalog-1", lambda seen: seen.record.description == "another")
+        with pytest.raises(RegistrationLost):
+            await first.heartbeat(healthy())
+        await taken.heartbeat(healthy())
+        await first.deregister()  # must not take away what is another's by now
+        await taken.heartbeat(healthy())
+        assert watcher.status("catalog-1") is Status.HEALTHY
+
+
+async def test_the_same_holder_replaces_its_own(bed: Bed, store: Store) -> None:
+    holder = new_holder()
+    async with watching(await bed.open()) as watcher:
+        for description in ("first", "second"):
+            registration = await store.register(
+                record(description=description),
+                document("a"),
+                ttl=TTL,
+                reap_after=REAP,
+                holder=holder,
+            )
+        await watcher.until_shows("catalog-1", lambda seen: seen.record.description == "second")
+        await registration.heartbeat(healthy())
+    assert len(watcher.instances) == 1
+
+
+async def test_an_id_may_move_to_another_name(bed: Bed, store: Store) -> None:
+    holder = new_holder()
+    async with watching(await bed.open()) as watcher:
+        for name in ("before", "after"):
+            await store.register(
+                record(name=name), document("a"), ttl=TTL, reap_after=REAP, holder=holder
+            )
+        await watcher.until(
+            lambda: [i.record.name for i in watcher.instances.values()] == ["after"], 2, "one"
+        )
+
+
+async def test_bad_terms_are_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="at least 1 s"):
+        await store.register(record(), document("a"), ttl=0.5, reap_after=30)
+    with pytest.raises(ValueError, match="reap_after"):
+        await store.register(record(), document("a"), ttl=10, reap_after=5)
+
+
+@pytest.mark.over(SERVED)
+async def test_registers_anew_after_the_store_was_wiped(own_bed: Bed) -> None:
+    store = await own_bed.open()
+    registration = await store.register(record(), document("a"), ttl=20, reap_after=60)
+    await registration.heartbeat(healthy())
+    await own_bed.wipe()
+    with pytest.raises(RegistrationLost):
+        await registration.heartbeat(healthy())
+    again = await store.register(record(), document("a"), ttl=20, reap_after=60)
+    await again.heartbeat(healthy())
+    async with watching(await own_bed.open()) as watcher:
+        await watcher.until_status("catalog-1", Status.HEALTHY, 5)
+    assert (await store.document(document("a").digest)) == document("a")
