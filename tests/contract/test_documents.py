@@ -39,6 +39,7 @@ async def test_a_document_over_the_limit_is_refused(bed: Bed, store: Store) -> N
     assert await bed.digests() == set()
 
 
+@pytest.mark.over(("embedded", "file", "consul", "etcd"))  # a facade sweeps its own store
 async def test_a_sweep_removes_what_nobody_refers_to(
     bed: Bed, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,138 @@
+"""A facade's endpoints as the remote store uses them, and what their errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from adapters.http import Answer, HttpClient, Params
+from adapters.store import StoreOptions
+from mcp_discovery.errors import (
+    DiscoveryError,
+    DocumentNotFound,
+    DuplicateInstance,
+    InvalidDocument,
+    InvalidRecord,
+    InvalidStoreURL,
+    RegistrationLost,
+    StoreDenied,
+    StoreUnavailable,
+)
+from mcp_discovery.probe.errors import ProbeFailed
+from mcp_discovery.probe.event_stream import Event, EventReader
+
+#: A facade sends a comment every 15 s; a stream that is silent for longer than this is dead.
+IDLE = 40.0
+#: The largest event: a snapshot of some 100,000 instances.
+_EVENT_BYTES = 512 * 2**20
+_KIND = "urn:mcp-discovery:problem:"
+
+
+class UnknownDocument(DiscoveryError):
+    """The facade has to be sent the capability document first."""
+
+
+class FacadeApi:
+    """Requests to one facade. Raises what :class:`adapters.store.Store` raises."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+            raise InvalidStoreURL(url, "write http://facade:4000, without user or query")
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {options.token}"} if options.token else {}
+        self._http = HttpClient(self.url, options, headers)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        params: Params | None = None,
+    ) -> Answer:
+        """One request with a JSON body; raises what the facade's problem stands for."""
+        data = None if body is None else orjson.dumps(body)
+        headers = {"Content-Type": "application/json"}
+        answer = await self._http.request(
+            method, self.url + path, params=params, data=data, headers=headers
+        )
+        return self._checked(answer)
+
+    async def put_document(self, digest: str, data: bytes) -> None:
+        """Sends a compressed capability document."""
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        answer = await self._http.request(
+            "PUT", f"{self.url}/documents/{digest}", data=data, headers=headers
+        )
+        self._checked(answer)
+
+    async def events(self, params: Params) -> AsyncGenerator[Event, None]:
+        """The facade's events, filtered by ``params``, from a snapshot on. Ends only by raising."""
+        reader = EventReader(_EVENT_BYTES)
+        headers = {"Accept": "text/event-stream"}
+        url = f"{self.url}/events"
+        async with self._http.stream(
+            "GET", url, params=params, headers=headers, idle=IDLE
+        ) as response:
+            if response.status != 200:
+                self._checked(Answer(response.status, response.headers, await response.read()))
+            async for chunk in response.content.iter_any():
+                try:
+                    events = reader.feed(chunk)
+                except ProbeFailed as error:
+                    raise StoreUnavailable(self.url, str(error)) from error
+                for event in events:
+                    yield event
+        raise StoreUnavailable(self.url, "the facade ended its stream of events")
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._http.close()
+
+    def _checked(self, answer: Answer) -> Answer:
+        if answer.status < 300:
+            return answer
+        try:
+            problem = answer.json()
+        except ValueError:
+            problem = None
+        if not isinstance(problem, dict):
+            problem = {}
+        raise self._error(answer.status, problem, answer.text)
+
+    def _error(self, status: int, problem: Mapping[str, Any], text: str) -> DiscoveryError:
+        kind = str(problem.get("type", "")).removeprefix(_KIND)
+        detail = str(problem.get("detail") or text or "no detail given")
+        match kind:
+            case "duplicate-instance":
+                return DuplicateInstance(
+                    str(problem.get("id")),
+                    holder=str(problem.get("holder")),
+                    url=problem.get("url"),
+                )
+            case "registration-lost" | "unknown-server":
+                return RegistrationLost(
+                    str(problem.get("id", "?")), str(problem.get("why") or detail)
+                )
+            case "unknown-document":
+                return UnknownDocument(detail)
+            case "document-not-found":
+                return DocumentNotFound(str(problem.get("digest")))
+            case "invalid-document":
+                return InvalidDocument(detail)
+            case "invalid-record" | "secret-in-record" | "record-too-large":
+                field = str(problem.get("field") or "")
+                return InvalidRecord(field, detail.removeprefix(f"{field}: "))
+        if status in (401, 403):
+            return StoreDenied(self.url, detail)
+        if status == 413:
+            return InvalidRecord("", detail)
+        return StoreUnavailable(self.url, f"HTTP {status}: {detail}")
+
+
+def server_path(id: str) -> str:
+    """The path of one server."""
+    return f"/servers/{quote(id, safe='')}"

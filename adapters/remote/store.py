@@ -1,0 +1,208 @@
+"""Registrations and watches through a facade."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from adapters.pulse import Pulse
+from adapters.remote.api import FacadeApi, UnknownDocument, server_path
+from adapters.skipped import Skipped
+from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import (
+    DocumentNotFound,
+    DuplicateInstance,
+    InvalidDocument,
+    RegistrationLost,
+    StoreUnavailable,
+)
+from mcp_discovery.health import Health, Load, healthy
+from mcp_discovery.instance import (
+    Holder,
+    Instance,
+    Lease,
+    health_to_dict,
+    instance_from_dict,
+    load_to_dict,
+)
+from mcp_discovery.record import Record
+
+
+class RemoteStore:
+    """The store behind ``http://facade:4000`` and ``https://…``: the facade's own, over HTTP.
+
+    Raises :class:`~mcp_discovery.errors.InvalidStoreURL` for a malformed URL.
+    """
+
+    def __init__(
+        self, url: str, options: StoreOptions | None = None, *, holder: Holder | None = None
+    ) -> None:
+        self._api = FacadeApi(url, options or StoreOptions())
+        self.url = self._api.url
+        self.holder = holder or new_holder()
+        self.skipped = Skipped(self.url)
+
+    async def register(
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        *,
+        ttl: float,
+        reap_after: float,
+        health: Health | None = None,
+        holder: Holder | None = None,
+    ) -> RemoteRegistration:
+        """See :meth:`adapters.store.Store.register`."""
+        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
+        lease = Lease(holder or self.holder, ttl, reap_after)
+        health = health or healthy()
+        sent = time.monotonic()
+        body = _registration(record, lease) | {"health": health_to_dict(health)}
+        await self._send(document, "POST", "/servers", body)
+        return RemoteRegistration(self, record.id, lease, health, sent)
+
+    async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
+        """See :meth:`adapters.store.Store.watch`."""
+        async with aclosing(self._api.events({"status": "all"})) as events:
+            async for event in events:
+                if event.name not in ("snapshot", "change", "stale"):
+                    continue
+                try:
+                    data = orjson.loads(event.data)
+                    stale = data.get("staleSince")
+                    news = None if stale else self._read(event.name, data)
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    problem = f"its event {event.name!r} cannot be read: {error!r}"
+                    raise StoreUnavailable(self.url, problem) from error
+                if stale:
+                    problem = f"the facade lost its own store at {stale}: {data.get('problem')}"
+                    raise StoreUnavailable(self.url, problem)
+                if news is not None:
+                    yield news
+
+    def _read(self, name: str, data: dict[str, Any]) -> Snapshot | Change | None:
+        if name == "snapshot":
+            entries = (self._instance(entry["id"], entry) for entry in data["servers"])
+            return Snapshot({entry.id: entry for entry in entries if entry is not None})
+        if data["server"] is None:
+            self.skipped.discard(data["id"])
+            return Change(data["id"], None)
+        instance = self._instance(data["id"], data["server"])
+        return Change(instance.id, instance) if instance is not None else None
+
+    def _instance(self, id: str, entry: dict[str, Any]) -> Instance | None:
+        try:
+            instance = instance_from_dict(entry)
+        except ValueError as error:
+            self.skipped.add(id, str(error))
+            return None
+        self.skipped.discard(id)
+        return instance
+
+    async def document(self, digest: str) -> CapabilityDocument:
+        """See :meth:`adapters.store.Store.document`."""
+        answer = await self._api.call("GET", f"/documents/{digest}")
+        try:
+            return CapabilityDocument.from_json(answer.body, digest=digest)
+        except InvalidDocument as error:
+            raise DocumentNotFound(digest) from error
+
+    async def sweep(self) -> int:
+        """Nothing: the facade sweeps its own store."""
+        return 0
+
+    async def close(self) -> None:
+        """See :meth:`adapters.store.Store.close`."""
+        await self._api.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _send(
+        self, document: CapabilityDocument, method: str, path: str, body: dict[str, Any]
+    ) -> None:
+        """Sends a record; the document too, but only where the facade lacks it."""
+        try:
+            await self._api.call(method, path, body)
+        except UnknownDocument:
+            await self._api.put_document(document.digest, document.compressed())
+            try:
+                await self._api.call(method, path, body)
+            except UnknownDocument as error:
+                raise StoreUnavailable(self.url, f"the facade lost a document: {error}") from error
+
+
+class RemoteRegistration:
+    """See :class:`adapters.store.Registration`."""
+
+    def __init__(
+        self, store: RemoteStore, id: str, lease: Lease, health: Health, sent: float
+    ) -> None:
+        self._store = store
+        self._api = store._api
+        self._lease = lease
+        self._pulse = Pulse(id, lease.ttl, health)
+        self._pulse.beat(sent)
+        self.id = id
+
+    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+        """See :meth:`adapters.store.Registration.heartbeat`."""
+        self._pulse.require_alive()
+        sent = time.monotonic()
+        body: dict[str, Any] = health_to_dict(health) | {"holder": self._lease.holder.id}
+        if load is not None:
+            body["load"] = load_to_dict(load)
+        # Whether that is worth a write is the facade's to decide: it has the registration.
+        with self._ours():
+            await self._api.call("POST", f"{server_path(self.id)}/heartbeat", body)
+        self._pulse.beat(sent)
+
+    async def update(self, record: Record, document: CapabilityDocument) -> None:
+        """See :meth:`adapters.store.Registration.update`."""
+        self._pulse.require_alive()
+        terms = {"ttl": self._lease.ttl, "reap_after": self._lease.reap_after}
+        record = prepared(record, document, **terms)
+        body = _registration(record, self._lease)
+        with self._ours():
+            await self._store._send(document, "PUT", server_path(self.id), body)
+
+    async def drain(self) -> None:
+        """See :meth:`adapters.store.Registration.drain`."""
+        self._pulse.require_alive()
+        sent = time.monotonic()
+        body = {"holder": self._lease.holder.id}
+        with self._ours():
+            await self._api.call("POST", f"{server_path(self.id)}/drain", body)
+        self._pulse.beat(sent)
+
+    async def deregister(self) -> None:
+        """See :meth:`adapters.store.Registration.deregister`."""
+        params = {"holder": self._lease.holder.id}
+        with suppress(RegistrationLost), self._ours():  # gone, or another's by now
+            await self._api.call("DELETE", server_path(self.id), params=params)
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """To a registrant, a facade that names another holder says that the id is lost."""
+        try:
+            yield
+        except DuplicateInstance as error:
+            raise RegistrationLost(self.id, f"it is held by {error.holder} now") from error
+
+
+def _registration(record: Record, lease: Lease) -> dict[str, Any]:
+    return record.to_dict() | {"lease": lease.to_dict()}
