@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
+from typing import TypeAlias
 
 import orjson
 from rpds import HashTrieMap, HashTrieSet
@@ -62,7 +63,7 @@ class Entry:
         return self._json + rfc3339(self.last_seen(now)).encode() + b'"}'
 
 
-Index = HashTrieMap[str, HashTrieSet[str]]
+Index: TypeAlias = "HashTrieMap[str, HashTrieSet[str]]"
 
 
 def _capabilities(record: Record) -> Iterable[str]:

@@ -34,6 +34,7 @@ _NAMES = re.compile(
     r"|api[-_.]?key|access[-_.]?key|private[-_.]?key|apikey|pat)$"
 )
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_DIGEST = re.compile(r"\bsha(?:256|384|512)[:-][0-9a-zA-Z+/=]+")
 _RANDOM = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
 _ASSIGNMENT = re.compile(r"^-{0,2}([A-Za-z][A-Za-z0-9_.-]*)[=:](.*)$", re.DOTALL)
 _FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*)$")
@@ -41,7 +42,7 @@ _FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*)$")
 
 def why_secret(text: str) -> str | None:
     """Why ``text``, on its own, looks like a secret; ``None`` when it does not."""
-    text = _REFERENCE.sub("", text)
+    text = _DIGEST.sub("", _REFERENCE.sub("", text))
     if _KNOWN.search(text):
         return "looks like an access token or key"
     if (userinfo := _password_in_url(text)) is not None:

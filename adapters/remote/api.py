@@ -15,6 +15,7 @@ from mcp_discovery.errors import (
     DocumentNotFound,
     DuplicateInstance,
     InvalidDocument,
+    InvalidInput,
     InvalidRecord,
     InvalidStoreURL,
     RegistrationLost,
@@ -130,7 +131,10 @@ class FacadeApi:
             return StoreDenied(self.url, detail)
         if status == 413:
             return InvalidRecord("", detail)
-        return StoreUnavailable(self.url, f"HTTP {status}: {detail}")
+        if 400 <= status < 500 and problem:
+            return InvalidInput(detail)
+        hint = "" if problem else "; is this the address of a facade?"
+        return StoreUnavailable(self.url, f"HTTP {status}: {detail}{hint}")
 
 
 def server_path(id: str) -> str:

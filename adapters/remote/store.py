@@ -19,6 +19,7 @@ from mcp_discovery.errors import (
     DocumentNotFound,
     DuplicateInstance,
     InvalidDocument,
+    InvalidInput,
     RegistrationLost,
     StoreUnavailable,
 )
@@ -31,6 +32,7 @@ from mcp_discovery.instance import (
     instance_from_dict,
     load_to_dict,
 )
+from mcp_discovery.probe.event_stream import Event
 from mcp_discovery.record import Record
 
 
@@ -69,7 +71,7 @@ class RemoteStore:
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See :meth:`adapters.store.Store.watch`."""
-        async with aclosing(self._api.events({"status": "all"})) as events:
+        async with aclosing(self._events()) as events:
             async for event in events:
                 if event.name not in ("snapshot", "change", "stale"):
                     continue
@@ -85,6 +87,14 @@ class RemoteStore:
                     raise StoreUnavailable(self.url, problem)
                 if news is not None:
                     yield news
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        try:
+            async with aclosing(self._api.events({"status": "all"})) as events:
+                async for event in events:
+                    yield event
+        except InvalidInput as error:
+            raise StoreUnavailable(self.url, f"it refuses to be watched: {error}") from error
 
     def _read(self, name: str, data: dict[str, Any]) -> Snapshot | Change | None:
         if name == "snapshot":

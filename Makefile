@@ -1,0 +1,50 @@
+# The two commands that anybody needs are `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# Tests that need neither a store's server nor an MCP server: they run in seconds.
+UNIT   := tests/unit
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt stores test-docker clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+demo: $(READY) ## Show what it does; ARGS=--once ends by itself
+	@$(BIN)/mcp-discovery demo $(ARGS)
+
+test: check stores ## Every check and every test, real stores included
+	$(BIN)/pytest -n $(WORKERS) --dist=loadgroup $(ARGS)
+
+check: $(READY) ## Format, lint, types, floors and unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q $(UNIT)
+
+fmt: $(READY) ## Format and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stores: ## Real Consul and etcd for the tests, into .stores/
+	@scripts/fetch-stores
+
+test-docker: $(READY) stores ## The tests that need a Docker daemon
+	$(BIN)/pytest -m docker $(ARGS)
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .stores .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(READY): pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mcp-discovery needs Python 3.11 or later; run make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "install Python's venv module (Debian: python3-venv)"; exit 1; }
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

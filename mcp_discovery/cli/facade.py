@@ -1,0 +1,69 @@
+"""``mcp-discovery facade``: serves the live list over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import Annotated
+
+import typer
+
+from adapters.store import StoreOptions
+from mcp_discovery.cli import options
+from mcp_discovery.cli.exits import INVALID_INPUT, PORT_IN_USE
+
+
+def facade(
+    store: options.Store = "embedded:",
+    host: Annotated[
+        str,
+        typer.Option("--host", envvar="MCP_DISCOVERY_HOST", help="The address to listen on."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            envvar="MCP_DISCOVERY_PORT",
+            min=0,
+            max=65535,
+            help="The port to listen on; 0 for a free one, which the log names.",
+        ),
+    ] = 4000,
+    json: options.JsonLogs = False,
+    log_level: options.LogLevel = "info",
+    store_token: options.StoreToken = None,
+    store_user: options.StoreUser = None,
+    store_password: options.StorePassword = None,
+    store_ca: options.StoreCa = None,
+    store_cert: options.StoreCert = None,
+    store_key: options.StoreKey = None,
+) -> None:
+    """Watch a store and serve the live list over HTTP.
+
+    With no --store it keeps the list itself, in this process: enough to try it, and for sidecars
+    started with --store http://THIS-FACADE:4000. With embedded:///path/file.db the list survives
+    a restart. Over Consul or etcd any number of facades are equal.
+
+    Try: curl 'http://127.0.0.1:4000/servers?tags=products'
+    """
+    from mcp_discovery.cli import logs
+
+    logs.start(log_level, json=json)
+    given = options.store_options(
+        store_token, store_user, store_password, store_ca, store_cert, store_key
+    )
+    try:
+        code = asyncio.run(_serve(store, given, host, port))
+    except OSError as error:
+        code = PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
+        typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
+    raise typer.Exit(code)
+
+
+async def _serve(url: str, given: StoreOptions, host: str, port: int) -> int:
+    from adapters import open_store
+    from adapters.store import new_holder
+    from facade.run import run
+
+    async with open_store(url, given, holder=new_holder("facade")) as store:
+        return await run(store, host, port)

@@ -1,0 +1,52 @@
+"""Logging for the long-running commands: one line for each event, as text or as JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from mcp_discovery.errors import InvalidInput
+from mcp_discovery.health import rfc3339
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def start(level: str, *, json: bool) -> None:
+    """Logs to standard error from ``level`` on; raises :class:`InvalidInput` for an unknown one."""
+    if level.lower() not in _LEVELS:
+        raise InvalidInput(f"log level {level!r} is none of {', '.join(_LEVELS)}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if json else _TextLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # What these two say at INFO is about their own workings.
+    for chatty in ("asyncio", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _TextLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_moment(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        # Whoever counts lines counts events, and nobody can forge one with a line break.
+        return line.replace("\r", "\\r").replace("\n", "\\n")
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(event).decode()
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return rfc3339(datetime.fromtimestamp(record.created, UTC))

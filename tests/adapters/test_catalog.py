@@ -1,0 +1,283 @@
+"""The catalog against a plain dictionary, whatever the store says in whatever order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters import catalog as catalog_module
+from adapters.catalog import Catalog
+from adapters.embedded import EmbeddedStore
+from adapters.store import Change, Snapshot
+from adapters.view import Entry, Query, View
+from mcp_discovery.errors import StartOver, StoreUnavailable
+from mcp_discovery.health import Health, Status, rfc3339, utcnow
+from mcp_discovery.instance import Holder, Instance, Lease, instance_from_dict
+from tests.records import record
+
+LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)
+NOW = utcnow()
+
+TAGS = ("products", "stock", "eu")
+TOOLS = ("search", "get", "buy")
+NAMES = ("catalog", "orders")
+
+
+def instance(
+    id: str,
+    name: str = "catalog",
+    tags: tuple[str, ...] = (),
+    tools: tuple[str, ...] = (),
+    status: Status = Status.HEALTHY,
+    reason: str = "answers MCP",
+) -> Instance:
+    said = record(
+        id,
+        name=name,
+        tags=list(tags),
+        capabilities={"tools": list(tools)},
+        registeredAt=rfc3339(NOW),
+    )
+    return Instance(said, Health(status, reason, NOW, NOW), LEASE)
+
+
+ids = st.sampled_from([f"i-{n}" for n in range(6)])
+instances = st.builds(
+    instance,
+    ids,
+    st.sampled_from(NAMES),
+    st.sets(st.sampled_from(TAGS)).map(lambda found: tuple(sorted(found))),
+    st.sets(st.sampled_from(TOOLS)).map(lambda found: tuple(sorted(found))),
+    st.sampled_from(Status),
+    st.sampled_from(["answers MCP", "slow"]),
+)
+snapshots = st.lists(instances, max_size=6).map(lambda all: Snapshot({i.id: i for i in all}))
+changes = instances.map(lambda i: Change(i.id, i)) | ids.map(lambda id: Change(id, None))
+events = st.lists(snapshots | changes, max_size=20)
+queries = st.builds(
+    Query,
+    tags=st.frozensets(st.sampled_from((*TAGS, "unheard-of"))),
+    any_tag=st.booleans(),
+    capabilities=st.frozensets(st.sampled_from(TOOLS), max_size=2),
+    statuses=st.frozensets(st.sampled_from(Status)),
+    names=st.frozensets(st.sampled_from(NAMES), max_size=1),
+)
+
+
+class Model:
+    """The same list as a dictionary, answered by a scan."""
+
+    def __init__(self) -> None:
+        self.instances: dict[str, Instance] = {}
+
+    def apply(self, event: Snapshot | Change) -> int:
+        """Returns how many visible changes the event makes."""
+        before = dict(self.instances)
+        if isinstance(event, Snapshot):
+            self.instances = dict(event.instances)
+        elif event.instance is None:
+            self.instances.pop(event.id, None)
+        else:
+            self.instances[event.id] = event.instance
+        both = before.keys() | self.instances.keys()
+        return sum(before.get(id) != self.instances.get(id) for id in both)
+
+    def select(self, query: Query) -> list[str]:
+        found = [
+            i
+            for i in self.instances.values()
+            if (not query.statuses or i.health.status in query.statuses)
+            and (not query.names or i.record.name in query.names)
+            and all(tool in i.record.capabilities.tools for tool in query.capabilities)
+            and (
+                not query.tags
+                or (any if query.any_tag else all)(tag in i.record.tags for tag in query.tags)
+            )
+        ]
+        return [i.id for i in sorted(found, key=lambda i: (i.record.name, i.id))]
+
+
+@pytest.mark.parametrize("bulk", [1, 3, 1000], ids=["always rebuilt", "mixed", "one by one"])
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_sequence_answers_as_a_scan_does(bulk: int, data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog_module, "_BULK", bulk)
+        catalog, model = Catalog(EmbeddedStore(), hold=0), Model()
+        seen: list[tuple[View, dict[str, Instance]]] = []
+        for event in data.draw(events):
+            revision = catalog.view.revision
+            visible = model.apply(event)
+            catalog.apply(event)
+            assert catalog.view.revision == revision + visible
+            assert {e.id: e.instance for e in catalog.view} == model.instances
+            query = data.draw(queries)
+            assert [e.id for e in catalog.view.select(query)] == model.select(query)
+            seen.append((catalog.view, dict(model.instances)))
+        for view, then in seen:
+            # A picture once taken never changes, and its reader can catch up from it.
+            assert {e.id: e.instance for e in view} == then
+            for change in catalog.since(view.epoch, view.revision):
+                if change.entry is None:
+                    del then[change.id]
+                else:
+                    then[change.id] = change.entry.instance
+            assert then == model.instances
+        for index in catalog.view.indexes.values():
+            assert all(len(ids) for ids in index.values())  # no empty leftovers
+
+
+@given(instances)
+def test_an_entry_says_the_same_in_json(one: Instance) -> None:
+    entry = orjson.loads(Entry(one).json(NOW))
+    assert instance_from_dict(entry) == one
+    assert entry["url"] == one.record.endpoint.url
+    assert entry["status"] == one.health.status.value
+
+
+def test_last_seen_moves_while_the_store_vouches_for_it() -> None:
+    later = NOW + timedelta(minutes=5)
+    assert Entry(instance("a")).last_seen(later) == later - timedelta(seconds=10)
+    assert Entry(instance("a")).last_seen(NOW) == NOW
+    assert Entry(instance("a", status=Status.DOWN)).last_seen(later) == NOW
+
+
+def test_a_reader_that_cannot_resume_is_told() -> None:
+    catalog = Catalog(EmbeddedStore(), ring=3)
+    epoch = catalog.view.epoch
+    for number in range(5):
+        catalog.apply(Change("a", instance("a", reason=str(number))))
+    assert [event.revision for event in catalog.since(epoch, 2)] == [3, 4, 5]
+    assert catalog.since(epoch, 5) == []
+    with pytest.raises(StartOver, match="older"):
+        catalog.since(epoch, 1)
+    with pytest.raises(StartOver, match="has not happened"):
+        catalog.since(epoch, 6)
+    with pytest.raises(StartOver, match="epoch"):
+        catalog.since("other", 5)
+
+
+def many(count: int, **fields: Any) -> dict[str, Instance]:
+    return {f"n-{n}": instance(f"n-{n}", **fields) for n in range(count)}
+
+
+async def test_a_mass_drop_is_held_and_has_an_exit() -> None:
+    catalog = Catalog(EmbeddedStore(), hold=0.2)
+    catalog.apply(Snapshot(many(10)))
+    catalog.apply(Snapshot({}))
+    assert len(catalog.view) == 10
+    assert {e.health.status for e in catalog.view} == {Status.DEGRADED}
+    assert all("missing from the store" in e.health.reason for e in catalog.view)
+    assert catalog.held_total == 10
+    await until(lambda: len(catalog.view) == 0)
+
+
+async def test_what_comes_back_while_held_is_as_before() -> None:
+    catalog = Catalog(EmbeddedStore(), hold=0.2)
+    before = many(12)
+    catalog.apply(Snapshot(before))
+    catalog.apply(Snapshot({}))
+    back = {id: before[id] for id in list(before)[:8]}
+    catalog.apply(Snapshot(back))
+    assert sum(e.health.status is Status.HEALTHY for e in catalog.view) == 8
+    assert len(catalog.view) == 12
+    await until(lambda: len(catalog.view) == 8)
+    assert {e.health.status for e in catalog.view} == {Status.HEALTHY}
+
+
+async def test_small_drops_goodbyes_and_certain_ones_are_not_held() -> None:
+    catalog = Catalog(EmbeddedStore(), hold=60)
+    catalog.apply(Snapshot(many(10)))
+    catalog.apply(Snapshot(many(5)))
+    assert len(catalog.view) == 5  # half is not more than half
+    catalog.apply(Snapshot({}))
+    assert len(catalog.view) == 0  # fewer than ten
+
+    catalog.apply(Snapshot(many(10, status=Status.DRAINING)))
+    catalog.apply(Snapshot({}))
+    assert len(catalog.view) == 0
+
+    catalog.apply(Snapshot(many(10)))
+    for id in many(10):
+        catalog.apply(Change(id, None))
+    assert len(catalog.view) == 0
+
+
+async def test_holding_revives_nobody() -> None:
+    catalog = Catalog(EmbeddedStore(), hold=60)
+    catalog.apply(Snapshot(many(10, status=Status.DOWN, reason="connection refused")))
+    catalog.apply(Snapshot({}))
+    assert {e.health.status for e in catalog.view} == {Status.DOWN}
+    catalog.apply(Change("n-3", None))  # certain: not held any longer
+    assert len(catalog.view) == 9
+
+
+class FaultyStore(EmbeddedStore):
+    """Its watch fails when told to: a real store cannot be made to fail at a chosen event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails: Exception | None = None
+        self.failed = asyncio.Event()
+
+    async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
+        if self.fails is not None:
+            self.failed.set()
+            raise self.fails
+        async for event in super().watch():
+            yield event
+            if self.fails is not None:
+                self.failed.set()
+                raise self.fails
+
+
+@pytest.mark.parametrize(
+    "fault", [StoreUnavailable("store", "away"), RuntimeError("a bug")], ids=["away", "bug"]
+)
+async def test_the_last_known_list_stays_and_says_since_when(fault: Exception) -> None:
+    from tests.records import document
+
+    async with FaultyStore() as store, Catalog(store) as catalog:
+        await catalog.ready()
+        registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
+        await until(lambda: len(catalog.view) == 1)
+        store.fails = fault
+        await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+        await until(lambda: catalog.view.stale_since is not None)
+        assert len(catalog.view) == 1
+        stale = catalog.view
+        assert stale.as_of == stale.stale_since
+        assert "away" in str(stale.problem) or "a bug" in str(stale.problem)
+        store.fails = None
+        await until(lambda: catalog.view.stale_since is None)
+        assert catalog.view.epoch == stale.epoch
+        assert catalog.view.revision >= stale.revision
+        assert catalog.watch_restarts >= 1
+
+
+async def test_a_waiting_reader_is_woken_by_every_change() -> None:
+    catalog = Catalog(EmbeddedStore())
+    view = catalog.view
+    waiting = asyncio.create_task(catalog.after(view))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    catalog.apply(Change("a", instance("a")))
+    assert (await asyncio.wait_for(waiting, 1)).revision == 1
+    assert (await catalog.after(view)).revision == 1  # at once, as it is behind
+    seen = catalog.view
+    catalog.apply(Change("a", replace(instance("a"))))
+    assert catalog.view is seen  # an equal value is no change
+
+
+async def until(condition: Any, timeout: float = 5) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -1,0 +1,83 @@
+"""The instance's spelling in JSON, and strangers' attempts at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_discovery.errors import DiscoveryError, InvalidRecord
+from mcp_discovery.health import Health, Load, Status, utcnow
+from mcp_discovery.instance import (
+    Holder,
+    Instance,
+    Lease,
+    decode_registration,
+    encode_registration,
+    instance_from_dict,
+    instance_to_dict,
+)
+from tests.records import record
+
+LEASE = Lease(Holder("abc", "web-3", "sidecar"), 10.5, 300)
+
+
+def test_a_registration_round_trips() -> None:
+    data = encode_registration(record(), LEASE)
+    assert decode_registration(data) == (record().model_copy(update=_times(data)), LEASE)
+    assert str(LEASE.holder) == "a sidecar on web-3"
+
+
+def _times(data: bytes) -> dict[str, Any]:
+    return {"registered_at": decode_registration(data)[0].registered_at}
+
+
+def test_an_instance_round_trips() -> None:
+    made = Instance(record(), Health(Status.DEGRADED, "slow"), LEASE, Load(active=3))
+    entry = instance_to_dict(made)
+    assert instance_from_dict(orjson.loads(orjson.dumps(entry))) == made
+    # The seed's names, flat.
+    assert {"id", "name", "description", "url", "version", "tags", "auth", "lastSeen", "status"} < (
+        entry.keys()
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lease": None},
+        {"lease": []},
+        {"lease": LEASE.to_dict() | {"ttl": "10"}},
+        {"lease": LEASE.to_dict() | {"ttl": True}},
+        {"lease": LEASE.to_dict() | {"ttl": 0}},
+        {"lease": LEASE.to_dict() | {"ttl": 1e300}},
+        {"lease": LEASE.to_dict() | {"by": "stranger"}},
+        {"lease": LEASE.to_dict() | {"holder": ""}},
+        {"lease": LEASE.to_dict() | {"host": 7}},
+    ],
+    ids=str,
+)
+def test_a_malformed_lease(change: dict[str, Any]) -> None:
+    data = orjson.loads(encode_registration(record(), LEASE)) | change
+    with pytest.raises(InvalidRecord, match="lease"):
+        decode_registration(orjson.dumps(data))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_registration_or_an_error_of_ours(data: bytes) -> None:
+    with pytest.raises(DiscoveryError):
+        decode_registration(data)
+
+
+def test_health_keeps_since_while_the_status_stays() -> None:
+    first = Health(Status.HEALTHY, "answers MCP")
+    same = first.then(Status.HEALTHY, "answers MCP")
+    other = same.then(Status.DOWN, "refused", heard=False)
+    assert same.since == first.since
+    assert same == first
+    assert other.since >= first.since
+    assert other.last_seen == same.last_seen
+    assert utcnow().microsecond % 1000 == 0

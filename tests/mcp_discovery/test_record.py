@@ -1,0 +1,141 @@
+"""The record's rules, and what is said when one is broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_discovery.errors import InvalidRecord, RecordTooLarge, SecretInRecord
+from mcp_discovery.record import Record, default_id, is_label, to_label, to_semver
+from tests.records import record
+
+
+def spec(**fields: Any) -> dict[str, Any]:
+    return {"name": "catalog", "endpoint": {"url": "http://10.0.0.5:8000/mcp"}} | fields
+
+
+def test_what_is_not_given_is_filled_in() -> None:
+    made = Record.parse(spec())
+    assert made.id == default_id("catalog", {"url": "http://10.0.0.5:8000/other"})
+    assert made.id.startswith("catalog-")
+    assert len(made.id) == len("catalog-") + 8
+    assert made.registry_name == "local/catalog"
+    assert made.endpoint.transport == "streamable-http"
+    assert Record.parse(spec(endpoint={"url": "http://10.0.0.6:8000/mcp"})).id != made.id
+
+
+def test_it_round_trips_through_json_and_keeps_what_it_does_not_know() -> None:
+    made = record(newField={"a": [1]}, metadata={"n": 3, "flag": True})
+    again = Record.from_json(orjson.dumps(made.to_dict()))
+    assert again == made
+    assert again.to_dict()["newField"] == {"a": [1]}
+    assert again.metadata == {"n": "3", "flag": "true"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "says"),
+    [
+        ({"name": "Product Catalog"}, "name", "use 'product-catalog'"),
+        ({"name": ""}, "name", "not a DNS label"),
+        ({"name": "a" * 64}, "name", "1 to 63"),
+        ({"name": 7}, "name", "valid string"),
+        ({"id": "-x"}, "id", "not a DNS label"),
+        ({"tags": ["Foo"]}, "tags.0", "use 'foo'"),
+        ({"tags": [f"t{n}" for n in range(65)]}, "tags", "64"),
+        ({"version": "1.2"}, "version", "MAJOR.MINOR.PATCH"),
+        ({"endpoint": {"url": "10.0.0.5:8000"}}, "endpoint", "absolute URL"),
+        ({"endpoint": {"url": "http:///mcp"}}, "endpoint", "with a host"),
+        ({"endpoint": {"url": "http://h:99999/"}}, "endpoint", "out of range"),
+        ({"endpoint": {"url": "http://a b/"}}, "endpoint", "with a host"),
+        ({"endpoint": {}}, "endpoint", "has a url"),
+        ({"endpoint": {"transport": "stdio"}}, "endpoint", "has a command"),
+        ({"endpoint": {"transport": "carrier-pigeon"}}, "endpoint.transport", "stdio"),
+        ({"registryName": "no slash"}, "registryName", "<publisher>/<name>"),
+        ({"auth": {"type": "oauth2"}}, "auth", "tokenEndpoint"),
+        ({"weight": -1}, "weight", "greater than or equal to 0"),
+        ({"healthUrl": "file:///etc/passwd"}, "healthUrl", "http"),
+        ({"metadata": {"a": ["list"]}}, "metadata.a", "valid string"),
+        ({"registeredAt": "2026-01-01T00:00:00"}, "registeredAt", "timezone"),
+    ],
+)
+def test_a_broken_rule_is_one_clear_sentence(fields: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        Record.parse(spec(**fields))
+    assert caught.value.field == field
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000, b'{"name": "\\ud800"}', b"null"]
+)
+def test_what_is_no_record_is_said_to_be_none(data: bytes) -> None:
+    with pytest.raises(InvalidRecord):
+        Record.from_json(data)
+
+
+def test_a_record_over_the_limit() -> None:
+    with pytest.raises(RecordTooLarge, match="over the limit of 262,144"):
+        Record.parse(spec(capabilities={"tools": [f"{n}-{'x' * 250}" for n in range(1100)]}))
+    with pytest.raises(RecordTooLarge):
+        Record.from_json(b" " * 600_000)
+
+
+SECRETS: list[dict[str, Any]] = [
+    {"endpoint": {"transport": "stdio", "command": "npx", "args": ["--token", "abc"]}},
+    {"endpoint": {"transport": "stdio", "command": "npx", "args": ["--api-key=abc"]}},
+    {"endpoint": {"transport": "stdio", "command": "npx", "args": ["ghp_" + "a1B2" * 9]}},
+    {"endpoint": {"transport": "stdio", "command": "env", "args": ["GITLAB_TOKEN=abc", "npx"]}},
+    {"endpoint": {"transport": "stdio", "command": "x", "args": ["-p", "${A}", "--secret", "b"]}},
+    {"endpoint": {"url": "http://user:pass@host/mcp"}},
+    {"endpoint": {"url": "http://host/mcp?api_key=abc"}},
+    {"healthUrl": "http://token@host/health"},
+    {"metadata": {"password": "hunter2"}},
+    {"metadata": {"note": "Bearer abcdefgh12345678"}},
+    {"metadata": {"note": "sk-abcdefghijklmnop1234"}},
+]
+
+
+@pytest.mark.parametrize("fields", SECRETS, ids=str)
+def test_a_secret_is_refused_and_not_repeated(fields: dict[str, Any]) -> None:
+    with pytest.raises(SecretInRecord) as caught:
+        Record.parse(spec(**fields))
+    said = str(caught.value)
+    for value in ("hunter2", "abcdefgh", "ghp_a1", "user:pass"):
+        assert value not in said
+    assert "${NAME}" in said or "keep credentials out" in said
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        {"command": "npx", "args": ["-y", "@mcp/server-gitlab", "--token", "${GITLAB_TOKEN}"]},
+        {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "/tmp"]},
+        {"command": "docker", "args": ["run", "img@sha256:" + "a1" * 32, "-e", "API_KEY=${KEY}"]},
+        {"command": "uvx", "args": ["--from", "git+https://example.org/a/b.git@main", "server"]},
+        {"command": "server", "args": ["--token-file", "/run/secrets/token", "--verbose"]},
+        {"command": "a-rather-long-but-quite-harmless-command-name-2026"},
+    ],
+    ids=str,
+)
+def test_references_and_plain_arguments_are_no_secrets(endpoint: dict[str, Any]) -> None:
+    made = Record.parse(spec(endpoint={"transport": "stdio"} | endpoint))
+    assert made.endpoint.command == endpoint["command"]
+
+
+@given(st.text(max_size=100))
+def test_labels_and_versions_from_any_text(text: str) -> None:
+    assert to_label(text) == "" or is_label(to_label(text))
+    Record.parse(spec(version=to_semver(text)))
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [("1.2.3", "1.2.3"), ("v2.3", "2.3.0"), ("1", "1.0.0"), ("latest", "0.0.0"), ("", "0.0.0")],
+)
+def test_versions_that_servers_give(said: str, version: str) -> None:
+    assert to_semver(said) == version
