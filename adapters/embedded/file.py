@@ -29,7 +29,6 @@ class StoreFile:
 
     def __init__(self, url: str, path: Path) -> None:
         self._url = url
-        self._path = path
         try:
             self._open(path)
         except sqlite3.OperationalError as error:
@@ -113,4 +112,4 @@ class StoreFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreUnavailable(self._url, f"{self._path}: {error}") from error
+            raise StoreUnavailable(self._url, f"its file cannot be used now: {error}") from error
