@@ -52,6 +52,7 @@ class HttpClient:
         self._headers = dict(headers or {})
         self._tls = tls_context(options)
         self._session: aiohttp.ClientSession | None = None
+        self._streams: set[aiohttp.ClientResponse] = set()
         self._closed = False
 
     async def request(
@@ -95,7 +96,9 @@ class HttpClient:
         """
         limit = timeout if timeout is not None else self._options.timeout
         whole = None if idle is not None else limit
-        policy = aiohttp.ClientTimeout(total=whole, connect=limit, sock_read=idle)
+        # A long answer is waited for, a connection is not.
+        connect = min(limit, self._options.timeout)
+        policy = aiohttp.ClientTimeout(total=whole, connect=connect, sock_read=idle)
         try:
             async with self._opened().request(
                 method,
@@ -106,7 +109,11 @@ class HttpClient:
                 timeout=policy,
                 allow_redirects=False,
             ) as response:
-                yield response
+                self._streams.add(response)
+                try:
+                    yield response
+                finally:
+                    self._streams.discard(response)
         except TimeoutError as error:
             waited = idle if idle is not None else limit
             raise StoreUnavailable(self._store, f"no answer within {waited:g} s") from error
@@ -126,6 +133,8 @@ class HttpClient:
     async def close(self) -> None:
         """Closes every connection; a request in flight raises :class:`StoreUnavailable`."""
         self._closed = True
+        for response in self._streams:
+            response.close()  # closing the session alone would not wake whoever reads it
         if self._session is not None:
             await self._session.close()
             # aiohttp closes TLS transports in later turns of the loop.
@@ -160,6 +169,8 @@ def describe(error: BaseException) -> str:
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused; is it running, and is the address right?"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted: {cause.verify_message}"
+            # aiohttp's error is of this kind as well, and wraps the one that has the message.
+            fault = getattr(cause, "certificate_error", cause)
+            return f"its certificate is not trusted: {getattr(fault, 'verify_message', fault)}"
         cause = cause.__cause__ or getattr(cause, "os_error", None)
     return str(error) or type(error).__name__

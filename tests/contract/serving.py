@@ -7,6 +7,8 @@ import socket
 from aiohttp import web
 
 from adapters.embedded import EmbeddedStore
+from facade.app import create_app
+from facade.state import FACADE
 
 
 class ServedFacade:
@@ -24,10 +26,14 @@ class ServedFacade:
         """Where the facade listens, and so its store URL."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def revision(self) -> int:
+        """The revision of the facade's list: it moves with every visible change."""
+        assert self._runner is not None
+        return self._runner.app[FACADE].catalog.view.revision
+
     async def start(self, store: EmbeddedStore) -> None:
         """Serves ``store`` on the same port as before."""
-        from facade.app import create_app
-
         self.store = store
         self._runner = web.AppRunner(create_app(store), shutdown_timeout=0.2)
         await self._runner.setup()
