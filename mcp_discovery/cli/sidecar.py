@@ -31,7 +31,7 @@ def sidecar(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- COMMAND ARGS…]",
+            metavar="-- COMMAND",
             help="Starts the MCP server itself, passes signals on and ends with its exit code.",
         ),
     ] = None,
@@ -71,7 +71,8 @@ def sidecar(
             "--tag",
             envvar="MCP_DISCOVERY_TAG",
             metavar="TAG",
-            help="A tag, a DNS label; give it again for more.",
+            help="A tag, a DNS label; give it again for more. In the environment: separated by "
+            "spaces.",
             rich_help_panel=_RECORD,
         ),
     ] = None,
