@@ -22,32 +22,43 @@ SERVED = ("remote", "consul", "etcd")
 
 
 @pytest.fixture
-async def bed(request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> AsyncIterator[Bed]:
+def shared_server(kind: str, request: pytest.FixtureRequest) -> ConsulServer | EtcdServer | None:
+    """The server that the tests of this process share, started only where it is needed."""
+    if kind not in ("consul", "etcd"):
+        return None
+    server: ConsulServer | EtcdServer = request.getfixturevalue(f"{kind}_server")
+    return server
+
+
+@pytest.fixture
+async def bed(
+    kind: str, shared_server: ConsulServer | EtcdServer | None, namespace: str, tmp_path: Path
+) -> AsyncIterator[Bed]:
     """An empty store of the kind that the test is parametrised with."""
     async with AsyncExitStack() as stack:
         made: Bed
-        match getattr(request, "param", None):
-            case "embedded":
+        match kind, shared_server:
+            case "embedded", None:
                 made = EmbeddedBed()
-            case "file":
+            case "file", None:
                 made = EmbeddedBed(tmp_path / "store.db")
-            case "remote":
+            case "remote", None:
                 made = RemoteBed(await stack.enter_async_context(ServedFacade()))
-            case "consul":
-                made = ConsulBed(request.getfixturevalue("consul_server"), namespace)
-            case "etcd":
-                made = EtcdBed(request.getfixturevalue("etcd_server"), namespace)
+            case _, ConsulServer() as consul:
+                made = ConsulBed(consul, namespace)
+            case _, EtcdServer() as etcd:
+                made = EtcdBed(etcd, namespace)
             case other:
-                raise ValueError(f"no bed called {other!r}")
+                raise ValueError(f"no bed for {other!r}")
         yield await stack.enter_async_context(made)
 
 
 @pytest.fixture
-async def own_bed(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[Bed]:
+async def own_bed(kind: str, namespace: str) -> AsyncIterator[Bed]:
     """Like ``bed``, with a server of its own, which the test may stop and wipe."""
     async with AsyncExitStack() as stack:
         made: Bed
-        match request.param:
+        match kind:
             case "remote":
                 made = RemoteBed(await stack.enter_async_context(ServedFacade()))
             case "consul":
@@ -55,7 +66,7 @@ async def own_bed(request: pytest.FixtureRequest, namespace: str) -> AsyncIterat
             case "etcd":
                 made = EtcdBed(await stack.enter_async_context(EtcdServer()), namespace)
             case other:
-                raise ValueError(f"no bed called {other!r}")
+                raise ValueError(f"no server for {other!r}")
         yield await stack.enter_async_context(made)
 
 
@@ -67,8 +78,6 @@ async def store(bed: Bed) -> Store:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs every test over the stores that its ``over`` mark names, by default all of them."""
-    mark = metafunc.definition.get_closest_marker("over")
-    stores = mark.args[0] if mark else EVERY
-    for name in ("bed", "own_bed"):
-        if name in metafunc.fixturenames:
-            metafunc.parametrize(name, stores, indirect=True)
+    if "kind" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("over")
+        metafunc.parametrize("kind", mark.args[0] if mark else EVERY)

@@ -1,0 +1,229 @@
+"""MCP over one connection that carries all answers: the old HTTP+SSE, and WebSocket.
+
+HTTP+SSE is the transport of 2024-11-05: a GET holds an event stream, its ``endpoint`` event
+names where to POST, answers come on the stream. WebSocket (subprotocol ``mcp``) is no part of
+the specification; some servers offer it with JSON-RPC messages as text frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from http import HTTPStatus
+
+import aiohttp
+
+from mcp_discovery.probe.errors import BadAnswer, ProbeFailed, Unreachable
+from mcp_discovery.probe.event_stream import EventReader
+from mcp_discovery.probe.limits import Budget, Limits
+from mcp_discovery.probe.messages import Answer, Call, digest_of, parse, status_error
+from mcp_discovery.probe.wire import PLAIN, UNBOUNDED, read_beginning, socket_errors, within_origin
+
+_UNREAD_NOTIFICATIONS = 256
+
+
+class Duplex(ABC):
+    """A wire with one reader task, which hands each answer to whoever waits for it.
+
+    The task lives from ``open`` to ``close``. When the connection ends, it fails all that wait
+    and ends every ``listen``; asking again then needs ``open``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, str],
+        limits: Limits,
+    ) -> None:
+        self.url = url
+        self._http = session
+        self._headers = {**headers, **PLAIN}
+        self._limits = limits
+        self._connection = AsyncExitStack()
+        self._reader: asyncio.Task[None] | None = None
+        self._waiting: dict[str, asyncio.Future[tuple[bytes, dict[str, object]]]] = {}
+        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+
+    @property
+    def has_session(self) -> bool:
+        """The connection is the session."""
+        return True
+
+    async def open(self) -> None:
+        await self.close()
+        try:
+            with socket_errors():
+                messages = await self._connect(self._connection)
+        except BaseException:
+            await self._connection.aclose()
+            raise
+        self._reader = asyncio.create_task(self._read(messages), name="mcp-probe-reader")
+
+    async def ask(self, call: Call, budget: Budget, known: bytes | None = None) -> Answer:
+        if self._reader is None or self._reader.done():
+            raise Unreachable("the connection is closed", was_connected=True)
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[call.id] = answer
+        try:
+            with socket_errors():
+                await self._send(call.body)
+            raw, message = await answer
+        finally:
+            self._waiting.pop(call.id, None)
+        budget.take_bytes(len(raw))
+        digest = digest_of(raw)
+        return Answer(digest, None if digest == known else message)
+
+    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+        with socket_errors():
+            await self._send(body)
+
+    async def listen(
+        self, headers: Mapping[str, str], call: Call | None
+    ) -> AsyncGenerator[bytes, None]:
+        if self._reader is None or self._reader.done():
+            return
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_UNREAD_NOTIFICATIONS)
+        self._listeners.add(queue)
+        try:
+            while (raw := await queue.get()) is not None:
+                yield raw
+        finally:
+            self._listeners.discard(queue)
+
+    async def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.wait({reader})
+        await self._connection.aclose()
+
+    @abstractmethod
+    async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
+        """Connect, with ``connection`` owning what must be closed; return the messages to read."""
+
+    @abstractmethod
+    async def _send(self, body: bytes) -> None:
+        """Send one message."""
+
+    async def _read(self, messages: AsyncGenerator[bytes, None]) -> None:
+        failure: ProbeFailed = Unreachable("the server closed the connection", was_connected=True)
+        try:
+            with socket_errors():
+                async with aclosing(messages):
+                    async for raw in messages:
+                        self._deliver(raw)
+        except ProbeFailed as error:
+            failure = error
+        finally:
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(failure)
+            for queue in self._listeners:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+            await self._connection.aclose()
+
+    def _deliver(self, raw: bytes) -> None:
+        decoded = parse(raw)
+        for message in decoded if isinstance(decoded, list) else [decoded]:
+            if not isinstance(message, dict):
+                continue
+            if "method" in message:
+                for queue in self._listeners:
+                    # A full queue already says that there is something to look at anew.
+                    if not queue.full():
+                        queue.put_nowait(raw)
+                continue
+            waiting = self._waiting.get(str(message.get("id")))
+            if waiting is not None and not waiting.done():
+                waiting.set_result((raw, message))
+
+
+class HttpSse(Duplex):
+    """The HTTP+SSE transport of protocol version 2024-11-05."""
+
+    _endpoint = ""
+
+    async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
+        response = await connection.enter_async_context(
+            self._http.get(
+                self.url,
+                headers={**self._headers, "Accept": "text/event-stream"},
+                timeout=UNBOUNDED,
+                allow_redirects=False,
+            )
+        )
+        if response.status != HTTPStatus.OK:
+            raise status_error(response.status, await read_beginning(response), "GET")
+        if response.content_type != "text/event-stream":
+            raise BadAnswer("answered, but not MCP: the GET gave no event stream")
+        events = await connection.enter_async_context(aclosing(self._events(response)))
+        async for name, data in events:
+            if name == "endpoint":
+                endpoint = within_origin(self.url, data.decode("utf-8", "replace").strip())
+                if endpoint is None:
+                    raise BadAnswer("the event stream names an endpoint of another origin")
+                self._endpoint = endpoint
+                return _messages(events)
+        raise BadAnswer("answered, but not MCP: the event stream named no endpoint")
+
+    async def _events(
+        self, response: aiohttp.ClientResponse
+    ) -> AsyncGenerator[tuple[str, bytes], None]:
+        reader = EventReader(self._limits.body_bytes)
+        async for chunk in response.content.iter_any():
+            for event in reader.feed(chunk):
+                yield event
+
+    async def _send(self, body: bytes) -> None:
+        async with self._http.post(
+            self._endpoint,
+            data=body,
+            headers={**self._headers, "Content-Type": "application/json"},
+            timeout=UNBOUNDED,
+            allow_redirects=False,
+        ) as response:
+            beginning = await read_beginning(response)
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+                raise status_error(response.status, beginning, "POST")
+
+
+async def _messages(events: AsyncIterator[tuple[str, bytes]]) -> AsyncGenerator[bytes, None]:
+    async for name, data in events:
+        if name == "message" and data:
+            yield data
+
+
+class WebSocket(Duplex):
+    """JSON-RPC messages as text frames."""
+
+    _socket: aiohttp.ClientWebSocketResponse
+
+    async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
+        self._socket = await connection.enter_async_context(
+            self._http.ws_connect(
+                self.url,
+                headers=self._headers,
+                protocols=("mcp",),
+                max_msg_size=self._limits.body_bytes,
+                timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+            )
+        )
+        return self._frames()
+
+    async def _frames(self) -> AsyncGenerator[bytes, None]:
+        async for frame in self._socket:
+            if frame.type is aiohttp.WSMsgType.TEXT:
+                yield frame.data.encode()
+            elif frame.type is aiohttp.WSMsgType.BINARY:
+                yield frame.data
+            elif frame.type is aiohttp.WSMsgType.ERROR:
+                raise Unreachable("the connection broke", was_connected=True)
+
+    async def _send(self, body: bytes) -> None:
+        await self._socket.send_str(body.decode())

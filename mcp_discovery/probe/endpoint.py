@@ -1,0 +1,72 @@
+"""Where an MCP server may be reached by a URL that a person gave, and by which wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from mcp_discovery.probe.duplex import HttpSse, WebSocket
+from mcp_discovery.probe.limits import Limits
+from mcp_discovery.probe.streamable_http import StreamableHttp
+from mcp_discovery.probe.wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A way to speak MCP, and where servers that do usually listen."""
+
+    wire: type[StreamableHttp] | type[HttpSse] | type[WebSocket]
+    schemes: tuple[str, ...]
+    usual_path: str
+
+
+TRANSPORTS = {
+    "streamable-http": Transport(StreamableHttp, ("http", "https"), "/mcp"),
+    "sse": Transport(HttpSse, ("http", "https"), "/sse"),
+    "websocket": Transport(WebSocket, ("ws", "wss", "http", "https"), "/ws"),
+}
+
+_OWN_HEADERS = frozenset({"accept", "accept-encoding", "content-type", "mcp-session-id"})
+_SHORTEST_SECRET = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The URLs to try, in order, and what must stay out of every message about them."""
+
+    urls: tuple[str, ...]
+    transport: str
+    headers: Mapping[str, str]
+    secrets: frozenset[str]
+
+    @classmethod
+    def of(cls, url: str, transport: str, headers: Mapping[str, str] | None) -> Endpoint:
+        """Check what was given; a URL without a path is tried at the usual path first.
+
+        Raises ValueError for an unknown transport or a URL that does not fit it.
+        """
+        if transport not in TRANSPORTS:
+            raise ValueError(f"transport {transport!r} is none of {', '.join(TRANSPORTS)}")
+        how = TRANSPORTS[transport]
+        parsed = URL(url)
+        if parsed.scheme not in how.schemes or not parsed.host:
+            raise ValueError(f"a URL for {transport} begins with {how.schemes[0]}:// and a host")
+        urls: tuple[str, ...] = (url,)
+        if parsed.path in ("", "/") and not parsed.query_string:
+            urls = (str(parsed.with_path(how.usual_path)), url)
+        given = {k: v for k, v in (headers or {}).items() if k.lower() not in _OWN_HEADERS}
+        secrets = {value for whole in given.values() for value in (whole, *whole.split())}
+        secrets |= {parsed.password or ""}
+        return cls(
+            urls=urls,
+            transport=transport,
+            headers=given,
+            secrets=frozenset(s for s in secrets if len(s) >= _SHORTEST_SECRET) - {"Bearer"},
+        )
+
+    def wire(self, session: aiohttp.ClientSession, limits: Limits) -> Wire:
+        """Return the wire to the first of the URLs; nothing is sent yet."""
+        return TRANSPORTS[self.transport].wire(self.urls[0], session, self.headers, limits)

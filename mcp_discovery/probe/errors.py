@@ -1,0 +1,87 @@
+"""Why a probe failed, in sentences that can be shown as a health reason.
+
+ProbeFailed
+├── Unreachable   no connection, or the connection died before the answer was whole
+├── NoAnswer      connected perhaps, but nothing came within the deadline
+├── BadAnswer     an answer came, and it is not what an MCP server says
+└── NotOk         a plain HTTP health endpoint answered with another status than 2xx
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+CREDENTIAL_STATUSES = frozenset({401, 403, 407})
+
+
+class ProbeFailed(Exception):
+    """A probe that did not succeed; ``str()`` is one sentence without secrets.
+
+    The originals (socket errors, parse errors) are chained as ``__cause__``.
+    """
+
+    def conceal(self, secrets: Iterable[str]) -> None:
+        """Blank each of ``secrets`` in the sentence, longest first: servers echo what they got."""
+        sentence = str(self)
+        for secret in sorted(secrets, key=len, reverse=True):
+            sentence = sentence.replace(secret, "***")
+        self.args = (sentence,)
+
+
+class Unreachable(ProbeFailed):
+    """No connection could be made, or it broke before the answer was complete.
+
+    Attributes:
+        was_connected: True when a connection existed and broke.
+    """
+
+    def __init__(self, reason: str, *, was_connected: bool = False) -> None:
+        super().__init__(reason)
+        self.was_connected = was_connected
+
+
+class NoAnswer(ProbeFailed):
+    """Nothing complete came within ``timeout`` seconds."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(f"no answer within {timeout:g} s")
+        self.timeout = timeout
+
+
+class BadAnswer(ProbeFailed):
+    """The server answered, and the answer is an error or is not MCP.
+
+    Attributes:
+        status: the HTTP status, where there was one.
+        code: the JSON-RPC error code, where there was one.
+        versions: the protocol versions that the server named in a refusal.
+        over_limit: True when the answer was cut off because it exceeded a limit.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        versions: tuple[str, ...] = (),
+        over_limit: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.code = code
+        self.versions = versions
+        self.over_limit = over_limit
+
+    @property
+    def wants_credentials(self) -> bool:
+        """True when the server refused for want of credentials."""
+        return self.status in CREDENTIAL_STATUSES
+
+
+class NotOk(ProbeFailed):
+    """A health endpoint answered with an HTTP status outside 2xx."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the health endpoint answered HTTP {status}")
+        self.status = status

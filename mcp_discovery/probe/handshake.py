@@ -1,0 +1,192 @@
+"""Finding out which era of MCP a server speaks, and what it says of itself at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_discovery.probe.errors import BadAnswer, Unreachable
+from mcp_discovery.probe.introspection import encodable
+from mcp_discovery.probe.limits import Budget, Limits
+from mcp_discovery.probe.messages import (
+    LATEST_LEGACY,
+    MODERN,
+    SERVER_INFO_KEY,
+    UNSUPPORTED_VERSION,
+    client_info,
+    legacy_call,
+    legacy_headers,
+    modern_call,
+    result_of,
+    strings,
+)
+from mcp_discovery.probe.wire import Wire
+
+_INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+
+# With these statuses the server says something about itself now, and nothing about its era.
+_NO_ERA_VERDICT = frozenset({401, 403, 407, 429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What a server said when asked who it is.
+
+    ``protocol`` is the version to speak with it, None when a legacy server named none.
+    """
+
+    era: str
+    protocol: str | None
+    digest: bytes
+    versions: tuple[str, ...]
+    server_info: dict[str, Any]
+    instructions: str | None
+    capabilities: dict[str, Any]
+    findings: tuple[str, ...]
+
+
+async def find_era(wire: Wire, limits: Limits, patience: float) -> Peer:
+    """Ask ``server/discover`` and fall back to ``initialize``.
+
+    Some legacy servers never answer a method that they do not know. After ``patience`` seconds
+    of silence ``initialize`` is tried as well, and the first positive answer counts; a slow
+    modern server still wins, because it was asked first.
+
+    Raises Unreachable or BadAnswer; the caller sets the deadline.
+    """
+    modern = asyncio.create_task(discover(wire, limits), name="mcp-probe-discover")
+    legacy: asyncio.Task[Peer] | None = None
+    try:
+        await asyncio.wait({modern}, timeout=patience)
+        if not modern.done():
+            legacy = asyncio.create_task(initialize(wire, limits), name="mcp-probe-initialize")
+            await asyncio.wait({modern, legacy}, return_when=asyncio.FIRST_COMPLETED)
+            if not modern.done() and legacy.exception() is None:
+                return legacy.result()
+            await asyncio.wait({modern})
+        try:
+            return modern.result()
+        except (BadAnswer, Unreachable) as refusal:
+            if not _may_be_legacy(refusal):
+                raise
+            try:
+                return await (legacy or initialize(wire, limits))
+            except BadAnswer as error:
+                raise error from refusal
+    finally:
+        started = [task for task in (modern, legacy) if task is not None]
+        for task in started:
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+def _may_be_legacy(refusal: BadAnswer | Unreachable) -> bool:
+    if isinstance(refusal, Unreachable):
+        return refusal.was_connected  # handmade servers stumble over methods they do not know
+    return not refusal.over_limit and refusal.status not in _NO_ERA_VERDICT
+
+
+async def discover(
+    wire: Wire, limits: Limits, known: Peer | None = None, protocol: str = MODERN
+) -> Peer:
+    """Ask a modern server who it is; returns ``known`` itself when the answer is the same.
+
+    Raises BadAnswer when the server is not modern, Unreachable when it cannot be asked.
+    """
+    call = modern_call("server/discover", "server/discover", protocol=protocol)
+    try:
+        answer = await wire.ask(call, Budget(limits), known.digest if known else None)
+    except BadAnswer as refusal:
+        # The server names what it speaks: a later revision than ours is still of this era.
+        newer = max((v for v in refusal.versions if v > MODERN and _usable(v)), default=None)
+        if refusal.code != UNSUPPORTED_VERSION or newer is None or protocol != MODERN:
+            raise
+        return await discover(wire, limits, protocol=newer)
+    if answer.message is None and known is not None:
+        return known
+    result = result_of(answer.message or {}, call.method)
+    versions = strings(result.get("supportedVersions"))
+    findings = []
+    if not any(version >= MODERN for version in versions):
+        if versions or not isinstance(result.get("capabilities"), dict):
+            raise BadAnswer("answered server/discover without a version of the modern era")
+        findings.append("server/discover answered without 'supportedVersions'")
+    meta = result.get("_meta")
+    info = meta.get(SERVER_INFO_KEY) if isinstance(meta, dict) else None
+    return _peer("modern", protocol, answer.digest, versions, info, result, findings)
+
+
+async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> Peer:
+    """Do the legacy handshake; returns ``known`` itself when the answer is the same.
+
+    Raises BadAnswer when the server refuses it, Unreachable when it cannot be asked.
+    """
+    params = {
+        "protocolVersion": LATEST_LEGACY,
+        "capabilities": {},
+        "clientInfo": client_info(),
+    }
+    call = legacy_call("initialize", "initialize", params)
+    answer = await wire.ask(call, Budget(limits), known.digest if known else None)
+    if answer.message is None and known is not None:
+        peer = known
+    else:
+        result = result_of(answer.message or {}, call.method)
+        if not any(key in result for key in ("protocolVersion", "capabilities", "serverInfo")):
+            raise BadAnswer("answered, but not MCP: the result of initialize says nothing")
+        protocol = result.get("protocolVersion")
+        findings = []
+        if not isinstance(protocol, str) or not _usable(protocol):
+            findings.append("initialize answered without a usable 'protocolVersion'")
+            protocol = None
+        versions = (protocol,) if protocol else ()
+        peer = _peer(
+            "legacy",
+            protocol,
+            answer.digest,
+            versions,
+            result.get("serverInfo"),
+            result,
+            findings,
+        )
+    with suppress(BadAnswer):
+        # Whether the server minds is seen at the next request; a refused notification alone
+        # harms nobody.
+        await wire.tell(_INITIALIZED, legacy_headers(peer.protocol))
+    return peer
+
+
+def _usable(version: str) -> bool:
+    """Whether ``version`` can go into a header."""
+    return bool(version) and version.isascii() and version.isprintable()
+
+
+def _peer(
+    era: str,
+    protocol: str | None,
+    digest: bytes,
+    versions: tuple[str, ...],
+    info: Any,
+    result: dict[str, Any],
+    findings: list[str],
+) -> Peer:
+    capabilities = result.get("capabilities")
+    instructions = result.get("instructions")
+    if not encodable(result):
+        raise BadAnswer("answered, but not MCP: the description of the server nests too deeply")
+    if not isinstance(info, dict):
+        findings.append("the server does not say its name and version")
+    if not isinstance(capabilities, dict):
+        findings.append("the server does not say its capabilities")
+    return Peer(
+        era=era,
+        protocol=protocol,
+        digest=digest,
+        versions=versions,
+        server_info=info if isinstance(info, dict) else {},
+        instructions=instructions if isinstance(instructions, str) else None,
+        capabilities=capabilities if isinstance(capabilities, dict) else {},
+        findings=tuple(findings),
+    )

@@ -1,0 +1,33 @@
+"""Asking a plain HTTP health endpoint whether it is well."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from mcp_discovery.probe.errors import NoAnswer, NotOk
+from mcp_discovery.probe.wire import PLAIN, UNBOUNDED, socket_errors
+
+
+async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: float) -> float:
+    """GET ``url`` and return how many seconds the answer took; its body is not read.
+
+    Raises NotOk when the status is not 2xx (redirects are not followed), Unreachable without a
+    connection, and NoAnswer after ``timeout`` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        with socket_errors():
+            async with (
+                asyncio.timeout(timeout),
+                session.get(
+                    url, headers=PLAIN, timeout=UNBOUNDED, allow_redirects=False
+                ) as response,
+            ):
+                if not 200 <= response.status < 300:
+                    raise NotOk(response.status)
+                return loop.time() - started
+    except TimeoutError as error:
+        raise NoAnswer(timeout) from error

@@ -1,0 +1,137 @@
+"""What a server says of itself, and the reading of its lists page by page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.messages import result_of
+
+
+@dataclass(frozen=True, slots=True)
+class Introspection:
+    """All that one server offers.
+
+    Attributes:
+        era: ``modern`` or ``legacy``.
+        versions: protocol versions that the server supports, as far as known; a legacy server
+            tells only the negotiated one.
+        server_info, instructions, capabilities: as in its ``server/discover`` or ``initialize``.
+        tools, resources, resource_templates, prompts: all pages, each item as MCP spells it, in
+            the server's order.
+        findings: what is wrong with the server's answers and was read all the same.
+    """
+
+    era: str
+    versions: tuple[str, ...]
+    server_info: dict[str, Any]
+    instructions: str | None
+    capabilities: dict[str, Any]
+    tools: tuple[dict[str, Any], ...]
+    resources: tuple[dict[str, Any], ...]
+    resource_templates: tuple[dict[str, Any], ...]
+    prompts: tuple[dict[str, Any], ...]
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One of MCP's lists: how it is asked for and what names its items."""
+
+    capability: str
+    method: str
+    items_key: str
+    name_key: str
+
+
+TOOLS = Listing("tools", "tools/list", "tools", "name")
+RESOURCES = Listing("resources", "resources/list", "resources", "uri")
+RESOURCE_TEMPLATES = Listing(
+    "resources", "resources/templates/list", "resourceTemplates", "uriTemplate"
+)
+PROMPTS = Listing("prompts", "prompts/list", "prompts", "name")
+LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page as it was read, with the digest of the bytes that it was read from."""
+
+    digest: bytes
+    items: tuple[dict[str, Any], ...]
+    next_cursor: str | None
+    findings: tuple[str, ...]
+
+
+def read_page(digest: bytes, message: dict[str, Any], listing: Listing) -> Page:
+    """Read one page, dropping what no reader could use; raises BadAnswer when it is no page."""
+    result = result_of(message, listing.method)
+    listed = result.get(listing.items_key)
+    findings: Counter[str] = Counter()
+    if listed is None:
+        findings[f"{listing.method} answered without {listing.items_key!r}"] += 1
+        listed = []
+    if not isinstance(listed, list):
+        raise BadAnswer(
+            f"answered, but not MCP: {listing.items_key!r} in the result of {listing.method} "
+            "is not a list"
+        )
+    items: list[dict[str, Any]] = []
+    for item in listed:
+        if not isinstance(item, dict):
+            findings[f"{listing.method}: dropped an item that is not an object"] += 1
+        elif not isinstance(name := item.get(listing.name_key), str) or not name:
+            findings[f"{listing.method}: dropped an item without {listing.name_key!r}"] += 1
+        elif not encodable(item):
+            findings[f"{listing.method}: dropped an item nested too deeply"] += 1
+        else:
+            items.append(item)
+            if listing is TOOLS and not isinstance(item.get("inputSchema"), dict):
+                findings["tools/list: kept a tool without an 'inputSchema' object"] += 1
+    cursor = result.get("nextCursor")
+    if cursor is not None and not isinstance(cursor, str):
+        findings[f"{listing.method}: ignored a 'nextCursor' that is not a string"] += 1
+        cursor = None
+    return Page(digest, tuple(items), cursor or None, counted(findings))
+
+
+def joined(listing: Listing, pages: list[Page]) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+    """Put the pages of one list together; of items with one name, the first counts."""
+    seen: set[str] = set()
+    items: list[dict[str, Any]] = []
+    findings: list[str] = []
+    repeated = 0
+    for page in pages:
+        findings.extend(page.findings)
+        for item in page.items:
+            name = item[listing.name_key]
+            if name in seen:
+                repeated += 1
+            else:
+                seen.add(name)
+                items.append(item)
+    if repeated:
+        findings.append(
+            f"{listing.method}: dropped {repeated} with the {listing.name_key!r} of an earlier item"
+        )
+    return tuple(items), findings
+
+
+def counted(findings: Counter[str]) -> tuple[str, ...]:
+    """Spell each finding once, with how often it was made."""
+    return tuple(
+        text if times == 1 else f"{text} ({times} times)" for text, times in findings.items()
+    )
+
+
+def encodable(value: Any) -> bool:
+    """Whether ``value`` can be written as JSON again: orjson reads deeper than it writes."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return False
+    return True

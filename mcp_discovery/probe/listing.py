@@ -1,0 +1,114 @@
+"""Walking a server's lists page by page, and remembering pages so that the same need no reading."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.introspection import LISTINGS, Listing, Page, read_page
+from mcp_discovery.probe.limits import Budget
+from mcp_discovery.probe.messages import METHOD_NOT_FOUND, Answer, quoted
+
+Ask = Callable[[str, str | None, bytes | None], Awaitable[Answer]]
+"""Asks for a page: method, cursor (None for the first page), digest of the known page."""
+
+# A server that takes longer than this for an answer is asked for its lists at the same time.
+# A quicker one is asked for one after the other, over one connection: some serve only one.
+_QUICK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """All pages of all lists, and whether they are the pages of the previous walk."""
+
+    pages: dict[Listing, list[Page]]
+    unchanged: bool
+
+
+class Lister:
+    """Reads the lists of one server, again and again."""
+
+    def __init__(self) -> None:
+        self._remembered: dict[tuple[str, str | None], Page] = {}
+        self._slowest = 0.0
+
+    async def walk(self, ask: Ask, capabilities: dict[str, Any], budget: Budget) -> Walk:
+        """Read every page of what ``capabilities`` name (of all lists when they name none).
+
+        Raises BadAnswer for a list that does not end or exceeds ``budget``, and what ``ask``
+        raises; a list is complete or the walk fails.
+        """
+        wanted = [listing for listing in LISTINGS if listing.capability in capabilities]
+        declared = bool(wanted) or any(key in capabilities for key in ("logging", "completions"))
+        if not declared:
+            wanted = list(LISTINGS)
+        pages: dict[Listing, list[Page]] = {listing: [] for listing in LISTINGS}
+        quick, self._slowest = self._slowest < _QUICK_SECONDS, 0.0
+        if quick:
+            for listing in wanted:
+                pages[listing] = await self._pages(ask, listing, declared, budget)
+        else:
+            walks = [self._pages(ask, listing, declared, budget) for listing in wanted]
+            for listing, found in zip(wanted, await _all_or_none(walks), strict=True):
+                pages[listing] = found
+        return Walk(pages, self._remember(pages))
+
+    def _remember(self, pages: dict[Listing, list[Page]]) -> bool:
+        found: dict[tuple[str, str | None], Page] = {}
+        for listing, of_list in pages.items():
+            cursor = None
+            for page in of_list:
+                found[listing.method, cursor] = page
+                cursor = page.next_cursor
+        before, self._remembered = self._remembered, found
+        return before.keys() == found.keys() and all(before[key] is found[key] for key in found)
+
+    async def _pages(
+        self, ask: Ask, listing: Listing, declared: bool, budget: Budget
+    ) -> list[Page]:
+        pages: list[Page] = []
+        cursor: str | None = None
+        cursors: set[str] = set()
+        while True:
+            budget.check_pages(len(pages) + 1, listing.method)
+            known = self._remembered.get((listing.method, cursor))
+            started = time.monotonic()
+            try:
+                answer = await ask(listing.method, cursor, known.digest if known else None)
+                if answer.message is None and known is not None:
+                    page = known
+                else:
+                    page = read_page(answer.digest, answer.message or {}, listing)
+            except BadAnswer as error:
+                if pages or error.code is None:
+                    raise
+                if error.code != METHOD_NOT_FOUND and declared:
+                    raise
+                return []  # declared but not there, or neither declared nor there
+            self._slowest = max(self._slowest, time.monotonic() - started)
+            budget.take_items(len(page.items), listing.method)
+            pages.append(page)
+            cursor = page.next_cursor
+            if cursor is None:
+                return pages
+            if cursor in cursors:
+                raise BadAnswer(
+                    f"{listing.method} gives the cursor {quoted(cursor)!r} twice, so it never ends",
+                    over_limit=True,
+                )
+            cursors.add(cursor)
+
+
+async def _all_or_none(walks: Iterable[Coroutine[Any, Any, list[Page]]]) -> list[list[Page]]:
+    """Run ``walks`` at the same time; the first failure ends the others before it is raised."""
+    tasks = [asyncio.create_task(walk) for walk in walks]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

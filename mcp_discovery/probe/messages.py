@@ -1,0 +1,179 @@
+"""The JSON-RPC messages of MCP's two eras: how a probe asks and what an answer says.
+
+Legacy is every revision up to 2025-11-25 (``initialize`` handshake); modern is 2026-07-28 and
+later (no handshake: each request carries its envelope in ``params._meta`` and in headers).
+https://modelcontextprotocol.io/specification/
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswer
+
+MODERN: Final = "2026-07-28"
+LATEST_LEGACY: Final = "2025-11-25"
+
+METHOD_NOT_FOUND: Final = -32601
+UNSUPPORTED_VERSION: Final = -32022
+
+SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
+
+_LONGEST_QUOTE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, encoded once and sent as often as needed."""
+
+    method: str
+    id: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Answer(NamedTuple):
+    """An answer's message and the digest of its bytes.
+
+    ``message`` is None when the bytes are those of the digest that the caller already knew.
+    """
+
+    digest: bytes
+    message: dict[str, Any] | None
+
+
+def digest_of(raw: bytes) -> bytes:
+    """Return the digest by which two answers are told to be the same bytes."""
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+@cache
+def client_info() -> dict[str, str]:
+    """Return how the probe introduces itself to servers."""
+    try:
+        release = version("mcp-discovery")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        release = "0"
+    return {"name": "mcp-discovery", "version": release}
+
+
+def modern_call(
+    method: str, call_id: str, params: Mapping[str, Any] | None = None, *, protocol: str = MODERN
+) -> Call:
+    """Encode a request of the modern era with its envelope and routing headers."""
+    envelope = {
+        "io.modelcontextprotocol/protocolVersion": protocol,
+        "io.modelcontextprotocol/clientInfo": client_info(),
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    body = {
+        "jsonrpc": "2.0",
+        "id": call_id,
+        "method": method,
+        "params": {**(params or {}), "_meta": envelope},
+    }
+    headers = {"MCP-Protocol-Version": protocol, "Mcp-Method": method}
+    return Call(method, call_id, orjson.dumps(body), headers)
+
+
+def legacy_call(
+    method: str,
+    call_id: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    protocol: str | None = None,
+) -> Call:
+    """Encode a request of the legacy era; ``protocol`` is the negotiated version, once known."""
+    # Params may be left out when empty, but handmade servers tend to rely on them.
+    body = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": dict(params or {})}
+    return Call(method, call_id, orjson.dumps(body), legacy_headers(protocol))
+
+
+def legacy_headers(protocol: str | None) -> dict[str, str]:
+    """Return the headers that a legacy request carries after the handshake."""
+    return {"MCP-Protocol-Version": protocol} if protocol else {}
+
+
+def parse(raw: bytes) -> Any:
+    """Decode JSON; raises BadAnswer when ``raw`` is none."""
+    try:
+        return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError as error:
+        raise BadAnswer("answered, but not MCP: the body is not JSON") from error
+
+
+def answer_in(decoded: Any, call_id: str) -> dict[str, Any] | None:
+    """Pick the answer to ``call_id`` out of a message or a batch of messages, or None."""
+    candidates = decoded if isinstance(decoded, list) else [decoded]
+    answers = [
+        message
+        for message in candidates
+        if isinstance(message, dict) and ("result" in message or "error" in message)
+    ]
+    for message in answers:
+        if str(message.get("id")) == call_id:
+            return message
+    # An error that could not be tied to its request has a null id by JSON-RPC 2.0 §5.
+    return next((message for message in answers if message.get("id") is None), None)
+
+
+def result_of(message: dict[str, Any], method: str) -> dict[str, Any]:
+    """Return an answer's result; raises BadAnswer when it is an error or no object."""
+    if message.get("error") is not None:
+        raise rpc_error(message["error"], method)
+    result = message.get("result")
+    if not isinstance(result, dict):
+        raise BadAnswer(f"answered, but not MCP: the result of {method} is not an object")
+    return result
+
+
+def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswer:
+    """Turn a JSON-RPC error object into the exception that tells of it."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    code = fields.get("code")
+    data = fields.get("data")
+    named = data.get("supported") if isinstance(data, dict) else None
+    said = quoted(fields.get("message"))
+    where = f"error {code}" if isinstance(code, int) else "an error"
+    via = f" with HTTP {status}" if status is not None else ""
+    return BadAnswer(
+        f"answered {method} with {where}{via}{': ' + said if said else ''}",
+        status=status,
+        code=code if isinstance(code, int) else None,
+        versions=strings(named),
+    )
+
+
+def status_error(status: int, body: bytes, method: str) -> BadAnswer:
+    """Turn an HTTP error status (and the beginning of its body) into an exception."""
+    if status in CREDENTIAL_STATUSES:
+        return BadAnswer(
+            f"HTTP {status} from the MCP endpoint: it wants credentials", status=status
+        )
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        decoded = None
+    if isinstance(decoded, dict) and decoded.get("jsonrpc") and decoded.get("error") is not None:
+        return rpc_error(decoded["error"], method, status)
+    return BadAnswer(f"HTTP {status} from the MCP endpoint", status=status)
+
+
+def quoted(text: Any) -> str:
+    """Make what a server said fit for one line of bounded length."""
+    if not isinstance(text, str):
+        return ""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _LONGEST_QUOTE else line[:_LONGEST_QUOTE] + "…"
+
+
+def strings(value: Any) -> tuple[str, ...]:
+    """Return the strings of a list, and nothing of anything else."""
+    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()

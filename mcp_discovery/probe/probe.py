@@ -1,0 +1,298 @@
+"""McpProbe: asks one MCP server whether it lives and what it offers, within deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+
+from mcp_discovery.probe.endpoint import Endpoint
+from mcp_discovery.probe.errors import BadAnswer, NoAnswer, ProbeFailed, Unreachable
+from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
+from mcp_discovery.probe.introspection import LISTINGS, Introspection, joined
+from mcp_discovery.probe.limits import Budget, Limits
+from mcp_discovery.probe.listing import Lister
+from mcp_discovery.probe.messages import (
+    METHOD_NOT_FOUND,
+    Answer,
+    Call,
+    legacy_call,
+    modern_call,
+    result_of,
+)
+from mcp_discovery.probe.notifications import changed_lists
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# What a server said of itself within this many seconds need not be asked for again.
+_FRESH_SECONDS = 1.0
+_LONG_AGO = -math.inf
+# Refusals for reasons of the server's own: another handshake would not change them.
+_SETTLED_STATUSES = frozenset({401, 403, 407, 408, 429})
+_INTERNAL_ERROR = -32603
+
+
+class McpProbe:
+    """A client of one MCP server that asks only whether it lives and what it offers.
+
+    Every method that asks takes ``timeout`` in seconds for all that it does, and raises a
+    ``ProbeFailed``: ``NoAnswer`` when the time is over, ``Unreachable`` without a connection,
+    ``BadAnswer`` for errors and for what is not MCP. Cancelling a method leaves no task and no
+    connection of its exchange; what is kept between calls (a legacy session, the connection of
+    ``sse`` and ``websocket`` with its reader) ends with ``close``.
+
+    The methods may run at the same time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        transport: str = "streamable-http",
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Prepare to probe ``url``; nothing is sent yet.
+
+        A URL without a path stands for the transport's usual path (``/mcp``, ``/sse``,
+        ``/ws``), then for itself. ``session`` stays the caller's. ``headers`` go with every
+        request, and their values are blanked in errors.
+
+        Raises ValueError for an unknown transport or a URL that does not fit it.
+        """
+        self._limits = limits or Limits()
+        self._endpoint = Endpoint.of(url, transport, headers)
+        self._wire = self._endpoint.wire(session, self._limits)
+        self._handshake = asyncio.Lock()
+        self._peer: Peer | None = None
+        self._peer_said_at = _LONG_AGO
+        self._answers_ping = True
+        self._turn = 0
+        self._calls: dict[str, Call] = {}
+        self._lister = Lister()
+        self._latest: tuple[Peer, Introspection] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL that answers, once connected; before that, the first one to be tried."""
+        return self._wire.url
+
+    @property
+    def era(self) -> str | None:
+        """``modern`` or ``legacy`` while connected, else None."""
+        return self._peer.era if self._peer else None
+
+    async def connect(self, timeout: float) -> None:
+        """Find the server's era and, where it is legacy, shake hands; anew if done before."""
+        async with self._within(timeout):
+            await self._reconnected(self._peer, timeout)
+
+    async def ping(self, timeout: float) -> float:
+        """Do one real round trip and return how many seconds it took.
+
+        A modern server is asked ``server/discover``, a legacy one ``ping``. Where the session
+        is gone or a server of the other era has taken the place, connects anew, once.
+        """
+        started = time.monotonic()
+        async with self._within(timeout):
+            await self._steadily(self._ping, timeout)
+            return time.monotonic() - started
+
+    async def introspect(self, timeout: float) -> Introspection:
+        """Read all that the server offers, every page of it.
+
+        Returns the very object of the last time when nothing changed, so ``is`` tells. Lists
+        that the server's capabilities do not name are not asked for, unless they name none at
+        all. Raises BadAnswer also when a list does not end or exceeds the limits.
+        """
+        async with self._within(timeout):
+            return await self._steadily(self._introspect, timeout)
+
+    async def changes(self) -> AsyncGenerator[str, None]:
+        """Yield ``tools``, ``resources`` or ``prompts`` when the server says that it changed.
+
+        Returns when the stream ends, which for a dying server is at once, and immediately where
+        none is offered or the probe is not connected; so ask for the next one after a pause.
+        Nothing that happened between two streams is told: introspect after opening one. Use
+        ``contextlib.aclosing`` to leave early.
+        """
+        peer = self._peer
+        if peer is None:
+            return
+        try:
+            async with aclosing(changed_lists(self._wire, peer)) as changes:
+                async for name in changes:
+                    yield name
+        except (ProbeFailed, TimeoutError) as failure:
+            if isinstance(failure, ProbeFailed):
+                failure.conceal(self._endpoint.secrets)
+            logger.debug("no more notifications from the MCP server: %s", failure)
+
+    async def close(self) -> None:
+        """End a legacy session and close what is open; best effort, within about a second.
+
+        The session given at construction stays open. The probe can connect again afterwards.
+        """
+        self._peer = None
+        await self._wire.close()
+
+    @asynccontextmanager
+    async def _within(self, timeout: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(timeout) as deadline:
+                yield
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            self._peer_said_at = _LONG_AGO
+            if self._endpoint.transport != "streamable-http":
+                # The one connection may be dead without saying so; the next call opens another.
+                self._peer = None
+            raise NoAnswer(timeout) from error
+        except ProbeFailed as failure:
+            self._peer_said_at = _LONG_AGO  # who answers next may be another
+            failure.conceal(self._endpoint.secrets)
+            raise
+
+    async def _steadily(self, attempt: Callable[[Peer], Awaitable[T]], timeout: float) -> T:
+        """Run ``attempt``; where its failure hints at a lost session, connect and run it again."""
+        peer = self._peer or await self._reconnected(None, timeout)
+        try:
+            return await attempt(peer)
+        except (BadAnswer, Unreachable) as failure:
+            if not self._hints_at_another_peer(failure):
+                raise
+            replaced = await self._reconnected(peer, timeout)
+            if isinstance(failure, BadAnswer) and failure.code == METHOD_NOT_FOUND:
+                # After the same handshake as before, it is simply a server without ping.
+                self._answers_ping = not peer.era == replaced.era == "legacy"
+        return await attempt(replaced)
+
+    def _hints_at_another_peer(self, failure: BadAnswer | Unreachable) -> bool:
+        if isinstance(failure, Unreachable):
+            return failure.was_connected and self._endpoint.transport != "streamable-http"
+        if failure.over_limit or failure.code == _INTERNAL_ERROR:
+            return False
+        status = failure.status
+        return status is None or (400 <= status < 500 and status not in _SETTLED_STATUSES)
+
+    async def _reconnected(self, stale: Peer | None, timeout: float) -> Peer:
+        async with self._handshake:
+            if self._peer is not None and self._peer is not stale:
+                return self._peer  # another method has just done it
+            self._peer = None
+            self._answers_ping = True
+            self._calls.clear()
+            refusals: list[BadAnswer] = []
+            for url in dict.fromkeys((self._wire.url, *self._endpoint.urls)):
+                await self._wire.close()
+                self._wire.url = url
+                try:
+                    peer = await self._introduced(timeout)
+                except BadAnswer as refusal:
+                    if refusal.wants_credentials or refusal.over_limit:
+                        raise
+                    refusals.append(refusal)
+                else:
+                    self._peer, self._peer_said_at = peer, time.monotonic()
+                    return peer
+            self._wire.url = self._endpoint.urls[0]
+            # That nothing is at one of the URLs says less than what another one answered.
+            raise next((r for r in refusals if r.status not in (404, 405)), refusals[0])
+
+    async def _introduced(self, timeout: float) -> Peer:
+        await self._wire.open()
+        if self._endpoint.transport == "streamable-http":
+            return await find_era(self._wire, self._limits, timeout / 2)
+        return await initialize(self._wire, self._limits)
+
+    async def _ping(self, peer: Peer) -> None:
+        if peer.era == "modern":
+            self._said(peer, await discover(self._wire, self._limits, peer, peer.protocol or ""))
+            return
+        try:
+            answer = await self._ask(peer, Budget(self._limits), "ping")
+            result_of(answer.message or {}, "ping")
+        except BadAnswer as error:
+            if error.code != METHOD_NOT_FOUND or self._answers_ping:
+                raise
+
+    async def _introspect(self, peer: Peer) -> Introspection:
+        peer = await self._refreshed(peer)
+        budget = Budget(self._limits)
+
+        async def ask(method: str, cursor: str | None, known: bytes | None) -> Answer:
+            return await self._ask(peer, budget, method, cursor, known)
+
+        walk = await self._lister.walk(ask, peer.capabilities, budget)
+        if walk.unchanged and self._latest is not None and self._latest[0] == peer:
+            return self._latest[1]
+        lists = [joined(listing, walk.pages[listing]) for listing in LISTINGS]
+        tools, resources, templates, prompts = (items for items, _ in lists)
+        introspection = Introspection(
+            era=peer.era,
+            versions=peer.versions,
+            server_info=peer.server_info,
+            instructions=peer.instructions,
+            capabilities=peer.capabilities,
+            tools=tools,
+            resources=resources,
+            resource_templates=templates,
+            prompts=prompts,
+            findings=(*peer.findings, *(text for _, found in lists for text in found)),
+        )
+        if self._latest is not None and self._latest[1] == introspection:
+            introspection = self._latest[1]  # other bytes (a cursor, a time) for the same
+        self._latest = (peer, introspection)
+        return introspection
+
+    async def _refreshed(self, peer: Peer) -> Peer:
+        """Ask again who the server is, where that can have changed since it was asked last."""
+        if time.monotonic() - self._peer_said_at < _FRESH_SECONDS:
+            return peer
+        if peer.era == "modern":
+            return self._said(
+                peer, await discover(self._wire, self._limits, peer, peer.protocol or "")
+            )
+        if self._wire.has_session:
+            return peer  # whoever takes its place does not know the session
+        return self._said(peer, await initialize(self._wire, self._limits, peer))
+
+    def _said(self, before: Peer, now: Peer) -> Peer:
+        if self._peer is before:
+            self._peer, self._peer_said_at = now, time.monotonic()
+        return now
+
+    async def _ask(
+        self,
+        peer: Peer,
+        budget: Budget,
+        method: str,
+        cursor: str | None = None,
+        known: bytes | None = None,
+    ) -> Answer:
+        call = self._calls.get(method) if cursor is None else None
+        if call is None:
+            # Ids recur so that requests, and with them the answers, are the same bytes.
+            call_id = f"{method}#{self._turn}" if self._turn else method
+            params: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
+            build = modern_call if peer.era == "modern" else legacy_call
+            call = build(method, call_id, params, protocol=peer.protocol or "")
+            if cursor is None:
+                self._calls[method] = call
+        try:
+            return await self._wire.ask(call, budget, known)
+        except asyncio.CancelledError:
+            # The server may still answer this one, and must not be taken to answer the next.
+            self._turn += 1
+            self._calls.clear()
+            raise

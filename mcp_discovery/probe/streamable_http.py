@@ -1,0 +1,232 @@
+"""MCP over Streamable HTTP: one POST per request, answered as JSON or as an event stream.
+
+https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TypeVar
+
+import aiohttp
+
+from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.event_stream import EventReader
+from mcp_discovery.probe.limits import Budget, Limits
+from mcp_discovery.probe.messages import (
+    Answer,
+    Call,
+    answer_in,
+    digest_of,
+    parse,
+    status_error,
+)
+from mcp_discovery.probe.wire import (
+    PLAIN,
+    UNBOUNDED,
+    read_beginning,
+    read_whole,
+    socket_errors,
+    within_origin,
+)
+
+T = TypeVar("T")
+
+_ACCEPT = {
+    "Accept": "application/json, text/event-stream",
+    "Content-Type": "application/json",
+    **PLAIN,
+}
+_EVENT_STREAM = "text/event-stream"
+_SESSION = "Mcp-Session-Id"
+_DRAIN_SECONDS = 0.05
+_GOODBYE_SECONDS = 0.5
+
+
+class StreamableHttp:
+    """The wire of one Streamable HTTP endpoint, and its session where the server gives one."""
+
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, str],
+        limits: Limits,
+    ) -> None:
+        self.url = url
+        self._http = session
+        self._headers = {**headers, **_ACCEPT}
+        self._limits = limits
+        self._session_id: str | None = None
+
+    @property
+    def has_session(self) -> bool:
+        """Whether the server keeps a session for this probe."""
+        return self._session_id is not None
+
+    async def open(self) -> None:
+        await self.close()
+
+    async def ask(self, call: Call, budget: Budget, known: bytes | None = None) -> Answer:
+        with socket_errors():
+            for _ in range(2):
+                answer = await _twice(lambda: self._post(call, budget, known))
+                if isinstance(answer, Answer):
+                    return answer
+                self.url = answer
+        raise BadAnswer("redirects the MCP endpoint more than once")
+
+    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+        async def post() -> None:
+            async with self._http.post(
+                self.url,
+                data=body,
+                headers=self._with_session(headers),
+                allow_redirects=False,
+                timeout=UNBOUNDED,
+            ) as response:
+                beginning = await read_beginning(response)
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise status_error(response.status, beginning, "a notification")
+
+        with socket_errors():
+            await _twice(post)
+
+    async def listen(
+        self, headers: Mapping[str, str], call: Call | None
+    ) -> AsyncGenerator[bytes, None]:
+        sent = self._with_session(headers)
+        if call is None:
+            sent["Accept"] = _EVENT_STREAM
+            del sent["Content-Type"]
+        with socket_errors():
+            async with self._http.request(
+                "GET" if call is None else "POST",
+                self.url,
+                data=None if call is None else call.body,
+                headers=sent,
+                allow_redirects=False,
+                timeout=UNBOUNDED,
+            ) as response:
+                if response.status != HTTPStatus.OK or response.content_type != _EVENT_STREAM:
+                    raise BadAnswer("no stream of notifications is offered", status=response.status)
+                events = EventReader(self._limits.body_bytes)
+                async for chunk in response.content.iter_any():
+                    for event in events.feed(chunk):
+                        if event.name == "message":
+                            yield event.data
+
+    async def close(self) -> None:
+        """Tell the server that the session is over, if there is one and it can be told."""
+        if self._session_id is None:
+            return
+        headers = self._with_session({})
+        self._session_id = None
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with (
+                asyncio.timeout(_GOODBYE_SECONDS),
+                self._http.delete(
+                    self.url, headers=headers, allow_redirects=False, timeout=UNBOUNDED
+                ),
+            ):
+                pass
+
+    def _with_session(self, headers: Mapping[str, str]) -> dict[str, str]:
+        sent = {**self._headers, **headers}
+        if self._session_id is not None:
+            sent[_SESSION] = self._session_id
+        return sent
+
+    async def _post(self, call: Call, budget: Budget, known: bytes | None) -> Answer | str:
+        """Send ``call`` once; returns its answer, or the URL to which it is redirected."""
+        async with self._http.post(
+            self.url,
+            data=call.body,
+            headers=self._with_session(call.headers),
+            allow_redirects=False,
+            timeout=UNBOUNDED,
+        ) as response:
+            if response.status in (307, 308):
+                return self._redirected(response)
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+                beginning = await read_beginning(response)
+                raise status_error(response.status, beginning, call.method)
+            if call.method == "initialize" and (given := response.headers.get(_SESSION)):
+                self._session_id = given
+            if response.content_type == _EVENT_STREAM:
+                return await self._from_events(response, call, budget, known)
+            return _from_body(await read_whole(response, budget), call, known)
+
+    def _redirected(self, response: aiohttp.ClientResponse) -> str:
+        """Follow only what a trailing slash causes: same origin, same method.
+
+        Elsewhere the headers, which may hold credentials, are not for the other server to see.
+        """
+        target = within_origin(self.url, response.headers.get("Location", ""))
+        if target is None:
+            raise BadAnswer("redirects to another origin", status=response.status)
+        return target
+
+    async def _from_events(
+        self, response: aiohttp.ClientResponse, call: Call, budget: Budget, known: bytes | None
+    ) -> Answer:
+        events = EventReader(budget.bytes_left)
+        async for chunk in response.content.iter_any():
+            budget.take_bytes(len(chunk))
+            for event in events.feed(chunk):
+                if answer := _from_event(event.data, call, known):
+                    await _drain(response)
+                    return answer
+        for event in events.finish():
+            if answer := _from_event(event.data, call, known):
+                return answer
+        raise BadAnswer(f"the event stream ended without an answer to {call.method}")
+
+
+async def _twice(exchange: Callable[[], Awaitable[T]]) -> T:
+    """Run ``exchange``, and once more where a connection that existed broke.
+
+    A server may close an idle connection at the very moment of its reuse (uvicorn does after
+    5 s). All that a probe sends may be sent twice.
+    """
+    try:
+        return await exchange()
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+        return await exchange()
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Wait a moment for the end of the stream, so that its connection can be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await read_beginning(response)
+
+
+def _from_event(data: bytes, call: Call, known: bytes | None) -> Answer | None:
+    if not data:
+        return None  # primes the client for resuming, says nothing
+    digest = digest_of(data)
+    if digest == known:
+        return Answer(digest, None)
+    message = answer_in(parse(data), call.id)
+    return Answer(digest, message) if message is not None else None
+
+
+def _from_body(body: bytes, call: Call, known: bytes | None) -> Answer:
+    digest = digest_of(body)
+    if digest == known:
+        return Answer(digest, None)
+    if not body.strip():
+        raise BadAnswer(f"answered, but not MCP: no body to {call.method}")
+    decoded = parse(body)
+    message = answer_in(decoded, call.id)
+    if message is None and isinstance(decoded, dict) and "result" in decoded:
+        message = decoded  # the only answer to the only request, whatever id it bears
+    if message is None:
+        raise BadAnswer("answered, but not MCP: the body is not a JSON-RPC answer")
+    return Answer(digest, message)

@@ -1,0 +1,1 @@
+"""The probe against real MCP servers, well-behaved ones and odd ones."""
