@@ -22,8 +22,8 @@ Server = ConsulServer | EtcdServer
 
 
 @pytest.fixture(params=["consul", "etcd"])
-def server_type(request: pytest.FixtureRequest) -> type[Server]:
-    return {"consul": ConsulServer, "etcd": EtcdServer}[request.param]
+def server_type(request: pytest.FixtureRequest) -> Callable[..., Server]:
+    return ConsulServer if request.param == "consul" else EtcdServer
 
 
 async def one_round(url: str, options: StoreOptions) -> None:

@@ -12,8 +12,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import docker.errors  # type: ignore[import-untyped]
-from docker.models.containers import Container  # type: ignore[import-untyped]
+import docker.errors
+from docker.models.containers import Container
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
 

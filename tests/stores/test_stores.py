@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import aiohttp
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from tests.stores import (

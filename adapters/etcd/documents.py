@@ -1,0 +1,149 @@
+"""Capability documents in etcd: stored once, whole or not at all, and swept when nobody needs them.
+
+A document of one chunk is one key. A longer one is written in chunks first and becomes visible by
+its head, which is put only where every chunk is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import orjson
+
+from adapters.etcd.api import Gateway
+from adapters.etcd.errors import RevisionGone
+from adapters.etcd.keys import Keys, decode, key_text
+from adapters.etcd.txn import Json, delete, exists, found, get, put, untouched_since
+from adapters.unreferenced import Unreferenced
+from mcp_discovery.document import CapabilityDocument, is_digest
+from mcp_discovery.errors import DocumentNotFound, InvalidDocument, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Bytes in one value: with base64 and JSON around it still below etcd's request limit of 1.5 MiB.
+CHUNK = 768 * 2**10
+
+_GZIP = b"\x1f\x8b"
+_NO_LEASE = "0"
+_ATTEMPTS = 3
+
+
+class Documents:
+    """The documents under one prefix."""
+
+    def __init__(self, gateway: Gateway, keys: Keys) -> None:
+        self._gateway = gateway
+        self._keys = keys
+        self._unreferenced = Unreferenced()
+
+    def look(self, digest: str) -> Json:
+        """The part of a transaction that :func:`~adapters.etcd.txn.found` a document, if any."""
+        return get(self._keys.document(digest), keys_only=True)
+
+    async def put_missing(self, document: CapabilityDocument) -> None:
+        """Stores ``document`` unless it is there."""
+        _, responses = await self._gateway.txn([], [self.look(document.digest)])
+        if found(responses[0]) is None:
+            await self.put(document)
+
+    async def put(self, document: CapabilityDocument) -> None:
+        """Stores ``document``."""
+        head = self._keys.document(document.digest)
+        # Megabytes take long enough to compress to hold up every other task.
+        data = await asyncio.to_thread(document.compressed)
+        if len(data) <= CHUNK:
+            await self._gateway.txn([], [put(head, data, _NO_LEASE)])
+            return
+        chunks = {
+            self._keys.chunk(document.digest, number): data[start : start + CHUNK]
+            for number, start in enumerate(range(0, len(data), CHUNK))
+        }
+        for _ in range(_ATTEMPTS):
+            for key, chunk in chunks.items():
+                await self._gateway.txn([], [put(key, chunk, _NO_LEASE)])
+            manifest = orjson.dumps({"chunks": len(chunks), "bytes": len(data)})
+            whole, _ = await self._gateway.txn(
+                [exists(key) for key in chunks], [put(head, manifest, _NO_LEASE)]
+            )
+            if whole:
+                return
+        raise StoreUnavailable(
+            self._gateway.store, f"chunks of document {document.digest} vanish as they are written"
+        )
+
+    async def read(self, digest: str) -> CapabilityDocument:
+        """The document with ``digest``; raises :class:`DocumentNotFound`."""
+        if not is_digest(digest):
+            raise DocumentNotFound(digest)
+        value = await self._value(self._keys.document(digest))
+        if value is None:
+            raise DocumentNotFound(digest)
+        try:
+            if not value.startswith(_GZIP):
+                value = await self._joined(digest, value)
+            return await asyncio.to_thread(CapabilityDocument.from_compressed, value, digest=digest)
+        except InvalidDocument as error:
+            log.warning("%s: document %s is damaged: %s", self._gateway.store, digest, error)
+            raise DocumentNotFound(digest) from error
+
+    async def _joined(self, digest: str, manifest: bytes) -> bytes:
+        try:
+            content = orjson.loads(manifest)
+            count, size = content["chunks"], content["bytes"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidDocument("its head is neither gzip nor a manifest") from error
+        parts = []
+        for number in range(count if isinstance(count, int) else 0):
+            part = await self._value(self._keys.chunk(digest, number))
+            if part is None:
+                raise InvalidDocument(f"chunk {number} of {count} is missing")
+            parts.append(part)
+        data = b"".join(parts)
+        if len(data) != size:
+            raise InvalidDocument(f"its chunks are {len(data)} bytes instead of {size}")
+        return data
+
+    async def _value(self, key: str) -> bytes | None:
+        _, responses = await self._gateway.txn([], [get(key)])
+        kv = found(responses[0])
+        return decode(kv.get("value", "")) if kv else None
+
+    async def sweep(self) -> int:
+        """Removes documents that no record names; see :meth:`adapters.store.Store.sweep`.
+
+        Each goes only if no record was written since they were read, so that a registration that
+        has just found its document there never loses it.
+        """
+        try:
+            revision, used = await self._referenced()
+            there: set[str] = set()
+            async for _, kvs in self._gateway.pages(self._keys.documents, keys_only=True):
+                start = len(self._keys.documents[0])
+                there |= {key_text(kv["key"])[start:].partition("/")[0] for kv in kvs}
+        except RevisionGone as error:
+            raise StoreUnavailable(self._gateway.store, error.problem) from error
+        removed = 0
+        orphans = {digest for digest in there if is_digest(digest)} - used
+        for digest in self._unreferenced.confirmed(orphans):
+            head = self._keys.document(digest)
+            # "0" follows "/": head and chunks, and no other document.
+            done, responses = await self._gateway.txn(
+                [untouched_since(self._keys.records, revision)], [delete(head, f"{head}0")]
+            )
+            if done:
+                removed += int(responses[0]["response_delete_range"].get("deleted", 0))
+        return removed
+
+    async def _referenced(self) -> tuple[int, set[str]]:
+        """The digests that records name, and the revision at which they were read."""
+        used: set[str] = set()
+        revision = 0
+        async for read_at, kvs in self._gateway.pages(self._keys.records):
+            revision = read_at
+            for kv in kvs:
+                try:
+                    used.add(orjson.loads(decode(kv["value"]))["capabilities"]["digest"])
+                except (ValueError, KeyError, TypeError):
+                    continue  # What is no record names no document.
+        return revision, used

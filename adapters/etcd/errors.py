@@ -1,0 +1,126 @@
+"""Classifies every refusal of etcd, in this one place: answers, stream errors, cancelled watches.
+
+etcd 3.4 answers ``{"error", "message", "code"}``, 3.5 ``{"code", "message"}``, streams
+``{"error": {"message", "code" or "grpc_code"}}``, and a cancelled watch says
+``rpc error: code = PermissionDenied desc = …``; the message is the same in all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from mcp_discovery.errors import StoreDenied, StoreError, StoreUnavailable
+
+
+class Elsewhere(StoreUnavailable):
+    """This member cannot serve now, another or the next leader may: worth asking again."""
+
+
+class Refused(StoreUnavailable):
+    """Every member would refuse the same way."""
+
+
+class TokenRejected(StoreError):
+    """The token is missing, expired or older than the users' last change: authenticate again."""
+
+
+class LeaseNotFound(StoreError):
+    """The lease is unknown: expired, revoked, or of a store that was wiped since."""
+
+
+class RevisionGone(StoreError):
+    """The revision is compacted, or in the future of a store that was restored: list again."""
+
+
+#: What the gRPC codes mean that are no refusal for good: DeadlineExceeded and Unavailable.
+_PASSING = {4, 14}
+
+# The first whose text is part of the message decides.
+_BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
+    ("invalid auth token", TokenRejected, None),
+    ("auth store is old", TokenRejected, None),
+    ("user name is empty", TokenRejected, None),
+    (
+        "authentication failed",
+        StoreDenied,
+        "etcd refuses the user or the password; check both",
+    ),
+    (
+        "permission denied",
+        StoreDenied,
+        "permission denied; grant the user's role READWRITE on the prefix (READ to watch)",
+    ),
+    ("requested lease not found", LeaseNotFound, None),
+    ("has been compacted", RevisionGone, None),
+    ("future revision", RevisionGone, None),
+    (
+        "database space exceeded",
+        Refused,
+        "etcd is out of space (alarm NOSPACE) and takes no writes; compact and defragment it, "
+        "raise --quota-backend-bytes, then disarm the alarm",
+    ),
+    (
+        "request is too large",
+        Refused,
+        "etcd refuses a request over its --max-request-bytes; leave that at 1.5 MiB or more",
+    ),
+    ("no leader", Elsewhere, "this member has no leader: the cluster has no quorum, or elects"),
+    ("leader changed", Elsewhere, None),
+    ("request timed out", Elsewhere, "etcd could not commit in time: no quorum, or overloaded"),
+    ("too many requests", Elsewhere, None),
+    ("server stopped", Elsewhere, None),
+)
+
+
+def refusal(store: str, message: str, code: int | None = None) -> StoreError:
+    """The error for etcd's ``message`` and gRPC ``code``; ``store`` is the URL to name."""
+    for text, kind, sentence in _BY_TEXT:
+        if text in message:
+            return kind(store, sentence or message)
+    if code == 16:
+        return TokenRejected(store, message)
+    if code == 7:
+        return StoreDenied(store, message)
+    if code in _PASSING or "code = Unavailable" in message or "code = DeadlineExceeded" in message:
+        return Elsewhere(store, message)
+    return Refused(store, f"etcd refused the request: {message}")
+
+
+def from_answer(store: str, status: int, body: bytes) -> StoreError:
+    """The error behind an HTTP answer of ``status`` other than 200."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        content = None
+    if isinstance(content, dict) and (error := from_object(store, content)) is not None:
+        if status == 404 and "Not Found" in error.problem:
+            return _no_etcd(store, status)
+        return error
+    text = body[:200].decode("utf-8", "replace").strip()
+    if "HTTP request to an HTTPS server" in text:
+        return Refused(store, "the server wants TLS; write etcd+https://…")
+    if status in (502, 503, 504):
+        return Elsewhere(store, f"answers {status}: {text}")
+    return _no_etcd(store, status)
+
+
+def from_object(store: str, content: dict[str, Any]) -> StoreError | None:
+    """The error in an answer's JSON object, flat or under ``error``; ``None`` if there is none."""
+    fault = content.get("error")
+    if not isinstance(fault, dict):
+        fault = content
+    message = fault.get("message") or fault.get("error")
+    if not isinstance(message, str):
+        return None
+    code = fault.get("code", fault.get("grpc_code"))
+    return refusal(store, message, code if isinstance(code, int) else None)
+
+
+def _no_etcd(store: str, status: int) -> StoreError:
+    return Refused(
+        store,
+        f"answers {status} where etcd's JSON gateway should be; give the client port of an etcd "
+        "of 3.4 or later that runs with --enable-grpc-gateway",
+    )

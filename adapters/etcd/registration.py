@@ -1,0 +1,269 @@
+"""Registers an instance on two leases and keeps it there: the writing half of the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from adapters.etcd.api import Gateway
+from adapters.etcd.documents import Documents
+from adapters.etcd.errors import LeaseNotFound
+from adapters.etcd.keys import Keys, decode
+from adapters.etcd.lease import EtcdLease, keep_alive, revoke
+from adapters.etcd.live import Live
+from adapters.etcd.txn import Json, delete, found, get, lease_is, put, revision_is
+from adapters.pulse import Pulse
+from adapters.store import prepared
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import (
+    DuplicateInstance,
+    InvalidRecord,
+    RegistrationLost,
+    StoreUnavailable,
+)
+from mcp_discovery.health import Health, Load
+from mcp_discovery.instance import Lease, decode_registration, encode_registration
+from mcp_discovery.record import Record, is_label
+
+#: How often a registration is tried anew when others write the same id in between.
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where registrations are kept."""
+
+    gateway: Gateway
+    keys: Keys
+    documents: Documents
+
+
+async def register(
+    place: Place, record: Record, document: CapabilityDocument, lease: Lease, health: Health
+) -> EtcdRegistration:
+    """Registers ``record``, which is :func:`~adapters.store.prepared`; see the seam's contract."""
+    for _ in range(_ATTEMPTS):
+        before = await _before(place, record.id, document.digest)
+        if before.live is not None and before.live.holder != lease.holder.id:
+            raise await _duplicate(place, record.id, before.live)
+        if not before.has_document:
+            await place.documents.put(document)
+        registration = await _written(place, record, document, lease, health, before)
+        if registration is None:
+            # Another registrant was faster, or this very transaction ran twice: look again.
+            continue
+        if before.live is not None:
+            # The same holder's, and without keys by now. A dead holder's expire.
+            await revoke(place.gateway, before.leases)
+        return registration
+    raise StoreUnavailable(
+        place.gateway.store, f"others write {record.id!r} again and again; try later"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What is there of an id: guards for a transaction, the old record's key, the old leases."""
+
+    guards: list[Json]
+    has_document: bool
+    live: Live | None
+    record_key: str | None
+    leases: list[str]
+
+
+async def _before(place: Place, id: str, digest: str) -> _Before:
+    keys = (place.keys.live(id), place.keys.name_of(id))
+    reads = [*(get(key) for key in keys), place.documents.look(digest)]
+    _, responses = await place.gateway.txn([], reads)
+    *kvs, head = (found(response) for response in responses)
+    guards = [
+        revision_is(key, kv["mod_revision"] if kv else "0")
+        for key, kv in zip(keys, kvs, strict=True)
+    ]
+    live, named = kvs
+    name = decode(named.get("value", "")).decode("utf-8", "replace") if named else ""
+    leases = {kv["lease"] for kv in kvs if kv and "lease" in kv}
+    return _Before(
+        guards,
+        head is not None,
+        _readable(live),
+        place.keys.record(name, id) if is_label(name) else None,
+        sorted(leases),
+    )
+
+
+def _readable(kv: Json | None) -> Live | None:
+    try:
+        return Live.decode(decode(kv.get("value", ""))) if kv else None
+    except ValueError:
+        return None  # A stranger's key keeps nobody from registering: it is overwritten.
+
+
+async def _duplicate(place: Place, id: str, live: Live) -> DuplicateInstance:
+    _, responses = await place.gateway.txn([], [get(place.keys.record(live.name, id))])
+    kv = found(responses[0])
+    try:
+        record, lease = decode_registration(decode(kv.get("value", "")) if kv else b"")
+    except InvalidRecord:
+        return DuplicateInstance(id, holder="another registrant")
+    return DuplicateInstance(id, holder=str(lease.holder), url=record.endpoint.url)
+
+
+async def _written(
+    place: Place,
+    record: Record,
+    document: CapabilityDocument,
+    lease: Lease,
+    health: Health,
+    before: _Before,
+) -> EtcdRegistration | None:
+    """One attempt; ``None`` when what was there has changed. What fails gives its leases back."""
+    granted: list[EtcdLease] = []
+    written: EtcdRegistration | None = None
+    try:
+        granted.append(await EtcdLease.grant(place.gateway, lease.reap_after))
+        granted.append(await EtcdLease.grant(place.gateway, lease.ttl))
+        new = EtcdRegistration(place, record, lease, health, *granted)
+        done, responses = await place.gateway.txn(before.guards, new._first_writes(record, before))
+        if done:
+            if found(responses[0]) is None:
+                # A sweep took it before the record was there to keep it.
+                await place.documents.put(document)
+            written = new
+    except LeaseNotFound as error:
+        raise StoreUnavailable(
+            place.gateway.store, f"took longer to register than the TTL of {lease.ttl:g} s"
+        ) from error
+    finally:
+        if written is None:
+            await revoke(place.gateway, [each.id for each in granted])
+    return written
+
+
+class EtcdRegistration:
+    """See :class:`adapters.store.Registration`.
+
+    ``live/<id>`` is on a lease of TTL, the record on one of ``reap_after``; a heartbeat keeps both
+    alive in one request. Our lease on a key is the proof that nobody else wrote it.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        record: Record,
+        lease: Lease,
+        health: Health,
+        record_lease: EtcdLease,
+        live_lease: EtcdLease,
+    ) -> None:
+        self.id = record.id
+        self._place = place
+        self._lease = lease
+        self._record_lease = record_lease
+        self._live_lease = live_lease
+        self._name = record.name
+        self._pulse = Pulse(record.id, lease.ttl, health)
+        self._confirmed = time.monotonic()
+        self._drains: Health | None = None
+
+    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+        """See :meth:`adapters.store.Registration.heartbeat`."""
+        self._pulse.require_alive()
+        sent = time.monotonic()
+        if not await keep_alive(self._place.gateway, self._live_lease, self._record_lease):
+            raise RegistrationLost(self.id, "its lease in etcd has expired or was revoked")
+        if self._drains is not None:
+            await self._write(self._drains, load)
+        elif (news := self._pulse.to_write(health, load)) is not None:
+            await self._write(*news)
+        elif sent - self._confirmed >= self._lease.ttl:
+            # Before 3.5.23 and 3.6.5 a keepalive can succeed on a lease that is revoked.
+            await self._guarded([])
+        self._pulse.beat(sent)
+
+    async def update(self, record: Record, document: CapabilityDocument) -> None:
+        """See :meth:`adapters.store.Registration.update`."""
+        lease = self._lease
+        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after)
+        if record.id != self.id:
+            raise ValueError(f"an update cannot change the id {self.id!r} to {record.id!r}")
+        await self._place.documents.put_missing(document)
+        writes = self._record_writes(record)
+        if record.name != self._name:
+            live = Live(self._pulse.health, self._pulse.load, lease.holder.id, record.name)
+            writes += [
+                delete(self._place.keys.record(self._name, self.id)),
+                put(self._place.keys.live(self.id), live.encode(), self._live_lease.id),
+            ]
+        responses = await self._guarded(writes)
+        self._name = record.name
+        if found(responses[0]) is None:
+            await self._place.documents.put(document)
+
+    async def drain(self) -> None:
+        """See :meth:`adapters.store.Registration.drain`."""
+        # Kept until it is written, so that a heartbeat makes up for a store that was away.
+        self._drains = self._pulse.drain()
+        await self._write(self._drains, self._pulse.load)
+
+    async def deregister(self) -> None:
+        """See :meth:`adapters.store.Registration.deregister`."""
+        keys = self._place.keys
+        record_key = keys.record(self._name, self.id)
+        # Who takes the instance over writes its record anew, so its lease guards the other keys.
+        await self._place.gateway.txn(
+            [lease_is(record_key, self._record_lease.id)],
+            [delete(key) for key in (keys.live(self.id), record_key, keys.name_of(self.id))],
+        )
+        await revoke(self._place.gateway, [self._live_lease.id, self._record_lease.id])
+
+    def _first_writes(self, record: Record, before: _Before) -> list[Json]:
+        keys = self._place.keys
+        live = Live(self._pulse.health, None, self._lease.holder.id, record.name)
+        writes = self._record_writes(record)
+        writes.append(put(keys.live(self.id), live.encode(), self._live_lease.id))
+        if before.record_key and before.record_key != keys.record(record.name, self.id):
+            writes.append(delete(before.record_key))
+        return writes
+
+    def _record_writes(self, record: Record) -> list[Json]:
+        """Puts the record on its lease; before that, looks whether its document is there."""
+        keys, lease = self._place.keys, self._record_lease.id
+        return [
+            self._place.documents.look(record.capabilities.digest or ""),
+            put(keys.record(record.name, self.id), encode_registration(record, self._lease), lease),
+            put(keys.name_of(self.id), record.name, lease),
+        ]
+
+    async def _write(self, health: Health, load: Load | None) -> None:
+        live = Live(health, load, self._lease.holder.id, self._name)
+        await self._guarded(
+            [put(self._place.keys.live(self.id), live.encode(), self._live_lease.id)]
+        )
+        self._pulse.wrote(health, load)
+        self._drains = None
+
+    async def _guarded(self, writes: list[Json]) -> list[Json]:
+        """Does ``writes`` if both keys are still on our leases.
+
+        May run twice without harm; a rename that did is taken for a loss, and registered anew.
+        """
+        keys = self._place.keys
+        guards = [
+            lease_is(keys.live(self.id), self._live_lease.id),
+            lease_is(keys.record(self._name, self.id), self._record_lease.id),
+        ]
+        sent = time.monotonic()
+        try:
+            held, responses = await self._place.gateway.txn(guards, writes)
+        except LeaseNotFound as error:
+            raise RegistrationLost(
+                self.id, "its lease in etcd has expired or was revoked"
+            ) from error
+        if not held:
+            raise RegistrationLost(
+                self.id, "its keys in etcd were removed, or another registrant took it over"
+            )
+        self._confirmed = sent
+        return responses

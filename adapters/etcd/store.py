@@ -1,0 +1,122 @@
+"""The store behind ``etcd:`` URLs: the seam's methods over the parts of this package."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Self
+
+from adapters.etcd.api import Gateway
+from adapters.etcd.documents import Documents
+from adapters.etcd.keys import Keys
+from adapters.etcd.registration import EtcdRegistration, Place, register
+from adapters.etcd.url import parse_url
+from adapters.etcd.watch import Watch
+from adapters.skipped import Skipped
+from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import StoreDenied, StoreUnavailable
+from mcp_discovery.health import Health, healthy
+from mcp_discovery.instance import Holder, Lease
+from mcp_discovery.record import Record
+
+
+class EtcdStore:
+    """The store behind ``etcd://host1:2379,host2:2379/prefix`` and ``etcd+https://…``.
+
+    Speaks etcd's JSON gateway (etcd 3.4 or later). ``options`` give user and password, or the CA
+    and client certificate for TLS; etcd does not take a certificate for a user here. Raises
+    :class:`~mcp_discovery.errors.InvalidStoreURL`, and
+    :class:`~mcp_discovery.errors.InvalidInput` for files that cannot be used.
+
+    TTL and ``reap_after`` are rounded up to whole seconds, as etcd counts; with its default
+    election time-out the shortest lease is 2 s.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: StoreOptions | None = None,
+        *,
+        holder: Holder | None = None,
+    ) -> None:
+        parsed = parse_url(url)
+        self.url = parsed.text
+        self.holder = holder or new_holder()
+        self.skipped = Skipped(self.url)
+        self._gateway = Gateway(parsed, options or StoreOptions())
+        self._keys = Keys(parsed.prefix)
+        self._documents = Documents(self._gateway, self._keys)
+        self._watches: dict[Watch, asyncio.Task[None]] = {}
+
+    async def register(
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        *,
+        ttl: float,
+        reap_after: float,
+        health: Health | None = None,
+        holder: Holder | None = None,
+    ) -> EtcdRegistration:
+        """See :meth:`adapters.store.Store.register`."""
+        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
+        lease = Lease(holder or self.holder, ttl, reap_after)
+        place = Place(self._gateway, self._keys, self._documents)
+        return await register(place, record, document, lease, health or healthy())
+
+    async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
+        """See :meth:`adapters.store.Store.watch`."""
+        watch = Watch(self._gateway, self._keys, self.skipped)
+        task = asyncio.create_task(_run(watch), name=f"watch {self.url}")
+        self._watches[watch] = task
+        try:
+            while True:
+                for news in await watch.feed.take():
+                    yield news
+        finally:
+            self._watches.pop(watch, None)
+            await _end(task)
+
+    async def document(self, digest: str) -> CapabilityDocument:
+        """See :meth:`adapters.store.Store.document`."""
+        return await self._documents.read(digest)
+
+    async def sweep(self) -> int:
+        """See :meth:`adapters.store.Store.sweep`. Records expire with their leases."""
+        return await self._documents.sweep()
+
+    async def close(self) -> None:
+        """See :meth:`adapters.store.Store.close`."""
+        for watch, task in list(self._watches.items()):
+            watch.feed.fail(StoreUnavailable(self.url, "this store object is closed"))
+            await _end(task)
+        await self._gateway.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+async def _run(watch: Watch) -> None:
+    try:
+        await watch.run()
+    except (StoreUnavailable, StoreDenied) as error:
+        watch.feed.fail(error)
+    except BaseException:
+        # Whatever ended it, nobody must wait for more.
+        watch.feed.fail(StoreUnavailable(watch.store, "the watch has ended"))
+        raise
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,303 @@
+"""Follows the watched range: a full list, then one watch, resumed where it was cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+
+import aiohttp
+import orjson
+
+from adapters.backoff import Backoff
+from adapters.etcd.api import Gateway
+from adapters.etcd.errors import Refused, RevisionGone, TokenRejected, from_object, refusal
+from adapters.etcd.feed import Feed
+from adapters.etcd.keys import Keys, encode, key_text
+from adapters.etcd.lease import heard_ago
+from adapters.etcd.lines import Lines, LineTooLong
+from adapters.etcd.listing import Listing, Stamp
+from adapters.etcd.txn import Json
+from adapters.skipped import Skipped
+from adapters.store import Change, Snapshot
+from mcp_discovery.errors import StoreDenied, StoreError, StoreUnavailable
+from mcp_discovery.health import utcnow
+from mcp_discovery.instance import Instance
+
+log = logging.getLogger(__name__)
+
+#: Seconds of silence after which the peer is asked whether it still serves …
+CHECK_EVERY = 4.0
+#: … and the seconds that it has to answer.
+CHECK_WITHIN = 2.5
+#: Seconds for which a cut watch is resumed in silence before it is given up.
+RESUME_WITHIN = 4.0
+#: The longest answer: etcd cuts them at its request limit, a single event may be longer.
+MAX_ANSWER = 32 * 2**20
+#: Seconds after which a stream without a byte is cut, whatever the checks say. etcd tells its
+#: progress every ten minutes.
+QUIET = 1800.0
+
+_LIST_ATTEMPTS = 5
+#: Of so many silent instances a first list asks when they were heard of.
+_ASK_ABOUT = 256
+#: Values that are decoded before other tasks have their turn.
+_AT_ONCE = 100
+
+
+class Watch:
+    """One watch of the store; :meth:`run` feeds :attr:`feed` until it fails."""
+
+    def __init__(self, gateway: Gateway, keys: Keys, skipped: Skipped) -> None:
+        self.feed = Feed()
+        self.store = gateway.store
+        self._gateway = gateway
+        self._keys = keys
+        self._skipped = skipped
+        self._listing = Listing(keys, skipped)
+        self._shown: dict[str, Instance] = {}
+        self._revision = 0  # everything up to here is in the listing
+        self._partial: list[Json] = []  # events of an answer that came in fragments so far
+        self._suspect = False
+
+    async def run(self) -> None:
+        """Lists and follows. Never returns; raises StoreUnavailable or StoreDenied only."""
+        try:
+            await self._list()
+            await self._follow()
+        except RevisionGone as error:
+            raise StoreUnavailable(self.store, error.problem) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreUnavailable(self.store, f"answers what no etcd does ({error!r})") from error
+
+    # -- the full list -----------------------------------------------------------------------
+
+    async def _list(self) -> None:
+        for attempt in range(_LIST_ATTEMPTS):
+            try:
+                await self._read_all()
+                break
+            except RevisionGone:
+                # Compacted between two pages.
+                if attempt == _LIST_ATTEMPTS - 1:
+                    raise
+        await self._ask_when_heard()
+        shown = ((id, self._listing.instance(id)) for id in self._listing.ids())
+        self._shown = {id: instance for id, instance in shown if instance is not None}
+        self.feed.snapshot(Snapshot(dict(self._shown)))
+
+    async def _read_all(self) -> None:
+        seen: list[str] = []
+        # A store that was wiped may have put the same revision on another value: Listing compares
+        # leases as well.
+        async for revision, kvs in self._gateway.pages(self._keys.watched):
+            self._revision = revision
+            for number, kv in enumerate(kvs):
+                self._listing.put(kv)
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            seen += (key_text(kv["key"]) for kv in kvs)
+        self._listing.retain(seen)
+        self._partial.clear()
+
+    async def _ask_when_heard(self) -> None:
+        """The record's lease was kept alive with the last heartbeat: it tells when that was."""
+        silent = self._listing.unheard()[:_ASK_ABOUT]
+        gate = asyncio.Semaphore(16)
+
+        async def ask(id: str, lease: str) -> None:
+            try:
+                async with gate:
+                    ago = await heard_ago(self._gateway, lease)
+            except StoreError as error:
+                log.debug("when %r was heard of stays unknown: %s", id, error)
+                return
+            if ago is not None:
+                self._listing.heard(id, utcnow() - timedelta(seconds=ago))
+
+        await asyncio.gather(*(ask(id, lease) for id, lease in silent if lease != "0"))
+
+    # -- the watch ---------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        cut_at: float | None = None
+        rejected = 0
+        backoff = Backoff(0.1, 1.0)
+        while True:
+            endpoint = self._gateway.endpoint
+            started = time.monotonic()
+            before = self._revision
+            try:
+                await self._stream(endpoint)
+            except RevisionGone as error:
+                log.info("%s: listing anew: %s", self.store, error.problem)
+                await self._list()
+                continue
+            except TokenRejected as error:
+                rejected = rejected + 1 if self._revision == before else 1
+                if rejected > 2:
+                    raise StoreDenied(self.store, error.problem) from error
+                await self._gateway.renew_token(endpoint, error)
+                continue
+            except Refused:
+                raise
+            except StoreUnavailable as cut:
+                if time.monotonic() - started > RESUME_WITHIN * 2:
+                    cut_at = None  # It went well for a while: this is another fault.
+                    backoff.reset()
+                cut_at = cut_at or time.monotonic()
+                if time.monotonic() - cut_at > RESUME_WITHIN:
+                    raise
+                log.info("%s: resuming the watch: %s", self.store, cut.problem)
+                self._gateway.pass_over(endpoint)
+                await asyncio.sleep(backoff.next())
+                await self._list_unless_same()
+
+    async def _list_unless_same(self) -> None:
+        """Lists anew unless the store still has the history that the listing comes from.
+
+        A watch from a revision that a wiped or restored store has passed again, or has not reached
+        yet, would miss changes without a word.
+        """
+        stamps: dict[str, Stamp] = {}
+        try:
+            pages = self._gateway.pages(self._keys.watched, keys_only=True, revision=self._revision)
+            async for _, kvs in pages:
+                stamps |= {key_text(kv["key"]): Stamp.of(kv) for kv in kvs}
+        except RevisionGone:
+            await self._list()
+            return
+        if stamps != self._listing.stamps:
+            await self._list()
+
+    async def _stream(self, endpoint: str) -> None:
+        """Reads one watch until it fails."""
+        first, end = self._keys.watched
+        request = {
+            "key": encode(first),
+            "range_end": encode(end),
+            "start_revision": str(self._revision + 1),
+            "progress_notify": True,
+            "fragment": True,
+        }
+        self._partial.clear()
+        self._suspect = False
+        lines = Lines(MAX_ANSWER)
+        body = {"create_request": request}
+        async with self._gateway.stream(endpoint, "watch", body, quiet=QUIET) as response:
+            created = False
+            while True:
+                chunk = await self._next_chunk(endpoint, response, wait_for_it=created)
+                if not chunk:
+                    raise StoreUnavailable(self.store, "etcd closed the watch")
+                try:
+                    ready = lines.feed(chunk)
+                except LineTooLong as error:
+                    raise StoreUnavailable(self.store, f"in a watch {error}") from error
+                for line in ready:
+                    created |= await self._take(orjson.loads(line))
+
+    async def _next_chunk(
+        self, endpoint: str, response: aiohttp.ClientResponse, *, wait_for_it: bool
+    ) -> bytes:
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_EVERY):
+                    return await response.content.readany()
+            except TimeoutError as error:
+                if not wait_for_it:
+                    raise StoreUnavailable(
+                        self.store, f"created no watch within {CHECK_EVERY:g} s"
+                    ) from error
+            await self._check(endpoint)
+
+    async def _take(self, message: Json) -> bool:
+        """Takes in one answer; returns whether it says that the watch was created."""
+        result = message.get("result")
+        if result is None:
+            raise from_object(self.store, message) or Refused(
+                self.store, "a watch answered neither a result nor an error"
+            )
+        if result.get("canceled"):
+            if int(result.get("compact_revision", 0)):
+                raise RevisionGone(self.store, "the watch's revision has been compacted")
+            reason = result.get("cancel_reason") or "etcd cancelled the watch without a reason"
+            raise refusal(self.store, reason)
+        self._suspect = False
+        events = result.get("events", [])
+        if result.get("fragment"):
+            self._partial += events
+            return False
+        if self._partial:
+            events, self._partial = self._partial + events, []
+        if events:
+            await self._apply(events)
+        elif not result.get("created"):
+            self._revision = max(self._revision, int(result["header"]["revision"]))
+        return bool(result.get("created"))
+
+    async def _apply(self, events: list[Json]) -> None:
+        """Puts the events into the listing and tells what they changed, each instance once."""
+        touched: dict[str, None] = {}
+        for number, event in enumerate(events):
+            kv = event["kv"]
+            if event.get("type") == "DELETE":
+                id = self._listing.delete(key_text(kv["key"]))
+            else:
+                id = self._listing.put(kv)
+            if id is not None:
+                touched[id] = None
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        for id in touched:
+            self._tell(id)
+        self._revision = max(self._revision, int(events[-1]["kv"]["mod_revision"]))
+
+    def _tell(self, id: str) -> None:
+        old, new = self._shown.get(id), self._listing.instance(id)
+        if new is None:
+            if self._shown.pop(id, None) is not None:
+                self.feed.change(Change(id, None))
+        elif old is None or not new.same_as(old):
+            self._shown[id] = new
+            self.feed.change(Change(id, new))
+
+    # -- a watch that says nothing -----------------------------------------------------------
+
+    async def _check(self, endpoint: str) -> None:
+        """Asks the watch's own peer whether it lives, and whether the watch withholds something.
+
+        Raises :class:`StoreUnavailable` when it does not answer, or knows of a change for the
+        second time and the watch has told nothing in between.
+        """
+        first, end = self._keys.watched
+        alive = await self._gateway.ask(
+            endpoint,
+            "kv/range",
+            {"key": encode(first), "serializable": True},
+            CHECK_WITHIN,
+        )
+        if int(alive["header"]["revision"]) <= self._revision:
+            return
+        # Something was written, perhaps outside of the range. A removal shows in the count.
+        changed = await self._gateway.ask(
+            endpoint,
+            "kv/range",
+            {
+                "key": encode(first),
+                "range_end": encode(end),
+                "serializable": True,
+                "keys_only": True,
+                "limit": "1",
+                "min_mod_revision": str(self._revision + 1),
+            },
+            CHECK_WITHIN,
+        )
+        if not changed.get("kvs") and int(changed.get("count", 0)) == len(self._listing.stamps):
+            self._revision = int(changed["header"]["revision"])
+            self._suspect = False
+        elif self._suspect:
+            raise StoreUnavailable(self.store, "the watch withholds changes")
+        else:
+            self._suspect = True

@@ -1,0 +1,71 @@
+"""Several endpoints: a leader that dies, a member that hangs, a quorum that is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from adapters.etcd import EtcdStore
+from adapters.store import Registration, Snapshot
+from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.health import Health, Status, healthy
+from tests.adapters.etcd.conftest import registered
+from tests.contract.watching import watching
+from tests.stores.etcd import EtcdCluster
+
+
+async def beat_for(registration: Registration, seconds: float) -> None:
+    """Heartbeats at a steady pace; any failure passes through."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await registration.heartbeat(healthy())
+        await asyncio.sleep(0.2)
+
+
+async def test_the_leader_dies_and_all_goes_on() -> None:
+    async with EtcdCluster() as cluster, EtcdStore(cluster.store_url) as store:
+        registration = await registered(store, ttl=10, reap_after=60)
+        async with watching(store) as watcher:
+            leader = await cluster.leader()
+            await leader.kill()
+            await beat_for(registration, 3)
+            await registration.heartbeat(Health(Status.DEGRADED, "without its leader"))
+            await watcher.until_status("catalog-1", Status.DEGRADED, 10)
+            assert [type(event) for event in watcher.events].count(Snapshot) == 1
+            assert watcher.failure is None
+
+
+async def test_a_member_hangs_and_all_goes_on() -> None:
+    async with EtcdCluster() as cluster, EtcdStore(cluster.store_url) as store:
+        registration = await registered(store, ttl=20, reap_after=60)
+        async with watching(store) as watcher:
+            hanging = next(m for m in cluster.members if m.http_url == store._gateway.endpoint)
+            await hanging.pause()
+            began = time.monotonic()
+            await registration.heartbeat(Health(Status.DEGRADED, "past the hanging one"))
+            assert time.monotonic() - began < 7.5
+            await watcher.until_status("catalog-1", Status.DEGRADED, 15)
+            assert watcher.failure is None
+            await hanging.resume()
+
+
+async def test_a_lost_quorum_is_unavailable_and_comes_back() -> None:
+    async with EtcdCluster() as cluster, EtcdStore(cluster.store_url) as store:
+        registration = await registered(store, ttl=60, reap_after=120)
+        async with watching(store) as watcher:
+            for member in await cluster.followers():
+                await member.kill()
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match="endpoints"):
+                await registration.heartbeat(Health(Status.DEGRADED, "alone"))
+            assert time.monotonic() - began < 10
+            await watcher.until(lambda: watcher.failure is not None, 20, "the failure")
+            assert isinstance(watcher.failure, StoreUnavailable)
+            assert watcher.status("catalog-1") is Status.HEALTHY
+        for member in cluster.members:
+            if not member.running:
+                await member.start(wait=False)
+        await cluster.ready()
+        await registration.heartbeat(Health(Status.DEGRADED, "together again"))

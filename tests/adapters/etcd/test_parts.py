@@ -1,0 +1,174 @@
+"""The parts without a network: lines of a stream, the feed, the listing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adapters.etcd import feed as feed_module
+from adapters.etcd.feed import Feed
+from adapters.etcd.keys import Keys, encode
+from adapters.etcd.lines import Lines, LineTooLong
+from adapters.etcd.listing import Listing
+from adapters.etcd.live import Live
+from adapters.skipped import Skipped
+from adapters.store import Change, Snapshot
+from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.health import Status, healthy
+from mcp_discovery.instance import Holder, Lease, encode_registration
+from tests.records import record
+
+KEYS = Keys("/mcp/")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_lines_come_whole_however_they_are_cut(size: int) -> None:
+    text = b"one\n\ntwo and three\n{}\nrest"
+    lines = Lines(100)
+    found = []
+    for start in range(0, len(text), size):
+        found += lines.feed(text[start : start + size])
+    assert found == [b"one", b"two and three", b"{}"]
+
+
+def test_a_line_without_an_end_is_not_collected_for_ever() -> None:
+    lines = Lines(10)
+    lines.feed(b"12345")
+    with pytest.raises(LineTooLong):
+        lines.feed(b"678901")
+
+
+async def test_a_feed_keeps_the_order_and_ends_with_the_failure() -> None:
+    feed = Feed()
+    for id in "abca":
+        feed.change(Change(id, None))
+    feed.fail(StoreUnavailable("etcd://h", "gone"))
+    assert [each.id for each in await feed.take() if isinstance(each, Change)] == list("abca")
+    with pytest.raises(StoreUnavailable):
+        await feed.take()
+
+
+async def test_a_feed_that_nobody_reads_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "MOST", 10)
+    feed = Feed()
+    feed._merge_at = 10
+    for number in range(1000):
+        feed.change(Change(f"n-{number % 7}", None))
+    taken = [each for each in await feed.take() if isinstance(each, Change)]
+    assert len(taken) <= 14
+    assert taken[-1].id == f"n-{999 % 7}"
+    feed.change(Change("x", None))
+    feed.snapshot(Snapshot({}))
+    feed.change(Change("y", None))
+    assert await feed.take() == [Snapshot({}), Change("y", None)]
+
+
+def kv(key: str, value: bytes, revision: int, lease: str = "1") -> dict[str, Any]:
+    return {
+        "key": encode(key),
+        "value": encode(value),
+        "mod_revision": str(revision),
+        "lease": lease,
+    }
+
+
+def registration(holder: str, name: str = "product-catalog") -> bytes:
+    lease = Lease(Holder(holder, "h", "sidecar"), 10, 30)
+    return encode_registration(record(name=name), lease)
+
+
+def live(holder: str, name: str = "product-catalog") -> bytes:
+    return Live(healthy(), None, holder, name).encode()
+
+
+def status(listing: Listing) -> Status | None:
+    instance = listing.instance("catalog-1")
+    return instance.health.status if instance else None
+
+
+@pytest.fixture
+def listing() -> Listing:
+    return Listing(KEYS, Skipped("etcd://h"))
+
+
+RECORD = KEYS.record("product-catalog", "catalog-1")
+LIVE = KEYS.live("catalog-1")
+
+
+def test_an_instance_is_as_its_two_keys_say(listing: Listing) -> None:
+    assert listing.put(kv(LIVE, live("one"), 1)) == "catalog-1"
+    assert status(listing) is None
+    assert listing.put(kv(RECORD, registration("one"), 1)) == "catalog-1"
+    assert status(listing) is Status.HEALTHY
+    assert listing.delete(LIVE) == "catalog-1"
+    down = listing.instance("catalog-1")
+    assert down is not None
+    assert (down.health.status, down.health.reason) == (Status.DOWN, "no heartbeat for 10 s")
+    assert (down.health.since - down.health.last_seen).total_seconds() <= 10
+    assert listing.delete(RECORD) == "catalog-1"
+    assert status(listing) is None
+
+
+def test_another_holders_live_key_does_not_speak_for_a_record(listing: Listing) -> None:
+    listing.put(kv(RECORD, registration("one"), 1))
+    listing.put(kv(LIVE, live("two"), 2))
+    assert status(listing) is Status.DOWN
+    listing.put(kv(RECORD, registration("two"), 3))
+    assert status(listing) is Status.HEALTHY
+
+
+def test_of_two_names_the_living_one_counts(listing: Listing) -> None:
+    listing.put(kv(LIVE, live("one"), 1))
+    listing.put(kv(RECORD, registration("one"), 1))
+    listing.put(kv(KEYS.record("other", "catalog-1"), registration("two", "other"), 2))
+    shown = listing.instance("catalog-1")
+    assert shown is not None
+    assert shown.record.name == "product-catalog"
+    listing.delete(LIVE)
+    shown = listing.instance("catalog-1")
+    assert shown is not None
+    assert (shown.record.name, shown.health.status) == ("other", Status.DOWN)
+
+
+def test_what_cannot_be_read_is_skipped_until_it_is_mended() -> None:
+    skipped = Skipped("etcd://h")
+    listing = Listing(KEYS, skipped)
+    listing.put(kv(RECORD, b"{", 1))
+    listing.put(kv(LIVE, b"[]", 1))
+    listing.put(kv(KEYS.record("other-name", "catalog-1"), registration("one"), 1))
+    listing.put(kv("/mcp/live/No Label", b"", 1))
+    listing.put(kv("/mcp/notes/x", b"", 1))
+    listing.put({"key": "L21jcC+A/w==", "mod_revision": "1"})
+    assert len(skipped) == 6
+    assert status(listing) is None
+    listing.put(kv(RECORD, registration("one"), 2))
+    shown = listing.instance("catalog-1")
+    assert shown is not None
+    assert (shown.health.status, shown.health.reason) == (
+        Status.DOWN,
+        "its health in the store cannot be read",
+    )
+    listing.put(kv(LIVE, live("one"), 3))
+    assert status(listing) is Status.HEALTHY
+    listing.retain([RECORD, LIVE])
+    assert not skipped
+    assert skipped.total == 6
+
+
+def test_a_record_that_becomes_unreadable_is_no_longer_listed(listing: Listing) -> None:
+    listing.put(kv(RECORD, registration("one"), 1))
+    listing.put(kv(LIVE, live("one"), 1))
+    assert listing.put(kv(RECORD, b"{", 2)) == "catalog-1"
+    assert status(listing) is None
+
+
+def test_the_same_write_is_decoded_once(listing: Listing) -> None:
+    listing.put(kv(RECORD, registration("one"), 1))
+    first = listing.instance("catalog-1")
+    assert listing.put(kv(RECORD, b"not looked at", 1)) is None
+    second = listing.instance("catalog-1")
+    assert first is not None and second is not None
+    assert second.record is first.record
+    # The same revision of a store that was wiped in between is another write.
+    assert listing.put(kv(RECORD, b"{", 1, lease="2")) == "catalog-1"

@@ -1,0 +1,283 @@
+"""What a registration writes into etcd, and what it notices there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+
+from adapters.etcd import EtcdStore
+from adapters.etcd.keys import Keys, encode
+from adapters.store import StoreOptions, new_holder
+from mcp_discovery.errors import (
+    DocumentNotFound,
+    DuplicateInstance,
+    RegistrationLost,
+    StoreUnavailable,
+)
+from mcp_discovery.health import Health, Status, healthy
+from tests.adapters.etcd.conftest import registered
+from tests.contract.watching import watching
+from tests.records import document, record
+from tests.stores.etcd import EtcdServer, prefix_end
+from tests.stores.tls import Tls
+from tests.stores.waiting import until
+
+
+async def revision(server: EtcdServer) -> int:
+    answer = await server.call("kv/range", {"key": encode("/")})
+    return int(answer["header"]["revision"])
+
+
+async def lease_of(server: EtcdServer, key: str) -> str:
+    answer = await server.call("kv/range", {"key": encode(key)})
+    return str(answer["kvs"][0]["lease"])
+
+
+async def under(server: EtcdServer, keys: Keys) -> list[str]:
+    span = {"key": encode(keys.prefix), "range_end": encode(prefix_end(keys.prefix))}
+    answer = await server.call("kv/range", span | {"keys_only": True})
+    found = (base64.b64decode(kv["key"]).decode() for kv in answer.get("kvs", []))
+    return [key.removeprefix(keys.prefix) for key in found]
+
+
+async def leases(server: EtcdServer) -> set[str]:
+    return {lease["ID"] for lease in (await server.call("lease/leases", {})).get("leases", [])}
+
+
+async def test_the_keys_and_their_leases(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    registration = await registered(store, ttl=20, reap_after=60)
+    digest = document("a").digest
+    assert await under(etcd_server, keys) == [
+        f"documents/{digest}",
+        "ids/catalog-1",
+        "live/catalog-1",
+        "servers/product-catalog/catalog-1",
+    ]
+    for key, ttl in (
+        (keys.live("catalog-1"), "20"),
+        (keys.record("product-catalog", "catalog-1"), "60"),
+        (keys.name_of("catalog-1"), "60"),
+    ):
+        lease = {"ID": await lease_of(etcd_server, key)}
+        assert (await etcd_server.call("lease/timetolive", lease))["grantedTTL"] == ttl
+    await registration.deregister()
+    assert await under(etcd_server, keys) == [f"documents/{digest}"]
+
+
+async def test_one_transaction_writes_both_keys(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    await registered(store)
+    revisions = []
+    for key in (keys.live("catalog-1"), keys.record("product-catalog", "catalog-1")):
+        answer = await etcd_server.call("kv/range", {"key": encode(key)})
+        revisions.append(answer["kvs"][0]["mod_revision"])
+    assert revisions[0] == revisions[1]
+
+
+async def test_idle_heartbeats_move_no_revision(etcd_server: EtcdServer, store: EtcdStore) -> None:
+    registration = await registered(store, ttl=1, reap_after=2)
+    before = await revision(etcd_server)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 4  # twice reap_after: both leases are kept alive, nothing else
+    while loop.time() < end:
+        await registration.heartbeat(healthy())
+        await asyncio.sleep(0.2)  # the pace of the heartbeats
+    assert await revision(etcd_server) == before
+
+
+async def test_a_heartbeat_with_news_keeps_the_lease(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    registration = await registered(store)
+    lease = await lease_of(etcd_server, keys.live("catalog-1"))
+    await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+    await registration.update(record(tags=["other"]), document("b"))
+    await registration.drain()
+    assert await lease_of(etcd_server, keys.live("catalog-1")) == lease
+
+
+@pytest.mark.parametrize("which", ["live", "record"])
+async def test_a_lease_revoked_by_hand_is_a_lost_registration(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys, which: str
+) -> None:
+    registration = await registered(store)
+    key = keys.live("catalog-1")
+    if which == "record":
+        key = keys.record("product-catalog", "catalog-1")
+    lease = await lease_of(etcd_server, key)
+    await etcd_server.call("lease/revoke", {"ID": lease})
+    with pytest.raises(RegistrationLost, match="lease"):
+        await registration.heartbeat(healthy())
+    again = await registered(store)
+    await again.heartbeat(healthy())
+
+
+async def test_a_key_removed_by_hand_is_noticed_within_ttl(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    registration = await registered(store, ttl=1, reap_after=30)
+    await etcd_server.call("kv/deleterange", {"key": encode(keys.live("catalog-1"))})
+
+    async def lost() -> bool:
+        try:
+            await registration.heartbeat(healthy())
+        except RegistrationLost as error:
+            return "removed" in error.why
+        return False
+
+    await until(lost, timeout=2, what="RegistrationLost")
+
+
+async def test_news_are_not_written_over_anothers_keys(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    registration = await registered(store)
+    await etcd_server.put(keys.live("catalog-1"), "{}")
+    with pytest.raises(RegistrationLost, match="took it over"):
+        await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+    await registration.deregister()
+    assert await etcd_server.get(keys.live("catalog-1")) is None
+
+
+async def test_deregistering_leaves_a_successor_alone(
+    etcd_server: EtcdServer, namespace: str, store: EtcdStore
+) -> None:
+    old = await registered(store, ttl=1, reap_after=60)
+    async with EtcdStore(f"{etcd_server.store_url}/{namespace}") as other:
+
+        async def taken_over() -> Any:
+            try:
+                return await registered(other)
+            except DuplicateInstance as error:
+                assert "sidecar on" in error.holder
+                assert error.url == "http://127.0.0.1:8001/mcp?of=catalog-1"
+                return None
+
+        new = await until(taken_over, timeout=5, what="the takeover")
+        with pytest.raises(RegistrationLost):
+            await old.heartbeat(healthy())
+        await old.deregister()
+        await new.heartbeat(Health(Status.DEGRADED, "slow"))
+
+
+async def test_of_racing_registrants_one_wins(
+    etcd_server: EtcdServer, namespace: str, keys: Keys
+) -> None:
+    before = await leases(etcd_server)
+    url = f"{etcd_server.store_url}/{namespace}"
+    stores = [EtcdStore(url) for _ in range(8)]
+    results = await asyncio.gather(*(registered(each) for each in stores), return_exceptions=True)
+    won = [result for result in results if not isinstance(result, BaseException)]
+    assert len(won) == 1
+    assert sum(isinstance(result, DuplicateInstance) for result in results) == 7
+    await won[0].heartbeat(Health(Status.DEGRADED, "slow"))
+    # Those who lost gave their leases back.
+    assert len(await leases(etcd_server) - before) == 2
+    for each in stores:
+        await each.close()
+
+
+async def test_registering_again_gives_the_old_leases_back(
+    etcd_server: EtcdServer, store: EtcdStore
+) -> None:
+    before = await leases(etcd_server)
+    for _ in range(3):
+        last = await registered(store)
+    assert len(await leases(etcd_server) - before) == 2
+    await last.heartbeat(healthy())
+    await last.deregister()
+    assert await leases(etcd_server) <= before
+
+
+async def test_an_update_may_rename_the_server(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    registration = await registered(store)
+    async with watching(store) as watcher:
+        await registration.update(record(name="renamed"), document("a"))
+        shown = await watcher.until_shows("catalog-1", lambda seen: seen.record.name == "renamed")
+        assert shown.health.status is Status.HEALTHY
+        assert set(watcher.history("catalog-1")) == {Status.HEALTHY}
+    assert "servers/product-catalog/catalog-1" not in await under(etcd_server, keys)
+    await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+    await registration.deregister()
+    assert await under(etcd_server, keys) == [f"documents/{document('a').digest}"]
+
+
+async def test_another_server_may_take_over_the_id_of_a_silent_one(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    await registered(store, ttl=1, reap_after=60)
+    async with watching(store) as watcher:
+        await watcher.until_status("catalog-1", Status.DOWN, 4)
+        await store.register(
+            record(name="renamed"), document("a"), ttl=20, reap_after=60, holder=new_holder()
+        )
+        await watcher.until_shows("catalog-1", lambda seen: seen.record.name == "renamed")
+    assert "servers/product-catalog/catalog-1" not in await under(etcd_server, keys)
+
+
+async def test_a_drain_that_failed_is_made_up_for(namespace: str) -> None:
+    async with EtcdServer() as server, EtcdStore(f"{server.store_url}/{namespace}") as store:
+        registration = await registered(store)
+        await server.stop()
+        with pytest.raises(StoreUnavailable):
+            await registration.drain()
+        await server.start()
+        await registration.heartbeat(healthy())
+        async with watching(store) as watcher:
+            assert watcher.status("catalog-1") is Status.DRAINING
+
+
+async def test_no_space_is_said_clearly(namespace: str) -> None:
+    server = EtcdServer(arguments=["--quota-backend-bytes=4000000"])
+    async with server, EtcdStore(f"{server.store_url}/{namespace}") as store:
+        registration = await registered(store)
+        big = document("big", filler=9_000_000)
+        with pytest.raises(StoreUnavailable, match="out of space"):
+            await store.register(record("n-2"), big, ttl=20, reap_after=60)
+        with pytest.raises(StoreUnavailable, match="out of space"):
+            await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+        with pytest.raises(DocumentNotFound):
+            await store.document(big.digest)
+
+
+async def test_plain_http_to_a_tls_server_is_unavailable(tmp_path: Any) -> None:
+    tls = Tls(tmp_path)
+    async with EtcdServer(tls=tls) as server:
+        plain = server.store_url.replace("etcd+https", "etcd")
+        async with EtcdStore(plain) as store:
+            with pytest.raises(StoreUnavailable):
+                await registered(store)
+
+
+async def test_users_turned_on_or_changed_under_a_registration(namespace: str) -> None:
+    async with EtcdServer() as server:
+        options = StoreOptions(user="root", password="s3cr3t")
+        async with EtcdStore(f"{server.store_url}/{namespace}", options) as store:
+            registration = await registered(store)
+            await server.call("auth/user/add", {"name": "root", "password": "s3cr3t"})
+            await server.call("auth/role/add", {"name": "root"})
+            await server.call("auth/user/grant", {"user": "root", "role": "root"})
+            await server.call("auth/enable", {})
+            await registration.heartbeat(Health(Status.DEGRADED, "users are on"))
+            # Every token of before is unknown to a server that has started again.
+            await server.restart()
+            await registration.heartbeat(Health(Status.DEGRADED, "started again"))
+            token = await server.authenticate("root", "s3cr3t")
+            await server.request(
+                "POST",
+                "/v3/auth/user/changepw",
+                body={"name": "root", "password": "s3cr3t"},
+                headers={"Authorization": token},
+            )
+            await registration.heartbeat(Health(Status.DEGRADED, "password changed"))
+            async with watching(store) as watcher:
+                shown = watcher.instances["catalog-1"]
+                assert shown.health.reason == "password changed"

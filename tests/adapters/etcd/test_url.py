@@ -1,0 +1,62 @@
+"""What an etcd store URL may look like, and what is said of one that may not."""
+
+import pytest
+
+from adapters.etcd.url import parse_url
+from mcp_discovery.errors import InvalidStoreURL
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoints", "prefix"),
+    [
+        ("etcd://h", ("http://h:2379",), "/mcp/"),
+        ("etcd://h:2379/", ("http://h:2379",), "/mcp/"),
+        ("etcd://h:2379/mcp", ("http://h:2379",), "/mcp/"),
+        ("etcd://h:2379/mcp/", ("http://h:2379",), "/mcp/"),
+        ("etcd://a:1,b:2/x/y", ("http://a:1", "http://b:2"), "/x/y/"),
+        ("etcd://a,a:2379,b", ("http://a:2379", "http://b:2379"), "/mcp/"),
+        ("etcd+https://10.0.0.5", ("https://10.0.0.5:2379",), "/mcp/"),
+        ("etcd://[::1],[2001:db8::5]:4/p", ("http://[::1]:2379", "http://[2001:db8::5]:4"), "/p/"),
+        ("etcd://h/gro%C3%9F", ("http://h:2379",), "/groß/"),
+    ],
+)
+def test_good_urls(url: str, endpoints: tuple[str, ...], prefix: str) -> None:
+    parsed = parse_url(url)
+    assert (parsed.endpoints, parsed.prefix) == (endpoints, prefix)
+    assert parsed.text == url
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("etcd:", "no etcd URL"),
+        ("etcd:h:2379", "no etcd URL"),
+        ("etcd://", "without a host"),
+        ("etcd:///mcp", "without a host"),
+        ("etcd://a,,b", "without a host"),
+        ("etcd://h:0", "no port"),
+        ("etcd://h:65536", "no port"),
+        ("etcd://h:", "no port"),
+        ("etcd://h:x", "no port"),
+        ("etcd://h:" + "9" * 5000, "no port"),
+        ("etcd://::1:2379", "in brackets"),
+        ("etcd://[::1", "no IPv6 address"),
+        ("etcd://[h]:1", "no IPv6 address"),
+        ("etcd://[::1]x", "no IPv6 address"),
+        ("etcd://a b", "no host name"),
+        ("etcd://h/p?token=1", "query or fragment"),
+        ("etcd://h/p#x", "query or fragment"),
+        ("etcd://h/%ff", "not UTF-8"),
+        ("etcd://h/a%00b", "control characters"),
+    ],
+)
+def test_malformed_urls(url: str, problem: str) -> None:
+    with pytest.raises(InvalidStoreURL, match=problem):
+        parse_url(url)
+
+
+def test_credentials_are_refused_and_not_repeated() -> None:
+    with pytest.raises(InvalidStoreURL, match="as options") as caught:
+        parse_url("etcd://root:s3cr3t@h:2379/mcp")
+    assert "s3cr3t" not in str(caught.value)
+    assert "s3cr3t" not in caught.value.url
