@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from adapters.store import Store, StoreOptions
 from mcp_discovery.errors import InvalidStoreURL
 from mcp_discovery.instance import Holder
@@ -25,7 +23,7 @@ def open_store(
     """
     options = options or StoreOptions()
     # Each store is imported only where it is used: a sidecar pays for one of them.
-    match urlsplit(url).scheme:
+    match url.partition(":")[0]:
         case "embedded":
             from adapters.embedded import EmbeddedStore
 

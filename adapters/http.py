@@ -90,32 +90,35 @@ class HttpClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer as it comes in, inside ``async with``.
 
-        With ``idle`` the whole may take for ever and ``idle`` bounds, in seconds, the wait for the
-        next bytes; without it ``timeout`` bounds the whole. Faults of the network inside the block
-        surface as :class:`StoreUnavailable` too.
+        ``timeout`` bounds the whole in seconds; with ``idle`` only the wait for the headers, and
+        ``idle`` then bounds the wait for the next bytes of a body that may go on for ever. Faults
+        of the network inside the block surface as :class:`StoreUnavailable` too.
         """
         limit = timeout if timeout is not None else self._options.timeout
-        whole = None if idle is not None else limit
-        # A long answer is waited for, a connection is not.
-        connect = min(limit, self._options.timeout)
-        policy = aiohttp.ClientTimeout(total=whole, connect=connect, sock_read=idle)
+        waited = limit
+        policy = aiohttp.ClientTimeout(total=None, connect=limit, sock_read=idle)
         try:
-            async with self._opened().request(
-                method,
-                url,
-                params=params,
-                data=data,
-                headers=headers,
-                timeout=policy,
-                allow_redirects=False,
-            ) as response:
-                self._streams.add(response)
-                try:
-                    yield response
-                finally:
-                    self._streams.discard(response)
+            # aiohttp bounds the connecting and each read, but not the wait for the headers.
+            async with asyncio.timeout(limit) as deadline:
+                response = await self._opened().request(
+                    method,
+                    url,
+                    params=params,
+                    data=data,
+                    headers=headers,
+                    timeout=policy,
+                    allow_redirects=False,
+                )
+                if idle is not None:
+                    waited = idle
+                    deadline.reschedule(None)
+                async with response:
+                    self._streams.add(response)
+                    try:
+                        yield response
+                    finally:
+                        self._streams.discard(response)
         except TimeoutError as error:
-            waited = idle if idle is not None else limit
             raise StoreUnavailable(self._store, f"no answer within {waited:g} s") from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise StoreUnavailable(self._store, describe(error)) from error

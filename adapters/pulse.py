@@ -56,7 +56,10 @@ class Pulse:
             )
 
     def drain(self) -> Health:
-        """From now on the instance is draining; returns the health to write."""
+        """From now on the instance is draining; returns the health to write.
+
+        Should that write fail, the next heartbeat makes up for it.
+        """
         self._draining = True
         return self._written[0].then(Status.DRAINING, DRAINING)
 
@@ -66,7 +69,7 @@ class Pulse:
         A status that stays began when it first did, whatever ``health.since`` says.
         """
         if self._draining:
-            health = self._written[0]
+            health = self.drain()
         written_health, written_load = self._written
         if health.status is written_health.status:
             health = replace(health, since=written_health.since)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import orjson
 
@@ -370,7 +370,9 @@ def _health(instance: Instance) -> bytes:
 
 
 def _path(url: str) -> Path | None:
-    parts = urlsplit(url)
-    if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
+    rest = url.removeprefix("embedded:")
+    if not rest:
+        return None
+    if not rest.startswith("///") or "?" in rest or "#" in rest:
         raise InvalidStoreURL(url, "write embedded: or embedded:///path/file.db")
-    return Path(unquote(parts.path)) if parts.path else None
+    return Path(unquote(rest.removeprefix("//")))

@@ -165,7 +165,6 @@ class EtcdRegistration:
         self._name = record.name
         self._pulse = Pulse(record.id, lease.ttl, health)
         self._confirmed = time.monotonic()
-        self._drains: Health | None = None
 
     async def heartbeat(self, health: Health, load: Load | None = None) -> None:
         """See :meth:`adapters.store.Registration.heartbeat`."""
@@ -173,9 +172,7 @@ class EtcdRegistration:
         sent = time.monotonic()
         if not await keep_alive(self._place.gateway, self._live_lease, self._record_lease):
             raise RegistrationLost(self.id, "its lease in etcd has expired or was revoked")
-        if self._drains is not None:
-            await self._write(self._drains, load)
-        elif (news := self._pulse.to_write(health, load)) is not None:
+        if (news := self._pulse.to_write(health, load)) is not None:
             await self._write(*news)
         elif sent - self._confirmed >= self._lease.ttl:
             # Before 3.5.23 and 3.6.5 a keepalive can succeed on a lease that is revoked.
@@ -203,9 +200,7 @@ class EtcdRegistration:
 
     async def drain(self) -> None:
         """See :meth:`adapters.store.Registration.drain`."""
-        # Kept until it is written, so that a heartbeat makes up for a store that was away.
-        self._drains = self._pulse.drain()
-        await self._write(self._drains, self._pulse.load)
+        await self._write(self._pulse.drain(), self._pulse.load)
 
     async def deregister(self) -> None:
         """See :meth:`adapters.store.Registration.deregister`."""
@@ -242,7 +237,6 @@ class EtcdRegistration:
             [put(self._place.keys.live(self.id), live.encode(), self._live_lease.id)]
         )
         self._pulse.wrote(health, load)
-        self._drains = None
 
     async def _guarded(self, writes: list[Json]) -> list[Json]:
         """Does ``writes`` if both keys are still on our leases.

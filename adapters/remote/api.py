@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
@@ -24,6 +24,7 @@ from mcp_discovery.errors import (
 )
 from mcp_discovery.probe.errors import ProbeFailed
 from mcp_discovery.probe.event_stream import Event, EventReader
+from mcp_discovery.record import url_problem
 
 #: A facade sends a comment every 15 s; a stream that is silent for longer than this is dead.
 IDLE = 40.0
@@ -40,9 +41,11 @@ class FacadeApi:
     """Requests to one facade. Raises what :class:`adapters.store.Store` raises."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
-        parts = urlsplit(url)
-        if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
-            raise InvalidStoreURL(url, "write http://facade:4000, without user or query")
+        if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
+            raise InvalidStoreURL(
+                url.partition("?")[0].rpartition("@")[2],
+                "write http://facade:4000, without user or query",
+            )
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {options.token}"} if options.token else {}
         self._http = HttpClient(self.url, options, headers)

@@ -146,7 +146,15 @@ async def test_a_deregistered_id_can_be_taken_at_once_by_anyone() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["embedded:relative.db", "embedded://host/x.db", "embedded:///x.db?a=1", "gopher://x"]
+    "url",
+    [
+        "embedded:relative.db",
+        "embedded://host/x.db",
+        "embedded:///x.db?a=1",
+        "embedded://[::1",
+        "gopher://x",
+        "",
+    ],
 )
 async def test_malformed_urls(url: str) -> None:
     with pytest.raises(InvalidStoreURL, match=r"write embedded:|unknown scheme"):

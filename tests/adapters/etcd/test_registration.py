@@ -22,6 +22,7 @@ from tests.adapters.etcd.conftest import registered
 from tests.contract.watching import watching
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer, prefix_end
+from tests.stores.server import RequestRefused
 from tests.stores.tls import Tls
 from tests.stores.waiting import until
 
@@ -239,7 +240,10 @@ async def test_no_space_is_said_clearly(namespace: str) -> None:
     server = EtcdServer(arguments=["--quota-backend-bytes=4000000"])
     async with server, EtcdStore(f"{server.store_url}/{namespace}") as store:
         registration = await registered(store)
-        big = document("big", filler=9_000_000)
+        with pytest.raises(RequestRefused):
+            for number in range(50):  # etcd looks at its size only now and then
+                await server.put(f"filler-{number}", "x" * 1_000_000)
+        big = document("big", filler=900_000)
         with pytest.raises(StoreUnavailable, match="out of space"):
             await store.register(record("n-2"), big, ttl=20, reap_after=60)
         with pytest.raises(StoreUnavailable, match="out of space"):

@@ -1,0 +1,104 @@
+"""What only the remote store has: a facade at the other end, or something that is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from adapters import open_store
+from adapters.remote import RemoteStore
+from adapters.store import StoreOptions
+from mcp_discovery.errors import InvalidStoreURL, StoreDenied, StoreUnavailable
+from tests.contract.serving import ServedFacade
+from tests.records import document, record
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://u:p@h:4000", "http://h:4000/?a=1", "http://[::1", "http://h:999999"]
+)
+async def test_malformed_urls_do_not_repeat_a_password(url: str) -> None:
+    with pytest.raises(InvalidStoreURL, match="write http://facade:4000") as caught:
+        open_store(url)
+    assert "u:p" not in str(caught.value)
+
+
+@asynccontextmanager
+async def faulty_facade(handler: object) -> AsyncIterator[RemoteStore]:
+    """Something at the address of a facade that is none: a real one cannot be made so wrong."""
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", handler)  # type: ignore[arg-type]
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        port = runner.addresses[0][1]
+        async with RemoteStore(f"http://127.0.0.1:{port}", StoreOptions(timeout=1)) as store:
+            yield store
+    finally:
+        await runner.cleanup()
+
+
+async def _page(_: web.Request) -> web.Response:
+    return web.Response(status=404, text="<h1>Not here</h1>", content_type="text/html")
+
+
+async def _nonsense(_: web.Request) -> web.Response:
+    return web.Response(body=b"event: snapshot\ndata: [1, 2\n\n", content_type="text/event-stream")
+
+
+async def _denied(_: web.Request) -> web.Response:
+    return web.json_response({"detail": "no token"}, status=401)
+
+
+async def _silent(_: web.Request) -> web.Response:
+    await asyncio.sleep(60)
+    raise AssertionError("cancelled before")
+
+
+@pytest.mark.parametrize(
+    ("handler", "error", "says"),
+    [
+        (_page, StoreUnavailable, "is this the address of a facade"),
+        (_denied, StoreDenied, "no token"),
+        (_silent, StoreUnavailable, "no answer within 1 s"),
+    ],
+)
+async def test_what_answers_like_no_facade(
+    handler: object, error: type[Exception], says: str
+) -> None:
+    async with faulty_facade(handler) as store:
+        with pytest.raises(error, match=says):
+            await store.register(record(), document("a"), ttl=10, reap_after=20)
+        with pytest.raises(error, match=says):
+            async with aclosing(store.watch()) as events:
+                await anext(events)
+
+
+async def test_events_that_are_no_events() -> None:
+    async with faulty_facade(_nonsense) as store:
+        with pytest.raises(StoreUnavailable, match="cannot be read"):
+            async with aclosing(store.watch()) as events:
+                await anext(events)
+
+
+async def test_a_registration_goes_on_when_the_facade_was_restarted_with_its_file(
+    tmp_path: object,
+) -> None:
+    from adapters.embedded import EmbeddedStore
+    from mcp_discovery.errors import RegistrationLost
+    from mcp_discovery.health import healthy
+
+    url = f"embedded://{tmp_path}/store.db"
+    async with ServedFacade(EmbeddedStore(url)) as facade, RemoteStore(facade.url) as store:
+        registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
+        await facade.stop()
+        await facade.start(EmbeddedStore(url))
+        with pytest.raises(RegistrationLost):  # the list is there, the facade's hold on it is not
+            await registration.heartbeat(healthy())
+        again = await store.register(record(), document("a"), ttl=30, reap_after=60)
+        await again.heartbeat(healthy())
