@@ -1,0 +1,268 @@
+"""One posted entry: the facade is its registrant, probes it and renews it in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from adapters.backoff import Backoff
+from adapters.store import Registration, Store
+from facade.examining import Examiner, Finding
+from facade.options import FacadeOptions
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import (
+    DuplicateInstance,
+    InvalidDocument,
+    InvalidRecord,
+    RegistrationLost,
+    StoreError,
+)
+from mcp_discovery.health import Health, Status
+from mcp_discovery.instance import Holder
+from mcp_discovery.probe import Introspection
+from mcp_discovery.record import Capabilities, Protocol, Record, to_semver
+
+log = logging.getLogger(__name__)
+
+#: The reason until the first probe has ended.
+NOT_PROBED = "not probed yet"
+
+
+class Kept:
+    """A posted entry from its first probe until it is closed.
+
+    ``fill`` says whether the server's own answers tell what it offers; otherwise what was posted
+    stands. ``on_lost`` is called when another registrant has taken the id over for good.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        *,
+        fill: bool,
+        store: Store,
+        holder: Holder,
+        examiner: Examiner,
+        options: FacadeOptions,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._record = record
+        self._document = document
+        self._fill = fill
+        self._store = store
+        self._holder = holder
+        self._examiner = examiner
+        self._options = options
+        self._on_lost = on_lost
+        self._health = Health(Status.DEGRADED, NOT_PROBED)
+        self._introspection: Introspection | None = None
+        self._outdated = False  # the store has another record than this
+        self._draining = False
+        self._ended = False
+        self._registration: Registration | None = None
+        self._lock = asyncio.Lock()  # a registration is not for concurrent use
+        self._news = asyncio.Event()
+        self._probing: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def record(self) -> Record:
+        """The record as it is registered."""
+        return self._record
+
+    @property
+    def health(self) -> Health:
+        """What the last probe found."""
+        return self._health
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was drained, whatever the probes find."""
+        return self._draining
+
+    async def start(self) -> None:
+        """Probes for a moment, registers with what was found by then, and goes on doing both.
+
+        Raises what :meth:`adapters.store.Store.register` raises, and is closed then.
+        """
+        try:
+            await self.probe(self._options.first_probe)
+            async with self._lock:
+                await self._register()
+        except BaseException:
+            await self.close()
+            raise
+        self._tasks = [
+            asyncio.create_task(self._keep_probing(), name=f"probe {self._record.id}"),
+            asyncio.create_task(self._keep_beating(), name=f"heartbeat {self._record.id}"),
+        ]
+
+    async def probe(self, timeout: float) -> None:
+        """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds."""
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._examine(), name="probe")
+        await asyncio.wait({self._probing}, timeout=timeout)
+
+    async def beat(self) -> None:
+        """Tells the store what is known, registering anew where it knows nothing.
+
+        Raises :class:`RegistrationLost` once, before it registers anew at the next call.
+        """
+        async with self._lock:
+            if self._ended:
+                return
+            if self._registration is None:
+                await self._register()
+                return
+            try:
+                if self._outdated:
+                    await self._registration.update(self._record, self._document)
+                    self._outdated = False
+                await self._registration.heartbeat(self._health)
+            except RegistrationLost:
+                self._registration = None
+                raise
+
+    async def drain(self) -> None:
+        """Marks it as draining until it is posted again."""
+        async with self._lock:
+            if self._registration is None:
+                await self._register()
+            assert self._registration is not None
+            await self._registration.drain()
+            self._draining = True
+
+    async def deregister(self) -> None:
+        """Takes it out of the store; it is closed once that has happened."""
+        async with self._lock:
+            if self._registration is not None:
+                await self._registration.deregister()
+            self._ended = True
+        await self.close()
+
+    @asynccontextmanager
+    async def suspended(self) -> AsyncIterator[None]:
+        """While another takes its place: no heartbeats inside, and none after it went well."""
+        async with self._lock:
+            yield
+            self._ended = True
+
+    async def close(self) -> None:
+        """Stops; the registration is left to its TTL."""
+        self._ended = True
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Ends every task but the one that calls this."""
+        tasks = [*self._tasks, *([self._probing] if self._probing else [])]
+        others = [task for task in tasks if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._examiner.close()
+
+    async def _register(self) -> None:
+        self._registration = await self._store.register(
+            self._record,
+            self._document,
+            ttl=self._options.kept_ttl,
+            reap_after=self._options.kept_reap_after,
+            health=self._health,
+            holder=self._holder,
+        )
+        self._outdated = False
+        if self._draining:
+            await self._registration.drain()
+
+    async def _keep_probing(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.probe_interval * random.uniform(0.9, 1.1))
+            await self.probe(3 * self._options.probe_timeout)
+
+    async def _keep_beating(self) -> None:
+        backoff = Backoff(most=self._options.heartbeat)
+        delay = self._options.heartbeat
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._news.wait()
+            self._news.clear()
+            try:
+                await self.beat()
+            except DuplicateInstance as error:
+                log.warning("no longer keeping what was posted: %s", error)
+                self._on_lost()
+                await self._stop()
+                return
+            except RegistrationLost as error:
+                log.info("%s; registering anew", error)
+                delay = random.uniform(0, 1.0)  # a store that lost one lost them all
+            except StoreError as error:
+                delay = backoff.next()
+                log.debug("heartbeat of %s: %s", self._record.id, error)
+            except Exception:  # the guard that keeps the heartbeat alive
+                delay = self._options.heartbeat
+                log.exception("the heartbeat of %s failed in a way it must not", self._record.id)
+            else:
+                backoff.reset()
+                delay = self._options.heartbeat
+
+    async def _examine(self) -> None:
+        try:
+            finding = await self._examiner.examine()
+            self._take_in(finding)
+        except Exception:  # the guard that keeps the probe alive
+            log.exception("probing %s failed in a way it must not", self._record.id)
+
+    def _take_in(self, finding: Finding) -> None:
+        reason = finding.reason
+        if finding.introspection is not None and self._fill:
+            try:
+                self._offer(finding.introspection)
+            except (InvalidDocument, InvalidRecord) as error:
+                reason = f"{reason}; what it offers is not listed: {error}"
+        heard = finding.status is not Status.DOWN
+        health = self._health.then(finding.status, reason[:500], heard=heard)
+        if health.status is not self._health.status:
+            log.info("%s is %s: %s", self._record.id, health.status, health.reason)
+        if health != self._health or self._outdated:
+            self._news.set()
+        self._health = health
+
+    def _offer(self, introspection: Introspection) -> None:
+        """Puts what the server offers into the record and the document."""
+        if introspection is self._introspection:
+            return
+        document = CapabilityDocument(
+            introspection.tools,
+            introspection.resources,
+            introspection.resource_templates,
+            introspection.prompts,
+        )
+        tools, resources, prompts = document.names()
+        changes: dict[str, object] = {
+            "capabilities": Capabilities(
+                tools=tuple(tools),
+                resources=tuple(resources),
+                prompts=tuple(prompts),
+                digest=document.digest,
+            ).model_dump(by_alias=True),
+            "protocol": Protocol(
+                versions=introspection.versions,
+                era="modern" if introspection.era == "modern" else "legacy",
+                server_info=introspection.server_info,
+                instructions=(introspection.instructions or "")[:8192] or None,
+            ).model_dump(by_alias=True),
+        }
+        told = introspection.server_info.get("version")
+        if self._record.version == "0.0.0" and isinstance(told, str):
+            changes["version"] = to_semver(told)
+        record = Record.parse(self._record.to_dict() | changes)
+        if not record.same_as(self._record) or document.digest != self._document.digest:
+            self._record, self._document = record, document
+            self._outdated = True
+        self._introspection = introspection

@@ -1,0 +1,120 @@
+"""Registrations held on behalf of those who send their own heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from adapters.store import Registration, Store
+from facade.posting import Posting
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import DuplicateInstance, RegistrationLost
+from mcp_discovery.health import Health, Load
+from mcp_discovery.instance import Lease
+from mcp_discovery.record import Record
+
+
+@dataclass(slots=True)
+class Leased:
+    """One registration, and what its registrant last said."""
+
+    registration: Registration
+    record: Record
+    lease: Lease
+    anonymous: bool
+    health: Health
+    beat: float  # monotonic seconds
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether its TTL is over."""
+        return time.monotonic() - self.beat > self.lease.ttl
+
+
+class LeasedRegistrations:
+    """What sidecars and clients hold in the store through this facade.
+
+    The caller sees to it that two calls for one id do not overlap.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._leased: dict[str, Leased] = {}
+
+    def __len__(self) -> int:
+        return len(self._leased)
+
+    def get(self, id: str) -> Leased | None:
+        """The registration of ``id``, unless its TTL is over."""
+        leased = self._leased.get(id)
+        return None if leased is None or leased.lapsed else leased
+
+    async def register(self, posting: Posting, lease: Lease, document: CapabilityDocument) -> None:
+        """Registers, as :meth:`adapters.store.Store.register` does."""
+        sent = time.monotonic()
+        registration = await self._store.register(
+            posting.record,
+            document,
+            ttl=lease.ttl,
+            reap_after=lease.reap_after,
+            health=posting.health,
+            holder=lease.holder,
+        )
+        self._leased[posting.record.id] = Leased(
+            registration, posting.record, lease, posting.anonymous, posting.health, sent
+        )
+
+    async def heartbeat(self, leased: Leased, health: Health, load: Load | None) -> None:
+        """Passes a heartbeat on; a lost registration is forgotten."""
+        sent = time.monotonic()
+        try:
+            await leased.registration.heartbeat(health, load)
+        except RegistrationLost:
+            self.forget(leased.registration.id)
+            raise
+        leased.beat = sent
+        leased.health = health
+
+    async def update(self, leased: Leased, record: Record, document: CapabilityDocument) -> None:
+        """Passes a new record on."""
+        try:
+            await leased.registration.update(record, document)
+        except RegistrationLost:
+            self.forget(leased.registration.id)
+            raise
+        leased.record = record
+
+    async def drain(self, leased: Leased) -> None:
+        """Passes the wish to drain on."""
+        try:
+            await leased.registration.drain()
+        except RegistrationLost:
+            self.forget(leased.registration.id)
+            raise
+
+    async def deregister(self, leased: Leased) -> None:
+        """Takes the instance out of the store."""
+        await leased.registration.deregister()
+        self.forget(leased.registration.id)
+
+    def forget(self, id: str) -> None:
+        """Lets go of a registration without telling the store."""
+        self._leased.pop(id, None)
+
+    async def forget_lapsed(self, every: float) -> None:
+        """Lets go of registrations whose TTL is over, for ever; each look ``every`` seconds."""
+        while True:
+            await asyncio.sleep(every)
+            for id in [id for id, leased in self._leased.items() if leased.lapsed]:
+                self.forget(id)
+
+
+def require_holder(leased: Leased, holder: str | None) -> None:
+    """Raises :class:`DuplicateInstance` when ``holder`` is named and is another."""
+    if holder is not None and holder != leased.lease.holder.id:
+        raise DuplicateInstance(
+            leased.registration.id,
+            holder=str(leased.lease.holder),
+            url=leased.record.endpoint.url,
+        )

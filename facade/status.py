@@ -1,0 +1,161 @@
+"""How the facade and the list are: ``/capabilities``, ``/status``, ``/health``, ``/ready``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from importlib import metadata
+
+import orjson
+from aiohttp import web
+
+from adapters.view import View
+from facade import listing
+from facade.documents import KINDS
+from facade.query import only
+from facade.state import facade_of
+from mcp_discovery.health import Status, rfc3339
+
+#: Documents read for their descriptions in one request, at most, and for how many seconds.
+_LEARN = 16
+_LEARN_SECONDS = 0.5
+
+
+def routes() -> list[web.RouteDef]:
+    """The routes of this module."""
+    return [
+        web.get("/capabilities", capabilities),
+        web.get("/status", status),
+        web.get("/health", health),
+        web.get("/ready", ready),
+        web.get("/metrics", metrics),
+    ]
+
+
+async def capabilities(request: web.Request) -> web.Response:
+    """What healthy instances offer, each name with the number of instances that offer it."""
+    only(request, ())
+    facade = facade_of(request)
+    view = facade.view()
+    documents = facade.documents
+    providers: Counter[tuple[str, str]] = Counter()
+    digests: defaultdict[tuple[str, str], str] = defaultdict(str)
+    used: dict[str, None] = {}
+    for offer, count in _offers(view).items():
+        digest, lists = offer[0], offer[1:]
+        used[digest] = None
+        for kind, names in zip(KINDS, lists, strict=True):
+            for name in dict.fromkeys(names):
+                key = kind, name
+                providers[key] += count
+                # The greatest digest, so that the answer does not depend on the order.
+                digests[key] = max(digests[key], digest)
+    used.pop("", None)
+    await documents.learn(used, most=_LEARN, timeout=_LEARN_SECONDS)
+    listed = []
+    for kind, name in sorted(providers, key=lambda each: (each[1], each[0])):
+        entry: dict[str, object] = {"name": name, "kind": kind}
+        if text := documents.descriptions(digests[kind, name]).get((kind, name)):
+            entry["description"] = text
+        listed.append(entry | {"providers": providers[kind, name]})
+    return answer(
+        {"capabilities": listed, "totalCapabilities": len(listed)} | listing.staleness(view), view
+    )
+
+
+async def status(request: web.Request) -> web.Response:
+    """The whole at a glance: how many are how, and each with its reason."""
+    only(request, ())
+    facade = facade_of(request)
+    view = facade.view()
+    counts = _counts(view)
+    troubled = counts["down"] or counts["degraded"] or view.stale_since is not None
+    now = view.as_of
+    skipped = facade.catalog.store.skipped
+    servers = [
+        {
+            "id": entry.id,
+            "name": entry.record.name,
+            "status": entry.health.status.value,
+            "reason": entry.health.reason,
+            "lastSeen": rfc3339(entry.last_seen(now)),
+        }
+        for entry in sorted(view, key=lambda each: (each.record.name, each.id))
+    ]
+    body = {
+        "status": "degraded" if troubled else "operational",
+        "summary": {"total": len(view), **counts},
+        "servers": servers,
+        "store": facade.catalog.store.url,
+        "epoch": view.epoch,
+        "revision": view.revision,
+        "held": facade.catalog.held_total,
+        "skipped": {"total": len(skipped), "keys": dict(skipped)},
+    }
+    return answer(body | listing.staleness(view), view)
+
+
+async def health(request: web.Request) -> web.Response:
+    """Whether this process lives, whatever the store does."""
+    facade = facade_of(request)
+    view = facade.catalog.view
+    counts = _counts(view)
+    body = {
+        "status": "healthy",
+        "version": version(),
+        "uptime": int(time.monotonic() - facade.started),
+        "registry": {
+            "connections": len(view),
+            "healthy": counts["healthy"],
+            "unhealthy": len(view) - counts["healthy"],
+        },
+    }
+    return answer(body)
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Whether a first whole list was seen. A stale one is served, and said to be stale."""
+    view = facade_of(request).view()
+    return answer({"status": "ready"} | listing.staleness(view), view)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Figures for Prometheus."""
+    body = facade_of(request).metrics.exposition()
+    headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+    return web.Response(body=body, headers=headers)
+
+
+def answer(body: object, view: View | None = None, *, status: int = 200) -> web.Response:
+    """``body`` as JSON, with the revision of the view that it was made from."""
+    headers = {listing.REVISION: listing.position(view)} if view is not None else {}
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers=headers
+    )
+
+
+def version() -> str:
+    """The version of what is installed; ``0.0.0`` when it runs from a plain checkout."""
+    try:
+        return metadata.version("mcp-discovery")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+_Offer = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
+def _offers(view: View) -> Counter[_Offer]:
+    """What healthy instances offer: digest and names → how many instances offer just that.
+
+    Instances of one version are alike, so that names are looked at once for each version.
+    """
+    healthy = view.index("status").get(Status.HEALTHY.value, ())
+    indexed = (view.entries[id].record.capabilities for id in healthy)
+    return Counter(
+        (each.digest or "", each.tools, each.resources, each.prompts) for each in indexed
+    )
+
+
+def _counts(view: View) -> dict[str, int]:
+    return {each.value: view.count(each) for each in Status}

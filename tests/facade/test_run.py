@@ -1,0 +1,54 @@
+"""Serving until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+
+import aiohttp
+import pytest
+
+from adapters.embedded import EmbeddedStore
+from facade import CannotListen, create_app, run, serving
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_serves_until_a_signal(
+    number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "facade")
+    listening = asyncio.get_running_loop().create_future()
+    async with EmbeddedStore() as store, aiohttp.ClientSession() as session:
+        facade = asyncio.create_task(run(store, "127.0.0.1", 0, ready=listening.set_result))
+        url = await asyncio.wait_for(listening, 5)
+        async with session.get(f"{url}/health") as response:
+            assert response.status == 200
+        async with session.get(f"{url}/events") as stream:
+            await stream.content.readuntil(b"\n\n")
+            os.kill(os.getpid(), number)
+            assert await asyncio.wait_for(facade, 3) == 0
+    assert f"listening on {url} (store embedded:)" in caplog.text
+
+
+async def test_a_port_in_use_is_said_in_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with EmbeddedStore() as store:
+            with pytest.raises(CannotListen) as caught:
+                await run(store, "127.0.0.1", port)
+            assert str(caught.value) == (
+                f"127.0.0.1:{port} is in use; stop what listens there, or choose another port"
+            )
+            with pytest.raises(CannotListen, match=r"^cannot listen on 192\.0\.2\.1:0: "):
+                await run(store, "192.0.2.1", 0)
+
+
+async def test_nothing_is_left_behind() -> None:
+    before = asyncio.all_tasks()
+    async with EmbeddedStore() as store, serving(create_app(store), "127.0.0.1", 0) as url:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/health") as answer:
+            assert answer.status == 200
+        assert asyncio.all_tasks() - before
+    assert not asyncio.all_tasks() - before
