@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Tests that need neither a store's server nor an MCP server: they run in seconds.
-UNIT   := tests/unit
+# Tests that need no server but our own: they run in seconds.
+UNIT   := $(wildcard tests/mcp_discovery/test_*.py tests/adapters/test_*.py) tests/adapters/embedded tests/adapters/remote
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -25,7 +25,7 @@ check: $(READY) ## Format, lint, types, floors and unit tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q $(UNIT)
+	$(BIN)/pytest -q -n $(WORKERS) $(UNIT)
 
 fmt: $(READY) ## Format and mend what lint can mend
 	$(BIN)/ruff format .
