@@ -96,7 +96,9 @@ class HttpClient:
         """
         limit = timeout if timeout is not None else self._options.timeout
         waited = limit
-        policy = aiohttp.ClientTimeout(total=None, connect=limit, sock_read=idle)
+        # A long answer is waited for, a connection is not.
+        connect = min(limit, self._options.timeout)
+        policy = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=idle)
         try:
             # aiohttp bounds the connecting and each read, but not the wait for the headers.
             async with asyncio.timeout(limit) as deadline:

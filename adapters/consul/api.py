@@ -1,0 +1,61 @@
+"""Consul's HTTP API as this adapter uses it: KV, services, the local agent, permissions."""
+
+from __future__ import annotations
+
+import orjson
+
+from adapters.consul.agent import Agent
+from adapters.consul.kv import Kv
+from adapters.consul.services import ServiceCatalog
+from adapters.consul.transport import Transport
+from adapters.consul.url import ConsulAddress
+from adapters.store import StoreOptions
+from mcp_discovery.errors import StoreDenied
+
+
+class ConsulApi:
+    """One Consul agent, in four parts. Their methods raise what :class:`Transport` says."""
+
+    def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
+        self.address = address
+        self._http = Transport(address, options)
+        self.kv = Kv(self._http)
+        self.services = ServiceCatalog(self._http)
+        self.agent = Agent(self._http)
+
+    async def close(self) -> None:
+        """Closes every connection; requests in flight raise ``StoreUnavailable``."""
+        await self._http.close()
+
+    async def require_readable(self) -> None:
+        """Raises :class:`StoreDenied` when the token may not read records and services.
+
+        To Consul, what may not be read is not there: an unreadable service has no instances, an
+        unreadable prefix no keys. Only this question tells them apart.
+        """
+        service = self.address.service
+        wanted = [
+            {"Resource": "key", "Segment": self.address.records, "Access": "read"},
+            {"Resource": "key", "Segment": self.address.documents, "Access": "read"},
+            {"Resource": "service", "Segment": service, "Access": "read"},
+        ]
+        if self.address.mode == "service-per-server":
+            # An example of such a name: a prefix cannot be asked for.
+            wanted[2]["Segment"] = f"{service}-"
+        answer = await self._http.send(
+            "POST", "/v1/internal/acl/authorize", data=orjson.dumps(wanted)
+        )
+        if answer.status in (401, 404, 405):  # ACLs are off, or a proxy does not let this through.
+            return
+        if answer.status != 200:
+            self._http.refuse(answer)
+        try:
+            lacking = [
+                f"{item['Resource']}:{item['Access']} on {item['Segment']!r}"
+                for item in self._http.json(answer)
+                if not item["Allow"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise self._http.strange(answer) from error
+        if lacking:
+            raise StoreDenied(self.address.shown, f"the token lacks {', '.join(lacking)}")

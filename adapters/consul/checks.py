@@ -1,0 +1,217 @@
+"""What Consul's checks say: an instance's heartbeat, its health, its node, maintenance mode.
+
+Each instance has two checks of its own. ``mcp:<id>`` is the heartbeat: a TTL check that passes
+while the registrant lives and that Consul turns critical when it does not. ``mcp-health:<id>`` is
+what the registrant found. They are two because an agent holds back a change of a check's output
+alone for minutes (``check_update_interval``, 5 m by default) and tells only a change of status at
+once: in one check, the end of an instance that was critical already would show minutes late. And
+an instance that its living registrant calls down must not be reaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from mcp_discovery.health import Health, Load, Status, rfc3339
+from mcp_discovery.instance import load_from_dict, load_to_dict
+from mcp_discovery.record import parse_moment
+
+#: A check as Consul spells it.
+Check = Mapping[str, Any]
+
+PASSING, WARNING, CRITICAL = "passing", "warning", "critical"
+
+_STATUS = {
+    Status.HEALTHY: PASSING,
+    Status.DEGRADED: WARNING,
+    Status.DRAINING: CRITICAL,
+    Status.DOWN: CRITICAL,
+}
+_HOLDER = "held by "
+_SERF = "serfHealth"
+#: How Consul introduces the last output of a TTL check that has expired.
+_QUOTED = "last output before timeout follows"
+_MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
+
+
+class Place(NamedTuple):
+    """Where a service is registered: its node, and its id there."""
+
+    node: str
+    id: str
+
+
+def place_of(check: Check) -> Place:
+    """The place of the service that ``check`` belongs to."""
+    return Place(check["Node"], check["ServiceID"])
+
+
+def heartbeat_check(id: str) -> str:
+    """The id of an instance's heartbeat check."""
+    return f"mcp:{id}"
+
+
+def health_check(id: str) -> str:
+    """The id of an instance's health check."""
+    return f"mcp-health:{id}"
+
+
+def beats_of(holder: str) -> str:
+    """The output of a heartbeat of ``holder``.
+
+    Constant: a heartbeat that changes nothing must move no index. It names the holder because
+    registering a service again leaves its checks in the state that the holder before left them.
+    """
+    return f"heartbeats of {holder} arrive"
+
+
+def holder_notes(holder: str) -> str:
+    """The notes of a heartbeat check: who holds the instance."""
+    return _HOLDER + holder
+
+
+def holder_in(check: Check | None) -> str | None:
+    """The holder that a heartbeat check names."""
+    notes = check.get("Notes") if check is not None else None
+    if not isinstance(notes, str) or not notes.startswith(_HOLDER):
+        return None
+    return notes.removeprefix(_HOLDER)
+
+
+def to_check(health: Health, load: Load | None, holder: str) -> tuple[str, str]:
+    """Status and output of the health check: the reason for people, then a line of JSON."""
+    facts: dict[str, Any] = {
+        "status": health.status.value,
+        "since": rfc3339(health.since),
+        "holder": holder,
+    }
+    if load is not None:
+        facts["load"] = load_to_dict(load)
+    return _STATUS[health.status], f"{health.reason}\n{orjson.dumps(facts).decode()}"
+
+
+def from_check(check: Check, holder: str | None) -> tuple[Health, Load | None] | None:
+    """Reads what :func:`to_check` wrote for ``holder``; ``None`` where it is not that."""
+    reason, line, text = str(check.get("Output") or "").rpartition("\n")
+    if not line:
+        return None
+    try:
+        facts = orjson.loads(text)
+        health = Health(Status(facts["status"]), reason[:500], parse_moment(facts["since"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+    if _STATUS[health.status] != check.get("Status") or facts.get("holder") != holder:
+        return None
+    return health, load_from_dict(facts.get("load"))
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What the checks of one service instance say.
+
+    ``beats``: its heartbeat passes. ``started``: its registrant has said how it is; before that,
+    for a moment, the checks mean nothing. ``unreachable``: the node is. ``others`` is what the
+    remaining checks say (maintenance mode, checks by operators), as status and reason. ``index``
+    is Consul's of the last change to its own checks.
+    """
+
+    place: Place
+    holder: str | None
+    server: str | None
+    beats: bool
+    began: bool
+    unreachable: bool
+    own: Health | None
+    load: Load | None
+    others: tuple[tuple[Status, str], ...]
+    index: int
+
+    @property
+    def started(self) -> bool:
+        """Whether its registrant has said how it is, after registering."""
+        return self.began and self.own is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its holder keeps it, for all that Consul knows."""
+        return self.beats and not self.unreachable
+
+
+def read_presence(place: Place, checks: Sequence[Check]) -> Presence:
+    """Reads the checks of the service at ``place`` and of its node.
+
+    A field that is not Consul's raises :class:`KeyError` or :class:`TypeError`.
+    """
+    by_id = {check["CheckID"]: check for check in checks}
+    beat = by_id.pop(heartbeat_check(place.id), None)
+    told = by_id.pop(health_check(place.id), None)
+    serf = by_id.pop(_SERF, None)
+    holder = holder_in(beat)
+    said = from_check(told, holder) if told is not None else None
+    tags = (beat.get("ServiceTags") or ()) if beat is not None else ()
+    others = [found for check in by_id.values() if (found := _said_by_others(check)) is not None]
+    if said is None:
+        others.append(_unread(told))
+    return Presence(
+        place=place,
+        holder=holder,
+        server=tags[0] if tags else None,
+        beats=beat is not None and beat["Status"] == PASSING,
+        began=beat is not None and _began(beat, holder),
+        unreachable=serf is not None and serf["Status"] == CRITICAL,
+        own=said[0] if said else None,
+        load=said[1] if said else None,
+        others=tuple(others),
+        index=max((c.get("ModifyIndex", 0) for c in (beat, told) if c is not None), default=0),
+    )
+
+
+def _began(beat: Check, holder: str | None) -> bool:
+    """Whether ``holder`` has ever beaten. Consul quotes the last output when it turns a check
+    critical; one that was never updated has none."""
+    output = str(beat["Output"])
+    if not output:
+        return False
+    _, quoted, last = output.partition(_QUOTED)
+    return not quoted or holder is None or beats_of(holder) in last
+
+
+def _unread(told: Check | None) -> tuple[Status, str]:
+    """What a health check says by its status alone: someone else wrote it, or it was lost."""
+    status = told["Status"] if told is not None else CRITICAL
+    meaning = {PASSING: Status.HEALTHY, WARNING: Status.DEGRADED}.get(status, Status.DOWN)
+    return meaning, f"its health check is {status if told is not None else 'missing'}"
+
+
+def _said_by_others(check: Check) -> tuple[Status, str] | None:
+    status, id = check["Status"], check["CheckID"]
+    if status == PASSING:
+        return None
+    if id.startswith(_MAINTENANCE):
+        return Status.DRAINING, f"maintenance mode: {check['Notes'] or 'no reason given'}"[:500]
+    first = str(check["Output"] or check["Notes"] or "").strip().partition("\n")[0]
+    reason = f"Consul check {check['Name'] or id!r} is {status}" + (f": {first}" if first else "")
+    return (Status.DEGRADED if status == WARNING else Status.DOWN), reason[:500]
+
+
+_WORST = [Status.DOWN, Status.DRAINING, Status.DEGRADED, Status.HEALTHY]
+
+
+def verdict(presence: Presence) -> tuple[Status, str] | None:
+    """The worst of what Consul and others say against a beating instance, if it is worse than
+    what its registrant says; ``None`` leaves the registrant's word.
+
+    An instance that does not beat is no case for this.
+    """
+    if presence.unreachable:
+        return Status.DOWN, f"node {presence.place.node} is unreachable"
+    if not presence.others:
+        return None
+    status, reason = min(presence.others, key=lambda found: _WORST.index(found[0]))
+    if presence.own is None or _WORST.index(status) < _WORST.index(presence.own.status):
+        return status, reason
+    return None

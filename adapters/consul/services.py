@@ -1,0 +1,80 @@
+"""Consul's services with their checks, as its servers have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from adapters.consul.checks import Check, Place, place_of
+from adapters.consul.transport import Reading, Transport
+from adapters.http import Answer
+from mcp_discovery.errors import StoreDenied
+
+#: For each place the checks of the service and of its node.
+Services = Mapping[Place, Sequence[Check]]
+
+
+class ServiceCatalog:
+    """The services of one store, on whatever node."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    async def watch(self, index: int, wait: float) -> Reading[Services]:
+        """A blocking query for the services; ``index`` 0 answers at once, through the quorum."""
+        answer = await self._http.block(*self._query(), index, wait)
+        now = self._http.index(answer)
+        return Reading(now, None if now == index else self._read(answer))
+
+    async def all(self) -> Services:
+        """Every service of this store, as the leader has them now."""
+        path, params = self._query()
+        return self._read(await self._http.ask("GET", path, {**params, "consistent": ""}))
+
+    async def with_id(self, id: str) -> Services:
+        """The services with that id, on whatever node, as the leader has them now."""
+        path, params = self._query(id)
+        found = self._read(await self._http.ask("GET", path, {**params, "consistent": ""}))
+        return {place: checks for place, checks in found.items() if place.id == id}
+
+    def _query(self, id: str | None = None) -> tuple[str, dict[str, str]]:
+        service = self._http.address.service
+        if self._http.address.mode == "one-service":
+            only = {"filter": f'Service.ID == "{id}"'} if id else {}
+            return f"/v1/health/service/{service}", only
+        wanted = f'ServiceName matches "^{service}-"' if id is None else f'ServiceID == "{id}"'
+        nodes = 'CheckID == "serfHealth" or CheckID == "_node_maintenance"'
+        return "/v1/health/state/any", {"filter": f"{wanted} or {nodes}"}
+
+    def _read(self, answer: Answer) -> Services:
+        entries = self._http.json(answer)
+        filtered = answer.headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true"
+        if filtered and not entries:
+            raise StoreDenied(
+                self._http.address.shown,
+                f"the token may not read service {self._http.address.service!r} or its nodes",
+            )
+        try:
+            if self._http.address.mode == "one-service":
+                return {
+                    Place(item["Node"]["Node"], item["Service"]["ID"]): item["Checks"]
+                    for item in entries
+                }
+            own: dict[Place, list[Check]] = {}
+            of_nodes: dict[str, list[Check]] = {}
+            for check in entries:
+                if check["ServiceID"]:
+                    own.setdefault(place_of(check), []).append(check)
+                else:
+                    of_nodes.setdefault(check["Node"], []).append(check)
+            return {p: [*checks, *of_nodes.get(p.node, ())] for p, checks in own.items()}
+        except (KeyError, TypeError) as error:
+            raise self._http.strange(answer) from error
+
+    async def remove(self, place: Place) -> None:
+        """Removes a service from the catalog, for one whose node has no agent to do it."""
+        body = {"Node": place.node, "ServiceID": place.id}
+        if self._http.address.dc:
+            body["Datacenter"] = self._http.address.dc
+        await self._http.ask("PUT", "/v1/catalog/deregister", data=orjson.dumps(body))

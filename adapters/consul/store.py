@@ -1,0 +1,160 @@
+"""The store over Consul 1.8 and later, through the HTTP API of an agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from types import TracebackType
+from typing import Self
+
+from adapters.consul import checks
+from adapters.consul.api import ConsulApi
+from adapters.consul.claim import remove_leftovers, require_free, withdraw_if_lost
+from adapters.consul.documents import Documents
+from adapters.consul.listing import Findings
+from adapters.consul.registration import (
+    AgentHealth,
+    ConsulRegistration,
+    record_key,
+    service_definition,
+)
+from adapters.consul.sweep import Sweeper
+from adapters.consul.url import parse_url
+from adapters.consul.watch import watch
+from adapters.skipped import Skipped
+from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import InvalidStoreURL, StoreUnavailable
+from mcp_discovery.health import Health, healthy
+from mcp_discovery.instance import Holder, Lease, encode_registration
+from mcp_discovery.record import Record
+
+#: Attempts to write a record that others write at the same time.
+_ATTEMPTS = 5
+
+
+class ConsulStore:
+    """``consul://host:8500/<service>``, ``consul+https://…``; see :class:`adapters.store.Store`.
+
+    The path names the Consul service and the KV prefix (default ``mcp``). Parameters: ``dc``, a
+    datacenter other than the agent's; ``mode=service-per-server``, a Consul service for each MCP
+    server, ``<service>-<name>``. The host is the local agent's for whoever registers: it keeps the
+    checks. A reader may ask any agent or server.
+
+    Raises :class:`InvalidStoreURL`, and :class:`~mcp_discovery.errors.InvalidInput` for TLS files
+    that cannot be used.
+    """
+
+    def __init__(
+        self, url: str, options: StoreOptions | None = None, *, holder: Holder | None = None
+    ) -> None:
+        self._address = parse_url(url)
+        self._api = ConsulApi(self._address, options or StoreOptions())
+        self._holder = holder or new_holder()
+        self._documents = Documents(self._api)
+        self._sweeper = Sweeper(self._api, self._documents)
+        self._skipped = Skipped(self._address.shown)
+        self._findings: Findings = {}
+        self._same_datacenter = self._address.dc is None
+
+    @property
+    def url(self) -> str:
+        """The store's URL."""
+        return self._address.shown
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Keys and services that are no instances, and why."""
+        return self._skipped
+
+    async def register(
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        *,
+        ttl: float,
+        reap_after: float,
+        health: Health | None = None,
+        holder: Holder | None = None,
+    ) -> ConsulRegistration:
+        """See the seam. Also raises :class:`~mcp_discovery.errors.DuplicateInstance` when the
+        agent has a service of that id that is no MCP server's: nothing foreign is overwritten."""
+        holder, health = holder or self._holder, health or healthy()
+        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
+        lease = Lease(holder, ttl, reap_after)
+        await self._require_agents_datacenter()
+        await self._documents.put(document)
+        for _ in range(_ATTEMPTS):
+            former = await require_free(self._api, record, holder)
+            if await self._api.kv.put(
+                record_key(self._api, record),
+                encode_registration(record, lease),
+                cas=former.entry.modified if former.entry is not None else 0,
+            ):
+                break
+        else:
+            # A key that exists and cannot be read fails each compare-and-set, too.
+            await self._api.require_readable()
+            raise StoreUnavailable(self.url, f"others keep writing the record of {record.id!r}")
+        at_agent = await self._register_service(record, lease)
+        registration = ConsulRegistration(
+            self._api, self._documents, record, document, lease, health, at_agent
+        )
+        await registration.begin()
+        await withdraw_if_lost(self._api, record, holder)
+        await self._documents.ensure(document)
+        await remove_leftovers(self._api, record, former)
+        return registration
+
+    async def _register_service(self, record: Record, lease: Lease) -> AgentHealth:
+        service = self._address.service_of(record.name)
+        # Critical until it is told otherwise: nobody is offered what has not said how it is.
+        definition = service_definition(service, record, lease, checks.CRITICAL, 1)
+        await self._api.agent.register(definition)
+        # Where the agent knew the checks already, they keep the state that they had.
+        known = await self._api.agent.service(record.id)
+        check = known.checks.get(checks.health_check(record.id)) if known is not None else None
+        if check is None:
+            raise StoreUnavailable(
+                self.url, f"its agent has no service {record.id!r} right after registering it"
+            )
+        return AgentHealth(str(check["Status"]), str(check["Output"]), 1)
+
+    async def _require_agents_datacenter(self) -> None:
+        """Raises :class:`InvalidStoreURL` when the service and its record would part."""
+        if self._same_datacenter:
+            return
+        there = await self._api.agent.datacenter()
+        if there is not None and there != self._address.dc:
+            raise InvalidStoreURL(
+                self.url,
+                f"its agent is of datacenter {there!r} and registers services only there; use an "
+                f"agent of {self._address.dc!r} to register",
+            )
+        self._same_datacenter = True
+
+    def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
+        """See the seam."""
+        return watch(self._api, self._skipped, self._findings)
+
+    async def document(self, digest: str) -> CapabilityDocument:
+        """See the seam. A damaged document is not found; the next registration mends it."""
+        return await self._documents.get(digest)
+
+    async def sweep(self) -> int:
+        """See the seam."""
+        return await self._sweeper.sweep()
+
+    async def close(self) -> None:
+        """See the seam."""
+        await self._api.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

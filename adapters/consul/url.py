@@ -1,0 +1,112 @@
+"""Consul store URLs: where Consul is, and which service and KV prefix of it are ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+from mcp_discovery.errors import InvalidStoreURL
+from mcp_discovery.record import is_label
+
+#: ``one-service``: every instance belongs to one Consul service. ``service-per-server``: each
+#: MCP server has a Consul service of its own, ``<service>-<server's name>``.
+Mode = Literal["one-service", "service-per-server"]
+
+DEFAULT_SERVICE = "mcp"
+_SCHEMES = {"consul": ("http", 8500), "consul+https": ("https", 8501)}
+_MODES: dict[str, Mode] = {
+    "one-service": "one-service",
+    "service-per-server": "service-per-server",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConsulAddress:
+    """A store URL, read. ``api`` is the HTTP API's base URL, ``shown`` the URL for people."""
+
+    api: str
+    service: str
+    dc: str | None
+    mode: Mode
+    shown: str
+
+    @property
+    def records(self) -> str:
+        """The KV prefix of the records."""
+        return f"{self.service}/servers/"
+
+    @property
+    def documents(self) -> str:
+        """The KV prefix of the capability documents."""
+        return f"{self.service}/documents/"
+
+    def service_of(self, server: str) -> str:
+        """The Consul service that instances of ``server`` belong to."""
+        return self.service if self.mode == "one-service" else f"{self.service}-{server}"
+
+
+def parse_url(url: str) -> ConsulAddress:
+    """Reads ``consul[+https]://host[:port][/service][?dc=…&mode=…]``.
+
+    Raises :class:`InvalidStoreURL`, whose text repeats no credentials.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        # The URL is not repeated: what cannot be taken apart may hold a password anywhere.
+        raise InvalidStoreURL(url.partition(":")[0] + "://…", f"is malformed ({error})") from error
+    shown = _without_secrets(parts)
+    if parts.scheme not in _SCHEMES:
+        raise InvalidStoreURL(shown, f"its scheme is none of {', '.join(_SCHEMES)}")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidStoreURL(shown, "holds credentials; give the ACL token as the token option")
+    if not host or any(ord(letter) <= 32 for letter in url):
+        raise InvalidStoreURL(shown, "names no host; write consul://127.0.0.1:8500")
+    if parts.fragment:
+        raise InvalidStoreURL(shown, "has a fragment (#…), which means nothing here")
+    service = parts.path.strip("/") or DEFAULT_SERVICE
+    if not is_label(service):
+        raise InvalidStoreURL(
+            shown,
+            f"its path {service!r} names the Consul service and must be a DNS label (lower-case "
+            "letters, digits and inner hyphens), such as /mcp-staging",
+        )
+    dc, mode = _query(parts.query, shown)
+    scheme, default_port = _SCHEMES[parts.scheme]
+    place = f"[{host}]" if ":" in host else host
+    port = port or default_port
+    asked = {"dc": dc, "mode": None if mode == "one-service" else mode}
+    query = urlencode({key: value for key, value in asked.items() if value})
+    return ConsulAddress(
+        api=f"{scheme}://{place}:{port}",
+        service=service,
+        dc=dc,
+        mode=mode,
+        shown=f"{parts.scheme}://{place}:{port}/{service}" + (f"?{query}" if query else ""),
+    )
+
+
+def _query(text: str, shown: str) -> tuple[str | None, Mode]:
+    dc: str | None = None
+    mode: Mode = "one-service"
+    for key, value in parse_qsl(text, keep_blank_values=True):
+        if key == "dc" and is_label(value.replace("_", "-").lower()):
+            dc = value
+        elif key == "mode" and value in _MODES:
+            mode = _MODES[value]
+        elif key == "dc":
+            raise InvalidStoreURL(shown, "its dc is not a datacenter's name")
+        elif key == "mode":
+            raise InvalidStoreURL(shown, f"its mode is none of {', '.join(_MODES)}")
+        else:
+            raise InvalidStoreURL(
+                shown, f"has the unknown parameter {key[:40]!r}; known are dc and mode"
+            )
+    return dc, mode
+
+
+def _without_secrets(parts: SplitResult) -> str:
+    # Neither user and password nor the query, where someone may have put a token.
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,161 @@
+"""Follows Consul with two blocking queries, one for who is alive and one for what they are.
+
+The rules of blocking queries come from Consul's documentation ("Blocking Queries", "Implementation
+Details"): a return is no proof of change, an index that goes backwards starts over from 0, an
+index is at least 1, and a client limits its own rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from adapters.backoff import Backoff
+from adapters.consul.api import ConsulApi
+from adapters.consul.listing import Findings, Listing
+from adapters.consul.transport import Reading
+from adapters.skipped import Skipped
+from adapters.store import Change, Snapshot
+from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.instance import Instance
+
+#: Seconds that Consul may hold a query. A peer that has died without a word is noticed after
+#: this, a sixteenth more and :data:`adapters.consul.transport.BLOCKING_MARGIN`.
+WAIT = 20.0
+
+#: Queries that may follow each other at once, and the seconds that each further one costs.
+BURST, REFILL = 2, 0.25
+
+
+T = TypeVar("T")
+
+
+class Pace:
+    """A token bucket for one query."""
+
+    def __init__(self, burst: int = BURST, refill: float = REFILL) -> None:
+        self._burst = burst
+        self._refill = refill
+        self._tokens = float(burst)
+        self._at = time.monotonic()
+
+    async def take(self) -> None:
+        """Waits until the next query may go."""
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) / self._refill)
+        self._at = now
+        self._tokens -= 1
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens * self._refill)
+
+
+class _Query(Generic[T]):
+    """One blocking query, asked for ever."""
+
+    def __init__(
+        self,
+        ask: Callable[[int, float], Awaitable[Reading[T]]],
+        take: Callable[[T], None],
+        news: asyncio.Event,
+    ) -> None:
+        self._ask = ask
+        self._take = take
+        self._news = news
+        #: Whether there was an answer yet.
+        self.answered = False
+        #: Whether the last answer may belong to another history: what is absent from it then is
+        #: not gone for certain.
+        self.uncertain = False
+
+    async def run(self) -> None:
+        pace, index, another = Pace(), 0, False
+        while True:
+            await pace.take()
+            try:
+                reading = await self._ask(index, WAIT)
+            except StoreUnavailable:
+                if not self.answered:
+                    raise
+                await asyncio.sleep(Backoff(0.3).next())
+                index, another = 0, True
+                reading = await self._ask(index, WAIT)
+            if reading.index < index:
+                index, another = 0, True
+                continue
+            index = reading.index
+            if reading.value is not None:
+                self._take(reading.value)
+                self.uncertain = self.uncertain or another
+                self.answered, another = True, False
+                self._news.set()
+
+
+async def watch(
+    api: ConsulApi, skipped: Skipped, findings: Findings
+) -> AsyncGenerator[Snapshot | Change, None]:
+    """The watch of the seam; see :meth:`adapters.store.Store.watch`."""
+    await api.require_readable()
+    news = asyncio.Event()
+    listing = Listing(api.address.records, skipped, findings)
+    services = _Query(api.services.watch, listing.feed_services, news)
+    records = _Query(api.kv.watch, listing.feed_records, news)
+    queries: list[_Query[Any]] = [services, records]
+    tasks = [
+        asyncio.create_task(services.run(), name="consul services"),
+        asyncio.create_task(records.run(), name="consul records"),
+    ]
+    for task in tasks:
+        task.add_done_callback(lambda _: news.set())
+    try:
+        shown: dict[str, Instance] | None = None
+        while True:
+            await _until(news, listing.due)
+            news.clear()
+            for task in tasks:
+                if task.done():
+                    task.result()
+            if not (services.answered and records.answered):
+                continue
+            listed = listing.instances()
+            if shown and not listed:
+                await api.require_readable()  # A token that lost its rights sees nothing, too.
+            uncertain = any(query.uncertain for query in queries)
+            for query in queries:
+                query.uncertain = False
+            if shown is None or uncertain or (len(shown) > 1 and not listed):
+                shown = listed
+                yield Snapshot(listed)
+                continue
+            changes = _changes(shown, listed)
+            shown = listed
+            for change in changes:
+                yield change
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until(news: asyncio.Event, due: float) -> None:
+    """Waits for news, at most until the monotonic second ``due``."""
+    try:
+        async with asyncio.timeout_at(_loop_time(due)):
+            await news.wait()
+    except TimeoutError:
+        return
+
+
+def _loop_time(due: float) -> float:
+    return asyncio.get_running_loop().time() + (due - time.monotonic())
+
+
+def _changes(old: dict[str, Instance], new: dict[str, Instance]) -> list[Change]:
+    gone = [Change(id, None) for id in old if id not in new]
+    other = [
+        Change(id, instance)
+        for id, instance in new.items()
+        if (before := old.get(id)) is None or not before.same_as(instance)
+    ]
+    return gone + other

@@ -1,0 +1,80 @@
+"""Agents that want nothing but DNS: names and tags answered by Consul's own DNS server."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import struct
+
+from adapters.consul import ConsulStore
+from mcp_discovery.health import Health, Status, healthy
+from tests.records import document, record
+from tests.stores import ConsulServer, until
+
+A, SRV = 1, 33
+
+
+class _Asked(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        if not self.answer.done():
+            self.answer.set_result(data)
+
+
+async def ask(port: int, name: str, kind: int) -> list[bytes]:
+    """The data of the answer's records of that kind (RFC 1035, section 4)."""
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    query = secrets.token_bytes(2) + struct.pack(">5H", 0x0100, 1, 0, 0, 0)
+    query += labels + b"\0" + struct.pack(">2H", kind, 1)
+    transport, asked = await asyncio.get_running_loop().create_datagram_endpoint(
+        _Asked, remote_addr=("127.0.0.1", port)
+    )
+    try:
+        transport.sendto(query)
+        answer = await asyncio.wait_for(asked.answer, 3)
+    finally:
+        transport.close()
+    count = struct.unpack(">H", answer[6:8])[0]
+    at, found = len(query), []
+    for _ in range(count):
+        while answer[at] and answer[at] < 0xC0:  # labels, up to their end or a pointer
+            at += 1 + answer[at]
+        at += 1 if answer[at] == 0 else 2
+        type_, _, _, length = struct.unpack(">2HIH", answer[at : at + 10])
+        if type_ == kind:
+            found.append(answer[at + 10 : at + 10 + length])
+        at += 10 + length
+    return found
+
+
+async def test_dns_answers_by_name_and_by_tag_while_healthy(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    port = consul_server.dns_port
+    registration = await store.register(
+        record(endpoint={"url": "http://127.0.0.7:8001/mcp"}), document("a"), ttl=30, reap_after=60
+    )
+    names = [
+        f"{namespace}.service.consul",
+        f"products.{namespace}.service.consul",
+        f"product-catalog.{namespace}.service.consul",
+    ]
+
+    async def served(expected: list[bytes]) -> bool:
+        return [await ask(port, name, A) for name in names] == [expected] * 3
+
+    here = [bytes([127, 0, 0, 7])]
+    await until(lambda: served(here), timeout=5, what="an answer for each name")
+    service = await ask(port, f"_{namespace}._products.service.consul", SRV)
+    assert [struct.unpack(">3H", data[:6])[2] for data in service] == [8001]
+
+    await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+    assert await served(here)
+    await registration.heartbeat(Health(Status.DOWN, "connection refused"))
+    await until(lambda: served([]), timeout=5, what="no answer while down")
+    await registration.heartbeat(healthy())
+    await until(lambda: served(here), timeout=5, what="an answer again")
+    await registration.drain()
+    await until(lambda: served([]), timeout=5, what="no answer while draining")

@@ -1,0 +1,144 @@
+"""What heartbeats write to Consul, and what they notice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from adapters.consul import ConsulStore
+from adapters.store import Registration, Store
+from mcp_discovery.errors import RegistrationLost, StoreUnavailable
+from mcp_discovery.health import Health, Status, healthy
+from mcp_discovery.instance import Instance
+from tests.contract.watching import watching
+from tests.records import document, record
+from tests.stores import ConsulServer, until
+
+DOC = document("search_products")
+
+
+@pytest.fixture(scope="module")
+async def as_shipped() -> AsyncIterator[ConsulServer]:
+    """A Consul whose agent holds back changes of output for minutes, which is its default."""
+    async with ConsulServer(config={"check_update_interval": "5m"}) as server:
+        yield server
+
+
+def says(reason: str) -> Callable[[Instance], bool]:
+    return lambda seen: seen.health.reason == reason
+
+
+async def register(store: Store, ttl: float = 20, reap_after: float = 60) -> Registration:
+    return await store.register(record(), DOC, ttl=ttl, reap_after=reap_after)
+
+
+async def test_heartbeats_move_no_index(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    async def indexes() -> tuple[str, str]:
+        health = await consul_server.api("GET", f"/v1/health/service/{namespace}?consistent")
+        keys = await consul_server.api("GET", f"/v1/kv/{namespace}/?recurse&consistent")
+        return health.headers["X-Consul-Index"], keys.headers["X-Consul-Index"]
+
+    registration = await register(store, ttl=1)
+    health = Health(Status.DEGRADED, "slow")
+    await registration.heartbeat(health)
+
+    async def settled() -> bool:
+        answer = await consul_server.api("GET", f"/v1/health/service/{namespace}")
+        return '"warning"' in answer.body
+
+    await until(settled, timeout=5, what="the health at the servers")
+    before = await indexes()
+    end = time.monotonic() + 3
+    while time.monotonic() < end:  # past the TTL: the looks at the record are among them
+        await registration.heartbeat(health)
+        await asyncio.sleep(0.1)
+    assert await indexes() == before
+
+
+async def test_changes_show_at_once_though_the_agent_holds_back_output(
+    as_shipped: ConsulServer,
+) -> None:
+    async with (
+        ConsulStore(as_shipped.store_url) as store,
+        ConsulStore(as_shipped.store_url) as reader,
+        watching(reader) as watcher,
+    ):
+        registration = await register(store, ttl=2, reap_after=8)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        # Of these only the first changes the check's status.
+        for reason in ("connection refused", "no answer within 1 s", "404 Not Found"):
+            await registration.heartbeat(Health(Status.DOWN, reason))
+            await watcher.until_shows("catalog-1", says(reason))
+        await registration.drain()
+        await watcher.until_status("catalog-1", Status.DRAINING, 2)
+        # Critical by now, and yet its silence shows in time.
+        await watcher.until_status("catalog-1", Status.DOWN, 4)
+        assert watcher.instances["catalog-1"].health.reason == "no heartbeat for 2 s"
+        await watcher.until_status("catalog-1", None, 8)
+        await registration.deregister()
+
+
+async def test_registered_down_and_replaced_show_at_once(as_shipped: ConsulServer) -> None:
+    async with (
+        ConsulStore(as_shipped.store_url) as store,
+        ConsulStore(as_shipped.store_url) as reader,
+        watching(reader) as watcher,
+    ):
+        for reason in ("connection refused", "not yet ready"):
+            down = Health(Status.DOWN, reason)
+            registration = await store.register(record(), DOC, ttl=20, reap_after=60, health=down)
+            await watcher.until_shows("catalog-1", says(reason))
+        await registration.deregister()
+
+
+async def test_a_removed_record_is_noticed(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    registration = await register(store, ttl=1)
+    await consul_server.api("DELETE", f"/v1/kv/{namespace}/servers/?recurse")
+    with pytest.raises(RegistrationLost, match="its record is gone"):
+        while True:
+            await registration.heartbeat(healthy())
+            await asyncio.sleep(0.2)
+
+
+async def test_a_removed_service_is_noticed_at_once(
+    consul_server: ConsulServer, store: ConsulStore
+) -> None:
+    registration = await register(store)
+    await consul_server.api("PUT", "/v1/agent/service/deregister/catalog-1")
+    with pytest.raises(RegistrationLost, match="does not know it"):
+        await registration.heartbeat(healthy())
+
+
+async def test_a_check_that_was_set_by_hand_is_put_right(
+    consul_server: ConsulServer, store: ConsulStore
+) -> None:
+    registration = await register(store, ttl=1)
+    await consul_server.api("PUT", "/v1/agent/check/fail/mcp-health:catalog-1?note=by+hand")
+
+    async def put_right() -> bool:
+        await registration.heartbeat(healthy())
+        answer = await consul_server.api("GET", "/v1/agent/checks")
+        return bool(answer.json()["mcp-health:catalog-1"]["Status"] == "passing")
+
+    await until(put_right, timeout=5, what="the health that its registrant found")
+
+
+async def test_a_store_that_is_away_is_not_a_lost_registration() -> None:
+    async with ConsulServer() as server, ConsulStore(server.store_url) as store:
+        registration = await register(store)
+        await server.stop()
+        with pytest.raises(StoreUnavailable, match="connection refused"):
+            await registration.heartbeat(healthy())
+        await server.start()
+        await registration.heartbeat(healthy())
+        await server.restart(wipe=True)
+        with pytest.raises(RegistrationLost):
+            await registration.heartbeat(healthy())
+        await (await register(store)).heartbeat(healthy())

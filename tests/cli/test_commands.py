@@ -1,0 +1,196 @@
+"""The command line: what it prints, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.programs import AskedFacade, command, facade, running
+from tests.servers.process import odd
+from tests.stores import ports
+
+
+@pytest.fixture
+async def asked(tmp_path: Path) -> AsyncIterator[AskedFacade]:
+    async with facade(tmp_path, "embedded:") as one:
+        yield one
+
+
+SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("facade", "--store", "redis://x"), 2, "unknown scheme; use embedded:"),
+        (("facade", "--store", "consul://"), 2, "write consul://127.0.0.1:8500"),
+        (("facade", "--store", "embedded:///no/such/folder/x.db"), 3, "folder must exist"),
+        (("facade", "--host", "nowhere.invalid"), 2, "see --host and --port"),
+        (("facade", "--port", "70000"), 2, "65535"),
+        (("facade", "--log-level", "loud"), 2, "debug, info, warning, error"),
+        (("sidecar",), 2, "--url"),
+        (("sidecar", "--url", "http://127.0.0.1:9"), 2, "--store"),
+        ((*SIDECAR, "--store", "embedded:"), 2, "give the sidecar --store http://"),
+        ((*SIDECAR, "--url", "nonsense"), 2, "absolute URL"),
+        ((*SIDECAR, "--name", "My Server"), 2, "use 'my-server'"),
+        ((*SIDECAR, "--id", "Bad_Id"), 2, "use 'bad-id'"),
+        ((*SIDECAR, "--tag", "Foo"), 2, "use 'foo'"),
+        ((*SIDECAR, "--ttl", "0"), 2, "at least 1 s"),
+        ((*SIDECAR, "--ttl", "10", "--reap-after", "5"), 2, "at least the TTL"),
+        ((*SIDECAR, "--metadata", "novalue"), 2, "KEY=VALUE"),
+        ((*SIDECAR, "--metadata", "password=hunter2"), 2, "${NAME}"),
+        ((*SIDECAR, "--store-cert", "/no/such/file"), 2, "give both"),
+        ((*SIDECAR, "--store-ca", "/no/such/file"), 2, "/no/such/file"),
+        ((*SIDECAR, "--", "no-such-command"), 127, "command not found"),
+        ((*SIDECAR, "--", "/etc/hostname"), 126, "/etc/hostname"),
+        (("servers", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
+        (("servers", "--facade", "nonsense"), 2, "write http://127.0.0.1:4000"),
+        (("watch", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
+        (("register", "/no/such/file"), 2, "give a file of JSON"),
+        (("no-such-command",), 2, "No such command"),
+    ],
+    ids=lambda value: " ".join(value[:5]) if isinstance(value, tuple) else "",
+)
+async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
+    arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    ended = await command(*arguments)
+    assert (ended.code, ended.out) == (code, "")
+    assert says in ended.err
+    assert "Traceback" not in ended.err
+    assert "hunter2" not in ended.err
+
+
+@pytest.mark.parametrize("name", ["facade", "sidecar", "servers", "watch", "register", "demo"])
+async def test_help_teaches(name: str) -> None:
+    ended = await command(name, "--help")
+    assert ended.code == 0
+    assert f"mcp-discovery {name}" in ended.out or "Usage" in ended.out
+    whole = await command("--help")
+    assert name in whole.out
+    assert "Exit codes" in whole.out
+
+
+async def test_a_port_in_use(asked: AskedFacade) -> None:
+    port = asked.url.rpartition(":")[2]
+    ended = await command("facade", "--port", port)
+    assert ended.code == 6
+    assert f"127.0.0.1:{port} is in use" in ended.err
+
+
+async def test_options_come_from_the_environment_too(asked: AskedFacade) -> None:
+    ended = await command("servers", MCP_DISCOVERY_FACADE=asked.url, MCP_DISCOVERY_JSON="1")
+    assert (ended.code, ended.out) == (0, "")
+    ended = await command(*SIDECAR, MCP_DISCOVERY_TAG="fine Not_Fine")
+    assert "not-fine" in ended.err
+
+
+async def test_servers_and_register(asked: AskedFacade, tmp_path: Path) -> None:
+    async with odd("--tools", "2") as server:
+        file = tmp_path / "servers.json"
+        good = {"id": "good", "name": "good", "url": server.url, "tags": ["a", "b"]}
+        file.write_text(json.dumps([good, {"name": "Not Good", "url": server.url}]))
+        ended = await command("register", str(file), "--facade", asked.url)
+        assert ended.code == 2
+        assert "good: registered" in ended.out
+        assert "Not Good: refused: name:" in ended.err
+
+        ended = await command("servers", "--facade", asked.url, "--tag", "a")
+        assert ended.code == 0
+        head, row = ended.out.splitlines()
+        assert head.split() == ["NAME", "ID", "STATUS", "VERSION", "TAGS", "URL", "REASON"]
+        assert row.split()[:4] == ["good", "good", "healthy", "1.0.0"]
+        assert server.url in row
+        assert "\x1b" not in ended.out  # colour is for terminals
+
+        ended = await command("servers", "--facade", asked.url, "--json")
+        (line,) = ended.out.splitlines()
+        assert json.loads(line)["tags"] == ["a", "b"]
+        ended = await command("servers", "--facade", asked.url, "--tag", "c")
+        assert "No server matches" in ended.out
+        assert "1 more not shown" in ended.err
+        ended = await command("servers", "--facade", asked.url, "--status", "well")
+        assert (ended.code, "healthy, degraded" in ended.err) == (2, True)
+
+
+async def test_watch_shows_changes_and_outlives_the_facade(tmp_path: Path) -> None:
+    port = str(ports.draw().number)
+    url = f"http://127.0.0.1:{port}"
+    entry = {"id": "one", "name": "one", "url": url, "healthUrl": f"{url}/health"}
+    file = tmp_path / "one.json"
+    file.write_text(json.dumps(entry))
+    serve = ("facade", "--port", port, "--store", f"embedded://{tmp_path}/store.db")
+
+    async def said(watcher: object, text: str) -> None:
+        async with asyncio.timeout(15):
+            while text not in watcher.log:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.05)
+
+    async def listening(process: object) -> None:
+        await said(process, "listening on")
+
+    async with running(tmp_path, *serve) as first:
+        await listening(first)
+        async with running(tmp_path, "watch", "--facade", url, "--json") as watcher:
+            ended = await command("register", str(file), "--facade", url)
+            assert ended.code == 0
+            await said(watcher, '"id":"one"')
+            await first.stop()
+            await said(watcher, "trying again")
+            async with running(tmp_path, *serve) as second:
+                await listening(second)
+                file.write_text(json.dumps(entry | {"id": "two", "name": "two"}))
+                await command("register", str(file), "--facade", url)
+                await said(watcher, '"id":"two"')
+                ended = await command("watch", "--once", "--facade", url)
+                assert ended.code == 0
+                assert [line.split()[2] for line in ended.out.splitlines()] == ["one", "two"]
+            assert await watcher.stop(signal.SIGINT) == 130
+            assert "Traceback" not in watcher.log
+
+
+async def test_logs_are_a_line_for_each_event_and_json_on_request(tmp_path: Path) -> None:
+    port = str(ports.draw().number)
+    async with running(tmp_path, "facade", "--port", port, "--json") as process:
+        async with asyncio.timeout(15):
+            while "listening on" not in process.log:
+                await asyncio.sleep(0.05)
+        assert await process.stop() == 0
+    events = [json.loads(line) for line in process.log.splitlines()]
+    assert [event["message"] for event in events][-1] == "stopping"
+    assert {"time", "level", "logger", "message"} == set(events[0])
+
+
+async def test_the_demo() -> None:
+    ended = await command("demo", "--once", "--port", str(ports.draw().number), timeout=90)
+    assert ended.code == 0, ended.err
+    for seen in (
+        "The facade listens on http://127.0.0.1:",
+        "Desk lamp",
+        "Seen as down after",
+        "connection refused",
+        "Seen as healthy",
+        "Everything is stopped.",
+    ):
+        assert seen in ended.out
+    assert "Traceback" not in ended.out + ended.err
+
+
+async def test_the_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
+    import psutil
+
+    port = ports.draw().number
+    async with running(tmp_path, "demo", "--port", str(port)) as process:
+        async with asyncio.timeout(60):
+            while "Ctrl-C ends everything" not in process.log:
+                await asyncio.sleep(0.1)
+        children = psutil.Process(process._process.pid).children(recursive=True)
+        assert len(children) == 5
+        assert await process.stop(signal.SIGINT) == 0
+        assert [child for child in children if child.is_running()] == []
+        assert "Traceback" not in process.log

@@ -1,0 +1,172 @@
+"""The whole line as an operator starts it: MCP server, sidecar, store, facade, agent.
+
+Everything is a process of its own. The times are the promises of the README, seen from an agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.programs import ENVIRONMENT, ROOT, AskedFacade, Running, facade, running
+from tests.servers.process import McpServer, example, odd, sdk
+from tests.stores import ConsulServer, EtcdServer
+
+TTL = 6.0
+INTERVAL = TTL / 3
+#: What the store and the polling of this test may add.
+MARGIN = 1.0
+
+
+@dataclass
+class Line:
+    """A store, a facade over it, and a folder for logs."""
+
+    store_url: str
+    facade: AskedFacade
+    folder: Path
+    server: ConsulServer | EtcdServer | None
+
+    @asynccontextmanager
+    async def sidecar(self, url: str, *options: str) -> AsyncIterator[Running]:
+        """A sidecar of the instance ``one``."""
+        given = ("--id", "one", "--name", "thing", "--ttl", f"{TTL:g}", "--drain", "1")
+        async with running(
+            self.folder, "sidecar", "--store", self.store_url, "--url", url, *given, *options
+        ) as process:
+            yield process
+
+
+@pytest.fixture(params=["facade", "consul", "etcd"])
+async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Line]:
+    async with AsyncExitStack() as stack:
+        server: ConsulServer | EtcdServer | None = None
+        store_url = "embedded:"
+        if request.param != "facade":
+            kind = ConsulServer if request.param == "consul" else EtcdServer
+            server = await stack.enter_async_context(kind())
+            store_url = server.store_url
+        asked = await stack.enter_async_context(facade(tmp_path, store_url))
+        yield Line(asked.url if server is None else store_url, asked, tmp_path, server)
+
+
+async def test_the_life_of_a_server_that_nobody_touched(line: Line, tmp_path: Path) -> None:
+    server = McpServer(("-m", "tests.servers.odd", "--tools", "12"), tmp_path)
+    async with line.sidecar(server.url, "--tag", "things") as sidecar:
+        try:
+            await server.start()
+            seen = await line.facade.until_status("one", "healthy", 2 + MARGIN)
+            assert seen["tags"] == ["things"]
+            assert seen["url"] == server.url
+            assert len(seen["capabilities"]["tools"]) == 12
+            found = await line.facade.servers("tags=things,other")
+            assert list(found) == ["one"]
+            offered = await line.facade.get("/servers/one/capabilities")
+            assert len(offered["tools"]) == 12
+            assert offered["tools"][0]["inputSchema"]["type"] == "object"
+
+            await server.control(fail=503)
+            down = await line.facade.until_status("one", "down", INTERVAL + MARGIN)
+            assert "HTTP 503" in down["reason"]
+            assert await line.facade.servers("tags=things") == {}
+            await server.control(fail=None)
+            await line.facade.until_status("one", "healthy", INTERVAL + MARGIN)
+
+            await server.pause()
+            await line.facade.until_status("one", "down", INTERVAL + MARGIN)
+            await server.resume()
+            await line.facade.until_status("one", "healthy", INTERVAL + MARGIN)
+
+            await server.kill()
+            down = await line.facade.until_status("one", "down", INTERVAL + MARGIN)
+            assert down["reason"].startswith("connection re")  # refused, or reset at first
+            await server.start()
+            await line.facade.until_status("one", "healthy", INTERVAL + MARGIN)
+
+            began = time.monotonic()
+            leaving = asyncio.create_task(sidecar.stop())
+            await line.facade.until_status("one", "draining", 1)
+            await line.facade.until_status("one", None, 2)
+            assert await leaving == 0
+            assert time.monotonic() - began < 1 + 1 + MARGIN
+        finally:
+            await server.close()
+
+
+@pytest.mark.parametrize("tools", [0, 400])
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_eras_and_sizes(line: Line, era: str, tools: int) -> None:
+    async with (
+        sdk("--era", "legacy" if era == "legacy" else "both", "--tools", str(tools)) as server,
+        line.sidecar(server.url),
+    ):
+        seen = await line.facade.until_status("one", "healthy", 5 + MARGIN)
+        assert len(seen["capabilities"]["tools"]) == tools
+        assert seen["protocol"]["era"] == era
+
+
+async def test_a_killed_sidecar_leaves_no_ghost(line: Line) -> None:
+    async with odd() as server, line.sidecar(server.url) as sidecar:
+        await line.facade.until_status("one", "healthy", 5)
+        await sidecar.stop(9)
+        down = await line.facade.until_status("one", "down", TTL + 2 + MARGIN)
+        assert down["reason"] == "no heartbeat for 6 s"
+        # … and another one takes the id over at once, now that its holder is dead.
+        async with line.sidecar(server.url):
+            await line.facade.until_status("one", "healthy", 5)
+
+
+@pytest.mark.parametrize("line", ["consul", "etcd"], indirect=True)
+async def test_back_after_the_store_was_restarted(line: Line) -> None:
+    assert line.server is not None
+    async with odd() as server, line.sidecar(server.url):
+        await line.facade.until_status("one", "healthy", 5)
+        await line.server.restart(wipe=True)
+        back = time.monotonic()
+        await line.facade.until_status("one", "healthy", 5 + MARGIN)
+        status = await line.facade.get("/status")
+        while "staleSince" in status:
+            assert time.monotonic() - back < 5 + MARGIN, status
+            await asyncio.sleep(0.05)
+            status = await line.facade.get("/status")
+
+
+async def test_the_example_agent_finds_and_calls(line: Line) -> None:
+    async with example("product_catalog") as server, line.sidecar(server.url, "--tag", "products"):
+        await line.facade.until_status("one", "healthy", 5)
+        agent = await asyncio.create_subprocess_exec(
+            *(sys.executable, "examples/agent_find_and_call.py", "--facade", line.facade.url),
+            *("--tag", "products", "--tool", "search_products", "--args", '{"query": "lamp"}'),
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(agent.communicate(), 30)
+        assert agent.returncode == 0
+        assert b"Desk lamp" in out
+
+
+async def test_a_facade_that_is_the_store_comes_back_empty_and_is_filled_again(
+    tmp_path: Path,
+) -> None:
+    from tests.stores import ports
+
+    port = str(ports.draw().number)
+    arguments = ("facade", "--port", port)
+    url = f"http://127.0.0.1:{port}"
+    async with odd() as server, running(tmp_path, *arguments) as process:
+        asked = AskedFacade(url, process)
+        given = ("--store", url, "--url", server.url, "--id", "one", "--name", "thing")
+        async with running(tmp_path, "sidecar", *given) as sidecar:
+            await asked.until_status("one", "healthy", 10)
+            assert await process.stop(9) == -9
+            async with running(tmp_path, *arguments):
+                await asked.until_status("one", "healthy", 5 + 2 + MARGIN)
+                assert await sidecar.stop() == 0
