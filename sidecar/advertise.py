@@ -1,0 +1,192 @@
+"""Finds the URL under which other machines reach the MCP server."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mcp_discovery.errors import InvalidInput
+from sidecar.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Where the environment may name this machine's or pod's address, the most telling one first.
+VARIABLES = ("MCP_DISCOVERY_ADVERTISE_HOST", "POD_IP", "HOST_IP")
+
+#: Addresses for documentation (RFC 5737, RFC 3849): a route to them is the default route.
+_ELSEWHERE = ("192.0.2.1", "2001:db8::1")
+
+_ADVICE = "give --advertise-url with the URL under which agents reach the MCP server"
+
+
+@dataclass(frozen=True, slots=True)
+class Advertised:
+    """How a URL that works here is spelled for others.
+
+    ``fixed`` is the whole URL, when it was given; ``host`` replaces a loopback host; ``why`` is for
+    the log.
+    """
+
+    fixed: str | None
+    host: str | None
+    why: str
+
+    def url(self, url: str) -> str:
+        """The URL to advertise for an MCP server that answers at ``url``."""
+        return self.fixed or self._moved(url)
+
+    def health_url(self, url: str | None) -> str | None:
+        """The health URL to advertise; ``None`` where it only means something on this machine."""
+        if url is None or (self.fixed and _is_here(urlsplit(url).hostname or "")):
+            return None
+        return self._moved(url)
+
+    def _moved(self, url: str) -> str:
+        parts = urlsplit(url)
+        if self.host is None or not _is_here(parts.hostname or ""):
+            return url
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        credentials, at, _ = parts.netloc.rpartition("@")
+        port = f":{parts.port}" if parts.port is not None else ""
+        return parts._replace(netloc=f"{credentials}{at}{host}{port}").geturl()
+
+
+async def choose(settings: Settings, store_url: str, environ: Mapping[str, str]) -> Advertised:
+    """Decides what to advertise: the option, then ``environ``, then the route to the store.
+
+    Loopback is advertised only when the store is local, that is embedded, on loopback or on a unix
+    socket. Raises :class:`~mcp_discovery.errors.InvalidInput` when nothing else is found.
+    """
+    if settings.advertise_url:
+        return Advertised(settings.advertise_url, None, "as given")
+    host = urlsplit(settings.url).hostname or ""
+    if not _is_here(host):
+        return Advertised(None, None, "the MCP server's own host")
+    local = _is_local(store_url)
+    for variable in VARIABLES:
+        value = environ.get(variable, "").strip().strip("[]")
+        if value and _usable(variable, value, local):
+            return Advertised(None, value, f"from {variable}")
+    if local:
+        return Advertised(None, dialled(host), "loopback, because the store is local")
+    address = await _route(_hosts(store_url))
+    if address is None:
+        raise InvalidInput(
+            f"{host} means nothing on other machines, and no route to {store_url} shows this "
+            f"machine's address; {_ADVICE}"
+        )
+    return Advertised(None, address, "this machine's address on the route to the store")
+
+
+async def warn_unless_reachable(url: str) -> None:
+    """Logs when nothing listens at ``url``: a server bound to loopback only, as a rule."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme in ("https", "wss") else 80)
+    try:
+        async with asyncio.timeout(2):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except (OSError, TimeoutError) as error:
+        log.warning(
+            "nothing answers at the advertised %s from here (%s); if the MCP server listens on "
+            "loopback only, let it listen on all addresses, or %s",
+            url,
+            error or "no answer within 2 s",
+            _ADVICE,
+        )
+    else:
+        writer.close()
+
+
+def dialled(host: str) -> str:
+    """``host`` as it is dialled: an unspecified address (0.0.0.0) stands for loopback."""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            return "::1" if address.version == 6 else "127.0.0.1"
+    return host
+
+
+def dialled_url(url: str) -> str:
+    """``url`` with an unspecified address replaced by loopback: servers refuse the former's Host
+    header."""
+    return Advertised(None, dialled(urlsplit(url).hostname or ""), "").url(url)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _is_here(host: str) -> bool:
+    """Whether ``host`` means this machine to whoever dials it."""
+    return _is_loopback(host) or dialled(host) != host
+
+
+def _usable(variable: str, host: str, local: bool) -> bool:
+    if any(letter in host for letter in "/@ ") or (":" in host and not _is_address(host)):
+        log.warning("%s=%r is not a host or an address; it is ignored", variable, host)
+        return False
+    return local or not _is_here(host)
+
+
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return False
+
+
+def _hosts(store_url: str) -> list[tuple[str, int]]:
+    """Hosts and ports in a store URL, which may name several: ``etcd://a:2379,b:2379/prefix``."""
+    places = []
+    netloc = urlsplit(store_url).netloc.rpartition("@")[2]
+    for part in filter(None, netloc.split(",")):
+        with suppress(ValueError):
+            place = urlsplit(f"//{part}")
+            if place.hostname:
+                places.append((place.hostname, place.port or 1))
+    return places
+
+
+def _is_local(store_url: str) -> bool:
+    scheme = urlsplit(store_url).scheme
+    if scheme == "embedded" or "unix" in scheme:
+        return True
+    hosts = _hosts(store_url)
+    return bool(hosts) and all(_is_loopback(host) for host, _ in hosts)
+
+
+async def _route(places: list[tuple[str, int]]) -> str | None:
+    """This machine's address on the way to the first of ``places`` that has one, or to anywhere."""
+    loop = asyncio.get_running_loop()
+    for host, port in [*places, *((address, 9) for address in _ELSEWHERE)]:
+        try:
+            async with asyncio.timeout(5):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except (OSError, TimeoutError) as error:
+            log.warning("the store's host %s does not resolve: %s", host, error)
+            continue
+        for family, kind, protocol, _, address in found:
+            own = _source_address(family, kind, protocol, address)
+            if own is not None and not _is_here(own) and not own.startswith("fe80:"):
+                return own
+    return None
+
+
+def _source_address(family: int, kind: int, protocol: int, to: tuple[object, ...]) -> str | None:
+    # Connecting a datagram socket sends nothing: the kernel only looks up the route.
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(to)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

@@ -1,0 +1,108 @@
+"""The MCP server as a child process: started, signalled as a group, ended before the sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from mcp_discovery.errors import DiscoveryError
+
+log = logging.getLogger(__name__)
+
+#: Exit codes of a shell for a command that cannot be run (POSIX, XCU 2.8.2).
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class CannotStart(DiscoveryError):
+    """The command cannot be run; ``code`` is the exit code that a shell would give."""
+
+    def __init__(self, problem: str, code: int) -> None:
+        super().__init__(problem)
+        self.code = code
+
+
+class Child:
+    """A running command, leader of a session and process group of its own.
+
+    The group is what makes signals reach the whole of a server that starts workers, and keeps a
+    terminal's Ctrl-C from it until it is drained.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, command: Sequence[str]) -> Child:
+        """Starts ``command``; its input and output are the sidecar's.
+
+        Must be called in the main thread, as the child's end is bound to that of the thread that
+        started it. Raises :class:`CannotStart`.
+        """
+        program = command[0]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, start_new_session=True, preexec_fn=_dies_with_us()
+            )
+        except FileNotFoundError as error:
+            raise CannotStart(
+                f"{program!r}: command not found; check its spelling and PATH", NOT_FOUND
+            ) from error
+        except PermissionError as error:
+            raise CannotStart(
+                f"{program!r} is not executable; make it so, or name its interpreter first",
+                NOT_EXECUTABLE,
+            ) from error
+        except (OSError, ValueError) as error:
+            raise CannotStart(f"{program!r} cannot be run: {error}", NOT_EXECUTABLE) from error
+        log.info("started %s as process %d", program, process.pid)
+        return cls(process)
+
+    async def ended(self) -> int:
+        """Waits for the end; the exit code, 128 + n after signal n, as shells have it."""
+        code = await self._process.wait()
+        return 128 - code if code < 0 else code
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the whole group; no error when it is gone."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM to the group, and SIGKILL to what is left of it after ``grace`` seconds."""
+        if self._process.returncode is None:
+            self.signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(grace):
+                    await self._process.wait()
+            except TimeoutError:
+                log.warning("the MCP server did not end within %g s: killing it", grace)
+        # Also after its own end: workers that it left behind are in its group.
+        self.signal(signal.SIGKILL)
+        await self._process.wait()
+
+
+def _dies_with_us() -> Callable[[], None] | None:
+    """What the child does before it becomes the server: asks to be killed when the sidecar dies.
+
+    Without it a server would outlive a sidecar that was killed, and nobody would watch it.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # Looked up before the fork, not after.
+    parent = os.getpid()
+
+    def prepare() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # It died in between.
+            os._exit(1)
+
+    return prepare

@@ -1,0 +1,82 @@
+"""How an instance leaves its store: marked as draining, then deregistered, in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from adapters.backoff import Backoff
+from adapters.store import Registration
+from mcp_discovery.errors import RegistrationLost, StoreError
+from mcp_discovery.health import Health
+from sidecar.tasks import happens
+
+log = logging.getLogger(__name__)
+
+#: The longest that one call to the store may take while leaving, so that the next one is tried.
+_ONE_CALL = 1.0
+#: Seconds between the heartbeats of a draining instance, which may be drained for longer than TTL.
+_BEAT = 1.0 / 3
+#: Seconds for deregistering, retries included: with a store that took the mark, and with one that
+#: may be away, from which all is to end within a second.
+_DEREGISTER = 0.9
+_DEREGISTER_BLINDLY = 0.5
+
+
+async def drained(
+    registration: Registration, health: Health, end: float, hurry: asyncio.Event
+) -> bool:
+    """Marks the instance as draining and keeps it so until ``end`` (``time.monotonic()``).
+
+    ``hurry`` ends the wait early. Returns whether the store took the mark. Raises
+    :class:`~mcp_discovery.errors.RegistrationLost` when nothing of ours is left in the store.
+    """
+    marked = False
+    backoff = Backoff(0.1, 1.0)
+    if time.monotonic() < end:
+        log.info("draining %s for %.1f s", registration.id, end - time.monotonic())
+    while (left := end - time.monotonic()) > 0 and not hurry.is_set():
+        try:
+            async with asyncio.timeout(min(left, _ONE_CALL)):
+                if marked:
+                    await registration.heartbeat(health)
+                else:
+                    await registration.drain()
+        except (StoreError, TimeoutError) as error:
+            pause = backoff.next()
+            log.log(
+                logging.DEBUG if marked else logging.WARNING,
+                "%s does not reach the store while draining: %s",
+                registration.id,
+                str(error) or "no answer in time",
+            )
+        else:
+            marked = True
+            backoff.reset()
+            pause = _BEAT
+        await happens(hurry, min(pause, max(0.0, end - time.monotonic())))
+    return marked
+
+
+async def deregistered(registration: Registration, *, answers: bool) -> None:
+    """Removes the instance; when that fails for too long, says so and leaves it to TTL.
+
+    ``answers`` says whether the store was heard of just now.
+    """
+    end = time.monotonic() + (_DEREGISTER if answers else _DEREGISTER_BLINDLY)
+    backoff = Backoff(0.05, 0.2)
+    problem = "no answer in time"
+    while (left := end - time.monotonic()) > 0:
+        try:
+            async with asyncio.timeout(left):
+                await registration.deregister()
+        except (RegistrationLost, StoreError, TimeoutError) as error:
+            problem = str(error) or problem
+            if isinstance(error, RegistrationLost):
+                break
+            await asyncio.sleep(min(backoff.next(), max(0.0, end - time.monotonic())))
+        else:
+            log.info("deregistered %s", registration.id)
+            return
+    log.warning("could not deregister %s, its TTL will end it: %s", registration.id, problem)

@@ -1,0 +1,239 @@
+"""The life of a sidecar, from its settings to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import aiohttp
+
+from adapters.store import Store
+from mcp_discovery.errors import DuplicateInstance, InvalidInput
+from mcp_discovery.health import utcnow
+from mcp_discovery.probe import McpProbe
+from sidecar import advertise, healthz
+from sidecar.advertise import Advertised
+from sidecar.child import CannotStart, Child
+from sidecar.describe import Description
+from sidecar.introspector import Introspector
+from sidecar.registrar import Registrar
+from sidecar.settings import Settings
+from sidecar.tasks import alongside, kept_alive
+from sidecar.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+#: Exit codes, besides the child's own.
+OK = 0
+INVALID_INPUT = 2
+DUPLICATE = 5
+PORT_IN_USE = 6
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+_PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+#: Seconds, and intervals, without a turn of the probe loop before the sidecar calls itself stuck.
+_STUCK = 20.0
+_STUCK_INTERVALS = 3.0
+
+
+class Stop:
+    """The wish to end: the first call drains and leaves, the second cuts the waiting short."""
+
+    def __init__(self) -> None:
+        self.wanted = asyncio.Event()
+        self.hurry = asyncio.Event()
+
+    def __call__(self) -> None:
+        """Wishes for the end, or for a faster one."""
+        (self.hurry if self.wanted.is_set() else self.wanted).set()
+
+
+async def run(
+    settings: Settings,
+    store: Store,
+    *,
+    stop: Stop | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> int:
+    """Runs a sidecar until it is told to stop, and returns its exit code.
+
+    ``store`` is open and stays the caller's. Without ``stop`` the process's signals are the
+    sidecar's: SIGTERM and SIGINT stop it; with it, they are the caller's. ``environ`` (default: the
+    process's) may name the address to advertise.
+
+    Returns 0 when it was told to stop, the child's exit code when the child ended by itself, 126 or
+    127 when the command cannot be run, 2 when the input cannot be used, 5 when the id is held by
+    another, 6 when the health port is in use. What is wrong is logged as one sentence.
+    """
+    try:
+        chosen = await advertise.choose(
+            settings, store.url, os.environ if environ is None else environ
+        )
+        child: Child | None = None
+
+        def pass_on(number: int) -> None:
+            if child is not None:
+                child.signal(number)
+
+        with _signals(stop, pass_on if settings.command else None) as wish:
+            try:
+                if settings.command:
+                    child = await Child.start(settings.command)
+                return await _Sidecar(settings, store, chosen, child).life(wish)
+            finally:
+                if child is not None:
+                    await child.stop(settings.child_grace)
+    except CannotStart as error:
+        log.error("%s", error)
+        return error.code
+    except DuplicateInstance as error:
+        log.error("%s", error)
+        return DUPLICATE
+    except healthz.PortInUse as error:
+        log.error("%s", error)
+        return PORT_IN_USE
+    except InvalidInput as error:
+        log.error("%s", error)
+        return INVALID_INPUT
+
+
+class _Sidecar:
+    """The parts of one sidecar, wired: probes feed health, introspections feed the record."""
+
+    def __init__(
+        self, settings: Settings, store: Store, chosen: Advertised, child: Child | None
+    ) -> None:
+        self._settings = settings
+        self._child = child
+        self._chosen = chosen
+        self._started_at = utcnow() if child is not None else None
+        self._registrar = Registrar(settings, store)
+        self._unfit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._first: asyncio.Future[Description] = asyncio.get_running_loop().create_future()
+
+    async def life(self, stop: Stop) -> int:
+        """Runs until ``stop``, the child's end, or an error that no retrying mends."""
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+        ) as http:
+            watchdog = self._watchdog(http)
+            async with (
+                healthz.answering(
+                    self._settings.health_port,
+                    why_not_live=lambda: self._why_not_live(watchdog),
+                    why_not_ready=self._registrar.why_not_ready,
+                ),
+                alongside(
+                    kept_alive(
+                        "registration",
+                        self._registrar.run,
+                        ends_with=(DuplicateInstance, InvalidInput),
+                    ),
+                    kept_alive("probing", watchdog.run),
+                    stop.wanted.wait(),
+                    self._child_ended(),
+                    self._advertise(),
+                ) as (registering, _, stopped, ended, _),
+            ):
+                await asyncio.wait(
+                    {registering, stopped, ended, self._unfit},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                drain = 0.0 if ended.done() else self._settings.drain
+                if self._unfit.done():
+                    self._unfit.result()
+                if registering.done():
+                    registering.result()
+                code = int(ended.result()) if ended.done() else OK
+                # A child that ends while it is drained has nobody left to wait for.
+                ended.add_done_callback(lambda _: stop.hurry.set())
+                await self._registrar.leave(registering, drain, stop.hurry)
+                return code
+
+    def _watchdog(self, http: aiohttp.ClientSession) -> Watchdog:
+        settings = self._settings
+        headers = (
+            {"Authorization": f"Bearer {settings.server_token}"} if settings.server_token else {}
+        )
+        url = advertise.dialled_url(settings.url)
+
+        def make_probe() -> McpProbe:
+            return McpProbe(url, transport=settings.transport, session=http, headers=headers)
+
+        introspector = Introspector(
+            settings,
+            self._chosen,
+            described=self._described,
+            unfit=self._cannot_be_registered,
+            look=lambda: watchdog.look(),
+            started_at=self._started_at,
+        )
+        watchdog = Watchdog(
+            settings,
+            http,
+            make_probe,
+            found=self._registrar.found,
+            follow=introspector.follow,
+        )
+        return watchdog
+
+    def _described(self, description: Description) -> None:
+        self._registrar.describe(description)
+        if not self._first.done():
+            self._first.set_result(description)
+
+    def _cannot_be_registered(self, error: InvalidInput) -> None:
+        if not self._unfit.done():
+            self._unfit.set_exception(error)
+
+    async def _advertise(self) -> None:
+        description = await asyncio.shield(self._first)
+        url = str(description.record.endpoint.url)
+        log.info("advertising %s (%s)", url, self._chosen.why)
+        if self._chosen.host is not None:
+            await advertise.warn_unless_reachable(url)
+
+    async def _child_ended(self) -> int:
+        if self._child is None:
+            await asyncio.Event().wait()
+            return OK
+        code = await self._child.ended()
+        log.info("the MCP server ended with exit code %d", code)
+        return code
+
+    def _why_not_live(self, watchdog: Watchdog) -> str | None:
+        stuck = time.monotonic() - watchdog.turned
+        if stuck > max(_STUCK, _STUCK_INTERVALS * self._settings.interval):
+            return f"the probe loop has not turned for {stuck:.0f} s"
+        return None
+
+
+@contextmanager
+def _signals(stop: Stop | None, pass_on: Callable[[int], None] | None) -> Iterator[Stop]:
+    """Lets signals mean what :func:`run` says, for the block; a given ``stop`` needs none.
+
+    ``pass_on`` is given those that are meant for a child.
+    """
+    if stop is not None:
+        yield stop
+        return
+    wish = Stop()
+    loop = asyncio.get_running_loop()
+    meanings: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(_STOP, wish)
+    if pass_on is not None:
+        meanings |= {number: partial(pass_on, number) for number in _PASSED_ON}
+    elif signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup has it ignored
+        meanings[signal.SIGHUP] = wish
+    for number, meaning in meanings.items():
+        loop.add_signal_handler(number, meaning)
+    try:
+        yield wish
+    finally:
+        for number in meanings:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,160 @@
+"""All that can be told to a sidecar, checked before anything starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from mcp_discovery.errors import InvalidInput
+from mcp_discovery.record import Auth, Record, url_problem
+
+#: URL schemes by transport, as a record's endpoint wants them.
+SCHEMES: Mapping[str, tuple[str, ...]] = {
+    "streamable-http": ("http", "https"),
+    "sse": ("http", "https"),
+    "websocket": ("ws", "wss"),
+}
+
+#: Stands for a name that only the MCP server can tell.
+_UNTOLD = "untold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a sidecar is told. Times are in seconds.
+
+    ``url`` and ``transport`` are how the sidecar itself reaches the MCP server; ``advertise_url``
+    is what agents are given instead of a URL that is found from it. ``name``, ``version``,
+    ``title``, ``description`` and the like go before what the server says of itself.
+
+    ``probe_interval`` (default: a third of ``ttl``) is the promise: a failure shows within that
+    time. A probe that takes longer than ``slow_after`` (default: a quarter of the interval, at most
+    1 s) makes the instance ``degraded``. ``drain`` is how long the instance stays listed as
+    ``draining`` before it leaves; ``child_grace`` how long a child has to end after SIGTERM.
+
+    ``server_token`` is the bearer token for the MCP server itself: it is sent to that server only.
+    ``command`` starts the MCP server as a child. ``health_port`` is where the sidecar answers
+    ``/healthz`` and ``/readyz`` itself, on 127.0.0.1.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInput` with one sentence that says what to mend.
+    """
+
+    url: str
+    transport: str = "streamable-http"
+    advertise_url: str | None = None
+    name: str | None = None
+    id: str | None = None
+    registry_name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    version: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    weight: int = 1
+    zone: str | None = None
+    owner: str | None = None
+    auth: Auth | None = None
+    health_url: str | None = None
+    server_token: str | None = field(default=None, repr=False)
+    ttl: float = 10.0
+    reap_after: float = 300.0
+    probe_interval: float | None = None
+    slow_after: float | None = None
+    introspect_timeout: float = 30.0
+    drain: float = 5.0
+    child_grace: float = 5.0
+    health_port: int | None = None
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._check_urls()
+        self._check_times()
+        if self.health_port is not None and not 0 <= self.health_port <= 65535:
+            raise InvalidInput(f"health port {self.health_port} is none; give one of 1 to 65535")
+        token = self.server_token
+        if token is not None and not (token and token.isascii() and token.isprintable()):
+            raise InvalidInput(
+                "the MCP server's token is empty or holds characters that no HTTP header carries"
+            )
+        # The record's own rules, before the server is even asked.
+        Record.parse(self.record_fields(self.advertise_url or self.url) | {"name": self._a_name})
+
+    @property
+    def interval(self) -> float:
+        """The time within which a failure of the MCP server shows in the store."""
+        return self.probe_interval if self.probe_interval is not None else self.ttl / 3
+
+    @property
+    def slow(self) -> float:
+        """How long a probe may take before the instance counts as degraded."""
+        return self.slow_after if self.slow_after is not None else min(1.0, self.interval / 4)
+
+    def record_fields(self, url: str, health_url: str | None = None) -> dict[str, Any]:
+        """The record's fields as far as they are told, in JSON's spelling, for endpoint ``url``."""
+        fields: dict[str, Any] = {
+            "id": self.id,
+            "name": self.name,
+            "registryName": self.registry_name,
+            "title": self.title,
+            "description": self.description,
+            "version": self.version,
+            "zone": self.zone,
+            "owner": self.owner,
+            "healthUrl": health_url,
+        }
+        fields = {key: value for key, value in fields.items() if value is not None}
+        auth = self.auth or Auth(type="bearer" if self.server_token else "none")
+        return fields | {
+            "endpoint": {"transport": self.transport, "url": url},
+            "tags": self.tags,
+            "metadata": dict(self.metadata),
+            "weight": self.weight,
+            "auth": auth,
+        }
+
+    @property
+    def _a_name(self) -> str:
+        return self.name if self.name is not None else _UNTOLD
+
+    def _check_urls(self) -> None:
+        if self.transport not in SCHEMES:
+            known = ", ".join(SCHEMES)
+            raise InvalidInput(f"a sidecar cannot probe transport {self.transport!r}; use {known}")
+        schemes = SCHEMES[self.transport]
+        for what, url, allowed in (
+            ("the MCP server's URL", self.url, schemes),
+            ("the advertised URL", self.advertise_url, schemes),
+            ("the health URL", self.health_url, ("http", "https")),
+        ):
+            if url is not None and (problem := url_problem(url, allowed)) is not None:
+                raise InvalidInput(f"{what}: {problem}")
+
+    def _check_times(self) -> None:
+        for name, value, least in (
+            ("ttl", self.ttl, 1.0),
+            ("probe interval", self.interval, 0.1),
+            ("slow-after time", self.slow, 0.0),
+            ("drain time", self.drain, 0.0),
+            ("child's grace", self.child_grace, 0.0),
+            ("introspection time-out", self.introspect_timeout, 0.1),
+        ):
+            if not math.isfinite(value) or value < least:
+                raise InvalidInput(f"{name} {value:g} s is too short; give at least {least:g} s")
+        if not math.isfinite(self.reap_after) or self.reap_after < self.ttl:
+            raise InvalidInput(
+                f"reap-after {self.reap_after:g} s must be at least the TTL, {self.ttl:g} s"
+            )
+        if self.interval > self.ttl / 2:
+            raise InvalidInput(
+                f"probe interval {self.interval:g} s must be at most half of the TTL, "
+                f"{self.ttl:g} s, so that one late heartbeat does not cost the registration"
+            )
+
+
+def public(url: str) -> str:
+    """``url`` for logs: without user, password, query and fragment, which may hold secrets."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -1,0 +1,235 @@
+"""The probe loop: asks the MCP server whether it lives, and turns the answers into health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import aiohttp
+
+from mcp_discovery.health import ANSWERS, Health, Status
+from mcp_discovery.probe import McpProbe, NoAnswer, NotOk, ProbeFailed, probe_health_url
+from sidecar.settings import Settings, public
+from sidecar.tasks import alongside, happens
+
+log = logging.getLogger(__name__)
+
+#: Parts of the interval: the pause after an answer, and the patience with the next one. Together
+#: they are less than the whole, so that even a server that hangs right after it answered is found
+#: within the interval. The next probe starts after the last one ended, so a slow server is never
+#: asked twice at once.
+_PAUSE = 0.25
+_PATIENCE = 0.7
+#: The longest pause, however long the interval: heartbeats follow probes, and a heartbeat is what
+#: finds out that the store came back empty.
+_LONGEST_PAUSE = 2.5
+
+#: A server that does not answer is asked again after this pause …
+_RETRY = 0.25
+#: … with this time-out, so that it is found soon after it came up, …
+_QUICK = 1.0
+#: … and, when it accepts connections but is silent, with this one as well: it may be slow.
+_PATIENT = 15.0
+
+#: How long a connection has to last to be taken for more than a false start.
+_WORTH_IT = 1.0
+
+#: How often to say that the server is still awaited.
+_STILL_WAITING = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a probe found; ``at`` is when, by ``time.monotonic()``."""
+
+    health: Health
+    at: float
+
+
+class HealthUrlFailed(ProbeFailed):
+    """The health URL gave no answer, while the MCP server may well have."""
+
+
+class Watchdog:
+    """Watches one MCP server.
+
+    ``make_probe`` makes a new probe of it; ``found`` is called with each finding; ``follow`` runs
+    beside the probing for as long as one probe stays connected.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        http: aiohttp.ClientSession,
+        make_probe: Callable[[], McpProbe],
+        *,
+        found: Callable[[Finding], None],
+        follow: Callable[[McpProbe], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._http = http
+        self._make_probe = make_probe
+        self._found = found
+        self._follow = follow
+        self._health_url = settings.health_url
+        self._pause = min(_PAUSE * settings.interval, _LONGEST_PAUSE)
+        # Rounded, because both are read in reasons.
+        self._timeout = round(_PATIENCE * settings.interval, 2)
+        self._slow = round(settings.slow, 2)
+        self._look_now = asyncio.Event()
+        self._health: Health | None = None
+        self._failure: ProbeFailed | None = None
+        self._place = public(settings.url)
+        self._waiting_told: float | None = None
+        self.turned = time.monotonic()
+        """When the loop last came round."""
+
+    def look(self) -> None:
+        """Probes at once: something hints at a change."""
+        self._look_now.set()
+
+    async def run(self) -> NoReturn:
+        """Waits for the server, watches it until it fails, and so on."""
+        while True:
+            probe = await self._reached()
+            reached = time.monotonic()
+            try:
+                async with alongside(self._follow(probe)):
+                    await self._watch(probe)
+            finally:
+                await probe.close()
+            # A server that shakes hands and fails the first probe is not worth a hurry.
+            await self._rest(_RETRY if time.monotonic() - reached > _WORTH_IT else _WORTH_IT)
+
+    async def _watch(self, probe: McpProbe) -> None:
+        """Probes until the MCP server fails a probe."""
+        while True:
+            self._turn()
+            try:
+                degraded = await self._check(probe)
+            except HealthUrlFailed as failure:
+                # The MCP server itself answers: its connection stays.
+                self._failed(failure)
+                await self._rest(_RETRY)
+                continue
+            except ProbeFailed as failure:
+                self._failed(failure)
+                return
+            self._failure = None
+            if degraded:
+                self._conclude(Status.DEGRADED, degraded)
+            else:
+                self._conclude(Status.HEALTHY, ANSWERS)
+            await self._rest(self._pause)
+
+    async def _check(self, probe: McpProbe) -> str:
+        """One probe: why the server is degraded, ``""`` when it is not. Raises ``ProbeFailed``."""
+        async with alongside(probe.ping(self._timeout), self._health_status()) as asked:
+            ping, health = asked
+            _, pending = await asyncio.wait(
+                asked, timeout=self._slow, return_when=asyncio.FIRST_EXCEPTION
+            )
+            slow = f"slower than {self._slow:g} s" if pending else ""
+            if pending and not any(task.done() and task.exception() for task in asked):
+                complaint = str(health.result()) if health.done() else ""
+                self._conclude(Status.DEGRADED, complaint or slow)
+                await asyncio.wait(asked, return_when=asyncio.FIRST_EXCEPTION)
+            for task in (ping, health):
+                if task.done():
+                    task.result()
+            return str(health.result()) or slow
+
+    async def _health_status(self) -> str:
+        """What the health URL complains of; ``""`` when nothing. Raises ``ProbeFailed``."""
+        if self._health_url is None:
+            return ""
+        try:
+            await probe_health_url(self._http, self._health_url, self._timeout)
+        except NotOk as answer:
+            return f"health URL answered {answer.status}"
+        except ProbeFailed as failure:
+            raise HealthUrlFailed(f"health URL: {failure}") from failure
+        return ""
+
+    async def _reached(self) -> McpProbe:
+        """A connected probe, as soon as the server answers, however slow it is."""
+        patient: asyncio.Task[McpProbe] | None = None
+        attempts: list[asyncio.Task[McpProbe]] = []
+        try:
+            while True:
+                self._turn()
+                quick = asyncio.create_task(self._connected(_QUICK))
+                attempts = [quick] if patient is None else [quick, patient]
+                while not quick.done():
+                    running = [attempt for attempt in attempts if not attempt.done()]
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    for attempt in attempts:
+                        if attempt.done() and attempt.exception() is None:
+                            attempts.remove(attempt)
+                            return attempt.result()
+                try:
+                    quick.result()
+                except ProbeFailed as failure:
+                    self._failed(failure)
+                    if isinstance(failure, NoAnswer) and (patient is None or patient.done()):
+                        patient = asyncio.create_task(self._connected(_PATIENT))
+                        attempts.append(patient)
+                await self._rest(_RETRY)
+        finally:
+            await _given_up(attempts)
+
+    async def _connected(self, timeout: float) -> McpProbe:
+        probe = self._make_probe()
+        try:
+            await probe.connect(timeout)
+        except BaseException:
+            await probe.close()
+            raise
+        return probe
+
+    def _failed(self, failure: ProbeFailed) -> None:
+        # A reason that only differs in a time-out is the same reason: it must not churn the store.
+        same = isinstance(failure, NoAnswer) and isinstance(self._failure, NoAnswer)
+        if self._failure is None or not same:
+            self._failure = failure
+        if self._health is not None:
+            self._conclude(Status.DOWN, str(self._failure))
+            return
+        now = time.monotonic()
+        if self._waiting_told is None:
+            log.info("waiting for the MCP server at %s: %s", self._place, failure)
+            self._waiting_told = now
+        elif now - self._waiting_told >= _STILL_WAITING:
+            log.warning("still waiting for the MCP server at %s: %s", self._place, failure)
+            self._waiting_told = now
+
+    def _conclude(self, status: Status, reason: str) -> None:
+        before = self._health
+        if before is None:
+            health = Health(status, reason)
+        else:
+            health = before.then(status, reason, heard=status is not Status.DOWN)
+        self._health = health
+        if before is not None and health != before:
+            level = logging.INFO if status is Status.HEALTHY else logging.WARNING
+            log.log(level, "%s: %s (was %s)", status, reason, before.status)
+        self._found(Finding(health, time.monotonic()))
+
+    def _turn(self) -> None:
+        self.turned = time.monotonic()
+        self._look_now.clear()
+
+    async def _rest(self, pause: float) -> None:
+        await happens(self._look_now, pause)
+
+
+async def _given_up(attempts: Iterable[asyncio.Task[McpProbe]]) -> None:
+    """Ends attempts that nobody waits for any more, and closes what they connected."""
+    for attempt in attempts:
+        attempt.cancel()
+    for result in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(result, McpProbe):
+            await result.close()

@@ -1,0 +1,164 @@
+"""A record is made of whatever a server says of itself; what does not fit is left out and noted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from mcp_discovery.errors import InvalidInput
+from mcp_discovery.health import utcnow
+from mcp_discovery.probe import Introspection
+from mcp_discovery.record import MAX_RECORD_BYTES
+from sidecar.advertise import Advertised
+from sidecar.describe import Description, describe
+from sidecar.settings import Settings
+
+URL = "http://127.0.0.1:8000/mcp"
+NOW = utcnow()
+
+
+def described(
+    info: dict[str, Any] | None = None,
+    *,
+    instructions: str | None = None,
+    tools: tuple[str, ...] = (),
+    resources: tuple[str, ...] = (),
+    prompts: tuple[str, ...] = (),
+    **settings: Any,
+) -> Description:
+    """The description of a server that says ``info`` and the like."""
+    found = Introspection(
+        era="modern",
+        versions=("2026-07-28",),
+        server_info={"name": "Product Catalog", "version": "1.4"} if info is None else info,
+        instructions=instructions,
+        capabilities={},
+        tools=tuple({"name": name, "inputSchema": {}} for name in tools),
+        resources=tuple({"name": name, "uri": f"x://{n}"} for n, name in enumerate(resources)),
+        resource_templates=(),
+        prompts=tuple({"name": name} for name in prompts),
+    )
+    return describe(
+        Settings(url=URL, **settings),
+        found,
+        url=URL,
+        advertised=Advertised(None, None, "as given"),
+        registered_at=NOW,
+    )
+
+
+def test_from_what_the_server_says() -> None:
+    info = {
+        "name": "Product Catalog",
+        "title": "The Product Catalog",
+        "version": "v1.4",
+        "websiteUrl": "https://catalog.example",
+        "icons": [{"src": "https://catalog.example/icon.png", "mimeType": "image/png"}],
+    }
+    record = described(info, instructions="Look products up.\nBe kind.", tools=("find",)).record
+    assert (record.name, record.version) == ("product-catalog", "1.4.0")
+    assert record.title == "The Product Catalog"
+    assert record.description == "Look products up."
+    assert record.website_url == "https://catalog.example"
+    assert record.icons == (info["icons"][0],)
+    assert record.id.startswith("product-catalog-")
+    assert record.capabilities.tools == ("find",)
+    assert record.protocol.instructions == "Look products up.\nBe kind."
+    assert record.protocol.server_info == {k: info[k] for k in ("name", "title", "version")}
+    assert record.auth.type == "none"
+
+
+def test_what_is_told_goes_first() -> None:
+    record = described(
+        {"name": "x", "title": "X", "version": "9", "description": "Its own."},
+        name="catalog",
+        id="catalog-1",
+        title="Ours",
+        version="2.0.0",
+        description="Told.",
+        registry_name="com.example/catalog",
+        zone="eu-1",
+        owner="shop",
+        weight=3,
+        metadata={"team": "shop"},
+    ).record
+    assert (record.name, record.id, record.title) == ("catalog", "catalog-1", "Ours")
+    assert (record.version, record.description) == ("2.0.0", "Told.")
+    assert record.registry_name == "com.example/catalog"
+    assert (record.zone, record.owner, record.weight) == ("eu-1", "shop", 3)
+    assert record.metadata == {"team": "shop"}
+
+
+@pytest.mark.parametrize("info", [{}, {"name": "", "version": ""}, {"name": "日本"}, {"name": 7}])
+def test_a_server_without_a_usable_name_needs_one(info: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="give one with --name"):
+        described(info)
+    assert described(info, name="catalog").record.version == "0.0.0"
+
+
+def test_what_is_malformed_is_dropped() -> None:
+    record = described(
+        {
+            "name": "x",
+            "title": ["no"],
+            "version": {"no": 1},
+            "websiteUrl": "javascript:alert(1)",
+            "icons": [
+                "no",
+                {"src": 7},
+                {"src": "data:image/png;base64," + "A" * 5000},
+                {"src": "https://x.example/?token=abc"},
+            ],
+        }
+    ).record
+    assert record.title is None
+    assert record.version == "0.0.0"
+    assert record.website_url is None
+    assert record.icons == ()
+
+
+def test_what_is_long_is_cut() -> None:
+    info = {"name": "n" * 500, "title": "t" * 500, "description": "d" * 9000, "version": "1"}
+    record = described(info, instructions="i" * 20_000).record
+    assert record.name == "n" * 63
+    assert len(record.id) <= 63
+    assert record.title == "t" * 200
+    assert record.description == "d" * 4096
+    assert record.protocol.instructions == "i" * 8192
+
+
+def test_names_that_do_not_fit_the_index_are_in_the_document() -> None:
+    found = described(tools=("ok", "x" * 257, "字" * 256))
+    assert found.record.capabilities.tools == ("ok", "字" * 256)
+    assert len(found.document.tools) == 3
+    assert found.notes == (
+        "1 of the tools have names over 256 characters; they are in the document but not in the "
+        "record's index",
+    )
+
+
+def test_an_index_over_the_limit_is_shortened() -> None:
+    found = described(
+        tools=tuple(f"{n:0>200}" for n in range(3000)), resources=("kept",), prompts=("kept-too",)
+    )
+    index = found.record.capabilities
+    assert index.resources == ("kept",)
+    assert index.prompts == ("kept-too",)
+    assert index.tools[0] == f"{0:0>200}"
+    size = len(orjson.dumps(found.record.to_dict()))
+    assert 0.9 * MAX_RECORD_BYTES < size <= MAX_RECORD_BYTES
+    assert len(found.document.tools) == 3000
+    assert f"its index names {len(index.tools)} of 3000 tools" in found.notes[0]
+
+
+def test_a_token_is_never_in_the_record() -> None:
+    record = described(server_token="swordfish").record
+    assert record.auth.type == "bearer"
+    assert "swordfish" not in str(record.to_dict())
+
+
+def test_a_health_url_with_a_secret_is_not_in_the_record() -> None:
+    assert described(health_url="http://h/ok").record.health_url == "http://h/ok"
+    assert described(health_url="http://h/ok?token=x").record.health_url is None

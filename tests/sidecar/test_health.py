@@ -1,0 +1,134 @@
+"""What a probe finds is what the store says, within one interval."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from adapters.embedded import EmbeddedStore
+from mcp_discovery.health import ANSWERS, Status
+from tests.servers.process import McpServer, odd, sdk
+from tests.sidecar.line import Seen, sidecar
+
+INTERVAL = 1.0
+#: What the test itself, its watcher and a busy machine may add.
+MARGIN = 0.2
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"fail": 500}, "HTTP 500 from the MCP endpoint"),
+        ({"error": -32603}, "answered server/discover with error -32603: odd on demand"),
+        ({"garbage": True}, "answered, but not MCP: the body is not JSON"),
+        ({"close": True}, "the server closed the connection without an answer"),
+        ({"hang": True}, "no answer within 0.7 s"),
+    ],
+)
+async def test_a_failing_probe_is_down_within_the_interval_and_recovers(
+    store: EmbeddedStore,
+    seen: Seen,
+    server: McpServer,
+    fault: dict[str, Any],
+    reason: str,
+) -> None:
+    async with sidecar(store, server.url, probe_interval=INTERVAL):
+        await seen.until_status(Status.HEALTHY, within=3.0)
+        await server.control(**fault)
+        down = await seen.until_status(Status.DOWN, within=INTERVAL + MARGIN)
+        assert down.health.reason == reason
+        await server.control(**dict.fromkeys(fault, 0))
+        up = await seen.until_status(Status.HEALTHY, within=INTERVAL + MARGIN)
+        assert up.health.reason == ANSWERS
+
+
+@pytest.mark.parametrize("options", [(), ("--era", "legacy")])
+async def test_a_crash_is_seen_at_once_and_so_is_the_return(
+    store: EmbeddedStore, seen: Seen, options: tuple[str, ...]
+) -> None:
+    # A long interval: it is the end of the stream of notifications that tells.
+    async with sdk(*options) as server, sidecar(store, server.url, ttl=30.0, probe_interval=10.0):
+        await seen.until_status(Status.HEALTHY, within=5.0)
+        await server.kill()
+        await seen.until_status(Status.DOWN, within=3.0)
+        await seen.until(
+            lambda one: one.health.reason == "connection refused", within=1.0, what="the reason"
+        )
+        await server.start()
+        await seen.until_status(Status.HEALTHY, within=2.0)
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_frozen_server_is_down_within_the_interval(
+    store: EmbeddedStore, seen: Seen, era: str
+) -> None:
+    async with odd("--era", era) as server, sidecar(store, server.url, probe_interval=INTERVAL):
+        await seen.until_status(Status.HEALTHY, within=3.0)
+        frozen = time.monotonic()
+        await server.pause()
+        await seen.until_status(Status.DEGRADED, within=INTERVAL)
+        down = await seen.until_status(Status.DOWN, within=INTERVAL)
+        assert time.monotonic() - frozen <= INTERVAL + MARGIN
+        assert down.health.reason == "no answer within 0.7 s"
+        await server.resume()
+        await seen.until_status(Status.HEALTHY, within=2.0)
+
+
+async def test_down_keeps_its_reason_and_beats_on(
+    store: EmbeddedStore, seen: Seen, server: McpServer
+) -> None:
+    async with sidecar(store, server.url, ttl=1.0, probe_interval=0.4):
+        await seen.until_status(Status.HEALTHY, within=3.0)
+        await server.control(hang=True)
+        down = await seen.until_status(Status.DOWN, within=1.0)
+        changes = len(seen.history)
+        with pytest.raises(TimeoutError):  # three TTLs: silence would have been seen by now
+            await seen.until(
+                lambda one: one.health != down.health, within=3.0, what="another health"
+            )
+        assert len(seen.history) == changes
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_slow_is_degraded_without_a_flicker(
+    store: EmbeddedStore, seen: Seen, era: str
+) -> None:
+    async with odd("--era", era) as server, sidecar(store, server.url, slow_after=0.2):
+        await seen.until_status(Status.HEALTHY, within=3.0)
+        await server.control(delay=0.4)
+        degraded = await seen.until_status(Status.DEGRADED, within=INTERVAL)
+        assert degraded.health.reason == "slower than 0.2 s"
+        changes = len(seen.history)
+        with pytest.raises(TimeoutError):
+            await seen.until(
+                lambda one: one.health != degraded.health, within=2.5, what="another health"
+            )
+        assert len(seen.history) == changes
+        await server.control(delay=0)
+        await seen.until_status(Status.HEALTHY, within=INTERVAL + 0.5)
+
+
+async def test_the_health_url_counts(store: EmbeddedStore, seen: Seen, server: McpServer) -> None:
+    health_url = f"{server.base_url}/health"
+    async with sidecar(store, server.url, health_url=health_url):
+        one = await seen.until_status(Status.HEALTHY, within=3.0)
+        assert one.record.health_url == health_url
+        await server.control(health=503)
+        degraded = await seen.until_status(Status.DEGRADED, within=INTERVAL)
+        assert degraded.health.reason == "health URL answered 503"
+        await server.control(health=200)
+        await seen.until_status(Status.HEALTHY, within=INTERVAL)
+
+
+async def test_a_health_url_that_does_not_answer_is_down(
+    store: EmbeddedStore, seen: Seen, server: McpServer
+) -> None:
+    async with odd() as other, sidecar(store, server.url, health_url=f"{other.base_url}/health"):
+        await seen.until_status(Status.HEALTHY, within=3.0)
+        await other.kill()
+        down = await seen.until_status(Status.DOWN, within=INTERVAL)
+        assert down.health.reason == "health URL: connection refused"
+        await other.start()
+        await seen.until_status(Status.HEALTHY, within=INTERVAL + MARGIN)
