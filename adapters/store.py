@@ -165,6 +165,25 @@ class Store(Protocol):
     ) -> None: ...
 
 
+class Closing:
+    """``async with`` for a store: closes it at the end."""
+
+    async def close(self) -> None:
+        """See :meth:`Store.close`."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
     """Credentials and connection options that never stand in a store URL.

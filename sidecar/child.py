@@ -19,6 +19,11 @@ log = logging.getLogger(__name__)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
+#: Credentials that are the sidecar's, for the store and as a client of the MCP server.
+_OURS = frozenset(
+    f"MCP_DISCOVERY_{name}" for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN")
+)
+
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -50,7 +55,7 @@ class Child:
         program = command[0]
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, start_new_session=True, preexec_fn=_dies_with_us()
+                *command, env=_environment(), start_new_session=True, preexec_fn=_dies_with_us()
             )
         except FileNotFoundError as error:
             raise CannotStart(
@@ -88,6 +93,11 @@ class Child:
         # Also after its own end: workers that it left behind are in its group.
         self.signal(signal.SIGKILL)
         await self._process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """What the child inherits: everything but the sidecar's own credentials."""
+    return {name: value for name, value in os.environ.items() if name not in _OURS}
 
 
 def _dies_with_us() -> Callable[[], None] | None:

@@ -78,7 +78,9 @@ class Watchdog:
         self._pause = min(_PAUSE * settings.interval, _LONGEST_PAUSE)
         # Rounded, because both are read in reasons.
         self._timeout = round(_PATIENCE * settings.interval, 2)
+        self._longest = max(self._timeout, round(settings.ttl / 2, 2))
         self._slow = round(settings.slow, 2)
+        self._lag = 0.0  # how long the server's last answer took
         self._look_now = asyncio.Event()
         self._health: Health | None = None
         self._failure: ProbeFailed | None = None
@@ -125,9 +127,20 @@ class Watchdog:
                 self._conclude(Status.HEALTHY, ANSWERS)
             await self._rest(self._pause)
 
+    @property
+    def _patience(self) -> float:
+        """How long to wait for an answer.
+
+        A server that is known to be slow is ``degraded``, and offered to nobody, while it is waited
+        for: it gets the time that it takes, within the half of TTL.
+        """
+        if self._lag <= self._slow:
+            return self._timeout
+        return min(max(self._timeout, round(2 * self._lag, 2)), self._longest)
+
     async def _check(self, probe: McpProbe) -> str:
         """One probe: why the server is degraded, ``""`` when it is not. Raises ``ProbeFailed``."""
-        async with alongside(probe.ping(self._timeout), self._health_status()) as asked:
+        async with alongside(probe.ping(self._patience), self._health_status()) as asked:
             ping, health = asked
             _, pending = await asyncio.wait(
                 asked, timeout=self._slow, return_when=asyncio.FIRST_EXCEPTION
@@ -140,6 +153,7 @@ class Watchdog:
             for task in (ping, health):
                 if task.done():
                     task.result()
+            self._lag = ping.result()
             return str(health.result()) or slow
 
     async def _health_status(self) -> str:
@@ -183,11 +197,13 @@ class Watchdog:
 
     async def _connected(self, timeout: float) -> McpProbe:
         probe = self._make_probe()
+        began = time.monotonic()
         try:
             await probe.connect(timeout)
         except BaseException:
             await probe.close()
             raise
+        self._lag = time.monotonic() - began
         return probe
 
     def _failed(self, failure: ProbeFailed) -> None:

@@ -50,8 +50,8 @@ async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         server: ConsulServer | EtcdServer | None = None
         store_url = "embedded:"
         if request.param != "facade":
-            kind = ConsulServer if request.param == "consul" else EtcdServer
-            server = await stack.enter_async_context(kind())
+            server = ConsulServer() if request.param == "consul" else EtcdServer()
+            await stack.enter_async_context(server)
             store_url = server.store_url
         asked = await stack.enter_async_context(facade(tmp_path, store_url))
         yield Line(asked.url if server is None else store_url, asked, tmp_path, server)

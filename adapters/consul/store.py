@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from types import TracebackType
-from typing import Self
 
 from adapters.consul import checks
 from adapters.consul.api import ConsulApi
@@ -21,7 +19,7 @@ from adapters.consul.sweep import Sweeper
 from adapters.consul.url import parse_url
 from adapters.consul.watch import watch
 from adapters.skipped import Skipped
-from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidStoreURL, StoreUnavailable
 from mcp_discovery.health import Health, healthy
@@ -32,7 +30,7 @@ from mcp_discovery.record import Record
 _ATTEMPTS = 5
 
 
-class ConsulStore:
+class ConsulStore(Closing):
     """``consul://host:8500/<service>``, ``consul+https://…``; see :class:`adapters.store.Store`.
 
     The path names the Consul service and the KV prefix (default ``mcp``). Parameters: ``dc``, a
@@ -147,14 +145,3 @@ class ConsulStore:
     async def close(self) -> None:
         """See the seam."""
         await self._api.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()

@@ -10,8 +10,6 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote
 
 import orjson
@@ -19,7 +17,7 @@ import orjson
 from adapters.embedded.file import StoreFile
 from adapters.pulse import Pulse
 from adapters.skipped import Skipped
-from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
 from adapters.unreferenced import Unreferenced
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
@@ -59,7 +57,7 @@ class _Kept:
         return self.heard + (lease.reap_after if self.silent else lease.ttl)
 
 
-class EmbeddedStore:
+class EmbeddedStore(Closing):
     """The store behind ``embedded:`` and ``embedded:///path/file.db``.
 
     With a file, registrations survive a restart of the process: each is given one whole TTL to be
@@ -167,17 +165,6 @@ class EmbeddedStore:
             watcher.wakes.set()
         if self._file:
             self._file.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # -- for registrations -------------------------------------------------------------------
 

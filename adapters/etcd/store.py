@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from types import TracebackType
-from typing import Self
 
 from adapters.etcd.api import Gateway
 from adapters.etcd.documents import Documents
@@ -14,7 +12,7 @@ from adapters.etcd.registration import EtcdRegistration, Place, register
 from adapters.etcd.url import parse_url
 from adapters.etcd.watch import Watch
 from adapters.skipped import Skipped
-from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 from mcp_discovery.health import Health, healthy
@@ -22,7 +20,7 @@ from mcp_discovery.instance import Holder, Lease
 from mcp_discovery.record import Record
 
 
-class EtcdStore:
+class EtcdStore(Closing):
     """The store behind ``etcd://host1:2379,host2:2379/prefix`` and ``etcd+https://…``.
 
     Speaks etcd's JSON gateway (etcd 3.4 or later). ``options`` give user and password, or the CA
@@ -93,17 +91,6 @@ class EtcdStore:
             watch.feed.fail(StoreUnavailable(self.url, "this store object is closed"))
             await _end(task)
         await self._gateway.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 async def _run(watch: Watch) -> None:

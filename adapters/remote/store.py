@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
 from adapters.pulse import Pulse
 from adapters.remote.api import FacadeApi, UnknownDocument, server_path
 from adapters.skipped import Skipped
-from adapters.store import Change, Snapshot, StoreOptions, new_holder, prepared
+from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFound,
@@ -36,7 +35,7 @@ from mcp_discovery.probe.event_stream import Event
 from mcp_discovery.record import Record
 
 
-class RemoteStore:
+class RemoteStore(Closing):
     """The store behind ``http://facade:4000`` and ``https://…``: the facade's own, over HTTP.
 
     Raises :class:`~mcp_discovery.errors.InvalidStoreURL` for a malformed URL.
@@ -130,17 +129,6 @@ class RemoteStore:
     async def close(self) -> None:
         """See :meth:`adapters.store.Store.close`."""
         await self._api.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _send(
         self, document: CapabilityDocument, method: str, path: str, body: dict[str, Any]

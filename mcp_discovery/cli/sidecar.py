@@ -76,6 +76,15 @@ def sidecar(
             rich_help_panel=_RECORD,
         ),
     ] = None,
+    registry_name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MCP_DISCOVERY_REGISTRY_NAME",
+            metavar="PUBLISHER/NAME",
+            help="Its name in MCP registries. Default: local/ and the name.",
+            rich_help_panel=_RECORD,
+        ),
+    ] = None,
     title: Annotated[
         str | None,
         typer.Option(
@@ -228,6 +237,7 @@ def sidecar(
         advertise_url=advertise_url,
         name=name,
         id=id,
+        registry_name=registry_name,
         title=title,
         description=description,
         version=version,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from types import TracebackType
-from typing import Self
 
 from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Registration, Snapshot
+from adapters.store import Change, Closing, Registration, Snapshot
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     InvalidRecord,
@@ -22,7 +20,7 @@ from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
 
-class FaultyStore:
+class FaultyStore(Closing):
     """An embedded store behind faults.
 
     ``away`` makes every call of a registrant fail, ``denied`` refuses it, ``hung`` lets it wait,
@@ -92,17 +90,6 @@ class FaultyStore:
 
     async def close(self) -> None:
         await self.inner.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 class FaultyRegistration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -132,3 +133,27 @@ async def test_a_health_url_that_does_not_answer_is_down(
         assert down.health.reason == "health URL: connection refused"
         await other.start()
         await seen.until_status(Status.HEALTHY, within=INTERVAL + MARGIN)
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_server_that_was_always_slow_is_registered_and_degraded(
+    store: EmbeddedStore, seen: Seen, era: str
+) -> None:
+    """Its answers take longer than a quick server is given, but less than half of TTL."""
+    async with (
+        odd("--era", era, "--delay", "1.2", "--tools", "3") as server,
+        sidecar(store, server.url, ttl=6.0, probe_interval=INTERVAL),
+    ):
+        slow = await seen.until_status(Status.DEGRADED, within=20.0)
+        assert slow.health.reason == "slower than 0.25 s"
+        assert len(slow.record.capabilities.tools) == 3
+        probe = "server/discover" if era == "modern" else "ping"
+        probed = (await server.control())["counts"].get(probe, 0)
+        async with asyncio.timeout(20):
+            while (await server.control())["counts"].get(probe, 0) < probed + 4:
+                await asyncio.sleep(0.1)
+        assert {one.health.status for _, _, one in seen.history if one} == {Status.DEGRADED}
+        await server.control(delay=0)
+        await seen.until_status(Status.HEALTHY, within=5.0)
+        await server.control(hang=True)
+        await seen.until_status(Status.DOWN, within=INTERVAL + MARGIN)

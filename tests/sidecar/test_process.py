@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil  # type: ignore[import-untyped, unused-ignore]
+import psutil
 import pytest
 
 from tests.servers.process import ROOT, McpServer
@@ -247,3 +247,16 @@ async def test_a_stopped_process_is_registered_anew_when_it_goes_on(
             return process.output.count("registered odd-") == 2
 
         await until(twice, timeout=2.0, what="being registered anew")
+
+
+async def test_the_child_does_not_inherit_the_sidecars_credentials(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN"):
+        monkeypatch.setenv(f"MCP_DISCOVERY_{name}", "s3cr3t")
+    monkeypatch.setenv("ITS_OWN", "kept")
+    with running(server_as_child(port), tmp_path) as process:
+        await process.wrote("started")
+        environment = process.child().environ()
+        assert "s3cr3t" not in environment.values()
+        assert environment["ITS_OWN"] == "kept"
