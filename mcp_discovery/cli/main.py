@@ -15,7 +15,8 @@ app = typer.Typer(
     help="Agents find MCP servers that are alive, by tag and by capability.\n\n"
     "A sidecar next to each MCP server registers it in a store and keeps it there only while it "
     "really answers; a facade watches the store and serves the live list over HTTP.\n\n"
-    "Every option is also an environment variable: --reap-after is MCP_DISCOVERY_REAP_AFTER.",
+    "Options can also be given by the environment, as their help says: --reap-after is "
+    "MCP_DISCOVERY_REAP_AFTER.",
     epilog=EXPLAINED,
     no_args_is_help=True,
     add_completion=False,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from adapters.store import Snapshot, Store
@@ -152,6 +154,34 @@ async def test_cancellation_leaves_no_task_behind(bed: Bed, store: Store) -> Non
     async with asyncio.timeout(2):
         while asyncio.all_tasks() - before:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.over(SERVED)
+async def test_cancellation_leaves_no_connection_behind(bed: Bed, store: Store) -> None:
+    port = urlsplit(bed.url.split(",")[0]).port
+
+    def connections() -> int:
+        return sum(
+            each.raddr != () and each.raddr.port == port and each.status == "ESTABLISHED"
+            for each in psutil.Process().net_connections("tcp")
+        )
+
+    await store.register(record(), document("a"), ttl=30, reap_after=60)
+    counts = []
+    for _ in range(6):
+        async with watching(store):
+            calls = [store.document(document("a").digest) for _ in range(3)]
+            tasks = [asyncio.create_task(call) for call in calls]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        counts.append(connections())
+    assert max(counts) <= counts[0] + 1, counts  # a pool of idle ones is kept, nothing grows
+    await store.close()
+    async with asyncio.timeout(5):
+        while connections() > 0:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_closed_store_ends_its_watches(bed: Bed, store: Store) -> None:
