@@ -16,6 +16,7 @@ from facade.documents import Documents
 from facade.events import Streams
 from facade.locks import IdLocks
 from facade.metrics import Metrics
+from facade.operation import routes
 from facade.options import FacadeOptions
 from facade.posted import Posted
 from facade.problems import MAX_BODY_BYTES, problems
@@ -24,6 +25,13 @@ from facade.state import FACADE, Facade
 from mcp_discovery.errors import StoreError
 
 log = logging.getLogger(__name__)
+
+#: Everything that a facade answers.
+OPERATIONS = tuple(
+    operation
+    for module in (servers, registering, exchange, status)
+    for operation in module.OPERATIONS
+)
 
 #: How often, in seconds, registrations whose TTL is over are let go.
 _LAPSED_EVERY = 5.0
@@ -52,8 +60,7 @@ def create_app(store: Store, options: FacadeOptions | None = None) -> web.Applic
     )
     app = web.Application(middlewares=[metrics.count, problems], client_max_size=MAX_BODY_BYTES)
     app[FACADE] = Facade(catalog, documents, leased, posted, streams, metrics, locks, options)
-    for module in (servers, registering, exchange, status):
-        app.add_routes(module.routes())
+    app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)
     return app

@@ -64,7 +64,7 @@ class Streams:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers ``GET /events`` until the reader leaves or :meth:`close` is called."""
-        query = parse(request, statuses=frozenset(), more=("lastEventId",))
+        query = parse(request, statuses=frozenset())
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         if request.method == "HEAD" or self._closed:

@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from facade.bodies import read
+from facade.operation import Operation, Parameter
 from facade.problems import Refused
 from facade.state import facade_of
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
@@ -14,11 +15,6 @@ from mcp_discovery.errors import DocumentNotFound, InvalidDocument
 
 #: From so many bytes on, packing and parsing happen beside the event loop.
 _LARGE = 64 * 2**10
-
-
-def routes() -> list[web.RouteDef]:
-    """The routes of this module."""
-    return [web.get("/documents/{digest}", get), web.put("/documents/{digest}", put)]
 
 
 async def get(request: web.Request) -> web.Response:
@@ -69,3 +65,27 @@ async def put(request: web.Request) -> web.Response:
 
 def _parsed(data: bytes, digest: str) -> CapabilityDocument:
     return CapabilityDocument.from_json(data, digest=digest)
+
+
+_DIGEST = Parameter("digest", "SHA-256 of the canonical JSON.", {"type": "string"}, where="path")
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/documents/{digest}",
+        get,
+        "documents",
+        parameters=(_DIGEST,),
+        answers={200: {"type": "object"}, 304: None},
+        errors=(404,),
+    ),
+    Operation(
+        "PUT",
+        "/documents/{digest}",
+        put,
+        "documents",
+        parameters=(_DIGEST,),
+        body={"type": "object"},
+        answers={204: None},
+        errors=(400, 413, 422),
+    ),
+)

@@ -7,33 +7,38 @@ from collections.abc import Collection
 from aiohttp import web
 
 from adapters.view import Query
+from facade.operation import Parameter
 from facade.problems import Refused
 from mcp_discovery.health import Status
 
 TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio")
 
-_FILTERS = ("tags", "match", "capability", "status", "name", "transport")
-
-
-def only(request: web.Request, known: Collection[str]) -> None:
-    """Raises :class:`Refused` when the query string has a parameter that is not ``known``."""
-    for name in request.query:
-        if name not in known:
-            detail = f"unknown parameter {name[:100]!r}; known are {', '.join(known) or 'none'}"
-            raise Refused(400, "unknown-parameter", detail, parameter=name[:100])
+#: The filters of every list of servers.
+FILTERS = (
+    Parameter("tags", "Servers with these tags.", {"type": "array", "items": {"type": "string"}}),
+    Parameter(
+        "match", "One of the tags, or all of them.", {"type": "string", "enum": ["any", "all"]}
+    ),
+    Parameter(
+        "capability",
+        "That offer this tool, resource or prompt; all of them where it is repeated.",
+        {"type": "array", "items": {"type": "string"}},
+    ),
+    Parameter("status", "healthy, degraded, draining, down or all; default healthy."),
+    Parameter("name", "One of these names."),
+    Parameter("transport", "One of these transports."),
+)
 
 
 def parse(
     request: web.Request,
     *,
     statuses: frozenset[Status] = frozenset({Status.HEALTHY}),
-    more: Collection[str] = (),
 ) -> Query:
-    """The filters of ``GET /servers``; ``statuses`` where none is named, ``more`` further names.
+    """The filters of ``GET /servers``; ``statuses`` where none is named.
 
     Raises :class:`Refused` for an unknown parameter or value, naming those that are known.
     """
-    only(request, (*_FILTERS, *more))
     wanted = _listed(request, "status")
     for status in wanted:
         _one_of("status", status, (*(each.value for each in Status), "all"))

@@ -11,9 +11,9 @@ from aiohttp import web
 from adapters.view import Entry
 from facade.bodies import read_object
 from facade.kept import Kept
+from facade.operation import Operation, Parameter
 from facade.posting import Posting, health_from, parse
 from facade.problems import Refused
-from facade.query import only
 from facade.registrations import Leased, require_holder
 from facade.state import Facade, facade_of, unknown
 from facade.status import answer
@@ -26,17 +26,6 @@ log = logging.getLogger(__name__)
 
 #: What is allowed beyond the probes' own time-out when a probe is asked for, in seconds.
 _PROBE_MARGIN = 0.5
-
-
-def routes() -> list[web.RouteDef]:
-    """The routes of this module."""
-    return [
-        web.post("/servers", post),
-        web.put("/servers/{id}", put),
-        web.delete("/servers/{id}", delete),
-        web.post("/servers/{id}/heartbeat", heartbeat),
-        web.post("/servers/{id}/drain", drain),
-    ]
 
 
 async def post(request: web.Request) -> web.Response:
@@ -109,7 +98,6 @@ async def put(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Removes a server at once."""
     facade = facade_of(request)
-    only(request, ("holder",))
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
     holder = _named_holder(request, body)
@@ -308,3 +296,54 @@ def _shows(entry: Entry | None, record: Record, digest: str | None, holder: str)
         return False
     same = record.model_copy(update={"capabilities": offered})
     return entry.record.same_as(same)
+
+
+_ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
+_HOLDER = Parameter("holder", "Who holds the registration, where that is not this facade.")
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/servers",
+        post,
+        "registration",
+        body={"type": "object"},
+        answers={201: {"type": "object"}},
+        errors=(400, 408, 409, 413, 422),
+    ),
+    Operation(
+        "PUT",
+        "/servers/{id}",
+        put,
+        "registration",
+        parameters=(_ID,),
+        body={"type": "object"},
+        errors=(400, 404, 408, 409, 413, 422),
+    ),
+    Operation(
+        "DELETE",
+        "/servers/{id}",
+        delete,
+        "registration",
+        parameters=(_ID, _HOLDER),
+        answers={204: None},
+        errors=(400, 404, 409),
+    ),
+    Operation(
+        "POST",
+        "/servers/{id}/heartbeat",
+        heartbeat,
+        "registration",
+        parameters=(_ID,),
+        body={"type": "object"},
+        errors=(400, 404, 408, 409, 413, 422),
+    ),
+    Operation(
+        "POST",
+        "/servers/{id}/drain",
+        drain,
+        "registration",
+        parameters=(_ID,),
+        body={"type": "object"},
+        errors=(400, 404, 408, 409, 413, 422),
+    ),
+)

@@ -8,20 +8,11 @@ from typing import Any
 from aiohttp import web
 
 from facade import listing
-from facade.query import only, parse
+from facade.operation import Operation, Parameter
+from facade.query import FILTERS, parse
 from facade.state import facade_of
 from facade.status import answer
 from mcp_discovery.document import CapabilityDocument
-
-
-def routes() -> list[web.RouteDef]:
-    """The routes of this module."""
-    return [
-        web.get("/servers", servers),
-        web.get("/servers/{id}", server),
-        web.get("/servers/{id}/capabilities", capabilities),
-        web.get("/events", events),
-    ]
 
 
 async def servers(request: web.Request) -> web.Response:
@@ -37,7 +28,6 @@ async def servers(request: web.Request) -> web.Response:
 
 async def server(request: web.Request) -> web.Response:
     """One instance, whatever its health."""
-    only(request, ())
     facade = facade_of(request)
     view = facade.view()
     entry = facade.entry(request.match_info["id"])
@@ -50,7 +40,6 @@ async def server(request: web.Request) -> web.Response:
 
 async def capabilities(request: web.Request) -> web.Response:
     """All that one instance offers, schemas included, as MCP spells it."""
-    only(request, ())
     facade = facade_of(request)
     entry = facade.entry(request.match_info["id"])
     document = await facade.posted.stored_document(entry.record)
@@ -73,3 +62,26 @@ def document_body(document: CapabilityDocument) -> Mapping[str, Any]:
         "resourceTemplates": document.resource_templates,
         "prompts": document.prompts,
     }
+
+
+ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
+OPERATIONS = (
+    Operation("GET", "/servers", servers, "discovery", parameters=FILTERS),
+    Operation("GET", "/servers/{id}", server, "discovery", parameters=(ID,), errors=(404,)),
+    Operation(
+        "GET",
+        "/servers/{id}/capabilities",
+        capabilities,
+        "discovery",
+        parameters=(ID,),
+        errors=(404,),
+    ),
+    Operation(
+        "GET",
+        "/events",
+        events,
+        "streams",
+        parameters=(*FILTERS, Parameter("lastEventId", "Like the header Last-Event-ID.")),
+        media="text/event-stream",
+    ),
+)

@@ -12,7 +12,7 @@ from aiohttp import web
 from adapters.view import View
 from facade import listing
 from facade.documents import KINDS
-from facade.query import only
+from facade.operation import Operation
 from facade.state import facade_of
 from mcp_discovery.health import Status, rfc3339
 
@@ -21,20 +21,8 @@ _LEARN = 16
 _LEARN_SECONDS = 0.5
 
 
-def routes() -> list[web.RouteDef]:
-    """The routes of this module."""
-    return [
-        web.get("/capabilities", capabilities),
-        web.get("/status", status),
-        web.get("/health", health),
-        web.get("/ready", ready),
-        web.get("/metrics", metrics),
-    ]
-
-
 async def capabilities(request: web.Request) -> web.Response:
     """What healthy instances offer, each name with the number of instances that offer it."""
-    only(request, ())
     facade = facade_of(request)
     view = facade.view()
     documents = facade.documents
@@ -65,7 +53,6 @@ async def capabilities(request: web.Request) -> web.Response:
 
 async def status(request: web.Request) -> web.Response:
     """The whole at a glance: how many are how, and each with its reason."""
-    only(request, ())
     facade = facade_of(request)
     view = facade.view()
     counts = _counts(view)
@@ -159,3 +146,12 @@ def _offers(view: View) -> Counter[_Offer]:
 
 def _counts(view: View) -> dict[str, int]:
     return {each.value: view.count(each) for each in Status}
+
+
+OPERATIONS = (
+    Operation("GET", "/capabilities", capabilities, "discovery"),
+    Operation("GET", "/status", status, "facade"),
+    Operation("GET", "/health", health, "facade"),
+    Operation("GET", "/ready", ready, "facade"),
+    Operation("GET", "/metrics", metrics, "facade", media="text/plain"),
+)

@@ -1,0 +1,89 @@
+"""One operation of the API, declared once: its route, its parameters and its place in OpenAPI."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from facade.problems import Refused
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: What an answer or a body looks like: a model, a JSON Schema, or nothing.
+Shape = type[BaseModel] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a query string (or, with ``where``, of the path or a header).
+
+    ``schema`` is its JSON Schema; an ``array`` may be repeated or separated by commas.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    where: Literal["query", "path", "header"] = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one method of one path does.
+
+    The handler's docstring is its description. ``answers`` maps each status below 400 to the shape
+    of its body; ``errors`` are the statuses of the problem documents that it may answer with,
+    besides those that every operation has. ``media`` is the type of its good answers.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    group: str
+    answers: Mapping[int, Shape] = field(default_factory=lambda: {200: {"type": "object"}})
+    parameters: tuple[Parameter, ...] = ()
+    body: Shape = None
+    errors: tuple[int, ...] = ()
+    media: str = "application/json"
+
+    @property
+    def description(self) -> str:
+        """What it does, in the words of its handler's docstring."""
+        return inspect.getdoc(self.handler) or ""
+
+
+def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
+    """The routes of ``operations``; each refuses query parameters that it does not declare.
+
+    aiohttp answers ``HEAD`` wherever there is a ``GET``.
+    """
+    return [web.route(each.method, each.path, _strict(each)) for each in operations]
+
+
+def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
+    """Raises :class:`Refused` (400), naming the nearest known parameter, for one that is not."""
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        listed = ", ".join(known) or "none"
+        detail = f"unknown parameter {name[:100]!r}; {hint}known are {listed}"
+        facts = {"nearest": near[0]} if near else {}
+        raise Refused(400, "unknown-parameter", detail, parameter=name[:100], **facts)
+
+
+def _strict(operation: Operation) -> Handler:
+    known = tuple(each.name for each in operation.parameters if each.where == "query")
+
+    @functools.wraps(operation.handler)
+    async def handle(request: web.Request) -> web.StreamResponse:
+        refuse_unknown(request.query, known)
+        return await operation.handler(request)
+
+    return handle
