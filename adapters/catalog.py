@@ -14,11 +14,13 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from adapters.backoff import Backoff
 from adapters.store import Change, Snapshot, Store
+from adapters.tombstone import is_tombstone
 from adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StartOver, StoreError
@@ -36,11 +38,16 @@ _CACHED_DOCUMENT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One visible change: ``entry`` is ``None`` when the instance is gone."""
+    """One visible change: from ``before`` to ``entry``, seen here at ``at``.
+
+    ``before`` is ``None`` when the instance is new, ``entry`` when it is gone.
+    """
 
     revision: int
     id: str
     entry: Entry | None
+    before: Entry | None
+    at: datetime
 
 
 class Catalog:
@@ -60,6 +67,7 @@ class Catalog:
         self._held: dict[str, float] = {}  # id → monotonic time at which it is let go
         self._release: asyncio.TimerHandle | None = None
         self._documents: OrderedDict[str, CapabilityDocument] = OrderedDict()
+        self._documents_size = 0
         self._task: asyncio.Task[None] | None = None
         #: How many instances were ever held back from a mass drop.
         self.held_total = 0
@@ -118,10 +126,11 @@ class Catalog:
             self._documents.move_to_end(digest)
             return known
         document = await self._store.document(digest)
-        self._documents[digest] = document
-        size = sum(len(each.canonical) for each in self._documents.values())
-        while size > _CACHED_DOCUMENT_BYTES and len(self._documents) > 1:
-            size -= len(self._documents.popitem(last=False)[1].canonical)
+        if digest not in self._documents:  # another may have read it meanwhile
+            self._documents[digest] = document
+            self._documents_size += len(document.canonical)
+        while self._documents_size > _CACHED_DOCUMENT_BYTES and len(self._documents) > 1:
+            self._documents_size -= len(self._documents.popitem(last=False)[1].canonical)
         return document
 
     # -- keeping in step ---------------------------------------------------------------------
@@ -165,9 +174,11 @@ class Catalog:
         """Takes in what the store said. Public for tests and for replay; not for readers."""
         if isinstance(event, Change):
             self._held.pop(event.id, None)
-            self._publish({event.id: event.instance})
+            self._publish(self._without_tombstones({event.id: event.instance}))
             return
-        self._publish(self._differences(event.instances))
+        differences = self._differences(event.instances)
+        differences |= dict.fromkeys(set(self._view.removed) - event.instances.keys())
+        self._publish(self._without_tombstones(differences))
         if self._view.stale_since is not None:
             log.info("%s is back after %s", self._store.url, utcnow() - self._view.stale_since)
             self._swap(replace(self._view, stale_since=None, problem=None))
@@ -234,6 +245,22 @@ class Catalog:
             since = self._view.stale_since or utcnow()
             self._swap(replace(self._view, stale_since=since, problem=problem))
 
+    def _without_tombstones(
+        self, differences: Mapping[str, Instance | None]
+    ) -> Mapping[str, Instance | None]:
+        """``differences`` with tombstones as what is gone; they go into :attr:`View.removed`."""
+        removed = self._view.removed
+        found = {id: one for id, one in differences.items() if one and is_tombstone(one.record)}
+        over = [id for id in removed if id in differences and id not in found]
+        if not found and not over:
+            return differences
+        for id in over:
+            removed = removed.remove(id)
+        for id, one in found.items():
+            removed = removed.insert(id, one)
+        self._swap(replace(self._view, removed=removed))
+        return {**differences, **dict.fromkeys(found)}
+
     def _publish(self, differences: Mapping[str, Instance | None]) -> None:
         """Swaps in a view with the visible ones of ``differences``, and notes them in the ring."""
         entries = self._view.entries
@@ -256,8 +283,9 @@ class Catalog:
             view = self._view
             for id, entry in visible:
                 view = view.with_entry(id, entry)
+        at = utcnow()
         self._ring.extend(
-            Event(revision + number, id, entry)
+            Event(revision + number, id, entry, entries.get(id), at)
             for number, (id, entry) in enumerate(visible, start=1)
         )
         self._swap(view)

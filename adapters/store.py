@@ -115,6 +115,7 @@ class Store(Protocol):
         reap_after: float,
         health: Health | None = None,
         holder: Holder | None = None,
+        takeover: str | None = None,
     ) -> Registration:
         """Registers an instance and returns its registration.
 
@@ -122,8 +123,11 @@ class Store(Protocol):
         it is listed with at first (default: healthy); ``holder`` says who registers (default: the
         store object's own identity). ``record.capabilities.digest`` is set from ``document``.
 
-        Registering an id again replaces it when the holder is the same or the old one is no
-        longer alive (``down`` for want of heartbeats). Raises
+        Registering an id again replaces it when the holder is the same, when the old one is no
+        longer alive (``down`` for want of heartbeats), or when ``takeover`` is the id of just that
+        holder: then its place is taken although it lives, and its own next heartbeat raises
+        :class:`~mcp_discovery.errors.RegistrationLost`. That is for registrants that agree on it:
+        facades do, for what was posted to them. Raises
         :class:`~mcp_discovery.errors.DuplicateInstance` while another holder keeps it alive, and
         :class:`~mcp_discovery.errors.InvalidRecord` or
         :class:`~mcp_discovery.errors.InvalidDocument` when either is over the limits.

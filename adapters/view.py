@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import chain
+from operator import attrgetter
 from typing import TypeAlias
 
 import orjson
 from rpds import HashTrieMap, HashTrieSet
 
+from adapters.query import Query, capability_names
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Instance, instance_to_dict
 from mcp_discovery.record import Record
@@ -24,10 +28,14 @@ class Entry:
     without any change in the store.
     """
 
-    __slots__ = ("_json", "instance")
+    __slots__ = ("_digest", "_json", "_lease", "instance", "order")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
+        #: What lists are sorted by unless another order is asked for: name and id.
+        self.order = instance.record.name, instance.record.id
+        self._lease = timedelta(seconds=instance.lease.ttl)
+        self._digest: bytes | None = None
         fields = instance_to_dict(instance)
         del fields["lastSeen"]
         self._json = orjson.dumps(fields)[:-1] + b',"lastSeen":"'
@@ -56,19 +64,29 @@ class Entry:
         known = self.instance.health.last_seen
         if self.instance.health.status is Status.DOWN:
             return known
-        return max(known, now - timedelta(seconds=self.instance.lease.ttl))
+        return max(known, now - self._lease)
+
+    @property
+    def digest(self) -> bytes:
+        """Stands for all that :meth:`json` says but ``lastSeen``: 12 bytes, made once."""
+        if self._digest is None:
+            self._digest = hashlib.blake2b(self._json, digest_size=12).digest()
+        return self._digest
 
     def json(self, now: datetime) -> bytes:
         """The entry as one JSON object, as of ``now``."""
-        return self._json + rfc3339(self.last_seen(now)).encode() + b'"}'
+        return self._json + _spelled(self.last_seen(now)) + b'"}'
 
+
+@lru_cache(16_384)
+def _spelled(moment: datetime) -> bytes:
+    # Entries with leases of one length were all heard of at the same moment or later.
+    return rfc3339(moment).encode()
+
+
+_ORDER = attrgetter("order")
 
 Index: TypeAlias = "HashTrieMap[str, HashTrieSet[str]]"
-
-
-def _capabilities(record: Record) -> Iterable[str]:
-    offered = record.capabilities
-    return chain(offered.tools, offered.resources, offered.prompts)
 
 
 #: Index → the keys under which it lists an instance.
@@ -78,49 +96,32 @@ _KEYS: Mapping[str, Callable[[Instance], Iterable[str]]] = {
     "tool": lambda instance: instance.record.capabilities.tools,
     "resource": lambda instance: instance.record.capabilities.resources,
     "prompt": lambda instance: instance.record.capabilities.prompts,
-    "capability": lambda instance: _capabilities(instance.record),
+    "capability": lambda instance: capability_names(instance.record),
     "status": lambda instance: (instance.health.status.value,),
     "transport": lambda instance: (instance.record.endpoint.transport,),
+    "zone": lambda instance: _if_any(instance.record.zone),
+    "owner": lambda instance: _if_any(instance.record.owner),
+    "version": lambda instance: (instance.record.version,),
 }
 INDEXES = tuple(_KEYS)
+__all__ = ["INDEXES", "Entry", "Index", "Query", "View", "keys_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a reader asks for; an empty set leaves its field open.
+def _if_any(key: str | None) -> tuple[str, ...]:
+    return () if key is None else (key,)
 
-    ``tags`` all of them or (``any_tag``) at least one; ``capabilities`` all of them, each the name
-    of a tool, resource or prompt; ``statuses``, ``names``, ``transports`` one of them.
-    """
 
-    tags: frozenset[str] = frozenset()
-    any_tag: bool = True
-    capabilities: frozenset[str] = frozenset()
-    statuses: frozenset[Status] = frozenset({Status.HEALTHY})
-    names: frozenset[str] = frozenset()
-    transports: frozenset[str] = frozenset()
-
-    def matches(self, instance: Instance) -> bool:
-        """Whether ``instance`` is among the answers."""
-        record = instance.record
-        if self.statuses and instance.health.status not in self.statuses:
-            return False
-        if self.names and record.name not in self.names:
-            return False
-        if self.transports and record.endpoint.transport not in self.transports:
-            return False
-        if self.tags:
-            found = self.tags.intersection(record.tags)
-            if not found or (not self.any_tag and len(found) < len(self.tags)):
-                return False
-        return not self.capabilities or self.capabilities.issubset(_capabilities(record))
+def keys_of(index: str, instance: Instance | None) -> frozenset[str]:
+    """The keys under which one of :data:`INDEXES` lists ``instance``; none for no instance."""
+    return frozenset(_KEYS[index](instance)) if instance else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The list at one revision. Never changes: read it for as long as you like.
 
-    ``stale_since`` is set while the store cannot be watched, ``problem`` says why.
+    ``stale_since`` is set while the store cannot be watched, ``problem`` says why. ``removed`` are
+    the tombstones, by id; see :mod:`adapters.tombstone`.
     """
 
     epoch: str
@@ -131,6 +132,7 @@ class View:
     indexes: Mapping[str, Index] = field(
         default_factory=lambda: {name: HashTrieMap() for name in INDEXES}
     )
+    removed: HashTrieMap[str, Instance] = field(default_factory=HashTrieMap)
 
     @property
     def as_of(self) -> datetime:
@@ -141,40 +143,48 @@ class View:
         """Key → ids, for one of :data:`INDEXES`."""
         return self.indexes[name]
 
-    def select(self, query: Query) -> list[Entry]:
-        """The entries that match, by name and id.
+    def select(
+        self, query: Query, *, among: Iterable[str] | None = None, now: datetime | None = None
+    ) -> list[Entry]:
+        """The entries that match at ``now`` (by default :attr:`as_of`), by name and id.
 
-        Costs in proportion to the smallest index that narrows the query.
+        ``among`` are the ids of the only ones to look at. Costs in proportion to them, or to the
+        smallest index that narrows the query.
         """
-        found = [
-            entry
-            for entry in (self.entries[id] for id in self._candidates(query))
-            if query.matches(entry.instance)
-        ]
-        found.sort(key=_order)
+        at = now or self.as_of
+        candidates, answered = (among, None) if among is not None else self._candidates(query)
+        checks = [passes for name, passes in query.checks if name != answered]
+        entries = self.entries
+        found = [entry for id in candidates if (entry := entries.get(id)) is not None]
+        for passes in checks:
+            found = [entry for entry in found if passes(query, entry.instance, at)]
+        found.sort(key=_ORDER)
         return found
 
-    def _candidates(self, query: Query) -> Iterable[str]:
+    def _candidates(self, query: Query) -> tuple[Iterable[str], str | None]:
+        """Ids among which all answers are, and the filter that each of them passes already."""
+        least = len(self.entries)
+        best: list[HashTrieSet[str]] | None = None
+        answered: str | None = None
         empty: HashTrieSet[str] = HashTrieSet()
-        narrow: list[tuple[int, list[HashTrieSet[str]]]] = []
-
-        def narrowed(index: str, keys: Iterable[str], *, every: bool) -> None:
+        for name, index, keys, every in query.narrowing():
             sets = [self.indexes[index].get(key, empty) for key in keys]
-            if not sets:
-                return
             if every:
                 sets = [min(sets, key=len)]
-            narrow.append((sum(map(len, sets)), sets))
-
-        narrowed("tag", query.tags, every=not query.any_tag)
-        narrowed("capability", query.capabilities, every=True)
-        narrowed("name", query.names, every=False)
-        narrowed("transport", query.transports, every=False)
-        narrowed("status", (status.value for status in query.statuses), every=False)
-        if not narrow:
-            return self.entries
-        _, sets = min(narrow, key=lambda each: each[0])
-        return sets[0] if len(sets) == 1 else set(chain.from_iterable(sets))
+            size = sum(map(len, sets))
+            if best is None or size < least:
+                least, best = size, sets
+                answered = name if not every or len(keys) == 1 else None
+        versions = self.indexes["version"]
+        # Worth it only where there are fewer versions to look through than instances.
+        if query.versions and len(versions) < least:
+            fit = [key for key in versions if any(key in wanted for wanted in query.versions)]
+            sets = [versions[key] for key in fit]
+            if sum(map(len, sets)) < least:
+                best, answered = sets, "version"
+        if best is None:
+            return self.entries, None
+        return (best[0] if len(best) == 1 else set(chain.from_iterable(best))), answered
 
     def count(self, status: Status) -> int:
         """How many instances have ``status``."""
@@ -187,7 +197,7 @@ class View:
         after = entry.instance if entry else None
         entries = self.entries.remove(id) if entry is None else self.entries.insert(id, entry)
         indexes = {
-            name: _moved(index, id, _keys(name, before), _keys(name, after))
+            name: _moved(index, id, keys_of(name, before), keys_of(name, after))
             for name, index in self.indexes.items()
         }
         return replace(self, revision=self.revision + 1, entries=entries, indexes=indexes)
@@ -198,7 +208,7 @@ class View:
         for name in INDEXES:
             keyed: defaultdict[str, list[str]] = defaultdict(list)
             for id, entry in entries.items():
-                for key in _keys(name, entry.instance):
+                for key in keys_of(name, entry.instance):
                     keyed[key].append(id)
             built[name] = HashTrieMap({key: HashTrieSet(ids) for key, ids in keyed.items()})
         return replace(self, revision=revision, entries=HashTrieMap(entries), indexes=built)
@@ -208,15 +218,6 @@ class View:
 
     def __len__(self) -> int:
         return len(self.entries)
-
-
-def _order(entry: Entry) -> tuple[str, str]:
-    record = entry.instance.record
-    return record.name, record.id
-
-
-def _keys(index: str, instance: Instance | None) -> frozenset[str]:
-    return frozenset(_KEYS[index](instance)) if instance else frozenset()
 
 
 def _moved(index: Index, id: str, before: frozenset[str], after: frozenset[str]) -> Index:

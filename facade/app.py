@@ -11,27 +11,65 @@ from aiohttp import web
 
 from adapters.catalog import Catalog
 from adapters.store import Store
-from facade import exchange, registering, servers, status
+from facade import (
+    docs_page,
+    exchange,
+    openapi,
+    outcomes,
+    prometheus_sd,
+    registering,
+    servers,
+    status,
+    tools,
+)
+from facade.compression import Compression
+from facade.connections import operations as connections
+from facade.cors import Cors
+from facade.dialing import refuse_probes
 from facade.documents import Documents
 from facade.events import Streams
+from facade.lists import Lists
 from facade.locks import IdLocks
 from facade.metrics import Metrics
+from facade.openapi import DESCRIPTION, Description
 from facade.operation import routes
 from facade.options import FacadeOptions
+from facade.platform import aliases
+from facade.polling import Polls
 from facade.posted import Posted
 from facade.problems import MAX_BODY_BYTES, problems
 from facade.registrations import LeasedRegistrations
+from facade.searching import Searching
+from facade.spellings import Spellings
 from facade.state import FACADE, Facade
+from facade.stream import endpoint as stream
+from facade.stream.sockets import Sockets
+from facade.timed_store import TimedStore
+from facade.tracing import sign, traced
+from facade.usage import Usage
 from mcp_discovery.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-#: Everything that a facade answers.
-OPERATIONS = tuple(
+_PLAIN = tuple(
     operation
-    for module in (servers, registering, exchange, status)
+    for module in (
+        servers,
+        tools,
+        connections,
+        registering,
+        stream,
+        exchange,
+        status,
+        outcomes,
+        prometheus_sd,
+        openapi,
+        docs_page,
+    )
     for operation in module.OPERATIONS
 )
+#: Everything that a facade answers.
+OPERATIONS = (*_PLAIN, *aliases(_PLAIN))
 
 #: How often, in seconds, registrations whose TTL is over are let go.
 _LAPSED_EVERY = 5.0
@@ -44,22 +82,61 @@ def create_app(store: Store, options: FacadeOptions | None = None) -> web.Applic
     store's orphans; all of that ends with it.
     """
     options = options or FacadeOptions()
+    store = TimedStore(store)
     catalog = Catalog(store, hold=options.hold, ring=options.ring)
     documents = Documents(catalog)
-    leased = LeasedRegistrations(store)
+    usage = Usage()
+    leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
-    posted = Posted(catalog, documents, locks, options)
+    posted = Posted(catalog, documents, locks, options, usage)
     streams = Streams(catalog, ping=options.ping, write_timeout=options.write_timeout)
+    sockets = Sockets(
+        catalog, ping=options.ping, write_timeout=options.write_timeout, idle=options.idle
+    )
+    usage.listeners.append(sockets.happenings.note)
+    searching = Searching(catalog, documents)
+    lists = Lists(catalog, searching)
+    polls = Polls(catalog, lists)
+    searching.on_learned(polls.text_known)
     metrics = Metrics(
         catalog,
         {
+            "long_polls": ("Long polls that wait.", lambda: len(polls)),
             "event_readers": ("Readers of server-sent events.", lambda: len(streams)),
+            "socket_readers": ("Readers of /registry/stream.", lambda: len(sockets)),
             "registrations": ("Registrations held for others.", lambda: len(leased)),
             "posted": ("Entries that this facade probes.", lambda: len(posted)),
         },
     )
-    app = web.Application(middlewares=[metrics.count, problems], client_max_size=MAX_BODY_BYTES)
-    app[FACADE] = Facade(catalog, documents, leased, posted, streams, metrics, locks, options)
+    cors = Cors(options.cors_origins)
+    app = web.Application(
+        middlewares=[
+            traced,
+            cors.preflight,
+            Compression().compress,
+            metrics.count,
+            problems,
+            refuse_probes,
+        ],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app.on_response_prepare.extend((cors.sign, sign))
+    app[DESCRIPTION] = Description(OPERATIONS)
+    app[tools.SPELLINGS] = Spellings(documents)
+    app[FACADE] = Facade(
+        catalog,
+        documents,
+        leased,
+        posted,
+        streams,
+        metrics,
+        locks,
+        options,
+        usage,
+        lists,
+        polls,
+        sockets,
+    )
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)
@@ -69,10 +146,13 @@ def create_app(store: Store, options: FacadeOptions | None = None) -> web.Applic
 async def _alive(app: web.Application) -> AsyncIterator[None]:
     """The facade's own tasks, from start to clean-up."""
     facade = app[FACADE]
-    async with facade.catalog, facade.posted:
+    async with facade.catalog, facade.posted, facade.lists, facade.polls:
         tasks = [
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
             asyncio.create_task(facade.streams.drop_gone(), name="gone readers"),
+            asyncio.create_task(facade.streams.fanout.run(), name="wake event readers"),
+            asyncio.create_task(facade.sockets.fanout.run(), name="wake socket readers"),
+            asyncio.create_task(facade.usage.forget_gone(facade.catalog), name="forget usage"),
             asyncio.create_task(
                 _sweep(facade.catalog.store, facade.options.sweep_interval), name="sweep"
             ),
@@ -87,6 +167,8 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
 
 async def _end_streams(app: web.Application) -> None:
     app[FACADE].streams.close()
+    app[FACADE].sockets.close()
+    app[FACADE].polls.close()
 
 
 async def _sweep(store: Store, interval: float) -> None:

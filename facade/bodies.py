@@ -55,13 +55,14 @@ def _unpacked(data: bytes, limit: int) -> bytes:
 
 
 async def read_object(
-    request: web.Request, *, timeout: float, empty: bool = False
+    request: web.Request, *, timeout: float, empty: bool = False, limit: int = MAX_BODY_BYTES
 ) -> dict[str, Any]:
     """The body as a JSON object, whatever its content type says; no body is one if ``empty``.
 
-    Raises :class:`Refused` where it is not that.
+    ``timeout`` in seconds and ``limit`` in bytes are those of :func:`read`. Raises :class:`Refused`
+    where it is not that.
     """
-    data = await read(request, timeout=timeout)
+    data = await read(request, timeout=timeout, limit=limit)
     if empty and not data.strip():
         return {}
     try:

@@ -20,6 +20,8 @@ from adapters.catalog import Catalog, Event
 from adapters.view import Query, View
 from facade import listing
 from facade.query import parse
+from facade.stream.fanout import Fanout
+from facade.stream.position import read_position
 from mcp_discovery.errors import StartOver
 
 _HEADERS = {
@@ -35,11 +37,49 @@ _SNAPSHOT_SECONDS = 1.0
 _CHUNK = 256 * 2**10
 #: Seconds between two looks for readers that have left.
 _LOOK_EVERY = 0.5
-_EVERYTHING = Query(statuses=frozenset())
+#: For how many changes a group remembers what they mean to it.
+_KEPT_VERDICTS = 4096
 
 
 class Stalled(Exception):
     """A reader leaves its connection full."""
+
+
+class _Group:
+    """All readers with the same filters: each change is held against them once."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        self.readers = 0
+        self._verdicts: OrderedDict[int, bool | None] = OrderedDict()
+        self._snapshot: tuple[View, float, bytes] | None = None
+
+    def shows(self, event: Event) -> bool | None:
+        """``True``: the instance as it is now; ``False``: that it is gone; ``None``: nothing."""
+        if not self.query.checks:
+            return event.entry is not None
+        if event.revision in self._verdicts:
+            return self._verdicts[event.revision]
+        verdict: bool | None = None
+        if event.entry is not None and self.query.matches(event.entry.instance):
+            verdict = True
+        elif event.before is not None and self.query.matches(event.before.instance):
+            verdict = False
+        self._verdicts[event.revision] = verdict
+        if len(self._verdicts) > _KEPT_VERDICTS:
+            self._verdicts.popitem(last=False)
+        return verdict
+
+    def snapshot(self, view: View) -> bytes:
+        """Its entries of ``view`` as a JSON array; kept for those who connect at the same time."""
+        now = time.monotonic()
+        if self._snapshot is not None:
+            known, made, data = self._snapshot
+            if known is view and now - made < _SNAPSHOT_SECONDS:
+                return data
+        data = listing.joined(view.select(self.query), view.as_of)
+        self._snapshot = view, now, data
+        return data
 
 
 class Streams:
@@ -51,13 +91,14 @@ class Streams:
 
     def __init__(self, catalog: Catalog, *, ping: float, write_timeout: float) -> None:
         self.catalog = catalog
+        self.fanout = Fanout(catalog)
         self.ping = ping
         self.write_timeout = write_timeout
         self._lives: dict[asyncio.Timeout, web.Request] = {}
         self._closed = False
-        self._frames: OrderedDict[int, bytes] = OrderedDict()
+        self._groups: dict[Query, _Group] = {}
+        self._frames: OrderedDict[tuple[int, bool], bytes] = OrderedDict()
         self._frames_size = 0
-        self._snapshot: tuple[View, float, bytes] | None = None
 
     def __len__(self) -> int:
         return len(self._lives)
@@ -70,12 +111,14 @@ class Streams:
         if request.method == "HEAD" or self._closed:
             return response
         last = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
-        reader = _Reader(self, response, query)
+        group = self._groups.setdefault(query, _Group(query))
+        group.readers += 1
+        news = self.fanout.join()
         try:
             async with asyncio.timeout(None) as life:
                 self._lives[life] = request
                 try:
-                    await reader.feed(last)
+                    await _Reader(self, response, group, news).feed(last)
                 finally:
                     del self._lives[life]
         except TimeoutError:
@@ -85,6 +128,11 @@ class Streams:
         except Stalled:
             if request.transport is not None:
                 request.transport.abort()
+        finally:
+            self.fanout.leave(news)
+            group.readers -= 1
+            if not group.readers:
+                self._groups.pop(query, None)
         return response
 
     def close(self) -> None:
@@ -109,41 +157,32 @@ class Streams:
                 if left and not life.expired():
                     life.reschedule(now)
 
-    def frame(self, event: Event) -> bytes:
+    def frame(self, event: Event, *, present: bool) -> bytes:
         """A change as bytes on the wire, encoded once for all readers."""
-        frame = self._frames.get(event.revision)
+        key = event.revision, present
+        frame = self._frames.get(key)
         if frame is None:
             view = self.catalog.view
-            server = b"null" if event.entry is None else event.entry.json(view.as_of)
-            frame = _change(view.epoch, event, server)
-            self._frames[event.revision] = frame
+            shown = event.entry.json(view.as_of) if present and event.entry else b"null"
+            frame = _change(view.epoch, event, shown)
+            self._frames[key] = frame
             self._frames_size += len(frame)
             while self._frames_size > _KEPT_FRAMES and len(self._frames) > 1:
                 self._frames_size -= len(self._frames.popitem(last=False)[1])
         return frame
 
-    def everything(self, view: View) -> bytes:
-        """All entries of ``view`` as a JSON array; kept for those who connect at the same time."""
-        now = time.monotonic()
-        if self._snapshot is not None:
-            known, made, data = self._snapshot
-            if known is view and now - made < _SNAPSHOT_SECONDS:
-                return data
-        data = listing.joined(view.select(_EVERYTHING), view.as_of)
-        self._snapshot = view, now, data
-        return data
-
 
 class _Reader:
     """One connection's place in the changes."""
 
-    def __init__(self, streams: Streams, response: web.StreamResponse, query: Query) -> None:
+    def __init__(
+        self, streams: Streams, response: web.StreamResponse, group: _Group, news: asyncio.Event
+    ) -> None:
         self._streams = streams
         self._catalog = streams.catalog
         self._response = response
-        self._query = query
-        self._all = query == _EVERYTHING
-        self._shown: set[str] = set()  # what a filtered reader has, or may have
+        self._group = group
+        self._news = news
         self._view = self._catalog.view
 
     async def feed(self, last: str | None) -> None:
@@ -153,13 +192,16 @@ class _Reader:
         else:
             await self._resume(last)
         while True:
-            before = self._view
             try:
                 async with asyncio.timeout(self._streams.ping):
-                    self._view = await self._catalog.after(before)
+                    await self._news.wait()
             except TimeoutError:
                 # The id without data moves a filtered reader on without an event.
-                await self._write(b": ping\nid: %b\n\n" % _id(before))
+                await self._write(b": ping\nid: %b\n\n" % _id(self._view))
+                continue
+            self._news.clear()
+            before, self._view = self._view, self._catalog.view
+            if self._view is before:
                 continue
             try:
                 events = self._catalog.since(before.epoch, before.revision)
@@ -171,41 +213,37 @@ class _Reader:
                 await self._write_staleness()
 
     async def _resume(self, last: str) -> None:
+        self._view = self._catalog.view
         try:
-            epoch, revision = _read_id(last)
+            epoch, revision = read_position(last)
             events = self._catalog.since(epoch, revision)
         except StartOver as error:
             await self._write_snapshot(str(error))
             return
-        if not self._all:
-            # It may have any of those that changed since, and has all that match unchanged.
-            self._shown = {event.id for event in events}
-            self._shown.update(entry.id for entry in self._view.select(self._query))
         await self._write_changes(events)
         if self._view.stale_since is not None:
             await self._write_staleness()
 
     async def _write_snapshot(self, started_over: str | None = None) -> None:
         view = self._view = self._catalog.view
-        if self._all:
-            servers = self._streams.everything(view)
-        else:
-            entries = view.select(self._query)
-            self._shown = {entry.id for entry in entries}
-            servers = listing.joined(entries, view.as_of)
         head: dict[str, Any] = {"epoch": view.epoch, "revision": view.revision}
         if started_over:
             head["startedOver"] = started_over
         head |= listing.staleness(view)
-        data = orjson.dumps(head)[:-1] + b',"servers":' + servers + b"}"
-        await self._write(b"id: %b\nevent: snapshot\ndata: %b\n\n" % (_id(view), data))
+        servers = self._group.snapshot(view)
+        start = b"id: %b\nevent: snapshot\ndata: %b" % (_id(view), orjson.dumps(head)[:-1])
+        await self._write(start + b',"servers":')
+        for begin in range(0, len(servers), _CHUNK):
+            await self._write(servers[begin : begin + _CHUNK])
+        await self._write(b"}\n\n")
 
     async def _write_changes(self, events: list[Event]) -> None:
         pending: list[bytes] = []
         size = 0
         for event in events:
-            if (frame := self._frame(event)) is None:
+            if (present := self._group.shows(event)) is None:
                 continue
+            frame = self._streams.frame(event, present=present)
             pending.append(frame)
             size += len(frame)
             if size >= _CHUNK:
@@ -213,17 +251,6 @@ class _Reader:
                 pending, size = [], 0
         if pending:
             await self._write(b"".join(pending))
-
-    def _frame(self, event: Event) -> bytes | None:
-        if self._all:
-            return self._streams.frame(event)
-        if event.entry is not None and self._query.matches(event.entry.instance):
-            self._shown.add(event.id)
-            return self._streams.frame(event)
-        if event.id in self._shown:
-            self._shown.discard(event.id)
-            return _change(self._view.epoch, event, b"null")
-        return None
 
     async def _write_staleness(self) -> None:
         data = listing.staleness(self._view)
@@ -244,13 +271,6 @@ class _Reader:
 
 def _id(view: View) -> bytes:
     return listing.position(view).encode()
-
-
-def _read_id(text: str) -> tuple[str, int]:
-    epoch, colon, revision = text.partition(":")
-    if not colon or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
-        raise StartOver(f"{text[:100]!r} is no event id of this facade; ids are epoch:revision")
-    return epoch[:100], int(revision)
 
 
 def _change(epoch: str, event: Event, server: bytes) -> bytes:

@@ -33,11 +33,33 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A status with its reason, and all that the server offers where it told."""
+    """A status with its reason, and all that the server offers where it told.
+
+    ``latency`` is how many seconds the server took to answer well, to MCP if it was asked that;
+    ``asked`` is false where there was nothing to ask.
+    """
 
     status: Status
     reason: str
     introspection: Introspection | None = None
+    latency: float | None = None
+    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What came of one question; ``seconds`` where it was answered well."""
+
+    outcome: Outcome
+    reason: str
+    seconds: float | None = None
+    introspection: Introspection | None = None
+
+    @property
+    def alone(self) -> Status:
+        """The verdict on a server that was asked nothing else."""
+        status = {Outcome.OK: Status.HEALTHY, Outcome.WRONG: Status.DEGRADED}
+        return status.get(self.outcome, Status.DOWN)
 
 
 class Examiner:
@@ -59,49 +81,51 @@ class Examiner:
         """Asks, and judges the answers; never raises for what a server does."""
         if self._probe is None:
             if self._health_url is None:
-                return Finding(Status.DEGRADED, NOT_DIALLED)
-            health, why = await self._ask_health_url(self._health_url)
-            status = {Outcome.OK: Status.HEALTHY, Outcome.WRONG: Status.DEGRADED}
-            return Finding(status.get(health, Status.DOWN), why)
+                return Finding(Status.DEGRADED, NOT_DIALLED, asked=False)
+            health = await self._ask_health_url(self._health_url)
+            return Finding(health.alone, health.reason, latency=health.seconds)
         if self._health_url is None:
-            mcp, reason, introspection = await self._ask_mcp(self._probe)
-            status = {Outcome.OK: Status.HEALTHY, Outcome.WRONG: Status.DEGRADED}
-            return Finding(status.get(mcp, Status.DOWN), reason, introspection)
-        (mcp, reason, introspection), (health, why) = await asyncio.gather(
+            mcp = await self._ask_mcp(self._probe)
+            return Finding(mcp.alone, mcp.reason, mcp.introspection, mcp.seconds)
+        mcp, health = await asyncio.gather(
             self._ask_mcp(self._probe), self._ask_health_url(self._health_url)
         )
-        return Finding(*_both(mcp, reason, health, why), introspection)
+        status, reason = _both(mcp.outcome, mcp.reason, health.outcome, health.reason)
+        latency = health.seconds if mcp.seconds is None else mcp.seconds
+        return Finding(status, reason, mcp.introspection, latency)
 
     async def close(self) -> None:
         """Ends what is open towards the server."""
         if self._probe is not None:
             await self._probe.close()
 
-    async def _ask_mcp(self, probe: McpProbe) -> tuple[Outcome, str, Introspection | None]:
+    async def _ask_mcp(self, probe: McpProbe) -> _Reply:
         clock = asyncio.get_running_loop().time
-        until = clock() + self._timeout
+        started = clock()
         try:
-            await probe.ping(self._timeout)
+            seconds = await probe.ping(self._timeout)
         except BadAnswer as error:
             if error.wants_credentials and self._asks_for_credentials:
-                return Outcome.OK, "answers, and asks for credentials as its record says", None
-            return Outcome.WRONG, str(error), None
+                why = "answers, and asks for credentials as its record says"
+                return _Reply(Outcome.OK, why, clock() - started)
+            return _Reply(Outcome.WRONG, str(error))
         except ProbeFailed as error:
-            return Outcome.SILENT, str(error), None
+            return _Reply(Outcome.SILENT, str(error))
         try:
             # It lives, whatever comes of its lists: what was known of them stays.
-            return Outcome.OK, ANSWERS, await probe.introspect(max(0.1, until - clock()))
+            offered = await probe.introspect(max(0.1, started + self._timeout - clock()))
         except ProbeFailed:
-            return Outcome.OK, ANSWERS, None
+            offered = None
+        return _Reply(Outcome.OK, ANSWERS, seconds, offered)
 
-    async def _ask_health_url(self, url: str) -> tuple[Outcome, str]:
+    async def _ask_health_url(self, url: str) -> _Reply:
         try:
-            await probe_health_url(self._session, url, self._timeout)
+            seconds = await probe_health_url(self._session, url, self._timeout)
         except NotOk as error:
-            return Outcome.WRONG, str(error)
+            return _Reply(Outcome.WRONG, str(error))
         except ProbeFailed as error:
-            return Outcome.SILENT, f"its health endpoint: {error}"
-        return Outcome.OK, "its health endpoint answers"
+            return _Reply(Outcome.SILENT, f"its health endpoint: {error}")
+        return _Reply(Outcome.OK, "its health endpoint answers", seconds)
 
 
 def _both(mcp: Outcome, reason: str, health: Outcome, why: str) -> tuple[Status, str]:

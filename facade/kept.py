@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from adapters.backoff import Backoff
+from adapters.pulse import DRAINING
 from adapters.store import Registration, Store
+from adapters.tombstone import is_tombstone
+from facade.connections.traits import Traits, traits_of
 from facade.examining import Examiner, Finding
 from facade.options import FacadeOptions
+from facade.usage import Usage
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DuplicateInstance,
@@ -21,7 +25,7 @@ from mcp_discovery.errors import (
     StoreError,
 )
 from mcp_discovery.health import Health, Status
-from mcp_discovery.instance import Holder
+from mcp_discovery.instance import Holder, Instance
 from mcp_discovery.probe import Introspection
 from mcp_discovery.record import Capabilities, Protocol, Record, to_semver
 
@@ -29,13 +33,21 @@ log = logging.getLogger(__name__)
 
 #: The reason until the first probe has ended.
 NOT_PROBED = "not probed yet"
+#: The reason of an entry that was posted with its health checks switched off.
+UNPROBED = "not probed: its health checks are switched off"
+
+
+class TakenOver(RegistrationLost):
+    """Another facade keeps the entry now, or has removed it: it is not to be registered anew."""
 
 
 class Kept:
     """A posted entry from its first probe until it is closed.
 
     ``fill`` says whether the server's own answers tell what it offers; otherwise what was posted
-    stands. ``on_lost`` is called when another registrant has taken the id over for good.
+    stands. ``takeover`` is the id of the holder whose place it takes at first. ``rival`` tells, of
+    a registration that was lost, what stands in its place; ``on_lost`` is called when another has
+    taken the id over for good.
     """
 
     def __init__(
@@ -48,7 +60,11 @@ class Kept:
         holder: Holder,
         examiner: Examiner,
         options: FacadeOptions,
+        usage: Usage,
+        rival: Callable[[str], Awaitable[Instance | None]],
         on_lost: Callable[[], None],
+        takeover: str | None = None,
+        draining: bool = False,
     ) -> None:
         self._record = record
         self._document = document
@@ -57,22 +73,38 @@ class Kept:
         self._holder = holder
         self._examiner = examiner
         self._options = options
+        self._usage = usage
+        self._rival = rival
         self._on_lost = on_lost
-        self._health = Health(Status.DEGRADED, NOT_PROBED)
+        self._takeover = takeover
+        #: Whether it takes the place of what another facade kept.
+        self.inherited = takeover is not None
+        self._traits = traits_of(record)
+        self._health = Health(Status.DEGRADED, NOT_PROBED if self._traits.probed else UNPROBED)
         self._introspection: Introspection | None = None
         self._outdated = False  # the store has another record than this
-        self._draining = False
+        self._draining = draining or self._traits.idle
         self._ended = False
         self._registration: Registration | None = None
         self._lock = asyncio.Lock()  # a registration is not for concurrent use
         self._news = asyncio.Event()
-        self._probing: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[Finding | None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def record(self) -> Record:
         """The record as it is registered."""
         return self._record
+
+    @property
+    def document(self) -> CapabilityDocument:
+        """The document as it is registered."""
+        return self._document
+
+    @property
+    def timeout(self) -> float:
+        """How many seconds one of its probes may take."""
+        return self._traits.timeout or self._options.probe_timeout
 
     @property
     def health(self) -> Health:
@@ -90,7 +122,8 @@ class Kept:
         Raises what :meth:`adapters.store.Store.register` raises, and is closed then.
         """
         try:
-            await self.probe(self._options.first_probe)
+            if self._traits.probed:
+                await self.probe(self._options.first_probe)
             async with self._lock:
                 await self._register()
         except BaseException:
@@ -101,28 +134,65 @@ class Kept:
             asyncio.create_task(self._keep_beating(), name=f"heartbeat {self._record.id}"),
         ]
 
-    async def probe(self, timeout: float) -> None:
-        """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds."""
+    async def probe(self, timeout: float) -> Finding | None:
+        """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds.
+
+        Returns what was found, ``None`` when it has not ended by then; it goes on.
+        """
+        if self._ended:
+            return None
         if self._probing is None or self._probing.done():
             self._probing = asyncio.create_task(self._examine(), name="probe")
-        await asyncio.wait({self._probing}, timeout=timeout)
+        probing = self._probing
+        await asyncio.wait({probing}, timeout=timeout)
+        return probing.result() if probing.done() and not probing.cancelled() else None
+
+    async def revise(
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        *,
+        fill: bool,
+        draining: bool,
+        examiner: Examiner,
+    ) -> None:
+        """Registers another record of the same server in the place of this one.
+
+        ``examiner`` is how it is probed from now on. Raises what
+        :meth:`adapters.store.Store.register` raises, and nothing has changed then.
+        """
+        async with self._lock:
+            if self._ended:
+                raise RegistrationLost(record.id, "it was removed in the meantime")
+            before = self._record, self._document, self._fill, self._draining
+            self._record, self._document, self._fill = record, document, fill
+            self._draining = draining
+            try:
+                await self._register()
+            except BaseException:
+                self._record, self._document, self._fill, self._draining = before
+                self._outdated = True  # whether the store has taken it in, nobody knows
+                raise
+        await self._probe_otherwise(traits_of(record), examiner)
 
     async def beat(self) -> None:
         """Tells the store what is known, registering anew where it knows nothing.
 
-        Raises :class:`RegistrationLost` once, before it registers anew at the next call.
+        Raises :class:`RegistrationLost` once, before it registers anew at the next call, and
+        :class:`TakenOver` when it must not.
         """
         async with self._lock:
             if self._ended:
                 return
             if self._registration is None:
-                await self._register()
+                await self._register_anew()
                 return
             try:
                 if self._outdated:
-                    await self._registration.update(self._record, self._document)
-                    self._outdated = False
-                await self._registration.heartbeat(self._health)
+                    record = self._record
+                    await self._registration.update(record, self._document)
+                    self._outdated = record is not self._record
+                await self._registration.heartbeat(self._health, self._usage.load(self._record.id))
             except RegistrationLost:
                 self._registration = None
                 raise
@@ -131,7 +201,7 @@ class Kept:
         """Marks it as draining until it is posted again."""
         async with self._lock:
             if self._registration is None:
-                await self._register()
+                await self._register_anew()
             assert self._registration is not None
             await self._registration.drain()
             self._draining = True
@@ -142,6 +212,20 @@ class Kept:
             if self._registration is not None:
                 await self._registration.deregister()
             self._ended = True
+        await self.close()
+
+    async def let_go(self) -> None:
+        """Another keeps it now: stops, and takes away what is left of its own registration.
+
+        What the other registered stays, as :meth:`adapters.store.Registration.deregister` says.
+        """
+        async with self._lock:
+            self._ended = True
+            if self._registration is not None:
+                try:
+                    await self._registration.deregister()
+                except StoreError as error:  # it is left to its TTL
+                    log.debug("letting go of %s: %s", self._record.id, error)
         await self.close()
 
     @asynccontextmanager
@@ -166,22 +250,56 @@ class Kept:
         await self._examiner.close()
 
     async def _register(self) -> None:
+        record, health = self._record, self._health
+        if self._draining:  # from the first moment on
+            health = health.then(Status.DRAINING, DRAINING)
         self._registration = await self._store.register(
-            self._record,
+            record,
             self._document,
             ttl=self._options.kept_ttl,
             reap_after=self._options.kept_reap_after,
-            health=self._health,
+            health=health,
             holder=self._holder,
+            takeover=self._takeover,
         )
-        self._outdated = False
+        self._takeover = None
+        self._outdated = record is not self._record
         if self._draining:
             await self._registration.drain()
 
+    async def _register_anew(self) -> None:
+        """Registers what the store lost, unless it lost it to another."""
+        rival = await self._rival(self._record.id)
+        if rival is not None:
+            what = "removed by" if is_tombstone(rival.record) else "taken over by"
+            raise TakenOver(self._record.id, f"it was {what} {rival.lease.holder}")
+        await self._register()
+
     async def _keep_probing(self) -> None:
-        while True:
-            await asyncio.sleep(self._options.probe_interval * random.uniform(0.9, 1.1))
-            await self.probe(3 * self._options.probe_timeout)
+        while self._traits.probed:
+            interval = self._traits.interval or self._options.probe_interval
+            await asyncio.sleep(interval * random.uniform(0.9, 1.1))
+            await self.probe(3 * self.timeout)
+
+    async def _probe_otherwise(self, traits: Traits, examiner: Examiner) -> None:
+        """Goes on with other terms and from a blank sheet; probes at once what was not probed."""
+        before, self._traits = self._traits, traits
+        others = [self._tasks.pop(0), *([self._probing] if self._probing else [])]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._examiner.close()
+        self._examiner, self._introspection = examiner, None
+        if self._ended:
+            await examiner.close()
+            return
+        keep_probing = asyncio.create_task(self._keep_probing(), name=f"probe {self._record.id}")
+        self._tasks.insert(0, keep_probing)
+        if not traits.probed and before.probed:
+            self._health = self._health.then(Status.DEGRADED, UNPROBED, heard=False)
+            self._news.set()
+        elif traits.probed and not before.probed:
+            await self.probe(self._options.first_probe)
 
     async def _keep_beating(self) -> None:
         backoff = Backoff(most=self._options.heartbeat)
@@ -193,7 +311,7 @@ class Kept:
             self._news.clear()
             try:
                 await self.beat()
-            except DuplicateInstance as error:
+            except (DuplicateInstance, TakenOver) as error:
                 log.warning("no longer keeping what was posted: %s", error)
                 self._on_lost()
                 await self._stop()
@@ -211,12 +329,22 @@ class Kept:
                 backoff.reset()
                 delay = self._options.heartbeat
 
-    async def _examine(self) -> None:
+    async def _examine(self) -> Finding | None:
         try:
             finding = await self._examiner.examine()
             self._take_in(finding)
+            if finding.asked:
+                self._usage.probed(
+                    self._record.id,
+                    latency=finding.latency,
+                    success=finding.status is Status.HEALTHY,
+                    status=self._health.status.value,
+                    reason=self._health.reason,
+                )
         except Exception:  # the guard that keeps the probe alive
             log.exception("probing %s failed in a way it must not", self._record.id)
+            return None
+        return finding
 
     def _take_in(self, finding: Finding) -> None:
         reason = finding.reason

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -38,7 +40,8 @@ class Operation:
 
     The handler's docstring is its description. ``answers`` maps each status below 400 to the shape
     of its body; ``errors`` are the statuses of the problem documents that it may answer with,
-    besides those that every operation has. ``media`` is the type of its good answers.
+    besides those that every operation has. ``media`` is the type of its good answers;
+    ``body_optional`` says that a request without a body is one, too.
     """
 
     method: str
@@ -50,6 +53,7 @@ class Operation:
     body: Shape = None
     errors: tuple[int, ...] = ()
     media: str = "application/json"
+    body_optional: bool = False
 
     @property
     def description(self) -> str:
@@ -60,9 +64,22 @@ class Operation:
 def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
     """The routes of ``operations``; each refuses query parameters that it does not declare.
 
-    aiohttp answers ``HEAD`` wherever there is a ``GET``.
+    ``HEAD`` is answered wherever there is a ``GET``, and ``OPTIONS`` everywhere.
     """
-    return [web.route(each.method, each.path, _strict(each)) for each in operations]
+    methods: defaultdict[str, set[str]] = defaultdict(set)
+    found = []
+    for each in operations:
+        methods[each.path] |= {each.method, "HEAD"} if each.method == "GET" else {each.method}
+        found.append(web.route(each.method, _pattern(each.path), _strict(each)))
+    return [
+        *found,
+        *(web.options(_pattern(path), _allowing(known)) for path, known in methods.items()),
+    ]
+
+
+def _pattern(path: str) -> str:
+    """``path`` for aiohttp, whose own placeholders would not match a name with braces."""
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
 
 
 def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
@@ -76,6 +93,15 @@ def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
         detail = f"unknown parameter {name[:100]!r}; {hint}known are {listed}"
         facts = {"nearest": near[0]} if near else {}
         raise Refused(400, "unknown-parameter", detail, parameter=name[:100], **facts)
+
+
+def _allowing(methods: Iterable[str]) -> Handler:
+    allowed = ", ".join(sorted({*methods, "OPTIONS"}))
+
+    async def options(request: web.Request) -> web.Response:
+        return web.Response(status=204, headers={"Allow": allowed})
+
+    return options
 
 
 def _strict(operation: Operation) -> Handler:

@@ -13,26 +13,37 @@ class FacadeOptions:
     ``first_probe`` bounds how long a POST waits for the first answer. Such an entry is registered
     with ``kept_ttl`` and ``kept_reap_after`` and renewed every ``heartbeat``, whatever the probe
     found. ``kept_reap_after`` is long so that a facade that was away for days still finds what was
-    posted to it.
+    posted to it. ``removed_for`` is how long one
+    that was cut off still learns that another has removed what it keeps.
+
+    ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
+    see :mod:`facade.dialing` for what is never dialled.
+
+    ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
     ``settle`` bounds how long an answer waits until the live list shows what was just written.
     ``hold`` and ``ring`` (a number of changes) are the catalog's. ``ping`` is the pause between
     comments to an idle reader of events, ``write_timeout`` how long a reader may leave its
-    connection full. ``sweep_interval`` is for the store's orphans. ``body_timeout`` bounds the
-    reading of a request's body, ``shutdown_timeout`` the wait for requests in progress.
+    connection full, ``idle`` how long a WebSocket may have nothing subscribed. ``sweep_interval``
+    is for the store's orphans. ``body_timeout`` bounds the reading of a request's body,
+    ``shutdown_timeout`` the wait for requests in progress.
     """
 
     probe_interval: float = 30.0
     probe_timeout: float = 5.0
     first_probe: float = 1.0
+    probe_private: bool = True
     kept_ttl: float = 90.0
     kept_reap_after: float = 7 * 86400.0
+    removed_for: float = 3600.0
     heartbeat: float = 10.0
     settle: float = 1.0
     hold: float = 30.0
     ring: int = 8192
     ping: float = 15.0
     write_timeout: float = 30.0
+    idle: float = 60.0
     sweep_interval: float = 300.0
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
+    cors_origins: tuple[str, ...] = ()

@@ -5,40 +5,40 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import random
+import time
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-
 from adapters.catalog import Catalog
-from adapters.store import Store, new_holder
+from adapters.store import Registration, Store, new_holder
+from adapters.tombstone import bury, is_tombstone
 from adapters.view import Entry
+from facade.adopting import follow
+from facade.connections.traits import traits_of
+from facade.dialing import Dialer
 from facade.documents import Documents
-from facade.examining import Examiner
+from facade.examining import Examiner, Finding
 from facade.kept import Kept
 from facade.locks import IdLocks
 from facade.options import FacadeOptions
 from facade.posting import Posting, document_of, gives_capabilities
+from facade.rivals import Rivals
+from facade.succession import Succession, is_posted
+from facade.usage import Usage
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DiscoveryError,
     DocumentNotFound,
     DuplicateInstance,
-    StartOver,
+    RegistrationLost,
     StoreError,
 )
-from mcp_discovery.health import Status
+from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
-
-#: How long, in seconds, between two looks at the whole list for entries to adopt.
-_LOOK_EVERY = 60.0
-#: Facades that see the same orphan wait up to so many seconds, so that they do not all probe it.
-_JITTER = 2.0
-_AT_ONCE = 16
 
 
 def holder_for(store: Store) -> Holder:
@@ -55,6 +55,16 @@ def holder_for(store: Store) -> Holder:
     return holder
 
 
+def _require_same(
+    record: Record, replace: bool, holder: Holder, health: Health, present: Record
+) -> None:
+    """Raises :class:`DuplicateInstance` where another server than the one that is there would
+    take its id, though it is up and nobody said that it is to be replaced."""
+    same = present.endpoint == record.endpoint
+    if not same and not replace and health.status is not Status.DOWN:
+        raise DuplicateInstance(record.id, holder=str(holder), url=present.endpoint.url)
+
+
 class Posted:
     """Use it as ``async with``: it probes and adopts inside. Closing leaves entries to their TTL.
 
@@ -62,59 +72,150 @@ class Posted:
     """
 
     def __init__(
-        self, catalog: Catalog, documents: Documents, locks: IdLocks, options: FacadeOptions
+        self,
+        catalog: Catalog,
+        documents: Documents,
+        locks: IdLocks,
+        options: FacadeOptions,
+        usage: Usage,
     ) -> None:
         self._catalog = catalog
         self._locks = locks
         self._store = catalog.store
         self._documents = documents
         self._options = options
+        self._usage = usage
         self._kept: dict[str, Kept] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._dialer: Dialer | None = None
         self._adopting: asyncio.Task[None] | None = None
         #: Under which identity entries are registered.
         self.holder = holder_for(self._store)
+        self._rivals = Rivals(self._store, self.holder)
+        self._succession = Succession(catalog, self.holder, options.settle)
+        #: Whether other facades over the same store see tombstones: another facade, where that is
+        #: the store, shows none.
+        self.tombstones_are_seen = not self._store.url.startswith(("http:", "https:"))
+        self._inherited: dict[str, float] = {}  # id → monotonic time since when it is kept here
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def dialer(self) -> Dialer:
+        """What probes are made with; inside ``async with`` only."""
+        assert self._dialer is not None
+        return self._dialer
 
     def get(self, id: str) -> Kept | None:
         """The entry with ``id``, if this facade keeps it."""
         return self._kept.get(id)
 
     async def put(self, posting: Posting, *, replace: bool = False) -> Kept:
-        """Registers what was posted and keeps it from now on.
+        """Registers what was posted and keeps it from now on, whichever facade did before.
 
         The same id with the same endpoint takes the old one's place; with another endpoint it
         does only with ``replace``, or when the old one is ``down``: otherwise raises
-        :class:`DuplicateInstance`, as it does when another registrant holds the id.
+        :class:`DuplicateInstance`, as it does when a registrant that is no facade holds the id.
+        Raises :class:`InvalidRecord` where it names an address that this facade does not dial.
         """
+        self.dialer.check(posting.record)
         id = posting.record.id
         old = self._kept.get(id)
         record = posting.record
-        if old is not None:
-            same = old.record.endpoint == record.endpoint
-            if not same and not replace and old.health.status is not Status.DOWN:
-                raise DuplicateInstance(id, holder=str(self.holder), url=old.record.endpoint.url)
-        known = self._catalog.view.entries.get(id)
-        if known is not None:
-            record = record.model_copy(update={"registered_at": known.record.registered_at})
         document = await self._documents.of(posting)
-        kept = self._make(record, document, fill=not gives_capabilities(record))
-        if old is None:
-            await kept.start()
-        else:
-            async with old.suspended():
-                await kept.start()
-        self._kept[id] = kept
+
+        def make(known: Entry | None) -> Kept:
+            if old is not None:
+                _require_same(record, replace, self.holder, old.health, old.record)
+            elif known is not None and is_posted(known):
+                holder = known.instance.lease.holder
+                _require_same(record, replace, holder, known.health, known.record)
+            if known is None:
+                return self._make(record, document)
+            since = {"registered_at": known.record.registered_at}
+            return self._make(record.model_copy(update=since), document)
+
+        async with old.suspended() if old is not None else nullcontext():
+            kept = await self._succession.started(id, make)
+        self._take_in(kept)
         if old is not None:
             await old.close()
         return kept
 
+    async def claim(self, entry: Entry) -> Kept:
+        """Becomes the keeper of an entry that another facade keeps, and that is as it was.
+
+        Raises what :meth:`adapters.store.Store.register` does, and :class:`RegistrationLost`.
+        """
+        document = await self.stored_document(entry.record)
+
+        def make(known: Entry | None) -> Kept:
+            if known is None or not is_posted(known):
+                raise RegistrationLost(entry.id, "it was removed in the meantime")
+            draining = known.health.status is Status.DRAINING
+            return self._make(known.record, document, draining=draining)
+
+        kept = await self._succession.started(entry.id, make)
+        self._take_in(kept)
+        log.info("keeping %s from now on, after %s", entry.id, entry.instance.lease.holder)
+        return kept
+
     async def remove(self, id: str) -> None:
         """Takes an entry that is kept here out of the store."""
-        await self._kept[id].deregister()
-        self._kept.pop(id, None)
+        kept = self._kept[id]
+        since = time.monotonic() - self._inherited.get(id, float("-inf"))
+        if since < self._options.removed_for and self.tombstones_are_seen:
+            # Whoever kept it before may come back, and must not register it again.
+            async with kept.suspended():
+                await self._bury(kept.record, self.holder.id)
+            await kept.close()
+        else:
+            await kept.deregister()
+        self._forget(id)
+
+    async def remove_elsewhere(self, entry: Entry) -> None:
+        """Takes an entry that another facade keeps out of the store, for good.
+
+        A tombstone tells that facade; when it has seen it, it removes it too. Waits for that a
+        little. Raises what :meth:`adapters.store.Store.register` does.
+        """
+        id = entry.id
+        registration = await self._bury(entry.record, entry.instance.lease.holder.id)
+        if self.adoptable(entry):
+            return  # there is nobody to see it now
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.settle):
+                while id in (view := self._catalog.view).entries or id in view.removed:
+                    await self._catalog.after(view)
+                await registration.deregister()  # what is left of it at this facade's own agent
+
+    async def revise(
+        self, kept: Kept, record: Record, document: CapabilityDocument, *, draining: bool
+    ) -> None:
+        """Registers another record of the same server in the place of the one that is kept.
+
+        Raises what :meth:`adapters.store.Store.register` raises, and :class:`InvalidRecord` as
+        :meth:`put` does; nothing has changed then.
+        """
+        self.dialer.check(record)
+        await kept.revise(
+            record,
+            document,
+            fill=not gives_capabilities(record),
+            draining=draining,
+            examiner=self._examiner(record),
+        )
+
+    async def examine(self, record: Record, timeout: float) -> Finding:
+        """One look at a server that is not kept here; ``timeout`` in seconds.
+
+        What is found is told to nobody else: its own registrant says how it is.
+        """
+        examiner = self._examiner(record, timeout)
+        try:
+            return await examiner.examine()
+        finally:
+            await examiner.close()
 
     def adoptable(self, entry: Entry) -> bool:
         """Whether ``entry`` was posted to a facade and nobody keeps it alive any more."""
@@ -137,10 +238,8 @@ class Posted:
     # -- life --------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=256), cookie_jar=aiohttp.DummyCookieJar()
-        )
-        self._adopting = asyncio.create_task(self._adopt_for_ever(), name="adopt")
+        self._dialer = Dialer(private=self._options.probe_private)
+        self._adopting = asyncio.create_task(follow(self, self._catalog), name="adopt")
         return self
 
     async def __aexit__(
@@ -154,76 +253,110 @@ class Posted:
             await asyncio.gather(self._adopting, return_exceptions=True)
         await asyncio.gather(*(kept.close() for kept in self._kept.values()))
         self._kept.clear()
-        if self._session is not None:
-            await self._session.close()
+        if self._dialer is not None:
+            await self._dialer.close()
 
-    def _make(self, record: Record, document: CapabilityDocument, *, fill: bool) -> Kept:
-        assert self._session is not None  # used inside ``async with`` only
+    def _examiner(self, record: Record, timeout: float | None = None) -> Examiner:
+        seconds = timeout or traits_of(record).timeout or self._options.probe_timeout
+        return Examiner(record, self.dialer.session, seconds)
+
+    def _make(
+        self, record: Record, document: CapabilityDocument, *, draining: bool = False
+    ) -> Kept:
         kept: Kept
+        id = record.id
 
         def lost() -> None:
-            if self._kept.get(record.id) is kept:
-                del self._kept[record.id]
+            if self._kept.get(id) is kept:
+                self._forget(id)
 
         kept = Kept(
             record,
             document,
-            fill=fill,
+            fill=not gives_capabilities(record),
             store=self._store,
             holder=self.holder,
-            examiner=Examiner(record, self._session, self._options.probe_timeout),
+            examiner=self._examiner(record),
             options=self._options,
+            usage=self._usage,
+            rival=self._rivals.of,
             on_lost=lost,
+            takeover=self._succession.former(id),
+            draining=draining,
         )
         return kept
 
-    # -- adoption ----------------------------------------------------------------------------
+    def _take_in(self, kept: Kept) -> None:
+        id = kept.record.id
+        if kept.inherited:
+            self._inherited[id] = time.monotonic()
+        self._kept[id] = kept
+        self._usage.said(id, None)
 
-    async def _adopt_for_ever(self) -> None:
-        await self._catalog.ready()
-        view = self._catalog.view
-        suspects: set[str] = set(view.entries)
-        while True:
-            try:
-                await self._adopt_all(suspects)
-            except Exception:  # the guard that keeps adoption alive
-                log.exception("adopting what was posted failed in a way it must not")
-            try:
-                async with asyncio.timeout(_LOOK_EVERY):
-                    await self._catalog.after(view)
-                events = self._catalog.since(view.epoch, view.revision)
-                suspects = {event.id for event in events}
-            except (TimeoutError, StartOver):
-                suspects = set(self._catalog.view.entries)
-            view = self._catalog.view
+    def _forget(self, id: str) -> None:
+        self._kept.pop(id, None)
+        self._inherited.pop(id, None)
+        self._usage.released(id)
 
-    async def _adopt_all(self, suspects: set[str]) -> None:
-        view = self._catalog.view
-        if view.stale_since is not None:
-            return
-        orphans = [
-            entry
-            for entry in map(view.entries.get, suspects)
-            if entry is not None and self.adoptable(entry)
-        ]
-        if not orphans:
-            return
-        if any(entry.instance.lease.holder.id != self.holder.id for entry in orphans):
-            await asyncio.sleep(random.uniform(0, _JITTER))
-        few = asyncio.Semaphore(_AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for entry in orphans:
-                group.create_task(self._adopt(entry.id, few))
+    async def _bury(self, record: Record, takeover: str) -> Registration:
+        """A tombstone in the place of what ``takeover`` holds."""
+        return await bury(
+            self._store,
+            record,
+            takeover=takeover,
+            reap_after=self._options.removed_for,
+            by=self.holder,
+        )
 
-    async def _adopt(self, id: str, few: asyncio.Semaphore) -> None:
-        async with few, self._locks.hold(id):
+    # -- what changes hands ------------------------------------------------------------------
+
+    def kept_elsewhere(self, entry: Entry) -> bool:
+        """Whether ``entry`` was posted to another facade, which may be alive or not."""
+        return (
+            is_posted(entry)
+            and entry.id not in self._kept
+            and entry.instance.lease.holder.id != self.holder.id
+        )
+
+    def seems_taken(self, id: str) -> bool:
+        """Whether the list shows what is kept here as another's, or as removed."""
+        if id not in self._kept:
+            return False
+        entry = self._catalog.view.entries.get(id)
+        taken = entry is not None and entry.instance.lease.holder.id != self.holder.id
+        return taken or id in self._catalog.view.removed
+
+    async def let_go_of_taken(self, id: str) -> None:
+        """Lets go of ``id`` where the list shows that it is another's; see :meth:`let_go`."""
+        if self.seems_taken(id):
+            await self.let_go(id)
+
+    async def let_go(self, id: str) -> None:
+        """Stops keeping what is another's in the store by now; a tombstone is removed with that.
+
+        Raises :class:`StoreError` when the store does not tell.
+        """
+        async with self._locks.hold(id):
+            kept = self._kept.get(id)
+            if kept is None or (rival := await self._rivals.of(id)) is None:
+                return
+            self._forget(id)
+            await kept.let_go()
+            log.info("no longer keeping %s, which is with %s now", id, rival.lease.holder)
+            if is_tombstone(rival.record):
+                registration = await self._bury(kept.record, rival.lease.holder.id)
+                await registration.deregister()
+
+    async def adopt(self, id: str) -> None:
+        """Keeps, from now on, what was posted to a facade and is kept by nobody."""
+        async with self._locks.hold(id):
             entry = self._catalog.view.entries.get(id)
             if entry is None or not self.adoptable(entry):
                 return
             record = entry.record
             try:
                 document = await self.stored_document(record)
-                kept = self._make(record, document, fill=not gives_capabilities(record))
+                kept = self._make(record, document)
                 await kept.start()
             except DuplicateInstance as error:
                 log.debug("another has adopted it: %s", error)
@@ -232,5 +365,5 @@ class Posted:
             except DiscoveryError as error:
                 log.warning("cannot adopt %s: %s", id, error)
             else:
-                self._kept[id] = kept
+                self._take_in(kept)
                 log.info("adopted %s, which was posted to %s", id, entry.instance.lease.holder)

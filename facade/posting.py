@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from adapters import tombstone
 from facade.problems import Refused
 from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import InvalidDocument, InvalidRecord
@@ -24,7 +25,7 @@ SAID = "says so itself"
 
 #: What a body may carry beside the record. ``registeredAt`` is the facade's to say, unless a lease
 #: shows that a registrant stands behind the record.
-_BESIDE = DERIVED | {"document", "health", "holder", "command", "args"}
+_BESIDE = DERIVED | {"document", "health", "holder", "takeover", "command", "args"}
 _ENDPOINT = ("transport", "url", "command", "args")
 
 
@@ -71,6 +72,7 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
     if "lease" not in body:
         fields.pop("registeredAt", None)
         fields.pop("registered_at", None)
+        fields.pop(tombstone.FIELD, None)
     capabilities = fields.get("capabilities")
     if isinstance(capabilities, list):
         capabilities = {"tools": capabilities}
@@ -187,8 +189,7 @@ def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease 
     terms = {key: value for key, value in given.items() if value is not None}
     anonymous = "holder" not in terms
     if anonymous:
-        endpoint = record.endpoint.model_dump_json()
-        terms["holder"] = hashlib.sha256(f"{record.id} {endpoint}".encode()).hexdigest()[:16]
+        terms["holder"] = anonymous_holder(record)
     terms.setdefault("host", remote or "unknown-host")
     terms.setdefault("by", "sidecar")
     ttl = terms.get("ttl")
@@ -202,6 +203,12 @@ def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease 
     if lease.reap_after < lease.ttl:
         raise InvalidRecord("lease.reapAfter", "is less than lease.ttl; make it as long or longer")
     return lease, anonymous
+
+
+def anonymous_holder(record: Record) -> str:
+    """The holder's id of a registrant that did not say who it is."""
+    endpoint = record.endpoint.model_dump_json()
+    return hashlib.sha256(f"{record.id} {endpoint}".encode()).hexdigest()[:16]
 
 
 def _moment(data: Mapping[str, Any], name: str) -> datetime | None:

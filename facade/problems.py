@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from facade.tracing import request_id
 from mcp_discovery.errors import (
     DiscoveryError,
     DocumentNotFound,
@@ -88,7 +89,7 @@ def problem(
         "instance": request.rel_url.raw_path,
     }
     given = dict(headers or {})
-    if status == 503:
+    if status in (429, 503):
         given.setdefault("Retry-After", str(RETRY_AFTER))
     return web.Response(
         status=status,
@@ -114,12 +115,19 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.RequestPayloadError as error:
         response = problem(request, 400, f"the body cannot be read: {error}")
     except Exception:  # the guard that keeps a fault of ours from a client's eyes
-        log.exception("%s %s failed in a way it must not", request.method, request.rel_url.raw_path)
+        log.exception(
+            "%s %s failed in a way it must not (request %s)",
+            *(request.method, request.rel_url.raw_path, request_id()),
+        )
         detail = "the facade failed to answer this request; its log says why"
         response = problem(request, 500, detail)
     level = logging.WARNING if response.status >= 500 else logging.DEBUG
     # The path only: what stands in a query is nobody else's business.
-    log.log(level, "%s %s → %d", request.method, request.rel_url.raw_path, response.status)
+    log.log(
+        level,
+        "%s %s → %d (request %s)",
+        *(request.method, request.rel_url.raw_path, response.status, request_id()),
+    )
     return response
 
 

@@ -11,8 +11,16 @@ from aiohttp import web
 from adapters.view import Entry
 from facade.bodies import read_object
 from facade.kept import Kept
+from facade.models.servers import (
+    Drained,
+    Heartbeat,
+    HeartbeatAnswer,
+    Held,
+    RegisteredServer,
+    ServerPosting,
+)
 from facade.operation import Operation, Parameter
-from facade.posting import Posting, health_from, parse
+from facade.posting import Posting, anonymous_holder, health_from, parse
 from facade.problems import Refused
 from facade.registrations import Leased, require_holder
 from facade.state import Facade, facade_of, unknown
@@ -39,12 +47,13 @@ async def post(request: web.Request) -> web.Response:
         posting = replace(posting, lease=None)  # an entry of ours, sent back as it was listed
     async with facade.locks.hold(id):
         if posting.lease is None:
-            if _kept_elsewhere_alike(facade, posting):
+            if kept_elsewhere_alike(facade, posting):
                 return _created(id, told)
-            await _keep(facade, posting, replace=False)
+            await keep(facade, posting, replace=False)
         else:
             document = await facade.documents.of(posting)
-            await facade.leased.register(posting, posting.lease, document)
+            former = takeover(facade, id, body)
+            await facade.leased.register(posting, posting.lease, document, former)
             holder = posting.lease.holder.id
             if posting.anonymous:
                 told["holder"] = holder
@@ -53,7 +62,7 @@ async def post(request: web.Request) -> web.Response:
             await facade.settle(
                 id,
                 lambda entry: (
-                    _shows(entry, posting.record, digest, holder)
+                    shows(entry, posting.record, digest, holder)
                     and entry is not None
                     and entry.health.status is status
                 ),
@@ -68,6 +77,7 @@ async def put(request: web.Request) -> web.Response:
     facade = facade_of(request)
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout)
+    await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
         leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
         if leased is None and facade.posted.get(id) is None and entry is None:
@@ -82,16 +92,16 @@ async def put(request: web.Request) -> web.Response:
                 since = {"registered_at": leased.record.registered_at}
                 record = record.model_copy(update=since)
             await facade.leased.update(leased, record, document)
-            await facade.settle(id, lambda entry: _shows(entry, record, digest, own))
+            await facade.settle(id, lambda entry: shows(entry, record, digest, own))
         elif facade.posted.get(id) is not None:
             _require_named(id, holder, facade.posted.holder, entry)
-            await _keep(facade, posting, replace=True)
+            await keep(facade, posting, replace=True)
         elif holder is not None or posting.lease is not None:
             raise RegistrationLost(id, "this facade does not hold it; register it anew")
         else:
             if entry is not None:
-                _require_adoptable(facade, entry)
-            await _keep(facade, posting, replace=True)
+                _require_ours(entry)
+            await keep(facade, posting, replace=True)
     return answer({"id": id})
 
 
@@ -100,7 +110,16 @@ async def delete(request: web.Request) -> web.Response:
     facade = facade_of(request)
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
-    holder = _named_holder(request, body)
+    await remove(facade, id, _named_holder(request, body))
+    return web.Response(status=204)
+
+
+async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
+    """Takes a server out of the store at once; ``holder`` is who holds it, where that was named.
+
+    Raises :class:`Refused` (404, or 409 where another keeps it alive), :class:`DuplicateInstance`.
+    """
+    await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
         leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
         if leased is not None:
@@ -116,7 +135,6 @@ async def delete(request: web.Request) -> web.Response:
             await _remove_foreign(facade, entry, holder)
         await facade.settle(id, lambda entry: entry is None)
     log.info("removed %s", id)
-    return web.Response(status=204)
 
 
 async def heartbeat(request: web.Request) -> web.Response:
@@ -125,7 +143,7 @@ async def heartbeat(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
     holder = _named_holder(request, body)
-    if facade.leased.get(id) is None and (kept := facade.posted.get(id)) is not None:
+    if facade.leased.get(id) is None and (kept := await kept_here(facade, id)) is not None:
         return await _probe_now(facade, kept, holder)
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)
@@ -143,8 +161,9 @@ async def drain(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
     holder = _named_holder(request, body)
+    kept = None if facade.leased.get(id) is not None else await kept_here(facade, id)
     async with facade.locks.hold(id):
-        leased, kept = facade.leased.get(id), facade.posted.get(id)
+        leased = facade.leased.get(id)
         if leased is not None:
             require_holder(leased, holder)
             await facade.leased.drain(leased)
@@ -162,18 +181,24 @@ async def drain(request: web.Request) -> web.Response:
 # -- posted entries ---------------------------------------------------------------------------
 
 
-async def _keep(facade: Facade, posting: Posting, *, replace: bool) -> None:
+async def keep(facade: Facade, posting: Posting, *, replace: bool) -> Kept:
+    """Registers what was posted, is its registrant from now on, and waits until the list shows it.
+
+    Raises what :meth:`facade.posted.Posted.put` raises. The caller holds the id's lock.
+    """
     kept = await facade.posted.put(posting, replace=replace)
-    record, status = kept.record, kept.health.status
+    record = kept.record
+    status = Status.DRAINING if kept.draining else kept.health.status
     holder = facade.posted.holder.id
     await facade.settle(
         record.id,
         lambda entry: (
-            _shows(entry, record, None, holder)
+            shows(entry, record, None, holder)
             and entry is not None
             and entry.health.status is status
         ),
     )
+    return kept
 
 
 async def _probe_now(facade: Facade, kept: Kept, holder: str | None) -> web.Response:
@@ -197,18 +222,45 @@ async def _probe_now(facade: Facade, kept: Kept, holder: str | None) -> web.Resp
     )
 
 
-def _kept_elsewhere_alike(facade: Facade, posting: Posting) -> bool:
+async def kept_here(facade: Facade, id: str) -> Kept | None:
+    """What this facade keeps under ``id``; what another facade keeps is this one's from now on.
+
+    ``None`` when no facade keeps it. Raises what :meth:`facade.posted.Posted.claim` raises. The
+    caller does not hold the id's lock.
+    """
+    await facade.posted.let_go_of_taken(id)
+    async with facade.locks.hold(id):
+        kept = facade.posted.get(id)
+        entry = facade.catalog.view.entries.get(id)
+        if kept is None and entry is not None and facade.posted.kept_elsewhere(entry):
+            kept = await facade.posted.claim(entry)
+    return kept
+
+
+def takeover(facade: Facade, id: str, body: dict[str, Any]) -> str | None:
+    """Whose place a registrant with a lease takes: whom it names, or a tombstone's.
+
+    It is a facade itself then, with this one for a store.
+    """
+    named = body.get("takeover")
+    if named is not None and not isinstance(named, str):
+        raise InvalidRecord("takeover", "is not a string")
+    removed = facade.catalog.view.removed.get(id)
+    return named if removed is None else removed.lease.holder.id
+
+
+def kept_elsewhere_alike(facade: Facade, posting: Posting) -> bool:
     """Whether another facade keeps just this entry: posting it again changes nothing."""
     entry = facade.catalog.view.entries.get(posting.record.id)
     if entry is None or facade.posted.get(entry.id) is not None or facade.posted.adoptable(entry):
         return False
-    said = posting.record.model_dump(include=set(Record.model_fields) - _TOLD_BY_SERVER)
-    stored = entry.record.model_dump(include=set(Record.model_fields) - _TOLD_BY_SERVER)
+    said = posting.record.model_dump(exclude=TOLD_BY_SERVER)
+    stored = entry.record.model_dump(exclude=TOLD_BY_SERVER)
     return entry.instance.lease.holder.by == "facade" and said == stored
 
 
 #: What the server's own answers may have put into a posted record.
-_TOLD_BY_SERVER = {"registered_at", "capabilities", "protocol", "version"}
+TOLD_BY_SERVER = {"registered_at", "capabilities", "protocol", "version"}
 
 
 # -- who may ----------------------------------------------------------------------------------
@@ -246,15 +298,22 @@ def _other_holder(id: str, who: str) -> Refused:
     return Refused(409, "other-holder", detail, id=id)
 
 
-def _require_adoptable(facade: Facade, entry: Entry) -> None:
-    if not facade.posted.adoptable(entry) and entry.health.status is not Status.DOWN:
-        raise _other_holder(entry.id, str(entry.instance.lease.holder))
+def _require_ours(entry: Entry) -> None:
+    """Raises unless a facade keeps ``entry``, or nobody keeps it well."""
+    holder = entry.instance.lease.holder
+    if holder.by != "facade" and entry.health.status is not Status.DOWN:
+        raise _other_holder(entry.id, str(holder))
 
 
 async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> None:
     """Removes what is not held here: as its own registrant, or when nobody keeps it alive."""
     lease = entry.instance.lease
     _require_named(entry.id, holder, lease.holder, entry)
+    if facade.posted.kept_elsewhere(entry) and facade.posted.tombstones_are_seen:
+        await facade.posted.remove_elsewhere(entry)
+        return
+    if holder is None and lease.holder.id == anonymous_holder(entry.record):
+        holder = lease.holder.id  # any facade takes its word as this registrant's
     taken_by = facade.posted.holder if holder is None else lease.holder
     try:
         registration = await facade.catalog.store.register(
@@ -287,8 +346,8 @@ def _created(id: str, told: dict[str, Any]) -> web.Response:
     return response
 
 
-def _shows(entry: Entry | None, record: Record, digest: str | None, holder: str) -> bool:
-    """Whether the list shows ``record`` as ``holder`` registered it."""
+def shows(entry: Entry | None, record: Record, digest: str | None, holder: str) -> bool:
+    """Whether the list shows ``record`` as ``holder`` registered it, with ``digest`` if given."""
     if entry is None or entry.instance.lease.holder.id != holder:
         return False
     offered = entry.record.capabilities
@@ -306,18 +365,19 @@ OPERATIONS = (
         "/servers",
         post,
         "registration",
-        body={"type": "object"},
-        answers={201: {"type": "object"}},
-        errors=(400, 408, 409, 413, 422),
+        body=ServerPosting,
+        answers={201: RegisteredServer},
+        errors=(409, 422),
     ),
     Operation(
         "PUT",
         "/servers/{id}",
         put,
         "registration",
-        parameters=(_ID,),
-        body={"type": "object"},
-        errors=(400, 404, 408, 409, 413, 422),
+        parameters=(_ID, _HOLDER),
+        body=ServerPosting,
+        answers={200: RegisteredServer},
+        errors=(404, 409, 422),
     ),
     Operation(
         "DELETE",
@@ -325,25 +385,31 @@ OPERATIONS = (
         delete,
         "registration",
         parameters=(_ID, _HOLDER),
+        body=Held,
+        body_optional=True,
         answers={204: None},
-        errors=(400, 404, 409),
+        errors=(404, 409, 422),
     ),
     Operation(
         "POST",
         "/servers/{id}/heartbeat",
         heartbeat,
         "registration",
-        parameters=(_ID,),
-        body={"type": "object"},
-        errors=(400, 404, 408, 409, 413, 422),
+        parameters=(_ID, _HOLDER),
+        body=Heartbeat,
+        body_optional=True,
+        answers={200: HeartbeatAnswer},
+        errors=(404, 409, 422),
     ),
     Operation(
         "POST",
         "/servers/{id}/drain",
         drain,
         "registration",
-        parameters=(_ID,),
-        body={"type": "object"},
-        errors=(400, 404, 408, 409, 413, 422),
+        parameters=(_ID, _HOLDER),
+        body=Held,
+        body_optional=True,
+        answers={200: Drained},
+        errors=(404, 409, 422),
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from adapters.store import Registration, Store
 from facade.posting import Posting
+from facade.usage import Usage
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DuplicateInstance, RegistrationLost
 from mcp_discovery.health import Health, Load
@@ -38,8 +39,9 @@ class LeasedRegistrations:
     The caller sees to it that two calls for one id do not overlap.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, usage: Usage) -> None:
         self._store = store
+        self._usage = usage
         self._leased: dict[str, Leased] = {}
 
     def __len__(self) -> int:
@@ -50,7 +52,13 @@ class LeasedRegistrations:
         leased = self._leased.get(id)
         return None if leased is None or leased.lapsed else leased
 
-    async def register(self, posting: Posting, lease: Lease, document: CapabilityDocument) -> None:
+    async def register(
+        self,
+        posting: Posting,
+        lease: Lease,
+        document: CapabilityDocument,
+        takeover: str | None = None,
+    ) -> None:
         """Registers, as :meth:`adapters.store.Store.register` does."""
         sent = time.monotonic()
         registration = await self._store.register(
@@ -60,18 +68,27 @@ class LeasedRegistrations:
             reap_after=lease.reap_after,
             health=posting.health,
             holder=lease.holder,
+            takeover=takeover,
         )
         self._leased[posting.record.id] = Leased(
             registration, posting.record, lease, posting.anonymous, posting.health, sent
         )
+        self._usage.said(posting.record.id, None)
 
     async def heartbeat(self, leased: Leased, health: Health, load: Load | None) -> None:
-        """Passes a heartbeat on; a lost registration is forgotten."""
+        """Passes a heartbeat on, with ``load`` made whole by what clients report here.
+
+        Without one, what the registrant last said of its load stands. A lost registration is
+        forgotten.
+        """
         sent = time.monotonic()
+        id = leased.registration.id
+        if load is not None:
+            self._usage.said(id, load)
         try:
-            await leased.registration.heartbeat(health, load)
+            await leased.registration.heartbeat(health, self._usage.load(id))
         except RegistrationLost:
-            self.forget(leased.registration.id)
+            self.forget(id)
             raise
         leased.beat = sent
         leased.health = health
@@ -101,6 +118,7 @@ class LeasedRegistrations:
     def forget(self, id: str) -> None:
         """Lets go of a registration without telling the store."""
         self._leased.pop(id, None)
+        self._usage.released(id)
 
     async def forget_lapsed(self, every: float) -> None:
         """Lets go of registrations whose TTL is over, for ever; each look ``every`` seconds."""

@@ -13,11 +13,17 @@ from aiohttp import web
 
 from adapters.store import Store
 from facade.app import create_app
+from facade.descriptors import allow_many_connections
 from facade.options import FacadeOptions
 from facade.state import FACADE
 
 log = logging.getLogger(__name__)
 
+#: How many connections may wait to be accepted: thousands of readers come back at the same moment.
+_BACKLOG = 4096
+#: How long, in seconds, what is left of a body that is not wanted is read, so that its sender
+#: finds the answer.
+_LINGER = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -38,13 +44,14 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
     runner = web.AppRunner(
         app,
         access_log=None,
+        lingering_time=_LINGER,
         auto_decompress=False,  # bodies are unpacked within their own limits
         shutdown_timeout=app[FACADE].options.shutdown_timeout,
         handle_signals=False,
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
         try:
             await site.start()
         except OSError as error:
@@ -67,6 +74,7 @@ async def run(
     ``ready`` is called with the facade's URL once it listens. Raises :class:`CannotListen`. The
     store stays the caller's to close.
     """
+    log.debug("at most %d open files", allow_many_connections())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:

@@ -5,24 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from facade import listing
+from facade.asking import PARAMETERS, read
+from facade.etag import IF_NONE_MATCH, tag_of, tagged
+from facade.models.servers import CapabilityLists, Server, ServerList
 from facade.operation import Operation, Parameter
-from facade.query import FILTERS, parse
+from facade.query import FILTERS
 from facade.state import facade_of
-from facade.status import answer
 from mcp_discovery.document import CapabilityDocument
 
 
 async def servers(request: web.Request) -> web.Response:
-    """The instances that match the filters; only healthy ones unless ``status`` says more."""
-    query = parse(request)
-    view = facade_of(request).view()
-    return web.Response(
-        body=listing.servers(view, view.select(query)),
-        content_type="application/json",
-        headers={listing.REVISION: listing.position(view)},
+    """The instances that match the filters; only healthy ones unless ``status`` says more.
+
+    With ``wait`` and ``index`` it answers as soon as this answer is another than it was at
+    ``index``, and after ``wait`` at the latest. ``If-None-Match`` is answered with 304 while only
+    ``lastSeen`` has moved.
+    """
+    asked = read(request)
+    facade = facade_of(request)
+    facade.view()  # nothing is told before there is a whole list
+    answer = await facade.lists.answer(asked)
+    if asked.index is not None and facade.lists.tag_at(asked, asked.index) == answer.tag:
+        answer = await facade.polls.wait(request, asked, answer.tag)
+    return tagged(
+        request,
+        answer.etag,
+        lambda: facade.lists.body(asked, answer),
+        {listing.REVISION: answer.position},
     )
 
 
@@ -31,10 +44,12 @@ async def server(request: web.Request) -> web.Response:
     facade = facade_of(request)
     view = facade.view()
     entry = facade.entry(request.match_info["id"])
-    return web.Response(
-        body=listing.with_members(entry.json(view.as_of), dict(listing.staleness(view))),
-        content_type="application/json",
-        headers={listing.REVISION: listing.position(view)},
+    beside: dict[str, object] = dict(listing.staleness(view))
+    return tagged(
+        request,
+        tag_of(entry.digest, beside),
+        lambda: listing.with_members(entry.json(view.as_of), beside),
+        {listing.REVISION: listing.position(view)},
     )
 
 
@@ -42,8 +57,14 @@ async def capabilities(request: web.Request) -> web.Response:
     """All that one instance offers, schemas included, as MCP spells it."""
     facade = facade_of(request)
     entry = facade.entry(request.match_info["id"])
+    headers = {listing.REVISION: listing.position(facade.view())}
     document = await facade.posted.stored_document(entry.record)
-    return answer(document_body(document), facade.catalog.view)
+    return tagged(
+        request,
+        tag_of(document.digest),
+        lambda: orjson.dumps(document_body(document)),
+        headers,
+    )
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -66,14 +87,30 @@ def document_body(document: CapabilityDocument) -> Mapping[str, Any]:
 
 ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
 OPERATIONS = (
-    Operation("GET", "/servers", servers, "discovery", parameters=FILTERS),
-    Operation("GET", "/servers/{id}", server, "discovery", parameters=(ID,), errors=(404,)),
+    Operation(
+        "GET",
+        "/servers",
+        servers,
+        "discovery",
+        answers={200: ServerList, 304: None},
+        parameters=(*PARAMETERS, IF_NONE_MATCH),
+    ),
+    Operation(
+        "GET",
+        "/servers/{id}",
+        server,
+        "discovery",
+        answers={200: Server, 304: None},
+        parameters=(ID, IF_NONE_MATCH),
+        errors=(404,),
+    ),
     Operation(
         "GET",
         "/servers/{id}/capabilities",
         capabilities,
         "discovery",
-        parameters=(ID,),
+        answers={200: CapabilityLists, 304: None},
+        parameters=(ID, IF_NONE_MATCH),
         errors=(404,),
     ),
     Operation(

@@ -12,14 +12,19 @@ from aiohttp import web
 
 from adapters.catalog import Catalog
 from adapters.view import Entry, View
+from facade.connections.balancing import Rotation
 from facade.documents import Documents
 from facade.events import Streams
+from facade.lists import Lists
 from facade.locks import IdLocks
 from facade.metrics import Metrics
 from facade.options import FacadeOptions
+from facade.polling import Polls
 from facade.posted import Posted
 from facade.problems import Refused
 from facade.registrations import LeasedRegistrations
+from facade.stream.sockets import Sockets
+from facade.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,11 @@ class Facade:
     metrics: Metrics
     locks: IdLocks
     options: FacadeOptions
+    usage: Usage
+    lists: Lists
+    polls: Polls
+    sockets: Sockets
+    rotation: Rotation = field(default_factory=Rotation)
     started: float = field(default_factory=time.monotonic)
 
     def view(self) -> View:

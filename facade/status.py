@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from importlib import metadata
+from itertools import chain
 
 import orjson
 from aiohttp import web
 
 from adapters.view import View
 from facade import listing
+from facade.connections.statuses import is_fit
 from facade.documents import KINDS
+from facade.etag import IF_NONE_MATCH, tag_of, tagged
+from facade.models.status import CapabilityCount, HealthPage, Ready, StatusPage
 from facade.operation import Operation
 from facade.state import facade_of
+from facade.usage import Figures
 from mcp_discovery.health import Status, rfc3339
 
 #: Documents read for their descriptions in one request, at most, and for how many seconds.
@@ -22,14 +27,15 @@ _LEARN_SECONDS = 0.5
 
 
 async def capabilities(request: web.Request) -> web.Response:
-    """What healthy instances offer, each name with the number of instances that offer it."""
+    """What healthy instances offer, and those of stdio: each name with how many offer it, and how
+    much it is used as far as clients report."""
     facade = facade_of(request)
     view = facade.view()
     documents = facade.documents
     providers: Counter[tuple[str, str]] = Counter()
     digests: defaultdict[tuple[str, str], str] = defaultdict(str)
     used: dict[str, None] = {}
-    for offer, count in _offers(view).items():
+    for offer, count in offers(view).items():
         digest, lists = offer[0], offer[1:]
         used[digest] = None
         for kind, names in zip(KINDS, lists, strict=True):
@@ -45,10 +51,11 @@ async def capabilities(request: web.Request) -> web.Response:
         entry: dict[str, object] = {"name": name, "kind": kind}
         if text := documents.descriptions(digests[kind, name]).get((kind, name)):
             entry["description"] = text
-        listed.append(entry | {"providers": providers[kind, name]})
-    return answer(
-        {"capabilities": listed, "totalCapabilities": len(listed)} | listing.staleness(view), view
-    )
+        entry["providers"] = providers[kind, name]
+        listed.append(entry | _used(facade.usage.capability(name)))
+    counted = {"capabilities": listed, "totalCapabilities": len(listed)}
+    told = orjson.dumps(counted | listing.staleness(view))
+    return tagged(request, tag_of(told), told, {listing.REVISION: listing.position(view)})
 
 
 async def status(request: web.Request) -> web.Response:
@@ -79,7 +86,11 @@ async def status(request: web.Request) -> web.Response:
         "held": facade.catalog.held_total,
         "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
-    return answer(body | listing.staleness(view), view)
+    body |= listing.staleness(view)
+    # All but lastSeen, which moves by itself, is the revision's.
+    tag = tag_of({name: value for name, value in body.items() if name != "servers"})
+    headers = {listing.REVISION: listing.position(view)}
+    return tagged(request, tag, lambda: orjson.dumps(body), headers)
 
 
 async def health(request: web.Request) -> web.Response:
@@ -87,7 +98,7 @@ async def health(request: web.Request) -> web.Response:
     facade = facade_of(request)
     view = facade.catalog.view
     counts = _counts(view)
-    body = {
+    body: dict[str, object] = {
         "status": "healthy",
         "version": version(),
         "uptime": int(time.monotonic() - facade.started),
@@ -97,6 +108,8 @@ async def health(request: web.Request) -> web.Response:
             "unhealthy": len(view) - counts["healthy"],
         },
     }
+    if performance := performance_of(facade.usage.whole()):
+        body["performance"] = performance
     return answer(body)
 
 
@@ -121,6 +134,16 @@ def answer(body: object, view: View | None = None, *, status: int = 200) -> web.
     )
 
 
+def performance_of(figures: Figures) -> dict[str, float]:
+    """``requestsPerSecond`` and ``averageLatency`` (milliseconds), as far as they are known."""
+    performance = {}
+    if figures.rate is not None:
+        performance["requestsPerSecond"] = round(figures.rate / 60, 3)
+    if figures.latency is not None:
+        performance["averageLatency"] = round(figures.latency * 1000, 1)
+    return performance
+
+
 def version() -> str:
     """The version of what is installed; ``0.0.0`` when it runs from a plain checkout."""
     try:
@@ -129,16 +152,27 @@ def version() -> str:
         return "0.0.0"
 
 
+def _used(figures: Figures) -> dict[str, float]:
+    """``totalRequests`` that were reported here and ``averageLatency`` in milliseconds."""
+    used: dict[str, float] = {"totalRequests": figures.requests}
+    if figures.latency is not None:
+        used["averageLatency"] = round(figures.latency * 1000, 1)
+    return used
+
+
 _Offer = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
-def _offers(view: View) -> Counter[_Offer]:
-    """What healthy instances offer: digest and names → how many instances offer just that.
+def offers(view: View) -> Counter[_Offer]:
+    """What healthy instances offer, and those that are not probed because their clients start
+    them: digest and names → how many instances offer just that.
 
     Instances of one version are alike, so that names are looked at once for each version.
     """
-    healthy = view.index("status").get(Status.HEALTHY.value, ())
-    indexed = (view.entries[id].record.capabilities for id in healthy)
+    by_status = view.index("status")
+    perhaps = chain(*(by_status.get(each.value, ()) for each in (Status.HEALTHY, Status.DEGRADED)))
+    fit = (entry for id in perhaps if is_fit(entry := view.entries[id]))
+    indexed = (entry.record.capabilities for entry in fit)
     return Counter(
         (each.digest or "", each.tools, each.resources, each.prompts) for each in indexed
     )
@@ -149,9 +183,23 @@ def _counts(view: View) -> dict[str, int]:
 
 
 OPERATIONS = (
-    Operation("GET", "/capabilities", capabilities, "discovery"),
-    Operation("GET", "/status", status, "facade"),
-    Operation("GET", "/health", health, "facade"),
-    Operation("GET", "/ready", ready, "facade"),
+    Operation(
+        "GET",
+        "/capabilities",
+        capabilities,
+        "discovery",
+        answers={200: CapabilityCount, 304: None},
+        parameters=(IF_NONE_MATCH,),
+    ),
+    Operation(
+        "GET",
+        "/status",
+        status,
+        "facade",
+        answers={200: StatusPage, 304: None},
+        parameters=(IF_NONE_MATCH,),
+    ),
+    Operation("GET", "/health", health, "facade", answers={200: HealthPage}),
+    Operation("GET", "/ready", ready, "facade", answers={200: Ready}),
     Operation("GET", "/metrics", metrics, "facade", media="text/plain"),
 )

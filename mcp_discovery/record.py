@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -327,7 +328,10 @@ def default_id(name: str, endpoint: object) -> str:
     if isinstance(spec, dict):
         url = spec.get("url")
         if isinstance(url, str):
-            place = urlsplit(url).netloc.rpartition("@")[2] if "://" in url else url
+            place = url
+            if "://" in url:
+                with suppress(ValueError):  # what is wrong with it is told of the endpoint
+                    place = urlsplit(url).netloc.rpartition("@")[2]
         else:
             place = orjson.dumps([spec.get("command"), spec.get("args")], default=list).decode()
     return f"{name[:54].rstrip('-')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"

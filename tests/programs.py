@@ -62,6 +62,10 @@ class Running:
         """All that it has said."""
         return self._log.read_text(errors="replace")
 
+    def send(self, number: int) -> None:
+        """Signals it and does not wait."""
+        self._process.send_signal(number)
+
     async def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
         """Signals it, waits for its end and returns its exit code."""
         if self._process.returncode is None:

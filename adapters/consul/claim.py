@@ -36,11 +36,13 @@ class Former:
     presences: Sequence[Presence]
 
 
-async def require_free(api: ConsulApi, record: Record, holder: Holder) -> Former:
+async def require_free(
+    api: ConsulApi, record: Record, holder: Holder, takeover: str | None
+) -> Former:
     """Returns what registering ``record`` replaces.
 
-    Raises :class:`DuplicateInstance` while another holder keeps the id alive, or when the local
-    agent has a service of that id that is not an MCP server's at all.
+    Raises :class:`DuplicateInstance` while another holder than ``takeover`` keeps the id alive, or
+    when the local agent has a service of that id that is not an MCP server's at all.
     """
     await _require_no_stranger(api, record)
     deadline = time.monotonic() + IN_PROGRESS
@@ -51,7 +53,7 @@ async def require_free(api: ConsulApi, record: Record, holder: Holder) -> Former
             return Former(entry, ())
         presences = await _presences(api, record.id)
         for presence in presences:
-            if presence.alive and presence.holder not in (None, holder.id):
+            if presence.alive and presence.holder not in (None, holder.id, takeover):
                 raise await _duplicate(api, record.id, presence)
         if stored is None or presences or time.monotonic() >= deadline:
             return Former(entry, presences)

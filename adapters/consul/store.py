@@ -73,6 +73,7 @@ class ConsulStore(Closing):
         reap_after: float,
         health: Health | None = None,
         holder: Holder | None = None,
+        takeover: str | None = None,
     ) -> ConsulRegistration:
         """See the seam. Also raises :class:`~mcp_discovery.errors.DuplicateInstance` when the
         agent has a service of that id that is no MCP server's: nothing foreign is overwritten."""
@@ -82,7 +83,7 @@ class ConsulStore(Closing):
         await self._require_agents_datacenter()
         await self._documents.put(document)
         for _ in range(_ATTEMPTS):
-            former = await require_free(self._api, record, holder)
+            former = await require_free(self._api, record, holder, takeover)
             if await self._api.kv.put(
                 record_key(self._api, record),
                 encode_registration(record, lease),

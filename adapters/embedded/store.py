@@ -96,13 +96,15 @@ class EmbeddedStore(Closing):
         reap_after: float,
         health: Health | None = None,
         holder: Holder | None = None,
+        takeover: str | None = None,
     ) -> EmbeddedRegistration:
         """See :meth:`adapters.store.Store.register`."""
         self._require_open()
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder or self.holder, ttl, reap_after)
         old = self._kept.get(record.id)
-        if old and not old.silent and old.instance.lease.holder.id != lease.holder.id:
+        allowed = (lease.holder.id, takeover)
+        if old and not old.silent and old.instance.lease.holder.id not in allowed:
             raise DuplicateInstance(
                 record.id,
                 holder=str(old.instance.lease.holder),

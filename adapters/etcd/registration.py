@@ -39,12 +39,17 @@ class Place:
 
 
 async def register(
-    place: Place, record: Record, document: CapabilityDocument, lease: Lease, health: Health
+    place: Place,
+    record: Record,
+    document: CapabilityDocument,
+    lease: Lease,
+    health: Health,
+    takeover: str | None,
 ) -> EtcdRegistration:
     """Registers ``record``, which is :func:`~adapters.store.prepared`; see the seam's contract."""
     for _ in range(_ATTEMPTS):
         before = await _before(place, record.id, document.digest)
-        if before.live is not None and before.live.holder != lease.holder.id:
+        if before.live is not None and before.live.holder not in (lease.holder.id, takeover):
             raise await _duplicate(place, record.id, before.live)
         if not before.has_document:
             await place.documents.put(document)
@@ -53,7 +58,8 @@ async def register(
             # Another registrant was faster, or this very transaction ran twice: look again.
             continue
         if before.live is not None:
-            # The same holder's, and without keys by now. A dead holder's expire.
+            # The same holder's or one's that was taken over, without keys by now. A dead one's
+            # expire.
             await revoke(place.gateway, before.leases)
         return registration
     raise StoreUnavailable(

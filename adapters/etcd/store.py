@@ -57,12 +57,13 @@ class EtcdStore(Closing):
         reap_after: float,
         health: Health | None = None,
         holder: Holder | None = None,
+        takeover: str | None = None,
     ) -> EtcdRegistration:
         """See :meth:`adapters.store.Store.register`."""
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder or self.holder, ttl, reap_after)
         place = Place(self._gateway, self._keys, self._documents)
-        return await register(place, record, document, lease, health or healthy())
+        return await register(place, record, document, lease, health or healthy(), takeover)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See :meth:`adapters.store.Store.watch`."""

@@ -58,6 +58,7 @@ class RemoteStore(Closing):
         reap_after: float,
         health: Health | None = None,
         holder: Holder | None = None,
+        takeover: str | None = None,
     ) -> RemoteRegistration:
         """See :meth:`adapters.store.Store.register`."""
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
@@ -65,6 +66,8 @@ class RemoteStore(Closing):
         health = health or healthy()
         sent = time.monotonic()
         body = _registration(record, lease) | {"health": health_to_dict(health)}
+        if takeover is not None:
+            body["takeover"] = takeover
         await self._send(document, "POST", "/servers", body)
         return RemoteRegistration(self, record.id, lease, health, sent)
 

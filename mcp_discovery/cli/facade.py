@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapters.store import StoreOptions
 from mcp_discovery.cli import options
 from mcp_discovery.cli.exits import INVALID_INPUT, PORT_IN_USE
+
+if TYPE_CHECKING:
+    from facade.options import FacadeOptions
 
 
 def facade(
@@ -29,6 +32,25 @@ def facade(
             help="The port to listen on; 0 for a free one, which the log names.",
         ),
     ] = 4000,
+    probe_public_only: Annotated[
+        bool,
+        typer.Option(
+            "--probe-public-only",
+            envvar="MCP_DISCOVERY_PROBE_PUBLIC_ONLY",
+            help="Probe posted servers at public addresses only: not on loopback, nor in private "
+            "ranges. Link-local and cloud metadata addresses are never probed.",
+        ),
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors-origin",
+            metavar="ORIGIN",
+            envvar="MCP_DISCOVERY_CORS_ORIGIN",
+            help="An origin whose pages may read the answers, such as https://console.example.com; "
+            "* for all. May be repeated; in the environment separated by spaces.",
+        ),
+    ] = None,
     json: options.JsonLogs = False,
     log_level: options.LogLevel = "info",
     store_token: options.StoreToken = None,
@@ -46,24 +68,30 @@ def facade(
 
     Try: curl 'http://127.0.0.1:4000/servers?tags=products'
     """
+    from facade.options import FacadeOptions
     from mcp_discovery.cli import logs
 
     logs.start(log_level, json=json)
     given = options.store_options(
         store_token, store_user, store_password, store_ca, store_cert, store_key
     )
+    settings = FacadeOptions(
+        probe_private=not probe_public_only, cors_origins=tuple(cors_origin or ())
+    )
     try:
-        code = asyncio.run(_serve(store, given, host, port))
+        code = asyncio.run(_serve(store, given, host, port, settings))
     except OSError as error:
         code = PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
         typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
     raise typer.Exit(code)
 
 
-async def _serve(url: str, given: StoreOptions, host: str, port: int) -> int:
+async def _serve(
+    url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
+) -> int:
     from adapters import open_store
     from adapters.store import new_holder
     from facade.run import run
 
     async with open_store(url, given, holder=new_holder("facade")) as store:
-        return await run(store, host, port)
+        return await run(store, host, port, options=settings)

@@ -40,6 +40,14 @@ class Unreachable(ProbeFailed):
         self.was_connected = was_connected
 
 
+class AddressRefused(OSError):
+    """An address to which the caller's connector does not connect; ``str()`` is the reason.
+
+    A connector raises it where it resolves a name or makes a socket; the probe shows it as
+    ``Unreachable``.
+    """
+
+
 class NoAnswer(ProbeFailed):
     """Nothing complete came within ``timeout`` seconds."""
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
 
@@ -156,6 +157,10 @@ def status_error(status: int, body: bytes, method: str) -> BadAnswer:
     if status in CREDENTIAL_STATUSES:
         return BadAnswer(
             f"HTTP {status} from the MCP endpoint: it wants credentials", status=status
+        )
+    if status == HTTPStatus.LOOP_DETECTED:
+        return BadAnswer(
+            f"HTTP {status} from the MCP endpoint: it leads to a facade", status=status
         )
     try:
         decoded = orjson.loads(body)

@@ -11,7 +11,7 @@ from typing import Protocol
 import aiohttp
 from yarl import URL
 
-from mcp_discovery.probe.errors import BadAnswer, Unreachable
+from mcp_discovery.probe.errors import AddressRefused, BadAnswer, Unreachable
 from mcp_discovery.probe.limits import Budget
 from mcp_discovery.probe.messages import Answer, Call
 
@@ -80,6 +80,8 @@ def _translated(error: Exception) -> Unreachable | BadAnswer:
             return Unreachable("the TLS certificate is not trusted")
         case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
             return Unreachable("the TLS handshake failed")
+        case aiohttp.ClientConnectorError(os_error=AddressRefused() as refusal):
+            return Unreachable(str(refusal))
         case aiohttp.ClientConnectorDNSError():
             return Unreachable("the host name does not resolve")
         case aiohttp.ClientConnectorError():

@@ -17,6 +17,7 @@ from adapters import catalog as catalog_module
 from adapters.catalog import Catalog
 from adapters.embedded import EmbeddedStore
 from adapters.store import Change, Snapshot
+from adapters.tombstone import tombstone
 from adapters.view import Entry, Query, View
 from mcp_discovery.errors import StartOver, StoreUnavailable
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
@@ -281,3 +282,37 @@ async def until(condition: Any, timeout: float = 5) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def test_an_event_tells_what_was_before() -> None:
+    catalog = Catalog(EmbeddedStore())
+    catalog.apply(Snapshot({"i-1": instance("i-1")}))
+    catalog.apply(Change("i-1", instance("i-1", status=Status.DOWN)))
+    catalog.apply(Change("i-1", None))
+    told = catalog.since(catalog.view.epoch, 0)
+    statuses = [
+        tuple(entry and entry.health.status for entry in (event.before, event.entry))
+        for event in told
+    ]
+    assert statuses == [(None, "healthy"), ("healthy", "down"), ("down", None)]
+
+
+async def test_a_tombstone_is_not_listed_but_known() -> None:
+    buried = replace(instance("i-1"), record=tombstone(record("i-1")))
+    catalog = Catalog(EmbeddedStore())
+    catalog.apply(Snapshot({"i-1": instance("i-1"), "i-2": instance("i-2")}))
+    catalog.apply(Change("i-1", buried))
+    assert set(catalog.view.entries) == {"i-2"}
+    assert set(catalog.view.removed) == {"i-1"}
+    assert catalog.since(catalog.view.epoch, 2)[0].entry is None
+    revision = catalog.view.revision
+    catalog.apply(Snapshot({"i-1": buried, "i-2": instance("i-2")}))
+    assert catalog.view.revision == revision
+    catalog.apply(Snapshot({"i-2": instance("i-2")}))
+    assert not catalog.view.removed
+    catalog.apply(Change("i-1", buried))
+    catalog.apply(Change("i-1", instance("i-1")))
+    assert (set(catalog.view.entries), len(catalog.view.removed)) == ({"i-1", "i-2"}, 0)
+    catalog.apply(Change("i-1", buried))
+    catalog.apply(Change("i-1", None))
+    assert not catalog.view.removed

@@ -262,3 +262,39 @@ async def test_registers_anew_after_the_store_was_wiped(own_bed: Bed) -> None:
     async with watching(await own_bed.open()) as watcher:
         await watcher.until_status("catalog-1", Status.HEALTHY, 5)
     assert (await store.document(document("a").digest)) == document("a")
+
+
+async def test_a_living_holder_is_taken_over_by_whoever_names_it(bed: Bed, store: Store) -> None:
+    former, new, third = new_holder("facade"), new_holder("facade"), new_holder("facade")
+    other = await bed.open()
+    async with watching(await bed.open()) as watcher:
+        first = await store.register(record(), document("a"), holder=former, ttl=20, reap_after=60)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        with pytest.raises(DuplicateInstance):
+            await other.register(
+                record(), document("a"), holder=new, takeover=third.id, ttl=20, reap_after=60
+            )
+        second = await other.register(
+            record(description="another"),
+            document("b"),
+            health=Health(Status.DEGRADED, "not probed yet"),
+            holder=new,
+            takeover=former.id,
+            ttl=20,
+            reap_after=60,
+        )
+        await watcher.until_shows(
+            "catalog-1",
+            lambda seen: (
+                seen.lease.holder == new
+                and seen.record.description == "another"
+                and seen.health.status is Status.DEGRADED
+            ),
+        )
+        with pytest.raises(RegistrationLost):
+            await first.update(record(description="late"), document("a"))
+        await first.deregister()  # must not take away what is another's by now
+        await second.heartbeat(healthy())
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        await second.deregister()
+        await watcher.until_status("catalog-1", None, 2)

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import orjson
 from aiohttp import web
+from yarl import URL
 
 from adapters.embedded import EmbeddedStore
 from adapters.store import Store
@@ -58,6 +59,11 @@ class Client:
         async with self.session.request(method, self.url + path, **more) as response:
             return Reply(response.status, response.headers, await response.read())
 
+    async def raw(self, path: str) -> Reply:
+        """GET of a path that goes out as it is written, percent-encoding included."""
+        async with self.session.get(URL(self.url + path, encoded=True)) as response:
+            return Reply(response.status, response.headers, await response.read())
+
     async def until_status(self, id: str, status: str, timeout: float = 5.0) -> dict[str, Any]:
         """Waits until the server has that status; returns its entry."""
 
@@ -95,6 +101,7 @@ class EventReader:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self.headers = response.headers
         self._buffer = b""
         self.last_id = ""
         self.comments = 0

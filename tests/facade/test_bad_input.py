@@ -136,8 +136,8 @@ async def test_what_is_not_there(ask: Client) -> None:
 
 async def test_methods_that_are_not_for_it(ask: Client) -> None:
     reply = await ask("PATCH", "/servers")
-    is_problem(reply, 405, "use GET, HEAD, POST")
-    assert reply.headers["Allow"] == "GET, HEAD, POST"
+    is_problem(reply, 405, "use GET, HEAD, OPTIONS, POST")
+    assert reply.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 async def test_documents_that_are_not_what_they_say(ask: Client) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import socket
+from contextlib import AsyncExitStack
+from datetime import datetime
 
 import aiohttp
+import psutil
 import pytest
 
 from adapters.embedded import EmbeddedStore
+from adapters.query import Query
 from facade import create_app, serving
+from mcp_discovery.instance import Instance
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.stores.waiting import until
 
@@ -294,3 +300,50 @@ async def test_many_readers_see_the_same(ask: Client) -> None:
         await ask("POST", "/servers", leased(f"n-{number}"))
     seen = await asyncio.gather(*followers)
     assert all(each == seen[0] for each in seen)
+
+
+async def test_500_readers_with_the_same_filters_cost_one_evaluation_each_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And little memory: what they are told is shared."""
+    evaluated = 0
+    matches = Query.matches
+
+    def counted(query: Query, instance: Instance, now: datetime | None = None) -> bool:
+        nonlocal evaluated
+        evaluated += query.tags == {"x"}
+        return matches(query, instance, now)
+
+    async with (
+        served(ping=60.0) as ask,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        AsyncExitStack() as streams,
+    ):
+        many = Client(ask.url, session)
+        for number in range(50):
+            await ask("POST", "/servers", leased(f"n-{number}", tags=["x"]))
+        before = resident()
+        told = []
+        for _ in range(500):
+            events = await streams.enter_async_context(many.events("?tags=x"))
+            assert (await events.next()).name == "snapshot"
+            told.append(events)
+        # The readers of this test are in the same process; each end costs some 20 KB.
+        assert resident() - before < 500 * 150_000
+        monkeypatch.setattr(Query, "matches", counted)
+        began = asyncio.get_running_loop().time()
+        await ask("POST", "/servers", leased("new", tags=["x"]))
+        await ask("POST", "/servers", leased("other", tags=["y"]))
+        await ask("DELETE", "/servers/new")
+        seen = [[(await events.next(20)).data for _ in range(2)] for events in told]
+        assert asyncio.get_running_loop().time() - began < 20
+        assert all(each == seen[0] for each in seen)
+        assert [each["id"] for each in seen[0]] == ["new", "new"]
+        # Three changes: what each was before and is after.
+        assert evaluated <= 6
+
+
+def resident() -> int:
+    """This process's memory, in bytes."""
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)

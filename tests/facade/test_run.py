@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 
 import aiohttp
 import pytest
 
 from adapters.embedded import EmbeddedStore
 from facade import CannotListen, create_app, run, serving
+from tests.programs import ROOT
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -52,3 +54,18 @@ async def test_nothing_is_left_behind() -> None:
             assert answer.status == 200
         assert asyncio.all_tasks() - before
     assert not asyncio.all_tasks() - before
+
+
+async def test_it_allows_itself_as_many_connections_as_the_system_does() -> None:
+    """In a process of its own: a limit once lowered cannot always be raised again."""
+    script = (
+        "import resource as r\n"
+        "_, hard = r.getrlimit(r.RLIMIT_NOFILE)\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, hard))\n"
+        "from facade.descriptors import allow_many_connections\n"
+        "allowed = allow_many_connections()\n"
+        "assert allowed == r.getrlimit(r.RLIMIT_NOFILE)[0] > 256, allowed\n"
+        "assert allow_many_connections() == allowed\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, cwd=ROOT)
+    assert await asyncio.wait_for(process.wait(), 20) == 0

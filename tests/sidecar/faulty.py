@@ -66,11 +66,18 @@ class FaultyStore(Closing):
         reap_after: float,
         health: Health | None = None,
         holder: Holder | None = None,
+        takeover: str | None = None,
     ) -> Registration:
         await self.fail("register")
         self.inspect(record)
         inner = await self.inner.register(
-            record, document, ttl=ttl, reap_after=reap_after, health=health, holder=holder
+            record,
+            document,
+            ttl=ttl,
+            reap_after=reap_after,
+            health=health,
+            holder=holder,
+            takeover=takeover,
         )
         return FaultyRegistration(self, self.inner, inner)
 

@@ -32,6 +32,7 @@ SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.
         (("facade", "--store", "embedded:///no/such/folder/x.db"), 3, "folder must exist"),
         (("facade", "--host", "nowhere.invalid"), 2, "see --host and --port"),
         (("facade", "--port", "70000"), 2, "65535"),
+        (("facade", "--cors-origin", "https://a.example/path"), 2, "is no origin"),
         (("facade", "--log-level", "loud"), 2, "debug, info, warning, error"),
         (("sidecar",), 2, "--url"),
         (("sidecar", "--url", "http://127.0.0.1:9"), 2, "--store"),

@@ -1,0 +1,196 @@
+"""Full-text search over instances: which of them have all of some words, and how well.
+
+What is searched: names, titles, descriptions, tags and names of tools, which stand in records, and
+descriptions of tools, which stand in capability documents and may become known later. A word of a
+search is found where a word of the text begins with it.
+
+An instance's score depends on its own texts and on nothing else in the list, and the descriptions
+of tools count least of all. So neither another instance nor a document that becomes known changes
+the order of those that were found before.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.record import Record
+
+#: Where a word stands → what it counts. A beginning of a word counts half.
+NAME, TITLE, TAG, TOOL, DESCRIPTION = 16, 12, 10, 8, 4
+#: What a word in a tool's description counts, whole or not: less than anywhere else.
+TOOL_DESCRIPTION = 1
+#: How many characters of a document's descriptions are searched.
+_DOCUMENT_TEXT = 100_000
+
+_WORD = re.compile(r"[^\W_]+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+K = TypeVar("K", bound=Hashable)
+Weights: TypeAlias = Mapping[str, int]
+_Text: TypeAlias = tuple[str, str, str, tuple[str, ...], tuple[str, ...]]
+
+
+def words(text: str) -> list[str]:
+    """The words of ``text`` as they are compared: ``readFile`` and ``read_file`` are two words."""
+    spaced = _HUMP.sub(" ", unicodedata.normalize("NFKC", text))
+    return [found.casefold() for found in _WORD.findall(spaced)]
+
+
+class TextIndex:
+    """The words of a list that changes: put instances in and take them out as they come and go."""
+
+    def __init__(self) -> None:
+        self._texts: _Postings[_Text] = _Postings()
+        self._documents: _Postings[str] = _Postings()
+        self._known: dict[str, tuple[_Text, str | None]] = {}
+        # Instances of one server mostly say the same, so that it is read once.
+        self._by_text: defaultdict[_Text, set[str]] = defaultdict(set)
+        self._by_digest: defaultdict[str, set[str]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """The ids of the instances in it."""
+        return self._known.keys()
+
+    def put(self, record: Record) -> None:
+        """Puts an instance in, or what it says now in the place of what it said."""
+        text = _text_of(record)
+        digest = record.capabilities.digest
+        if self._known.get(record.id) == (text, digest):
+            return
+        self.remove(record.id)
+        self._known[record.id] = text, digest
+        if text not in self._by_text:
+            self._texts.add(text, _weights(text))
+        self._by_text[text].add(record.id)
+        if digest is not None:
+            self._by_digest[digest].add(record.id)
+
+    def remove(self, id: str) -> None:
+        """Takes an instance out; nothing where it is not in."""
+        text, digest = self._known.pop(id, (None, None))
+        if text is not None:
+            self._by_text[text].discard(id)
+            if not self._by_text[text]:
+                del self._by_text[text]
+                self._texts.remove(text)
+        if digest is not None:
+            self._by_digest[digest].discard(id)
+            if not self._by_digest[digest]:
+                del self._by_digest[digest]
+                self._documents.remove(digest)
+
+    def undescribed(self) -> list[str]:
+        """The digests of documents whose descriptions are not known yet."""
+        return [digest for digest in self._by_digest if digest not in self._documents]
+
+    def describe(self, digest: str, document: CapabilityDocument | None) -> None:
+        """Takes in the descriptions of the tools in a document; ``None``: it is nowhere."""
+        if digest not in self._by_digest or digest in self._documents:
+            return
+        found: set[str] = set()
+        left = _DOCUMENT_TEXT
+        for tool in document.tools if document is not None else ():
+            said = tool.get("description")
+            if isinstance(said, str) and left > 0:
+                found.update(words(said[:left]))
+                left -= len(said)
+        self._documents.add(digest, dict.fromkeys(found, TOOL_DESCRIPTION))
+
+    def search(self, wanted: Sequence[str]) -> dict[str, int]:
+        """Id → score of the instances that have all of the words ``wanted``."""
+        scores: dict[str, int] = {}
+        for number, word in enumerate(dict.fromkeys(wanted)):
+            found = self._having(word)
+            if number:
+                found = {id: score + scores[id] for id, score in found.items() if id in scores}
+            scores = found
+            if not scores:
+                break
+        return scores
+
+    def _having(self, word: str) -> dict[str, int]:
+        scores: dict[str, int] = {}
+        for digest in self._documents.find(word):
+            scores.update(dict.fromkeys(self._by_digest[digest], TOOL_DESCRIPTION))
+        for text, weight in self._texts.find(word).items():
+            scores.update(dict.fromkeys(self._by_text[text], weight))
+        return scores
+
+
+class _Postings(Generic[K]):
+    """Word → what has it and with which weight, and the words in order for their beginnings."""
+
+    def __init__(self) -> None:
+        self._having: dict[str, dict[K, int]] = {}
+        self._words: list[str] = []
+        self._of: dict[K, tuple[str, ...]] = {}
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._of
+
+    def add(self, key: K, weights: Weights) -> None:
+        for word, weight in weights.items():
+            having = self._having.get(word)
+            if having is None:
+                having = self._having[word] = {}
+                insort(self._words, word)
+            having[key] = weight
+        self._of[key] = tuple(weights)
+
+    def remove(self, key: K) -> None:
+        for word in self._of.pop(key, ()):
+            having = self._having[word]
+            del having[key]
+            if not having:
+                del self._having[word]
+                del self._words[bisect_left(self._words, word)]
+
+    def find(self, word: str) -> dict[K, int]:
+        """What has ``word``, or a word that begins with it, and the best weight of each."""
+        best: dict[K, int] = {}
+        for position in range(bisect_left(self._words, word), len(self._words)):
+            found = self._words[position]
+            if not found.startswith(word):
+                break
+            share = 1 if found == word else 2
+            for key, weight in self._having[found].items():
+                value = max(weight // share, 1)
+                if value > best.get(key, 0):
+                    best[key] = value
+        return best
+
+
+def _text_of(record: Record) -> _Text:
+    return (
+        record.name,
+        record.title or "",
+        record.description,
+        record.tags,
+        record.capabilities.tools,
+    )
+
+
+def _weights(text: _Text) -> Weights:
+    name, title, description, tags, tools = text
+    weights: dict[str, int] = {}
+    for weight, texts in (
+        (NAME, (name,)),
+        (TITLE, (title,)),
+        (TAG, tags),
+        (TOOL, tools),
+        (DESCRIPTION, (description,)),
+    ):
+        for each in texts:
+            for word in words(each):
+                weights.setdefault(word, weight)
+    return weights

@@ -1,0 +1,81 @@
+"""The words of the connections API for an instance's endpoint and health: the one place of both.
+
+======================  ==========================================================================
+connection              instance
+======================  ==========================================================================
+``active``              ``healthy`` or ``degraded``: it is there; ``health.status`` says how well
+``idle``                ``draining``: set idle with ``PATCH``, or leaving by itself
+``error``               ``down``, and whoever keeps it registered says so: asked, it fails
+``disconnected``        ``down`` because nobody is heard any more: "no heartbeat for N s"
+======================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from adapters.view import Entry
+from facade.examining import NOT_DIALLED
+from facade.kept import NOT_PROBED, UNPROBED
+from mcp_discovery.health import Health, Status
+
+ConnectionStatus = Literal["active", "idle", "disconnected", "error"]
+STATUSES: tuple[ConnectionStatus, ...] = ("active", "idle", "disconnected", "error")
+
+Protocol = Literal["stdio", "http", "websocket"]
+PROTOCOLS: tuple[Protocol, ...] = ("stdio", "http", "websocket")
+
+#: The health of a connection that has not answered for the first time yet.
+INITIALIZING = "initializing"
+
+_PROTOCOL_OF: Mapping[str, Protocol] = {
+    "streamable-http": "http",
+    "sse": "http",
+    "websocket": "websocket",
+    "stdio": "stdio",
+}
+_HEALTHS: Mapping[str, frozenset[Status]] = {
+    "active": frozenset({Status.HEALTHY, Status.DEGRADED}),
+    "idle": frozenset({Status.DRAINING}),
+    "disconnected": frozenset({Status.DOWN}),
+    "error": frozenset({Status.DOWN}),
+}
+
+
+def status_of(health: Health) -> ConnectionStatus:
+    """The connection's status for an instance's health."""
+    if health.status is Status.DRAINING:
+        return "idle"
+    if health.status is not Status.DOWN:
+        return "active"
+    return "disconnected" if health.reason.startswith("no heartbeat for ") else "error"
+
+
+def health_word(health: Health) -> str:
+    """``healthy``, ``degraded``, ``draining``, ``down``, or ``initializing`` until first probed."""
+    initial = health.status is Status.DEGRADED and health.reason == NOT_PROBED
+    return INITIALIZING if initial else health.status.value
+
+
+def protocol_of(transport: str) -> Protocol:
+    """The connection's protocol for an endpoint's transport."""
+    return _PROTOCOL_OF[transport]
+
+
+def transports_of(protocols: Iterable[str]) -> frozenset[str]:
+    """The transports that go by one of these protocols."""
+    wanted = set(protocols)
+    return frozenset(transport for transport, name in _PROTOCOL_OF.items() if name in wanted)
+
+
+def healths_of(statuses: Iterable[str]) -> frozenset[Status]:
+    """The healths that an instance with one of these connection statuses may have."""
+    return frozenset().union(*(_HEALTHS[status] for status in statuses))
+
+
+def is_fit(entry: Entry) -> bool:
+    """Whether it can be offered without reserve: healthy, or meant to be used unprobed."""
+    health = entry.health
+    unprobed = health.status is Status.DEGRADED and health.reason in (NOT_DIALLED, UNPROBED)
+    return health.status is Status.HEALTHY or unprobed

@@ -1,0 +1,79 @@
+"""What a connection has beside its record's own fields: type, idleness, how it is to be probed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mcp_discovery.record import Record
+
+#: The field of a record that holds them; a record keeps fields that it does not know.
+FIELD = "connection"
+
+#: The bounds of a probe's interval and time-out, in seconds.
+INTERVALS = 1.0, 86400.0
+TIMEOUTS = 0.05, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """``interval`` and ``timeout`` of probes in seconds, ``None`` where the facade's own hold.
+
+    ``idle`` is set until it is taken back; ``probed`` says whether probes are wanted at all.
+    ``literals`` are the metadata keys whose values were booleans or numbers.
+    """
+
+    type: Literal["server", "client"] = "server"
+    idle: bool = False
+    probed: bool = True
+    interval: float | None = None
+    timeout: float | None = None
+    literals: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record keeps them; what is as usual is left out."""
+        check: dict[str, Any] = {} if self.probed else {"enabled": False}
+        if self.interval is not None:
+            check["interval"] = self.interval
+        if self.timeout is not None:
+            check["timeout"] = self.timeout
+        written: dict[str, Any] = {} if self.type == "server" else {"type": self.type}
+        if self.idle:
+            written["idle"] = True
+        if check:
+            written["healthCheck"] = check
+        if self.literals:
+            written["literals"] = list(self.literals)
+        return written
+
+
+def traits_of(record: Record) -> Traits:
+    """The traits in ``record``, whoever wrote it: what is not as it should be counts as absent."""
+    written = (record.model_extra or {}).get(FIELD)
+    if not isinstance(written, Mapping):
+        return _USUAL
+    check = written.get("healthCheck")
+    if not isinstance(check, Mapping):
+        check = {}
+    literals = written.get("literals")
+    if not isinstance(literals, list | tuple):
+        literals = ()
+    return Traits(
+        type="client" if written.get("type") == "client" else "server",
+        idle=written.get("idle") is True,
+        probed=check.get("enabled") is not False,
+        interval=_seconds(check.get("interval"), INTERVALS),
+        timeout=_seconds(check.get("timeout"), TIMEOUTS),
+        literals=tuple(key for key in literals if isinstance(key, str)),
+    )
+
+
+_USUAL = Traits()
+
+
+def _seconds(value: Any, bounds: tuple[float, float]) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    low, high = bounds
+    return float(value) if low <= value <= high else None

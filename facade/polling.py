@@ -1,0 +1,224 @@
+"""Long polls: an answer that waits until it is another one.
+
+Polls with the same question wait as one group. A change of the list is held against the questions
+that it could concern, found by the changed instance's own name, tags and so on, and wakes a group
+only when the instance matches its question now or did before. So thousands of polls cost a change
+nothing that it has nothing to do with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from adapters.catalog import Catalog
+from adapters.view import View, keys_of
+from facade.asking import Asked
+from facade.lists import Answer, Lists
+from mcp_discovery.errors import StartOver
+from mcp_discovery.health import utcnow
+from mcp_discovery.instance import Instance
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks for clients that have left.
+_LOOK_EVERY = 0.5
+#: So many instances changed at once wake everyone: to look at each for each would take longer.
+_TOO_MANY = 1000
+#: Under which indexes groups are found, the one that narrows most first.
+_FOUND_BY = ("name", "tool", "capability", "tag", "owner", "zone")
+
+
+class _Group:
+    """All polls that wait for the answer to one question."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.waiting = 0
+        self.changed = asyncio.Event()
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def found_by(self) -> list[tuple[str, str]]:
+        """The (index, key) pairs one of which every instance that matches has; empty: any may."""
+        query = self.asked.query
+        narrowing = {index: (keys, every) for _, index, keys, every in query.narrowing()}
+        for index in _FOUND_BY:
+            if index in narrowing:
+                keys, every = narrowing[index]
+                return [(index, key) for key in ([min(keys)] if every else keys)]
+        return []
+
+
+class Polls:
+    """All waiting polls of one catalog. Use it as ``async with``."""
+
+    def __init__(self, catalog: Catalog, lists: Lists) -> None:
+        self._catalog = catalog
+        self._lists = lists
+        self._groups: dict[str, _Group] = {}
+        self._by_key: defaultdict[tuple[str, str], set[_Group]] = defaultdict(set)
+        self._anyway: set[_Group] = set()  # those that no index finds
+        self._lives: dict[asyncio.Timeout, web.Request] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+        #: How many groups were woken, and how many polls returned because of a change.
+        self.groups_woken = 0
+        self.returned = 0
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    async def wait(self, request: web.Request, asked: Asked, tag: str) -> Answer:
+        """The answer as soon as its tag is not ``tag``, or as it is after ``asked.wait`` seconds.
+
+        Returns at once when the client has left or :meth:`close` is called.
+        """
+        group = self._join(asked)
+        life = asyncio.timeout(asked.wait)
+        self._lives[life] = request
+        try:
+            async with life:
+                while True:
+                    changed = group.changed
+                    answer = await self._lists.answer(asked)
+                    if answer.tag != tag:
+                        self.returned += 1
+                        return answer
+                    if self._closed:
+                        return answer
+                    await _until(changed, answer)
+        except TimeoutError:
+            if not life.expired():
+                raise
+            return await self._lists.answer(asked)
+        finally:
+            del self._lives[life]
+            self._leave(group)
+
+    def text_known(self) -> None:
+        """More descriptions became known: what is searched for may be found now."""
+        for group in self._groups.values():
+            if group.asked.words:
+                group.wake()
+
+    def close(self) -> None:
+        """Ends the waiting of all, and of those to come."""
+        self._closed = True
+        self._wake_all()
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="long polls"),
+            asyncio.create_task(self._drop_gone(), name="gone polls"),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _join(self, asked: Asked) -> _Group:
+        group = self._groups.get(asked.key)
+        if group is None:
+            group = self._groups[asked.key] = _Group(asked)
+            for key in (keys := group.found_by()):
+                self._by_key[key].add(group)
+            if not keys:
+                self._anyway.add(group)
+        group.waiting += 1
+        return group
+
+    def _leave(self, group: _Group) -> None:
+        group.waiting -= 1
+        if group.waiting:
+            return
+        del self._groups[group.asked.key]
+        self._anyway.discard(group)
+        for key in group.found_by():
+            self._by_key[key].discard(group)
+            if not self._by_key[key]:
+                del self._by_key[key]
+
+    async def _follow(self) -> None:
+        view = self._catalog.view
+        while True:
+            before, view = view, await self._catalog.after(view)
+            try:
+                self._compare(before, view)
+            except Exception:  # the guard that keeps polls returning
+                log.exception("a change could not be held against the polls; all are woken")
+                self._wake_all()
+
+    def _compare(self, before: View, after: View) -> None:
+        """Wakes the groups whose answer the changes between two views may have changed."""
+        try:
+            ids = {event.id for event in self._catalog.since(before.epoch, before.revision)}
+        except StartOver:
+            self._wake_all()
+            return
+        if len(ids) > _TOO_MANY:
+            self._wake_all()
+            return
+        now = after.as_of
+        woken: set[_Group] = set()
+        for id in ids:
+            for entry in (before.entries.get(id), after.entries.get(id)):
+                if entry is None:
+                    continue
+                for group in self._concerned(entry.instance):
+                    if group not in woken and group.asked.query.matches(entry.instance, now):
+                        woken.add(group)
+        for group in woken:
+            group.wake()
+        self.groups_woken += len(woken)
+
+    def _concerned(self, instance: Instance) -> Iterator[_Group]:
+        yield from self._anyway
+        if self._by_key:
+            for index in _FOUND_BY:
+                for key in keys_of(index, instance):
+                    yield from self._by_key.get((index, key), ())
+
+    def _wake_all(self) -> None:
+        self.groups_woken += len(self._groups)
+        for group in self._groups.values():
+            group.wake()
+
+    async def _drop_gone(self) -> None:
+        """Ends the waiting of clients that have left: aiohttp would tell only when it writes."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            now = asyncio.get_running_loop().time()
+            for life, request in self._lives.items():
+                left = request.transport is None or request.transport.is_closing()
+                if left and not life.expired():
+                    life.reschedule(now)
+
+
+async def _until(changed: asyncio.Event, answer: Answer) -> None:
+    """Waits until ``changed``, or until the answer becomes another by the clock alone."""
+    due = answer.selection.due
+    if due is None:
+        await changed.wait()
+        return
+    # The clock of a stale list stands still: look now and then whether it goes again.
+    least = 0.001 if answer.view.stale_since is None else 1.0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(least, (due - utcnow()).total_seconds())):
+            await changed.wait()

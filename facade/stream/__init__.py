@@ -1,0 +1,1 @@
+"""``/registry/stream``: what happens to connections, as WebSocket messages."""

@@ -1,0 +1,65 @@
+"""Wakes the readers of streams when there is something new, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from adapters.catalog import Catalog
+
+#: How many readers are woken before everything else has its turn again.
+_AT_ONCE = 100
+#: Seconds between two rounds: what comes in between is told together.
+_PAUSE = 0.01
+
+
+class Fanout:
+    """The readers of one catalog's streams, whatever their protocol.
+
+    Thousands of readers that wake at the same moment would keep requests waiting until the last
+    of them has written; so they are woken in turns.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._readers: dict[asyncio.Event, None] = {}
+        self._news = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def join(self) -> asyncio.Event:
+        """An event of the reader's own, set whenever there is something new."""
+        event = asyncio.Event()
+        self._readers[event] = None
+        return event
+
+    def leave(self, event: asyncio.Event) -> None:
+        """The reader has gone."""
+        self._readers.pop(event, None)
+
+    def touch(self) -> None:
+        """There is something new besides the list."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Wakes readers, for ever."""
+        following = asyncio.create_task(self._follow(), name="follow the list")
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                readers = list(self._readers)
+                for start in range(0, len(readers), _AT_ONCE):
+                    for event in readers[start : start + _AT_ONCE]:
+                        event.set()
+                    await asyncio.sleep(0)
+                await asyncio.sleep(_PAUSE)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        view = self._catalog.view
+        while True:
+            view = await self._catalog.after(view)
+            self._news.set()

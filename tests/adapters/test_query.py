@@ -1,0 +1,80 @@
+"""Version ranges, uptime, and which filters an instance fails."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+import pytest
+
+from adapters.query import Query, uptime
+from adapters.versions import VersionRange, precedence
+from mcp_discovery.health import Health, Status, utcnow
+from mcp_discovery.instance import Holder, Instance, Lease
+from tests.records import record
+
+LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)
+NOW = utcnow()
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        (">=1.2,<2", ["1.2.0", "1.99.0"], ["1.1.9", "2.0.0"]),
+        (" >= 1.2 , < 2 ", ["1.2.0"], ["2.0.0"]),
+        (">=1.2 <2", ["1.2.0"], ["2.0.0"]),
+        ("^1.2", ["1.9.0"], ["2.0.0", "1.1.0"]),
+        ("~1.2", ["1.2.9"], ["1.3.0"]),
+        ("~=1.4.2", ["1.4.9"], ["1.5.0"]),
+        ("1.x || >=2.5", ["1.0.0", "2.5.0"], ["2.4.9"]),
+        ("1.2 - 2.3", ["2.3.9"], ["2.4.0"]),
+        ("1.2.3", ["1.2.3"], ["1.2.4"]),
+        ("*", ["0.0.0"], []),
+        (">=2.0.0-rc.1", ["2.0.0-rc.2", "2.0.0"], ["2.0.0-beta"]),
+    ],
+)
+def test_ranges(text: str, inside: list[str], outside: list[str]) -> None:
+    found = VersionRange.parse(text)
+    assert all(version in found for version in inside)
+    assert not any(version in found for version in outside)
+
+
+@pytest.mark.parametrize("text", ["", "latest", ">=", "1.2.3.4", ">=1,,<2", "1" * 201, "\0"])
+def test_what_is_no_range(text: str) -> None:
+    with pytest.raises(ValueError):
+        VersionRange.parse(text)
+
+
+def test_precedence_is_semvers_own() -> None:
+    given = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0", "1.10.0"]
+    mixed = random.Random(1).sample(given, len(given))
+    assert sorted(mixed, key=precedence) == given
+    assert precedence("1.0.0+a") == precedence("1.0.0+b")
+
+
+def test_failed_filters_are_named_as_parameters_are() -> None:
+    one = Instance(record("a"), Health(Status.DOWN, "refused", NOW, NOW), LEASE)
+    query = Query(
+        tags=frozenset({"x"}),
+        capabilities=frozenset({"find"}),
+        tools=frozenset({"find"}),
+        names=frozenset({"x"}),
+        transports=frozenset({"stdio"}),
+        versions=frozenset({VersionRange.parse(">9")}),
+        zones=frozenset({"x"}),
+        owners=frozenset({"x"}),
+        min_uptime=1,
+    )
+    names = "status name transport zone owner tags tool capability version min_uptime"
+    assert query.failed(one, NOW) == names.split()
+    assert Query(statuses=frozenset()).failed(one, NOW) == []
+    assert Query(statuses=frozenset()).matches(one)
+    assert not query.matches(one)
+
+
+def test_uptime_counts_from_since_and_not_while_down() -> None:
+    later = NOW + timedelta(seconds=90)
+    for status in Status:
+        one = Instance(record("a"), Health(status, "", NOW, NOW), LEASE)
+        assert uptime(one, later) == (0 if status is Status.DOWN else 90)
+        assert uptime(one, NOW - timedelta(seconds=9)) == 0

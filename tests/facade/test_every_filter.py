@@ -1,0 +1,246 @@
+"""10,000 instances: every filter and every order against a scan of the plain entries."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from mcp_discovery.health import utcnow
+from tests.facade.crowd import OWNERS, TAGS, TOOLS, TRANSPORTS, WORDS, ZONES, Crowd, crowd
+from tests.stores.waiting import until
+
+Entry = dict[str, Any]
+
+RANGES: dict[str, Callable[[tuple[int, ...]], bool]] = {
+    ">=1.2,<2": lambda v: (1, 2, 0) <= v < (2, 0, 0),
+    ">=1.2 <2": lambda v: (1, 2, 0) <= v < (2, 0, 0),
+    "^1.2": lambda v: (1, 2, 0) <= v < (2, 0, 0),
+    "~1.2": lambda v: v[:2] == (1, 2),
+    "1.x || >=2.5": lambda v: v[0] == 1 or v >= (2, 5, 0),
+    "1.2 - 2.0": lambda v: (1, 2, 0) <= v < (2, 1, 0),
+    "==2.0.0": lambda v: v == (2, 0, 0),
+    "!=2.0.0": lambda v: v != (2, 0, 0),
+    ">9": lambda v: v >= (10, 0, 0),
+}
+SORTS = ("name", "id", "status", "since", "version", "registeredAt", "zone", "owner", "weight")
+
+
+@pytest.fixture(scope="module")
+async def many() -> AsyncIterator[Crowd]:
+    async with crowd(10_000) as found:
+        await found.ask("GET", "/servers?q=orders&limit=1")
+        lists = found.facade.lists
+
+        async def known() -> bool:
+            return lists.documents_known >= len(found.documents)
+
+        await until(known, timeout=10, what="all descriptions being known")
+        yield found
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+@cache
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@cache
+def tokens(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", re.sub("([a-z])([A-Z])", r"\1 \2", text).lower())
+
+
+def scored(entry: Entry, words: list[str], many: Crowd) -> int:
+    """The sum, over the words, of the best place where each stands; 0 where one stands nowhere."""
+    document = many.documents.get(entry["capabilities"].get("digest", ""))
+    described = [tool["description"] for tool in document.tools] if document else []
+    places = (
+        (16, [entry["name"]]),
+        (12, [entry.get("title", "")]),
+        (10, entry["tags"]),
+        (8, entry["capabilities"]["tools"]),
+        (4, [entry["description"]]),
+    )
+    total = 0
+    for word in words:
+        best = max((word_in(word, text, weight) for weight, all in places for text in all))
+        if not best and any(word_in(word, text, 2) for text in described):
+            best = 1
+        if not best:
+            return 0
+        total += best
+    return total
+
+
+def word_in(word: str, text: str, weight: int) -> int:
+    found = tokens(text)
+    if word in found:
+        return weight
+    return weight // 2 if any(each.startswith(word) for each in found) else 0
+
+
+def scan(many: Crowd, asked: list[tuple[str, str]]) -> list[Entry]:
+    """The entries that a reader would choose by hand, by name and id."""
+    given: dict[str, list[str]] = {}
+    for name, value in asked:
+        given.setdefault(name, []).append(value)
+    statuses = given.get("status", ["healthy"])
+    wanted = given.get("tags", [])
+    fit = all if given.get("match") == ["all"] else any
+    now = utcnow()
+
+    def chosen(entry: Entry) -> bool:
+        offered = entry["capabilities"]
+        names = [*offered["tools"], *offered["resources"], *offered["prompts"]]
+        return (
+            ("all" in statuses or entry["status"] in statuses)
+            and (not wanted or fit(tag in entry["tags"] for tag in wanted))
+            and all(each in names for each in given.get("capability", []))
+            and all(each in offered["tools"] for each in given.get("tool", []))
+            and entry["name"] in given.get("name", [entry["name"]])
+            and entry["transport"] in given.get("transport", [entry["transport"]])
+            and ("zone" not in given or entry.get("zone") in given["zone"])
+            and ("owner" not in given or entry.get("owner") in given["owner"])
+            and (
+                "version" not in given
+                or any(RANGES[each](numbers(entry["version"])) for each in given["version"])
+            )
+            and (
+                "min_uptime" not in given
+                or (
+                    entry["status"] != "down"
+                    and now - moment(entry["since"])
+                    >= timedelta(seconds=int(given["min_uptime"][0]))
+                )
+            )
+        )
+
+    found = [entry for entry in many.entries if chosen(entry)]
+    return sorted(found, key=lambda entry: (entry["name"], entry["id"]))
+
+
+def asked_by(chance: random.Random) -> list[tuple[str, str]]:
+    """Some filters, any of them."""
+    some: dict[str, Callable[[], list[str]]] = {
+        "tags": lambda: chance.sample(TAGS, chance.randrange(1, 3)),
+        "capability": lambda: chance.sample((*TOOLS, "explain"), chance.randrange(1, 3)),
+        "tool": lambda: chance.sample((*TOOLS, "explain"), chance.randrange(1, 3)),
+        "name": lambda: [f"{chance.choice(WORDS[:6])}-{chance.randrange(40)}" for _ in range(3)],
+        "version": lambda: [chance.choice(list(RANGES))],
+        "transport": lambda: [chance.choice(TRANSPORTS)],
+        "zone": lambda: [chance.choice([each for each in ZONES if each])],
+        "owner": lambda: [chance.choice([each for each in OWNERS if each])],
+        "status": lambda: [chance.choice(("all", "healthy", "degraded", "draining"))],
+        # A time at which nothing changes by itself.
+        "min_uptime": lambda: [str(chance.choice((300, 3000, 30_000)))],
+    }
+    names = chance.sample(sorted(some), chance.randrange(4))
+    asked = [(name, value) for name in names for value in some[name]()]
+    if "tags" in names:
+        asked.append(("match", chance.choice(("any", "all"))))
+    return asked
+
+
+async def test_every_filter_answers_as_a_scan_does(many: Crowd) -> None:
+    chance = random.Random(20)
+    not_empty = 0
+    for number in range(150):
+        asked = asked_by(chance)
+        wanted = [entry["id"] for entry in scan(many, asked)]
+        reply = await many.ask("GET", f"/servers?{urlencode([*asked, ('fields', 'id')])}")
+        assert reply.status == 200, reply.body
+        assert reply.ids == wanted, (number, asked)
+        not_empty += bool(wanted)
+    assert not_empty > 50
+
+
+@pytest.mark.parametrize("sort", [sign + name for name in SORTS for sign in ("", "-")])
+async def test_every_order_is_right_and_pages_make_the_whole(many: Crowd, sort: str) -> None:
+    entries = scan(many, [("status", "all"), ("tool", "buy"), ("tags", "stock")])
+    assert len(entries) > 500
+    field = sort.removeprefix("-")
+    entries.sort(key=lambda entry: entry["id"])
+    known = [entry for entry in entries if field in entry]
+    known.sort(
+        key=lambda entry: numbers(entry[field]) if field == "version" else entry[field],
+        reverse=sort != field,
+    )
+    wanted = [entry["id"] for entry in known]
+    wanted += [entry["id"] for entry in entries if field not in entry]
+    query = f"/servers?status=all&tool=buy&tags=stock&sort={sort}&fields=id&limit=400"
+    found: list[str] = []
+    cursor = ""
+    while True:
+        reply = await many.ask("GET", f"{query}&cursor={cursor}")
+        assert reply.json["total"] == len(wanted)
+        found += reply.ids
+        if (cursor := reply.json.get("nextCursor", "")) == "":
+            break
+        assert len(reply.ids) == 400
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("orders", "order", "ORDER 7", "read file", "read_file", "listOrders", "ware"),
+        *("größ stock", "number7", "numb tells", "nowhere", "orders invoice catalog", "the price"),
+    ],
+)
+async def test_words_are_found_and_ranked_as_a_scan_does(many: Crowd, text: str) -> None:
+    words = tokens(text)
+    scores = {
+        entry["id"]: score
+        for entry in scan(many, [("status", "all")])
+        if (score := scored(entry, words, many))
+    }
+    wanted = sorted(scores, key=lambda id: (-scores[id], id))
+    query = urlencode({"q": text, "status": "all", "fields": "id"})
+    reply = await many.ask("GET", f"/servers?{query}")
+    assert reply.ids == wanted
+    assert bool(wanted) == (text != "nowhere")
+
+
+async def test_what_is_left_out_is_explained(many: Crowd) -> None:
+    asked = [("zone", "us"), ("version", "^1.2"), ("tool", "buy"), ("q", "orders")]
+    query = urlencode([*asked, ("explain", "true"), ("limit", "1000"), ("fields", "id")])
+    reply = await many.ask("GET", f"/servers?{query}")
+    excluded = reply.json["excluded"]
+    assert len(excluded) == 1000
+    assert reply.json["totalExcluded"] == len(many.instances) - reply.json["total"]
+    entries = {each["id"]: each for each in scan(many, [("status", "all")])}
+    inside = set(reply.ids)
+    by_name = [id for id in entries if id not in inside]
+    if reply.json["total"] <= 1000:
+        assert [each["id"] for each in excluded] == by_name[:1000]
+    for each in excluded:
+        entry = entries[each["id"]]
+        failed = {
+            "status": entry["status"] != "healthy",
+            "zone": entry.get("zone") != "us",
+            "version": not RANGES["^1.2"](numbers(entry["version"])),
+            "tool": "buy" not in entry["capabilities"]["tools"],
+            "q": not scored(entry, ["orders"], many),
+        }
+        assert set(each["filters"]) == {name for name, is_so in failed.items() if is_so}
+        assert each["filters"]
+        assert (each["status"], each["reason"]) == (entry["status"], entry["reason"])
+        assert each["name"] == entry["name"]
+
+
+async def test_a_hot_list_is_made_once(many: Crowd) -> None:
+    lists = many.facade.lists
+    await many.ask("GET", "/servers?tags=rare&limit=3")
+    before = lists.selected
+    for limit in (1, 2, 3, 3, 3):
+        assert (await many.ask("GET", f"/servers?tags=rare&limit={limit}")).status == 200
+    assert lists.selected == before
