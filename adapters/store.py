@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import InvalidRecord
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder, Instance
 from mcp_discovery.record import Record
@@ -74,8 +75,9 @@ class Registration(Protocol):
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """Replaces the record and the document; ``record.id`` stays. The health is untouched.
 
-        Raises :class:`~mcp_discovery.errors.RegistrationLost` and, when ``record`` is over the
-        limits, :class:`~mcp_discovery.errors.InvalidRecord`.
+        Raises :class:`~mcp_discovery.errors.RegistrationLost` as a heartbeat does, and
+        :class:`~mcp_discovery.errors.InvalidRecord` when ``record`` is over the limits or has
+        another id.
         """
 
     async def drain(self) -> None:
@@ -207,12 +209,20 @@ def new_holder(by: Literal["sidecar", "facade"] = "sidecar") -> Holder:
 
 
 def prepared(
-    record: Record, document: CapabilityDocument, *, ttl: float, reap_after: float
+    record: Record,
+    document: CapabilityDocument,
+    *,
+    ttl: float,
+    reap_after: float,
+    id: str | None = None,
 ) -> Record:
     """``record`` as every store registers it: its digest set, checked with the terms.
 
-    Raises :class:`~mcp_discovery.errors.InvalidRecord`, :class:`ValueError` for the terms.
+    ``id`` is the one that an update must keep. Raises
+    :class:`~mcp_discovery.errors.InvalidRecord`, :class:`ValueError` for the terms.
     """
+    if id is not None and record.id != id:
+        raise InvalidRecord("id", f"must stay {id!r} in an update")
     if not 1 <= ttl <= reap_after:
         raise ValueError(
             f"TTL {ttl:g} s must be at least 1 s and at most reap_after ({reap_after:g} s)"
