@@ -320,17 +320,17 @@ class Record(_Model):
         ):
             if url and (reason := secrets.why_secret(url)):
                 raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
-        fields = self.to_dict()
-        prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
-        prose["endpoint"] = endpoint.model_extra or {}
-        for field, why in secrets.secrets_in_fields(prose):
-            raise SecretInRecord(field, f"{why}; keep it out of the record")
         try:
+            fields = self.to_dict()
             size = len(orjson.dumps(fields))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRecord("", f"the record cannot be written as JSON ({error})") from error
         if size > MAX_RECORD_BYTES:
             raise RecordTooLarge(size, MAX_RECORD_BYTES)
+        prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
+        prose["endpoint"] = endpoint.model_extra or {}
+        for field, why in secrets.secrets_in_fields(prose):
+            raise SecretInRecord(field, f"{why}; keep it out of the record")
 
     def same_as(self, other: Record) -> bool:
         """Whether both say the same, whenever each was registered."""

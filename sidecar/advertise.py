@@ -60,15 +60,22 @@ class Advertised:
 async def choose(settings: Settings, store_url: str, environ: Mapping[str, str]) -> Advertised:
     """Decides what to advertise: the option, then ``environ``, then the route to the store.
 
-    Loopback is advertised only when the store is local, that is embedded, on loopback or on a unix
-    socket. Raises :class:`~mcp_discovery.errors.InvalidInput` when nothing else is found.
+    Unless it is given, loopback is advertised only when the store is local, that is embedded, on
+    loopback or on a unix socket. Raises :class:`~mcp_discovery.errors.InvalidInput` when nothing
+    else is found.
     """
+    local = _is_local(store_url)
     if settings.advertise_url:
+        if not local and _is_here(urlsplit(settings.advertise_url).hostname or ""):
+            log.warning(
+                "%s means nothing on other machines, and the store %s is on one of them",
+                settings.advertise_url,
+                store_url,
+            )
         return Advertised(settings.advertise_url, None, "as given")
     host = urlsplit(settings.url).hostname or ""
     if not _is_here(host):
         return Advertised(None, None, "the MCP server's own host")
-    local = _is_local(store_url)
     for variable in VARIABLES:
         value = environ.get(variable, "").strip().strip("[]")
         if value and _usable(variable, value, local):

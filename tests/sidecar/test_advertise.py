@@ -32,6 +32,14 @@ async def test_the_option_goes_before_all() -> None:
     assert await advertised(LOCAL, REMOTE, {"POD_IP": "10.1.2.3"}, option) == option
 
 
+@pytest.mark.parametrize(("store", "warned"), [(REMOTE, True), ("consul://127.0.0.1:8500", False)])
+async def test_loopback_that_is_given_for_a_remote_store_is_warned_of(
+    store: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await advertised(LOCAL, store, option=LOCAL) == LOCAL
+    assert ("means nothing on other machines" in caplog.text) is warned
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]"])
 @pytest.mark.parametrize("store", [REMOTE, "consul://127.0.0.1:8500", "embedded:"])
 async def test_the_environment_names_the_address(host: str, store: str) -> None:
