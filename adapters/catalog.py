@@ -179,7 +179,8 @@ class Catalog:
             self._held = {id: until + away for id, until in self._held.items()}
         self._publish(self._differences(event.instances))
         if self._view.stale_since is not None:
-            log.info("%s is back after %s", self._store.url, utcnow() - self._view.stale_since)
+            away_for = (utcnow() - self._view.stale_since).total_seconds()
+            log.info("%s is back after %.1f s", self._store.url, away_for)
             self._swap(replace(self._view, stale_since=None, problem=None))
         self._ready.set()
 
@@ -244,7 +245,7 @@ class Catalog:
 
     def _gone_stale(self, problem: str) -> None:
         if self._view.stale_since is None:
-            log.warning("%s; serving the last known list", problem)
+            log.warning("serving the last known list: %s", problem)
             self._away_since = time.monotonic()
         if self._view.problem != problem:
             since = self._view.stale_since or utcnow()

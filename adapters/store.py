@@ -154,6 +154,10 @@ class Store(Protocol):
         keys were removed.
         """
 
+    async def node_address(self) -> str | None:
+        """The address by which the store knows the machine that it is asked from; ``None`` where
+        it knows none. A local agent of a store that spans machines has one."""
+
     async def close(self) -> None:
         """Releases connections and tasks; ends running watches. Registrations are left to TTL."""
 
@@ -168,7 +172,11 @@ class Store(Protocol):
 
 
 class Closing:
-    """``async with`` for a store: closes it at the end."""
+    """What most stores share: ``async with``, which closes them, and no address of their own."""
+
+    async def node_address(self) -> str | None:
+        """See :meth:`Store.node_address`."""
+        return None
 
     async def close(self) -> None:
         """See :meth:`Store.close`."""
