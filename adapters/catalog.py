@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 HOLD_FROM = 10
 #: So many new entries at once are indexed anew rather than one by one.
 _BULK = 200
+#: Seconds after which a watch was a success. Its first snapshot alone is none: a watch that always
+#: ends right after it would be asked for it again and again.
+_WENT_WELL = 10.0
 _CACHED_DOCUMENT_BYTES = 64 * 2**20
 
 
@@ -66,6 +69,7 @@ class Catalog:
         self._ready = asyncio.Event()
         self._held: dict[str, float] = {}  # id → monotonic time at which it is let go
         self._release: asyncio.TimerHandle | None = None
+        self._away_since = 0.0  # monotonic; counts while the view is stale
         self._documents: OrderedDict[str, CapabilityDocument] = OrderedDict()
         self._documents_size = 0
         self._task: asyncio.Task[None] | None = None
@@ -149,16 +153,15 @@ class Catalog:
             self._release.cancel()
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         backoff = Backoff()
         while True:
+            started = time.monotonic()
             try:
                 async with aclosing(self._store.watch()) as events:
                     async for event in events:
-                        backoff.reset()
                         self.apply(event)
                 problem = "its watch ended"
             except StoreError as error:
@@ -168,6 +171,8 @@ class Catalog:
                 problem = f"internal error: {error!r}"
             self._gone_stale(problem)
             self.watch_restarts += 1
+            if time.monotonic() - started > _WENT_WELL:
+                backoff.reset()
             await asyncio.sleep(backoff.next())
 
     def apply(self, event: Snapshot | Change) -> None:
@@ -176,11 +181,17 @@ class Catalog:
             self._held.pop(event.id, None)
             self._publish(self._without_tombstones({event.id: event.instance}))
             return
+        if self._view.stale_since is not None:
+            # What is held can only come back while the store is there.
+            began, self._away_since = self._away_since, time.monotonic()
+            away = self._away_since - began
+            self._held = {id: until + away for id, until in self._held.items()}
         differences = self._differences(event.instances)
         differences |= dict.fromkeys(set(self._view.removed) - event.instances.keys())
         self._publish(self._without_tombstones(differences))
         if self._view.stale_since is not None:
-            log.info("%s is back after %s", self._store.url, utcnow() - self._view.stale_since)
+            away_for = (utcnow() - self._view.stale_since).total_seconds()
+            log.info("%s is back after %.1f s", self._store.url, away_for)
             self._swap(replace(self._view, stale_since=None, problem=None))
         self._ready.set()
 
@@ -192,7 +203,7 @@ class Catalog:
             del self._held[id]
         differences: dict[str, Instance | None] = {**instances}
         total = len(self._view)
-        too_many = self._hold > 0 and total >= HOLD_FROM and len(fresh) * 2 > total
+        too_many = self._hold > 0 and total >= HOLD_FROM and len(missing) * 2 > total
         for id in missing:
             kept = self._kept(id) if too_many or id in self._held else None
             differences[id] = kept
@@ -201,7 +212,7 @@ class Catalog:
             elif id not in self._held:
                 self._held[id] = time.monotonic() + self._hold
                 self.held_total += 1
-        if too_many:
+        if too_many and fresh:
             log.warning(
                 "%s: %d of %d instances vanished at once; held for %g s",
                 *(self._store.url, len(fresh), total, self._hold),
@@ -211,13 +222,18 @@ class Catalog:
 
     def _kept(self, id: str) -> Instance | None:
         """A vanished instance as it is shown while it is held; ``None``: it said goodbye."""
-        instance = self._view.entries[id].instance
+        entry = self._view.entries[id]
+        instance = entry.instance
         if instance.health.status is Status.DRAINING:
             return None
-        if instance.health.status is Status.DOWN:
-            return instance  # holding must not revive it
+        if instance.health.status is Status.DOWN or id in self._held:
+            return instance  # holding must not revive it; and it is shown as held already
         reason = f"missing from the store; held for {self._hold:g} s in case it comes back"
-        return replace(instance, health=instance.health.then(Status.DEGRADED, reason, heard=False))
+        health = replace(
+            instance.health.then(Status.DEGRADED, reason, heard=False),
+            last_seen=entry.last_seen(self._view.as_of),  # the last that the store vouched for
+        )
+        return replace(instance, health=health)
 
     def _schedule_release(self) -> None:
         if self._release is not None:
@@ -229,9 +245,9 @@ class Catalog:
 
     def _let_go(self) -> None:
         """Drops what was held for long enough. While the store is away the clock stands still."""
-        now = time.monotonic()
         if self._view.stale_since is not None:
-            self._held = {id: max(until, now + 1.0) for id, until in self._held.items()}
+            return  # The snapshot that ends this sets the clock anew.
+        now = time.monotonic()
         over = [id for id, until in self._held.items() if until <= now]
         for id in over:
             del self._held[id]
@@ -240,7 +256,8 @@ class Catalog:
 
     def _gone_stale(self, problem: str) -> None:
         if self._view.stale_since is None:
-            log.warning("%s; serving the last known list", problem)
+            log.warning("serving the last known list: %s", problem)
+            self._away_since = time.monotonic()
         if self._view.problem != problem:
             since = self._view.stale_since or utcnow()
             self._swap(replace(self._view, stale_since=since, problem=problem))
@@ -271,7 +288,7 @@ class Catalog:
                 if old is not None:
                     visible.append((id, None))
             elif old is None or not old.instance.same_as(instance):
-                visible.append((id, Entry(instance)))
+                visible.append((id, Entry(instance, vouched=id not in self._held)))
         if not visible:
             return
         revision = self._view.revision

@@ -13,6 +13,11 @@ LOAD_MOVED = 0.1
 #: … and at most once in this many seconds.
 LOAD_EVERY = 5.0
 
+#: Heartbeats look so often, in seconds, whether the store still has all that was written: keys can
+#: vanish from under a lease or a check that lives on. With the pause between two heartbeats, their
+#: registrant knows within 5 s.
+LOOK_EVERY = 2.0
+
 #: The reason of a draining instance.
 DRAINING = "draining: leaves soon"
 
@@ -30,6 +35,8 @@ class Pulse:
         self._written: tuple[Health, Load | None] = (health, None)
         self._load_written = time.monotonic()
         self._draining = False
+        #: Seconds from one look at what the store still has to the next.
+        self.look_every = min(LOOK_EVERY, 0.9 * ttl)
         self._last = time.monotonic()
 
     @property

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import InvalidRecord
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder, Instance
 from mcp_discovery.record import Record
@@ -74,8 +75,9 @@ class Registration(Protocol):
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """Replaces the record and the document; ``record.id`` stays. The health is untouched.
 
-        Raises :class:`~mcp_discovery.errors.RegistrationLost` and, when ``record`` is over the
-        limits, :class:`~mcp_discovery.errors.InvalidRecord`.
+        Raises :class:`~mcp_discovery.errors.RegistrationLost` as a heartbeat does, and
+        :class:`~mcp_discovery.errors.InvalidRecord` when ``record`` is over the limits or has
+        another id.
         """
 
     async def drain(self) -> None:
@@ -156,6 +158,10 @@ class Store(Protocol):
         keys were removed.
         """
 
+    async def node_address(self) -> str | None:
+        """The address by which the store knows the machine that it is asked from; ``None`` where
+        it knows none. A local agent of a store that spans machines has one."""
+
     async def close(self) -> None:
         """Releases connections and tasks; ends running watches. Registrations are left to TTL."""
 
@@ -170,7 +176,11 @@ class Store(Protocol):
 
 
 class Closing:
-    """``async with`` for a store: closes it at the end."""
+    """What most stores share: ``async with``, which closes them, and no address of their own."""
+
+    async def node_address(self) -> str | None:
+        """See :meth:`Store.node_address`."""
+        return None
 
     async def close(self) -> None:
         """See :meth:`Store.close`."""
@@ -211,12 +221,20 @@ def new_holder(by: Literal["sidecar", "facade"] = "sidecar") -> Holder:
 
 
 def prepared(
-    record: Record, document: CapabilityDocument, *, ttl: float, reap_after: float
+    record: Record,
+    document: CapabilityDocument,
+    *,
+    ttl: float,
+    reap_after: float,
+    id: str | None = None,
 ) -> Record:
     """``record`` as every store registers it: its digest set, checked with the terms.
 
-    Raises :class:`~mcp_discovery.errors.InvalidRecord`, :class:`ValueError` for the terms.
+    ``id`` is the one that an update must keep. Raises
+    :class:`~mcp_discovery.errors.InvalidRecord`, :class:`ValueError` for the terms.
     """
+    if id is not None and record.id != id:
+        raise InvalidRecord("id", f"must stay {id!r} in an update")
     if not 1 <= ttl <= reap_after:
         raise ValueError(
             f"TTL {ttl:g} s must be at least 1 s and at most reap_after ({reap_after:g} s)"

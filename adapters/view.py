@@ -25,17 +25,19 @@ class Entry:
     """One instance in the list, with its JSON serialised once.
 
     Only ``lastSeen`` is put in when it is asked for: an idle instance is heard of again and again
-    without any change in the store.
+    without any change in the store. ``vouched`` says whether the store has the instance: it has not
+    while the catalog holds it back from a mass drop.
     """
 
-    __slots__ = ("_digest", "_json", "_lease", "instance", "order")
+    __slots__ = ("_digest", "_json", "_lease", "_vouched", "instance", "order")
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, *, vouched: bool = True) -> None:
         self.instance = instance
         #: What lists are sorted by unless another order is asked for: name and id.
         self.order = instance.record.name, instance.record.id
         self._lease = timedelta(seconds=instance.lease.ttl)
         self._digest: bytes | None = None
+        self._vouched = vouched and instance.health.status is not Status.DOWN
         fields = instance_to_dict(instance)
         del fields["lastSeen"]
         self._json = orjson.dumps(fields)[:-1] + b',"lastSeen":"'
@@ -59,10 +61,10 @@ class Entry:
         """When the instance was last heard of, or a moment shortly before.
 
         A store vouches for an instance that is not ``down``: it was heard of within its TTL before
-        ``now``. For one that is down it is the moment that the store knows.
+        ``now``. For one that is down, or held back, it is the last moment that is known.
         """
         known = self.instance.health.last_seen
-        if self.instance.health.status is Status.DOWN:
+        if not self._vouched:
             return known
         return max(known, now - self._lease)
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -34,6 +34,11 @@ from mcp_discovery.health import rfc3339, utcnow
 
 #: The largest record that any store takes, as JSON: half of Consul's limit for one value.
 MAX_RECORD_BYTES = 256 * 2**10
+
+#: Fields in which a token cannot hide, or which have stricter rules than prose.
+_NO_PROSE = frozenset(
+    ("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities", "healthUrl")
+)
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
@@ -107,7 +112,18 @@ Label = Annotated[str, AfterValidator(_label)]
 SemVer = Annotated[str, AfterValidator(_semver)]
 HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, when_used="json")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{moment.isoformat()} is out of range in UTC") from error
+
+
+Moment = Annotated[
+    AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc3339, when_used="json")
+]
 
 
 class _Model(BaseModel):
@@ -306,11 +322,16 @@ class Record(_Model):
             if url and (reason := secrets.why_secret(url)):
                 raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
         try:
-            size = len(orjson.dumps(self.to_dict()))
+            fields = self.to_dict()
+            size = len(orjson.dumps(fields))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRecord("", f"the record cannot be written as JSON ({error})") from error
         if size > MAX_RECORD_BYTES:
             raise RecordTooLarge(size, MAX_RECORD_BYTES)
+        prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
+        prose["endpoint"] = endpoint.model_extra or {}
+        for field, why in secrets.secrets_in_fields(prose):
+            raise SecretInRecord(field, f"{why}; keep it out of the record")
 
     def same_as(self, other: Record) -> bool:
         """Whether both say the same, whenever each was registered."""
@@ -344,8 +365,11 @@ def _first_fault(error: ValidationError) -> InvalidRecord:
 
 
 def parse_moment(text: str) -> datetime:
-    """A moment from RFC 3339 text; raises :class:`ValueError` when it has no offset."""
+    """A moment in UTC from RFC 3339 text.
+
+    Raises :class:`ValueError` when it has no offset or UTC cannot hold it.
+    """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC")
-    return moment
+    return _in_utc(moment)

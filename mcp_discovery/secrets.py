@@ -7,12 +7,14 @@ written as a reference, ``${NAME}``, which whoever starts it fills in.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 #: Values that are secrets by their own spelling: prefixes their issuers document.
-_KNOWN = re.compile(
+_ISSUED = re.compile(
     r"""(?x)
     \b(?:
         gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}      # GitHub
@@ -26,9 +28,9 @@ _KNOWN = re.compile(
       | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*        # JWT
     )
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----
-    | \b(?:Bearer|Basic)\s+[A-Za-z0-9+/=_.~-]{8,}
     """
 )
+_HEADER = re.compile(r"\b(?:Bearer|Basic)\s+[A-Za-z0-9+/=_.~-]{8,}")
 _NAMES = re.compile(
     r"(?i)(?:^|[-_.])(?:pass(?:word|wd|phrase)?|secret|token|credentials?|auth(?:orization)?"
     r"|api[-_.]?key|access[-_.]?key|private[-_.]?key|apikey|pat)$"
@@ -43,14 +45,14 @@ _FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*)$")
 def why_secret(text: str) -> str | None:
     """Why ``text``, on its own, looks like a secret; ``None`` when it does not."""
     text = _DIGEST.sub("", _REFERENCE.sub("", text))
-    if _KNOWN.search(text):
+    if _ISSUED.search(text) or _HEADER.search(text):
         return "looks like an access token or key"
     if (userinfo := _password_in_url(text)) is not None:
         return userinfo
     if "://" not in text and any(_looks_random(word) for word in _RANDOM.findall(text)):
         return "looks like a random key"
     assignment = _ASSIGNMENT.match(text)
-    if assignment and _NAMES.search(assignment[1]) and assignment[2].strip():
+    if assignment and _is_secrets_name(assignment[1]) and assignment[2].strip():
         return f"gives {assignment[1]} in clear"
     return None
 
@@ -58,27 +60,75 @@ def why_secret(text: str) -> str | None:
 def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
     """The positions in a command's ``arguments`` that look like secrets, each with the reason.
 
-    ``--token VALUE`` and ``TOKEN=VALUE`` count unless the value is a ``${NAME}`` reference.
+    ``--token VALUE`` and ``TOKEN=VALUE`` count unless the value is a ``${NAME}`` reference; so they
+    do inside one argument that is a command line itself, such as that of ``sh -c``.
     """
     flag: str | None = None
     for position, argument in enumerate(arguments):
         why = why_secret(argument)
         if why is None and flag and not argument.startswith("-") and _clear(argument):
             why = f"gives {flag} in clear"
+        if why is None and len(words := _words(argument)) > 1:
+            why = next((inner for _, inner in secrets_in_arguments(words)), None)
         if why:
             yield position, why
         match = _FLAG.match(argument)
-        flag = argument if match and _NAMES.search(match[1]) else None
+        flag = argument if match and _is_secrets_name(match[1]) else None
 
 
 def secrets_in_mapping(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The keys whose values look like secrets, each with the reason."""
     for key, value in values.items():
         why = why_secret(value)
-        if why is None and _NAMES.search(key) and _clear(value):
+        if why is None and _is_secrets_name(key) and _clear(value):
             why = f"gives {key} in clear"
         if why:
             yield key, why
+
+
+def secrets_in_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The paths of JSON ``fields`` whose values look like secrets, each with the reason.
+
+    Texts here are prose, or fields that nobody foresaw: only the tokens that issuers mark count,
+    and what a field named like a secret holds.
+    """
+    for key, value in fields.items():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, Mapping):
+                for path, why in secrets_in_fields(item):
+                    yield f"{key}.{path}", why
+            elif isinstance(item, str) and without_tokens(item) != item:
+                yield key, "holds what looks like an access token or key"
+            elif (
+                isinstance(item, str | int)
+                and not isinstance(item, bool)
+                and _is_secrets_name(key)
+                and _clear(str(item))
+            ):
+                yield key, "is given in clear"
+
+
+def without_tokens(prose: str) -> str:
+    """``prose`` with ``***`` in the place of each token that its issuer marks."""
+
+    def masked(found: re.Match[str]) -> str:
+        # Issuers' tokens hold digits; words such as sk-learn-contrib-packages do not.
+        token = found[0]
+        return "***" if token.startswith("-") or any(map(str.isdigit, token)) else token
+
+    return _ISSUED.sub(masked, prose)
+
+
+def _is_secrets_name(name: str) -> bool:
+    """Whether a field, flag or variable of this name holds a secret: also ``clientSecret``."""
+    return _NAMES.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)) is not None
+
+
+def _words(argument: str) -> list[str]:
+    try:
+        return shlex.split(argument)
+    except ValueError:  # an open quote
+        return argument.split()
 
 
 def _clear(value: str) -> bool:
@@ -96,7 +146,7 @@ def _password_in_url(text: str) -> str | None:
     if credentials:
         return "has a user or password before the host"
     for name, value in parse_qsl(parts.query):
-        if _NAMES.search(name) and value:
+        if _is_secrets_name(name) and value:
             return f"gives {name} in clear"
     return None
 

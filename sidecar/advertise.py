@@ -11,7 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from mcp_discovery.errors import InvalidInput
+from adapters.backoff import Backoff
+from adapters.store import Store
+from mcp_discovery.errors import InvalidInput, StoreError
 from sidecar.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ VARIABLES = ("MCP_DISCOVERY_ADVERTISE_HOST", "POD_IP", "HOST_IP")
 #: Addresses for documentation (RFC 5737, RFC 3849): a route to them is the default route.
 _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 
+_LOOPBACK = "loopback, because the store is local"
 _ADVICE = "give --advertise-url with the URL under which agents reach the MCP server"
 
 
@@ -60,21 +63,28 @@ class Advertised:
 async def choose(settings: Settings, store_url: str, environ: Mapping[str, str]) -> Advertised:
     """Decides what to advertise: the option, then ``environ``, then the route to the store.
 
-    Loopback is advertised only when the store is local, that is embedded, on loopback or on a unix
-    socket. Raises :class:`~mcp_discovery.errors.InvalidInput` when nothing else is found.
+    Unless it is given, loopback is advertised only when the store is local, that is embedded, on
+    loopback or on a unix socket; :func:`as_known_to` asks such a store whether it is so. Raises
+    :class:`~mcp_discovery.errors.InvalidInput` when nothing else is found.
     """
+    local = _is_local(store_url)
     if settings.advertise_url:
+        if not local and _is_here(urlsplit(settings.advertise_url).hostname or ""):
+            log.warning(
+                "%s means nothing on other machines, and the store %s is on one of them",
+                settings.advertise_url,
+                store_url,
+            )
         return Advertised(settings.advertise_url, None, "as given")
     host = urlsplit(settings.url).hostname or ""
     if not _is_here(host):
         return Advertised(None, None, "the MCP server's own host")
-    local = _is_local(store_url)
     for variable in VARIABLES:
         value = environ.get(variable, "").strip().strip("[]")
         if value and _usable(variable, value, local):
             return Advertised(None, value, f"from {variable}")
     if local:
-        return Advertised(None, dialled(host), "loopback, because the store is local")
+        return Advertised(None, dialled(host), _LOOPBACK)
     address = await _route(_hosts(store_url))
     if address is None:
         raise InvalidInput(
@@ -82,6 +92,30 @@ async def choose(settings: Settings, store_url: str, environ: Mapping[str, str])
             f"machine's address; {_ADVICE}"
         )
     return Advertised(None, address, "this machine's address on the route to the store")
+
+
+async def as_known_to(store: Store, chosen: Advertised) -> Advertised:
+    """``chosen``, with loopback replaced by the address by which ``store`` knows this machine.
+
+    A Consul agent on loopback is one of a cluster's, as a rule, and other machines read what is
+    registered with it. Asks until the store answers; to be cancelled.
+    """
+    if chosen.why != _LOOPBACK:
+        return chosen
+    backoff = Backoff()
+    told = False
+    while True:
+        try:
+            address = await store.node_address()
+        except StoreError as error:
+            if not told:
+                log.warning("cannot ask by which address this machine is known: %s", error)
+                told = True
+            await asyncio.sleep(backoff.next())
+            continue
+        if address is None or _is_here(address):
+            return chosen
+        return Advertised(None, address, "the address by which the store knows this machine")
 
 
 async def warn_unless_reachable(url: str) -> None:

@@ -62,8 +62,14 @@ def describe(
         found.tools, found.resources, found.resource_templates, found.prompts
     )
     notes: list[str] = []
-    info = found.server_info
-    fields = _said(info, found.instructions)
+    info, instructions = found.server_info, found.instructions
+    if (clean := _without_tokens(info, instructions)) != (info, instructions):
+        info, instructions = clean
+        notes.append(
+            "what the MCP server says of itself holds what looks like an access token; "
+            "it is left out of the record"
+        )
+    fields = _said(info, instructions)
     health_url = advertised.health_url(settings.health_url)
     if health_url is not None and secrets.why_secret(health_url):
         health_url = None  # For the sidecar's own use only.
@@ -83,7 +89,7 @@ def describe(
             for key in ("name", "title", "version")
             if _text(info.get(key))
         },
-        "instructions": found.instructions[:_LONGEST_INSTRUCTIONS] if found.instructions else None,
+        "instructions": instructions[:_LONGEST_INSTRUCTIONS] if instructions else None,
     }
     index = {
         kind: _fitting(kind, names, notes)
@@ -91,6 +97,17 @@ def describe(
     }
     record = _within_limit(fields, index, document.digest, notes)
     return Description(record, document, tuple(notes))
+
+
+def _without_tokens(
+    info: Mapping[str, Any], instructions: str | None
+) -> tuple[dict[str, Any], str | None]:
+    """The server's own words without tokens: a slip of its author must not keep it off the list."""
+    clean = {
+        key: secrets.without_tokens(value) if isinstance(value, str) else value
+        for key, value in info.items()
+    }
+    return clean, secrets.without_tokens(instructions) if instructions else instructions
 
 
 def _said(info: Mapping[str, Any], instructions: str | None) -> dict[str, Any]:

@@ -32,7 +32,7 @@ async def drained(
     ``hurry`` ends the wait early. Returns whether the store took the mark. Raises
     :class:`~mcp_discovery.errors.RegistrationLost` when nothing of ours is left in the store.
     """
-    marked = False
+    marked = told = False
     backoff = Backoff(0.1, 1.0)
     if time.monotonic() < end:
         log.info("draining %s for %.1f s", registration.id, end - time.monotonic())
@@ -46,11 +46,12 @@ async def drained(
         except (StoreError, TimeoutError) as error:
             pause = backoff.next()
             log.log(
-                logging.DEBUG if marked else logging.WARNING,
+                logging.DEBUG if marked or told else logging.WARNING,
                 "%s does not reach the store while draining: %s",
                 registration.id,
                 str(error) or "no answer in time",
             )
+            told = True
         else:
             marked = True
             backoff.reset()

@@ -85,6 +85,14 @@ async def run(
             try:
                 if settings.command:
                     child = await Child.start(settings.command)
+                async with alongside(advertise.as_known_to(store, chosen), wish.wanted.wait()) as (
+                    asking,
+                    stopped,
+                ):
+                    await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                    if not asking.done():
+                        return OK
+                    chosen = asking.result()
                 return await _Sidecar(settings, store, chosen, child).life(wish)
             finally:
                 if child is not None:

@@ -32,8 +32,9 @@ _LONGEST_PAUSE = 2.5
 _RETRY = 0.25
 #: … with this time-out, so that it is found soon after it came up, …
 _QUICK = 1.0
-#: … and, when it accepts connections but is silent, with this one as well: it may be slow.
+#: … and, when it does not answer at once, with this one as well: it may be slow.
 _PATIENT = 15.0
+_AT_ONCE = 0.25
 
 #: How long a connection has to last to be taken for more than a false start.
 _WORTH_IT = 1.0
@@ -170,28 +171,26 @@ class Watchdog:
 
     async def _reached(self) -> McpProbe:
         """A connected probe, as soon as the server answers, however slow it is."""
-        patient: asyncio.Task[McpProbe] | None = None
         attempts: list[asyncio.Task[McpProbe]] = []
         try:
             while True:
                 self._turn()
-                quick = asyncio.create_task(self._connected(_QUICK))
-                attempts = [quick] if patient is None else [quick, patient]
-                while not quick.done():
-                    running = [attempt for attempt in attempts if not attempt.done()]
-                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for attempt in attempts:
-                        if attempt.done() and attempt.exception() is None:
-                            attempts.remove(attempt)
-                            return attempt.result()
-                try:
-                    quick.result()
-                except ProbeFailed as failure:
-                    self._failed(failure)
-                    if isinstance(failure, NoAnswer) and (patient is None or patient.done()):
-                        patient = asyncio.create_task(self._connected(_PATIENT))
-                        attempts.append(patient)
-                await self._rest(_RETRY)
+                timeout = _QUICK if attempts else _PATIENT
+                newest = asyncio.create_task(self._connected(timeout))
+                attempts.append(newest)
+                end = time.monotonic() + _QUICK
+                while not newest.done() and (left := end - time.monotonic()) > 0:
+                    await asyncio.wait(attempts, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                    if (probe := _success(attempts)) is not None:
+                        return probe
+                failure = newest.exception() if newest.done() else None
+                self._failed(failure if isinstance(failure, ProbeFailed) else NoAnswer(_QUICK))
+                if not attempts:
+                    await self._rest(_RETRY)
+                    continue
+                await asyncio.wait(attempts, timeout=_RETRY, return_when=asyncio.FIRST_COMPLETED)
+                if (probe := _success(attempts)) is not None:
+                    return probe
         finally:
             await _given_up(attempts)
 
@@ -240,6 +239,20 @@ class Watchdog:
 
     async def _rest(self, pause: float) -> None:
         await happens(self._look_now, pause)
+
+
+def _success(attempts: list[asyncio.Task[McpProbe]]) -> McpProbe | None:
+    """What one of ``attempts`` connected, if any has; those that ended are taken out of the list.
+
+    Raises what no attempt should end with.
+    """
+    for attempt in [each for each in attempts if each.done()]:
+        attempts.remove(attempt)
+        try:
+            return attempt.result()
+        except ProbeFailed:
+            continue
+    return None
 
 
 async def _given_up(attempts: Iterable[asyncio.Task[McpProbe]]) -> None:

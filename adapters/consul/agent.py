@@ -77,11 +77,18 @@ class Agent:
 
     async def datacenter(self) -> str | None:
         """The local agent's datacenter; ``None`` where the token may not read it."""
+        return await self._itself("Config", "Datacenter")
+
+    async def address(self) -> str | None:
+        """The local agent's address in its cluster; ``None`` where the token may not read it."""
+        return await self._itself("Member", "Addr")
+
+    async def _itself(self, part: str, name: str) -> str | None:
         try:
             answer = await self._http.ask("GET", "/v1/agent/self")
         except StoreDenied:
             return None
         try:
-            return str(self._http.json(answer)["Config"]["Datacenter"])
+            return str(self._http.json(answer)[part][name])
         except (KeyError, TypeError) as error:
             raise self._http.strange(answer) from error

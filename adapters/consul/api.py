@@ -28,10 +28,10 @@ class ConsulApi:
         await self._http.close()
 
     async def require_readable(self) -> None:
-        """Raises :class:`StoreDenied` when the token may not read records and services.
+        """Raises :class:`StoreDenied` when the token may not read records, services and nodes.
 
         To Consul, what may not be read is not there: an unreadable service has no instances, an
-        unreadable prefix no keys. Only this question tells them apart.
+        unreadable prefix no keys. Only these questions tell them apart.
         """
         service = self.address.service
         wanted = [
@@ -59,3 +59,4 @@ class ConsulApi:
             raise self._http.strange(answer) from error
         if lacking:
             raise StoreDenied(self.address.shown, f"the token lacks {', '.join(lacking)}")
+        await self.services.require_nodes_readable()

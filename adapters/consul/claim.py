@@ -55,7 +55,10 @@ async def require_free(
         for presence in presences:
             if presence.alive and presence.holder not in (None, holder.id, takeover):
                 raise await _duplicate(api, record.id, presence)
-        if stored is None or presences or time.monotonic() >= deadline:
+        if stored is None or presences:
+            return Former(entry, presences)
+        if time.monotonic() >= deadline:
+            await api.require_readable()  # Its service may be there and not ours to see.
             return Former(entry, presences)
         await asyncio.sleep(_LOOK_EVERY)
 

@@ -17,7 +17,7 @@ from adapters.consul.listing import read_entry
 from adapters.pulse import Pulse
 from adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidRecord, RegistrationLost
+from mcp_discovery.errors import RegistrationLost
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Lease, encode_registration
 from mcp_discovery.record import Record
@@ -94,7 +94,7 @@ class ConsulRegistration:
     """A registration; see :class:`adapters.store.Registration`.
 
     A heartbeat is one request to the local agent, and writes nothing to Consul's servers unless
-    the health has changed. About once per TTL it also looks whether the record is still there and
+    the health has changed. Every few seconds it also looks whether the record is still there and
     still its holder's.
     """
 
@@ -115,7 +115,7 @@ class ConsulRegistration:
         self._lease = lease
         self._at_agent = at_agent
         self._pulse = Pulse(record.id, lease.ttl, health)
-        self._looked = time.monotonic()
+        self._put = self._looked = time.monotonic()
 
     @property
     def id(self) -> str:
@@ -135,23 +135,23 @@ class ConsulRegistration:
         self._pulse.beat(sent)  # It has arrived, whatever the servers behind the agent do.
         if (change := self._pulse.to_write(health, load)) is not None:
             await self._write(*change)
-        if sent - self._looked >= 0.9 * self._lease.ttl:
+        if sent - self._looked >= self._pulse.look_every:
             await self.require_held()
-            if self._document is not None:
-                # A sweeper may have been between; from here on the record keeps it.
-                await self._documents.ensure(self._document)
-                self._document = None
             self._looked = sent
+        if self._document is not None and sent - self._put >= 0.9 * self._lease.ttl:
+            # A sweeper may have been between; from here on the record keeps it.
+            await self._documents.ensure(self._document)
+            self._document = None
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See the seam."""
-        if record.id != self.id:
-            raise InvalidRecord("id", f"must stay {self.id!r} in an update")
+        self._pulse.require_alive()  # To define the service anew is to renew it.
         lease = self._lease
-        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after)
+        terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
+        record = prepared(record, document, **terms, id=self.id)
         if document.digest != self._record.capabilities.digest:
             await self._documents.put(document)
-            self._document = document
+            self._document, self._put = document, time.monotonic()
         entry = await self.require_held()
         key = record_key(self._api, record)
         moved = key != entry.key

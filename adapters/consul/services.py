@@ -32,6 +32,26 @@ class ServiceCatalog:
         path, params = self._query()
         return self._read(await self._http.ask("GET", path, {**params, "consistent": ""}))
 
+    async def require_nodes_readable(self) -> None:
+        """Raises :class:`StoreDenied` when there are services and the token may read no node.
+
+        Consul leaves them out of every answer then, but for the list of all services' names.
+        """
+        now = {"consistent": ""}
+        names = self._http.json(await self._http.ask("GET", "/v1/catalog/services", now))
+        if not any(self._is_ours(name) for name in names or ()):
+            return
+        if not self._http.json(await self._http.ask("GET", "/v1/catalog/nodes", now)):
+            raise StoreDenied(
+                self._http.address.shown,
+                "the token lacks node:read, without which no service can be seen",
+            )
+
+    def _is_ours(self, service: str) -> bool:
+        if self._http.address.mode == "one-service":
+            return service == self._http.address.service
+        return service.startswith(f"{self._http.address.service}-")
+
     async def with_id(self, id: str) -> Services:
         """The services with that id, on whatever node, as the leader has them now."""
         path, params = self._query(id)

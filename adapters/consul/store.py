@@ -143,6 +143,10 @@ class ConsulStore(Closing):
         """See the seam."""
         return await self._sweeper.sweep()
 
+    async def node_address(self) -> str | None:
+        """The address of the local agent, which is that of its node, in the cluster."""
+        return await self._api.agent.address()
+
     async def close(self) -> None:
         """See the seam."""
         await self._api.close()

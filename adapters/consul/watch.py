@@ -119,12 +119,13 @@ async def watch(
             if not (services.answered and records.answered):
                 continue
             listed = listing.instances()
-            if shown and not listed:
-                await api.require_readable()  # A token that lost its rights sees nothing, too.
+            if not listed and shown != {}:
+                # A token that lacks or lost its rights sees nothing, too.
+                await api.require_readable()
             uncertain = any(query.uncertain for query in queries)
             for query in queries:
                 query.uncertain = False
-            if shown is None or uncertain or (len(shown) > 1 and not listed):
+            if shown is None or uncertain or _is_mass_drop(shown, listed):
                 shown = listed
                 yield Snapshot(listed)
                 continue
@@ -149,6 +150,13 @@ async def _until(news: asyncio.Event, due: float) -> None:
 
 def _loop_time(due: float) -> float:
     return asyncio.get_running_loop().time() + (due - time.monotonic())
+
+
+def _is_mass_drop(old: dict[str, Instance], new: dict[str, Instance]) -> bool:
+    """Whether more than half is gone at once, as when the records are deleted by hand: rarely each
+    one's own doing, so it is not told as certain."""
+    gone = len(old.keys() - new.keys())
+    return gone > 1 and gone * 2 > len(old)
 
 
 def _changes(old: dict[str, Instance], new: dict[str, Instance]) -> list[Change]:

@@ -24,6 +24,7 @@ from mcp_discovery.errors import (
     DocumentNotFound,
     DuplicateInstance,
     InvalidDocument,
+    InvalidRecord,
     InvalidStoreURL,
     RegistrationLost,
     StoreUnavailable,
@@ -281,6 +282,8 @@ class EmbeddedStore(Closing):
         for id, registration, health in self._file.instances():
             try:
                 record, lease = decode_registration(registration)
+                if record.id != id:
+                    raise InvalidRecord("id", f"the record says it is {record.id!r}")
                 instance = Instance(record, health_from_dict(orjson.loads(health)), lease)
             except ValueError as error:
                 self.skipped.add(id, str(error))
@@ -322,9 +325,8 @@ class EmbeddedRegistration:
         """See :meth:`adapters.store.Registration.update`."""
         kept = self._kept()
         lease = kept.instance.lease
-        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after)
-        if record.id != self.id:
-            raise ValueError(f"an update cannot change the id {self.id!r} to {record.id!r}")
+        terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
+        record = prepared(record, document, **terms, id=self.id)
         self._store._put_document(document)
         self._store._put(replace(kept, instance=replace(kept.instance, record=record)))
 

@@ -176,21 +176,22 @@ class EtcdRegistration:
         """See :meth:`adapters.store.Registration.heartbeat`."""
         self._pulse.require_alive()
         sent = time.monotonic()
-        if not await keep_alive(self._place.gateway, self._live_lease, self._record_lease):
-            raise RegistrationLost(self.id, "its lease in etcd has expired or was revoked")
+        # First: a health that etcd cannot take (NOSPACE) must not be kept alive as it was.
         if (news := self._pulse.to_write(health, load)) is not None:
             await self._write(*news)
-        elif sent - self._confirmed >= self._lease.ttl:
-            # Before 3.5.23 and 3.6.5 a keepalive can succeed on a lease that is revoked.
+        if not await keep_alive(self._place.gateway, self._live_lease, self._record_lease):
+            raise RegistrationLost(self.id, "its lease in etcd has expired or was revoked")
+        if sent - self._confirmed >= self._pulse.look_every:
+            # Somebody may have deleted the keys, and before 3.5.23 and 3.6.5 a keepalive can
+            # succeed on a lease that is revoked.
             await self._guarded([])
         self._pulse.beat(sent)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See :meth:`adapters.store.Registration.update`."""
         lease = self._lease
-        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after)
-        if record.id != self.id:
-            raise ValueError(f"an update cannot change the id {self.id!r} to {record.id!r}")
+        terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
+        record = prepared(record, document, **terms, id=self.id)
         await self._place.documents.put_missing(document)
         writes = self._record_writes(record)
         if record.name != self._name:

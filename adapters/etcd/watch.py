@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from datetime import timedelta
 
 import aiohttp
@@ -240,28 +241,38 @@ class Watch:
     async def _apply(self, events: list[Json]) -> None:
         """Puts the events into the listing and tells what they changed, each instance once."""
         touched: dict[str, None] = {}
+        removed: Counter[str] = Counter()
         for number, event in enumerate(events):
             kv = event["kv"]
             if event.get("type") == "DELETE":
-                id = self._listing.delete(key_text(kv["key"]))
+                key = key_text(kv["key"])
+                id = self._listing.delete(key)
+                removed[kv["mod_revision"]] += key.startswith(self._keys.records[0])
             else:
                 id = self._listing.put(kv)
             if id is not None:
                 touched[id] = None
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
-        for id in touched:
-            self._tell(id)
+        changes = [change for id in touched if (change := self._change(id)) is not None]
+        if any(records > 1 for records in removed.values()):
+            # Whoever leaves, or expires, removes one record. Several at a stroke are none of their
+            # own doing: the catalog may doubt it.
+            self.feed.snapshot(Snapshot(dict(self._shown)))
+        else:
+            for change in changes:
+                self.feed.change(change)
         self._revision = max(self._revision, int(events[-1]["kv"]["mod_revision"]))
 
-    def _tell(self, id: str) -> None:
+    def _change(self, id: str) -> Change | None:
+        """What became of an instance since it was last shown; from now on it is shown so."""
         old, new = self._shown.get(id), self._listing.instance(id)
         if new is None:
-            if self._shown.pop(id, None) is not None:
-                self.feed.change(Change(id, None))
-        elif old is None or not new.same_as(old):
-            self._shown[id] = new
-            self.feed.change(Change(id, new))
+            return Change(id, None) if self._shown.pop(id, None) is not None else None
+        if old is not None and new.same_as(old):
+            return None
+        self._shown[id] = new
+        return Change(id, new)
 
     # -- a watch that says nothing -----------------------------------------------------------
 

@@ -28,6 +28,8 @@ from mcp_discovery.record import url_problem
 
 #: A facade sends a comment every 15 s; a stream that is silent for longer than this is dead.
 IDLE = 40.0
+#: Statuses that ask the client to come again: a limit of the facade's, or of a proxy before it.
+_LATER = (408, 425, 429)
 #: The largest event: a snapshot of some 100,000 instances.
 _EVENT_BYTES = 512 * 2**20
 _KIND = "urn:mcp-discovery:problem:"
@@ -134,9 +136,9 @@ class FacadeApi:
             return StoreDenied(self.url, detail)
         if status == 413:
             return InvalidRecord("", detail)
-        if 400 <= status < 500 and problem:
+        if 400 <= status < 500 and status not in _LATER and problem:
             return InvalidInput(detail)
-        hint = "" if problem else "; is this the address of a facade?"
+        hint = "" if problem or status in _LATER else "; is this the address of a facade?"
         return StoreUnavailable(self.url, f"HTTP {status}: {detail}{hint}")
 
 

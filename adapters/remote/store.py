@@ -176,7 +176,7 @@ class RemoteRegistration:
         """See :meth:`adapters.store.Registration.update`."""
         self._pulse.require_alive()
         terms = {"ttl": self._lease.ttl, "reap_after": self._lease.reap_after}
-        record = prepared(record, document, **terms)
+        record = prepared(record, document, **terms, id=self.id)
         body = _registration(record, self._lease)
         with self._ours():
             await self._store._send(document, "PUT", server_path(self.id), body)

@@ -52,6 +52,8 @@ def _read(file: str) -> list[Any]:
         content = content.get("servers", [content])
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise InvalidInput(f"{file} is neither a server's object nor a list of them")
+    if not content:
+        raise InvalidInput(f"{file} names no server; give at least one object with name and url")
     return content
 
 

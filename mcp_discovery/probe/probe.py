@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 # What a server said of itself within this many seconds need not be asked for again.
 _FRESH_SECONDS = 1.0
 _LONG_AGO = -math.inf
+# Seconds without an answer to server/discover after which the other era is tried beside it.
+_SILENCE = 0.5
 # Refusals for reasons of the server's own: another handshake would not change them.
 _SETTLED_STATUSES = frozenset({401, 403, 407, 408, 429})
 _INTERNAL_ERROR = -32603
@@ -212,7 +214,7 @@ class McpProbe:
     async def _introduced(self, timeout: float) -> Peer:
         await self._wire.open()
         if self._endpoint.transport == "streamable-http":
-            return await find_era(self._wire, self._limits, timeout / 2)
+            return await find_era(self._wire, self._limits, min(timeout / 2, _SILENCE))
         return await initialize(self._wire, self._limits)
 
     async def _ping(self, peer: Peer) -> None:

@@ -221,6 +221,26 @@ async def test_holding_revives_nobody() -> None:
     assert len(catalog.view) == 9
 
 
+async def test_what_vanishes_while_others_are_held_is_held_too() -> None:
+    catalog = Catalog(EmbeddedStore(), hold=0.3)
+    before = many(20)
+    catalog.apply(Snapshot(before))
+    catalog.apply(Snapshot({id: before[id] for id in list(before)[:8]}))
+    catalog.apply(Snapshot({}))
+    assert len(catalog.view) == 20
+    assert catalog.held_total == 20
+    await until(lambda: len(catalog.view) == 0)
+
+
+async def test_what_is_held_is_vouched_for_by_nobody() -> None:
+    catalog = Catalog(EmbeddedStore(), hold=60)
+    catalog.apply(Snapshot(many(10)))
+    catalog.apply(Snapshot({}))
+    catalog.apply(Snapshot({}))
+    for entry in catalog.view:
+        assert entry.last_seen(utcnow() + timedelta(hours=1)) <= utcnow()
+
+
 class FaultyStore(EmbeddedStore):
     """Its watch fails when told to: a real store cannot be made to fail at a chosen event."""
 
@@ -262,6 +282,49 @@ async def test_the_last_known_list_stays_and_says_since_when(fault: Exception) -
         assert catalog.view.epoch == stale.epoch
         assert catalog.view.revision >= stale.revision
         assert catalog.watch_restarts >= 1
+
+
+class ScriptedStore(EmbeddedStore):
+    """Its watch says what it is told to: a real store cannot be made to do so at a chosen time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says: asyncio.Queue[Snapshot | Exception] = asyncio.Queue()
+
+    async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
+        while True:
+            said = await self.says.get()
+            if isinstance(said, Exception):
+                raise said
+            yield said
+
+
+async def test_while_the_store_is_away_the_hold_stands_still() -> None:
+    hold = 1.0
+    async with ScriptedStore() as store, Catalog(store, hold=hold) as catalog:
+        for said in (Snapshot(many(10)), Snapshot({}), StoreUnavailable("store", "away")):
+            store.says.put_nowait(said)
+        await until(lambda: catalog.view.stale_since is not None)
+        await asyncio.sleep(1.5 * hold)  # the time that it is away
+        assert len(catalog.view) == 10
+        store.says.put_nowait(Snapshot({}))
+        await until(lambda: catalog.view.stale_since is None)
+        back = asyncio.get_running_loop().time()
+        await until(lambda: len(catalog.view) == 0)
+        assert asyncio.get_running_loop().time() - back > 0.7 * hold
+
+
+async def test_a_watch_that_ends_after_its_snapshot_is_not_asked_for_without_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.backoff.random.uniform", lambda _, most: most)
+    async with ScriptedStore() as store, Catalog(store) as catalog:
+        for _ in range(4):
+            store.says.put_nowait(Snapshot({}))
+            store.says.put_nowait(StoreUnavailable("store", "away"))
+        began = asyncio.get_running_loop().time()
+        await until(lambda: catalog.watch_restarts == 4)
+        assert asyncio.get_running_loop().time() - began > 0.2 + 0.4 + 0.8
 
 
 async def test_a_waiting_reader_is_woken_by_every_change() -> None:

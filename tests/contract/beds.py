@@ -11,10 +11,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
+import orjson
+
 from adapters import open_store
 from adapters.embedded import EmbeddedStore
 from adapters.store import Store, StoreOptions
+from mcp_discovery.health import healthy
+from mcp_discovery.instance import Holder, Lease, encode_registration, health_to_dict
 from tests.contract.serving import ServedFacade
+from tests.records import record
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer, encode, prefix_end
 from tests.stores.server import RequestRefused
@@ -92,7 +97,7 @@ class EmbeddedBed(Bed):
         await EmbeddedStore(self.url).close()
         with sqlite3.connect(self._path) as file:
             for key, value in MALFORMED.items():
-                row = (key, value, b'{"status":"healthy"}')
+                row = (key, value, orjson.dumps(health_to_dict(healthy())))
                 file.execute("INSERT INTO instances VALUES (?, ?, ?)", row)
         file.close()
         return MALFORMED
@@ -209,6 +214,11 @@ class EtcdBed(Bed):
         await self._server.start()
 
 
+#: A registration as it should be, to be found where it does not belong.
+MISPLACED = encode_registration(
+    record("elsewhere", name="x"), Lease(Holder("h", "host", "sidecar"), 30, 60)
+)
+
 #: id → what is stored for it, none of it a registration.
 MALFORMED = {
     "empty": b"",
@@ -218,6 +228,7 @@ MALFORMED = {
     "no-record": b'{"name": 1}',
     "no-lease": b'{"id":"no-lease","name":"x","endpoint":{"url":"http://127.0.0.1:1/"}}',
     "deep": b"[" * 100_000,
+    "misplaced": MISPLACED,
 }
 #: The same as keys below ``servers/``, and keys that are no instance's.
 FOREIGN = {f"x/{id}": value for id, value in MALFORMED.items()} | {

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from adapters.store import Registration, Store, new_holder
-from mcp_discovery.errors import DuplicateInstance, RegistrationLost
+from mcp_discovery.errors import DuplicateInstance, InvalidRecord, RegistrationLost
 from mcp_discovery.health import ANSWERS, Health, Load, Status, healthy
 from tests.contract.beds import Bed
 from tests.contract.conftest import SERVED
@@ -171,6 +171,19 @@ async def test_update_of_tags_and_digest(bed: Bed, store: Store) -> None:
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
     assert (await (await bed.open()).document(new.digest)) == new
     assert None not in watcher.history("catalog-1")[1:]  # never gone meanwhile
+
+
+async def test_an_update_revives_nobody_and_keeps_the_id(bed: Bed, store: Store) -> None:
+    async with watching(await bed.open()) as watcher:
+        registration = await register(store)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        with pytest.raises(InvalidRecord, match="must stay 'catalog-1'"):
+            await registration.update(record("catalog-2"), document("a"))
+        await watcher.until_status("catalog-1", Status.DOWN, TTL + LATE)
+        with pytest.raises(RegistrationLost):
+            await registration.update(record(version="2.0.0"), document("a"))
+        await watcher.until_status("catalog-1", None, REAP + LATE)
+    assert watcher.history("catalog-1") == [None, Status.HEALTHY, Status.DOWN, None]
 
 
 async def test_a_living_holder_keeps_its_id(bed: Bed, store: Store) -> None:

@@ -20,6 +20,7 @@ from mcp_discovery.instance import (
     instance_from_dict,
     instance_to_dict,
 )
+from mcp_discovery.record import parse_moment
 from tests.records import record
 
 LEASE = Lease(Holder("abc", "web-3", "sidecar"), 10.5, 300)
@@ -81,3 +82,12 @@ def test_health_keeps_since_while_the_status_stays() -> None:
     assert other.since >= first.since
     assert other.last_seen == same.last_seen
     assert utcnow().microsecond % 1000 == 0
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_moments_that_utc_cannot_hold(moment: str) -> None:
+    """They parse, and would break whoever spells them anew: the catalog, for every reader."""
+    with pytest.raises(ValueError, match="out of range"):
+        parse_moment(moment)
+    with pytest.raises(InvalidRecord, match="registeredAt"):
+        record(registeredAt=moment)

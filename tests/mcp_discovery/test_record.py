@@ -97,6 +97,14 @@ SECRETS: list[dict[str, Any]] = [
     {"metadata": {"password": "hunter2"}},
     {"metadata": {"note": "Bearer abcdefgh12345678"}},
     {"metadata": {"note": "sk-abcdefghijklmnop1234"}},
+    {"metadata": {"clientSecret": "abc"}},
+    {"endpoint": {"transport": "stdio", "command": "server --password hunter2"}},
+    {"endpoint": {"transport": "stdio", "command": "sh", "args": ["-c", "x && A_TOKEN=abc y"]}},
+    {"endpoint": {"transport": "stdio", "command": "sh", "args": ["-c", "x --token 'a b' \"y"]}},
+    {"endpoint": {"url": "http://host/mcp", "headers": {"Authorization": "abc"}}},
+    {"description": "call it with ghp_" + "a1B2" * 9},
+    {"auth": {"type": "bearer", "token": "abc"}},
+    {"futureField": [{"apiKey": "abc"}]},
 ]
 
 
@@ -107,7 +115,7 @@ def test_a_secret_is_refused_and_not_repeated(fields: dict[str, Any]) -> None:
     said = str(caught.value)
     for value in ("hunter2", "abcdefgh", "ghp_a1", "user:pass"):
         assert value not in said
-    assert "${NAME}" in said or "keep credentials out" in said
+    assert "${NAME}" in said or "keep credentials out" in said or "keep it out" in said
 
 
 @pytest.mark.parametrize(
@@ -118,6 +126,7 @@ def test_a_secret_is_refused_and_not_repeated(fields: dict[str, Any]) -> None:
         {"command": "docker", "args": ["run", "img@sha256:" + "a1" * 32, "-e", "API_KEY=${KEY}"]},
         {"command": "uvx", "args": ["--from", "git+https://example.org/a/b.git@main", "server"]},
         {"command": "server", "args": ["--token-file", "/run/secrets/token", "--verbose"]},
+        {"command": "sh", "args": ["-c", "cd /srv && TOKEN=${TOKEN} server --token ${TOKEN}"]},
         {"command": "a-rather-long-but-quite-harmless-command-name-2026"},
     ],
     ids=str,
@@ -125,6 +134,16 @@ def test_a_secret_is_refused_and_not_repeated(fields: dict[str, Any]) -> None:
 def test_references_and_plain_arguments_are_no_secrets(endpoint: dict[str, Any]) -> None:
     made = Record.parse(spec(endpoint={"transport": "stdio"} | endpoint))
     assert made.endpoint.command == endpoint["command"]
+
+
+def test_prose_about_secrets_and_fields_of_a_newer_schema_are_no_secrets() -> None:
+    fields = {
+        "name": "sk-learn-model-inference-server2",
+        "description": "needs Authorization: Bearer YOUR_API_KEY; wraps sk-learn-contrib-packages",
+        "auth": {"type": "oauth2", "tokenEndpoint": "https://host/token"},
+        "futureField": {"maxTokens": 5, "tokenUrl": "https://host/token"},
+    }
+    assert Record.parse(spec(**fields)).name == fields["name"]
 
 
 @given(st.text(max_size=100))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 
 import pytest
 
+from adapters import open_store
 from adapters.embedded import EmbeddedStore
 from mcp_discovery.errors import InvalidInput
 from sidecar import advertise
 from sidecar.settings import Settings
 from tests.servers.process import McpServer
 from tests.sidecar.line import Seen, sidecar
+from tests.stores import ConsulServer
 
 LOCAL = "http://127.0.0.1:8000/mcp"
 #: An address for documentation (RFC 5737): a remote store that nothing is ever sent to.
@@ -30,6 +33,14 @@ async def advertised(
 async def test_the_option_goes_before_all() -> None:
     option = "https://catalog.example/mcp"
     assert await advertised(LOCAL, REMOTE, {"POD_IP": "10.1.2.3"}, option) == option
+
+
+@pytest.mark.parametrize(("store", "warned"), [(REMOTE, True), ("consul://127.0.0.1:8500", False)])
+async def test_loopback_that_is_given_for_a_remote_store_is_warned_of(
+    store: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await advertised(LOCAL, store, option=LOCAL) == LOCAL
+    assert ("means nothing on other machines" in caplog.text) is warned
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]"])
@@ -133,3 +144,24 @@ async def test_the_record_says_it_and_a_closed_door_is_warned_of(
             within=3.0,
             what="a warning",
         )
+
+
+async def test_beside_a_consul_agent_on_loopback_its_address_in_the_cluster_is_taken() -> None:
+    config = {"advertise_addr": "192.0.2.7"}  # for documentation: nobody is there, nobody is asked
+    settings = Settings(url=LOCAL)
+    async with ConsulServer(config=config) as server, open_store(server.store_url) as store:
+        chosen = await advertise.choose(settings, store.url, {})
+        assert chosen.host == "127.0.0.1"
+        known = await advertise.as_known_to(store, chosen)
+        assert known.url(LOCAL) == LOCAL.replace("127.0.0.1", "192.0.2.7")
+        given = await advertise.choose(settings, store.url, {"POD_IP": "127.0.0.2"})
+        assert await advertise.as_known_to(store, given) == given
+
+
+async def test_an_agent_that_is_away_is_asked_until_it_answers() -> None:
+    async with ConsulServer() as server, open_store(server.store_url) as store:
+        await server.stop()
+        chosen = await advertise.choose(Settings(url=LOCAL), store.url, {})
+        asking = asyncio.create_task(advertise.as_known_to(store, chosen))
+        await server.start()
+        assert await asyncio.wait_for(asking, 10) == chosen  # known by loopback: it stays

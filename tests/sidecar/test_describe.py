@@ -162,3 +162,12 @@ def test_a_token_is_never_in_the_record() -> None:
 def test_a_health_url_with_a_secret_is_not_in_the_record() -> None:
     assert described(health_url="http://h/ok").record.health_url == "http://h/ok"
     assert described(health_url="http://h/ok?token=x").record.health_url is None
+
+
+def test_a_token_in_the_servers_own_words_is_left_out_and_noted() -> None:
+    token = "ghp_" + "a1B2" * 9
+    info = {"name": "catalog", "title": f"Catalog {token}"}
+    made = described(info, instructions=f"Send {token} along.\nBe kind.")
+    assert token not in orjson.dumps(made.record.to_dict()).decode()
+    assert made.record.description == "Send *** along."
+    assert "holds what looks like an access token" in made.notes[0]

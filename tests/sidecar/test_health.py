@@ -55,7 +55,7 @@ async def test_a_crash_is_seen_at_once_and_so_is_the_return(
         await server.kill()
         await seen.until_status(Status.DOWN, within=3.0)
         await seen.until(
-            lambda one: one.health.reason == "connection refused", within=1.0, what="the reason"
+            lambda one: one.health.reason == "connection refused", within=3.0, what="the reason"
         )
         await server.start()
         await seen.until_status(Status.HEALTHY, within=2.0)

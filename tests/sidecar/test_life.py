@@ -81,6 +81,14 @@ async def test_registers_a_server_that_is_slow_from_the_start(
         assert one.health.reason == "slower than 0.5 s"
 
 
+async def test_the_first_attempt_to_reach_a_slow_server_is_not_given_up(
+    store: EmbeddedStore, seen: Seen
+) -> None:
+    slow = ("--delay_method", "initialize", "--delay", "2")
+    async with odd("--era", "legacy", *slow) as server, sidecar(store, server.url):
+        await seen.until(lambda _: True, within=2.9, what="being registered")
+
+
 async def test_presents_the_token_and_keeps_it_to_itself(
     store: EmbeddedStore, seen: Seen, caplog: pytest.LogCaptureFixture
 ) -> None:

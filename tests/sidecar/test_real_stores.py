@@ -64,7 +64,7 @@ async def test_the_whole_life(kind: type[StoreServer], tmp_path: Path) -> None:
             await server.kill()
             await seen.until_status(Status.DOWN, within=INTERVAL + MARGIN)
             await seen.until(
-                lambda one: one.health.reason == "connection refused", within=1.0, what="the reason"
+                lambda one: one.health.reason == "connection refused", within=3.0, what="the reason"
             )
             await server.start()
             await seen.until_status(Status.HEALTHY, within=2.0)

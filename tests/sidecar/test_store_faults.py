@@ -131,7 +131,7 @@ async def test_a_hung_store_delays_no_probe_and_no_stop(
 
 
 async def test_stops_in_time_while_the_store_is_away(
-    store: FaultyStore, seen: Seen, server: McpServer
+    store: FaultyStore, seen: Seen, server: McpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with sidecar(store, server.url, drain=1.0) as running:
         await seen.until_status(Status.HEALTHY, within=3.0)
@@ -141,6 +141,8 @@ async def test_stops_in_time_while_the_store_is_away(
         assert await running.code(3.0) == 0
         assert time.monotonic() - stopped < 1.0 + 1.0
         assert store.calls["deregister"] >= 2
+    assert store.calls["drain"] >= 2
+    assert caplog.text.count("does not reach the store while draining") == 1
 
 
 async def test_a_store_that_returns_while_draining_is_left_in_good_order(

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.consul import ConsulStore
 from adapters.consul.watch import Pace
-from adapters.store import Snapshot, StoreOptions
+from adapters.store import Change, Snapshot, StoreOptions, new_holder
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 from mcp_discovery.health import Status, healthy
 from tests.contract.watching import watching
@@ -137,6 +137,7 @@ async def test_a_token_that_may_not_read_is_denied_not_empty() -> None:
     lacking = {
         f'service "mcp" {{ policy = "read" }} {nodes}': "key:read on 'mcp/servers/'",
         f'key_prefix "mcp/" {{ policy = "read" }} {nodes}': "service:read on 'mcp'",
+        write: "node:read",
     }
     async with ConsulServer(acl=True) as server:
         token = await server.create_token(f"{write} {nodes}")
@@ -149,7 +150,9 @@ async def test_a_token_that_may_not_read_is_denied_not_empty() -> None:
                     async with aclosing(store.watch()) as events:
                         await anext(events)
                 with pytest.raises(StoreDenied):
-                    await store.register(record("new-1"), DOC, ttl=30, reap_after=60)
+                    await store.register(record(), DOC, ttl=30, reap_after=60, holder=new_holder())
+                with pytest.raises(StoreDenied):  # and takes nothing for an orphan
+                    await store.sweep()
 
 
 async def test_a_token_that_is_revoked_ends_the_watch_and_empties_nothing() -> None:
@@ -177,6 +180,20 @@ async def test_a_token_that_is_revoked_ends_the_watch_and_empties_nothing() -> N
                 with pytest.raises(StoreDenied):
                     await watcher.until(lambda: False, 10, "an end of the watch")
                 assert list(watcher.instances) == ["catalog-1"]
+
+
+async def test_records_deleted_in_bulk_are_not_told_as_certain(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    """The catalog may hold what a snapshot lacks, even where something is left."""
+    for id in ("n-1", "n-2", "n-3", "z-1"):
+        await store.register(record(id), DOC, ttl=30, reap_after=60)
+    async with watching(store) as watcher:
+        assert len(watcher.instances) == 4
+        url = f"/v1/kv/{namespace}/servers/product-catalog/n-?recurse"
+        await consul_server.api("DELETE", url)
+        await watcher.until(lambda: list(watcher.instances) == ["z-1"], 5, "the one that is left")
+        assert not [e for e in watcher.events if isinstance(e, Change) and e.instance is None]
 
 
 async def test_an_instance_that_is_reaped_early_stays_gone(store: ConsulStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -285,3 +286,36 @@ async def test_users_turned_on_or_changed_under_a_registration(namespace: str) -
             async with watching(store) as watcher:
                 shown = watcher.instances["catalog-1"]
                 assert shown.health.reason == "password changed"
+
+
+async def test_deleted_keys_are_noticed_whatever_the_ttl(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    registration = await registered(store)
+    span = {"key": encode(keys.prefix), "range_end": encode(prefix_end(keys.prefix))}
+    await etcd_server.call("kv/deleterange", span)
+    with pytest.raises(RegistrationLost, match="were removed"):
+        async with asyncio.timeout(4):
+            while True:
+                await registration.heartbeat(healthy())
+                await asyncio.sleep(0.2)
+
+
+async def test_a_health_that_etcd_cannot_take_is_not_kept_alive() -> None:
+    """Out of space it takes no writes, and renews leases: a dead server must not stay healthy."""
+    async with EtcdServer() as server, EtcdStore(server.store_url) as store:
+        dead = await registered(store, "dead-1", ttl=2)
+        living = await registered(store, "living-1", ttl=2)
+        async with watching(store) as watcher:
+            member = (await server.call("maintenance/status", {}))["header"]["member_id"]
+            alarm = {"action": "ACTIVATE", "memberID": member, "alarm": "NOSPACE"}
+            await server.call("maintenance/alarm", alarm)
+
+            async def fallen() -> bool:
+                with suppress(RegistrationLost, StoreUnavailable):
+                    await dead.heartbeat(Health(Status.DOWN, "connection refused"))
+                await living.heartbeat(healthy())
+                return watcher.status("dead-1") is Status.DOWN
+
+            await until(fallen, timeout=2 + 2, what="the one that is dead shown as down")
+            assert watcher.status("living-1") is Status.HEALTHY

@@ -257,3 +257,17 @@ async def test_a_first_list_knows_when_a_silent_one_was_heard_of(
         health = late.instances["catalog-1"].health
         assert (health.status, health.reason) == (Status.DOWN, "no heartbeat for 1 s")
         assert abs((health.last_seen - heard).total_seconds()) < 2.5
+
+
+async def test_a_prefix_that_is_deleted_is_not_told_as_certain(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    """The catalog may hold what a snapshot lacks; who deregisters is gone for certain."""
+    registrations = [await registered(store, f"n-{n}") for n in range(4)]
+    async with watching(store) as watcher:
+        await registrations[0].deregister()
+        await watcher.until_status("n-0", None, 5)
+        span = {"key": encode(keys.prefix), "range_end": encode(prefix_end(keys.prefix))}
+        await etcd_server.call("kv/deleterange", span)
+        await watcher.until(lambda: not watcher.instances, 5, "nothing left")
+        assert [e for e in watcher.events if isinstance(e, Change)] == [Change("n-0", None)]

@@ -55,6 +55,10 @@ async def _denied(_: web.Request) -> web.Response:
     return web.json_response({"detail": "no token"}, status=401)
 
 
+async def _busy(_: web.Request) -> web.Response:
+    return web.json_response({"title": "Too Many Requests", "detail": "slow down"}, status=429)
+
+
 async def _silent(_: web.Request) -> web.Response:
     await asyncio.sleep(60)
     raise AssertionError("cancelled before")
@@ -65,6 +69,7 @@ async def _silent(_: web.Request) -> web.Response:
     [
         (_page, StoreUnavailable, "is this the address of a facade"),
         (_denied, StoreDenied, "no token"),
+        (_busy, StoreUnavailable, "HTTP 429: slow down"),
         (_silent, StoreUnavailable, "no answer within 1 s"),
     ],
 )

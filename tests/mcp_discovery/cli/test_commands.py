@@ -53,6 +53,7 @@ SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.
         (("servers", "--facade", "nonsense"), 2, "write http://127.0.0.1:4000"),
         (("watch", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
         (("register", "/no/such/file"), 2, "give a file of JSON"),
+        (("register", "/dev/null"), 2, "is not JSON"),
         (("no-such-command",), 2, "No such command"),
     ],
     ids=lambda value: " ".join(value[:5]) if isinstance(value, tuple) else "",
@@ -89,6 +90,14 @@ async def test_options_come_from_the_environment_too(asked: AskedFacade) -> None
     assert (ended.code, ended.out) == (0, "")
     ended = await command(*SIDECAR, MCP_DISCOVERY_TAG="fine Not_Fine")
     assert "not-fine" in ended.err
+
+
+async def test_a_file_without_servers_is_said_to_be_one(tmp_path: Path) -> None:
+    file = tmp_path / "servers.json"
+    file.write_text('{"servers": []}')
+    ended = await command("register", str(file))
+    assert (ended.code, ended.out) == (2, "")
+    assert "names no server; give at least one" in ended.err
 
 
 async def test_servers_and_register(asked: AskedFacade, tmp_path: Path) -> None:
