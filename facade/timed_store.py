@@ -67,6 +67,10 @@ class TimedStore:
         """See :meth:`Store.sweep`."""
         return await self._store.sweep()
 
+    async def node_address(self) -> str | None:
+        """See :meth:`adapters.store.Store.node_address`."""
+        return await self._store.node_address()
+
     async def close(self) -> None:
         """See :meth:`Store.close`."""
         await self._store.close()

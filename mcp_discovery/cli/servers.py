@@ -32,8 +32,9 @@ def servers(
 
     Try: mcp-discovery servers --tag products --status all
     """
-    params = [("match", match), ("status", status)]
-    params += [("tags", each) for each in tag or []]
+    params = [("status", status)]
+    if tag:
+        params += [("match", match), *(("tags", each) for each in tag)]
     params += [("capability", each) for each in capability or []]
     listed, summary = asyncio.run(_ask(facade, params))
     if json:
