@@ -80,8 +80,6 @@ def parse(
     match = once(request, "match")
     if match is not None:
         one_of("match", match, ("any", "all"))
-        if not tags:
-            raise contradiction("match says how tags are matched; name tags, or leave match out")
     min_uptime = seconds(request, "min_uptime", most=MAX_UPTIME)
     if min_uptime and statuses == {Status.DOWN}:
         raise contradiction("what is down has no uptime; leave out min_uptime or status=down")

@@ -24,6 +24,8 @@ _BACKLOG = 4096
 #: How long, in seconds, what is left of a body that is not wanted is read, so that its sender
 #: finds the answer.
 _LINGER = 2.0
+#: The longest request line, in bytes: one with too many filters is answered in words of ours.
+_LONGEST_LINE = 256 * 2**10
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -45,6 +47,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
         app,
         access_log=None,
         lingering_time=_LINGER,
+        max_line_size=_LONGEST_LINE,
         auto_decompress=False,  # bodies are unpacked within their own limits
         shutdown_timeout=app[FACADE].options.shutdown_timeout,
         handle_signals=False,
