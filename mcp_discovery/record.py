@@ -359,9 +359,19 @@ def default_id(name: str, endpoint: object) -> str:
 
 
 def _first_fault(error: ValidationError) -> InvalidRecord:
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    fault = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in fault["loc"])
-    return InvalidRecord(field[:200], fault["msg"][:1].lower() + fault["msg"][1:])
+    limits = fault.get("ctx", {})
+    match fault["type"]:
+        case "missing":
+            problem = "is missing, and has to be given"
+        case "too_long":
+            problem = f"has more than {limits['max_length']} items; give fewer"
+        case "string_too_long":
+            problem = f"is longer than {limits['max_length']} characters; shorten it"
+        case _:
+            problem = fault["msg"][:1].lower() + fault["msg"][1:]
+    return InvalidRecord(field[:200], problem)
 
 
 def parse_moment(text: str) -> datetime:

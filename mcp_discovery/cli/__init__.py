@@ -1,5 +1,12 @@
 """The command ``mcp-discovery``: one module for each subcommand."""
 
-from mcp_discovery.cli.main import main
+import signal
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The console script. Ctrl-C while it still imports ends it without a traceback."""
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mcp_discovery.cli.main import main as command
+
+    signal.signal(signal.SIGINT, interrupted)
+    command()
