@@ -84,7 +84,12 @@ class LocalProcess:
             await self._ended(timeout)
 
     async def pause(self) -> None:
-        self._started().send_signal(signal.SIGSTOP)
+        process = self._started()
+        process.send_signal(signal.SIGSTOP)
+        # The signal is not yet the stop: a thread that runs may answer one more request.
+        async with asyncio.timeout(5):
+            while not _is_stopped(process.pid):
+                await asyncio.sleep(0.001)
 
     async def resume(self) -> None:
         self._started().send_signal(signal.SIGCONT)
@@ -130,3 +135,12 @@ def _die_with_parent() -> Callable[[], None] | None:
             os._exit(1)
 
     return prepare
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped, as far as this system tells (proc(5))."""
+    try:
+        stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except FileNotFoundError:  # a thread has just ended
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
