@@ -222,8 +222,7 @@ class Posted:
         holder = entry.instance.lease.holder
         if holder.by != "facade" or entry.id in self._kept:
             return False
-        silent = entry.health.reason.startswith("no heartbeat for ")
-        return holder.id == self.holder.id or (entry.health.status is Status.DOWN and silent)
+        return holder.id == self.holder.id or entry.health.silent
 
     async def stored_document(self, record: Record) -> CapabilityDocument:
         """The document of a record in the store; where it is lost, one made of its names."""

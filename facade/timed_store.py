@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from types import TracebackType
-from typing import Self
 
-from adapters.store import Change, Registration, Snapshot, Store
+from adapters.store import Change, Closing, Registration, Snapshot, Store
 from facade.tracing import asking_store
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.health import Health, Load
@@ -14,7 +12,7 @@ from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
 
-class TimedStore:
+class TimedStore(Closing):
     """``store`` itself in every respect; see :class:`adapters.store.Store` for its methods."""
 
     def __init__(self, store: Store) -> None:
@@ -68,24 +66,12 @@ class TimedStore:
         return await self._store.sweep()
 
     async def node_address(self) -> str | None:
-        """See :meth:`adapters.store.Store.node_address`."""
+        """See :meth:`Store.node_address`."""
         return await self._store.node_address()
 
     async def close(self) -> None:
         """See :meth:`Store.close`."""
         await self._store.close()
-
-    async def __aenter__(self) -> Self:
-        await self._store.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._store.__aexit__(kind, error, trace)
 
 
 class _TimedRegistration:

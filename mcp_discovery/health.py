@@ -31,9 +31,12 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+_SILENT = "no heartbeat for "
+
+
 def silent_for(seconds: float) -> str:
     """The reason of an instance whose heartbeats stopped, the same over every store."""
-    return f"no heartbeat for {seconds:g} s"
+    return f"{_SILENT}{seconds:g} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class Health:
     reason: str
     since: datetime = field(default_factory=utcnow)
     last_seen: datetime = field(default_factory=utcnow, compare=False)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is ``down`` because nobody is heard any more; see :func:`silent_for`."""
+        return self.status is Status.DOWN and self.reason.startswith(_SILENT)
 
     def then(self, status: Status, reason: str, *, heard: bool = True) -> Health:
         """The health after this one: ``since`` stays while the status does.

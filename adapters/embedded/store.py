@@ -288,10 +288,7 @@ class EmbeddedStore(Closing):
             except ValueError as error:
                 self.skipped.add(id, str(error))
                 continue
-            silent = instance.health == instance.health.then(
-                Status.DOWN, silent_for(lease.ttl), heard=False
-            )
-            self._kept[id] = _Kept(instance, now, silent)
+            self._kept[id] = _Kept(instance, now, instance.health.silent)
             self._watch_deadline(self._kept[id])
 
     def _require_open(self) -> None:

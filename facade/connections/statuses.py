@@ -49,7 +49,7 @@ def status_of(health: Health) -> ConnectionStatus:
         return "idle"
     if health.status is not Status.DOWN:
         return "active"
-    return "disconnected" if health.reason.startswith("no heartbeat for ") else "error"
+    return "disconnected" if health.silent else "error"
 
 
 def health_word(health: Health) -> str:
