@@ -42,7 +42,7 @@ async def test_registrations_survive_a_restart_and_have_a_ttl_to_be_heard_again(
         assert await store.document(document("a").digest) == document("a")
         with pytest.raises(DuplicateInstance):  # it has its TTL to be heard again
             await store.register(record(), document("a"), ttl=2, reap_after=3)
-        again = await store.register(record(), document("a"), ttl=2, reap_after=3, holder=holder)
+        again = await store.register(record(), document("a"), ttl=2, reap_after=60, holder=holder)
         await again.heartbeat(healthy())
         await watcher.until_status("other", Status.DOWN, 4)
         await watcher.until_status("other", None, 4)
