@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from facade.bodies import read_object
 from facade.operation import Operation, Parameter
 from facade.problems import Refused
-from facade.state import facade_of
+from facade.state import Facade, facade_of
 from mcp_discovery.record import Record
 
+_Body = TypeVar("_Body", bound=BaseModel)
+#: The most outcomes in one request.
+MOST_AT_ONCE = 1000
 #: The longest call that is believed, in milliseconds: an hour.
 MOST_MS = 3_600_000.0
 
@@ -35,12 +38,48 @@ class Outcome(BaseModel):
     )
 
 
+class Outcomes(BaseModel):
+    """Many outcomes at once; each also says of which instance it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    outcomes: Annotated[list[dict[str, Any]], Field(max_length=MOST_AT_ONCE)] = Field(
+        description="Outcomes as of one call, each with the instance's `id`."
+    )
+
+
 async def outcome(request: web.Request) -> web.Response:
     """Counts one call of the server towards its figures and those of the capability."""
     facade = facade_of(request)
     body = await read_object(request, timeout=facade.options.body_timeout)
-    entry = facade.entry(request.match_info["id"])
-    told = _parsed(body)
+    _count(facade, request.match_info["id"], body)
+    return web.Response(status=204)
+
+
+async def outcomes(request: web.Request) -> web.Response:
+    """Counts many calls at once, as clients report them every second or so.
+
+    One that cannot be counted, because its server is gone for instance, is named in `refused` by
+    its place in the list, and harms no other.
+    """
+    facade = facade_of(request)
+    body = _parsed(Outcomes, await read_object(request, timeout=facade.options.body_timeout))
+    refused: list[dict[str, Any]] = []
+    for number, told in enumerate(body.outcomes):
+        id, rest = told.get("id"), {key: told[key] for key in told if key != "id"}
+        try:
+            if not isinstance(id, str):
+                detail = "id: each outcome needs the id of its instance"
+                raise Refused(422, "invalid-outcome", detail, field="id")
+            _count(facade, id, rest)
+        except Refused as error:
+            refused.append({"index": number, "detail": error.detail})
+    return web.json_response({"counted": len(body.outcomes) - len(refused), "refused": refused})
+
+
+def _count(facade: Facade, id: str, body: dict[str, Any]) -> None:
+    entry = facade.entry(id)
+    told = _parsed(Outcome, body)
     if told.capability is not None:
         _require_offered(entry.record, told.capability)
     facade.usage.outcome(
@@ -50,12 +89,11 @@ async def outcome(request: web.Request) -> web.Response:
         capability=told.capability,
         error=told.error,
     )
-    return web.Response(status=204)
 
 
-def _parsed(body: dict[str, Any]) -> Outcome:
+def _parsed(shape: type[_Body], body: dict[str, Any]) -> _Body:
     try:
-        return Outcome.model_validate(body)
+        return shape.model_validate(body)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, fault["loc"]))[:100]
@@ -82,7 +120,11 @@ def _require_offered(record: Record, capability: str) -> None:
 
 
 _ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
-OPERATIONS = tuple(
+_REFUSED = {
+    "type": "object",
+    "properties": {"index": {"type": "integer"}, "detail": {"type": "string"}},
+}
+_ONE, _OTHER = (
     Operation(
         "POST",
         path,
@@ -95,3 +137,22 @@ OPERATIONS = tuple(
     )
     for path in ("/connections/{id}/outcome", "/servers/{id}/outcome")
 )
+_MANY = Operation(
+    "POST",
+    "/outcomes",
+    outcomes,
+    "usage",
+    body=Outcomes,
+    answers={
+        200: {
+            "type": "object",
+            "required": ["counted", "refused"],
+            "properties": {
+                "counted": {"type": "integer"},
+                "refused": {"type": "array", "items": _REFUSED},
+            },
+        }
+    },
+    errors=(400, 408, 413, 415, 422),
+)
+OPERATIONS = (_ONE, _OTHER, _MANY)

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from adapters.catalog import Catalog
 from adapters.view import Entry, View
-from facade.connections.balancing import Rotation
 from facade.documents import Documents
 from facade.events import Streams
 from facade.lists import Lists
@@ -25,6 +24,7 @@ from facade.problems import Refused
 from facade.registrations import LeasedRegistrations
 from facade.stream.sockets import Sockets
 from facade.usage import Usage
+from mcp_discovery.balancing import Rotation
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,22 @@
-"""mcp-discovery: agents find MCP servers that are alive, by tag and by capability."""
+"""mcp-discovery: agents find MCP servers that are alive, by tag and by capability.
+
+``from mcp_discovery import Discovery`` is all that an agent needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcp_discovery.client import Change, Discovery, SyncDiscovery, Tool
+
+__all__ = ["Change", "Discovery", "SyncDiscovery", "Tool"]
+
+
+def __getattr__(name: str) -> Any:
+    # The client imports the MCP SDK; a sidecar, which shares this package, must not pay for it.
+    if name in __all__:
+        from mcp_discovery import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,15 @@
     ├── RegistrationLost                 the store no longer knows the instance: register anew
     ├── DocumentNotFound                 no document with that digest
     ├── StartOver                        a revision or cursor of another epoch, or too old
+    ├── UnknownTool                      no server that was found offers the tool
+    │   └── AmbiguousTool                … or several servers do, and it is not said which
+    ├── CallFailed                       a tool was not called, or did not answer
+    │   ├── NoReplica                    no instance can be called now
+    │   ├── ServerRefused                the server wants other credentials, or none of this
+    │   ├── ToolChanged                  nobody offers the tool any more as it was listed
+    │   ├── BadServer                    the server's answer breaks MCP
+    │   └── CallLost                     sent, not answered, and not safe to send again
+    │       └── CallTimeout              … within its deadline
     └── StoreError
         ├── StoreUnavailable             the store cannot be reached or cannot answer now
         └── StoreDenied                  the store refuses these credentials
@@ -129,3 +138,70 @@ class StoreUnavailable(StoreError):
 
 class StoreDenied(StoreError):
     """The store refuses these credentials, or they lack a permission."""
+
+
+class UnknownTool(DiscoveryError):
+    """No server that was found offers the tool; ``nearest`` are the names most like it."""
+
+    def __init__(self, tool: str, problem: str, nearest: tuple[str, ...] = ()) -> None:
+        hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+        super().__init__(f"tool {tool!r}: {problem}{hint}")
+        self.tool = tool
+        self.problem = problem
+        self.nearest = nearest
+
+
+class AmbiguousTool(UnknownTool):
+    """Several servers offer a tool of this name; ``choices`` are the names that tell them apart."""
+
+    def __init__(self, tool: str, choices: tuple[str, ...]) -> None:
+        super().__init__(tool, f"several servers offer it; say which: {', '.join(choices)}")
+        self.choices = choices
+
+
+class CallFailed(DiscoveryError):
+    """A tool was not called, or did not answer.
+
+    ``tool`` is its own name, ``server`` the server's, ``instance`` the id of the instance that was
+    asked last; ``None`` where it never came to that.
+    """
+
+    def __init__(self, tool: str, server: str, problem: str, *, instance: str | None = None) -> None:
+        at = f" at {instance}" if instance else ""
+        super().__init__(f"{tool} of {server}{at}: {problem}")
+        self.tool = tool
+        self.server = server
+        self.instance = instance
+        self.problem = problem
+
+
+class NoReplica(CallFailed):
+    """No instance of the server can be called now. Nothing was sent."""
+
+
+class ServerRefused(CallFailed):
+    """The server wants other credentials (``status`` 401 or 403), or a user's consent."""
+
+    def __init__(self, tool: str, server: str, problem: str, *, instance: str, status: int) -> None:
+        super().__init__(tool, server, problem, instance=instance)
+        self.status = status
+
+
+class ToolChanged(CallFailed):
+    """Nobody offers the tool any more as it was listed: read the tools again. Nothing was sent."""
+
+
+class BadServer(CallFailed):
+    """The server's answer breaks MCP. The tool may have done its work."""
+
+
+class CallLost(CallFailed):
+    """The call was sent and not answered, and it is not safe to send it again.
+
+    The tool may have done its work. Tools that say that they are read-only or idempotent are sent
+    again to another instance instead.
+    """
+
+
+class CallTimeout(CallLost):
+    """No answer came within the deadline."""

@@ -177,12 +177,14 @@ DERIVED = frozenset(
 )
 
 
-def instance_from_dict(entry: Mapping[str, Any]) -> Instance:
-    """Reads what :func:`instance_to_dict` wrote.
+def instance_from_dict(entry: Mapping[str, Any], *, checked: bool = False) -> Instance:
+    """Reads what :func:`instance_to_dict` wrote; ``checked``: by somebody who looks for secrets
+    and for what is too large, so that it need not be done again.
 
     Raises :class:`InvalidRecord` or :class:`ValueError` where it is not that.
     """
-    record = Record.parse({key: value for key, value in entry.items() if key not in DERIVED})
+    fields = {key: value for key, value in entry.items() if key not in DERIVED}
+    record = Record.model_validate(fields) if checked else Record.parse(fields)
     return Instance(
         record,
         health_from_dict(entry),

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from facade.connections.balancing import Strategy
 from facade.connections.bodies import Type
 from facade.connections.statuses import ConnectionStatus, Protocol
 from facade.models.shape import Shaped
+from mcp_discovery.balancing import Strategy
 
 
 class EndpointShown(Shaped):

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from pydantic.alias_generators import to_camel
 
-from facade.connections.balancing import Strategy
 from facade.connections.statuses import ConnectionStatus, Protocol
 from facade.connections.traits import INTERVALS, TIMEOUTS
+from mcp_discovery.balancing import Strategy
 
 Type = Literal["server", "client"]
 Word = Annotated[str, Field(min_length=1, max_length=256)]

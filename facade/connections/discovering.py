@@ -16,12 +16,6 @@ from facade import listing
 from facade.bodies import read_object
 from facade.connections import rendering
 from facade.connections.answers import Discovered
-from facade.connections.balancing import (
-    CHANCE,
-    USUAL,
-    Candidate,
-    consistent_hash,
-)
 from facade.connections.bodies import Discover, DiscoverFilters, LoadBalancing
 from facade.connections.faults import parsed
 from facade.connections.statuses import healths_of, is_fit, status_of, transports_of
@@ -30,6 +24,12 @@ from facade.operation import Operation
 from facade.problems import Refused
 from facade.state import Facade, facade_of
 from facade.status import answer
+from mcp_discovery.balancing import (
+    CHANCE,
+    USUAL,
+    Candidate,
+    consistent_hash,
+)
 
 _CHANCE = random.Random()
 

@@ -14,13 +14,13 @@ from adapters.view import View
 from facade import listing
 from facade.connections import rendering
 from facade.connections.answers import Distribution, Stats
-from facade.connections.balancing import BUSY, USUAL
 from facade.connections.statuses import PROTOCOLS, STATUSES, protocol_of, status_of
 from facade.documents import KINDS
 from facade.operation import Operation
 from facade.state import facade_of
 from facade.status import answer, offers, performance_of
 from facade.usage import Usage
+from mcp_discovery.balancing import BUSY, USUAL
 from mcp_discovery.health import Status, rfc3339, utcnow
 
 #: How many of the capabilities that are used most are named.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facade.connections.balancing import (
+from mcp_discovery.balancing import (
     BUSY,
     CHANCE,
     STRATEGIES,

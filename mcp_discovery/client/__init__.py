@@ -1,0 +1,8 @@
+"""The library that agents import: find servers, hold MCP connections, route tool calls."""
+
+from mcp_discovery.client.changes import Change
+from mcp_discovery.client.discovery import Discovery
+from mcp_discovery.client.sync import SyncDiscovery
+from mcp_discovery.client.tool import Tool
+
+__all__ = ["Change", "Discovery", "SyncDiscovery", "Tool"]

@@ -1,0 +1,218 @@
+"""One call of a tool: the route, the replicas one after another, and when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, RequestParamsMeta
+
+from mcp_discovery.client.connection import Call, Connection
+from mcp_discovery.client.faults import AttemptFailed, Final
+from mcp_discovery.client.outcomes import Outcomes
+from mcp_discovery.client.pool import Pool
+from mcp_discovery.client.routing import Route, Router
+from mcp_discovery.client.settings import OnProgress, Settings
+from mcp_discovery.client.source import Outcome
+from mcp_discovery.errors import CallFailed, CallLost, CallTimeout, NoReplica, UnknownTool
+from mcp_discovery.health import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller asks for; see :meth:`mcp_discovery.client.Discovery.call`."""
+
+    name: str
+    arguments: Mapping[str, Any] | None = None
+    server: str | None = None
+    digest: str | None = None
+    timeout: float | None = None
+    key: str | None = None
+    on_progress: OnProgress | None = None
+    meta: RequestParamsMeta | None = None
+
+
+class Calls:
+    """Makes calls over one pool."""
+
+    def __init__(
+        self, pool: Pool, router: Router, settings: Settings, outcomes: Outcomes | None
+    ) -> None:
+        self._pool = pool
+        self._router = router
+        self._settings = settings
+        self._outcomes = outcomes
+        self._trials: set[str] = set()
+
+    async def make(self, wish: Wish) -> CallToolResult:
+        """The tool's result, from the first replica that gives one.
+
+        Another replica is asked when the call never left, or when the tool says that it is
+        repeatable. Raises what :meth:`mcp_discovery.client.Discovery.call` does.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        until = started + self._timeout(wish)
+        patient_until: float | None = None
+        tried: set[str] = set()
+        last: AttemptFailed | None = None
+        while True:
+            route = await self._route(wish)
+            connection = self._router.choose(route, tried, wish.key) if route else None
+            now = loop.time()
+            if connection is None or route is None:
+                if patient_until is None:
+                    patient_until = min(now + self._settings.patience, until)
+                if now >= patient_until:
+                    raise self._gave_up(wish, route, last) from last
+                tried.clear()  # their breakers say when they may be asked again
+                await self._better_times(route, patient_until)
+                continue
+            if now >= until:
+                raise self._late(route, connection, now - started) from last
+            self._look_after(route)
+            deadline = min(self._settings.deadline_of(route.server), until - now)
+            repeatable = route.repeatable
+            call = Call(route.tool, wish.arguments, repeatable, wish.on_progress, wish.meta)
+            try:
+                return await self._attempt(connection, call, deadline)
+            except AttemptFailed as error:
+                last = error
+                tried.add(connection.id)
+                if error.sent and not repeatable:
+                    raise self._lost(route, connection, error) from error
+                if error.sent:
+                    patient_until = None  # it took its time; that of the others begins now
+
+    async def _route(self, wish: Wish) -> Route | None:
+        """The route; ``None`` where the tool was there before, and may come back."""
+        if self._pool.reading:
+            offers = self._pool.index.of(wish.name)
+            await self._pool.settled({id for id, offer in offers.items() if offer is None})
+        try:
+            return self._router.resolve(wish.name, server=wish.server, digest=wish.digest)
+        except UnknownTool as error:
+            if type(error) is UnknownTool:
+                await self._pool.settled()  # a server may offer more than its record has names of
+                try:
+                    return self._router.resolve(wish.name, server=wish.server, digest=wish.digest)
+                except UnknownTool:
+                    if self._router.knows(wish.name):
+                        return None
+            raise
+
+    async def _attempt(self, connection: Connection, call: Call, deadline: float) -> CallToolResult:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        fault: str | None = "the call failed"
+        try:
+            result = await connection.call(call, deadline=deadline)
+            fault = "the tool answered with an error" if result.is_error else None
+            return result
+        except AttemptFailed as error:
+            fault = error.why
+            raise
+        except Final as error:
+            fault = str(error.error)
+            raise error.error from error.__cause__
+        except MCPError as error:
+            fault = f"JSON-RPC error {error.code}"
+            raise
+        finally:
+            if self._outcomes is not None and not _cancelled():
+                took = loop.time() - began
+                self._outcomes.add(Outcome(connection.id, call.tool, fault is None, took, fault))
+
+    # -- waiting for better times --------------------------------------------------------------
+
+    async def _better_times(self, route: Route | None, until: float) -> None:
+        """Waits for news, or until a replica that failed may be tried again and answers."""
+        loop = asyncio.get_running_loop()
+        news = asyncio.ensure_future(self._pool.news())
+        try:
+            wait = until - loop.time()
+            for connection in route.connections if route else ():
+                if connection.instance.health.status is Status.DOWN:
+                    continue
+                if connection.breaker.closed:
+                    return
+                self._try_again(connection)
+                wait = min(wait, max(connection.breaker.wait, 0.02))
+            await asyncio.wait([news], timeout=max(wait, 0))
+        finally:
+            news.cancel()
+
+    def _look_after(self, route: Route) -> None:
+        """Tries again what failed, where it is time, and no call has to wait for it."""
+        for connection in route.connections:
+            if not connection.breaker.closed:
+                self._try_again(connection)
+
+    def _try_again(self, connection: Connection) -> None:
+        if connection.breaker.wait > 0 or connection.id in self._trials:
+            return
+        self._trials.add(connection.id)
+        self._pool.spawn(self._trial(connection), f"trying {connection.id} again")
+
+    async def _trial(self, connection: Connection) -> None:
+        try:
+            await connection.recover()
+        finally:
+            self._trials.discard(connection.id)
+        self._pool.tell()
+
+    # -- giving up -----------------------------------------------------------------------------
+
+    def _timeout(self, wish: Wish) -> float:
+        """How long a call may take in all: by default twice what one instance may."""
+        if wish.timeout is not None:
+            return wish.timeout
+        return 2 * max(self._settings.deadline, *self._settings.deadlines.values(), 0.0)
+
+    def _gave_up(self, wish: Wish, route: Route | None, last: AttemptFailed | None) -> CallFailed:
+        # Only a repeatable call comes here after it was sent.
+        kind = CallLost if last is not None and last.sent else NoReplica
+        if route is None:
+            problem = "every instance that offered it is gone"
+            return kind(wish.name, wish.server or "its server", problem)
+        return kind(route.tool, route.server, self.state_of(route, last))
+
+    def state_of(self, route: Route, last: AttemptFailed | None) -> str:
+        """Why none of the route's instances can be called, in words."""
+        said = []
+        for connection in route.connections:
+            health = connection.instance.health
+            if not self._pool.allowed(connection.instance):
+                said.append(
+                    f"{connection.id} would have to be started here; allow it by name: "
+                    f"allow_stdio=[{route.server!r}]"
+                )
+            elif not connection.breaker.closed:
+                said.append(f"{connection.id} does not answer ({connection.breaker.reason})")
+            else:
+                said.append(f"{connection.id} is {health.status.value} ({health.reason})")
+        more = f"; {len(said) - 3} more" if len(said) > 3 else ""
+        after = f"; the last that was asked: {last.why}" if last is not None else ""
+        return f"no instance can be called now: {'; '.join(said[:3])}{more}{after}"
+
+    @staticmethod
+    def _lost(route: Route, connection: Connection, error: AttemptFailed) -> CallLost:
+        problem = (
+            f"{error.why}; it may have done its work, and it does not say that it is safe to call "
+            "again"
+        )
+        kind = CallTimeout if error.slow else CallLost
+        return kind(route.tool, route.server, problem, instance=connection.id)
+
+    @staticmethod
+    def _late(route: Route, connection: Connection, took: float) -> CallTimeout:
+        problem = f"no answer within {took:.3g} s"
+        return CallTimeout(route.tool, route.server, problem, instance=connection.id)
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,361 @@
+"""``Discovery``: what an agent imports to find MCP servers and to call their tools."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from mcp import Client
+from mcp.client.session import ElicitationFnT, ListRootsFnT, SamplingFnT
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, Implementation, LoggingLevel, RequestParamsMeta
+
+from mcp_discovery.balancing import USUAL, Strategy
+from mcp_discovery.client.calls import Calls, Wish
+from mcp_discovery.client.changes import Change, changes
+from mcp_discovery.client.facade import FacadeSource
+from mcp_discovery.client.faults import AttemptFailed
+from mcp_discovery.client.http import Http
+from mcp_discovery.client.outcomes import Outcomes
+from mcp_discovery.client.pool import Pool
+from mcp_discovery.client.roster import Roster
+from mcp_discovery.client.routing import Route, Router
+from mcp_discovery.client.settings import Auth, OnLog, OnProgress, Settings
+from mcp_discovery.client.source import Selection, Source, selection
+from mcp_discovery.client.tool import Tool
+from mcp_discovery.errors import DiscoveryError, InvalidInput, NoReplica
+from mcp_discovery.instance import Instance
+
+if TYPE_CHECKING:
+    from adapters.store import StoreOptions
+    from mcp_discovery.client.formats import Format, ToolList
+
+log = logging.getLogger(__name__)
+
+#: So many sessions are opened at once by ``connect(eager=True)``.
+_AT_ONCE = 16
+
+
+class Discovery:
+    """Finds living MCP servers and calls their tools. Use it as ``async with``::
+
+        async with Discovery("http://facade:4000") as d:
+            await d.connect(tags=["products"])
+            result = await d.call("search_products", {"query": "kettle"})
+
+    ``url`` is a facade's address, or a store's (``consul://…``, ``etcd://…``, ``embedded:…``),
+    which is then watched from this process; or a :class:`~mcp_discovery.client.source.Source`.
+
+    ``token``: a bearer token for the facade, or the store's. ``store_options``: a store's other
+    credentials, as :class:`adapters.store.StoreOptions`.
+
+    ``strategy``: which of several replicas is asked: ``least-loaded``, ``round-robin``, ``random``,
+    ``weighted``, ``power-of-two`` or ``consistent-hash``. Servers of the legacy era, whose sessions
+    may have a state, are not spread over: calls stay with one instance while it lives.
+
+    ``deadline``: seconds that one instance may take to answer a call; ``deadlines``: the same for
+    servers by name. ``patience``: seconds that a call waits for a replica when there is none at
+    the moment, as during a restart. ``connect_timeout``: seconds to reach a server. ``hold``:
+    seconds that an instance is kept which a list that starts over does not have.
+
+    ``auth``: credentials by server name, or a function from an
+    :class:`~mcp_discovery.instance.Instance` to them: a bearer token or an ``httpx2.Auth``. They
+    are sent to whoever is registered under that name. ``allow_stdio``: names of ``stdio`` servers
+    that may be started in this machine; ``environment``: variables for their ``${NAME}`` and for
+    themselves. ``report``: whether outcomes are reported to the facade.
+
+    ``on_log``, with ``log_level``, is given what servers log; ``on_elicit``, ``on_sample`` and
+    ``list_roots`` answer what servers ask, as the SDK's callbacks of that name; ``client_info``
+    is what servers are told of this client.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInput` for what cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | Source,
+        *,
+        token: str | None = None,
+        store_options: StoreOptions | None = None,
+        strategy: Strategy = USUAL,
+        deadline: float = 30.0,
+        deadlines: Mapping[str, float] | None = None,
+        patience: float = 5.0,
+        connect_timeout: float = 5.0,
+        hold: float = 10.0,
+        auth: Auth | None = None,
+        allow_stdio: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
+        report: bool = True,
+        on_log: OnLog | None = None,
+        log_level: LoggingLevel | None = None,
+        on_elicit: ElicitationFnT | None = None,
+        on_sample: SamplingFnT | None = None,
+        list_roots: ListRootsFnT | None = None,
+        client_info: Implementation | None = None,
+    ) -> None:
+        if isinstance(allow_stdio, str):
+            raise InvalidInput(f"allow_stdio takes names: write allow_stdio=[{allow_stdio!r}]")
+        self._settings = Settings(
+            strategy=strategy,
+            deadline=deadline,
+            deadlines=deadlines or {},
+            patience=patience,
+            connect_timeout=connect_timeout,
+            hold=hold,
+            auth=auth,
+            allow_stdio=frozenset(allow_stdio),
+            environment=environment,
+            on_log=on_log,
+            log_level=log_level,
+            on_elicit=on_elicit,
+            on_sample=on_sample,
+            list_roots=list_roots,
+            client_info=client_info,
+        )
+        self._http = Http(connect_timeout=connect_timeout)
+        self._source = _source(url, self._http, token, store_options)
+        self._pool = Pool(self._source, self._settings, self._http)
+        self._roster = Roster(self._source, self._pool.changed, hold=hold)
+        self._router = Router(self._pool, strategy)
+        self._outcomes = Outcomes(self._source) if report else None
+        self._calls = Calls(self._pool, self._router, self._settings, self._outcomes)
+        self._offered: dict[tuple[Format, str], ToolList] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._http.close)
+            stack.push_async_callback(self._source.close)
+            await self._source.open()
+            if self._outcomes is not None:
+                stack.push_async_callback(self._outcomes.flush)
+                self._pool.spawn(self._outcomes.run(), "reporting outcomes")
+            stack.push_async_callback(self._pool.close)
+            stack.push_async_callback(self._roster.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def stale_since(self) -> datetime | None:
+        """Since when the list of servers cannot be kept up to date; ``None``: it is."""
+        return self._roster.stale_since
+
+    # -- finding -------------------------------------------------------------------------------
+
+    async def connect(
+        self, tags: str | Iterable[str] | None = None, *, eager: bool = False, **filters: Any
+    ) -> list[Instance]:
+        """Follows the servers with one of ``tags`` (of none: all) from now on; returns those that
+        can be called now, by name and id.
+
+        ``filters``: ``match="all"`` of the tags; ``name``, ``tool``, ``capability``, ``version``,
+        ``transport``, ``zone``, ``owner``, each one string or several. Called again it adds to what
+        is followed. Servers that come are called, those that go are not; nothing else has to be
+        done. Sessions are opened by the first call, or now, in parallel, with ``eager``: then only
+        those that opened are returned.
+
+        Raises :class:`~mcp_discovery.errors.StoreUnavailable` and
+        :class:`~mcp_discovery.errors.StoreDenied` where the list is not to be had, and
+        :class:`~mcp_discovery.errors.InvalidInput` for an unknown filter.
+        """
+        wanted = selection({"tags": tags} | filters)
+        if wanted.statuses:
+            raise InvalidInput("connect() follows servers in every status; leave out status=")
+        await self._roster.follow(wanted)
+        found = [each for each in self._roster.selected(wanted) if self._can_be_called(each)]
+        if not eager:
+            return found
+        gate = asyncio.Semaphore(_AT_ONCE)
+        opened = await asyncio.gather(*(self._opened(each, gate) for each in found))
+        return [each for each, works in zip(found, opened, strict=True) if works]
+
+    def _can_be_called(self, instance: Instance) -> bool:
+        return instance.health.status in ("healthy", "degraded") and self._pool.allowed(instance)
+
+    async def _opened(self, instance: Instance, gate: asyncio.Semaphore) -> bool:
+        connection = self._pool.connections.get(instance.id)
+        if connection is None:
+            return False
+        async with gate:
+            try:
+                await connection.open()
+            except AttemptFailed as error:
+                log.warning("%s: %s", instance.id, error.why)
+                return False
+        return True
+
+    async def servers(
+        self, tags: str | Iterable[str] | None = None, **filters: Any
+    ) -> list[Instance]:
+        """The servers with one of ``tags``, as they are now, by name and id.
+
+        ``filters`` as for :meth:`connect`, and ``status``: ``healthy`` where it is left out, or
+        several, or ``all``. Raises as :meth:`connect` does.
+        """
+        wanted = selection({"tags": tags} | filters)
+        if "status" not in filters:
+            wanted = wanted.with_status("healthy")
+        return await self._source.servers(wanted)
+
+    async def watch(
+        self, tags: str | Iterable[str] | None = None, **filters: Any
+    ) -> AsyncGenerator[Change, None]:
+        """First every server with one of ``tags`` as ``added``, then each change, for ever.
+
+        ``filters`` as for :meth:`servers`; of every status where none is named. A source that is
+        away is told as ``stale``, its return as ``fresh``; nothing that happened meanwhile is
+        missed. Raises as :meth:`connect` does, at its beginning.
+        """
+        wanted = selection({"tags": tags} | filters)
+        async with aclosing(changes(self._source.watch(wanted))) as found:
+            async for change in found:
+                yield change
+
+    # -- tools ---------------------------------------------------------------------------------
+
+    @overload
+    async def tools(self) -> list[Tool]: ...
+
+    @overload
+    async def tools(self, *, format: Format, **options: Any) -> ToolList: ...
+
+    async def tools(self, *, format: Format | None = None, **options: Any) -> list[Tool] | ToolList:
+        """The tools of all servers that are followed and can be called now, by name.
+
+        Where two servers share a name, both are called ``<server>.<tool>``. Of a server whose
+        replicas differ, as during an upgrade, the tool is the one that most of them offer.
+
+        ``format`` (``openai``, ``anthropic`` or ``gemini``) gives them as that model's API takes
+        them; calls that the model makes go to :meth:`dispatch`. ``options`` are those of
+        :func:`mcp_discovery.client.formats.export`.
+
+        Raises as :meth:`connect` does.
+        """
+        await self._follow_something()
+        await self._pool.settled()
+        found = self._router.tools()
+        if format is None:
+            if options:
+                raise InvalidInput(f"{', '.join(options)}: options of a format; give format= too")
+            return found
+        from mcp_discovery.client import formats
+
+        exported = formats.export(found, format, **options)
+        self._offered |= {(exported.format, name): exported for name in exported.names}
+        return exported
+
+    async def call(
+        self,
+        tool: str | Tool,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        server: str | None = None,
+        timeout: float | None = None,
+        key: str | None = None,
+        on_progress: OnProgress | None = None,
+        meta: RequestParamsMeta | None = None,
+    ) -> CallToolResult:
+        """Calls a tool at one of the servers that offer it; with no :meth:`connect` before, of all.
+
+        ``tool`` is a name as :meth:`tools` gives it, or such a :class:`Tool`, which is then called
+        as it was listed or not at all. ``server`` (a server's name or an instance's id) says whose
+        tool is meant. ``timeout`` bounds the whole call, in seconds, however many instances are
+        asked. Calls with one ``key`` go to one replica for as long as it lives. ``on_progress``
+        is told of progress; cancelling the task cancels the call at the server.
+
+        Another replica with the same schema is asked when the first was not reached, or when the
+        tool says that it is read-only or idempotent. A result with ``is_error`` is an answer.
+
+        Raises :class:`~mcp_discovery.errors.UnknownTool`,
+        :class:`~mcp_discovery.errors.AmbiguousTool`, :class:`~mcp_discovery.errors.CallFailed` in
+        one of its kinds, the SDK's ``MCPError`` where the server answers with a JSON-RPC error, and
+        what :meth:`connect` raises.
+        """
+        if timeout is not None and not 0 < timeout < float("inf"):
+            raise InvalidInput(f"timeout={timeout!r} is not a number of seconds above 0")
+        await self._follow_something()
+        name, digest = tool, None
+        if isinstance(tool, Tool):
+            name, server, digest = tool.own_name, server or tool.server, tool.digest or None
+        wish = Wish(str(name), arguments, server, digest, timeout, key, on_progress, meta)
+        return await self._calls.make(wish)
+
+    async def dispatch(self, tool_call: object, *, timeout: float | None = None) -> dict[str, Any]:
+        """Makes the call that a model asked for, and returns the message that goes back to it.
+
+        ``tool_call`` is the model API's own object or its JSON: an OpenAI tool call (of chat
+        completions or responses), an Anthropic ``tool_use`` block, a Gemini function call. A call
+        that fails is told to the model in words, so that it can go on.
+
+        Raises :class:`~mcp_discovery.errors.InvalidInput` for what is none of these.
+        """
+        from mcp_discovery.client import formats
+
+        call = formats.parse_call(tool_call)
+        offered = self._offered.get((call.format, call.name))
+        if offered is None:
+            return formats.render_error(call, f"there is no tool {call.name!r}")
+        try:
+            arguments = offered.restore(call.name, call.arguments)
+            result = await self.call(offered.names[call.name], arguments, timeout=timeout)
+        except (DiscoveryError, MCPError) as error:
+            log.warning("the call that a model made failed: %s", error)
+            return formats.render_error(call, str(error))
+        return formats.render_result(call, result)
+
+    @asynccontextmanager
+    async def session(self, server: str) -> AsyncIterator[Client]:
+        """The SDK's client, connected to one replica of ``server`` (a name, or an instance's id).
+
+        For what is no tool call: resources, prompts, completion. It stays this object's: do not
+        close it. Raises :class:`~mcp_discovery.errors.NoReplica`.
+        """
+        await self._follow_something()
+        every = self._pool.connections.values()
+        meant = tuple(each for each in every if server in (each.instance.record.name, each.id))
+        route = Route(server, "its session", None, meant)
+        tried: list[str] = []
+        while (connection := self._router.choose(route, tried, None)) is not None:
+            try:
+                client = await connection.open()
+            except AttemptFailed as error:
+                connection.breaker.failed(error.why, at_once=True)
+                tried.append(connection.id)
+                continue
+            yield client
+            return
+        if not meant:
+            raise NoReplica("session", server, "no server of this name was found")
+        raise NoReplica("session", server, self._calls.state_of(route, None))
+
+    async def _follow_something(self) -> None:
+        if not self._roster.following:
+            await self._roster.follow(Selection())
+
+
+def _source(
+    url: str | Source, http: Http, token: str | None, store_options: StoreOptions | None
+) -> Source:
+    if not isinstance(url, str):
+        return url
+    if url.partition(":")[0] in ("http", "https"):
+        return FacadeSource(url, http, token=token)
+    # Only here: whoever embeds this library may have a package of that name.
+    from adapters.store import StoreOptions
+    from mcp_discovery.client.store import StoreSource
+
+    return StoreSource(url, store_options or StoreOptions(token=token))

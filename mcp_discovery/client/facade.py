@@ -1,0 +1,212 @@
+"""A facade as the client's source: its list, its stream of events, its documents."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx2
+import orjson
+
+from mcp_discovery.client.http import Http
+from mcp_discovery.client.source import Everything, News, One, Outcome, Selection, Staleness
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import (
+    DocumentNotFound,
+    InvalidInput,
+    InvalidStoreURL,
+    StoreDenied,
+    StoreUnavailable,
+)
+from mcp_discovery.health import utcnow
+from mcp_discovery.instance import Instance, instance_from_dict
+from mcp_discovery.record import parse_moment, url_problem
+
+log = logging.getLogger(__name__)
+
+#: A facade sends a comment every 15 s: a stream that is silent for longer than this is dead.
+IDLE = 40.0
+#: Seconds within which a facade answers a question.
+_ANSWER = 15.0
+#: The largest event: a snapshot of some 100,000 instances.
+_EVENT_BYTES = 512 * 2**20
+#: Seconds between two attempts to reach a facade that is away: drawn from 0 to a bound that
+#: doubles between these ("full jitter": Amazon, "Exponential Backoff And Jitter", 2015).
+_FIRST, _LONGEST = 0.2, 5.0
+
+
+class FacadeSource:
+    """Reads one facade (or several behind one address). See :class:`Source`."""
+
+    def __init__(self, url: str, http: Http, *, token: str | None = None) -> None:
+        if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
+            shown = url.partition("?")[0].rpartition("@")[2]
+            raise InvalidStoreURL(shown, "write http://facade:4000, without user or query")
+        self.name = url.rstrip("/")
+        self._http = http.facade
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def open(self) -> None:
+        """Nothing to do: the first question connects."""
+
+    async def servers(self, wanted: Selection) -> list[Instance]:
+        """The instances of ``wanted``, by name and id."""
+        answer = await self._ask("GET", "/servers", params=wanted.params)
+        return list(_instances(orjson.loads(answer.content)["servers"]))
+
+    async def document(self, digest: str) -> CapabilityDocument:
+        """The document with ``digest``, checked against it."""
+        answer = await self._ask("GET", f"/documents/{digest}", missing=DocumentNotFound(digest))
+        return CapabilityDocument.from_json(answer.content, digest=digest)
+
+    async def report(self, outcomes: Sequence[Outcome]) -> None:
+        """``POST /outcomes``: what the facade does not know is left out there."""
+        told = [
+            {
+                "id": each.instance,
+                "capability": each.tool,
+                "success": each.success,
+                "latency": round(each.latency * 1000, 3),
+            }
+            | ({"error": each.error[:500]} if each.error else {})
+            for each in outcomes
+        ]
+        await self._ask("POST", "/outcomes", body={"outcomes": told})
+
+    async def close(self) -> None:
+        """The connections are shared and closed by their owner."""
+
+    async def watch(self, wanted: Selection) -> AsyncGenerator[News, None]:
+        """``GET /events``, resumed with ``Last-Event-ID`` after every interruption."""
+        last: str | None = None
+        bound = _FIRST
+        away = False
+        while True:
+            try:
+                async for news, id in self._events(wanted, last):
+                    last, away, bound = id, False, _FIRST
+                    yield news
+                problem = "the facade ended its stream"
+            except (StoreUnavailable, StoreDenied, InvalidInput) as error:
+                if last is None:
+                    raise
+                problem = str(error)
+            if not away:
+                log.warning("serving the last known list: %s", problem)
+                away = True
+                yield Staleness(utcnow(), problem)
+            await asyncio.sleep(random.uniform(0, bound))
+            bound = min(bound * 2, _LONGEST)
+
+    async def _events(
+        self, wanted: Selection, last: str | None
+    ) -> AsyncGenerator[tuple[News, str], None]:
+        headers = self._headers | ({"Last-Event-ID": last} if last else {})
+        timeout = httpx2.Timeout(self._http.timeout.connect, read=IDLE, write=_ANSWER)
+        try:
+            async with self._http.sse(
+                f"{self.name}/events",
+                params=wanted.params,
+                headers=headers,
+                timeout=timeout,
+                max_event_size=_EVENT_BYTES,
+            ) as events:
+                if events.response.status_code != 200:
+                    await events.response.aread()
+                    self._check(events.response)
+                if last is not None:
+                    yield Staleness(None), last  # else the facade says so at once
+                async for event in events:
+                    for news in _news(event):
+                        yield news, event.id
+        except httpx2.TransportError as error:
+            raise StoreUnavailable(self.name, _why(error)) from error
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise StoreUnavailable(self.name, f"an event that is none ({error!r})") from error
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: tuple[tuple[str, str], ...] | None = None,
+        body: Mapping[str, Any] | None = None,
+        missing: Exception | None = None,
+    ) -> httpx2.Response:
+        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+        try:
+            async with asyncio.timeout(_ANSWER):
+                answer = await self._http.request(
+                    method,
+                    self.name + path,
+                    params=params,
+                    content=orjson.dumps(body) if body is not None else None,
+                    headers=headers,
+                )
+        except httpx2.TransportError as error:
+            raise StoreUnavailable(self.name, _why(error)) from error
+        except TimeoutError as error:
+            raise StoreUnavailable(self.name, f"no answer within {_ANSWER:g} s") from error
+        if answer.status_code == 404 and missing is not None:
+            raise missing
+        self._check(answer)
+        return answer
+
+    def _check(self, answer: httpx2.Response) -> None:
+        if answer.status_code < 300:
+            return
+        try:
+            problem = orjson.loads(answer.content)
+        except orjson.JSONDecodeError:
+            problem = None
+        detail = problem.get("detail") if isinstance(problem, dict) else None
+        if answer.status_code in (401, 403):
+            raise StoreDenied(self.name, str(detail or "it wants other credentials"))
+        if 400 <= answer.status_code < 500 and isinstance(detail, str):
+            raise InvalidInput(detail)
+        hint = str(detail) if detail else "is this the address of a facade?"
+        raise StoreUnavailable(self.name, f"HTTP {answer.status_code}: {hint}")
+
+
+def _news(event: httpx2.ServerSentEvent) -> Iterator[News]:
+    if event.event == "message":  # an id without data: the position moves on
+        return
+    data = orjson.loads(event.data)
+    match event.event:
+        case "snapshot":
+            yield Everything({each.id: each for each in _instances(data["servers"])})
+            yield _staleness(data)
+        case "change":
+            entry = data["server"]
+            if entry is None:
+                yield One(data["id"], None)
+            else:
+                for instance in _instances([entry]):
+                    yield One(instance.id, instance)
+        case "stale" | "fresh":
+            yield _staleness(data)
+        case other:
+            log.debug("an event %r that is not known here is ignored", other)
+
+
+def _staleness(data: Mapping[str, Any]) -> Staleness:
+    since = data.get("staleSince")
+    return Staleness(parse_moment(since) if since else None, str(data.get("problem", "")))
+
+
+def _instances(entries: Sequence[Mapping[str, Any]]) -> Iterator[Instance]:
+    for entry in entries:
+        try:
+            yield instance_from_dict(entry, checked=True)
+        except ValueError as error:
+            # One that a newer facade spells in another way must not hide all the others.
+            log.warning("leaving out server %.80r: %s", entry.get("id"), error)
+
+
+def _why(error: httpx2.TransportError) -> str:
+    if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
+        return f"cannot be reached ({error or type(error).__name__}); is the facade running there?"
+    return f"the connection broke ({type(error).__name__}: {error})"

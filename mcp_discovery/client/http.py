@@ -1,0 +1,198 @@
+"""The HTTP that everything in the client shares, and how far each request of a call got."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import httpx2
+import orjson
+from mcp_types import CONNECTION_CLOSED
+
+#: The largest answer, in bytes, that is not an event stream.
+MAX_ANSWER = 64 * 2**20
+#: Idle connections are closed before a server closes them (uvicorn does after 5 s).
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=4.0)
+#: Faults after which the server cannot have seen the request.
+_NEVER_LEFT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
+
+
+#: Seconds within which the SDK tells of a fault itself, where it does.
+_TOLD = 0.05
+#: Seconds within which a server takes a notification. The SDK sends nothing else meanwhile.
+_NOTICE = 5.0
+
+
+class AnswerTooLarge(httpx2.TransportError):
+    """The answer is over :data:`MAX_ANSWER`."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """How far the requests of one call got.
+
+    ``sent``: a server may have seen one. ``status``: the last HTTP status. ``fault``: what broke
+    the exchange; ``broken`` is called then, for transports that tell nobody.
+    """
+
+    sent: bool = False
+    status: int | None = None
+    fault: Exception | None = None
+    broken: Callable[[], None] | None = None
+
+    def broke(self, error: Exception) -> None:
+        """Notes what broke the exchange."""
+        self.fault = error
+        if self.broken is not None:
+            asyncio.get_running_loop().call_later(_TOLD, self.broken)
+
+
+#: The call on whose behalf a request is made. The SDK's transports send in their caller's context.
+ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
+
+
+class Http:
+    """One pool of connections for a whole :class:`~mcp_discovery.client.Discovery`.
+
+    Making a TLS context takes 31 to 75 ms, so there is one, made when the first https URL is
+    called, in a thread.
+    """
+
+    def __init__(self, *, connect_timeout: float) -> None:
+        self._pools = _Pools()
+        self._timeout = httpx2.Timeout(connect_timeout, read=None, write=30.0, pool=None)
+        #: For the facade: faults are raised.
+        self.facade = httpx2.AsyncClient(transport=self._pools, timeout=self._timeout)
+
+    def client(
+        self, *, auth: httpx2.Auth | None = None, headers: dict[str, str] | None = None
+    ) -> httpx2.AsyncClient:
+        """A client for one MCP server: its own credentials and cookies, the shared connections."""
+        return httpx2.AsyncClient(
+            transport=_Answering(self._pools), auth=auth, headers=headers, timeout=self._timeout
+        )
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.facade.aclose()
+        await self._pools.close()
+
+
+class _Pools(httpx2.AsyncBaseTransport):
+    """Connections by scheme."""
+
+    def __init__(self) -> None:
+        self._plain = httpx2.AsyncHTTPTransport(verify=False, limits=_LIMITS)
+        self._secure: asyncio.Future[httpx2.AsyncHTTPTransport] | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.scheme != "https":
+            return await self._plain.handle_async_request(request)
+        if self._secure is None:
+            self._secure = asyncio.ensure_future(asyncio.to_thread(_with_tls))
+        secure = await asyncio.shield(self._secure)
+        return await secure.handle_async_request(request)
+
+    async def close(self) -> None:
+        await self._plain.aclose()
+        if self._secure is not None:
+            await (await self._secure).aclose()
+
+
+def _with_tls() -> httpx2.AsyncHTTPTransport:
+    return httpx2.AsyncHTTPTransport(limits=_LIMITS)
+
+
+class _Answering(httpx2.AsyncBaseTransport):
+    """Turns a fault of the transport into an answer, and notes it in the :data:`ATTEMPT`.
+
+    A fault that is raised ends the SDK's whole session, and with it every other call under way at
+    that server. As an answer it ends only the request that it befell.
+    """
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        attempt = ATTEMPT.get() or Attempt()
+        try:
+            if _is_notice(request):
+                async with asyncio.timeout(_NOTICE):
+                    response = await self._inner.handle_async_request(request)
+            else:
+                response = await self._inner.handle_async_request(request)
+        except _NEVER_LEFT as error:
+            attempt.broke(error)
+            return _said(error)
+        except httpx2.TransportError as error:
+            attempt.sent = True
+            attempt.broke(error)
+            return _said(error)
+        except TimeoutError as error:
+            return _said(
+                httpx2.ReadTimeout(f"a notification was not taken in {_NOTICE:g} s ({error})")
+            )
+        except asyncio.CancelledError:
+            attempt.sent = True  # how far it got is not known
+            raise
+        attempt.sent, attempt.status = True, response.status_code
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        kind = response.headers.get("content-type", "")
+        limit = None if kind.startswith("text/event-stream") else MAX_ANSWER
+        response.stream = _Body(response.stream, attempt, limit)
+        return response
+
+    async def aclose(self) -> None:
+        """The connections are shared: :meth:`Http.close` closes them."""
+
+
+class _Body(httpx2.AsyncByteStream):
+    """A body that ends early where it breaks off; JSON cut short or a stream without an answer
+    is an error of that request alone."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, attempt: Attempt, limit: int | None) -> None:
+        self._inner = inner
+        self._attempt = attempt
+        self._limit = limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        try:
+            async for chunk in self._inner:
+                size += len(chunk)
+                if self._limit is not None and size > self._limit:
+                    self._attempt.broke(AnswerTooLarge(f"over {self._limit:,} bytes"))
+                    return
+                yield chunk
+        except httpx2.TransportError as error:
+            self._attempt.broke(error)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _said(error: httpx2.TransportError) -> httpx2.Response:
+    message = f"{type(error).__name__}: {error}"
+    fault = {"code": CONNECTION_CLOSED, "message": message}
+    body = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": fault})
+    return httpx2.Response(503, headers={"Content-Type": "application/json"}, content=body)
+
+
+def _is_notice(request: httpx2.Request) -> bool:
+    """Whether it is a message that has no answer, or is one: neither has ``method`` and ``id``.
+
+    The modern era has none of them, and names the method of a request in a header. A large
+    message is a request.
+    """
+    if request.method != "POST" or "Mcp-Method" in request.headers or len(request.content) > 4096:
+        return False
+    message = orjson.loads(request.content)
+    return not (isinstance(message, dict) and "method" in message and "id" in message)

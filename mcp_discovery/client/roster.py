@@ -1,0 +1,130 @@
+"""The live list as the client holds it: every selection that it follows, in one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime
+
+from mcp_discovery.client.source import Everything, One, Selection, Source, Staleness
+from mcp_discovery.instance import Instance
+
+log = logging.getLogger(__name__)
+
+OnChange = Callable[[Instance | None, Instance | None], None]
+
+
+class Roster:
+    """The instances of all selections that are followed, by id.
+
+    ``on_change`` is called with what an instance was and what it is, ``None`` for not there. An
+    instance that is missing from a list that starts over, as after a restart of the facade, is
+    kept for ``hold`` seconds: its sidecar may just not have come back yet.
+    """
+
+    def __init__(self, source: Source, on_change: OnChange, *, hold: float) -> None:
+        self._source = source
+        self._on_change = on_change
+        self._hold = hold
+        self._tasks: dict[Selection, asyncio.Task[None]] = {}
+        self._shown: dict[Selection, set[str]] = {}
+        self._leaving: dict[tuple[Selection, str], asyncio.TimerHandle] = {}
+        self.instances: dict[str, Instance] = {}
+        #: Since when the list cannot be kept up to date, and why.
+        self.stale_since: datetime | None = None
+        self.problem = ""
+
+    @property
+    def following(self) -> bool:
+        """Whether any selection is followed."""
+        return bool(self._tasks)
+
+    async def follow(self, wanted: Selection) -> None:
+        """Follows ``wanted`` from now on; returns when its instances are there.
+
+        Raises ``StoreUnavailable``, ``StoreDenied`` or ``InvalidInput`` where they are not to be
+        had.
+        """
+        if wanted in self._tasks:
+            return
+        first = asyncio.get_running_loop().create_future()
+        self._shown[wanted] = set()
+        task = asyncio.create_task(self._run(wanted, first), name="following servers")
+        self._tasks[wanted] = task
+        try:
+            await asyncio.wait([first, task], return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                await task  # raises why
+        except BaseException:
+            await self._unfollow(wanted)
+            raise
+
+    def selected(self, wanted: Selection) -> list[Instance]:
+        """The instances of a selection that is followed, by name and id."""
+        found = [self.instances[id] for id in self._shown.get(wanted, ())]
+        return sorted(found, key=lambda each: (each.record.name, each.id))
+
+    async def _run(self, wanted: Selection, first: asyncio.Future[None]) -> None:
+        while True:
+            try:
+                async with aclosing(self._source.watch(wanted)) as watch:
+                    async for news in watch:
+                        self._take(wanted, news)
+                        if not first.done():
+                            first.set_result(None)
+            except Exception:
+                if not first.done():
+                    raise
+                log.exception("following servers failed in a way it must not; starting again")
+                await asyncio.sleep(1.0)
+
+    def _take(self, wanted: Selection, news: Everything | One | Staleness) -> None:
+        match news:
+            case One(id, instance):
+                self._put(wanted, id, instance)
+            case Everything(instances):
+                for id, instance in instances.items():
+                    self._put(wanted, id, instance)
+                for id in self._shown[wanted] - instances.keys():
+                    self._leave(wanted, id)
+            case Staleness(since, problem):
+                self.stale_since, self.problem = since, problem
+
+    def _leave(self, wanted: Selection, id: str) -> None:
+        if not self._hold:
+            self._put(wanted, id, None)
+        elif (wanted, id) not in self._leaving:
+            loop = asyncio.get_running_loop()
+            self._leaving[wanted, id] = loop.call_later(self._hold, self._put, wanted, id, None)
+
+    def _put(self, wanted: Selection, id: str, instance: Instance | None) -> None:
+        if (leaving := self._leaving.pop((wanted, id), None)) is not None:
+            leaving.cancel()
+        before = self.instances.get(id)
+        if instance is not None:
+            self._shown[wanted].add(id)
+            self.instances[id] = instance
+        else:
+            self._shown[wanted].discard(id)
+            if any(id in shown for shown in self._shown.values()):
+                return
+            self.instances.pop(id, None)
+        if before != instance:
+            self._on_change(before, instance)
+
+    async def _unfollow(self, wanted: Selection) -> None:
+        task = self._tasks.pop(wanted)
+        task.cancel()
+        await asyncio.wait([task])
+        for key in [key for key in self._leaving if key[0] == wanted]:
+            self._leaving.pop(key).cancel()
+        for id in list(self._shown[wanted]):
+            self._put(wanted, id, None)
+        del self._shown[wanted]
+
+    async def close(self) -> None:
+        """Follows nothing any more."""
+        for wanted in list(self._tasks):
+            await self._unfollow(wanted)

@@ -1,0 +1,233 @@
+"""From a tool's name to the instances that may be asked: an index is looked up, no server is."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+import semantic_version
+
+from mcp_discovery.balancing import CHANCE, Candidate, Rotation, Strategy, consistent_hash
+from mcp_discovery.client.connection import Connection
+from mcp_discovery.client.offers import Offer
+from mcp_discovery.client.pool import Pool
+from mcp_discovery.client.tool import Tool, is_repeatable
+from mcp_discovery.errors import AmbiguousTool, ToolChanged, UnknownTool
+from mcp_discovery.health import Status
+
+#: Between a server's name, which has none of them, and its tool's. The second one is for where
+#: the first would read like another tool's own name.
+_SEPARATORS = (".", "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One tool of one server, and the instances that offer it alike.
+
+    ``offer`` is ``None`` where no more than its name is known.
+    """
+
+    server: str
+    tool: str
+    offer: Offer | None
+    connections: tuple[Connection, ...]
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call may be sent to a second instance after a first one got it."""
+        return self.offer is not None and is_repeatable(self.offer.definition)
+
+    @property
+    def callable(self) -> int:
+        """How many of the instances may be called now, as far as the list says."""
+        return sum(1 for each in self.connections if is_offered(each))
+
+
+def is_offered(connection: Connection) -> bool:
+    """Whether the list offers the instance: it is healthy or degraded."""
+    return connection.instance.health.status in (Status.HEALTHY, Status.DEGRADED)
+
+
+class Router:
+    """Resolves names and chooses replicas, over one :class:`Pool`."""
+
+    def __init__(self, pool: Pool, strategy: Strategy, chance: Random | None = None) -> None:
+        self._pool = pool
+        self._strategy = strategy
+        self._chance = chance or Random()
+        self._rotation = Rotation()
+        self._meant: dict[str, str] = {}
+        self._resolved: dict[tuple[str, str | None, str | None], Route] = {}
+        self._resolved_at = -1
+        self._homes: dict[str, str] = {}
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` was resolved before: its server may be away for a moment only."""
+        return name in self._meant
+
+    def resolve(self, name: str, *, server: str | None = None, digest: str | None = None) -> Route:
+        """The route of a tool's name.
+
+        ``server`` is a server's name or an instance's id; ``digest`` that of the tool as it was
+        listed. A name that once meant one server's tool goes on meaning it, whoever else comes to
+        offer one of that name. Raises :class:`UnknownTool`, :class:`AmbiguousTool` and
+        :class:`ToolChanged`.
+        """
+        if self._resolved_at != self._pool.revision:
+            self._resolved.clear()
+            self._resolved_at = self._pool.revision
+        asked = name, server, digest
+        if (route := self._resolved.get(asked)) is None:
+            route = self._resolved[asked] = self._resolve(name, server, digest)
+        return route
+
+    def _resolve(self, name: str, server: str | None, digest: str | None) -> Route:
+        tool, found = self._found(name, server)
+        if not found:
+            raise self._unknown(name, server)
+        if len(found) > 1 and (meant := self._meant.get(name)) in found:
+            found = {meant: found[meant]}
+        if len(found) > 1:
+            choices = tuple(self.name_of(each, tool) for each in sorted(found))
+            raise AmbiguousTool(name, choices)
+        ((owner, variants),) = found.items()
+        if server is None:
+            self._meant[name] = owner
+        if digest is None:
+            return max(variants, key=_rank)
+        for route in variants:
+            if route.offer is not None and route.offer.digest == digest:
+                return route
+        problem = "no instance offers it any more as it was listed; read the tools again"
+        raise ToolChanged(tool, owner, problem)
+
+    def _found(self, name: str, server: str | None) -> tuple[str, dict[str, list[Route]]]:
+        """The tool's own name, and its variants by server."""
+        if found := self._variants(name, server):
+            return name, found
+        for separator in _SEPARATORS:
+            owner, cut, tool = name.partition(separator)
+            if cut and (found := self._variants(tool, owner)) and server in (None, owner):
+                return tool, found
+        return name, {}
+
+    def _variants(self, tool: str, server: str | None) -> dict[str, list[Route]]:
+        grouped: defaultdict[str, defaultdict[str | None, list[Connection]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        offers: dict[str | None, Offer | None] = {}
+        for id, offer in self._pool.index.of(tool).items():
+            connection = self._pool.connections[id]
+            owner = connection.instance.record.name
+            if server is None or server in (owner, id):
+                digest = offer.digest if offer is not None else None
+                offers[digest] = offer
+                grouped[owner][digest].append(connection)
+        return {
+            owner: [
+                Route(owner, tool, offers[digest], tuple(connections))
+                for digest, connections in by_digest.items()
+            ]
+            for owner, by_digest in grouped.items()
+        }
+
+    def _unknown(self, name: str, server: str | None) -> UnknownTool:
+        near = tuple(difflib.get_close_matches(name, self._pool.index.tools, n=3))
+        if server is not None:
+            problem = f"{server!r} does not offer it, or is not among the servers that were found"
+        elif not self._pool.connections:
+            problem = "no server was found at all; connect to other tags, or start one"
+        else:
+            problem = f"none of the {len(self._pool.connections)} instances found offers it"
+        return UnknownTool(name, problem, near)
+
+    def name_of(self, server: str, tool: str) -> str:
+        """The tool's name with its server's, as :meth:`resolve` takes it."""
+        name = f"{server}{_SEPARATORS[0]}{tool}"
+        return f"{server}{_SEPARATORS[1]}{tool}" if self._pool.index.of(name) else name
+
+    def tools(self) -> list[Tool]:
+        """Every tool that can be called now, by name: of each server's the variant that most of
+        its instances offer."""
+        tools = []
+        for tool in self._pool.index.tools:
+            found = self._variants(tool, None)
+            for server, variants in found.items():
+                route = max(variants, key=_rank)
+                callable_ = [each for each in route.connections if is_offered(each)]
+                if not callable_ or not self._pool.allowed(callable_[0].instance):
+                    continue
+                definition: Mapping[str, object] = {"name": tool}
+                digest = ""
+                if route.offer is not None:
+                    definition, digest = route.offer.definition, route.offer.digest
+                name = tool if len(found) == 1 else self.name_of(server, tool)
+                first = min(each.id for each in callable_)
+                tools.append(Tool(name, server, first, definition, digest, len(callable_)))
+        return sorted(tools, key=lambda each: (each.name, each.server))
+
+    # -- replicas ------------------------------------------------------------------------------
+
+    def choose(self, route: Route, tried: Iterable[str], key: str | None) -> Connection | None:
+        """The replica to ask: healthy before degraded, by the strategy; none of ``tried``.
+
+        ``key`` gives the same replica for the same key for as long as it lives. Sessions of the
+        legacy era may have a state, so all calls go to one of them while it can be had.
+        """
+        usable = [
+            each
+            for each in route.connections
+            if each.id not in tried
+            and is_offered(each)
+            and each.breaker.closed
+            and self._pool.allowed(each.instance)
+        ]
+        healthy = [each for each in usable if each.instance.health.status is Status.HEALTHY]
+        usable = healthy or usable
+        if not usable:
+            return None
+        home = self._homes.get(route.server)
+        chosen = next((each for each in usable if each.id == home and each.legacy), None)
+        if chosen is None:
+            chosen = self._ordered(route.server, usable, key)
+        if chosen.legacy and not tried:
+            self._homes[route.server] = chosen.id
+        return chosen
+
+    def _ordered(self, server: str, usable: list[Connection], key: str | None) -> Connection:
+        if len(usable) == 1:
+            return usable[0]
+        by_id = {each.id: each for each in usable}
+        candidates = [
+            Candidate(each.id, each.instance.record.weight, _load(each)) for each in usable
+        ]
+        # One of weight 0 is for when there is no other.
+        candidates = [each for each in candidates if each.weight] or candidates
+        if key is not None or self._strategy == "consistent-hash":
+            order = consistent_hash(candidates, key or server)
+        elif self._strategy == "round-robin":
+            order = self._rotation.next(server, candidates)
+        else:
+            order = CHANCE[self._strategy](candidates, self._chance)
+        return by_id[order[0].id]
+
+
+def _rank(route: Route) -> tuple[int, bool, semantic_version.Version]:
+    versions = (
+        semantic_version.Version(each.instance.record.version) for each in route.connections
+    )
+    return route.callable, route.offer is not None, max(versions)
+
+
+def _load(connection: Connection) -> float:
+    """What is under way there from here for each unit of weight, and what it says of itself."""
+    told = connection.instance.load
+    own = connection.active / max(connection.instance.record.weight, 1)
+    if told is None or told.active is None or not told.capacity:
+        return own
+    return own + min(told.active / told.capacity, 1.0)

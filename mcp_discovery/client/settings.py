@@ -1,0 +1,113 @@
+"""How a client behaves: what may be said to :class:`~mcp_discovery.client.Discovery`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import get_args
+
+import httpx2
+from mcp.client.session import ElicitationFnT, ListRootsFnT, SamplingFnT
+from mcp.shared.dispatcher import ProgressFnT
+from mcp_types import Implementation, LoggingLevel, LoggingMessageNotificationParams
+
+from mcp_discovery.balancing import STRATEGIES, USUAL, Strategy
+from mcp_discovery.errors import InvalidInput
+from mcp_discovery.instance import Instance
+
+Credentials = httpx2.Auth | str
+#: Credentials by a server's name (a string is a bearer token), or what finds them.
+Auth = Mapping[str, Credentials] | Callable[[Instance], Credentials | None]
+OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
+#: Told of a call's progress: ``progress``, ``total`` and ``message``.
+OnProgress = ProgressFnT
+
+_REFERENCE = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What applies to every call, as ``Discovery`` explains it; times in seconds."""
+
+    strategy: Strategy = USUAL
+    deadline: float = 30.0
+    deadlines: Mapping[str, float] = field(default_factory=dict)
+    patience: float = 5.0
+    connect_timeout: float = 5.0
+    hold: float = 10.0
+    allow_stdio: frozenset[str] = frozenset()
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
+    auth: Auth | None = field(default=None, repr=False)
+    report: bool = True
+    client_info: Implementation | None = None
+    on_log: OnLog | None = None
+    log_level: LoggingLevel | None = None
+    on_elicit: ElicitationFnT | None = None
+    on_sample: SamplingFnT | None = None
+    list_roots: ListRootsFnT | None = None
+
+    def __post_init__(self) -> None:
+        """Raises :class:`InvalidInput` for what cannot be used."""
+        if self.strategy not in STRATEGIES:
+            near = difflib.get_close_matches(str(self.strategy), STRATEGIES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            listed = ", ".join(STRATEGIES)
+            raise InvalidInput(f"strategy {self.strategy!r} is none of {listed}{hint}")
+        times = {"deadline": self.deadline, "connect_timeout": self.connect_timeout}
+        times |= {f"deadlines[{name!r}]": each for name, each in self.deadlines.items()}
+        for name, seconds in times.items():
+            if not 0 < seconds < float("inf"):
+                raise InvalidInput(f"{name}={seconds!r} is not a number of seconds above 0")
+        for name in ("patience", "hold"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InvalidInput(f"{name} is not a number of seconds, 0 or more")
+        if self.log_level is not None and self.log_level not in get_args(LoggingLevel):
+            raise InvalidInput(
+                f"log_level {self.log_level!r} is none of {', '.join(get_args(LoggingLevel))}"
+            )
+
+    def deadline_of(self, server: str) -> float:
+        """How long one instance of ``server`` may take to answer a call."""
+        return self.deadlines.get(server, self.deadline)
+
+    def auth_of(self, instance: Instance) -> httpx2.Auth | None:
+        """The credentials for ``instance``, where there are any."""
+        if self.auth is None:
+            return None
+        found = self.auth(instance) if callable(self.auth) else self.auth.get(instance.record.name)
+        return _Bearer(found) if isinstance(found, str) else found
+
+    def command_of(self, instance: Instance) -> tuple[str, list[str], dict[str, str] | None]:
+        """What starts a ``stdio`` server: the command, its arguments, what to add to the
+        environment; ``${NAME}`` in them is filled in.
+
+        Raises :class:`InvalidInput` where a variable is not set.
+        """
+        known = {**os.environ, **(self.environment or {})}
+
+        def filled(text: str) -> str:
+            for name in _REFERENCE.findall(text):
+                if name not in known:
+                    raise InvalidInput(
+                        f"{instance.record.name} is started with ${{{name}}}, which is not set; "
+                        "set it in the environment, or give it with environment="
+                    )
+            return _REFERENCE.sub(lambda match: known[match[1]], text)
+
+        endpoint = instance.record.endpoint
+        own = dict(self.environment) if self.environment is not None else None
+        return filled(endpoint.command or ""), [filled(each) for each in endpoint.args], own
+
+
+class _Bearer(httpx2.Auth):
+    def __init__(self, token: str) -> None:
+        self._header = f"Bearer {token}"
+
+    def auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        request.headers["Authorization"] = self._header
+        yield request

@@ -1,0 +1,111 @@
+"""``SyncDiscovery``: the same for scripts, without ``await``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from mcp_types import CallToolResult
+
+from mcp_discovery.client.changes import Change
+from mcp_discovery.client.discovery import Discovery
+from mcp_discovery.client.tool import Tool
+from mcp_discovery.instance import Instance
+
+
+class SyncDiscovery:
+    """A :class:`~mcp_discovery.client.Discovery` in an event loop of its own, in a thread::
+
+        with SyncDiscovery("http://facade:4000") as d:
+            d.connect(["products"])
+            print(d.call("search_products", {"query": "kettle"}))
+
+    Takes and raises what ``Discovery`` does; ``on_progress`` is a plain function, called in that
+    thread. Any thread may use it.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        # Made here, so that what cannot be used is told here.
+        self._discovery = Discovery(url, **options)
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            entered: AbstractContextManager[Any] = portal.wrap_async_context_manager(
+                self._discovery
+            )
+            stack.enter_context(entered)
+            self._portal, self._stack = portal, stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._portal = None
+        self._stack.__exit__(kind, error, trace)
+
+    def _do(self, work: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        if self._portal is None:
+            raise RuntimeError("use it as: with SyncDiscovery(url) as d")
+        return self._portal.call(partial(work, *given, **named))
+
+    def connect(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Instance]:
+        """As :meth:`Discovery.connect`."""
+        found: list[Instance] = self._do(self._discovery.connect, tags, **filters)
+        return found
+
+    def servers(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Instance]:
+        """As :meth:`Discovery.servers`."""
+        found: list[Instance] = self._do(self._discovery.servers, tags, **filters)
+        return found
+
+    def tools(self, **options: Any) -> list[Any]:
+        """As :meth:`Discovery.tools`."""
+        found: list[Any] = self._do(self._discovery.tools, **options)
+        return found
+
+    def call(
+        self,
+        tool: str | Tool,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        on_progress: Callable[[float, float | None, str | None], None] | None = None,
+        **options: Any,
+    ) -> CallToolResult:
+        """As :meth:`Discovery.call`."""
+
+        async def told(progress: float, total: float | None, message: str | None) -> None:
+            assert on_progress is not None
+            on_progress(progress, total, message)
+
+        progress = told if on_progress is not None else None
+        result: CallToolResult = self._do(
+            self._discovery.call, tool, arguments, on_progress=progress, **options
+        )
+        return result
+
+    def dispatch(self, tool_call: object, **options: Any) -> dict[str, Any]:
+        """As :meth:`Discovery.dispatch`."""
+        message: dict[str, Any] = self._do(self._discovery.dispatch, tool_call, **options)
+        return message
+
+    def watch(self, tags: str | Iterable[str] | None = None, **filters: Any) -> Iterator[Change]:
+        """As :meth:`Discovery.watch`."""
+        found = self._discovery.watch(tags, **filters)
+        try:
+            while True:
+                try:
+                    yield self._do(found.__anext__)
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._do(found.aclose)
