@@ -78,7 +78,9 @@ class Calls:
             repeatable = route.repeatable
             call = Call(route.tool, wish.arguments, repeatable, wish.on_progress, wish.meta)
             try:
-                return await self._attempt(connection, call, deadline)
+                result = await self._attempt(connection, call, deadline)
+                self._router.answered(route, connection)
+                return result
             except AttemptFailed as error:
                 last = error
                 tried.add(connection.id)

@@ -18,6 +18,7 @@ from mcp_types import (
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
     REQUEST_TIMEOUT,
+    UNSUPPORTED_PROTOCOL_VERSION,
     CallToolResult,
     DiscoverResult,
     Implementation,
@@ -114,7 +115,7 @@ class Connection:
             self._opened, self._ended = loop.create_future(), asyncio.Event()
             # The session outlives the call that opens it, and is not made on its behalf.
             context = contextvars.copy_context()
-            context.run(ATTEMPT.set, None)
+            context.run(ATTEMPT.set, Attempt())
             self._owner = loop.create_task(
                 self._own(self._opened, self._ended),
                 name=f"mcp session of {self.id}",
@@ -126,7 +127,7 @@ class Connection:
             return opened.result()
         except AttemptFailed as error:
             # Each waiter raises an exception of its own.
-            raise AttemptFailed(error.why, sent=False) from error.__cause__
+            raise AttemptFailed(error.why, sent=False, status=error.status) from error.__cause__
 
     async def _own(self, opened: asyncio.Future[Client], ended: asyncio.Event) -> None:
         problem: BaseException | None = None
@@ -134,7 +135,8 @@ class Connection:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(self._settings.connect_timeout):
                     client = await stack.enter_async_context(self._client())
-                    await client.list_tools()  # from the listing: no request is made
+                    if self.listing.result is not None:
+                        await client.list_tools()  # from the listing: no request is made
                 self._known = client.session.discover_result or self._known
                 if client.session.initialize_result is not None:
                     self._proven = True
@@ -151,8 +153,9 @@ class Connection:
             problem = error
         finally:
             if not opened.done():
-                why = words(problem) if problem else "the session was closed"
-                failure = AttemptFailed(f"cannot connect ({why})", sent=False)
+                way = ATTEMPT.get() or Attempt()
+                why = words(way.fault or problem) if problem else "the session was closed"
+                failure = AttemptFailed(f"cannot connect ({why})", sent=False, status=way.status)
                 failure.__cause__ = problem
                 opened.set_exception(failure)
                 opened.exception()  # whoever waits is told; when nobody does, nobody needs to be
@@ -191,23 +194,26 @@ class Connection:
         Raises :class:`AttemptFailed`, :class:`Final`, and the SDK's ``MCPError`` for an error that
         the server itself answered with.
         """
+        before = self._opened
         try:
             return await self._attempt(call, deadline)
         except Misjudged:
-            await self.close()
-            self._mode, self._known = "auto", None
+            # Another call may have been told so as well, and have opened a new session already.
+            if before is None or self._opened is before:
+                await self.close()
+                self._mode, self._known = "auto", None
         try:
             return await self._attempt(call, deadline)
         except Misjudged as error:
-            await self.close()
             raise AttemptFailed(f"it refuses its own session ({error})", sent=False) from error
 
     async def _attempt(self, call: Call, deadline: float) -> CallToolResult:
-        client = await self._opened_client()
+        client = await self._client_for(call)
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
         life = asyncio.timeout(None)
-        attempt.broken = lambda: self._expire(life)
+        if self.instance.record.endpoint.transport == "sse":
+            attempt.broken = lambda: self._expire(life)  # of this transport's faults nobody is told
         try:
             async with life:
                 self._calls[life] = call.repeatable
@@ -226,6 +232,8 @@ class Connection:
                 raise self._broken(attempt) from attempt.fault
             raise AttemptFailed("it is down, or its session ended", sent=True) from error
         except (ValidationError, RuntimeError) as error:
+            if not attempt.sent:
+                raise AttemptFailed(f"its session ended ({words(error)})", sent=False) from error
             # ValidationError: not MCP. RuntimeError: the SDK's word for a result that is not as
             # the tool's output schema says.
             self.breaker.succeeded()
@@ -256,12 +264,19 @@ class Connection:
             await client.list_tools(cache_mode="refresh")
             return await send()
 
-    async def _opened_client(self) -> Client:
+    async def _client_for(self, call: Call) -> Client:
         try:
             return await self.open()
         except AttemptFailed as error:
+            if error.status in (401, 403):
+                raise self._refused(call, error.status) from error
             self.breaker.failed(error.why, at_once=True)
             raise
+
+    def _refused(self, call: Call, status: int) -> Final:
+        problem = f"it wants other credentials (HTTP {status}); see the auth option"
+        error = ServerRefused(call.tool, self._name, problem, instance=self.id, status=status)
+        return Final(error)
 
     def _broken(self, attempt: Attempt) -> AttemptFailed:
         why = words(attempt.fault) if attempt.fault is not None else "the connection ended"
@@ -279,9 +294,7 @@ class Connection:
             return AttemptFailed(f"no answer within {deadline:g} s", sent=True, slow=True)
         status = attempt.status or 200
         if status in (401, 403):
-            problem = f"it wants other credentials (HTTP {status}); see the auth option"
-            refused = ServerRefused(call.tool, self._name, problem, instance=self.id, status=status)
-            return Final(refused)
+            return self._refused(call, status)
         if status == 429:
             self.breaker.failed("HTTP 429: too many requests", at_once=True)
             return AttemptFailed("it takes no more requests now (HTTP 429)", sent=False)
@@ -289,24 +302,36 @@ class Connection:
             self.breaker.failed(f"HTTP {status}")
             return AttemptFailed(f"HTTP {status}: {error.message}", sent=True)
         lost = status == 404 and error.code in (INVALID_REQUEST, METHOD_NOT_FOUND)
-        if lost or (status >= 400 and not self._proven and self._mode != "auto"):
+        era = not self._proven or error.code in (INVALID_REQUEST, UNSUPPORTED_PROTOCOL_VERSION)
+        if lost or (status >= 400 and era and self._mode != "auto"):
             return Misjudged(f"HTTP {status}: {error.message}")
         self.breaker.succeeded()
         return error
 
     async def recover(self) -> bool:
-        """Whether the server answers again: a session is opened, or a modern one asked a question.
+        """Whether the server answers again: it is asked a question of the protocol's own.
 
         The trial of a breaker that is half open; no caller's request is risked.
         """
+        attempt = Attempt()
+        token = ATTEMPT.set(attempt)
         try:
-            client = await self.open()
-            if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
-                async with asyncio.timeout(self._settings.connect_timeout):
+            async with asyncio.timeout(self._settings.connect_timeout):
+                client = await self.open()
+                if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
                     self._known = await client.session.discover()
-        except (AttemptFailed, MCPError, ValidationError, TimeoutError) as error:
+                else:
+                    await client.session.send_ping()
+        except (AttemptFailed, ValidationError, TimeoutError) as error:
             self.breaker.failed(words(error))
             return False
+        except MCPError as error:
+            if attempt.fault is not None or error.code == CONNECTION_CLOSED:
+                self.breaker.failed(words(attempt.fault or error))
+                return False
+            # It answers; that this session is gone the next call is told.
+        finally:
+            ATTEMPT.reset(token)
         self.breaker.succeeded()
         return True
 

@@ -9,11 +9,15 @@ class AttemptFailed(Exception):
     """One instance did not answer. ``why`` says so in words; the cause is chained.
 
     ``sent``: it may have seen the call, so that only a tool that says it is repeatable may be
-    called again. ``slow``: nothing broke, but its deadline passed.
+    called again. ``slow``: nothing broke, but its deadline passed. ``status`` is that of HTTP with
+    which a session was refused.
     """
 
-    def __init__(self, why: str, *, sent: bool, slow: bool = False) -> None:
+    def __init__(
+        self, why: str, *, sent: bool, slow: bool = False, status: int | None = None
+    ) -> None:
         super().__init__(why)
+        self.status = status
         self.why = why
         self.sent = sent
         self.slow = slow

@@ -195,9 +195,12 @@ class Router:
         chosen = next((each for each in usable if each.id == home and each.legacy), None)
         if chosen is None:
             chosen = self._ordered(route.server, usable, key)
-        if chosen.legacy and not tried:
-            self._homes[route.server] = chosen.id
         return chosen
+
+    def answered(self, route: Route, connection: Connection) -> None:
+        """A call was answered there: where sessions have a state, the next ones go there, too."""
+        if connection.legacy:
+            self._homes[route.server] = connection.id
 
     def _ordered(self, server: str, usable: list[Connection], key: str | None) -> Connection:
         if len(usable) == 1:
