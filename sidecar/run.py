@@ -7,9 +7,10 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import aiohttp
 
@@ -72,27 +73,30 @@ async def run(
     another, 6 when the health port is in use. What is wrong is logged as one sentence.
     """
     try:
-        chosen = await advertise.choose(
-            settings, store.url, os.environ if environ is None else environ
-        )
         child: Child | None = None
+        early: list[int] = []  # meant for a child that is not there yet
 
         def pass_on(number: int) -> None:
             if child is not None:
                 child.signal(number)
+            else:
+                early.append(number)
 
+        # Before all that takes time: process 1 of a container loses a signal without a handler.
         with _signals(stop, pass_on if settings.command else None) as wish:
             try:
+                choosing = advertise.choose(
+                    settings, store.url, os.environ if environ is None else environ
+                )
+                if (chosen := await _unless_stopped(choosing, wish)) is None:
+                    return OK
                 if settings.command:
                     child = await Child.start(settings.command)
-                async with alongside(advertise.as_known_to(store, chosen), wish.wanted.wait()) as (
-                    asking,
-                    stopped,
-                ):
-                    await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                    if not asking.done():
-                        return OK
-                    chosen = asking.result()
+                    for number in early:
+                        child.signal(number)
+                asking = advertise.as_known_to(store, chosen)
+                if (chosen := await _unless_stopped(asking, wish)) is None:
+                    return OK
                 return await _Sidecar(settings, store, chosen, child).life(wish)
             finally:
                 if child is not None:
@@ -220,6 +224,13 @@ class _Sidecar:
         if stuck > max(_STUCK, _STUCK_INTERVALS * self._settings.interval):
             return f"the probe loop has not turned for {stuck:.0f} s"
         return None
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, Advertised], stop: Stop) -> Advertised | None:
+    """What ``work`` returns; ``None`` where ``stop`` came before it, which cancels it."""
+    async with alongside(work, stop.wanted.wait()) as (working, stopped):
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
 
 
 @contextmanager

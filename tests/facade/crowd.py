@@ -132,7 +132,7 @@ async def listing(
             async def ready() -> bool:
                 return facade.catalog.is_ready
 
-            await until(ready, timeout=5, what="the facade being ready")
+            await until(ready, timeout=60, what="the facade being ready")
             known = {each.id: each for each in instances}
             facade.catalog.apply(Snapshot(dict(known)))
             for text in (texts or {}).values():

@@ -132,8 +132,8 @@ async def test_behind_the_ring_starts_over() -> None:
             assert len(first.data["servers"]) == 6
 
 
-async def test_pings_keep_it_open_and_move_a_filtered_reader_on(ask: Client) -> None:
-    async with ask.events("?tags=none") as events:
+async def test_pings_keep_it_open_and_move_a_filtered_reader_on() -> None:
+    async with served(ping=0.3) as ask, ask.events("?tags=none") as events:
         first = await events.next()
         await ask("POST", "/servers", leased("a"))
         at = (await ask("GET", "/servers")).headers["X-Discovery-Revision"]
@@ -238,7 +238,7 @@ async def until_ready(ask: Client) -> None:
     async def ready() -> bool:
         return (await ask("GET", "/ready")).status == 200
 
-    await until(ready, timeout=5, what="the facade being ready")
+    await until(ready, timeout=60, what="the facade being ready")
 
 
 async def readers(ask: Client) -> int:

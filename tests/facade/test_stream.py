@@ -40,7 +40,7 @@ class Stream:
         text = message if isinstance(message, str) else orjson.dumps(message).decode()
         await self.socket.send_str(text)
 
-    async def next(self, timeout: float = 5.0) -> dict[str, Any]:
+    async def next(self, timeout: float = 30.0) -> dict[str, Any]:
         """The next message; raises EOFError at the end."""
         async with asyncio.timeout(timeout):
             message = await self.socket.receive()
@@ -81,7 +81,7 @@ async def served_whole(
             async def ready() -> bool:
                 return (await ask("GET", "/ready")).status == 200
 
-            await until(ready, timeout=5, what="the facade being ready")
+            await until(ready, timeout=60, what="the facade being ready")
             yield ask, app[FACADE]
 
 
@@ -379,13 +379,13 @@ async def deaf(ask: Client, *messages: dict[str, Any]) -> AsyncIterator[socket.s
         async def joined() -> bool:
             return await readers(ask) >= 1
 
-        await until(joined, timeout=5, what="the deaf reader being there")
+        await until(joined, timeout=30, what="the deaf reader being there")
         yield it
 
 
 async def test_a_reader_that_does_not_read_is_closed_and_slows_nobody() -> None:
     async with (
-        served_whole(replace(QUICK, write_timeout=0.5, ping=60.0)) as (ask, facade),
+        served_whole(replace(QUICK, write_timeout=0.5)) as (ask, facade),
         deaf(ask, {"action": "subscribe", "events": ["capability-request"]}),
         stream(ask) as told,
     ):
@@ -407,7 +407,7 @@ async def test_a_client_that_answers_no_ping_is_dropped() -> None:
         async def dropped() -> bool:
             return await readers(ask) == 0
 
-        await until(dropped, timeout=5, what="the silent client being dropped")
+        await until(dropped, timeout=30, what="the silent client being dropped")
 
 
 async def test_nothing_subscribed_for_long_ends_it() -> None:
@@ -479,12 +479,12 @@ async def test_a_reader_that_leaves_frees_its_place(ask: Client) -> None:
         async def left() -> bool:
             return await readers(ask) == 0
 
-        await until(left, timeout=5, what="the readers being gone")
+        await until(left, timeout=30, what="the readers being gone")
 
 
 async def test_many_readers_see_the_same(ask: Client) -> None:
     async def follow(told: Stream) -> list[str]:
-        return [(await told.next(20))["position"] for _ in range(20)]
+        return [(await told.next())["position"] for _ in range(20)]
 
     async with (
         asyncio.timeout(60),

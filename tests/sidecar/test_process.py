@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from tests.stores.waiting import until
 class Process:
     """A sidecar's process and what it wrote."""
 
-    def __init__(self, settings: dict[str, Any], log: Path, store: str | None = None) -> None:
+    def __init__(
+        self, settings: dict[str, Any], log: Path, store: str | None, hangup: signal.Handlers
+    ) -> None:
         self._log = log
         arguments = [json.dumps(QUICK | settings), *([store] if store else [])]
         with log.open("wb") as output:
@@ -37,6 +40,8 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Inherited: whoever runs the tests under nohup has it ignored.
+                preexec_fn=partial(signal.signal, signal.SIGHUP, hangup),
             )
 
     @property
@@ -44,7 +49,7 @@ class Process:
         """All that it wrote."""
         return self._log.read_text()
 
-    async def wrote(self, text: str, *, within: float = 5.0) -> None:
+    async def wrote(self, text: str, *, within: float = 30.0) -> None:
         """Waits until it wrote ``text``."""
 
         async def written() -> bool:
@@ -75,10 +80,14 @@ class Process:
 
 @contextmanager
 def running(
-    settings: dict[str, Any], tmp_path: Path, store: str | None = None
+    settings: dict[str, Any],
+    tmp_path: Path,
+    store: str | None = None,
+    *,
+    hangup: signal.Handlers = signal.SIG_DFL,
 ) -> Iterator[Process]:
-    """Runs a sidecar as a process until the block ends."""
-    process = Process(settings, tmp_path / "sidecar.log", store)
+    """Runs a sidecar as a process until the block ends; ``hangup`` is what SIGHUP means before."""
+    process = Process(settings, tmp_path / "sidecar.log", store, hangup)
     try:
         yield process
     finally:
@@ -120,21 +129,21 @@ async def test_a_signal_drains_and_exits_zero(
         await process.wrote("seen healthy")
         signalled = time.monotonic()
         process.process.send_signal(number)
-        await process.wrote("seen draining", within=0.5)
-        assert await process.code(3.0) == 0
+        await process.wrote("seen draining")
+        assert await process.code(30.0) == 0
         assert 1.0 <= time.monotonic() - signalled < 2.2  # with the interpreter's own end
         assert process.output.index("seen draining") < process.output.index("gone")
 
 
 async def test_the_child_is_stopped_last(tmp_path: Path, port: int) -> None:
-    with running(server_as_child(port), tmp_path) as process:
+    with running(server_as_child(port) | {"drain": 2.0}, tmp_path) as process:
         await process.wrote("seen healthy")
         child = process.child()
         assert os.getpgid(child.pid) == child.pid
         process.process.terminate()
-        await process.wrote("seen draining", within=0.5)
+        await process.wrote("seen draining")
         assert child.is_running()
-        assert await process.code(3.0) == 0
+        assert await process.code(30.0) == 0
         assert not child.is_running()
         assert "gone" in process.output
         assert "seen down" not in process.output
@@ -145,7 +154,7 @@ async def test_exits_with_the_childs_code(tmp_path: Path, port: int, code: int) 
     with running(server_as_child(port) | {"drain": 60.0}, tmp_path) as process:
         await process.wrote("seen healthy")
         await control(port, exit=code)
-        assert await process.code(3.0) == code
+        assert await process.code(30.0) == code
         assert "gone" in process.output
 
 
@@ -153,14 +162,14 @@ async def test_exits_as_shells_do_when_the_child_was_killed(tmp_path: Path, port
     with running(server_as_child(port), tmp_path) as process:
         await process.wrote("seen healthy")
         process.child().kill()
-        assert await process.code(3.0) == 128 + signal.SIGKILL
+        assert await process.code(30.0) == 128 + signal.SIGKILL
         assert "gone" in process.output
 
 
 async def test_a_child_that_ends_before_it_answers(tmp_path: Path, port: int) -> None:
     settings = {"url": f"http://127.0.0.1:{port}/mcp", "command": ["sh", "-c", "exit 7"]}
     with running(settings, tmp_path) as process:
-        assert await process.code(5.0) == 7
+        assert await process.code(30.0) == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH])
@@ -173,7 +182,7 @@ async def test_passes_other_signals_on(tmp_path: Path, port: int, number: signal
     with running(settings, tmp_path) as process:
         await process.wrote("waiting\n")
         process.process.send_signal(number)
-        assert await process.code(5.0) == 9
+        assert await process.code(30.0) == 9
         assert "caught" in process.output
 
 
@@ -188,7 +197,7 @@ async def test_a_child_that_does_not_end_is_killed(tmp_path: Path, port: int) ->
         await process.wrote("waiting\n")
         child = process.child()
         process.process.terminate()
-        assert await process.code(3.0) == 0
+        assert await process.code(5.0) == 0  # less than the default grace and the drain
         assert not child.is_running()
 
 
@@ -201,7 +210,7 @@ async def test_a_killed_sidecar_takes_its_child_along(tmp_path: Path, port: int)
         async def gone() -> bool:
             return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
-        await until(gone, timeout=3.0, what="the child's end")
+        await until(gone, timeout=30.0, what="the child's end")
 
 
 async def test_without_a_child_the_end_of_the_terminal_stops_it(
@@ -210,8 +219,18 @@ async def test_without_a_child_the_end_of_the_terminal_stops_it(
     with running({"url": server.url}, tmp_path) as process:
         await process.wrote("seen healthy")
         process.process.send_signal(signal.SIGHUP)
-        assert await process.code(3.0) == 0
+        assert await process.code(30.0) == 0
         assert "seen draining" in process.output
+
+
+async def test_under_nohup_the_end_of_the_terminal_does_not(
+    server: McpServer, tmp_path: Path
+) -> None:
+    with running({"url": server.url}, tmp_path, hangup=signal.SIG_IGN) as process:
+        await process.wrote("seen healthy")
+        process.process.send_signal(signal.SIGHUP)
+        with pytest.raises(TimeoutError):
+            await process.wrote("seen draining", within=1.0)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +245,7 @@ async def test_a_command_that_cannot_be_run(
 ) -> None:
     settings = {"url": f"http://127.0.0.1:{port}/mcp", "command": command}
     with running(settings, tmp_path) as process:
-        assert await process.code(5.0) == code
+        assert await process.code(30.0) == code
         assert sentence in process.output
         assert "Traceback" not in process.output
 
@@ -246,7 +265,7 @@ async def test_a_stopped_process_is_registered_anew_when_it_goes_on(
         async def twice() -> bool:
             return process.output.count("registered odd-") == 2
 
-        await until(twice, timeout=2.0, what="being registered anew")
+        await until(twice, timeout=30.0, what="being registered anew")
 
 
 async def test_the_child_does_not_inherit_the_sidecars_credentials(

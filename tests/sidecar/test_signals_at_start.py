@@ -1,0 +1,114 @@
+"""A signal at any stage of a sidecar's start is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from adapters.embedded import EmbeddedStore
+from adapters.store import Snapshot
+from sidecar import advertise, healthz
+from sidecar.child import Child
+from sidecar.introspector import Introspector
+from sidecar.registrar import Registrar
+from sidecar.run import run
+from sidecar.settings import Settings
+from sidecar.watchdog import Watchdog
+from tests.servers.process import McpServer
+from tests.sidecar.line import QUICK
+
+STARTING = [(advertise, "choose"), (advertise, "as_known_to"), (Watchdog, "run")]
+STAGES = [
+    *STARTING,
+    (healthz, "answering"),
+    (Registrar, "run"),
+    (Introspector, "follow"),
+    (Registrar, "describe"),
+    (EmbeddedStore, "register"),
+    (Registrar, "found"),
+]
+SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
+
+
+def named(stage: Any) -> str | None:
+    """What pytest calls a stage; its own choice for anything else."""
+    return f"{stage[0].__name__}.{stage[1]}" if isinstance(stage, tuple) else None
+
+
+@pytest.fixture
+def lost() -> Iterator[list[int]]:
+    """The signals that came while the sidecar did not listen; they do not end the tests."""
+    numbers: list[int] = []
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {each: signal.getsignal(each) for each in (*handled, signal.SIGHUP)}
+    for each in handled:
+        signal.signal(each, lambda number, _: numbers.append(number))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Anything else is to be left as it is.
+    yield numbers
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+def signalled_at(
+    monkeypatch: pytest.MonkeyPatch, stage: tuple[Any, str], number: signal.Signals
+) -> list[str]:
+    """Sends this process a signal when ``stage`` is reached first; what it returns tells so."""
+    owner, name = stage
+    original = getattr(owner, name)
+    reached: list[str] = []
+
+    def reaching(*given: Any, **more: Any) -> Any:
+        if not reached:
+            reached.append(name)
+            assert signal.getsignal(number) is not signal.SIG_DFL, "it would end the tests"
+            os.kill(os.getpid(), number)
+        return original(*given, **more)
+
+    monkeypatch.setattr(owner, name, reaching)
+    return reached
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("stage", STAGES, ids=named)
+async def test_it_stops_whenever_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    server: McpServer,
+    store: EmbeddedStore,
+    lost: list[int],
+    stage: tuple[Any, str],
+    number: signal.Signals,
+) -> None:
+    reached = signalled_at(monkeypatch, stage, number)
+    async with asyncio.timeout(30):
+        assert await run(Settings(url=server.url, **(QUICK | {"drain": 0.1})), store) == 0
+    assert (reached, lost) == ([stage[1]], [])
+    async with aclosing(store.watch()) as items:
+        first = await anext(items)
+    assert isinstance(first, Snapshot)
+    assert not first.instances
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGUSR1, 128 + signal.SIGUSR1)]
+)
+@pytest.mark.parametrize("stage", [*STARTING, (Child, "start")], ids=named)
+async def test_its_child_ends_and_gets_what_is_meant_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+    store: EmbeddedStore,
+    lost: list[int],
+    stage: tuple[Any, str],
+    number: signal.Signals,
+    code: int,
+) -> None:
+    reached = signalled_at(monkeypatch, stage, number)
+    settings = Settings(url="http://127.0.0.1:9/mcp", command=SLEEPER, **(QUICK | {"drain": 0.1}))
+    async with asyncio.timeout(30):
+        assert await run(settings, store) == code
+    assert (reached, lost) == ([stage[1]], [])
