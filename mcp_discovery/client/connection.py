@@ -37,6 +37,7 @@ from mcp_discovery.client.transports import transport_for
 from mcp_discovery.errors import BadServer, ServerRefused
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
+from mcp_discovery.urls import urls_of
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ class Connection:
         self._opened: asyncio.Future[Client] | None = None
         self._ended = asyncio.Event()
         self._known: DiscoverResult | None = None
+        endpoint = instance.record.endpoint
+        self._urls = urls_of(endpoint.url, endpoint.transport) if endpoint.url else ()
         self._mode = _mode_of(instance)
         self._proven = False
         self._calls: dict[asyncio.Timeout, bool] = {}  # → whether it may be made elsewhere
@@ -93,6 +96,17 @@ class Connection:
     @property
     def _name(self) -> str:
         return self.instance.record.name
+
+    @property
+    def _url(self) -> str | None:
+        return self._urls[0] if self._urls else None
+
+    def _try_elsewhere(self) -> bool:
+        """Goes on to the next URL that may be meant; whether there is one."""
+        if len(self._urls) < 2:
+            return False
+        self._urls = self._urls[1:]
+        return True
 
     @property
     def active(self) -> int:
@@ -168,7 +182,7 @@ class Connection:
         mode = self._mode
         info = settings.client_info or Implementation(name="mcp-discovery", version=_version())
         return Client(
-            transport_for(self.instance, settings, self._http),
+            transport_for(self.instance, self._url, settings, self._http),
             mode=mode,
             prior_discover=self._known if mode in MODERN_PROTOCOL_VERSIONS else None,
             client_info=info,
@@ -201,6 +215,7 @@ class Connection:
             # Another call may have been told so as well, and have opened a new session already.
             if before is None or self._opened is before:
                 await self.close()
+                self._try_elsewhere()
                 self._mode, self._known = "auto", None
         try:
             return await self._attempt(call, deadline)
@@ -270,6 +285,8 @@ class Connection:
         except AttemptFailed as error:
             if error.status in (401, 403):
                 raise self._refused(call, error.status) from error
+            if error.status in (404, 405) and self._try_elsewhere():
+                return await self._client_for(call)
             self.breaker.failed(error.why, at_once=True)
             raise
 

@@ -25,7 +25,7 @@ from mcp_discovery.client.outcomes import Outcomes
 from mcp_discovery.client.pool import Pool
 from mcp_discovery.client.roster import Roster
 from mcp_discovery.client.routing import Route, Router
-from mcp_discovery.client.settings import Auth, OnLog, OnProgress, Settings
+from mcp_discovery.client.settings import Auth, Guard, OnLog, OnProgress, Settings
 from mcp_discovery.client.source import Selection, Source, selection
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import DiscoveryError, InvalidInput, NoReplica
@@ -67,7 +67,8 @@ class Discovery:
     :class:`~mcp_discovery.instance.Instance` to them: a bearer token or an ``httpx2.Auth``. They
     are sent to whoever is registered under that name. ``allow_stdio``: names of ``stdio`` servers
     that may be started in this machine; ``environment``: variables for their ``${NAME}`` and for
-    themselves. ``report``: whether outcomes are reported to the facade.
+    themselves. ``guard``: awaited with the URL of each HTTP request to a server; refuses it with an
+    ``OSError``. ``report``: whether outcomes are reported to the facade.
 
     ``on_log``, with ``log_level``, is given what servers log; ``on_elicit``, ``on_sample`` and
     ``list_roots`` answer what servers ask, as the SDK's callbacks of that name; ``client_info``
@@ -91,6 +92,7 @@ class Discovery:
         auth: Auth | None = None,
         allow_stdio: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
         report: bool = True,
         on_log: OnLog | None = None,
         log_level: LoggingLevel | None = None,
@@ -109,6 +111,7 @@ class Discovery:
             connect_timeout=connect_timeout,
             hold=hold,
             auth=auth,
+            guard=guard,
             allow_stdio=frozenset(allow_stdio),
             environment=environment,
             on_log=on_log,
@@ -118,7 +121,7 @@ class Discovery:
             list_roots=list_roots,
             client_info=client_info,
         )
-        self._http = Http(connect_timeout=connect_timeout)
+        self._http = Http(connect_timeout=connect_timeout, guard=guard)
         self._source = _source(url, self._http, token, store_options)
         self._pool = Pool(self._source, self._settings, self._http)
         self._roster = Roster(self._source, self._pool.changed, hold=hold)

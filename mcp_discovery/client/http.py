@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -66,7 +66,13 @@ class Http:
     called, in a thread.
     """
 
-    def __init__(self, *, connect_timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        guard: Callable[[httpx2.URL], Awaitable[None]] | None = None,
+    ) -> None:
+        self._guard = guard
         self._pools = _Pools()
         self._timeout = httpx2.Timeout(connect_timeout, read=None, write=30.0, pool=None)
         #: For the facade: faults are raised.
@@ -77,7 +83,10 @@ class Http:
     ) -> httpx2.AsyncClient:
         """A client for one MCP server: its own credentials and cookies, the shared connections."""
         return httpx2.AsyncClient(
-            transport=_Answering(self._pools), auth=auth, headers=headers, timeout=self._timeout
+            transport=_Answering(self._pools, self._guard),
+            auth=auth,
+            headers=headers,
+            timeout=self._timeout,
         )
 
     async def close(self) -> None:
@@ -118,12 +127,19 @@ class _Answering(httpx2.AsyncBaseTransport):
     that server. As an answer it ends only the request that it befell.
     """
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+    def __init__(
+        self,
+        inner: httpx2.AsyncBaseTransport,
+        guard: Callable[[httpx2.URL], Awaitable[None]] | None,
+    ) -> None:
         self._inner = inner
+        self._guard = guard
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         attempt = ATTEMPT.get() or Attempt()
         try:
+            if self._guard is not None:
+                await self._allowed(request)
             if _is_notice(request):
                 async with asyncio.timeout(_NOTICE):
                     response = await self._inner.handle_async_request(request)
@@ -149,6 +165,13 @@ class _Answering(httpx2.AsyncBaseTransport):
         limit = None if kind.startswith("text/event-stream") else MAX_ANSWER
         response.stream = _Body(response.stream, attempt, limit)
         return response
+
+    async def _allowed(self, request: httpx2.Request) -> None:
+        assert self._guard is not None
+        try:
+            await self._guard(request.url)
+        except OSError as error:
+            raise httpx2.ConnectError(str(error)) from error
 
     async def aclose(self) -> None:
         """The connections are shared: :meth:`Http.close` closes them."""

@@ -21,6 +21,8 @@ from mcp_discovery.instance import Instance
 Credentials = httpx2.Auth | str
 #: Credentials by a server's name (a string is a bearer token), or what finds them.
 Auth = Mapping[str, Credentials] | Callable[[Instance], Credentials | None]
+#: Looks at the URL of each request to a server; raises ``OSError`` to refuse it.
+Guard = Callable[[httpx2.URL], Awaitable[None]]
 OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
 #: Told of a call's progress: ``progress``, ``total`` and ``message``.
 OnProgress = ProgressFnT
@@ -41,7 +43,7 @@ class Settings:
     allow_stdio: frozenset[str] = frozenset()
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     auth: Auth | None = field(default=None, repr=False)
-    report: bool = True
+    guard: Guard | None = None
     client_info: Implementation | None = None
     on_log: OnLog | None = None
     log_level: LoggingLevel | None = None

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     Reading = ReadStream[SessionMessage | Exception]
 
 
-def transport_for(instance: Instance, settings: Settings, http: Http) -> Transport:
-    """A transport to ``instance``; nothing is connected yet.
+def transport_for(instance: Instance, url: str | None, settings: Settings, http: Http) -> Transport:
+    """A transport to ``instance`` at ``url`` (``None`` for ``stdio``); nothing is connected yet.
 
     Raises :class:`~mcp_discovery.errors.InvalidInput` where a ``stdio`` server cannot be started
     for want of a variable.
@@ -38,10 +38,10 @@ def transport_for(instance: Instance, settings: Settings, http: Http) -> Transpo
     auth = settings.auth_of(instance)
     match endpoint.transport:
         case "streamable-http":
-            assert endpoint.url is not None
-            return streamable_http_client(endpoint.url, http_client=http.client(auth=auth))
+            assert url is not None
+            return streamable_http_client(url, http_client=http.client(auth=auth))
         case "sse":
-            assert endpoint.url is not None
+            assert url is not None
 
             def client(
                 headers: dict[str, str] | None = None,
@@ -50,10 +50,10 @@ def transport_for(instance: Instance, settings: Settings, http: Http) -> Transpo
             ) -> httpx2.AsyncClient:
                 return http.client(auth=auth, headers=headers)
 
-            return sse_client(endpoint.url, auth=auth, httpx_client_factory=client)
+            return sse_client(url, auth=auth, httpx_client_factory=client)
         case "websocket":
-            assert endpoint.url is not None
-            return _Noting(_websocket(endpoint.url, auth))
+            assert url is not None
+            return _Noting(_websocket(url, auth))
         case "stdio":
             command, args, environment = settings.command_of(instance)
             started = StdioServerParameters(command=command, args=args, env=environment)

@@ -12,21 +12,21 @@ from mcp_discovery.probe.duplex import HttpSse, WebSocket
 from mcp_discovery.probe.limits import Limits
 from mcp_discovery.probe.streamable_http import StreamableHttp
 from mcp_discovery.probe.wire import Wire
+from mcp_discovery.urls import urls_of
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """A way to speak MCP, and where servers that do usually listen."""
+    """A way to speak MCP."""
 
     wire: type[StreamableHttp] | type[HttpSse] | type[WebSocket]
     schemes: tuple[str, ...]
-    usual_path: str
 
 
 TRANSPORTS = {
-    "streamable-http": Transport(StreamableHttp, ("http", "https"), "/mcp"),
-    "sse": Transport(HttpSse, ("http", "https"), "/sse"),
-    "websocket": Transport(WebSocket, ("ws", "wss", "http", "https"), "/ws"),
+    "streamable-http": Transport(StreamableHttp, ("http", "https")),
+    "sse": Transport(HttpSse, ("http", "https")),
+    "websocket": Transport(WebSocket, ("ws", "wss", "http", "https")),
 }
 
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "content-type", "mcp-session-id"})
@@ -54,14 +54,11 @@ class Endpoint:
         parsed = URL(url)
         if parsed.scheme not in how.schemes or not parsed.host:
             raise ValueError(f"a URL for {transport} begins with {how.schemes[0]}:// and a host")
-        urls: tuple[str, ...] = (url,)
-        if parsed.path in ("", "/") and not parsed.query_string:
-            urls = (str(parsed.with_path(how.usual_path)), url)
         given = {k: v for k, v in (headers or {}).items() if k.lower() not in _OWN_HEADERS}
         secrets = {value for whole in given.values() for value in (whole, *whole.split())}
         secrets |= {parsed.password or ""}
         return cls(
-            urls=urls,
+            urls=urls_of(url, transport),
             transport=transport,
             headers=given,
             secrets=frozenset(s for s in secrets if len(s) >= _SHORTEST_SECRET) - {"Bearer"},
