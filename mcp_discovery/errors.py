@@ -8,6 +8,7 @@
     │   │   ├── SecretInRecord           … because it holds what looks like a secret
     │   │   └── RecordTooLarge           … because its JSON is over the limit
     │   ├── InvalidDocument              a capability document is malformed or over the limit
+    │   ├── UnreadableCall               a model's tool call has arguments that are no JSON object
     │   └── InvalidStoreURL              unknown scheme or malformed store URL
     ├── DuplicateInstance                the id is held by another, living registrant
     ├── RegistrationLost                 the store no longer knows the instance: register anew

@@ -297,18 +297,24 @@ class Discovery:
         wish = Wish(str(name), arguments, server, digest, timeout, key, on_progress, meta)
         return await self._calls.make(wish)
 
-    async def dispatch(self, tool_call: object, *, timeout: float | None = None) -> dict[str, Any]:
+    async def dispatch(
+        self, tool_call: object, *, timeout: float | None = None, media: bool = False
+    ) -> dict[str, Any]:
         """Makes the call that a model asked for, and returns the message that goes back to it.
 
         ``tool_call`` is the model API's own object or its JSON: an OpenAI tool call (of chat
         completions or responses), an Anthropic ``tool_use`` block, a Gemini function call. A call
-        that fails is told to the model in words, so that it can go on.
+        that fails is told to the model in words, so that it can go on. ``media`` sends images to
+        Gemini 3 and later as such; the others take them anyway, or never.
 
         Raises :class:`~mcp_discovery.errors.InvalidInput` for what is none of these.
         """
         from mcp_discovery.client import formats
 
-        call = formats.parse_call(tool_call)
+        try:
+            call = formats.parse_call(tool_call)
+        except formats.UnreadableCall as error:
+            return formats.render_error(error.call, str(error))
         offered = self._offered.get((call.format, call.name))
         if offered is None:
             return formats.render_error(call, f"there is no tool {call.name!r}")
@@ -318,7 +324,7 @@ class Discovery:
         except (DiscoveryError, MCPError) as error:
             log.warning("the call that a model made failed: %s", error)
             return formats.render_error(call, str(error))
-        return formats.render_result(call, result)
+        return formats.render_result(call, result, media=media)
 
     @asynccontextmanager
     async def session(self, server: str) -> AsyncIterator[Client]:
