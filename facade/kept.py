@@ -27,7 +27,8 @@ from mcp_discovery.errors import (
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder, Instance
 from mcp_discovery.probe import Introspection
-from mcp_discovery.record import Capabilities, Protocol, Record, to_semver
+from mcp_discovery.probe.offer import Offer
+from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
 
@@ -365,31 +366,13 @@ class Kept:
         """Puts what the server offers into the record and the document."""
         if introspection is self._introspection:
             return
-        document = CapabilityDocument(
-            introspection.tools,
-            introspection.resources,
-            introspection.resource_templates,
-            introspection.prompts,
-        )
-        tools, resources, prompts = document.names()
-        changes: dict[str, object] = {
-            "capabilities": Capabilities(
-                tools=tuple(tools),
-                resources=tuple(resources),
-                prompts=tuple(prompts),
-                digest=document.digest,
-            ).model_dump(by_alias=True),
-            "protocol": Protocol(
-                versions=introspection.versions,
-                era="modern" if introspection.era == "modern" else "legacy",
-                server_info=introspection.server_info,
-                instructions=(introspection.instructions or "")[:8192] or None,
-            ).model_dump(by_alias=True),
-        }
-        told = introspection.server_info.get("version")
-        if self._record.version == "0.0.0" and isinstance(told, str):
-            changes["version"] = to_semver(told)
-        record = Record.parse(self._record.to_dict() | changes)
+        offer = Offer(introspection)
+        document, fields = offer.document, self._record.to_dict()
+        if self._record.version == "0.0.0":
+            fields["version"] = offer.version
+        record, notes = offer.record(fields)
+        for note in notes:
+            log.warning("%s: %s", record.id, note)
         if not record.same_as(self._record) or document.digest != self._document.digest:
             self._record, self._document = record, document
             self._outdated = True

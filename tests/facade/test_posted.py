@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from adapters.embedded import EmbeddedStore
@@ -99,6 +100,45 @@ async def test_an_mcp_server_tells_what_it_offers(ask: Client) -> None:
         assert (await ask("GET", "/servers")).ids == []
         await server.start("--tools", "2")
         await ask.until_status("a", "healthy")
+
+
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ([{"name": "x" * 257}], "1 of the tools have names over 256 characters"),
+        ([{"name": f"{n:0>200}"} for n in range(2000)], "of 2004 tools; the document has all"),
+    ],
+)
+async def test_what_does_not_fit_its_record_is_left_out_and_said(
+    ask: Client, caplog: pytest.LogCaptureFixture, more: list[dict[str, Any]], note: str
+) -> None:
+    async with odd("--page", "3000") as server:
+        await server.control(items=orjson.dumps([{"name": "first"}, *more]).decode())
+        await ask("POST", "/servers", posted("a", server.url))
+        entry = await ask.until_status("a", "healthy")
+        assert entry["reason"] == "answers MCP"
+        assert entry["capabilities"]["tools"][0] == "first"
+        assert (await ask("GET", "/servers?capability=first")).ids == ["a"]
+        told = (await ask("GET", "/servers/a/capabilities")).json
+        assert len(told["tools"]) == 1 + len(more) + 3
+    assert note in caplog.text
+
+
+async def test_a_token_in_its_own_words_does_not_keep_it_off_the_list(
+    ask: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = "ghp_" + "a1B2" * 9
+    async with odd() as server:
+        await server.control(instructions=f"Send {token} along.", version=f"1.0 {token}")
+        await ask("POST", "/servers", posted("a", server.url))
+        entry = await ask.until_status("a", "healthy")
+        assert entry["reason"] == "answers MCP"
+        assert entry["protocol"]["instructions"] == "Send *** along."
+        assert entry["capabilities"]["tools"]
+        assert token not in str(entry)
+        assert (await ask("POST", "/servers/a/heartbeat")).status == 200
+    assert "holds what looks like an access token" in caplog.text
+    assert token not in caplog.text
 
 
 async def test_what_was_posted_of_its_capabilities_stands(ask: Client) -> None:

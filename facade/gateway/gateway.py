@@ -1,0 +1,273 @@
+"""Passes MCP requests to one living replica of a server, and its answers back as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import HttpVersion11, web
+
+from adapters.versions import VersionRange
+from adapters.view import Entry, View
+from facade.dialing import Dialer
+from facade.gateway import answers, headers
+from facade.gateway.body import Body
+from facade.gateway.replicas import TRANSPORT, Replicas, candidates
+from facade.gateway.sessions import SESSION, unwrapped
+from facade.gateway.under_way import Ended, UnderWay, only_listens
+from facade.gateway.upstream import Unreached, ask
+from facade.options import FacadeOptions
+from facade.problems import Refused
+from facade.usage import Usage
+from mcp_discovery.health import Status
+from mcp_discovery.record import Record
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = "MCP-Protocol-Version"
+#: The first protocol version without sessions; versions are dates, and compare as texts.
+_MODERN = "2026-07-28"
+
+#: How many requests may be under way at once.
+_MOST = 8192
+#: How many replicas are tried for one request.
+_MOST_TRIES = 3
+#: How long an idle connection to a server is kept, in seconds: less than the 5 s after which
+#: uvicorn, under which most Python servers run, closes it, perhaps as a request is on its way.
+_KEPT_ALIVE = 4.0
+#: The status of a request whose client left, for the metrics; nobody reads it.
+_CLIENT_LEFT = 499
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request on its way; ``began`` in seconds of the monotonic clock."""
+
+    request: web.Request
+    body: Body
+    began: float
+
+
+class Gateway:
+    """The gateway of one facade. Inside of :meth:`running` it takes requests."""
+
+    def __init__(self, options: FacadeOptions, usage: Usage) -> None:
+        self._options = options
+        self._usage = usage
+        self._replicas = Replicas()
+        self._under_way = UnderWay()
+        self._http: aiohttp.ClientSession | None = None
+
+    def __len__(self) -> int:
+        """How many requests are under way."""
+        return len(self._under_way)
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        """From start to clean-up of the application."""
+        dialer = Dialer(
+            private=self._options.probe_private,
+            headers={},
+            connections=0,
+            keepalive=_KEPT_ALIVE,
+        )
+        self._http = dialer.session
+        looking = asyncio.create_task(self._under_way.drop_gone(), name="gateway: gone clients")
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+            await dialer.close()
+
+    async def end_streams(self, _: web.Application) -> None:
+        """Ends what would keep the application from ending."""
+        self._under_way.end_streams()
+
+    async def pass_on(
+        self,
+        request: web.Request,
+        look: Callable[[], View],
+        name: str,
+        versions: frozenset[VersionRange],
+    ) -> web.StreamResponse:
+        """Passes ``request`` to a replica of ``name``, in one of the ``versions`` where some are
+        named, and its answer back; ``look`` gives the list as it is now.
+
+        What cannot be passed on is answered with a JSON-RPC error where it is a POST; otherwise
+        :class:`Refused` is raised.
+        """
+        body = Body(request, self._options.body_timeout)
+        try:
+            async with self._under_way.among(request):
+                if len(self) > _MOST:
+                    detail = f"{_MOST} requests are under way; try again soon"
+                    raise Refused(503, "too-busy", detail)
+                await body.begin()
+                headers.refuse_loop(request)
+                call = _Call(request, body, time.monotonic())
+                if (given := request.headers.get(SESSION)) is not None:
+                    return await self._in_session(call, look(), name, given)
+                return await self._anywhere(call, name, candidates(look(), name, versions))
+        except Ended:
+            _cut(request)
+            return web.Response(status=_CLIENT_LEFT, reason="Client Closed Request")
+        except Refused as refused:
+            if request.method != "POST":
+                raise
+            level = logging.INFO if refused.status >= 500 else logging.DEBUG
+            log.log(level, "gateway to %s: %s", name, refused.detail)
+            return answers.error(request, refused, body)
+
+    # -- to the server ------------------------------------------------------------------------
+
+    async def _in_session(
+        self, call: _Call, view: View, name: str, given: str
+    ) -> web.StreamResponse:
+        """Passes it to the instance that began the session, whatever its health."""
+        entry, session = _of_session(view, name, given)
+        try:
+            return await self._exchanged(call, entry, session)
+        except Unreached as error:
+            if entry.health.status is Status.DOWN:
+                raise _session_over(entry.id) from error
+            raise _none_reached([entry.id], error) from error
+
+    async def _anywhere(self, call: _Call, name: str, fit: list[Entry]) -> web.StreamResponse:
+        """Passes it to one of ``fit``; to another one as long as nothing of it was sent."""
+        protocol = call.request.headers.get(PROTOCOL, "")
+        order = self._replicas.ordered(fit, protocol if protocol >= _MODERN else None)
+        tried: list[str] = []
+        for entry in order[:_MOST_TRIES]:
+            tried.append(entry.id)
+            try:
+                return await self._exchanged(call, entry)
+            except Unreached as error:
+                log.info("gateway to %s: %s cannot be reached: %s", name, entry.id, error)
+                last = error
+        raise _none_reached(tried, last) from last
+
+    async def _exchanged(
+        self, call: _Call, entry: Entry, session: str | None = None
+    ) -> web.StreamResponse:
+        assert self._http is not None, "requests come inside of running()"
+        request = call.request
+        with self._replicas.using(entry.id):
+            try:
+                response = await ask(
+                    self._http,
+                    entry.record,
+                    request,
+                    headers.to_server(request, session),
+                    call.body,
+                    self._options.gateway_timeout,
+                )
+            except Unreached as error:
+                self._replicas.reached(entry.id, ok=False)
+                self._count(entry.record, call, str(error))
+                raise
+            except Refused as error:
+                if error.status >= 500:
+                    self._count(entry.record, call, error.detail)
+                raise
+            self._replicas.reached(entry.id, ok=True)
+            try:
+                return await self._answered(entry.record, call, response)
+            finally:
+                response.close()  # of an answer that was read whole the connection is kept
+
+    # -- and back -----------------------------------------------------------------------------
+
+    async def _answered(
+        self, record: Record, call: _Call, response: aiohttp.ClientResponse
+    ) -> web.StreamResponse:
+        """Passes the answer on, chunk by chunk; where it breaks off, so does this."""
+        request = call.request
+        answer = web.StreamResponse(
+            status=response.status,
+            reason=response.reason if (response.reason or "").isascii() else None,
+            headers=headers.to_client(response.headers, record.id),
+        )
+        await answer.prepare(request)
+        while True:
+            try:
+                part = await response.content.readany()
+            except (aiohttp.ClientError, OSError) as error:
+                log.info("the answer of %s broke off: %s", record.id, error)
+                self._count(record, call, "the answer broke off")
+                _cut(request)
+                return answer
+            if not part:
+                break
+            try:
+                async with asyncio.timeout(self._options.write_timeout):
+                    await answer.write(part)
+            except (TimeoutError, ConnectionError):
+                _cut(request)
+                return answer
+        if response.status < 300 or response.status >= 500:
+            failed = response.status >= 500
+            self._count(record, call, f"HTTP {response.status}" if failed else None)
+        return answer
+
+    def _count(self, record: Record, call: _Call, error: str | None) -> None:
+        """Counts a call towards what is known of the instance, as its client's report would be.
+
+        What clients listen on, and the end of a session, have no outcome: they are not counted.
+        """
+        request = call.request
+        if request.method != "POST" or only_listens(request):
+            return
+        name = request.headers.get("Mcp-Name")
+        offered = record.capabilities
+        known = name in offered.tools or name in offered.prompts
+        self._usage.outcome(
+            record.id,
+            latency=time.monotonic() - call.began,
+            success=error is None,
+            capability=name if known else None,
+            error=error,
+        )
+
+
+GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
+
+
+def _of_session(view: View, name: str, given: str) -> tuple[Entry, str]:
+    """The instance that a session is of, and its own id for it; raises :class:`Refused` (404),
+    upon which a client begins anew (MCP 2025-11-25, session management)."""
+    parts = unwrapped(given)
+    if parts is None:
+        detail = "this session is not one that the gateway gave; start a new one with initialize"
+        raise Refused(404, "unknown-session", detail)
+    entry = view.entries.get(parts[0])
+    if entry is None or entry.record.name != name or entry.record.endpoint.transport != TRANSPORT:
+        raise _session_over(parts[0])
+    return entry, parts[1]
+
+
+def _session_over(id: str) -> Refused:
+    detail = f"the session is over, {id} has gone; start a new one with initialize"
+    return Refused(404, "session-over", detail, id=id)
+
+
+def _none_reached(ids: list[str], last: Unreached) -> Refused:
+    detail = f"{', '.join(ids)} cannot be reached now, nothing was sent; {ids[-1]}: {last}"
+    return Refused(504 if last.late else 502, "not-reached", detail, ids=ids)
+
+
+def _cut(request: web.Request) -> None:
+    """Ends the connection so that no client takes what it has for the whole answer."""
+    transport = request.transport
+    if transport is None:
+        return
+    if request.version < HttpVersion11:
+        # Without chunks an end is an end, unless it is a reset.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -1,0 +1,125 @@
+"""Which replica of a server is asked next: healthy ones first, by weight and calls in flight."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from adapters.query import Query
+from adapters.versions import VersionRange
+from adapters.view import Entry, View
+from facade.problems import Refused
+from mcp_discovery.health import Status
+
+#: What new sessions and calls without one may go to.
+_OPEN = frozenset({Status.HEALTHY, Status.DEGRADED})
+#: The only transport that is passed on.
+TRANSPORT = "streamable-http"
+#: For so many seconds one that could not be reached comes after all others.
+_SHUNNED = 5.0
+
+
+class Replicas:
+    """What one facade knows of the replicas that it sends calls to.
+
+    ``clock`` gives monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._in_flight: Counter[str] = Counter()
+        self._unreached: dict[str, float] = {}
+        self._chance = random.Random()
+
+    def __len__(self) -> int:
+        """How many calls are in flight."""
+        return self._in_flight.total()
+
+    @contextmanager
+    def using(self, id: str) -> Iterator[None]:
+        """Counts one call to the instance for as long as the block lasts."""
+        self._in_flight[id] += 1
+        try:
+            yield
+        finally:
+            self._in_flight[id] -= 1
+            if not self._in_flight[id]:
+                del self._in_flight[id]
+
+    def reached(self, id: str, *, ok: bool) -> None:
+        """Whether the instance could be connected to just now."""
+        self._unreached.pop(id, None)
+        if not ok:
+            self._unreached[id] = self._clock()
+            # Whoever was last unreached long ago is of no interest, and may be gone.
+            first = next(iter(self._unreached))
+            if self._clock() - self._unreached[first] > _SHUNNED:
+                del self._unreached[first]
+
+    def ordered(self, entries: Iterable[Entry], protocol: str | None) -> list[Entry]:
+        """``entries``, the one to ask first at the beginning.
+
+        Those that could just not be reached come last, then the degraded, then those that are not
+        known to speak ``protocol`` where that is named. Among equals the one with the fewest calls
+        in flight for its weight comes first; where these are equal too, chance in proportion to
+        the weight decides. Weight 0 comes after all other weights.
+        """
+        now = self._clock()
+
+        def rank(entry: Entry) -> tuple[bool, bool, bool, bool, float, float]:
+            record, weight = entry.record, entry.record.weight
+            return (
+                now - self._unreached.get(record.id, -_SHUNNED) < _SHUNNED,
+                entry.health.status is not Status.HEALTHY,
+                protocol is not None and protocol not in record.protocol.versions,
+                not weight,
+                self._in_flight[record.id] / (weight or 1),
+                # The least of such draws is the first of a draw by weight.
+                self._chance.expovariate(weight or 1),
+            )
+
+        return sorted(entries, key=rank)
+
+
+def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list[Entry]:
+    """The replicas of ``name`` that take new calls, in one of the ``versions`` if any is named.
+
+    Raises :class:`Refused` where there is none, and says why.
+    """
+    query = Query(names=frozenset({name}), transports=frozenset({TRANSPORT}), statuses=_OPEN)
+    alive = view.select(query)
+    if not alive:
+        raise _none_alive(view, name)
+    fit = [each for each in alive if _in_range(each, versions)]
+    if not fit:
+        there = ", ".join(sorted({each.record.version for each in alive})[:20])
+        detail = f"no replica of {name!r} that is alive has such a version; there are {there}"
+        raise Refused(404, "no-such-version", detail, name=name)
+    return fit
+
+
+def _in_range(entry: Entry, versions: frozenset[VersionRange]) -> bool:
+    return not versions or any(entry.record.version in wanted for wanted in versions)
+
+
+def _none_alive(view: View, name: str) -> Refused:
+    every = view.select(Query(names=frozenset({name}), statuses=frozenset()))
+    if not every:
+        detail = f"there is no server called {name[:100]!r}; GET /servers?status=all lists them"
+        return Refused(404, "unknown-server", detail, name=name[:100])
+    spoken = {each.record.endpoint.transport for each in every}
+    if TRANSPORT not in spoken:
+        detail = (
+            f"{name!r} is reached over {', '.join(sorted(spoken))}, and the gateway passes on "
+            f"{TRANSPORT} only; GET /servers?name={name} tells its own address"
+        )
+        return Refused(501, "not-passed-on", detail, name=name)
+    last = max(every, key=lambda each: each.health.since)
+    detail = (
+        f"no replica of {name!r} takes calls now, try again soon; {last.id} is "
+        f"{last.health.status}: {last.health.reason}"
+    )
+    return Refused(503, "no-replica", detail, name=name)

@@ -1,0 +1,223 @@
+"""The MCP registry API: ``/v0.1/servers`` and what lies below it.
+
+https://github.com/modelcontextprotocol/registry, docs/reference/api/openapi.yaml (2025-12-01).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import orjson
+from aiohttp import web
+
+from adapters.view import View
+from facade import listing
+from facade.etag import IF_NONE_MATCH, tag_of, tagged
+from facade.operation import Operation, Parameter
+from facade.problems import Refused
+from facade.registry.cursors import Wanted, decode, encode
+from facade.registry.entries import Listed
+from facade.registry.ledger import LEDGER, Ledger
+from facade.registry.models import RegistryEntry, RegistryError, RegistryList
+from facade.state import facade_of
+from facade.values import once, whole
+from mcp_discovery.health import rfc3339
+from mcp_discovery.record import parse_moment
+
+#: How many entries a page has unless a limit is given, and at most.
+DEFAULT_LIMIT = 30
+MAX_LIMIT = 100
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+async def servers(request: web.Request) -> web.Response:
+    """MCP servers as an MCP registry lists them: one entry for each version of a server.
+
+    By name and version. Parameters that are left out are taken from the `cursor`; unknown ones are
+    ignored. `updated_since` implies those that are deleted.
+    """
+    view, ledger = _now(request)
+    limit = whole(request, "limit", least=1, most=MAX_LIMIT) or DEFAULT_LIMIT
+    wanted = Wanted(
+        once(request, "search"),
+        once(request, "version"),
+        _moment(request, "updated_since"),
+        _flag(request, "include_deleted"),
+    )
+    after = None
+    if cursor := once(request, "cursor"):
+        after, asked_before = decode(cursor)
+        wanted = wanted.or_else(asked_before)
+    page, more = ledger.page(wanted, after, limit)
+    metadata: dict[str, object] = {"count": len(page)}
+    if more:
+        metadata["nextCursor"] = encode(page[-1].key, wanted)
+    return _list(request, view, page, metadata)
+
+
+async def versions(request: web.Request) -> web.Response:
+    """Every version of one server, the newest first."""
+    view, ledger = _now(request)
+    name = _name(request)
+    found = ledger.versions(name, deleted=bool(_flag(request, "include_deleted")))
+    if not found:
+        raise _unknown(name)
+    return _list(request, view, found, {"count": len(found)})
+
+
+async def version(request: web.Request) -> web.Response:
+    """One version of one server; `latest` is the greatest by semantic versioning."""
+    view, ledger = _now(request)
+    name, wanted = _name(request), request.match_info["version"]
+    deleted = bool(_flag(request, "include_deleted"))
+    found = ledger.version(name, wanted, deleted=deleted)
+    if found is None:
+        raise _unknown(name) if not ledger.versions(name, deleted=deleted) else _no_version(wanted)
+    return tagged(
+        request,
+        tag_of(found.digest),
+        lambda: found.json(view.as_of),
+        {listing.REVISION: listing.position(view)},
+    )
+
+
+def _now(request: web.Request) -> tuple[View, Ledger]:
+    """The list, once there is one, and the entries made of it."""
+    view = facade_of(request).view()
+    return view, request.app[LEDGER]
+
+
+def _name(request: web.Request) -> str:
+    """The server's name, whether its slash came encoded or a proxy has decoded it on the way."""
+    given = request.match_info
+    return "/".join(given[part] for part in ("namespace", "serverName") if part in given)
+
+
+def _list(
+    request: web.Request, view: View, found: Sequence[Listed], metadata: dict[str, object]
+) -> web.Response:
+    if view.stale_since is not None:
+        metadata["staleSince"] = rfc3339(view.stale_since)
+    return tagged(
+        request,
+        tag_of(b"".join(each.digest for each in found), metadata),
+        lambda: _body(found, view.as_of, metadata),
+        {listing.REVISION: listing.position(view)},
+    )
+
+
+def _body(found: Iterable[Listed], now: datetime, metadata: dict[str, object]) -> bytes:
+    entries = b",".join([each.json(now) for each in found])
+    return b'{"servers":[%b],"metadata":%b}' % (entries, orjson.dumps(metadata))
+
+
+def _moment(request: web.Request, name: str) -> datetime | None:
+    text = once(request, name)
+    if text is None:
+        return None
+    try:
+        # A blank is the sign of an offset that was not encoded.
+        return parse_moment(text.replace(" ", "+").upper())
+    except ValueError as error:
+        detail = (
+            f"{name}={text[:100]!r} is no moment as RFC 3339 writes it; write for example "
+            "2026-08-07T13:15:04.280Z"
+        )
+        raise Refused(400, "bad-moment", detail, parameter=name) from error
+
+
+def _flag(request: web.Request, name: str) -> bool | None:
+    text = once(request, name)
+    if text is None:
+        return None
+    if text.lower() not in _FLAGS:
+        detail = f"{name}={text[:100]!r} is neither true nor false"
+        raise Refused(400, "unknown-value", detail, parameter=name)
+    return _FLAGS[text.lower()]
+
+
+def _unknown(name: str) -> Refused:
+    detail = f"there is no server {name[:200]!r} in this registry; GET /v0.1/servers lists them"
+    return Refused(404, "unknown-server", detail)
+
+
+def _no_version(version: str) -> Refused:
+    detail = f"there is no version {version[:100]!r} of this server; leave it out of the path to "
+    return Refused(404, "unknown-version", detail + "see which there are")
+
+
+_TEXT = {"type": "string"}
+_NAME = Parameter(
+    "serverName",
+    "The server's name, with its slash encoded: `com.example%2Fweather`.",
+    _TEXT,
+    where="path",
+)
+_DELETED = Parameter(
+    "include_deleted", "Those that are deleted, too.", {"type": "boolean", "default": False}
+)
+_GROUP = "mcp-registry"
+_ERRORS = dict.fromkeys((400, 502, 503), RegistryError)
+_LIST = (
+    Operation(
+        "GET",
+        "/v0.1/servers",
+        servers,
+        _GROUP,
+        answers={200: RegistryList, 304: None, **_ERRORS},
+        parameters=(
+            Parameter("cursor", "The `nextCursor` of the page before."),
+            Parameter(
+                "limit",
+                "How many entries at most.",
+                {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+            ),
+            Parameter("search", "A part of the name, in upper or lower case."),
+            Parameter(
+                "updated_since",
+                "Those that have changed since (RFC 3339), deleted ones included.",
+                {"type": "string", "format": "date-time"},
+            ),
+            Parameter("version", "`latest`, or one version exactly."),
+            _DELETED,
+            IF_NONE_MATCH,
+        ),
+        lenient=True,
+    ),
+)
+_ONE = (
+    Operation(
+        "GET",
+        "/v0.1/servers/{serverName}/versions",
+        versions,
+        _GROUP,
+        answers={200: RegistryList, 304: None, 404: RegistryError, **_ERRORS},
+        parameters=(_NAME, _DELETED, IF_NONE_MATCH),
+        lenient=True,
+    ),
+    Operation(
+        "GET",
+        "/v0.1/servers/{serverName}/versions/{version}",
+        version,
+        _GROUP,
+        answers={200: RegistryEntry, 304: None, 404: RegistryError, **_ERRORS},
+        parameters=(
+            _NAME,
+            Parameter("version", "A version, or `latest`.", _TEXT, where="path"),
+            _DELETED,
+            IF_NONE_MATCH,
+        ),
+        lenient=True,
+    ),
+)
+OPERATIONS = (
+    *_LIST,
+    *_ONE,
+    # Some proxies decode the slash of a name before they pass a request on.
+    *(
+        replace(each, path=each.path.replace("{serverName}", "{namespace}/{serverName}"))
+        for each in _ONE
+    ),
+)

@@ -1,0 +1,206 @@
+"""Server cards (SEP-2127) and the AI catalog that names them.
+
+The form of a card is that of https://github.com/modelcontextprotocol/experimental-ext-server-card,
+version 1; the catalog's that of https://github.com/Agent-Card/ai-catalog, version 1.0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from aiohttp import web
+
+from facade.etag import IF_NONE_MATCH, tag_of, tagged
+from facade.mcp.messages import LEGACY, MODERN
+from facade.operation import Operation, Parameter
+from facade.registry.cursors import LATEST
+from facade.registry.entries import Listed
+from facade.registry.ledger import LEDGER, Ledger
+from facade.registry.models import AiCatalog, ServerCard
+from facade.registry.server_json import identity, remote_of
+from facade.state import facade_of, unknown
+from facade.status import version
+from mcp_discovery.health import rfc3339
+
+CARD = "application/mcp-server-card+json"
+CATALOG = "application/ai-catalog+json"
+SCHEMA = "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json"
+#: Who this facade is as an MCP server.
+OWN_NAME = "io.github.mcp-discovery/facade"
+#: For how many spellings of this facade's address the catalog is kept.
+_CATALOGS = 8
+
+
+class Catalogs:
+    """The AI catalog, made once for each edition of the registry and address of this facade."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._made: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+
+    def body(self, base: str) -> bytes:
+        """The catalog as JSON, its URLs below ``base``."""
+        listed = self._ledger.latest()
+        edition, body = self._made.pop(base, (-1, b""))
+        if edition != self._ledger.edition:
+            body = orjson.dumps(catalog(listed, base))
+        self._made[base] = self._ledger.edition, body
+        if len(self._made) > _CATALOGS:
+            self._made.popitem(last=False)
+        return body
+
+
+CATALOGS = web.AppKey("AI catalogs", Catalogs)
+
+
+async def ai_catalog(request: web.Request) -> web.Response:
+    """Where the cards of all servers with an address are, and that of this facade itself."""
+    facade_of(request).view()  # nothing is told before there is a whole list
+    body = request.app[CATALOGS].body(request.app[LEDGER].addresses.base(request))
+    return _typed(tagged(request, tag_of(body), body), CATALOG)
+
+
+async def server_card(request: web.Request) -> web.Response:
+    """One server's card, by its name, its registry name or the id of an instance.
+
+    Of the latest version, or of that of the instance. It says who the server is and how it is
+    reached; what it offers is asked of itself.
+    """
+    found = _found(request, request.match_info["id"])
+    if found is None:
+        raise unknown(request.match_info["id"])
+    body = orjson.dumps(card(found))
+    return _typed(tagged(request, tag_of(body), body), CARD)
+
+
+async def own_card(request: web.Request) -> web.Response:
+    """The card of this facade as an MCP server."""
+    body = orjson.dumps(_own(request.app[LEDGER].addresses.base(request)))
+    return _typed(tagged(request, tag_of(body), body), CARD)
+
+
+def catalog(listed: list[Listed], base: str) -> dict[str, Any]:
+    """The AI catalog of ``listed`` and of the facade that is reached at ``base``."""
+    own = {"identifier": identifier(OWN_NAME), "type": CARD, "url": f"{base}/mcp/server-card"}
+    names = Counter(each.server.record.name for each in listed)
+    entries = [
+        _entry(each, base, alone=names[each.server.record.name] == 1)
+        for each in listed
+        if each.server.remote is not None
+    ]
+    return {"specVersion": "1.0", "entries": [own, *entries]}
+
+
+def card(listed: Listed) -> dict[str, Any]:
+    """The card of one version of a server."""
+    record, remote = listed.server.record, listed.server.remote
+    found = {"$schema": SCHEMA, **identity(record)}
+    if remote is not None:
+        spoken = {"supportedProtocolVersions": record.protocol.versions}
+        found["remotes"] = [
+            remote_of(record, remote) | (spoken if record.protocol.versions else {})
+        ]
+    return found
+
+
+def identifier(name: str) -> str:
+    """``urn:air:example.com:mcp:weather`` for ``com.example/weather``.
+
+    The namespace of a registry name is a domain in reverse order; see "Catalog Entry" in the
+    specification of the AI catalog.
+    """
+    namespace, _, last = name.partition("/")
+    return f"urn:air:{'.'.join(reversed(namespace.split('.')))}:mcp:{last}"
+
+
+def _entry(listed: Listed, base: str, *, alone: bool) -> dict[str, Any]:
+    """``alone`` says whether its name tells it from all others, whoever publishes them."""
+    name = listed.key[0]
+    path = listed.server.record.name if alone else quote(name, safe="")
+    entry: dict[str, Any] = {
+        "identifier": identifier(name),
+        "type": CARD,
+        "url": f"{base}/servers/{path}/server-card",
+        "updatedAt": rfc3339(listed.updated),
+    }
+    if tags := listed.server.record.tags:
+        entry["tags"] = tags
+    return entry
+
+
+def _found(request: web.Request, given: str) -> Listed | None:
+    view, ledger = facade_of(request).view(), request.app[LEDGER]
+    if "/" in given:
+        return ledger.version(given, LATEST)
+    ids = view.index("name").get(given, ())
+    for name in sorted({view.entries[id].record.registry_name for id in ids}):
+        if (found := ledger.version(name, LATEST)) is not None:
+            return found
+    if (entry := view.entries.get(given)) is None:
+        return None
+    return ledger.version(entry.record.registry_name, entry.record.version)
+
+
+def _own(base: str) -> dict[str, Any]:
+    return {
+        "$schema": SCHEMA,
+        "name": OWN_NAME,
+        "title": "mcp-discovery",
+        "description": "Finds MCP servers that are alive, and their tools, by tag and by words",
+        "version": version(),
+        "remotes": [
+            {
+                "type": "streamable-http",
+                "url": f"{base}/mcp",
+                "supportedProtocolVersions": [*LEGACY, MODERN],
+            }
+        ],
+    }
+
+
+def _typed(response: web.Response, media: str) -> web.Response:
+    if response.status == 200:
+        response.content_type = media
+    return response
+
+
+_ANY = Parameter(
+    "id", "The server's name, its registry name, or the id of an instance.", where="path"
+)
+_GROUP = "mcp-registry"
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/.well-known/ai-catalog.json",
+        ai_catalog,
+        _GROUP,
+        answers={200: AiCatalog, 304: None},
+        parameters=(IF_NONE_MATCH,),
+        media=CATALOG,
+        lenient=True,
+    ),
+    Operation(
+        "GET",
+        "/servers/{id}/server-card",
+        server_card,
+        _GROUP,
+        answers={200: ServerCard, 304: None},
+        parameters=(_ANY, IF_NONE_MATCH),
+        errors=(404,),
+        media=CARD,
+        lenient=True,
+    ),
+    Operation(
+        "GET",
+        "/mcp/server-card",
+        own_card,
+        _GROUP,
+        answers={200: ServerCard, 304: None},
+        parameters=(IF_NONE_MATCH,),
+        media=CARD,
+        lenient=True,
+    ),
+)

@@ -1,0 +1,7 @@
+"""Everything that the registry answers."""
+
+from __future__ import annotations
+
+from facade.registry import api, cards
+
+OPERATIONS = (*api.OPERATIONS, *cards.OPERATIONS)

@@ -1,0 +1,128 @@
+"""What a server told the probe, made fit for its record: the same whoever registers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from mcp_discovery import secrets
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import RecordTooLarge
+from mcp_discovery.probe.introspection import Introspection
+from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_semver
+
+_LONGEST_NAME = 256
+_LONGEST_INFO = 200
+_LONGEST_INSTRUCTIONS = 8192
+_LONGEST_VERSION = 32
+_MOST_VERSIONS = 32
+_INDEX = ("tools", "resources", "prompts")
+
+
+class Offer:
+    """What one server offers and says of itself.
+
+    Attributes:
+        document: everything it offers.
+        info, instructions: its own words, with each token that its issuer marks masked: a slip of
+            the server's author must not keep it off the list.
+    """
+
+    def __init__(self, found: Introspection) -> None:
+        self.document = CapabilityDocument(
+            found.tools, found.resources, found.resource_templates, found.prompts
+        )
+        self.info = {
+            key: secrets.without_tokens(value) if isinstance(value, str) else value
+            for key, value in found.server_info.items()
+        }
+        said = found.instructions
+        self.instructions = secrets.without_tokens(said) if said else said
+        self._found = found
+
+    @property
+    def version(self) -> str:
+        """The semantic version nearest to the server's own, ``0.0.0`` where it tells none."""
+        return to_semver(text(self.info.get("version")))
+
+    def record(self, fields: Mapping[str, Any]) -> tuple[Record, tuple[str, ...]]:
+        """The record of ``fields`` (JSON's field names) with the server's protocol and the index
+        of what it offers.
+
+        What does not fit a record is left out of it; with the record come the sentences that say
+        so. Raises :class:`~mcp_discovery.errors.InvalidRecord` where ``fields`` are at fault and
+        :class:`~mcp_discovery.errors.InvalidDocument` where the document is.
+        """
+        notes: list[str] = []
+        if (self.info, self.instructions) != (self._found.server_info, self._found.instructions):
+            notes.append(
+                "what the MCP server says of itself holds what looks like an access token; "
+                "it is left out of the record"
+            )
+        index = {
+            kind: _fitting(kind, names, notes)
+            for kind, names in zip(_INDEX, self.document.names(), strict=True)
+        }
+        whole = dict(fields) | {"protocol": self._protocol()}
+        return _within_limit(whole, index, self.document.digest, notes), tuple(notes)
+
+    def _protocol(self) -> dict[str, Any]:
+        versions = [each for each in self._found.versions if len(each) <= _LONGEST_VERSION]
+        return {
+            "versions": versions[:_MOST_VERSIONS],
+            "era": self._found.era,
+            "serverInfo": {
+                key: told[:_LONGEST_INFO]
+                for key in ("name", "title", "version")
+                if (told := text(self.info.get(key)))
+            },
+            "instructions": (self.instructions or "")[:_LONGEST_INSTRUCTIONS] or None,
+        }
+
+
+def text(value: Any) -> str:
+    """``value`` without white space around it; empty where it is no text."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _fitting(kind: str, names: Sequence[str], notes: list[str]) -> list[str]:
+    fitting = [name for name in names if len(name) <= _LONGEST_NAME]
+    if len(fitting) < len(names):
+        notes.append(
+            f"{len(names) - len(fitting)} of the {kind} have names over {_LONGEST_NAME} "
+            "characters; they are in the document but not in the record's index"
+        )
+    return fitting
+
+
+def _within_limit(
+    fields: dict[str, Any], index: dict[str, list[str]], digest: str, notes: list[str]
+) -> Record:
+    """The record with as much of ``index`` as its size allows."""
+    whole = {kind: len(names) for kind, names in index.items()}
+    while True:
+        try:
+            record = Record.parse(fields | {"capabilities": index | {"digest": digest}})
+        except RecordTooLarge as error:
+            longest = max(index, key=lambda kind: len(orjson.dumps(index[kind])))
+            if not index[longest]:
+                raise
+            _shorten(index[longest], error.size - MAX_RECORD_BYTES)
+        else:
+            break
+    for kind, names in index.items():
+        if len(names) < whole[kind]:
+            notes.append(
+                f"the record would be too large: its index names {len(names)} of "
+                f"{whole[kind]} {kind}; the document has all of them"
+            )
+    return record
+
+
+def _shorten(names: list[str], excess: int) -> None:
+    """Takes names off the end until ``excess`` bytes are saved, at least one, at most half."""
+    keep = len(names) // 2
+    while excess > 0 and len(names) > keep:
+        excess -= len(orjson.dumps(names.pop())) + 1

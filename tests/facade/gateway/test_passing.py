@@ -1,0 +1,321 @@
+"""What passes the gateway, how it streams, and what becomes of connections that break."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.facade.gateway.conftest import list_it
+from tests.facade.gateway.plain import FaultyServer, faulty
+from tests.facade.harness import Client, served
+from tests.stores.waiting import until
+
+PATH = "/gateway/gate/mcp"
+CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "x"}}
+
+
+async def test_headers_on_their_way(gate: Client, server: FaultyServer) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        headers = {
+            "Set-Cookie": "a=b",
+            "Connection": "X-Hop",
+            "X-Hop": "1",
+            "X-Own": "2",
+            "Access-Control-Allow-Origin": "*",
+        }
+        return web.Response(text="{}", headers=headers, content_type="application/json")
+
+    server.handler = answer
+    sent = {
+        "Authorization": "Bearer abc",
+        "Cookie": "c=d",
+        "Connection": "keep-alive, X-Mine",
+        "X-Mine": "1",
+        "X-Forwarded-For": "10.1.1.1",
+        "X-Forwarded-Proto": "https",
+        "Proxy-Authorization": "Basic abcd",
+        "Mcp-Method": "tools/call",
+    }
+    reply = await gate("POST", PATH, CALL, headers=sent)
+    got = server.requests[0].headers
+    assert got["Host"] == server.url.split("/")[2]
+    assert got["Authorization"] == "Bearer abc"
+    assert got["Mcp-Method"] == "tools/call"
+    assert got["Via"] == "1.1 mcp-discovery"
+    assert got["X-Forwarded-For"] == "10.1.1.1, 127.0.0.1"
+    assert got["X-Forwarded-Proto"] == "https"
+    assert got["X-Forwarded-Host"] == gate.url.removeprefix("http://")
+    assert got["X-Request-Id"] == reply.headers["X-Request-Id"]
+    for name in ("Cookie", "X-Mine", "Proxy-Authorization", "X-Discovery-Probe"):
+        assert name not in got, name
+    assert reply.headers["X-Own"] == "2"
+    for name in ("Set-Cookie", "X-Hop", "Access-Control-Allow-Origin"):
+        assert name not in reply.headers, name
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 400, 401, 404, 405, 500])
+async def test_statuses_and_bodies_pass_as_they_are(
+    gate: Client, server: FaultyServer, status: int
+) -> None:
+    body = b"" if status in (202, 204) else b'{"its": "own"}'
+
+    async def answer(_: web.Request) -> web.Response:
+        headers = {"WWW-Authenticate": 'Bearer realm="x"'} if status == 401 else {}
+        return web.Response(status=status, body=body, headers=headers)
+
+    server.handler = answer
+    for method in ("POST", "GET", "DELETE"):
+        reply = await gate(method, PATH)
+        assert (reply.status, reply.body) == (status, body)
+        assert ("WWW-Authenticate" in reply.headers) is (status == 401)
+
+
+async def test_the_head_of_a_stream_comes_before_its_first_event(
+    gate: Client, server: FaultyServer
+) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for part in (b"data: 1\n\n", b"data: 2\n\n"):
+            await go_on.wait()
+            go_on.clear()
+            await response.write(part)
+        return response
+
+    server.handler = answer
+    async with asyncio.timeout(5), gate.session.get(gate.url + PATH) as reply:
+        assert reply.content_type == "text/event-stream"
+        for part in (b"data: 1\n\n", b"data: 2\n\n"):
+            go_on.set()
+            assert await reply.content.readany() == part
+        assert await reply.content.readany() == b""
+
+
+async def test_a_large_body_goes_on_before_it_is_whole(gate: Client, server: FaultyServer) -> None:
+    arrived = asyncio.Event()
+    part = bytes(range(256)) * 1024
+
+    async def answer(request: web.Request) -> web.Response:
+        digest, size = hashlib.sha256(), 0
+        async for chunk in request.content.iter_any():
+            digest.update(chunk)
+            size += len(chunk)
+            if size >= len(part):
+                arrived.set()
+        return web.Response(text=f"{size} {digest.hexdigest()}")
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield part
+        await asyncio.wait_for(arrived.wait(), 5)
+        for _ in range(60):
+            yield part
+
+    server.handler = answer
+    async with gate.session.post(gate.url + PATH, data=body()) as reply:
+        told = await reply.text()
+    assert told == f"{64 * len(part)} {hashlib.sha256(64 * part).hexdigest()}"
+
+
+async def test_a_slow_reader_holds_the_server_back(gate: Client, server: FaultyServer) -> None:
+    written = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(1024):
+            await response.write(bytes(2**18))
+            written += 2**18
+        return response
+
+    server.handler = answer
+    async with gate.session.get(gate.url + PATH, read_bufsize=2**14) as reply:
+        await reply.content.readany()
+        before = -1
+        while before != written:  # until nothing moves any more
+            before = written
+            await asyncio.sleep(0.3)
+        # What the kernel's buffers of three connections hold, and no body in any process.
+        assert written < 48 * 2**20
+
+
+async def test_an_answer_that_breaks_off_is_no_whole_one(
+    gate: Client, server: FaultyServer
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    server.handler = answer
+    async with gate.session.post(gate.url + PATH, json=CALL) as reply:
+        assert reply.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await reply.read()
+    # HTTP/1.0 has no chunks: there it must be a reset.
+    host, _, port = gate.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {PATH} HTTP/1.0\r\n\r\n".encode())
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+
+async def test_a_client_that_leaves_aborts_the_call_at_once(
+    gate: Client, server: FaultyServer
+) -> None:
+    asked = asyncio.Event()
+
+    async def silent(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        asked.set()
+        await asyncio.Event().wait()
+        return response
+
+    for handler in (silent, stream):
+        server.handler = handler
+        asked.clear()
+        server.left.clear()
+        async with aiohttp.ClientSession() as session:
+            call = asyncio.create_task(session.post(gate.url + PATH, json=CALL))
+            await asyncio.wait_for(asked.wait(), 5)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        left = time.monotonic()
+        await asyncio.wait_for(server.left.wait(), 5)
+        assert time.monotonic() - left < 1.0
+
+
+async def test_a_client_that_leaves_while_it_sends(
+    gate: Client, server: FaultyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = gate.url.removeprefix("http://").partition(":")
+
+    async def swallow(request: web.Request) -> web.Response:
+        asked.set()
+        await request.read()
+        return web.Response()
+
+    server.handler = swallow
+    for size, begins in ((10, False), (2**18, True)):
+        asked = asyncio.Event()
+        _, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"
+        writer.write(head.encode() + b"x" * size)
+        await writer.drain()
+        if begins:
+            await asyncio.wait_for(asked.wait(), 5)
+        writer.close()
+        await writer.wait_closed()
+
+        async def idle() -> bool:
+            return b"mcp_discovery_gateway_requests 0.0" in (await gate("GET", "/metrics")).body
+
+        await until(idle, timeout=5, what="the gateway being idle")
+    assert "in a way it must not" not in caplog.text
+
+
+async def test_bytes_that_are_no_text_in_headers(gate: Client, server: FaultyServer) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(
+            b"HTTP/1.1 200 F\xff\r\nX-Odd: \xff\r\nX-Fine: \xc3\xbc\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        request.transport.close()
+        return web.Response()
+
+    server.handler = answer
+    host, _, port = gate.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nX-Odd: ".encode() + b"\xff\r\n\r\n")
+    told = await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+    writer.close()
+    assert told.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"X-Fine: \xc3\xbc\r\n" in told
+    assert b"X-Odd" not in told
+    assert "X-Odd" not in server.requests[0].headers
+
+
+async def test_connections_to_servers_are_kept(gate: Client, server: FaultyServer) -> None:
+    for size in (10, 200_000):
+        for _ in range(5):
+            assert (await gate("POST", PATH, b"x" * size)).status == 200
+    assert len(server.requests) == 10
+    assert len(server.peers) == 1
+
+
+async def test_a_redirect_within_the_origin_is_followed(gate: Client, server: FaultyServer) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/mcp":
+            raise web.HTTPTemporaryRedirect("/mcp/")
+        return web.Response(body=await request.read())
+
+    server.handler = answer
+    reply = await gate("POST", PATH, CALL)
+    assert (reply.status, reply.json) == (200, CALL)
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect("http://127.0.0.1:9/mcp")
+
+    server.handler = elsewhere
+    reply = await gate("POST", PATH, CALL)
+    assert reply.status == 502
+    assert "redirects its MCP endpoint to another address" in reply.json["error"]["message"]
+
+
+async def test_what_came_of_calls_counts_towards_the_figures(
+    gate: Client, server: FaultyServer
+) -> None:
+    await gate("POST", PATH, CALL)
+
+    async def fail(_: web.Request) -> web.Response:
+        return web.Response(status=500)
+
+    server.handler = fail
+    await gate("POST", PATH, CALL)
+    await gate("GET", PATH)
+
+    figures = (await gate("GET", "/connections/a")).json["metrics"]
+    assert figures["totalRequests"] == 2
+    assert figures["errorRate"] == 0.5
+
+
+async def test_leaving_ends_streams_at_once() -> None:
+    async with faulty() as server:
+        asked = asyncio.Event()
+
+        async def stream(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            asked.set()
+            await asyncio.Event().wait()
+            return response
+
+        server.handler = stream
+        async with aiohttp.ClientSession() as session:
+            async with served(gateway=True, shutdown_timeout=30.0) as gate:
+                await list_it(gate, "a", server.url)
+                reply = await session.get(gate.url + PATH)
+                await asyncio.wait_for(asked.wait(), 5)
+                began = time.monotonic()
+            assert time.monotonic() - began < 5
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await reply.read()

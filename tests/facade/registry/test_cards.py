@@ -1,0 +1,121 @@
+"""Server cards and the AI catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from facade.registry.cards import identifier
+from tests.facade.harness import Client, leased, served
+from tests.facade.registry.fleet import SERVER_CARD
+from tests.facade.registry.test_api import fill, posted
+
+CARD = "application/mcp-server-card+json"
+
+
+async def catalog(ask: Client) -> list[dict[str, Any]]:
+    reply = await ask("GET", "/.well-known/ai-catalog.json")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "application/ai-catalog+json"
+    assert reply.json["specVersion"] == "1.0"
+    entries: list[dict[str, Any]] = reply.json["entries"]
+    assert len({each["identifier"] for each in entries}) == len(entries)
+    return entries
+
+
+async def test_each_entry_of_the_catalog_leads_to_a_card(ask: Client) -> None:
+    await fill(
+        ask,
+        posted("weather", "1.0.0", tags=["eu"], protocol={"versions": ["2025-11-25"]}),
+        posted("weather", "1.1.0", auth={"type": "bearer"}, icons=[{"src": "https://e.x/i.png"}]),
+        posted("files", url=None, command="npx"),
+        leased("c1", name="clash", registryName="com.a/clash"),
+        leased("c2", name="clash", registryName="com.b/clash"),
+        leased("c3", name="weather", registryName="a.local/x", url=None, command="npx"),
+    )
+    entries = await catalog(ask)
+    assert [each["identifier"] for each in entries] == [
+        "urn:air:mcp-discovery.github.io:mcp:facade",
+        "urn:air:a.com:mcp:clash",
+        "urn:air:b.com:mcp:clash",
+        "urn:air:example.com:mcp:weather",
+    ]
+    names = []
+    for each in entries:
+        assert each["type"] == CARD
+        assert each["url"].startswith(ask.url)
+        reply = await ask.raw(each["url"].removeprefix(ask.url))
+        assert reply.status == 200, each["url"]
+        assert reply.headers["Content-Type"] == CARD
+        SERVER_CARD.validate(reply.json)
+        names.append(reply.json["name"])
+        assert urlsplit(reply.json["remotes"][0]["url"]).scheme == "http"
+    own, *others = names
+    assert own == "io.github.mcp-discovery/facade"
+    assert others == ["com.a/clash", "com.b/clash", "com.example/weather"]
+
+
+async def test_a_card_says_who_and_where_and_nothing_of_tools(ask: Client) -> None:
+    await fill(
+        ask,
+        posted("weather", "1.0.0", protocol={"versions": ["2025-11-25", "2026-07-28"]}),
+        posted("weather", "1.1.0", capabilities=["forecast"], title="Weather"),
+        posted("files", url=None, command="npx"),
+    )
+    latest = (await ask("GET", "/servers/weather/server-card")).json
+    assert latest == {
+        "$schema": "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json",
+        "name": "com.example/weather",
+        "description": "Weather",
+        "version": "1.1.0",
+        "title": "Weather",
+        "remotes": [{"type": "streamable-http", "url": "http://127.0.0.1:9/weather-1-1-0"}],
+    }
+    assert (await ask.raw("/servers/com.example%2Fweather/server-card")).json == latest
+    old = (await ask("GET", "/servers/weather-1-0-0/server-card?v=1")).json
+    assert old["version"] == "1.0.0"
+    assert old["remotes"][0]["supportedProtocolVersions"] == ["2025-11-25", "2026-07-28"]
+    local = (await ask("GET", "/servers/files/server-card")).json
+    SERVER_CARD.validate(local)
+    assert "remotes" not in local
+    absent = await ask("GET", "/servers/absent/server-card")
+    assert absent.status == 404
+    assert absent.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_the_catalog_follows_the_list(ask: Client) -> None:
+    assert len(await catalog(ask)) == 1
+    await fill(ask, posted("weather"))
+    assert len(await catalog(ask)) == 2
+    await ask("DELETE", "/servers/weather-1-0-0")
+    assert len(await catalog(ask)) == 1
+
+
+async def test_urls_are_those_of_the_request_unless_there_is_a_public_one(ask: Client) -> None:
+    for host, status in (("mcp.example:81", 200), ("[::1]:80", 200), ("a b", 400), ("a/b", 400)):
+        reply = await ask("GET", "/.well-known/ai-catalog.json", headers={"Host": host})
+        assert reply.status == status, host
+        if status == 200:
+            assert reply.json["entries"][0]["url"] == f"http://{host}/mcp/server-card"
+    async with served(public_url="https://mcp.example.com/up/") as other:
+        reply = await other("GET", "/.well-known/ai-catalog.json", headers={"Host": "a b"})
+        (own,) = reply.json["entries"]
+        assert own["url"] == "https://mcp.example.com/up/mcp/server-card"
+        card = (await other("GET", "/mcp/server-card")).json
+        SERVER_CARD.validate(card)
+        assert card["remotes"][0]["url"] == "https://mcp.example.com/up/mcp"
+        assert "2026-07-28" in card["remotes"][0]["supportedProtocolVersions"]
+
+
+@pytest.mark.parametrize(
+    ("name", "urn"),
+    [
+        ("com.example/weather", "urn:air:example.com:mcp:weather"),
+        ("io.github.user/a.b_c-d", "urn:air:user.github.io:mcp:a.b_c-d"),
+        ("local/x", "urn:air:local:mcp:x"),
+    ],
+)
+def test_identifiers(name: str, urn: str) -> None:
+    assert identifier(name) == urn
