@@ -31,8 +31,9 @@ fmt: $(READY) ## Format and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-stores: ## Real Consul and etcd for the tests, into .stores/
+stores: ## Real Consul, etcd and the MCP SDK 1.x for the tests, into .stores/
 	@scripts/fetch-stores
+	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
 
 test-docker: $(READY) stores ## The tests that need a Docker daemon
 	$(BIN)/pytest -m docker $(ARGS)

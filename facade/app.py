@@ -25,11 +25,17 @@ from facade import (
 from facade.compression import Compression
 from facade.connections import operations as connections
 from facade.cors import Cors
-from facade.dialing import refuse_probes
+from facade.dialing import refusing_probes
 from facade.documents import Documents
 from facade.events import Streams
+from facade.gateway import GATEWAY, Gateway
+from facade.gateway import operations as gateway
 from facade.lists import Lists
 from facade.locks import IdLocks
+from facade.mcp.calling import ToolCaller
+from facade.mcp.client_caller import ClientCaller
+from facade.mcp.endpoint import PATH
+from facade.mcp.server import McpServer
 from facade.metrics import Metrics
 from facade.openapi import DESCRIPTION, Description
 from facade.operation import routes
@@ -39,6 +45,11 @@ from facade.polling import Polls
 from facade.posted import Posted
 from facade.problems import MAX_BODY_BYTES, problems
 from facade.registrations import LeasedRegistrations
+from facade.registry import operations as registry
+from facade.registry.addresses import Addresses
+from facade.registry.answers import open_to_all, plain_errors
+from facade.registry.cards import CATALOGS, Catalogs
+from facade.registry.ledger import LEDGER, Ledger
 from facade.searching import Searching
 from facade.spellings import Spellings
 from facade.state import FACADE, Facade
@@ -57,9 +68,11 @@ _PLAIN = tuple(
         servers,
         tools,
         connections,
+        registry,
         registering,
         stream,
         exchange,
+        gateway,
         status,
         outcomes,
         prometheus_sd,
@@ -75,8 +88,13 @@ OPERATIONS = (*_PLAIN, *aliases(_PLAIN))
 _LAPSED_EVERY = 5.0
 
 
-def create_app(store: Store, options: FacadeOptions | None = None) -> web.Application:
+def create_app(
+    store: Store, options: FacadeOptions | None = None, *, caller: ToolCaller | None = None
+) -> web.Application:
     """The facade over ``store``, which stays the caller's to close.
+
+    ``caller`` calls tools for clients of ``/mcp``, where ``options.mcp_call_tool`` allows it;
+    without one it is the client library.
 
     While the application runs it watches the store, probes what was posted to it and sweeps the
     store's orphans; all of that ends with it.
@@ -98,6 +116,15 @@ def create_app(store: Store, options: FacadeOptions | None = None) -> web.Applic
     lists = Lists(catalog, searching)
     polls = Polls(catalog, lists)
     searching.on_learned(polls.text_known)
+    spellings = Spellings(documents)
+    calls: ToolCaller | None = None
+    if options.mcp_call_tool:
+        calls = caller or ClientCaller(catalog, usage, private=options.probe_private)
+    mcp = McpServer(
+        *(catalog, documents, searching, spellings, options),
+        calls,
+    )
+    passing = Gateway(options, usage)
     metrics = Metrics(
         catalog,
         {
@@ -105,7 +132,10 @@ def create_app(store: Store, options: FacadeOptions | None = None) -> web.Applic
             "event_readers": ("Readers of server-sent events.", lambda: len(streams)),
             "socket_readers": ("Readers of /registry/stream.", lambda: len(sockets)),
             "registrations": ("Registrations held for others.", lambda: len(leased)),
+            "mcp_sessions": ("Sessions of legacy MCP clients.", lambda: mcp.sessions),
+            "mcp_streams": ("MCP clients that listen or wait for a call.", lambda: mcp.streams),
             "posted": ("Entries that this facade probes.", lambda: len(posted)),
+            "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
         },
     )
     cors = Cors(options.cors_origins)
@@ -115,14 +145,20 @@ def create_app(store: Store, options: FacadeOptions | None = None) -> web.Applic
             cors.preflight,
             Compression().compress,
             metrics.count,
+            plain_errors,
             problems,
-            refuse_probes,
+            refusing_probes(posted.holder.id, PATH),
         ],
         client_max_size=MAX_BODY_BYTES,
     )
-    app.on_response_prepare.extend((cors.sign, sign))
+    app.on_response_prepare.extend((cors.sign, open_to_all, sign))
     app[DESCRIPTION] = Description(OPERATIONS)
-    app[tools.SPELLINGS] = Spellings(documents)
+    app[tools.SPELLINGS] = spellings
+    addresses = Addresses.parse(
+        options.registry_address, options.public_url, gateway=options.gateway
+    )
+    app[LEDGER] = Ledger(catalog, addresses)
+    app[CATALOGS] = Catalogs(app[LEDGER])
     app[FACADE] = Facade(
         catalog,
         documents,
@@ -140,13 +176,20 @@ def create_app(store: Store, options: FacadeOptions | None = None) -> web.Applic
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)
+    mcp.serve_in(app)
+    if isinstance(calls, ClientCaller):
+        app.cleanup_ctx.append(calls.running)
+    if options.gateway:
+        app[GATEWAY] = passing
+        app.cleanup_ctx.append(passing.running)
+        app.on_shutdown.append(passing.end_streams)
     return app
 
 
 async def _alive(app: web.Application) -> AsyncIterator[None]:
     """The facade's own tasks, from start to clean-up."""
     facade = app[FACADE]
-    async with facade.catalog, facade.posted, facade.lists, facade.polls:
+    async with facade.catalog, facade.posted, facade.lists, facade.polls, app[LEDGER]:
         tasks = [
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
             asyncio.create_task(facade.streams.drop_gone(), name="gone readers"),

@@ -18,7 +18,14 @@ _LARGE = 64 * 2**10
 #: Compressed bodies that are kept, in bytes of both spellings.
 _KEPT = 16 * 2**20
 _TYPES = frozenset(
-    {"application/json", "application/problem+json", "text/html", "text/plain", "text/css"}
+    {
+        "application/json",
+        "application/problem+json",
+        "application/ai-catalog+json",
+        "text/html",
+        "text/plain",
+        "text/css",
+    }
 )
 
 
@@ -38,7 +45,8 @@ class Compression:
         body = response.body
         if not isinstance(body, bytes) or response.content_type not in _TYPES:
             return response
-        if len(body) < _FROM:
+        # RFC 9111, 5.2.2.6: what is marked so goes out as it is, and is not kept for others.
+        if len(body) < _FROM or "no-transform" in response.headers.get("Cache-Control", ""):
             return response
         vary(response, "Accept-Encoding")
         if not accepts_gzip(request.headers.get("Accept-Encoding", "")):

@@ -14,7 +14,8 @@ Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 #: What a page may read of an answer's head besides what every page may.
 _EXPOSED = (
-    "Allow, ETag, Link, Location, Retry-After, Server-Timing, X-Discovery-Revision, X-Request-Id"
+    "Allow, ETag, Link, Location, Mcp-Session-Id, Retry-After, Server-Timing, "
+    "X-Discovery-Revision, X-Request-Id"
 )
 #: What a page may send, where its browser does not say what it wants to send.
 _SENT = "Content-Type, If-None-Match, Last-Event-ID, X-Request-Id"

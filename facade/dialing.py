@@ -5,14 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
+from aiohttp.typedefs import Middleware
 from yarl import URL
 
 from facade.problems import Handler, Refused
@@ -27,6 +28,7 @@ _MOST_CONNECTIONS = 256
 
 #: In every request that a facade makes for others: so that one led to a facade is noticed there.
 MARK = "X-Discovery-Probe"
+_MARKED = MappingProxyType({MARK: "facade"})
 
 #: Never dialled, whatever the options say. What each cloud's instances are told (credentials
 #: included) is served at addresses of its own: RFC 3927 for most, and those named below.
@@ -117,21 +119,32 @@ class Dialer:
     nothing. Make it inside a running event loop, and close it.
     """
 
-    def __init__(self, *, private: bool, resolver: AbstractResolver | None = None) -> None:
-        """``resolver`` is closed with this; the system's unless one is given."""
+    def __init__(
+        self,
+        *,
+        private: bool,
+        resolver: AbstractResolver | None = None,
+        headers: Mapping[str, str] = _MARKED,
+        connections: int = _MOST_CONNECTIONS,
+        keepalive: float = 15.0,
+    ) -> None:
+        """``resolver`` is closed with this; the system's unless one is given. ``headers`` go with
+        every request. ``connections`` may be open at once, 0 for any number; one that is idle is
+        kept for ``keepalive`` seconds."""
         self._private = private
         self._resolver = resolver or DefaultResolver()
         redirects = aiohttp.TraceConfig()
         redirects.on_request_redirect.append(_refuse_redirect)
-        #: For probes; sends no cookies, goes through no proxy, follows no redirect by itself.
+        #: Sends no cookies, goes through no proxy, follows no redirect by itself.
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=_MOST_CONNECTIONS,
+                limit=connections,
+                keepalive_timeout=keepalive,
                 resolver=_CheckedResolver(self._resolver, private=private),
                 socket_factory=self._socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={MARK: "facade"},
+            headers=headers,
             trace_configs=[redirects],
         )
 
@@ -222,14 +235,22 @@ async def _refuse_redirect(
     )
 
 
-@web.middleware
-async def refuse_probes(request: web.Request, handler: Handler) -> web.StreamResponse:
+def refusing_probes(mark: str, mcp: str) -> Middleware:
     """Refuses what a facade's own probe, or another facade's, posts here.
 
-    Nothing that a facade answers to POST is MCP, and what makes it probe is a POST: entries that
-    point at a facade would have it probe itself, or two of them each other, for ever.
+    What makes a facade probe is a POST: entries that point at a facade would have it probe itself,
+    or two of them each other, for ever. Other facades may probe what is MCP itself, at the path
+    ``mcp``: it makes nobody probe. ``mark`` is this facade's own, which may not: it would list what
+    it lists.
     """
-    if MARK in request.headers and request.method not in ("GET", "HEAD"):
+
+    @web.middleware
+    async def refuse_probes(request: web.Request, handler: Handler) -> web.StreamResponse:
+        found = request.headers.get(MARK)
+        allowed = request.method in ("GET", "HEAD") or (request.path == mcp and found != mark)
+        if found is None or allowed:
+            return await handler(request)
         detail = "this is a facade, and a facade's probe was led to it; name the server's own URL"
         raise Refused(508, "loop", detail)
-    return await handler(request)
+
+    return refuse_probes

@@ -29,6 +29,9 @@ GROUPS: Mapping[str, str] = {
     "documents": "Capability documents by their digest.",
     "platform": "The paths under which a platform asks; answers are those of the plain paths.",
     "ecosystem": "What other programs read.",
+    "mcp-registry": "The MCP registry API, server cards and the AI catalog, as hosts read them; "
+    'unknown query parameters are ignored, and errors below `/v0.1` are `{"error"}`.',
+    "gateway": "One MCP address for each server, which outlives its instances.",
     "facade": "How this facade is.",
 }
 #: Statuses of problems that any operation may answer with: an unknown parameter, a store that

@@ -38,10 +38,11 @@ class Parameter:
 class Operation:
     """What one method of one path does.
 
-    The handler's docstring is its description. ``answers`` maps each status below 400 to the shape
-    of its body; ``errors`` are the statuses of the problem documents that it may answer with,
-    besides those that every operation has. ``media`` is the type of its good answers;
-    ``body_optional`` says that a request without a body is one, too.
+    The handler's docstring is its description. ``answers`` maps statuses to the shapes of their
+    bodies; ``errors`` are the statuses of the problem documents that it may answer with, besides
+    those that every operation has and that are not among ``answers``. ``media`` is the type of its
+    good answers; ``body_optional`` says that a request without a body is one, too. ``lenient`` says
+    that unknown query parameters are ignored: for an API whose clients nobody wrote for a facade.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     media: str = "application/json"
     body_optional: bool = False
+    lenient: bool = False
 
     @property
     def description(self) -> str:
@@ -62,7 +64,8 @@ class Operation:
 
 
 def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
-    """The routes of ``operations``; each refuses query parameters that it does not declare.
+    """The routes of ``operations``; each refuses query parameters that it does not declare, unless
+    it is lenient.
 
     ``HEAD`` is answered wherever there is a ``GET``, and ``OPTIONS`` everywhere.
     """
@@ -109,7 +112,8 @@ def _strict(operation: Operation) -> Handler:
 
     @functools.wraps(operation.handler)
     async def handle(request: web.Request) -> web.StreamResponse:
-        refuse_unknown(request.query, known)
+        if not operation.lenient:
+            refuse_unknown(request.query, known)
         return await operation.handler(request)
 
     return handle

@@ -21,6 +21,17 @@ class FacadeOptions:
 
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
+    ``registry_address`` is which address the MCP registry API publishes for a server: ``instance``,
+    ``facade`` or a URL with ``{name}`` in it; ``public_url`` is where hosts reach this facade,
+    ``None`` for where each request went. See :mod:`facade.registry.addresses`.
+
+    ``gateway`` passes MCP on to the servers in the list; ``gateway_timeout`` is how long a server
+    may take until its answer begins. See :mod:`facade.gateway`.
+
+    ``mcp_call_tool`` lets clients of ``/mcp`` call tools through the facade; ``mcp_sessions`` (a
+    number) is how many of them may have a session or listen, ``mcp_idle`` for how long a session
+    lasts that is not used.
+
     ``settle`` bounds how long an answer waits until the live list shows what was just written.
     ``hold`` and ``ring`` (a number of changes) are the catalog's. ``ping`` is the pause between
     comments to an idle reader of events, ``write_timeout`` how long a reader may leave its
@@ -47,3 +58,10 @@ class FacadeOptions:
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
     cors_origins: tuple[str, ...] = ()
+    registry_address: str = "instance"
+    public_url: str | None = None
+    gateway: bool = False
+    gateway_timeout: float = 300.0
+    mcp_call_tool: bool = False
+    mcp_sessions: int = 10_000
+    mcp_idle: float = 1800.0

@@ -16,7 +16,7 @@ from adapters.tombstone import bury, is_tombstone
 from adapters.view import Entry
 from facade.adopting import follow
 from facade.connections.traits import traits_of
-from facade.dialing import Dialer
+from facade.dialing import MARK, Dialer
 from facade.documents import Documents
 from facade.examining import Examiner, Finding
 from facade.kept import Kept
@@ -237,7 +237,9 @@ class Posted:
     # -- life --------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._dialer = Dialer(private=self._options.probe_private)
+        self._dialer = Dialer(
+            private=self._options.probe_private, headers={MARK: self.holder.id}
+        )
         self._adopting = asyncio.create_task(follow(self, self._catalog), name="adopt")
         return self
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapters.store import StoreOptions
 from mcp_discovery.cli import options
 from mcp_discovery.cli.exits import INVALID_INPUT, PORT_IN_USE
 
 if TYPE_CHECKING:
+    from adapters.store import StoreOptions
     from facade.options import FacadeOptions
 
 
@@ -51,6 +51,45 @@ def facade(
             "* for all. May be repeated; in the environment separated by spaces.",
         ),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            metavar="URL",
+            envvar="MCP_DISCOVERY_PUBLIC_URL",
+            help="Where hosts reach this facade, such as https://mcp.example.com; otherwise the "
+            "address that each request went to.",
+        ),
+    ] = None,
+    registry_address: Annotated[
+        str,
+        typer.Option(
+            "--registry-address",
+            metavar="instance|facade|URL",
+            envvar="MCP_DISCOVERY_REGISTRY_ADDRESS",
+            help="Which address the MCP registry API publishes for a server: that of one of its "
+            "instances, that of this facade's gateway (with --public-url), or a URL with {name} in "
+            "it, such as https://{name}.mcp.example.com/mcp.",
+        ),
+    ] = "instance",
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            envvar="MCP_DISCOVERY_GATEWAY",
+            help="Pass MCP on to the servers in the list: /gateway/NAME/mcp is one address for all "
+            "replicas of a server, whichever of them are alive.",
+        ),
+    ] = False,
+    mcp_call_tool: Annotated[
+        bool,
+        typer.Option(
+            "--mcp-call-tool",
+            envvar="MCP_DISCOVERY_MCP_CALL_TOOL",
+            help="Offer call_tool to MCP clients of /mcp: they call any tool of any server in the "
+            "list through this facade.",
+        ),
+    ] = False,
     json: options.JsonLogs = False,
     log_level: options.LogLevel = "info",
     store_token: options.StoreToken = None,
@@ -76,7 +115,12 @@ def facade(
         store_token, store_user, store_password, store_ca, store_cert, store_key
     )
     settings = FacadeOptions(
-        probe_private=not probe_public_only, cors_origins=tuple(cors_origin or ())
+        probe_private=not probe_public_only,
+        cors_origins=tuple(cors_origin or ()),
+        registry_address=registry_address,
+        public_url=public_url,
+        gateway=gateway,
+        mcp_call_tool=mcp_call_tool,
     )
     try:
         code = asyncio.run(_serve(store, given, host, port, settings))

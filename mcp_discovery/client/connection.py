@@ -180,7 +180,7 @@ class Connection:
     def _client(self) -> Client:
         settings = self._settings
         mode = self._mode
-        info = settings.client_info or Implementation(name="mcp-discovery", version=_version())
+        info = settings.client_info or Implementation(name="mcp-discovery-client", version=_version())
         return Client(
             transport_for(self.instance, self._url, settings, self._http),
             mode=mode,

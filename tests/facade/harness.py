@@ -16,11 +16,14 @@ from yarl import URL
 from adapters.embedded import EmbeddedStore
 from adapters.store import Store
 from facade import FacadeOptions, create_app, serving
+from facade.mcp.calling import ToolCaller
 from tests.stores.waiting import until
 
-#: Quick enough for tests, slow enough to be told apart.
+#: Quick enough for tests, slow enough to be told apart. Its pings never come in a test: a reader
+#: that does not answer within the half of ``ping`` is dropped, and one that is not being read from
+#: does not answer.
 QUICK = FacadeOptions(
-    probe_interval=0.2, probe_timeout=0.5, heartbeat=0.2, kept_ttl=2.0, ping=0.3, settle=2.0
+    probe_interval=0.2, probe_timeout=0.5, heartbeat=0.2, kept_ttl=2.0, ping=600.0, settle=2.0
 )
 
 
@@ -64,7 +67,7 @@ class Client:
         async with self.session.get(URL(self.url + path, encoded=True)) as response:
             return Reply(response.status, response.headers, await response.read())
 
-    async def until_status(self, id: str, status: str, timeout: float = 5.0) -> dict[str, Any]:
+    async def until_status(self, id: str, status: str, timeout: float = 30.0) -> dict[str, Any]:
         """Waits until the server has that status; returns its entry."""
 
         async def has_it() -> dict[str, Any] | None:
@@ -106,7 +109,7 @@ class EventReader:
         self.last_id = ""
         self.comments = 0
 
-    async def next(self, timeout: float = 5.0) -> SentEvent:
+    async def next(self, timeout: float = 30.0) -> SentEvent:
         """The next event; raises EOFError at the end of the stream."""
         async with asyncio.timeout(timeout):
             while True:
@@ -142,11 +145,14 @@ class EventReader:
 
 @asynccontextmanager
 async def served(
-    store: Store | None = None, options: FacadeOptions = QUICK, **changes: Any
+    store: Store | None = None,
+    options: FacadeOptions = QUICK,
+    caller: ToolCaller | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Client]:
     """A facade over ``store`` (its own embedded one by default), ready to be asked."""
     own = store or EmbeddedStore()
-    app: web.Application = create_app(own, replace(options, **changes))
+    app: web.Application = create_app(own, replace(options, **changes), caller=caller)
     try:
         async with serving(app, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
             client = Client(url, session)
@@ -154,7 +160,7 @@ async def served(
             async def ready() -> bool:
                 return (await client("GET", "/ready")).status == 200
 
-            await until(ready, timeout=5, what="the facade being ready")
+            await until(ready, timeout=60, what="the facade being ready")
             yield client
     finally:
         if store is None:

@@ -45,7 +45,13 @@ ENTRIES = (
     leased("delta", name="files", url=None, command="npx", args=["-y", "server-files"]),
 )
 #: What stands in a path, so that what is asked for is sometimes there.
-KNOWN = {"id": "alpha", "name": "find"}
+KNOWN = {
+    "id": "alpha",
+    "name": "find",
+    "namespace": "local",
+    "serverName": "products",
+    "version": "latest",
+}
 
 
 class Line:

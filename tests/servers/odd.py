@@ -37,6 +37,7 @@ class Options:
     page: int = 50  # items on a page
     description: str = "counts"  # of every tool; change it to change the schemas
     version: str = "1.0.0"
+    instructions: str = "Odd on demand."
     delay: float = 0.0  # seconds before each answer
     delay_method: str = ""  # only this method is delayed, hangs or fails
     fail: int = 0  # HTTP status instead of an answer
@@ -186,7 +187,7 @@ class OddServer:
             **versions,
             "capabilities": {"tools": changed, "resources": changed, "prompts": changed},
             "serverInfo": {"name": "odd", "version": self.options.version},
-            "instructions": "Odd on demand.",
+            "instructions": self.options.instructions,
         }
         for key in filter(None, self.options.omit.split(",")):
             result.pop(key, None)

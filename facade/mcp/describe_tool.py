@@ -1,0 +1,165 @@
+"""The tool ``describe_tool``: a tool's whole definition, who offers it, whether they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any, ClassVar
+
+from adapters.catalog import Catalog
+from adapters.query import Query
+from adapters.view import View
+from facade import listing
+from facade.mcp.arguments import BadArguments
+from facade.mcp.calling import OnProgress
+from facade.mcp.find_tools import PATIENCE
+from facade.mcp.tool import Tool, answered
+from facade.offers import alike_in, detail, digests_of, offers_of
+from facade.spellings import Spellings
+from facade.state import not_ready
+from facade.values import nearest
+from mcp_discovery.health import Status
+
+_NAMES = {"type": "array", "items": {"type": "string"}}
+#: Servers that can be used, if not all of them well.
+_USABLE = frozenset({Status.HEALTHY, Status.DEGRADED})
+
+
+class DescribeTool(Tool):
+    """Looks into one catalog, and into the documents in which tools are described."""
+
+    name = "describe_tool"
+    title = "Describe a tool"
+    description = (
+        "Tell all about one tool: its arguments (inputSchema), its result (outputSchema), which "
+        "servers offer it, and whether they all mean the same by it. Use it before calling a tool "
+        "that find_tools has found."
+    )
+    input_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "name": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 256,
+                "description": "The tool's exact name, as find_tools tells it.",
+            },
+            "server": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 256,
+                "description": "Only this server's tool, where several servers have one of this "
+                "name; the server's name or an instance's id.",
+            },
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    output_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "definition": {
+                "type": "object",
+                "description": "The tool as most instances define it; absent where nobody's "
+                "definition could be read.",
+            },
+            "servers": _NAMES | {"description": "The names of the servers that offer it."},
+            "instances": _NAMES | {"description": "The ids of their instances."},
+            "consistent": {
+                "type": "boolean",
+                "description": "Whether all instances define it in the same way.",
+            },
+            "variants": {
+                "type": "array",
+                "description": "Each way in which it is defined, the most common first.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "servers": _NAMES,
+                        "instances": _NAMES,
+                        "differs": _NAMES
+                        | {"description": "What is not as in the first: inputSchema, for one."},
+                        "definition": {
+                            "type": "object",
+                            "description": "Absent from the first: it stands above.",
+                        },
+                    },
+                    "required": ["servers", "instances", "differs"],
+                },
+            },
+            "unknown": _NAMES
+            | {"description": "Instances that offer it and whose definition is not known."},
+            "note": {"type": "string"},
+            "staleSince": {
+                "type": "string",
+                "description": "The list may be out of date since then.",
+            },
+            "problem": {"type": "string", "description": "Why it may be."},
+        },
+        "required": ["name", "servers", "instances", "consistent", "variants"],
+    }
+
+    def __init__(self, catalog: Catalog, spellings: Spellings) -> None:
+        self._catalog = catalog
+        self._spellings = spellings
+
+    async def run(
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+    ) -> Mapping[str, Any]:
+        name, server = arguments["name"], arguments["server"]
+        if not self._catalog.is_ready:
+            raise not_ready(self._catalog)
+        view = self._catalog.view
+        query = Query(statuses=_USABLE, tools=frozenset({name}))
+        having = [
+            entry
+            for entry in view.select(query)
+            if server is None or server in (entry.record.name, entry.id)
+        ]
+        if not having:
+            raise BadArguments(why_unknown(view, name, server))
+        alike = alike_in(having)
+        known = await self._spellings.of(digests_of(alike), timeout=PATIENCE)
+        found = detail(offers_of(alike, known, frozenset({name}))[name])
+        variants = [
+            {key: each[key] for key in ("servers", "instances", "differs")}
+            | ({"definition": each["tool"]} if number else {})
+            for number, each in enumerate(found["variants"])
+        ]
+        told: dict[str, Any] = {"name": name}
+        if found["variants"]:
+            told["definition"] = found["variants"][0]["tool"]
+        else:
+            told["note"] = (
+                "Its definition is not known: the servers that offer it told their tools' names "
+                "only, or it could not be read in time."
+            )
+        told |= {key: found[key] for key in ("servers", "instances", "consistent")}
+        told["variants"] = variants
+        if found["unknown"]:
+            told["unknown"] = found["unknown"]
+        if not found["consistent"] and len(found["servers"]) > 1 and server is None:
+            told["note"] = "Servers differ in what they mean by it; say which one with server."
+        return answered(told | listing.staleness(view))
+
+
+def why_unknown(view: View, name: str, server: str | None) -> str:
+    """Why no server that can be used offers the tool ``name``, in a sentence."""
+    everyone = view.select(Query(statuses=frozenset(), tools=frozenset({name})))
+    usable = [entry for entry in everyone if entry.health.status in _USABLE]
+    if usable:
+        names = ", ".join(sorted({entry.record.name for entry in usable})[:20])
+        return f"no server {server!r} offers a tool {name[:100]!r}; these do: {names}"
+    if everyone:
+        one = everyone[0]
+        return (
+            f"the tool {name[:100]!r} cannot be used now: {one.record.name} is "
+            f"{one.health.status.value} ({one.health.reason}); find another tool, or try later"
+        )
+    offered = chain.from_iterable(
+        entry.record.capabilities.tools for entry in view.select(Query(statuses=_USABLE))
+    )
+    near = nearest(name, sorted(set(offered))[:10_000])
+    hint = f"did you mean {near!r}? " if near else ""
+    return f"no server offers a tool {name[:100]!r}; {hint}find_tools finds those that are there"

@@ -1,0 +1,139 @@
+"""The tool ``find_servers``: servers that are alive, by tag, capability or words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from adapters.catalog import Catalog
+from adapters.view import Entry, View
+from facade import listing
+from facade.mcp.calling import OnProgress
+from facade.mcp.scope import FILTERS, SERVER_FILTERS, WORDS, query_of, why_nothing, words_of
+from facade.mcp.tool import Tool, answered
+from facade.paging import Sort
+from facade.searching import Searching
+from facade.state import not_ready
+
+_LIMIT, _MOST = 20, 200
+
+
+class FindServers(Tool):
+    """Looks into one catalog, and for words into its texts."""
+
+    name = "find_servers"
+    title = "Find MCP servers"
+    description = (
+        "Find MCP servers that are alive now, with the URL to connect to. Filter by tags, by the "
+        "exact names of what they offer, or search by words. Only healthy servers are told unless "
+        "you ask for others. To find a tool rather than a server, use find_tools."
+    )
+    input_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "q": WORDS
+            | {
+                "description": "Words that all stand somewhere in a server's name, title, "
+                "description, tags or tools; the best matches come first."
+            },
+            **FILTERS,
+            **SERVER_FILTERS,
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": _MOST,
+                "default": _LIMIT,
+                "description": "How many servers to tell at most.",
+            },
+        },
+        "additionalProperties": False,
+    }
+    output_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "servers": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string", "description": "The id of this instance."},
+                        "name": {
+                            "type": "string",
+                            "description": "The server's name; its replicas share it.",
+                        },
+                        "title": {"type": "string"},
+                        "description": {"type": "string"},
+                        "url": {
+                            "type": "string",
+                            "description": "Where to connect; absent for stdio servers.",
+                        },
+                        "transport": {"type": "string"},
+                        "version": {"type": "string"},
+                        "tags": {"type": "array", "items": {"type": "string"}},
+                        "status": {"type": "string"},
+                        "reason": {
+                            "type": "string",
+                            "description": "Why it has this status, where it is not healthy.",
+                        },
+                        "tools": {"type": "integer", "description": "How many tools it offers."},
+                    },
+                    "required": ["id", "name", "transport", "version", "tags", "status", "tools"],
+                },
+            },
+            "matched": {"type": "integer", "description": "How many servers match in all."},
+            "note": {"type": "string", "description": "What to do about an incomplete answer."},
+            "staleSince": {
+                "type": "string",
+                "description": "The list may be out of date since then.",
+            },
+            "problem": {"type": "string", "description": "Why it may be."},
+        },
+        "required": ["servers", "matched"],
+    }
+
+    def __init__(self, catalog: Catalog, searching: Searching) -> None:
+        self._catalog = catalog
+        self._searching = searching
+
+    async def run(
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+    ) -> Mapping[str, Any]:
+        query, words = query_of(arguments), words_of(arguments["q"])
+        scores = await self._searching.scores(words) if words else None
+        if not self._catalog.is_ready:
+            raise not_ready(self._catalog)
+        view = self._catalog.view
+        found = view.select(query, among=scores)
+        if scores is not None:
+            found = Sort("relevance").ordered(found, scores, view.as_of)
+        shown = found[: arguments["limit"]]
+        told: dict[str, Any] = {"servers": list(map(_told, shown)), "matched": len(found)}
+        if note := self._note(view, len(shown), len(found), why_nothing(view, query)):
+            told["note"] = note
+        return answered(told | listing.staleness(view))
+
+    @staticmethod
+    def _note(view: View, shown: int, found: int, nothing: str) -> str | None:
+        if not found:
+            return nothing
+        if shown < found:
+            return f"{found - shown} more match; filter more closely, or raise limit."
+        return None
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    record, health = entry.record, entry.health
+    told: dict[str, Any] = {
+        "id": entry.id,
+        "name": record.name,
+        "title": record.title,
+        "description": record.description or None,
+        "url": record.endpoint.url,
+        "transport": record.endpoint.transport,
+        "version": record.version,
+        "tags": list(record.tags),
+        "status": health.status.value,
+        "reason": None if health.status.value == "healthy" else health.reason,
+        "tools": len(record.capabilities.tools),
+    }
+    return {name: value for name, value in told.items() if value is not None}

@@ -1,0 +1,242 @@
+"""What each MCP method answers, whatever the era and whatever the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from facade.dialing import MARK
+from facade.mcp.calling import OnProgress
+from facade.mcp.gate import CLIENT_INFO_KEY
+from facade.mcp.messages import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    LEGACY,
+    METHOD_NOT_FOUND,
+    MODERN,
+    Fault,
+    Request,
+)
+from facade.mcp.resources import TEMPLATES, Resources
+from facade.mcp.sessions import Session
+from facade.mcp.tool import Tool
+from facade.problems import Refused
+from facade.status import version
+from facade.values import nearest
+from mcp_discovery.errors import DiscoveryError
+
+_SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
+#: The name of this server, and of mcp-discovery's own clients.
+NAME: Final = "mcp-discovery"
+
+#: For how long, in milliseconds, a client may keep an answer, and whether others may be told it.
+_FIXED: Final = {"ttlMs": 60_000, "cacheScope": "public"}  # the same until the facade restarts
+_MOVING: Final = {"ttlMs": 0, "cacheScope": "private"}
+_FOREVER: Final = {"ttlMs": 86_400_000, "cacheScope": "private"}
+
+INSTRUCTIONS: Final = (
+    "This server knows which MCP servers are alive now and what they offer. "
+    "To get something done, find_tools with words for it; describe_tool tells a tool's arguments "
+    "and whether all servers mean the same by it. find_servers tells where to connect. "
+)
+_WITH_CALLS: Final = "call_tool calls what was found."
+_WITHOUT_CALLS: Final = (
+    "Tools are found here and not called here: connect to the server that offers the tool, at its "
+    "url."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. ``session`` is a legacy client's; a modern client has none.
+
+    ``own`` says that it is mcp-discovery itself, which wants to know what this server offers as a
+    server: its resources are then told without those that come and go with the list. Otherwise a
+    facade in its own list would change with each look at it, which would change the list.
+    """
+
+    session: Session | None
+    own: bool
+
+    @property
+    def modern(self) -> bool:
+        """Whether it is of the modern era."""
+        return self.session is None
+
+
+class Methods:
+    """The methods of one facade."""
+
+    def __init__(self, tools: Iterable[Tool], resources: Resources) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self._resources = resources
+        self._modern: Mapping[str, _Handler] = {
+            "server/discover": self._discover,
+            "tools/list": self._list_tools,
+            "tools/call": self._call_tool,
+            "resources/list": self._list_resources,
+            "resources/templates/list": self._list_templates,
+            "resources/read": self._read_resource,
+        }
+        legacy: Mapping[str, _Handler] = {
+            "ping": self._ping,
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._unsubscribe,
+        }
+        self._legacy = {**self._modern, **legacy}
+        del self._legacy["server/discover"]
+
+    def is_slow(self, asked: Request) -> bool:
+        """Whether the answer may take long, tell of its progress and be cancelled."""
+        name = asked.params.get("name")
+        tool = self._tools.get(name) if isinstance(name, str) else None
+        return asked.method == "tools/call" and tool is not None and tool.slow
+
+    async def answer(
+        self, asked: Request, caller: Caller, on_progress: OnProgress | None = None
+    ) -> dict[str, Any]:
+        """The result of a request; raises :class:`Fault`."""
+        handler = (self._modern if caller.modern else self._legacy).get(asked.method)
+        if handler is None:
+            raise Fault(METHOD_NOT_FOUND, f"Method not found: {asked.method[:100]!r}")
+        try:
+            result = dict(await handler(asked, caller, on_progress))
+        except Refused as error:
+            raise Fault(INTERNAL_ERROR, error.detail) from error
+        except DiscoveryError as error:
+            raise Fault(INTERNAL_ERROR, str(error)) from error
+        if caller.modern:
+            return modern(result)
+        result.pop("ttlMs", None)
+        result.pop("cacheScope", None)
+        return result
+
+    def initialized(self, protocol: str) -> dict[str, Any]:
+        """The result of ``initialize``, for the version that was agreed on."""
+        return {
+            "protocolVersion": protocol,
+            "capabilities": _capabilities(),
+            "serverInfo": server_info(),
+            "instructions": self._instructions,
+        }
+
+    @property
+    def _instructions(self) -> str:
+        return INSTRUCTIONS + (_WITH_CALLS if "call_tool" in self._tools else _WITHOUT_CALLS)
+
+    async def _discover(self, _: Request, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
+        return {
+            "supportedVersions": [MODERN],
+            "capabilities": _capabilities(),
+            "instructions": self._instructions,
+            **_FIXED,
+        }
+
+    async def _ping(self, _: Request, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
+        return {}
+
+    async def _list_tools(self, asked: Request, _: Caller, __: OnProgress | None) -> dict[str, Any]:
+        if asked.params.get("cursor") is not None:
+            raise Fault(INVALID_PARAMS, "there is one page of tools; leave out cursor")
+        return {"tools": [tool.definition for tool in self._tools.values()], **_FIXED}
+
+    async def _call_tool(
+        self, asked: Request, _: Caller, on_progress: OnProgress | None
+    ) -> Mapping[str, Any]:
+        name = asked.text("name")
+        tool = self._tools.get(name)
+        if tool is None:
+            near = nearest(name, self._tools)
+            hint = f"did you mean {near!r}? " if near else ""
+            known = ", ".join(self._tools)
+            raise Fault(INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}")
+        return await tool.call(asked.object("arguments"), on_progress)
+
+    async def _list_resources(
+        self, asked: Request, caller: Caller, _: OnProgress | None
+    ) -> dict[str, Any]:
+        cursor = asked.params.get("cursor")
+        if not isinstance(cursor, str | None):
+            raise Fault(INVALID_PARAMS, "params.cursor must be the nextCursor of the page before")
+        return self._resources.page(cursor, own=caller.own) | _MOVING
+
+    async def _list_templates(
+        self, asked: Request, _: Caller, __: OnProgress | None
+    ) -> dict[str, Any]:
+        if asked.params.get("cursor") is not None:
+            raise Fault(INVALID_PARAMS, "there is one page of templates; leave out cursor")
+        return {"resourceTemplates": list(TEMPLATES), **_FIXED}
+
+    async def _read_resource(
+        self, asked: Request, _: Caller, __: OnProgress | None
+    ) -> dict[str, Any]:
+        uri = asked.text("uri")
+        content, fixed = await self._resources.read(uri)
+        told = {"uri": uri, "mimeType": "application/json", "text": content.decode()}
+        return {"contents": [told], **(_FOREVER if fixed else _MOVING)}
+
+    async def _subscribe(
+        self, asked: Request, caller: Caller, _: OnProgress | None
+    ) -> dict[str, Any]:
+        uri = asked.text("uri")
+        self._resources.check(uri)
+        assert caller.session is not None
+        caller.session.subscribe(uri)
+        return {}
+
+    async def _unsubscribe(
+        self, asked: Request, caller: Caller, _: OnProgress | None
+    ) -> dict[str, Any]:
+        assert caller.session is not None
+        caller.session.listener.forget(asked.text("uri"))
+        return {}
+
+
+_Handler = Callable[[Request, Caller, OnProgress | None], Awaitable[Mapping[str, Any]]]
+
+
+def modern(result: Mapping[str, Any]) -> dict[str, Any]:
+    """``result`` with what every result of the modern era says."""
+    meta = result.get("_meta")
+    known = meta if isinstance(meta, Mapping) else {}
+    return {
+        "resultType": "complete",
+        **result,
+        "_meta": {**known, _SERVER_INFO_KEY: server_info()},
+    }
+
+
+def server_info() -> dict[str, str]:
+    """Who this server is."""
+    return {"name": NAME, "title": "MCP discovery", "version": version()}
+
+
+def is_own(request: web.Request, asked: Request) -> bool:
+    """Whether ``initialize``, or a modern request, is mcp-discovery's own; see :class:`Caller`."""
+    info = asked.params.get("clientInfo") or asked.meta.get(CLIENT_INFO_KEY)
+    name = info.get("name") if isinstance(info, dict) else None
+    return name == NAME or MARK in request.headers
+
+
+def agreed(asked: Request) -> str:
+    """The version to speak with the client of an ``initialize``; raises :class:`Fault`.
+
+    Its own where it is known here, else the latest of its era.
+    """
+    requested = asked.text("protocolVersion")
+    for name in ("capabilities", "clientInfo"):
+        if name not in asked.params:
+            raise Fault(INVALID_PARAMS, f"initialize needs params.{name}, an object")
+        asked.object(name)
+    return requested if requested in LEGACY else LEGACY[-1]
+
+
+def _capabilities() -> dict[str, Any]:
+    # The facade's own tools stay the same while it runs, whatever the list does.
+    return {
+        "tools": {"listChanged": False},
+        "resources": {"subscribe": True, "listChanged": True},
+    }

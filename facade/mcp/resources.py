@@ -1,0 +1,190 @@
+"""The servers of the list and their capability documents, as MCP resources."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import heapq
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from adapters.catalog import Catalog
+from adapters.view import Entry, View
+from facade import listing
+from facade.documents import Documents
+from facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, Fault
+from facade.mcp.uris import (
+    DOCUMENT_TEMPLATE,
+    SERVER_TEMPLATE,
+    SERVERS,
+    document_in,
+    document_uri,
+    server_in,
+    server_uri,
+)
+from facade.state import not_ready
+from mcp_discovery.document import is_digest
+from mcp_discovery.errors import DocumentNotFound
+
+_JSON: Final = "application/json"
+#: How many resources one page has.
+PAGE: Final = 200
+
+_ALL: Final = {
+    "uri": SERVERS,
+    "name": "servers",
+    "title": "All MCP servers",
+    "description": "Every server in the list, whatever its health. Subscribe to hear of changes.",
+    "mimeType": _JSON,
+}
+TEMPLATES: Final = (
+    {
+        "uriTemplate": SERVER_TEMPLATE,
+        "name": "server",
+        "title": "An MCP server",
+        "description": "One server by its id: what it is, where it is, and how it is now.",
+        "mimeType": _JSON,
+    },
+    {
+        "uriTemplate": DOCUMENT_TEMPLATE,
+        "name": "document",
+        "title": "What an MCP server offers",
+        "description": "A capability document by its digest (capabilities.digest of a server): "
+        "tools, resources and prompts with their schemas. What a digest names never changes.",
+        "mimeType": _JSON,
+    },
+)
+
+
+class Resources:
+    """Those of one catalog."""
+
+    def __init__(self, catalog: Catalog, documents: Documents) -> None:
+        self._catalog = catalog
+        self._documents = documents
+
+    def page(self, cursor: str | None, *, own: bool) -> dict[str, Any]:
+        """One page: the list itself, then servers by id, then documents by digest.
+
+        A cursor names the last that was told, so that one that stays is on exactly one page,
+        whatever comes and goes. ``own`` leaves all but the list itself out, see
+        :class:`facade.mcp.methods.Caller`. Raises :class:`Fault` for a cursor that is none.
+        """
+        kind, last = _place(cursor)
+        view = self._view()
+        items: list[dict[str, Any]] = [dict(_ALL)] if kind == "" else []
+        if own:
+            return {"resources": items}
+        room = PAGE - len(items)
+        if kind != "d":
+            after = last if kind == "s" else ""
+            ids = heapq.nsmallest(room + 1, (id for id in view.entries if id > after))
+            items += [_server(view.entries[id]) for id in ids[:room]]
+            if len(ids) > room:
+                return {"resources": items, "nextCursor": _cursor("s", ids[room - 1])}
+            last, room = "", room - len(ids)
+        digests = _digests(view, last)
+        chosen = heapq.nsmallest(room + 1, digests)
+        items += [_document(digest, digests[digest]) for digest in chosen[:room]]
+        told: dict[str, Any] = {"resources": items}
+        if len(chosen) > room:
+            told["nextCursor"] = _cursor("d", chosen[room - 1] if room else "")
+        return told
+
+    async def read(self, uri: str) -> tuple[bytes, bool]:
+        """The JSON of a resource, and whether it stays the same for ever.
+
+        Raises :class:`Fault` where there is none.
+        """
+        view = self._view()
+        if uri == SERVERS:
+            entries = sorted(view, key=lambda entry: entry.order)
+            return listing.servers(view, entries), False
+        if (id := server_in(uri)) is not None and (entry := view.entries.get(id)) is not None:
+            return listing.with_members(
+                entry.json(view.as_of), dict(listing.staleness(view))
+            ), False
+        digest = document_in(uri)
+        if digest is not None and is_digest(digest):
+            try:
+                return (await self._documents.get(digest)).canonical, True
+            except DocumentNotFound:
+                pass  # as any other that is not there
+        raise missing(uri)
+
+    def check(self, uri: str) -> None:
+        """Raises :class:`Fault` unless ``uri`` is spelled as one of these resources is.
+
+        It need not be there: who waits for a server subscribes to it before it comes.
+        """
+        digest = document_in(uri)
+        if uri != SERVERS and server_in(uri) is None and not (digest and is_digest(digest)):
+            raise missing(uri)
+
+    def _view(self) -> View:
+        if not self._catalog.is_ready:
+            raise not_ready(self._catalog)
+        return self._catalog.view
+
+
+def missing(uri: str) -> Fault:
+    """There is no such resource."""
+    detail = (
+        f"Resource not found: {uri[:200]!r}; resources/list and resources/templates/list tell "
+        "which there are"
+    )
+    return Fault(RESOURCE_NOT_FOUND, detail, {"uri": uri[:1000]})
+
+
+def _server(entry: Entry) -> dict[str, Any]:
+    record = entry.record
+    told = {
+        "uri": server_uri(entry.id),
+        "name": entry.id,
+        "title": record.title or record.name,
+        "mimeType": _JSON,
+    }
+    return told | ({"description": record.description} if record.description else {})
+
+
+def _document(digest: str, entry: Entry) -> dict[str, Any]:
+    record = entry.record
+    return {
+        "uri": document_uri(digest),
+        "name": digest,
+        "title": f"What {record.title or record.name} offers",
+        "description": f"Tools, resources and prompts of {record.name} {record.version}.",
+        "mimeType": _JSON,
+    }
+
+
+def _digests(view: View, after: str) -> Mapping[str, Entry]:
+    """Digest → the first entry that has it, of those behind ``after``."""
+    found: dict[str, Entry] = {}
+    for entry in view:
+        digest = entry.record.capabilities.digest
+        if digest is not None and digest > after:
+            known = found.setdefault(digest, entry)
+            if entry.order < known.order:
+                found[digest] = entry
+    return found
+
+
+def _cursor(kind: str, last: str) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([kind, last])).decode().rstrip("=")
+
+
+def _place(cursor: str | None) -> tuple[str, str]:
+    if cursor is None:
+        return "", ""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        found = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        found = None
+    match found:
+        case ["s" | "d" as kind, str(last)]:
+            return kind, last
+    raise Fault(INVALID_PARAMS, "this cursor was not made here; start again without a cursor")

@@ -1,0 +1,84 @@
+"""Puts the MCP server of one facade together, and into its application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from adapters.catalog import Catalog
+from facade.documents import Documents
+from facade.mcp.call_tool import CallTool
+from facade.mcp.calling import ToolCaller
+from facade.mcp.changes import Changes
+from facade.mcp.describe_tool import DescribeTool
+from facade.mcp.endpoint import PATH, Endpoint
+from facade.mcp.find_servers import FindServers
+from facade.mcp.find_tools import FindTools
+from facade.mcp.methods import Methods
+from facade.mcp.resources import Resources
+from facade.mcp.tool import Tool
+from facade.options import FacadeOptions
+from facade.searching import Searching
+from facade.spellings import Spellings
+
+
+class McpServer:
+    """The MCP server over one catalog, served at ``/mcp`` of ``app`` and alive while that is.
+
+    ``call_tool`` is offered where there is a ``caller``, whose life is its maker's.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        documents: Documents,
+        searching: Searching,
+        spellings: Spellings,
+        options: FacadeOptions,
+        caller: ToolCaller | None,
+    ) -> None:
+        tools: list[Tool] = [
+            FindServers(catalog, searching),
+            FindTools(catalog, spellings),
+            DescribeTool(catalog, spellings),
+        ]
+        if caller is not None:
+            tools.append(CallTool(caller))
+        resources = Resources(catalog, documents)
+        self._changes = Changes(catalog)
+        self._endpoint = Endpoint(Methods(tools, resources), resources, self._changes, options)
+
+    @property
+    def sessions(self) -> int:
+        """How many legacy clients have a session."""
+        return len(self._endpoint.sessions)
+
+    @property
+    def streams(self) -> int:
+        """How many clients listen, or wait for a call."""
+        return len(self._endpoint.lives)
+
+    def serve_in(self, app: web.Application) -> None:
+        """Puts it into ``app``, behind everything that is there."""
+        app.router.add_route("*", PATH, self._endpoint.serve)
+        app.cleanup_ctx.append(self._alive)
+        app.on_shutdown.append(self._end_streams)
+
+    async def _alive(self, _: web.Application) -> AsyncIterator[None]:
+        tasks = [
+            asyncio.create_task(self._changes.run(), name="mcp: follow the list"),
+            asyncio.create_task(self._endpoint.lives.end(), name="mcp: clients that left"),
+            asyncio.create_task(self._endpoint.sessions.expire(), name="mcp: idle sessions"),
+        ]
+        try:
+            yield
+        finally:
+            await self._endpoint.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_streams(self, _: web.Application) -> None:
+        self._changes.close()

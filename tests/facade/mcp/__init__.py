@@ -1,0 +1,1 @@
+"""The facade as an MCP server."""

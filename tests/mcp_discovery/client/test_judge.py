@@ -1,0 +1,145 @@
+"""A client that calls all the time, while its servers die, hang, change and multiply."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mcp_discovery import Discovery
+from tests.mcp_discovery.client.town import INTERVAL, TTL, Town, town
+
+RATE = 50
+#: What a busy machine may add to a time that is promised, in seconds.
+MARGIN = 2.0
+
+
+class Load:
+    """Calls ``read`` at :data:`RATE` a second, each in a task of its own, whatever becomes of the
+    others."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+        self._calls: list[asyncio.Task[None]] = []
+        self.results: Counter[str] = Counter()
+        #: Process → when it answered a call that was made then.
+        self.answered: list[tuple[float, int]] = []
+
+    async def run(self) -> None:
+        """Begins calls until it is cancelled."""
+        began = time.monotonic()
+        for number in range(10**6):
+            await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
+            self._calls.append(asyncio.create_task(self._call(f"key-{number}")))
+
+    async def _call(self, key: str) -> None:
+        at = time.monotonic()
+        try:
+            result = await self._discovery.call("read", {"key": key})
+        except Exception as error:  # noqa: BLE001  # what is lost is counted, whatever it is
+            self.results[f"{type(error).__name__}: {error}"[:300]] += 1
+            return
+        assert result.structured_content is not None
+        self.results["ok"] += 1
+        self.answered.append((at, result.structured_content["pid"]))
+
+    async def ended(self) -> None:
+        """Waits for every call."""
+        await asyncio.gather(*self._calls)
+
+
+@pytest.mark.parametrize("era", ["both", "legacy"])
+async def test_no_call_is_lost(era: str, tmp_path: Path) -> None:
+    async with town(tmp_path) as place:
+        for id in ("a", "b", "c"):
+            await place.add(id, "--era", era)
+        async with Discovery(place.url) as discovery:
+            await discovery.connect(tags=["tests"])
+            load = Load(discovery)
+            running = asyncio.create_task(load.run())
+            try:
+                hung = await _go_through_it(place, era)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+            await load.ended()
+        assert set(load.results) == {"ok"}, load.results
+        pid, down_at, up_at = hung
+        late = [at for at, who in load.answered if who == pid and down_at + INTERVAL < at < up_at]
+        assert not late, f"{len(late)} calls went to a server that was shown down"
+        assert load.results["ok"] > RATE * 10
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert not [task for task in left if "mcp" in task.get_name() or "following" in task.get_name()]
+    ports = {server.port for server in place.servers.values()}
+    open_ones = [each for each in psutil.Process().net_connections("tcp") if each.raddr]
+    assert not [
+        each for each in open_ones if each.raddr.port in ports and each.status == "ESTABLISHED"
+    ]
+
+
+async def _go_through_it(place: Town, era: str) -> tuple[int, float, float]:
+    """Everything that happens to the servers; which process hung, since when it was shown as
+    down, and when it went on."""
+    a, b = place.servers["a"], place.servers["b"]
+    await a.kill()
+    await place.facade.until_status("a", "down", INTERVAL + MARGIN)
+    await a.start("--era", era)
+    await place.facade.until_status("a", "healthy", INTERVAL + MARGIN)
+    await b.pause()  # hangs: connections stay open
+    pid = b.pid
+    await place.facade.until_status("b", "down", INTERVAL + MARGIN)
+    down_at = time.monotonic()
+    await place.add("d", "--era", era, "--schema", "2")  # another version joins,
+    await place.add("e", "--era", era, "--schema", "2")
+    up_at = time.monotonic()
+    await b.resume()
+    place.sidecars["c"].send(signal.SIGTERM)  # and the old one leaves
+    await place.facade.until_status("c", None, 5 + MARGIN)
+    await place.servers["c"].kill()
+    await place.sidecars["a"].stop(signal.SIGKILL)
+    await a.kill()  # with nobody left to say so
+    await place.facade.until_status("a", "down", TTL + 2 + MARGIN)
+    return pid, down_at, up_at
+
+
+async def test_the_facade_goes_and_comes_back_empty(tmp_path: Path) -> None:
+    from tests.programs import AskedFacade, running
+    from tests.servers.process import McpServer
+    from tests.stores import ports
+
+    port = ports.draw()
+    url = f"http://127.0.0.1:{port.number}"
+    arguments = ("facade", "--port", str(port.number))
+    server = McpServer(("-m", "tests.servers.counting"), tmp_path)
+    try:
+        await server.start()
+        async with running(tmp_path, *arguments) as first:
+            asked = AskedFacade(url, first)
+            given = ("--store", url, "--url", server.url, "--id", "a", "--name", "counting")
+            async with running(tmp_path, "sidecar", *given, "--ttl", f"{TTL:g}"):
+                await asked.until_status("a", "healthy", 20)
+                async with Discovery(url) as discovery:
+                    await discovery.connect()
+                    load = Load(discovery)
+                    loading = asyncio.create_task(load.run())
+                    assert await first.stop(signal.SIGKILL) == -signal.SIGKILL
+                    async with asyncio.timeout(10):
+                        while discovery.stale_since is None:
+                            await asyncio.sleep(0.02)
+                    async with running(tmp_path, *arguments) as second:
+                        await AskedFacade(url, second).until_status("a", "healthy", 15)
+                        async with asyncio.timeout(10):
+                            while discovery.stale_since is not None:
+                                await asyncio.sleep(0.02)
+                        loading.cancel()
+                        await asyncio.wait([loading])
+                        await load.ended()
+                assert set(load.results) == {"ok"}, load.results
+    finally:
+        await server.close()
+        port.release()

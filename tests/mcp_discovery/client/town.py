@@ -1,0 +1,67 @@
+"""A facade and servers with their sidecars, as processes, for tests of the client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.programs import AskedFacade, Running, facade, running
+from tests.servers.process import McpServer
+
+TTL = 6.0
+INTERVAL = TTL / 3
+
+
+class Town:
+    """One facade; :meth:`add` puts a counting server with a sidecar beside it."""
+
+    def __init__(self, asked: AskedFacade, folder: Path, stack: AsyncExitStack) -> None:
+        self.facade = asked
+        self.url = asked.url
+        self._folder = folder
+        self._stack = stack
+        self.servers: dict[str, McpServer] = {}
+        self.sidecars: dict[str, Running] = {}
+
+    async def add(
+        self, id: str, *options: str, name: str = "counting", sidecar: tuple[str, ...] = ()
+    ) -> McpServer:
+        """Starts a server with ``options`` and its sidecar; returns when it is listed."""
+        path = "/sse" if "sse" in options else "/mcp"
+        server = McpServer(("-m", "tests.servers.counting"), self._folder, path)
+        self._stack.push_async_callback(server.close)
+        await server.start(*options)
+        given = ("--store", self.url, "--url", server.url, "--id", id, "--name", name)
+        times = ["--ttl", f"{TTL:g}", "--drain", "0.5", "--tag", "tests"]
+        if "sse" in options:
+            times += ["--transport", "sse"]
+        self.sidecars[id] = await self._stack.enter_async_context(
+            running(self._folder, "sidecar", *given, *times, *sidecar)
+        )
+        self.servers[id] = server
+        await self.facade.until_status(id, "healthy", 20)
+        return server
+
+    async def counts(self, id: str) -> dict[str, Any]:
+        """How often the tools of ``id`` were called, and its process."""
+        url = f"{self.servers[id].base_url}/counts"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            counted: dict[str, Any] = await response.json()
+            return counted
+
+    async def total(self, key: str) -> int:
+        """How often ``key`` was counted by all servers that live."""
+        found = [await self.counts(id) for id, one in self.servers.items() if one.running]
+        return sum(each.get(key, 0) for each in found)
+
+
+@asynccontextmanager
+async def town(folder: Path) -> AsyncIterator[Town]:
+    """A town with a facade and nothing else."""
+    async with AsyncExitStack() as stack:
+        asked = await stack.enter_async_context(facade(folder, "embedded:"))
+        yield Town(asked, folder, stack)

@@ -1,0 +1,46 @@
+"""What a server says that no record takes is left out of its record."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_discovery.errors import RecordTooLarge
+from mcp_discovery.probe import Introspection
+from mcp_discovery.probe.offer import Offer
+
+FIELDS = {"name": "catalog", "endpoint": {"url": "http://127.0.0.1:8000/mcp"}}
+
+
+def found(**more: object) -> Introspection:
+    """An introspection of a server with one tool; ``more`` goes before what is usual."""
+    usual: dict[str, object] = {
+        "era": "modern",
+        "versions": ("2026-07-28",),
+        "server_info": {"name": "x", "version": "v1.4", "extra": {"deep": ["a" * 500]}},
+        "instructions": None,
+        "capabilities": {},
+        "tools": ({"name": "find"},),
+        "resources": (),
+        "resource_templates": (),
+        "prompts": (),
+    }
+    return Introspection(**(usual | more))  # type: ignore[arg-type]
+
+
+def test_only_what_a_record_takes_of_the_protocol() -> None:
+    offer = Offer(found(versions=("2026-07-28", "v" * 33, *map(str, range(40)))))
+    record, notes = offer.record(FIELDS)
+    assert len(record.protocol.versions) == 32
+    assert "v" * 33 not in record.protocol.versions
+    assert record.protocol.server_info == {"name": "x", "version": "v1.4"}
+    assert record.protocol.instructions is None
+    assert (offer.version, notes) == ("1.4.0", ())
+    assert (record.capabilities.tools, record.capabilities.digest) == (
+        ("find",),
+        offer.document.digest,
+    )
+
+
+def test_what_others_put_into_the_fields_is_not_cut() -> None:
+    with pytest.raises(RecordTooLarge):
+        Offer(found()).record(FIELDS | {"metadata": {f"k{n}": "v" * 4096 for n in range(64)}})
