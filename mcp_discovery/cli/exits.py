@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 from mcp_discovery.errors import (
+    CallTimeout,
     DiscoveryError,
     DuplicateInstance,
     InvalidInput,
+    NoReplica,
+    ServerRefused,
     StoreDenied,
     StoreUnavailable,
+    UnknownTool,
 )
 
+DONE = 0
 FAILED = 1
 INVALID_INPUT = 2
 UNAVAILABLE = 3
 DENIED = 4
 DUPLICATE = 5
 PORT_IN_USE = 6
+TOOL_ERROR = 7
+TIMED_OUT = 8
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 #: Told at the end of ``mcp-discovery --help``.
 EXPLAINED = (
-    "Exit codes: 0 done; 1 failed; 2 the input cannot be used; 3 the store or the facade cannot be "
-    "reached; 4 it refuses the credentials; 5 the id is held by another instance; 6 the port is in "
-    "use. A sidecar that runs a command ends with the command's own code (127: not found, 126: "
-    "cannot be run, 128+n: killed by signal n)."
+    "Exit codes: 0 done; 1 failed, in part too, or doctor found something wrong; 2 the input "
+    "cannot be used, or names what is not there; 3 the store, the facade or any server that could "
+    "do it cannot be reached; 4 credentials are refused; 5 the id is held by another instance; "
+    "6 the port is in use; 7 the tool answered with an error; 8 no answer in time; 130 Ctrl-C; "
+    "141 the reader of the output went away. A sidecar that runs a command ends with the command's "
+    "own code (127: not found, 126: cannot be run, 128+n: killed by signal n)."
 )
 
 
 def code_of(error: DiscoveryError) -> int:
     """The exit code for an error that ended a command."""
     match error:
-        case InvalidInput():
+        case InvalidInput() | UnknownTool():
             return INVALID_INPUT
-        case StoreUnavailable():
+        case StoreUnavailable() | NoReplica():
             return UNAVAILABLE
-        case StoreDenied():
+        case StoreDenied() | ServerRefused():
             return DENIED
         case DuplicateInstance():
             return DUPLICATE
+        case CallTimeout():
+            return TIMED_OUT
         case _:
             return FAILED

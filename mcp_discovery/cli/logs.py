@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from mcp_discovery.cli.terminal import clean
 from mcp_discovery.errors import InvalidInput
 from mcp_discovery.health import rfc3339
 
@@ -32,7 +33,7 @@ class _TextLines(logging.Formatter):
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         # Whoever counts lines counts events, and nobody can forge one with a line break.
-        return line.replace("\r", "\\r").replace("\n", "\\n")
+        return clean(line.replace("\r", "\\r").replace("\n", "\\n"))
 
 
 class _JsonLines(logging.Formatter):

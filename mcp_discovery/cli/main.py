@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
-from mcp_discovery.cli import demo, facade, register, servers, sidecar, watch
+from mcp_discovery.cli import (
+    call,
+    demo,
+    describe,
+    doctor,
+    exporting,
+    facade,
+    importing,
+    register,
+    servers,
+    sidecar,
+    tools,
+    watch,
+)
 from mcp_discovery.cli.exits import EXPLAINED, INVALID_INPUT, code_of
+from mcp_discovery.cli.terminal import forgiving, say
 from mcp_discovery.errors import DiscoveryError
 
 app = typer.Typer(
@@ -19,16 +36,30 @@ app = typer.Typer(
     "MCP_DISCOVERY_REAP_AFTER.",
     epilog=EXPLAINED,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("facade")(facade.facade)
-app.command("sidecar", context_settings={"allow_interspersed_args": False})(sidecar.sidecar)
-app.command("servers")(servers.servers)
-app.command("watch")(watch.watch)
-app.command("register")(register.register)
-app.command("demo")(demo.demo)
+
+
+def _add(name: str, command: Callable[..., None], **settings: Any) -> None:
+    """Adds a command; of its docstring, typer would keep the line breaks inside of paragraphs."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    told = "\n\n".join(each.replace("\n", " ") for each in paragraphs)
+    app.command(name, help=told, **settings)(command)
+
+
+_add("facade", facade.facade)
+_add("sidecar", sidecar.sidecar, context_settings={"allow_interspersed_args": False})
+_add("servers", servers.servers)
+_add("tools", tools.tools)
+_add("describe", describe.describe)
+_add("watch", watch.watch)
+_add("call", call.call)
+_add("register", register.register)
+_add("export", exporting.export)
+_add("import", importing.import_)
+_add("doctor", doctor.doctor)
+_add("demo", demo.demo)
 
 
 def _version(wanted: bool) -> None:
@@ -50,13 +81,14 @@ def _options(
 
 def main() -> None:
     """Runs the command line; ends the process with its exit code."""
+    forgiving()
     try:
         app()
     except DiscoveryError as error:
-        print(f"mcp-discovery: {error}", file=sys.stderr)  # noqa: T201
+        say(f"mcp-discovery: {error}", err=True)
         sys.exit(code_of(error))
     except ValueError as error:
         if type(error) is not ValueError:
             raise
-        print(f"mcp-discovery: {error}", file=sys.stderr)  # noqa: T201
+        say(f"mcp-discovery: {error}", err=True)
         sys.exit(INVALID_INPUT)

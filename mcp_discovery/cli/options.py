@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapters.store import StoreOptions
+from mcp_discovery.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from adapters.store import StoreOptions
 
 _CREDENTIALS = "Credentials for the store"
 
@@ -89,6 +92,16 @@ Facade = Annotated[
         help="The facade to ask.",
     ),
 ]
+FacadeToken = Annotated[
+    str | None,
+    typer.Option(
+        "--facade-token",
+        metavar="TOKEN",
+        envvar="MCP_DISCOVERY_FACADE_TOKEN",
+        help="Bearer token that a proxy before the facade asks for. Better given by the "
+        "environment.",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", envvar="MCP_DISCOVERY_JSON", help="One JSON object a line."),
@@ -108,13 +121,13 @@ LogLevel = Annotated[
         help="debug, info, warning or error.",
     ),
 ]
-Tags = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tag", envvar="MCP_DISCOVERY_TAG", metavar="TAG", help="A tag; give it again for more."
-    ),
-]
 FACADE = "http://127.0.0.1:4000"
+
+
+def check_url(facade: str) -> None:
+    """Raises :class:`InvalidInput` when ``facade`` is no HTTP URL."""
+    if not facade.startswith(("http://", "https://")):
+        raise InvalidInput(f"--facade {facade!r} is not an HTTP URL; write http://127.0.0.1:4000")
 
 
 def store_options(
@@ -126,4 +139,6 @@ def store_options(
     key: str | None,
 ) -> StoreOptions:
     """What the credential options say."""
+    from adapters.store import StoreOptions
+
     return StoreOptions(token=token, user=user, password=password, ca=ca, certificate=cert, key=key)

@@ -2,72 +2,92 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
 
-from mcp_discovery.cli import options
+from mcp_discovery.cli import filters, options
+from mcp_discovery.cli.running import run
 
 
 def servers(
     facade: options.Facade = options.FACADE,
-    tag: options.Tags = None,
-    match: Annotated[
-        str, typer.Option(help="any: one of the tags is enough; all: it takes every one.")
-    ] = "any",
-    capability: Annotated[
-        list[str] | None,
+    tag: filters.Tags = None,
+    match: filters.Match = "any",
+    status: filters.Status = "healthy",
+    name: filters.Name = None,
+    tool: filters.Tool = None,
+    capability: filters.Capability = None,
+    version: filters.Version = None,
+    zone: filters.Zone = None,
+    owner: filters.Owner = None,
+    transport: filters.Transport = None,
+    q: filters.Query = None,
+    sort: Annotated[
+        str | None,
         typer.Option(
-            metavar="NAME", help="A tool, resource or prompt by name; again for more, all of them."
+            metavar="FIELD",
+            help="name (default), id, status, since, version, load and others; -FIELD for "
+            "descending.",
         ),
     ] = None,
-    status: Annotated[
-        str,
-        typer.Option(help="Which to show: healthy,degraded,draining,down, or all."),
-    ] = "healthy",
+    wide: Annotated[
+        bool, typer.Option("--wide", "-w", help="More columns: zone, owner, load, since, …")
+    ] = False,
     json: options.Json = False,
+    facade_token: options.FacadeToken = None,
 ) -> None:
     """List the servers that a facade knows, by default the healthy ones.
 
     Try: mcp-discovery servers --tag products --status all
     """
-    params = [("status", status)]
-    if tag:
-        params += [("match", match), *(("tags", each) for each in tag)]
-    params += [("capability", each) for each in capability or []]
-    listed, summary = asyncio.run(_ask(facade, params))
-    if json:
-        import orjson
-
-        for server in listed["servers"]:
-            typer.echo(orjson.dumps(server).decode())
-        return
-    _table(listed, summary)
-
-
-async def _ask(facade: str, params: list[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, int]]:
-    from mcp_discovery.cli.asking import asking
-
-    async with asking(facade) as api:
-        listed = (await api.call("GET", "/servers", params=params)).json()
-        status = (await api.call("GET", "/status")).json()
-    return listed, status["summary"]
+    params = filters.query(
+        status=status,
+        tag=tag,
+        match=match,
+        name=name,
+        tool=tool,
+        capability=capability,
+        version=version,
+        zone=zone,
+        owner=owner,
+        transport=transport,
+        q=q,
+    )
+    params += [("sort", sort)] if sort else []
+    run(_list(facade, facade_token, params, wide=wide, json=json))
 
 
-def _table(listed: dict[str, Any], summary: dict[str, int]) -> None:
+async def _list(
+    facade: str, token: str | None, params: list[tuple[str, str]], *, wide: bool, json: bool
+) -> None:
+    from mcp_discovery.cli.asking import asking, get
+    from mcp_discovery.cli.terminal import say_json
+
+    async with asking(facade, token) as api:
+        listed = await get(api, "/servers", params)
+        if json:
+            for server in listed["servers"]:
+                say_json(server)
+            return
+        summary = (await get(api, "/status"))["summary"]
+    _table(listed, summary, wide=wide)
+
+
+def _table(listed: dict[str, Any], summary: dict[str, int], *, wide: bool) -> None:
     from mcp_discovery.cli.tables import print_servers, stale_note
+    from mcp_discovery.cli.terminal import say
 
     entries = listed["servers"]
     if entries:
-        print_servers(entries)
+        print_servers(entries, wide=wide)
     else:
-        typer.echo("No server matches.")
+        say("No server matches.")
     if (hidden := summary["total"] - len(entries)) > 0:
         counts = [f"{n} {name}" for name, n in summary.items() if n and name != "total"]
-        typer.echo(
+        say(
             f"{hidden} more not shown ({', '.join(counts)} in all); --status all shows every one.",
             err=True,
         )
     if listed.get("staleSince"):
-        typer.echo(stale_note(listed), err=True)
+        say(stale_note(listed), err=True)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapters.store import StoreOptions
-from mcp_discovery.cli import options
+from mcp_discovery.cli import durations, options
 
 if TYPE_CHECKING:
+    from adapters.store import StoreOptions
     from sidecar.settings import Settings
 
 _RECORD = "What is said of the server"
-_TIMES = "Times, in seconds"
+_TIMES = "Times: 30, 30s, 5m"
 
 
 def sidecar(
@@ -162,6 +162,8 @@ def sidecar(
         typer.Option(
             "--ttl",
             envvar="MCP_DISCOVERY_TTL",
+            parser=durations.seconds,
+            metavar=durations.METAVAR,
             help="An instance unheard of for so long is down.",
             rich_help_panel=_TIMES,
         ),
@@ -171,6 +173,8 @@ def sidecar(
         typer.Option(
             "--reap-after",
             envvar="MCP_DISCOVERY_REAP_AFTER",
+            parser=durations.seconds,
+            metavar=durations.METAVAR,
             help="A down instance unheard of for so long is gone.",
             rich_help_panel=_TIMES,
         ),
@@ -180,6 +184,8 @@ def sidecar(
         typer.Option(
             "--drain",
             envvar="MCP_DISCOVERY_DRAIN",
+            parser=durations.seconds,
+            metavar=durations.METAVAR,
             help="How long it stays listed as draining after SIGTERM.",
             rich_help_panel=_TIMES,
         ),
@@ -188,6 +194,8 @@ def sidecar(
         float | None,
         typer.Option(
             envvar="MCP_DISCOVERY_PROBE_INTERVAL",
+            parser=durations.seconds,
+            metavar=durations.METAVAR,
             help="The time within which a failure shows. Default: a third of the TTL.",
             rich_help_panel=_TIMES,
         ),
@@ -196,6 +204,8 @@ def sidecar(
         float | None,
         typer.Option(
             envvar="MCP_DISCOVERY_SLOW_AFTER",
+            parser=durations.seconds,
+            metavar=durations.METAVAR,
             help="A probe that takes longer makes it degraded. Default: a quarter of the probe "
             "interval, at most 1.",
             rich_help_panel=_TIMES,

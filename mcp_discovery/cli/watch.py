@@ -3,48 +3,120 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from mcp_discovery.cli import options
+from mcp_discovery.cli import durations, filters, options
+from mcp_discovery.cli.running import run
 
 Entry = Mapping[str, Any]
+Show = Callable[[str, Entry | None], None]
 
 
 def watch(
     facade: options.Facade = options.FACADE,
-    tag: options.Tags = None,
-    status: Annotated[
-        str,
-        typer.Option(help="Which to follow: healthy,degraded,draining,down, or all."),
-    ] = "all",
+    tag: filters.Tags = None,
+    match: filters.Match = "any",
+    status: filters.Status = "all",
+    name: filters.Name = None,
+    tool: filters.Tool = None,
+    capability: filters.Capability = None,
+    version: filters.Version = None,
+    zone: filters.Zone = None,
+    owner: filters.Owner = None,
+    transport: filters.Transport = None,
     once: Annotated[bool, typer.Option("--once", help="End after what is there now.")] = False,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, metavar="N", help="End after N lines."),
+    ] = None,
+    last: Annotated[
+        float | None,
+        typer.Option(
+            "--for",
+            parser=durations.positive,
+            metavar=durations.METAVAR,
+            help="End after so long: 30, 30s, 5m. With --count: exit code 8 when fewer came.",
+        ),
+    ] = None,
     json: options.Json = False,
+    facade_token: options.FacadeToken = None,
 ) -> None:
     """Follow a facade's list: first what is there, then every change. Ctrl-C ends it.
 
     When the facade goes away it is asked again until it is back; nothing that lasted is missed.
+
+    Wait for a server: mcp-discovery watch --name shop --status healthy --count 1 --for 30s
     """
-    params = {"status": status} | ({"tags": ",".join(tag)} if tag else {})
+    params = filters.query(
+        status=status,
+        tag=tag,
+        match=match,
+        name=name,
+        tool=tool,
+        capability=capability,
+        version=version,
+        zone=zone,
+        owner=owner,
+        transport=transport,
+    )
     show = _json_line if json else _text_line()
+    run(_watch(facade, facade_token, params, show, once=once, count=count, last=last))
+
+
+async def _watch(
+    facade: str,
+    token: str | None,
+    params: Sequence[tuple[str, str]],
+    show: Show,
+    *,
+    once: bool,
+    count: int | None,
+    last: float | None,
+) -> int:
+    # Imported before the clock runs: that takes a while.
+    import mcp_discovery.cli.asking  # noqa: F401
+    from mcp_discovery.cli.exits import DONE, TIMED_OUT
+
     try:
-        asyncio.run(_follow(facade, params, show, once))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        async with asyncio.timeout(last) as deadline:
+            await _follow(facade, token, params, _counted(show, count), once=once)
+    except _Enough:
+        return DONE
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        return TIMED_OUT if count is not None else DONE
+    return DONE
+
+
+class _Enough(Exception):
+    """So many lines as were asked for were shown."""
+
+
+def _counted(show: Show, count: int | None) -> Show:
+    shown = 0
+
+    def counting(id: str, entry: Entry | None) -> None:
+        nonlocal shown
+        show(id, entry)
+        shown += 1
+        if shown == count:
+            raise _Enough
+
+    return counting
 
 
 async def _follow(
-    facade: str,
-    params: Mapping[str, str],
-    show: Callable[[str, Entry | None, Entry | None], None],
-    once: bool,
+    facade: str, token: str | None, params: Sequence[tuple[str, str]], show: Show, *, once: bool
 ) -> None:
     import orjson
 
     from adapters.backoff import Backoff
     from mcp_discovery.cli.asking import asking
+    from mcp_discovery.cli.terminal import say
     from mcp_discovery.errors import StoreUnavailable
 
     seen: dict[str, Entry] = {}
@@ -54,16 +126,18 @@ async def _follow(
         if entry is not None:
             seen[id] = entry
         if _visible(before) != _visible(entry):
-            show(id, before, entry)
+            show(id, entry)
 
     backoff = Backoff()
-    connected = False
+    connected = away = False
     while True:
         try:
-            async with asking(facade) as api:
+            async with asking(facade, token) as api:
                 async for event in api.events(params):
                     data = orjson.loads(event.data)
-                    connected = True
+                    if away:
+                        say("the facade is back", err=True)
+                    connected, away = True, False
                     backoff.reset()
                     if event.name == "snapshot":
                         now = {entry["id"]: entry for entry in data["servers"]}
@@ -74,13 +148,17 @@ async def _follow(
                     elif event.name == "change":
                         take(data["id"], data["server"])
                     elif event.name == "stale":
-                        typer.echo(f"the list is stale: {data.get('problem')}", err=True)
+                        say(f"the list is stale: {data.get('problem')}", err=True)
+                    elif event.name == "fresh":
+                        say("the list is fresh again", err=True)
                     if once:
                         return
         except StoreUnavailable as error:
             if not connected:
                 raise
-            typer.echo(f"mcp-discovery: {error}; trying again", err=True)
+            if not away:
+                say(f"mcp-discovery: {error}; trying again", err=True)
+            away = True
         await asyncio.sleep(backoff.next())
 
 
@@ -89,29 +167,32 @@ def _visible(entry: Entry | None) -> Entry | None:
     return entry and {key: value for key, value in entry.items() if key != "lastSeen"}
 
 
-def _json_line(id: str, before: Entry | None, entry: Entry | None) -> None:
-    import orjson
+def _json_line(id: str, entry: Entry | None) -> None:
+    from mcp_discovery.cli.terminal import say_json
 
-    typer.echo(orjson.dumps({"id": id, "server": entry}).decode())
+    say_json({"id": id, "server": entry})
 
 
-def _text_line() -> Callable[[str, Entry | None, Entry | None], None]:
+def _text_line() -> Show:
     from datetime import datetime
 
     from rich.text import Text
 
     from mcp_discovery.cli.tables import address, coloured, console
+    from mcp_discovery.cli.terminal import line
 
     out = console()
 
-    def line(id: str, before: Entry | None, entry: Entry | None) -> None:
+    def show(id: str, entry: Entry | None) -> None:
         text = Text(f"{datetime.now():%H:%M:%S}  ")
         if entry is None:
-            text.append("gone".ljust(10)).append(id)
+            text.append("gone".ljust(10)).append(line(id))
         else:
             status = coloured(entry["status"])
             status.pad_right(10 - len(status))
-            text.append(status).append(f"{id}  {entry['reason']}  ").append(address(entry))
-        out.print(text)
+            said = f"{line(entry['id'])}  {line(entry['reason'])}  {address(entry)}"
+            text.append(status).append(said)
+        # However narrow the terminal is: one change is one line, which it breaks itself.
+        out.print(text, soft_wrap=True)
 
-    return line
+    return show

@@ -42,6 +42,9 @@ SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.
         ((*SIDECAR, "--id", "Bad_Id"), 2, "use 'bad-id'"),
         ((*SIDECAR, "--tag", "Foo"), 2, "use 'foo'"),
         ((*SIDECAR, "--ttl", "0"), 2, "at least 1 s"),
+        ((*SIDECAR, "--ttl", "500ms"), 2, "ttl 0.5 s is too short"),
+        ((*SIDECAR, "--ttl", "1m", "--reap-after", "30s"), 2, "at least the TTL"),
+        ((*SIDECAR, "--ttl", "soon"), 2, "is no time; write 30"),
         ((*SIDECAR, "--ttl", "10", "--reap-after", "5"), 2, "at least the TTL"),
         ((*SIDECAR, "--metadata", "novalue"), 2, "KEY=VALUE"),
         ((*SIDECAR, "--metadata", "password=hunter2"), 2, "${NAME}"),
@@ -68,7 +71,23 @@ async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
     assert "hunter2" not in ended.err
 
 
-@pytest.mark.parametrize("name", ["facade", "sidecar", "servers", "watch", "register", "demo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "facade",
+        "sidecar",
+        "servers",
+        "tools",
+        "describe",
+        "watch",
+        "call",
+        "register",
+        "export",
+        "import",
+        "doctor",
+        "demo",
+    ],
+)
 async def test_help_teaches(name: str) -> None:
     ended = await command(name, "--help")
     assert ended.code == 0

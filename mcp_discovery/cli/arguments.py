@@ -1,0 +1,171 @@
+"""A tool's arguments as a person types them: ``key=value``, read by the tool's schema."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mcp_discovery.cli.schemas import (
+    Schema,
+    alternatives,
+    kind_of,
+    properties,
+    required,
+    resolved,
+    shown,
+)
+from mcp_discovery.errors import InvalidInput
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+#: The order in which a text is read as one of several types: a string is whatever is left.
+_ORDER = ("null", "boolean", "integer", "number", "array", "object", None, "string")
+
+
+def from_json(given: str) -> dict[str, Any]:
+    """The object in ``given``: JSON itself, ``@FILE``, or ``-`` for standard input.
+
+    Raises :class:`InvalidInput`.
+    """
+    name = "--json-args"
+    try:
+        if given == "-":
+            text = sys.stdin.buffer.read()
+        elif given.startswith("@"):
+            name = given[1:]
+            text = Path(name).read_bytes()
+        else:
+            text = given.encode()
+        found = json.loads(text)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {name}: {error.strerror}; give a file of JSON") from error
+    except ValueError as error:
+        raise InvalidInput(f"{name} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f'{name} is no JSON object; write {{"query": "kettle"}}')
+    return found
+
+
+def read(pairs: Iterable[str], given: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """The arguments: ``given`` with the ``key=value`` of ``pairs`` put over it.
+
+    Each value is read as its type in ``schema``; ``a.b=1`` is a member of an object; a key that is
+    given again adds to an array. Raises :class:`InvalidInput` for what is not in ``schema``, does
+    not fit it, or is missing.
+    """
+    arguments = dict(given)
+    typed: set[str] = set()
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise InvalidInput(f"{pair!r} is no argument; write key=value, such as limit=5")
+        path, wanted = _found(key, schema)
+        _put(arguments, path, _value(key, text, wanted, schema), again=key in typed, key=key)
+        typed.add(key)
+    if missing := [name for name in required(schema) if name not in arguments]:
+        kinds = properties(schema, schema)
+        told = ", ".join(f"{name} ({kind_of(kinds.get(name), schema)})" for name in missing)
+        are = "is" if len(missing) == 1 else "are"
+        raise InvalidInput(f"{told} {are} missing; write {missing[0]}=…")
+    return arguments
+
+
+def _found(key: str, schema: Schema) -> tuple[list[str], Schema]:
+    """The members that ``key`` goes through, and the schema of the last."""
+    path: list[str] = []
+    here: Schema = schema
+    rest = key
+    while True:
+        named = properties(here, schema)
+        if rest in named:
+            return [*path, rest], resolved(named[rest], schema)
+        head, dot, tail = rest.partition(".")
+        if dot and tail and head in named:
+            path, here, rest = [*path, head], resolved(named[head], schema), tail
+            continue
+        open_to = resolved(here, schema).get("additionalProperties")
+        if isinstance(open_to, Mapping) or open_to is True or (not named and open_to is None):
+            return [*path, *rest.split(".")], open_to if isinstance(open_to, Mapping) else {}
+        near = difflib.get_close_matches(rest, named, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        known = f"it takes {', '.join(named)}" if named else "it takes none"
+        raise InvalidInput(f"there is no argument {key!r}; {hint}{known}")
+
+
+def _put(
+    arguments: dict[str, Any], path: Sequence[str], value: Any, *, again: bool, key: str
+) -> None:
+    here = arguments
+    for step in path[:-1]:
+        inner = here.get(step)
+        here[step] = dict(inner) if isinstance(inner, Mapping) else {}
+        here = here[step]
+    last = path[-1]
+    if again:
+        if not isinstance(here.get(last), list) or not isinstance(value, list):
+            raise InvalidInput(f"{key} is given twice, and is no list")
+        value = [*here[last], *value]
+    here[last] = value
+
+
+def _value(key: str, text: str, wanted: Schema, root: Schema) -> Any:
+    each = sorted(alternatives(wanted, root), key=lambda one: _ORDER.index(_type(one)))
+    for one in each:
+        try:
+            value = _read(key, text, one, root)
+        except ValueError:
+            continue
+        choices = one.get("enum")
+        if not isinstance(choices, list) or value in choices:
+            return value
+    choices = [shown(each) for one in each for each in one.get("enum") or ()]
+    near = difflib.get_close_matches(text, choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise InvalidInput(f"{key}={text[:80]!r} is not {kind_of(wanted, root)}{hint}")
+
+
+def _type(schema: Schema) -> str | None:
+    kind = schema.get("type")
+    if kind is None and "enum" in schema:
+        return None
+    return kind if kind in _ORDER else None
+
+
+def _read(key: str, text: str, schema: Schema, root: Schema) -> Any:
+    """``text`` as the one type of ``schema``; raises :class:`ValueError` where it is none."""
+    match _type(schema):
+        case "string":
+            return text
+        case "boolean":
+            return text.lower() == "true" if text.lower() in ("true", "false") else _no()
+        case "null":
+            return None if text == "null" else _no()
+        case "integer":
+            return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else _no()
+        case "number":
+            if not _NUMBER.fullmatch(text):
+                _no()
+            return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else float(text)
+        case "array":
+            if text.startswith("["):
+                return json.loads(text)
+            return [_value(key, text, resolved(schema.get("items") or {}, root), root)]
+        case "object":
+            found = json.loads(text)
+            return found if isinstance(found, dict) else _no()
+        case _:
+            try:
+                found = json.loads(text)
+            except ValueError:
+                return text
+            # Where only strings are allowed, a number is the string that it is written as.
+            choices = schema.get("enum")
+            return text if isinstance(choices, list) and text in choices else found
+
+
+def _no() -> Any:
+    raise ValueError

@@ -1,0 +1,230 @@
+"""``mcp-discovery call``: one call of a tool, at whichever server offers it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mcp_discovery.cli import completing, durations, filters, options
+from mcp_discovery.cli.running import run
+
+if TYPE_CHECKING:
+    from mcp_types import CallToolResult
+
+    from mcp_discovery import Discovery, Tool
+
+
+def call(
+    tool: Annotated[
+        str,
+        typer.Argument(
+            metavar="TOOL",
+            help="A tool's name; SERVER.TOOL where several servers have one of that name.",
+            autocompletion=completing.tools,
+            show_default=False,
+        ),
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Its arguments, read by its schema: limit=5 tags='[\"a\"]' filter.colour=red; "
+            "a list's key may be given again.",
+        ),
+    ] = None,
+    json_args: Annotated[
+        str | None,
+        typer.Option(
+            "--json-args",
+            metavar="JSON|@FILE|-",
+            help="Arguments as a JSON object; KEY=VALUE goes over it.",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whose tool: a server's name, or an instance's id.",
+            autocompletion=completing.names_and_ids,
+        ),
+    ] = None,
+    facade: options.Facade = options.FACADE,
+    tag: filters.Tags = None,
+    match: filters.Match = "any",
+    timeout: Annotated[
+        float,
+        typer.Option(
+            parser=durations.positive,
+            metavar=durations.METAVAR,
+            help="For the whole call: 30, 30s, 5m.",
+            show_default="30s",
+        ),
+    ] = 30.0,
+    allow_stdio: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A stdio server that may be started on this machine; again for more.",
+            autocompletion=completing.names,
+        ),
+    ] = None,
+    server_token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            envvar="MCP_DISCOVERY_SERVER_TOKEN",
+            help="Bearer token for the server that --server names. Better given by the "
+            "environment.",
+        ),
+    ] = None,
+    json: options.Json = False,
+    facade_token: options.FacadeToken = None,
+) -> None:
+    """Call a tool at one of the healthy servers that offer it.
+
+    Prints the text of the result; with --json the whole result on one line, as MCP spells it.
+    Progress goes to standard error. Exit code 7: the tool answered with an error; 8: no answer in
+    time. Ctrl-C cancels the call at the server.
+
+    Try: mcp-discovery call search_products query=kettle
+    """
+    from mcp_discovery.cli import logs
+    from mcp_discovery.cli.arguments import from_json
+    from mcp_discovery.errors import InvalidInput
+
+    options.check_url(facade)
+    if server_token and server is None:
+        raise InvalidInput("--server-token is for one server; say which with --server NAME")
+    given = from_json(json_args) if json_args is not None else {}
+    logs.start("error", json=False)
+
+    async def work() -> int:
+        from mcp_discovery import Discovery
+
+        settings: dict[str, Any] = {
+            "token": facade_token,
+            "allow_stdio": allow_stdio or (),
+            "deadline": timeout,
+        }
+        if server_token is not None:
+            settings["auth"] = lambda instance: (
+                server_token if server in (instance.record.name, instance.id) else None
+            )
+        async with Discovery(facade, **settings) as discovery:
+            find = {"tags": tag, "match": match} if tag else {}
+            return await _call(
+                discovery, tool, arguments or [], given, server, find, timeout, json=json
+            )
+
+    run(work())
+
+
+async def _call(
+    discovery: Discovery,
+    name: str,
+    pairs: list[str],
+    given: Mapping[str, Any],
+    server: str | None,
+    find: Mapping[str, Any],
+    timeout: float,
+    *,
+    json: bool,
+) -> int:
+    from mcp.shared.exceptions import MCPError
+
+    from mcp_discovery.cli.arguments import read
+    from mcp_discovery.cli.exits import DONE, TIMED_OUT, TOOL_ERROR
+    from mcp_discovery.cli.progress import showing
+    from mcp_discovery.cli.terminal import say
+    from mcp_discovery.errors import InvalidInput
+
+    try:
+        async with asyncio.timeout(timeout) as deadline:
+            tool = await _tool(discovery, name, server, find)
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        say(f"mcp-discovery: no list of tools within {timeout:g} s", err=True)
+        return TIMED_OUT
+    try:
+        arguments = read(pairs, given, tool.input_schema)
+    except InvalidInput as error:
+        see = f"`mcp-discovery describe --tool {tool.own_name}`"
+        raise InvalidInput(f"{error}; {see} tells all of it") from error
+    try:
+        with showing(tool.name) as told:
+            result = await discovery.call(
+                tool.name, arguments, server=server, timeout=timeout, on_progress=told
+            )
+    except MCPError as error:
+        say(f"mcp-discovery: {tool.name} of {tool.server}: {error}", err=True)
+        return TOOL_ERROR
+    _print(result, json=json)
+    if result.is_error:
+        say(f"mcp-discovery: {tool.name} of {tool.server} answered with an error", err=True)
+        return TOOL_ERROR
+    return DONE
+
+
+async def _tool(
+    discovery: Discovery, name: str, server: str | None, find: Mapping[str, Any]
+) -> Tool:
+    """The tool that is meant; raises :class:`UnknownTool` with the nearest names."""
+    import difflib
+
+    from mcp_discovery.errors import AmbiguousTool, UnknownTool
+
+    # First only those that name it, so that others need not be read; a server's list may be longer
+    # than what its record names, and a name may be SERVER.TOOL.
+    narrow: Mapping[str, Any] = {"tool": name}
+    for more in (narrow, {}):
+        found = await discovery.connect(**find, **more)
+        if not found and more:
+            continue
+        tools = await discovery.tools()
+        if server is not None:
+            ids = {each.id: each.record.name for each in found}
+            tools = [each for each in tools if each.server == ids.get(server, server)]
+        meant = [each for each in tools if name in (each.name, each.own_name)]
+        if len(meant) > 1:
+            exact = [each for each in meant if each.name == name]
+            if len(exact) != 1:
+                raise AmbiguousTool(name, tuple(each.name for each in meant))
+            meant = exact
+        if meant:
+            return meant[0]
+    names = sorted({each.name for each in tools} | {each.own_name for each in tools})
+    near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
+    if server is not None and not tools:
+        raise UnknownTool(name, f"no healthy server {server!r} was found")
+    where = f"server {server!r} does not offer it" if server else "no healthy server offers it"
+    raise UnknownTool(name, where, near)
+
+
+def _print(result: CallToolResult, *, json: bool) -> None:
+    from mcp_discovery.cli.terminal import say, say_json
+
+    whole = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if json:
+        say_json(whole)
+        return
+    for block in whole["content"]:
+        say(_text_of(block))
+    if not whole["content"] and "structuredContent" in whole:
+        say_json(whole["structuredContent"], indent=True)
+
+
+def _text_of(block: Mapping[str, Any]) -> str:
+    resource = block.get("resource") or {}
+    if "text" in block:
+        return str(block["text"])
+    if "text" in resource:
+        return str(resource["text"])
+    if block.get("type") == "resource_link":
+        return f"{block.get('name')}: {block.get('uri')}"
+    data = str(block.get("data") or resource.get("blob") or "")
+    kind = block.get("mimeType") or resource.get("mimeType") or "of no type"
+    return f"[{block.get('type')} {kind}, {len(data) * 3 // 4:,} bytes; --json has it]"

@@ -1,0 +1,135 @@
+"""``mcp-discovery describe``: everything about one server, or about one tool."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from mcp_discovery.cli import completing, options
+from mcp_discovery.cli.running import run
+
+if TYPE_CHECKING:
+    from adapters.remote.api import FacadeApi
+
+Entry = Mapping[str, Any]
+
+
+def describe(
+    server: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SERVER]",
+            help="A server's name, for all of its instances, or one instance's id.",
+            autocompletion=completing.names_and_ids,
+        ),
+    ] = None,
+    tool: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A tool instead.", autocompletion=completing.tools),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Whole JSON Schemas instead of lists of arguments.")
+    ] = False,
+    facade: options.Facade = options.FACADE,
+    json: options.Json = False,
+    facade_token: options.FacadeToken = None,
+) -> None:
+    """Tell everything about one server, whatever its status, or about one tool.
+
+    Try: mcp-discovery describe product-catalog; mcp-discovery describe --tool search_products
+    """
+    from mcp_discovery.errors import InvalidInput
+
+    if (server is None) == (tool is None):
+        raise InvalidInput("say what to describe: a server's name or id, or --tool NAME")
+
+    async def work() -> None:
+        from mcp_discovery.cli import describing
+        from mcp_discovery.cli.asking import asking
+        from mcp_discovery.cli.terminal import say_json
+
+        async with asking(facade, facade_token) as api:
+            if tool is not None:
+                about = await _about_tool(api, tool)
+                say_json(about) if json else describing.tool(about, schema=schema)
+            elif server is not None:
+                instances, documents = await _about_server(api, server)
+                if json:
+                    say_json({"instances": instances, "documents": documents})
+                else:
+                    describing.server(instances, documents, schema=schema)
+
+    run(work())
+
+
+async def _about_server(
+    api: FacadeApi, server: str
+) -> tuple[list[Entry], dict[str, dict[str, Any]]]:
+    """The instances, and their capability documents by digest."""
+    from mcp_discovery.cli.asking import get, get_or_none
+    from mcp_discovery.errors import InvalidInput
+
+    params = [("status", "all"), ("name", server)]
+    instances: list[Entry] = (await get(api, "/servers", params))["servers"]
+    if not instances:
+        one = await get_or_none(api, f"/servers/{quote(server, safe='')}")
+        if one is None:
+            raise InvalidInput(await _unknown(api, server))
+        instances = [one]
+    documents: dict[str, dict[str, Any]] = {}
+    for each in instances:
+        digest = (each.get("capabilities") or {}).get("digest")
+        if digest and digest not in documents:
+            path = f"/servers/{quote(each['id'], safe='')}/capabilities"
+            found = await _document(api, path)
+            if found is not None:
+                documents[digest] = found
+    return instances, documents
+
+
+async def _document(api: FacadeApi, path: str) -> dict[str, Any] | None:
+    from mcp_discovery.cli.asking import get_or_none
+    from mcp_discovery.errors import DocumentNotFound
+
+    try:
+        found: dict[str, Any] | None = await get_or_none(api, path)
+    except DocumentNotFound:
+        return None
+    return found
+
+
+async def _unknown(api: FacadeApi, server: str) -> str:
+    from mcp_discovery.cli.asking import get
+
+    listed = (await get(api, "/servers", [("status", "all"), ("fields", "name")]))["servers"]
+    hint = _nearest(server, (each[key] for each in listed for key in ("name", "id")))
+    tools = (await get(api, "/tools", [("status", "all"), ("tool", server)]))["tools"]
+    if tools:
+        hint = f"; there is a tool of that name: describe --tool {server}"
+    return f"there is no server and no instance {server!r}{hint}"
+
+
+async def _about_tool(api: FacadeApi, name: str) -> dict[str, Any]:
+    """``GET /tools/{name}``, with the servers that offer it beside it."""
+    from mcp_discovery.cli.asking import get
+    from mcp_discovery.errors import InvalidInput
+
+    params = [("status", "all"), ("tool", name)]
+    offering = (await get(api, "/servers", params))["servers"]
+    if not offering:
+        listed = await get(api, "/tools", [("status", "all"), ("limit", "10000")])
+        hint = _nearest(name, (each["name"] for each in listed["tools"]))
+        raise InvalidInput(f"no server offers a tool {name!r}{hint}")
+    path = f"/tools/{quote(name, safe='')}"
+    about: dict[str, Any] = await get(api, path, [("status", "all")])
+    keys = ("id", "name", "status", "version")
+    return about | {"offeredBy": [{key: each.get(key) for key in keys} for each in offering]}
+
+
+def _nearest(wanted: str, known: Iterable[str]) -> str:
+    near: Sequence[str] = difflib.get_close_matches(wanted, sorted(set(known)), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

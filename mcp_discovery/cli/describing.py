@@ -1,0 +1,151 @@
+"""A server, and a tool, in words for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mcp_discovery.cli.schemas import kind_of, properties, required, resolved, shown
+from mcp_discovery.cli.tables import address, coloured, keeper, load, print_table
+from mcp_discovery.cli.terminal import json_text, line, say
+
+Entry = Mapping[str, Any]
+_HINTS = {
+    "readOnlyHint": "read-only",
+    "destructiveHint": "destructive",
+    "idempotentHint": "idempotent",
+    "openWorldHint": "reaches the outside world",
+}
+
+
+def server(instances: Sequence[Entry], documents: Mapping[str, Entry], *, schema: bool) -> None:
+    """Prints what ``instances`` of one server have in common, each of them, and what they offer."""
+    first = instances[0]
+    protocol = first.get("protocol") or {}
+    info = protocol.get("serverInfo") or {}
+    auth = first.get("auth") or {}
+    _facts(
+        {
+            "Name": first["name"],
+            "Title": first.get("title"),
+            "Description": first.get("description"),
+            "Version": ", ".join(sorted({each["version"] for each in instances})),
+            "Registry name": first.get("registryName"),
+            "Website": first.get("websiteUrl"),
+            "Tags": ", ".join(sorted({tag for each in instances for tag in each["tags"]})),
+            "Zone": ", ".join(sorted({each["zone"] for each in instances if each.get("zone")})),
+            "Owner": first.get("owner"),
+            "Transport": ", ".join(sorted({each["transport"] for each in instances})),
+            "Credentials": auth.get("type"),
+            "Protocol": " ".join([str(protocol.get("era") or ""), *protocol.get("versions", ())]),
+            "Calls itself": f"{info.get('name') or ''} {info.get('version') or ''}",
+            "Instructions": protocol.get("instructions"),
+            "Metadata": ", ".join(f"{k}={v}" for k, v in (first.get("metadata") or {}).items()),
+        }
+    )
+    say()
+    rows = [
+        [
+            each["id"],
+            coloured(each["status"]),
+            each["version"],
+            address(each),
+            load(each),
+            each["since"],
+            keeper(each),
+            each["reason"],
+        ]
+        for each in instances
+    ]
+    columns = ("INSTANCE", "STATUS", "VERSION", "URL", "LOAD", "SINCE", "KEPT BY", "REASON")
+    print_table(columns, rows)
+    _offers(instances, documents, schema=schema)
+
+
+def _offers(instances: Sequence[Entry], documents: Mapping[str, Entry], *, schema: bool) -> None:
+    digests = Counter((each.get("capabilities") or {}).get("digest") for each in instances)
+    for digest, count in digests.most_common():
+        say()
+        if len(digests) > 1:
+            ids = [e["id"] for e in instances if (e.get("capabilities") or {})["digest"] == digest]
+            say(f"Offered by {count} of {len(instances)} instances ({', '.join(ids)}):")
+        document = documents.get(digest or "")
+        if document is None:
+            say("What it offers is not known." if not digest else "Its document cannot be read.")
+            continue
+        for each in document.get("tools") or ():
+            _tool(each, schema=schema)
+        for title, key, name in (
+            ("Resources", "resources", "uri"),
+            ("Resource templates", "resourceTemplates", "uriTemplate"),
+            ("Prompts", "prompts", "name"),
+        ):
+            if items := document.get(key):
+                say(f"{title}:")
+                for each in items:
+                    about = each.get("description") or each.get("title") or ""
+                    say(f"  {line(each.get(name))}  {line(about)}".rstrip())
+
+
+def tool(about: Entry, *, schema: bool) -> None:
+    """Prints one tool: its definition, who offers it, and in what they differ."""
+    variants = about["variants"]
+    if variants:
+        _tool(variants[0]["tool"], schema=schema)
+    print_table(
+        ("SERVER", "INSTANCE", "STATUS", "VERSION"),
+        [
+            [each["name"], each["id"], coloured(each["status"]), each["version"]]
+            for each in about["offeredBy"]
+        ],
+    )
+    if about["consistent"] and not about["unknown"]:
+        return
+    say()
+    if not about["consistent"]:
+        say(f"It is not the same everywhere: {len(variants)} variants, the first is shown above.")
+    for number, each in enumerate(variants[1:], start=2):
+        ids = ", ".join(each["instances"][:10])
+        say(f"Variant {number} differs in {', '.join(each['differs'])}: {ids}")
+        if schema:
+            say(json_text(each["tool"], indent=True))
+    if about["inconsistentServers"]:
+        say(f"Replicas differ among themselves: {', '.join(about['inconsistentServers'])}")
+    if about["unknown"]:
+        say(f"How these spell it is not known: {', '.join(about['unknown'])}")
+
+
+def _tool(tool: Entry, *, schema: bool) -> None:
+    hints = tool.get("annotations") or {}
+    told = [words for hint, words in _HINTS.items() if hints.get(hint) is True]
+    said = f"  ({', '.join(told)})" if told else ""
+    say(f"{line(tool.get('name'))}{said}")
+    for text in str(tool.get("description") or tool.get("title") or "").strip().splitlines():
+        say(f"  {text}".rstrip())
+    given = tool.get("inputSchema") or {}
+    if schema:
+        say(_indented(json_text(given, indent=True)))
+        if output := tool.get("outputSchema"):
+            say("  gives")
+            say(_indented(json_text(output, indent=True)))
+    else:
+        needed = set(required(given))
+        for name, each in properties(given, given).items():
+            plain = resolved(each, given)
+            kind = kind_of(each, given) + (", required" if name in needed else "")
+            if plain.get("default") is not None:
+                kind += f", {shown(plain['default'])} by default"
+            about = line(plain.get("description") or plain.get("title") or "")
+            say(f"    {line(name)} ({line(kind)})  {about}".rstrip())
+    say()
+
+
+def _facts(facts: Mapping[str, object]) -> None:
+    for name, value in facts.items():
+        if value and (text := line(value)):
+            say(f"{name + ':':<15}{text}")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {each}" for each in text.splitlines())

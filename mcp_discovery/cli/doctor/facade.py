@@ -1,0 +1,73 @@
+"""Does the facade answer, is its list there and fresh, and is it of this version?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from mcp_discovery.cli.asking import asking, get
+from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
+from mcp_discovery.cli.doctor.places import Case
+from mcp_discovery.errors import DiscoveryError, StoreDenied, StoreUnavailable
+
+_CHECK = "facade"
+
+
+async def check_facade(case: Case) -> AsyncIterator[Finding]:
+    """Reachable, of the same version, ready, and its list up to date."""
+    async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
+        try:
+            health = await get(api, "/health")
+            told = str(health["version"])
+        except StoreDenied as error:
+            advice = "give the token that the proxy before it asks for: MCP_DISCOVERY_FACADE_TOKEN"
+            yield wrong(_CHECK, str(error), advice)
+            return
+        except StoreUnavailable as error:
+            advice = "start one with `mcp-discovery facade`, or give its address with --facade"
+            yield wrong(_CHECK, str(error), advice)
+            return
+        except (DiscoveryError, KeyError, TypeError, ValueError):
+            advice = "give the address of a facade with --facade, such as http://127.0.0.1:4000"
+            yield wrong(_CHECK, f"what answers at {case.facade} is no facade", advice)
+            return
+        yield ok(_CHECK, f"{case.facade} answers, up for {health.get('uptime', 0):,} s")
+        own = version("mcp-discovery")
+        if told == own:
+            yield ok(_CHECK, f"it is of version {told}, as this command is")
+        else:
+            advice = "install the same version on both sides, the facade's first"
+            yield wrong(_CHECK, f"it is of version {told}, this command of {own}", advice)
+        try:
+            ready = await get(api, "/ready")
+            status = await get(api, "/status")
+        except DiscoveryError as error:
+            advice = "see that the facade reaches its store; its log says why it does not"
+            yield wrong(_CHECK, f"it has no list yet: {error}", advice)
+            return
+        if since := ready.get("staleSince"):
+            advice = "see that the facade reaches its store; `doctor --store URL` checks that"
+            why = ready.get("problem") or "its store is away"
+            yield wrong(_CHECK, f"its list is as of {since}: {why}", advice)
+        else:
+            yield ok(_CHECK, f"its list is up to date, from {status['store']}")
+        for finding in _of_list(status):
+            yield finding
+
+
+def _of_list(status: dict[str, dict[str, int]]) -> list[Finding]:
+    summary = status["summary"]
+    total = summary["total"]
+    counts = ", ".join(f"{n} {name}" for name, n in summary.items() if n and name != "total")
+    found = [
+        ok(_CHECK, f"it lists {total} instances: {counts}")
+        if total
+        else unchecked(_CHECK, "it lists no server", "start a sidecar, or use `register`")
+    ]
+    if total and not summary.get("healthy"):
+        advice = "`mcp-discovery servers --status all` tells the reason of each"
+        found = [wrong(_CHECK, f"it lists no healthy server, of {total} instances", advice)]
+    if skipped := status["skipped"]["total"]:
+        advice = f"GET /status names them under skipped: {skipped} keys that are no record"
+        found.append(wrong(_CHECK, "its store holds what cannot be read", advice))
+    return found

@@ -1,0 +1,151 @@
+"""Can one server be found and used from here: listed, healthy, reachable, speaking MCP?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from mcp_discovery.cli.asking import asking, get, get_or_none
+from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
+from mcp_discovery.cli.doctor.hosts import is_address, resolvable
+from mcp_discovery.cli.doctor.places import Case, host_of
+from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.probe import BadAnswer, Introspection, McpProbe, ProbeFailed
+
+Entry = Mapping[str, Any]
+_CHECK = "server"
+_STEPS = ("reachable", "speaks MCP", "tools as listed")
+
+
+async def check_server(case: Case) -> AsyncIterator[Finding]:
+    """Step by step; where one fails, those behind it could not be checked."""
+    if case.server is None:
+        why = "no server is named"
+        yield unchecked(_CHECK, why, "name one with --server to have it checked end to end")
+        return
+    try:
+        async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
+            params = [("status", "all"), ("name", case.server)]
+            found: list[Entry] = (await get(api, "/servers", params))["servers"]
+            if not found:
+                one = await get_or_none(api, f"/servers/{quote(case.server, safe='')}")
+                found = [one] if one else []
+    except DiscoveryError:
+        yield unchecked(_CHECK, f"whether {case.server} is listed: the facade cannot be asked")
+        return
+    if not found:
+        advice = (
+            "see that its sidecar runs, that it registers in the store of this facade, and how the "
+            "name is spelled: `mcp-discovery servers --status all`"
+        )
+        yield wrong(_CHECK, f"{case.server} is not listed", advice)
+        return
+    healthy = [each for each in found if each["status"] == "healthy"]
+    for each in found:
+        yield _health(each)
+    # One that should answer says more than one that is known to be down.
+    async for finding in _reached(case, (healthy or found)[0]):
+        yield finding
+
+
+def _health(entry: Entry) -> Finding:
+    told = f"{entry['id']} is {entry['status']} since {entry['since']}: {entry['reason']}"
+    match entry["status"]:
+        case "healthy":
+            return ok(_CHECK, told)
+        case "draining":
+            return wrong(_CHECK, told, "it is about to leave; start another instance")
+        case "degraded":
+            return wrong(_CHECK, told, "see the server's own log; it answers, but not well")
+        case _:
+            advice = "see that the server runs, and the log of its sidecar"
+            return wrong(_CHECK, told, advice)
+
+
+async def _reached(case: Case, entry: Entry) -> AsyncIterator[Finding]:
+    url = entry.get("url")
+    if not url:
+        why = f"{entry['id']} is started by its clients (stdio); it has no address to be reached at"
+        yield unchecked(_CHECK, why)
+        return
+    host, port = host_of(url)
+    if not is_address(host):
+        named = await resolvable(_CHECK, host, case.timeout)
+        yield named
+        if named.state != "ok":
+            yield _behind(0)
+            return
+    try:
+        async with asyncio.timeout(case.timeout):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except (TimeoutError, OSError) as error:
+        told = getattr(error, "strerror", None) or f"no answer within {case.timeout:g} s"
+        advice = (
+            "see that the server listens on that address and not on loopback alone, that the "
+            "sidecar's --advertise-url is reachable from here, and that no firewall is between"
+        )
+        yield wrong(_CHECK, f"{host}:{port} cannot be reached from here: {told}", advice)
+        yield _behind(1)
+        return
+    yield ok(_CHECK, f"{host}:{port} can be reached from here")
+    async for finding in _spoken(case, entry, url):
+        yield finding
+
+
+async def _spoken(case: Case, entry: Entry, url: str) -> AsyncIterator[Finding]:
+    headers = {"Authorization": f"Bearer {case.server_token}"} if case.server_token else {}
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        try:
+            probe = McpProbe(url, transport=entry["transport"], session=http, headers=headers)
+            await probe.connect(case.timeout)
+            era = probe.era
+            offered = await probe.introspect(case.timeout)
+        except BadAnswer as error:
+            advice = "see that its URL is that of MCP, and the server's log"
+            if error.wants_credentials:
+                advice = "give its bearer token in MCP_DISCOVERY_SERVER_TOKEN"
+            yield wrong(_CHECK, f"{url} does not answer as MCP: {error}", advice)
+            yield _behind(2)
+            return
+        except (ProbeFailed, ValueError) as error:
+            advice = "see the server's log, and whether what listens there is the server"
+            yield wrong(_CHECK, f"{url} does not answer MCP: {error}", advice)
+            yield _behind(2)
+            return
+        finally:
+            await probe.close()
+    yield ok(_CHECK, f"{url} speaks MCP ({era}, {', '.join(offered.versions)})")
+    for finding in offered.findings:
+        yield wrong(_CHECK, f"its answers are not all right: {finding}", "mend the server")
+    yield await _compared(case, entry, offered)
+
+
+async def _compared(case: Case, entry: Entry, offered: Introspection) -> Finding:
+    try:
+        async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
+            path = f"/servers/{quote(str(entry['id']), safe='')}/capabilities"
+            listed = (await get(api, path))["tools"]
+    except DiscoveryError as error:
+        return unchecked(_CHECK, f"whether its tools are those that are listed: {error}")
+    told = {str(each.get("name")): each for each in offered.tools}
+    known = {str(each.get("name")): each for each in listed}
+    if told == known:
+        return ok(_CHECK, f"its {len(told)} tools are those that are listed")
+    differ = [name for name in told.keys() & known.keys() if told[name] != known[name]]
+    parts = (
+        ("not listed", sorted(told.keys() - known.keys())),
+        ("listed but not offered", sorted(known.keys() - told.keys())),
+        ("of another definition", sorted(differ)),
+    )
+    said = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in parts if names)
+    advice = "wait for the next reading; where it stays so, see the log of its sidecar or facade"
+    return wrong(_CHECK, f"its tools are not those that are listed ({said})", advice)
+
+
+def _behind(step: int) -> Finding:
+    return unchecked(_CHECK, f"the rest could not be checked: {', '.join(_STEPS[step:])}")

@@ -1,0 +1,128 @@
+"""Does the store answer, and do the credentials let a sidecar read and write?"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+from adapters import open_store
+from adapters.store import Registration, Snapshot, Store
+from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
+from mcp_discovery.cli.doctor.places import Case
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import DiscoveryError, InvalidInput, StoreDenied, StoreUnavailable
+from mcp_discovery.health import Health, Status
+from mcp_discovery.record import Record
+
+_CHECK = "store"
+#: Where the registration could not be removed, the store forgets it after so many seconds.
+_TTL = 10.0
+
+
+async def check_store(case: Case) -> AsyncIterator[Finding]:
+    """Reading, and unless that is not wanted, writing."""
+    if case.store is None:
+        yield unchecked(_CHECK, "no store is named", "name it with --store to have it checked")
+        return
+    if case.store.startswith("embedded:"):
+        why = "an embedded store lives in its facade, and was checked with that"
+        yield unchecked(_CHECK, why)
+        return
+    try:
+        store = open_store(case.store, replace(case.credentials, timeout=case.timeout))
+    except InvalidInput as error:
+        yield wrong(_CHECK, str(error), "mend --store or its credentials")
+        return
+    async with store:
+        before = await _read(store, case.timeout)
+        if isinstance(before, Finding):
+            yield before
+            return
+        yield ok(_CHECK, f"{store.url} can be read: {len(before.instances)} instances")
+        if case.read_only:
+            yield unchecked(_CHECK, "whether it can be written to was not asked (--read-only)")
+            return
+        async for finding in _written(store, case.timeout):
+            yield finding
+
+
+async def _read(store: Store, timeout: float) -> Snapshot | Finding:
+    try:
+        async with asyncio.timeout(timeout), aclosing(store.watch()) as news:
+            first = await anext(news)
+    except TimeoutError:
+        return _unreachable(store, f"{store.url}: no list within {timeout:g} s")
+    except StoreDenied as error:
+        advice = "give a token or user that may read, with one of the --store-… options"
+        return wrong(_CHECK, f"it refuses to be read: {error}", advice)
+    except StoreUnavailable as error:
+        return _unreachable(store, str(error))
+    assert isinstance(first, Snapshot), "a watch begins with a snapshot"
+    return first
+
+
+def _unreachable(store: Store, why: str) -> Finding:
+    advice = "see that it runs, that the address is right, and that no firewall is between"
+    return wrong(_CHECK, why, advice)
+
+
+async def _written(store: Store, timeout: float) -> AsyncIterator[Finding]:
+    """Registers an instance that nobody is offered, and removes it whatever happens."""
+    id = f"doctor-{secrets.token_hex(4)}"
+    # Port 9 is the discard service's: nobody who came across this would reach anything.
+    record = Record.parse(
+        {"id": id, "name": "doctor", "endpoint": {"url": "http://127.0.0.1:9/mcp"}, "tags": []}
+    )
+    health = Health(Status.DRAINING, "a probe of mcp-discovery doctor; gone in a moment")
+    made = asyncio.ensure_future(
+        store.register(record, CapabilityDocument(), ttl=_TTL, reap_after=_TTL, health=health)
+    )
+    try:
+        async with asyncio.timeout(timeout):
+            registration = await asyncio.shield(made)
+    except TimeoutError:
+        await _undone(made, timeout)
+        why = f"it did not take a registration within {timeout:g} s"
+        yield wrong(_CHECK, why, "see its load and its log; a cluster needs a leader to write")
+        return
+    except StoreDenied as error:
+        advice = "a sidecar needs a token or user that may write; facades do with reading"
+        yield wrong(_CHECK, f"it can be read, but not written to: {error}", advice)
+        return
+    except DiscoveryError as error:
+        yield wrong(_CHECK, f"it took no registration: {error}", "see its log")
+        return
+    except asyncio.CancelledError:
+        await _undone(made, timeout)
+        raise
+    problem = await asyncio.shield(_removed(registration, timeout))
+    if problem is None:
+        yield ok(_CHECK, "it can be written to: a registration was made and removed again")
+    else:
+        what = f"the registration {id} was made, but could not be removed: {problem}"
+        yield wrong(_CHECK, what, f"nothing has to be done: it is gone after {_TTL:g} s by itself")
+
+
+async def _undone(made: asyncio.Future[Registration], timeout: float) -> None:
+    """Waits for a registration on its way, so as not to leave it behind."""
+    done, _ = await asyncio.wait([made], timeout=timeout)
+    if not done:
+        made.cancel()
+        await asyncio.wait([made])
+    elif not made.cancelled() and made.exception() is None:
+        await _removed(made.result(), timeout)
+
+
+async def _removed(registration: Registration, timeout: float) -> str | None:
+    """Removes it; what went wrong, where something did."""
+    try:
+        async with asyncio.timeout(timeout):
+            await registration.deregister()
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except DiscoveryError as error:
+        return str(error)
+    return None

@@ -1,0 +1,120 @@
+"""Files of servers: read, recognised, and spelled as the facade's import takes them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mcp_discovery.cli.hosts import records
+from mcp_discovery.errors import InvalidInput
+
+#: Members of a server's object that a connection has by the same name.
+_SAME = frozenset(
+    {
+        "id",
+        "name",
+        "registryName",
+        "title",
+        "description",
+        "version",
+        "websiteUrl",
+        "icons",
+        "tags",
+        "weight",
+        "zone",
+        "owner",
+        "metadata",
+        "healthUrl",
+        "auth",
+    }
+)
+#: What a listed entry has besides; the facade finds it out for itself.
+_FOUND_OUT = frozenset(
+    {
+        "url",
+        "transport",
+        "endpoint",
+        "capabilities",
+        "status",
+        "reason",
+        "since",
+        "lastSeen",
+        "lease",
+        "load",
+        "protocol",
+        "registeredAt",
+        "startedAt",
+        "health",
+    }
+)
+
+
+def read(file: str) -> Any:
+    """The JSON in ``file``, ``-`` for standard input; raises :class:`InvalidInput`."""
+    import orjson
+
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror}; give a file of JSON") from error
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"{file} is not JSON: {error}") from error
+
+
+def servers_of(content: Any, file: str) -> list[dict[str, Any]]:
+    """The servers of a file: one object, a list, ``{"servers": […]}`` or a host's ``mcpServers``.
+
+    Raises :class:`InvalidInput`.
+    """
+    if isinstance(content, dict):
+        for key in ("mcpServers", "servers"):
+            if isinstance(hosted := content.get(key), dict):
+                content = records(hosted)
+                break
+        else:
+            content = content.get("servers", [content])
+    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+        raise InvalidInput(f"{file} is neither a server's object nor a list of them")
+    if not content:
+        raise InvalidInput(f"{file} names no server; give at least one object with name and url")
+    return content
+
+
+def export_of(content: Any, file: str) -> dict[str, Any]:
+    """The body of ``POST /registry/import`` for whatever ``file`` holds."""
+    if isinstance(content, dict) and "connections" in content:
+        if not isinstance(content["connections"], list):
+            raise InvalidInput(f"{file}: connections is no list")
+        return content
+    return {"connections": [_connection(each) for each in servers_of(content, file)]}
+
+
+def _connection(server: Mapping[str, Any]) -> dict[str, Any]:
+    """A server's object as a connection; what is not known is left to the facade to refuse."""
+    known = _SAME | _FOUND_OUT
+    told = {key: value for key, value in server.items() if key in _SAME or key not in known}
+    endpoint = server.get("endpoint")
+    if endpoint is None:
+        endpoint = {"url": server.get("url")}
+        if transport := server.get("transport"):
+            endpoint["transport"] = transport
+    if isinstance(endpoint, Mapping):
+        endpoint = {key: value for key, value in endpoint.items() if value not in (None, [], "")}
+    told["endpoint"] = endpoint
+    offered, protocol = server.get("capabilities"), server.get("protocol")
+    if isinstance(protocol, Mapping) and protocol.get("era"):
+        told["era"] = protocol["era"]
+    elif isinstance(offered, list):
+        told["capabilities"] = offered
+    elif isinstance(offered, Mapping):
+        kinds = (("tools", "tool"), ("resources", "resource"), ("prompts", "prompt"))
+        names = [
+            {"name": name, "kind": kind} for key, kind in kinds for name in offered.get(key) or ()
+        ]
+        if names:
+            told["capabilities"] = names
+    return {key: value for key, value in told.items() if value is not None}

@@ -1,0 +1,65 @@
+"""What reaches the terminal: never a control character that somebody else chose."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+# C0 but tab and line feed, DEL, C1, and what turns the direction of text around or breaks lines:
+# with these, a name can forge what stands beside it, or drive the terminal (CWE-150). A carriage
+# return that ends a line does neither.
+_UNSAFE = re.compile(
+    "(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+    "\ud800-\udfff]"
+)
+#: The same in a JSON text, where orjson has escaped C0 already.
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: object) -> str:
+    """``text`` with every unsafe character spelled out (``\\x1b``); tabs and line feeds stay."""
+    return _UNSAFE.sub(_spelled, str(text))
+
+
+def line(text: object) -> str:
+    """``text`` on one line and clean: white space of every kind becomes one blank."""
+    return clean(" ".join(str(text).split()))
+
+
+def say(text: object = "", *, err: bool = False) -> None:
+    """Prints ``text``, cleaned, and flushes; raises :class:`BrokenPipeError` as ``print`` does."""
+    print(clean(text), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def say_json(value: Any, *, indent: bool = False) -> None:
+    """Prints ``value`` as JSON, on one line or indented."""
+    print(json_text(value, indent=indent), flush=True)  # noqa: T201
+
+
+def json_text(value: Any, *, indent: bool = False) -> str:
+    """``value`` as JSON that means the same and is safe to look at."""
+    import orjson
+
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def forgiving() -> None:
+    """Lets both streams spell what their encoding has no character for."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def abandon_output() -> None:
+    """After a broken pipe: nothing is flushed into it any more when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,104 @@
+"""``mcp-discovery tools``: what the servers offer, across all of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mcp_discovery.cli import filters, options
+from mcp_discovery.cli.running import run
+
+
+def tools(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORDS]...", help="Words that stand in a tool's name, title or description."
+        ),
+    ] = None,
+    facade: options.Facade = options.FACADE,
+    tag: filters.Tags = None,
+    match: filters.Match = "any",
+    status: filters.Status = "healthy",
+    name: filters.Name = None,
+    tool: filters.Tool = None,
+    capability: filters.Capability = None,
+    version: filters.Version = None,
+    zone: filters.Zone = None,
+    owner: filters.Owner = None,
+    transport: filters.Transport = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="With the arguments that each takes.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="N", help="So many at most.")
+    ] = 1000,
+    json: options.Json = False,
+    facade_token: options.FacadeToken = None,
+) -> None:
+    """List the tools that healthy servers offer, or search them.
+
+    Try: mcp-discovery tools product search --schema
+    """
+    params = filters.query(
+        status=status,
+        tag=tag,
+        match=match,
+        name=name,
+        tool=tool,
+        capability=capability,
+        version=version,
+        zone=zone,
+        owner=owner,
+        transport=transport,
+        q=" ".join(words or ()),
+    )
+    params += [("limit", str(limit)), *([("schema", "true")] if schema else [])]
+    run(_list(facade, facade_token, params, json=json))
+
+
+async def _list(
+    facade: str, token: str | None, params: list[tuple[str, str]], *, json: bool
+) -> None:
+    from mcp_discovery.cli.asking import asking, get
+    from mcp_discovery.cli.tables import stale_note
+    from mcp_discovery.cli.terminal import say, say_json
+
+    async with asking(facade, token) as api:
+        listed = await get(api, "/tools", params)
+    found = listed["tools"]
+    if json:
+        for tool in found:
+            say_json(tool)
+    elif found:
+        _table(found)
+    else:
+        say("No tool matches.")
+    if (more := listed["totalTools"] - len(found)) > 0:
+        say(f"{more} more match; --limit shows more of them.", err=True)
+    if unread := listed.get("unread"):
+        say(f"Descriptions and schemas of {unread} documents could not be read in time.", err=True)
+    if listed.get("staleSince"):
+        say(stale_note(listed), err=True)
+
+
+def _table(found: list[dict[str, Any]]) -> None:
+    from mcp_discovery.cli.schemas import signature
+    from mcp_discovery.cli.tables import print_table
+
+    columns = ["TOOL", "SERVERS", "INSTANCES", "DESCRIPTION"]
+    with_schema = any("inputSchema" in each for each in found)
+    if with_schema:
+        columns.insert(1, "ARGUMENTS")
+    rows = []
+    for each in found:
+        servers = str(each["servers"])
+        if each.get("variants", 0) > 1:
+            servers += f" ({each['variants']} variants)"
+        text = each.get("description") or each.get("title") or ""
+        row = [each["name"], servers, str(each["providers"]), text.strip().partition("\n")[0]]
+        if with_schema:
+            row.insert(1, signature(each.get("inputSchema") or {}))
+        rows.append(row)
+    print_table(columns, rows)

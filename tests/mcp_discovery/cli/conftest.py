@@ -1,0 +1,19 @@
+"""One town for all tests of a module: they read, and leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.mcp_discovery.cli.town import Town, town
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def here(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    """A facade with a talkative server and an odd one."""
+    folder: Path = tmp_path_factory.mktemp("town")
+    async with town(folder) as found:
+        yield found

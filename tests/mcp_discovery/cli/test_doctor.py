@@ -1,0 +1,259 @@
+"""doctor over real stores, real servers and real DNS: what it finds, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from adapters import open_store
+from adapters.store import Snapshot
+from tests.mcp_discovery.cli.town import Town, on_terminal
+from tests.programs import AskedFacade, command, facade
+from tests.servers.process import odd
+from tests.stores.consul import ConsulServer
+from tests.stores.etcd import EtcdServer
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor said: ``state check: message`` for each line, and how it ended."""
+
+    code: int
+    lines: list[str]
+
+    def has(self, start: str, part: str = "") -> bool:
+        return any(each.startswith(start) and part in each for each in self.lines)
+
+
+async def doctor(*arguments: str, **environment: str) -> Report:
+    ended = await command("doctor", "--json", *arguments, timeout=60, **environment)
+    assert "Traceback" not in ended.err, ended
+    found = [json.loads(line) for line in ended.out.splitlines()]
+    assert all(each.get("advice") for each in found if each["state"] == "wrong")
+    lines = [f"{each['state']} {each['check']}: {each['message']}" for each in found]
+    assert ended.code == (1 if any(line.startswith("wrong") for line in lines) else 0), ended
+    return Report(ended.code, lines)
+
+
+async def instances(store: str) -> list[str]:
+    async with open_store(store) as opened:
+        news = opened.watch()
+        first = await anext(news)
+        await news.aclose()
+        assert isinstance(first, Snapshot)
+        return list(first.instances)
+
+
+@asynccontextmanager
+async def served(store: str, folder: Path) -> AsyncIterator[AskedFacade]:
+    """A facade over ``store`` with one server in it."""
+    async with facade(folder, store) as asked, odd("--tools", "2") as server:
+        file = folder / "one.json"
+        file.write_text(
+            json.dumps({"id": "one", "name": "one", "url": server.url, "tags": ["red"]})
+        )
+        assert (await command("register", str(file), "--facade", asked.url)).code == 0
+        await asked.until_status("one", "healthy", 15)
+        yield asked
+
+
+async def test_all_is_well_over_consul(
+    consul_server: ConsulServer, namespace: str, tmp_path: Path
+) -> None:
+    store = f"{consul_server.store_url}/{namespace}"
+    async with served(store, tmp_path) as asked:
+        report = await doctor(
+            *("--facade", asked.url, "--store", store, "--server", "one"),
+            *("--dns", f"127.0.0.1:{consul_server.dns_port}"),
+            *("--dns-domain", f"{namespace}.service.consul"),
+        )
+        assert report.code == 0, report
+        for start, part in (
+            ("ok facade", "its list is up to date"),
+            ("ok store", "can be read: 1 instances"),
+            ("ok store", "a registration was made and removed again"),
+            ("ok clock", "the facade"),
+            ("ok clock", f"the store at http://127.0.0.1:{consul_server.http_port}"),
+            ("ok dns", f"red.{namespace}.service.consul has A records: 127.0.0.1"),
+            ("ok dns", "has SRV records: "),
+            ("ok server", "one is healthy"),
+            ("ok server", "speaks MCP"),
+            ("ok server", "its 2 tools are those that are listed"),
+        ):
+            assert report.has(start, part), (start, part, report)
+        assert not report.has("unchecked")
+        assert await instances(store) == ["one"]
+
+        report = await doctor(
+            *("--facade", asked.url, "--dns", f"127.0.0.1:{consul_server.dns_port}"),
+            *("--dns-domain", f"no{namespace}.service.consul", "--tag", "red"),
+        )
+        assert report.has("wrong dns", "(no such name), though the facade lists 1 healthy")
+
+
+async def test_an_etcd_store(etcd_server: EtcdServer, namespace: str) -> None:
+    store = f"{etcd_server.store_url}/{namespace}"
+    report = await doctor("--facade", NOWHERE, "--store", store)
+    assert report.has("ok store", "a registration was made and removed again")
+    assert report.has("ok clock", "the store at")
+    assert await instances(store) == []
+
+
+async def test_one_failing_check_does_not_stop_the_others() -> None:
+    report = await doctor(
+        *("--facade", NOWHERE, "--store", "consul://127.0.0.1:9", "--dns", "127.0.0.1:9"),
+        *("--server", "one", "--timeout", "2s"),
+    )
+    assert report.code == 1
+    assert report.has("wrong facade", "connection refused")
+    assert report.has("wrong store", "connection refused")
+    assert report.has("wrong dns", "127.0.0.1:9")
+    assert report.has("unchecked clock", "that of the facade is not known")
+    assert report.has("unchecked server", "the facade cannot be asked")
+    assert not report.has("ok")
+
+
+async def test_names_that_do_not_resolve() -> None:
+    report = await doctor("--facade", "http://facade.invalid:4000", "--timeout", "2s")
+    assert report.has("wrong names", "facade.invalid does not resolve here")
+    report = await doctor("--facade", "http://localhost:9")
+    assert report.has("ok names", "localhost is ")
+
+
+async def test_what_is_no_facade(here: Town) -> None:
+    report = await doctor("--facade", here.talker.base_url)
+    assert report.has("wrong facade")
+    assert not report.has("ok facade")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--store", "redis://x"), "unknown scheme"),
+        (("--store", "consul://x", "--store-ca", "/no/such/file"), "/no/such/file"),
+    ],
+)
+async def test_a_store_that_cannot_be_opened(arguments: tuple[str, ...], says: str) -> None:
+    assert (await doctor("--facade", NOWHERE, *arguments)).has("wrong store", says)
+
+
+async def test_an_embedded_store_is_its_facades(here: Town) -> None:
+    report = await doctor("--facade", here.facade.url, "--store", "embedded:")
+    assert (report.code, report.has("unchecked store", "lives in its facade")) == (0, True)
+    report = await doctor("--facade", here.facade.url, "--store", here.facade.url)
+    assert report.has("ok store", "made and removed again")
+    assert len(await here.facade.servers()) == 3
+
+
+async def test_credentials_that_may_read_but_not_write() -> None:
+    async with ConsulServer(acl=True) as consul:
+        reading = await consul.create_token(
+            'key_prefix "" { policy = "read" } service_prefix "" { policy = "read" } '
+            'node_prefix "" { policy = "read" } agent_prefix "" { policy = "read" }'
+        )
+        store = ("--facade", NOWHERE, "--store", consul.store_url)
+        report = await doctor(*store, MCP_DISCOVERY_STORE_TOKEN=reading)
+        assert report.has("ok store", "can be read")
+        assert report.has("wrong store", "can be read, but not written to")
+        report = await doctor(*store, "--read-only", MCP_DISCOVERY_STORE_TOKEN=reading)
+        assert report.has("unchecked store", "was not asked")
+        wrong = "3c9f4d0e-0000-4000-8000-000000000000"
+        report = await doctor(*store, MCP_DISCOVERY_STORE_TOKEN=wrong)
+        assert report.has("wrong store", "refuses")
+        assert not any(wrong in line or reading in line for line in report.lines)
+
+
+async def test_a_server_end_to_end(here: Town, tmp_path: Path) -> None:
+    asked = ("--facade", here.facade.url, "--server")
+    report = await doctor(*asked, "nobody")
+    assert report.has("wrong server", "nobody is not listed")
+
+    async with facade(tmp_path, "embedded:") as own, odd("--tools", "2") as server:
+        file = tmp_path / "two.json"
+        file.write_text(json.dumps({"id": "two", "name": "two", "url": server.url}))
+        assert (await command("register", str(file), "--facade", own.url)).code == 0
+        await own.until_status("two", "healthy", 15)
+        two = ("--facade", own.url, "--server", "two", "--timeout", "2s")
+
+        await server.control(tools=3)
+        report = await doctor(*two)
+        assert report.has("wrong server", "not those that are listed (not listed: tool-2)")
+        await server.control(tools=2, token="s3cr3t")
+        report = await doctor(*two)
+        assert report.has("wrong server", "does not answer as MCP")
+        assert report.has("unchecked server", "could not be checked: tools as listed")
+        report = await doctor(*two, MCP_DISCOVERY_SERVER_TOKEN="s3cr3t")
+        assert report.has("ok server", "its 2 tools are those that are listed")
+        await server.control(token="", hang=True)
+        assert (await doctor(*two)).has("wrong server", "no answer within")
+        await server.kill()
+        report = await doctor(*two)
+        assert report.has("wrong server", "cannot be reached from here")
+        assert report.has("unchecked server", "could not be checked: speaks MCP, tools as listed")
+
+
+@asynccontextmanager
+async def fake_facade_of_another_time(ahead: float) -> AsyncIterator[str]:
+    """A facade whose clock is wrong: that of this machine is not the test's to change."""
+
+    async def answer(_: web.Request) -> web.Response:
+        headers = {"Date": formatdate(time.time() + ahead, usegmt=True)}
+        return web.json_response({}, headers=headers)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "says"),
+    [
+        (0.0, "ok clock: agrees"),
+        (3600.0, "wrong clock: that of the facade is 60 minutes ahead of this machine's"),
+        (-40.0, "wrong clock: that of the facade is 39 s behind this machine's"),
+    ],
+)
+async def test_the_clock(ahead: float, says: str) -> None:
+    async with fake_facade_of_another_time(ahead) as url:
+        report = await doctor("--facade", url)
+    close = says.replace("39 s", "40 s")
+    assert report.has(says) or report.has(close), report
+
+
+async def test_people_see_marks_and_advice(here: Town) -> None:
+    told = {"MCP_DISCOVERY_FACADE": here.facade.url}
+    shown = await on_terminal("doctor", "--server", "talker", environment=told, columns=60)
+    assert "\x1b[32m✓" in shown
+    assert "→ name it with --store" in shown.replace("\r\n", " ")
+    assert max(len(line) for line in (await _plain(here)).splitlines()) <= 60
+    ended = await here.ask("doctor", "--server", "nobody")
+    assert ended.code == 1
+    assert "✗ server: nobody is not listed\n  → " in ended.out
+    assert "\x1b" not in ended.out
+
+
+async def _plain(here: Town) -> str:
+    told = {"MCP_DISCOVERY_FACADE": here.facade.url, "TERM": "dumb"}
+    return await on_terminal("doctor", environment=told, columns=60)
+
+
+async def test_what_dns_is_given_is_checked() -> None:
+    for text in ("127.0.0.1:dns", ":53", "a/b"):
+        ended = await command("doctor", "--facade", NOWHERE, "--dns", text)
+        assert (ended.code, "write 127.0.0.1:8600" in ended.err) == (2, True)
