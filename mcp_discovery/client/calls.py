@@ -189,8 +189,8 @@ class Calls:
             health = connection.instance.health
             if not self._pool.allowed(connection.instance):
                 said.append(
-                    f"{connection.id} would have to be started here; allow it by name: "
-                    f"allow_stdio=[{route.server!r}]"
+                    f"{connection.id} is a command that would be started here: allow it by name, "
+                    f"with the option for stdio servers ({route.server})"
                 )
             elif not connection.breaker.closed:
                 said.append(f"{connection.id} does not answer ({connection.breaker.reason})")

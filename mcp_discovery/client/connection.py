@@ -180,7 +180,9 @@ class Connection:
     def _client(self) -> Client:
         settings = self._settings
         mode = self._mode
-        info = settings.client_info or Implementation(name="mcp-discovery-client", version=_version())
+        info = settings.client_info or Implementation(
+            name="mcp-discovery-client", version=_version()
+        )
         return Client(
             transport_for(self.instance, self._url, settings, self._http),
             mode=mode,
@@ -307,8 +309,9 @@ class Connection:
         if attempt.fault is not None or error.code == CONNECTION_CLOSED:
             return self._broken(attempt)
         if error.code == REQUEST_TIMEOUT and attempt.status in (None, 200):
-            self.breaker.failed(f"no answer within {deadline:g} s")
-            return AttemptFailed(f"no answer within {deadline:g} s", sent=True, slow=True)
+            why = f"no answer within {deadline:.3g} s"
+            self.breaker.failed(why)
+            return AttemptFailed(why, sent=True, slow=True)
         status = attempt.status or 200
         if status in (401, 403):
             return self._refused(call, status)

@@ -354,6 +354,8 @@ class Discovery:
     async def _follow_something(self) -> None:
         if not self._roster.following:
             await self._roster.follow(Selection())
+        elif not self._roster.settled:
+            await self._roster.begun()
 
 
 def _source(

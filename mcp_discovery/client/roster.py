@@ -9,6 +9,7 @@ from contextlib import aclosing
 from datetime import datetime
 
 from mcp_discovery.client.source import Everything, One, Selection, Source, Staleness
+from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Roster:
         self._on_change = on_change
         self._hold = hold
         self._tasks: dict[Selection, asyncio.Task[None]] = {}
+        self._first: dict[Selection, asyncio.Future[None]] = {}
         self._shown: dict[Selection, set[str]] = {}
         self._leaving: dict[tuple[Selection, str], asyncio.TimerHandle] = {}
         self.instances: dict[str, Instance] = {}
@@ -41,25 +43,37 @@ class Roster:
         """Whether any selection is followed."""
         return bool(self._tasks)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the instances of every selection that is followed are there."""
+        return all(first.done() for first in self._first.values())
+
     async def follow(self, wanted: Selection) -> None:
         """Follows ``wanted`` from now on; returns when its instances are there.
 
         Raises ``StoreUnavailable``, ``StoreDenied`` or ``InvalidInput`` where they are not to be
         had.
         """
-        if wanted in self._tasks:
-            return
-        first = asyncio.get_running_loop().create_future()
-        self._shown[wanted] = set()
-        task = asyncio.create_task(self._run(wanted, first), name="following servers")
-        self._tasks[wanted] = task
-        try:
-            await asyncio.wait([first, task], return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                await task  # raises why
-        except BaseException:
-            await self._unfollow(wanted)
-            raise
+        if wanted not in self._tasks:
+            self._shown[wanted] = set()
+            self._first[wanted] = first = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._run(wanted, first), name="following servers")
+            self._tasks[wanted] = task
+        await self._begun(wanted)
+
+    async def begun(self) -> None:
+        """Waits for the instances of every selection that is followed; raises as :meth:`follow`."""
+        for wanted in list(self._tasks):
+            await self._begun(wanted)
+
+    async def _begun(self, wanted: Selection) -> None:
+        first = self._first[wanted]
+        if not first.done():
+            await asyncio.wait([first])  # which a cancelled caller leaves as it is
+        if (error := first.exception()) is not None:
+            if self._first.get(wanted) is first:
+                await self._unfollow(wanted)
+            raise error
 
     def selected(self, wanted: Selection) -> list[Instance]:
         """The instances of a selection that is followed, by name and id."""
@@ -74,9 +88,10 @@ class Roster:
                         self._take(wanted, news)
                         if not first.done():
                             first.set_result(None)
-            except Exception:
+            except Exception as error:
                 if not first.done():
-                    raise
+                    first.set_exception(error)
+                    return
                 log.exception("following servers failed in a way it must not; starting again")
                 await asyncio.sleep(1.0)
 
@@ -116,6 +131,10 @@ class Roster:
 
     async def _unfollow(self, wanted: Selection) -> None:
         task = self._tasks.pop(wanted)
+        first = self._first.pop(wanted)
+        if not first.done():
+            first.set_exception(StoreUnavailable("the list", "it is not followed any more"))
+        first.exception()  # whoever waits is told; when nobody does, nobody needs to be
         task.cancel()
         await asyncio.wait([task])
         for key in [key for key in self._leaving if key[0] == wanted]:
