@@ -237,9 +237,7 @@ class Posted:
     # -- life --------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._dialer = Dialer(
-            private=self._options.probe_private, headers={MARK: self.holder.id}
-        )
+        self._dialer = Dialer(private=self._options.probe_private, headers={MARK: self.holder.id})
         self._adopting = asyncio.create_task(follow(self, self._catalog), name="adopt")
         return self
 

@@ -167,7 +167,9 @@ class CallFailed(DiscoveryError):
     asked last; ``None`` where it never came to that.
     """
 
-    def __init__(self, tool: str, server: str, problem: str, *, instance: str | None = None) -> None:
+    def __init__(
+        self, tool: str, server: str, problem: str, *, instance: str | None = None
+    ) -> None:
         at = f" at {instance}" if instance else ""
         super().__init__(f"{tool} of {server}{at}: {problem}")
         self.tool = tool
