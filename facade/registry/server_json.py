@@ -137,8 +137,9 @@ def _icon(icon: Mapping[str, Any]) -> dict[str, Any]:
     if url is None or len(url) > _MAX_ICON:
         return {}
     found: dict[str, Any] = {"src": url}
-    if icon.get("mimeType") in _IMAGES:
-        found["mimeType"] = icon["mimeType"]
+    kind = icon.get("mimeType")
+    if isinstance(kind, str) and kind in _IMAGES:
+        found["mimeType"] = kind
     sizes = icon.get("sizes")
     if isinstance(sizes, list | tuple):
         fit = [each for each in sizes if isinstance(each, str) and _SIZE.fullmatch(each)]

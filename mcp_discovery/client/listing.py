@@ -21,10 +21,17 @@ class Listing:
     def __init__(self, tools: Sequence[Mapping[str, Any]] | None) -> None:
         self._tools = tools
         self._result: ListToolsResult | None = None
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """Goes up with each :meth:`become`."""
+        return self._version
 
     def become(self, other: Listing) -> None:
         """Takes over what ``other`` lists: the sessions read it when they next ask."""
         self._tools, self._result = other._tools, other._result
+        self._version += 1
 
     @property
     def result(self) -> ListToolsResult | None:
@@ -42,29 +49,35 @@ class Listing:
 
 
 class _Answers:
-    """The SDK's cache of responses, with the first ``tools/list`` already in it."""
+    """The SDK's cache of responses, with the first ``tools/list`` already in it.
+
+    What the server itself answers, or says to have changed, counts until the list tells of other
+    tools.
+    """
 
     def __init__(self, listing: Listing) -> None:
-        self._listing: Listing | None = listing
+        self._listing = listing
+        self._overruled: int | None = None  # the listing's version that the server knows better of
         self._kept: dict[CacheKey, CacheEntry] = {}
 
     async def get(self, key: CacheKey) -> CacheEntry | None:
-        if (kept := self._kept.get(key)) is not None:
-            return kept
-        if key.method != "tools/list" or self._listing is None:
-            return None
+        listed = key.method == "tools/list"
+        if not listed or self._overruled == self._listing.version:
+            return self._kept.get(key)
         if (result := self._listing.result) is None:
-            return None
+            return self._kept.get(key)
         return CacheEntry(result, "private", math.inf)
 
     async def set(self, key: CacheKey, entry: CacheEntry) -> None:
         self._kept[key] = entry
+        if key.method == "tools/list":
+            self._overruled = self._listing.version
 
     async def delete(self, key: CacheKey) -> None:
         self._kept.pop(key, None)
         if key.method == "tools/list":
-            self._listing = None  # the server says that it has changed
+            self._overruled = self._listing.version
 
     async def clear(self) -> None:
         self._kept.clear()
-        self._listing = None
+        self._overruled = self._listing.version

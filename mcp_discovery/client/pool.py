@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: So many documents are read, or servers asked, at once.
 _AT_ONCE = 16
+#: Seconds after which tools that could not be read are asked for again.
+_AGAIN = 5.0
 #: The most pages of tools that a server is asked for.
 _PAGES = 100
 
@@ -38,6 +40,7 @@ class Pool:
         self._http = http
         self.connections: dict[str, Connection] = {}
         self._leaving: set[Connection] = set()
+        self._unread: dict[str, asyncio.TimerHandle] = {}  # of which only names are known
         self.index = Index()
         #: Goes up with every change.
         self.revision = 0
@@ -64,7 +67,7 @@ class Pool:
             before = known.instance.record
             known.know(instance)
             same = before.capabilities == instance.record.capabilities
-            if same and before.auth == instance.record.auth:
+            if same and before.auth == instance.record.auth and instance.id not in self._unread:
                 return
         else:
             if known is not None:
@@ -78,6 +81,7 @@ class Pool:
     def _drop(self, id: str) -> None:
         if (reading := self._reading.pop(id, None)) is not None:
             reading.cancel()
+        self._forget_unread(id)
         self.index.drop(id)
         if (connection := self.connections.pop(id, None)) is not None:
             self._leaving.add(connection)
@@ -107,6 +111,7 @@ class Pool:
     def _read(self, instance: Instance) -> None:
         if (reading := self._reading.pop(instance.id, None)) is not None:
             reading.cancel()
+        self._forget_unread(instance.id)
         digest = instance.record.capabilities.digest
         if digest is not None and (known := self._documents.get(digest)) is not None:
             self._offered(instance, known)
@@ -130,10 +135,21 @@ class Pool:
         offers = await self._document(instance)
         if offers is None and instance.health.status in (Status.HEALTHY, Status.DEGRADED):
             offers = await self._asked(instance)
-        names = instance.record.capabilities.tools
         self._reading.pop(instance.id, None)
-        self._offered(instance, offers if offers is not None else Offers.names(names))
+        if offers is None:
+            offers = Offers.names(instance.record.capabilities.tools)
+            loop = asyncio.get_running_loop()
+            self._unread[instance.id] = loop.call_later(_AGAIN, self._read_again, instance.id)
+        self._offered(instance, offers)
         self.tell()
+
+    def _read_again(self, id: str) -> None:
+        if (connection := self.connections.get(id)) is not None:
+            self._read(connection.instance)
+
+    def _forget_unread(self, id: str) -> None:
+        if (again := self._unread.pop(id, None)) is not None:
+            again.cancel()
 
     def _offered(self, instance: Instance, offers: Offers) -> None:
         self.index.put(instance, offers)
@@ -203,6 +219,8 @@ class Pool:
 
     async def close(self) -> None:
         """Closes every connection and ends every task."""
+        for id in list(self._unread):
+            self._forget_unread(id)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

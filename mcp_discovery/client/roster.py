@@ -34,14 +34,17 @@ class Roster:
         self._shown: dict[Selection, set[str]] = {}
         self._leaving: dict[tuple[Selection, str], asyncio.TimerHandle] = {}
         self.instances: dict[str, Instance] = {}
-        #: Since when the list cannot be kept up to date, and why.
-        self.stale_since: datetime | None = None
-        self.problem = ""
+        self._stale: dict[Selection, datetime] = {}
 
     @property
     def following(self) -> bool:
         """Whether any selection is followed."""
         return bool(self._tasks)
+
+    @property
+    def stale_since(self) -> datetime | None:
+        """Since when any part of the list cannot be kept up to date."""
+        return min(self._stale.values(), default=None)
 
     @property
     def settled(self) -> bool:
@@ -104,8 +107,10 @@ class Roster:
                     self._put(wanted, id, instance)
                 for id in self._shown[wanted] - instances.keys():
                     self._leave(wanted, id)
-            case Staleness(since, problem):
-                self.stale_since, self.problem = since, problem
+            case Staleness(since):
+                self._stale.pop(wanted, None)
+                if since is not None:
+                    self._stale[wanted] = since
 
     def _leave(self, wanted: Selection, id: str) -> None:
         if not self._hold:
@@ -132,6 +137,7 @@ class Roster:
     async def _unfollow(self, wanted: Selection) -> None:
         task = self._tasks.pop(wanted)
         first = self._first.pop(wanted)
+        self._stale.pop(wanted, None)
         if not first.done():
             first.set_exception(StoreUnavailable("the list", "it is not followed any more"))
         first.exception()  # whoever waits is told; when nobody does, nobody needs to be

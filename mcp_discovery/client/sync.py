@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import TracebackType
@@ -33,6 +33,7 @@ class SyncDiscovery:
         self._discovery = Discovery(url, **options)
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
+        self._watches: set[AsyncGenerator[Change, None]] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -50,6 +51,8 @@ class SyncDiscovery:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for watch in list(self._watches):
+            self._do(watch.aclose)
         self._portal = None
         self._stack.__exit__(kind, error, trace)
 
@@ -101,6 +104,7 @@ class SyncDiscovery:
     def watch(self, tags: str | Iterable[str] | None = None, **filters: Any) -> Iterator[Change]:
         """As :meth:`Discovery.watch`."""
         found = self._discovery.watch(tags, **filters)
+        self._watches.add(found)
         try:
             while True:
                 try:
@@ -108,4 +112,6 @@ class SyncDiscovery:
                 except StopAsyncIteration:
                     return
         finally:
-            self._do(found.aclose)
+            self._watches.discard(found)
+            if self._portal is not None:
+                self._do(found.aclose)

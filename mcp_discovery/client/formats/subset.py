@@ -93,6 +93,8 @@ class SubsetCutter(Cutter):
             return self.annotate(schema, node | {"description": told}, ()), shape
         named = [each for each in named if each != "null"]
         if not named:
+            if not nullable:
+                self.remark(place.path, "it forbids every value")
             return self.annotate({"type": self._name("null")}, node, hints), None
         cuts = [self._single(each, node, place, hints) for each in named]
         schema, shape = self._either(cuts, node, hints)
@@ -123,6 +125,8 @@ class SubsetCutter(Cutter):
             if not any(same(schema, other) for other, _ in distinct):
                 distinct.append((schema, shape))
         if not distinct:
+            if not nullable:
+                self.remark(place.path, "it forbids every value")
             return self.annotate({"type": self._name("null")}, said, hints), None
         schema, shape = self._either(distinct, said, hints)
         return (self.nullable(schema) if nullable else schema), shape

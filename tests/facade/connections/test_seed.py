@@ -148,7 +148,7 @@ async def test_health_check(ask: Client) -> None:
         assert (await ask("POST", "/servers", body | {"lease": {"ttl": 60}})).status == 201
         beat = {"load": {"active": 3, "capacity": 20}}
         assert (await ask("POST", "/servers/mcp-conn-456/heartbeat", beat)).status == 200
-        reply = await ask("POST", "/connections/mcp-conn-456/health-check")
+        reply = await ask("POST", "/connections/mcp-conn-456/health-check", {"timeout": 10_000})
     assert reply.status == 200
     shown = example(seed.CHECKED)
     for unknown in ("memoryUsage", "cpuUsage"):  # which nobody tells the facade

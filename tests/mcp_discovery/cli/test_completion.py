@@ -135,7 +135,8 @@ async def test_zsh_and_fish_are_answered(here: Town) -> None:
 
 
 async def test_it_is_installed_for_bash(here: Town, tmp_path: Path) -> None:
-    ended = await bash("mcp-discovery --install-completion bash", HOME=str(tmp_path))
+    # The command looks for the shell among its own parents: bash has to wait for it.
+    ended = await bash("mcp-discovery --install-completion; exit $?", HOME=str(tmp_path))
     assert ended.code == 0, ended
     script = f"""
     source {tmp_path}/.bashrc
