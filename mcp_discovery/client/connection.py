@@ -86,6 +86,7 @@ class Connection:
         self._mode = _mode_of(instance)
         self._proven = False
         self._calls: dict[asyncio.Timeout, bool] = {}  # → whether it may be made elsewhere
+        self._active = 0
         self._quiet = asyncio.Event()
 
     @property
@@ -110,8 +111,8 @@ class Connection:
 
     @property
     def active(self) -> int:
-        """How many calls are under way."""
-        return len(self._calls)
+        """How many calls are under way, those that still wait for the session among them."""
+        return self._active
 
     @property
     def legacy(self) -> bool:
@@ -210,6 +211,15 @@ class Connection:
         Raises :class:`AttemptFailed`, :class:`Final`, and the SDK's ``MCPError`` for an error that
         the server itself answered with.
         """
+        self._active += 1
+        try:
+            return await self._renewed(call, deadline)
+        finally:
+            self._active -= 1
+            self._quiet.set()
+
+    async def _renewed(self, call: Call, deadline: float) -> CallToolResult:
+        """The same, with a new session where the one there is refused."""
         before = self._opened
         try:
             return await self._attempt(call, deadline)
@@ -239,7 +249,6 @@ class Connection:
                 finally:
                     attempt.broken = None
                     del self._calls[life]
-                    self._quiet.set()
         except MCPError as error:
             raise self._meaning(error, attempt, call, deadline) from error
         except TimeoutError as error:
@@ -394,7 +403,7 @@ class Connection:
         """Closes when no call is under way any more, after a deadline at the latest."""
         try:
             async with asyncio.timeout(self._settings.deadline_of(self._name)):
-                while self._calls:
+                while self._active:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
