@@ -15,10 +15,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
-    """One dispatched event: its name (``message`` unless given) and its data."""
+    """One dispatched event: its name (``message`` unless given), its data, and the last id that
+    was given up to then: what ``Last-Event-ID`` resumes from."""
 
     name: str
     data: bytes
+    id: str = ""
 
 
 class EventReader:
@@ -27,9 +29,20 @@ class EventReader:
     Raises BadAnswer once a single event exceeds ``limit`` bytes.
     """
 
-    __slots__ = ("_buffer", "_data", "_limit", "_name", "_scanned", "_size", "_skip_lf", "_started")
+    __slots__ = (
+        "_buffer",
+        "_data",
+        "_id",
+        "_limit",
+        "_name",
+        "_scanned",
+        "_size",
+        "_skip_lf",
+        "_started",
+    )
 
     def __init__(self, limit: int) -> None:
+        self._id = ""
         self._limit = limit
         self._buffer = bytearray()
         self._scanned = 0
@@ -76,7 +89,7 @@ class EventReader:
     def _take_line(self, line: bytes, events: list[Event]) -> None:
         if not line:
             if self._data:
-                events.append(Event(self._name or "message", b"\n".join(self._data)))
+                events.append(Event(self._name or "message", b"\n".join(self._data), self._id))
             self._data = []
             self._size = 0
             self._name = ""
@@ -88,3 +101,5 @@ class EventReader:
             self._size += len(value)
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
