@@ -70,6 +70,11 @@ class Kv:
         answer = await self._http.ask("DELETE", f"/v1/kv/{path(key)}", params)
         return answer.body.strip() == b"true"
 
+    async def require_served(self, timeout: float) -> None:
+        """Raises unless the leader is asked for a key, with our token, within ``timeout`` s."""
+        where = f"/v1/kv/{path(self._http.address.records)}"
+        await self._http.ask("GET", where, missing=True, timeout=timeout)
+
     async def watch(self, index: int, wait: float) -> Reading[list[Entry]]:
         """A blocking query for the records; ``index`` 0 answers at once, through the quorum."""
         where = f"/v1/kv/{path(self._http.address.records)}"

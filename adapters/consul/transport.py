@@ -70,9 +70,10 @@ class Transport:
         *,
         data: bytes | None = None,
         missing: bool = False,
+        timeout: float | None = None,
     ) -> Answer:
         """One request that must succeed; with ``missing`` a 404 is an answer."""
-        answer = await self.send(method, where, params, data=data)
+        answer = await self.send(method, where, params, data=data, timeout=timeout)
         self._check(answer, missing=missing)
         return answer
 
