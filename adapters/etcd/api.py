@@ -125,6 +125,7 @@ class Gateway:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A stream of answers from ``endpoint``, which may be silent for ``quiet`` seconds."""
         headers = await self._headers(endpoint, self._attempt)
+        token = self._token
         async with AsyncExitStack() as stack:
             try:
                 # The client bounds the connecting and each read, not the wait for the headers.
@@ -140,9 +141,13 @@ class Gateway:
                         )
                     )
             except TimeoutError as error:
+                self._doubt(token)
                 raise StoreUnavailable(
                     self.store, f"no answer within {self._attempt:g} s"
                 ) from error
+            except StoreUnavailable:
+                self._doubt(token)
+                raise
             if response.status != 200:
                 raise from_answer(self.store, response.status, await response.content.read(4096))
             yield response
@@ -210,6 +215,11 @@ class Gateway:
                 raise StoreDenied(
                     self.store, f"a fresh token is refused: {again.problem}"
                 ) from again
+        except (Refused, Elsewhere):
+            raise
+        except StoreUnavailable:
+            self._doubt(token)
+            raise
 
     async def _post(
         self,
@@ -251,6 +261,16 @@ class Gateway:
         if not self._authenticated:
             await self._renew(endpoint, self._token, None, timeout)
         return _HEADERS | ({"Authorization": self._token} if self._token else {})
+
+    def _doubt(self, token: str | None) -> None:
+        """Authenticates before the next request, after one with ``token`` was not answered.
+
+        A token bears the index of etcd's log at which it was given, and a member holds back what
+        comes with a later one until it has got there: after a store was wiped or restored, that
+        can be hours.
+        """
+        if token is not None and token == self._token:
+            self._authenticated = False
 
     async def _renew(
         self,

@@ -213,6 +213,24 @@ async def test_an_expired_token_is_renewed_for_the_watch() -> None:
             assert [each.id for each in news if isinstance(each, Change)] == ["catalog-1"]
 
 
+async def test_a_token_from_before_a_wipe_is_given_up() -> None:
+    """Its index is in the new store's future: etcd answers nothing until it has got there."""
+    async with EtcdServer(auth=True, password="s3cr3t") as server:
+        for number in range(200):
+            await server.put(f"/other/{number}", "x")
+        options = StoreOptions(user="root", password="s3cr3t", timeout=1.0)
+        async with EtcdStore(server.store_url, options) as store:
+            await registered(store)
+            await server.restart(wipe=True)
+            with pytest.raises(StoreUnavailable):
+                async with asyncio.timeout(5):
+                    while True:
+                        await registered(store, "n-1")
+                        await asyncio.sleep(0.1)
+            async with asyncio.timeout(5):
+                await registered(store, "n-2")
+
+
 async def test_big_values_pass_through_the_watch(
     etcd_server: EtcdServer, store: EtcdStore, keys: Keys
 ) -> None:
