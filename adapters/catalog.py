@@ -29,7 +29,7 @@ from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
 
-#: A snapshot that takes away more than half of at least this many is held for a while.
+#: A snapshot that takes away all, or more than half of at least this many, is held for a while.
 HOLD_FROM = 10
 #: So many new entries at once are indexed anew rather than one by one.
 _BULK = 200
@@ -203,7 +203,8 @@ class Catalog:
             del self._held[id]
         differences: dict[str, Instance | None] = {**instances}
         total = len(self._view)
-        too_many = self._hold > 0 and total >= HOLD_FROM and len(missing) * 2 > total
+        many = total >= HOLD_FROM and len(missing) * 2 > total
+        too_many = self._hold > 0 and (many or len(missing) == total > 0)
         for id in missing:
             kept = self._kept(id) if too_many or id in self._held else None
             differences[id] = kept

@@ -181,6 +181,15 @@ async def test_a_mass_drop_is_held_and_has_an_exit() -> None:
     await until(lambda: len(catalog.view) == 0)
 
 
+@pytest.mark.parametrize("count", [1, 4])
+async def test_a_short_list_is_not_emptied_at_once_either(count: int) -> None:
+    catalog = Catalog(EmbeddedStore(), hold=0.2)
+    catalog.apply(Snapshot(many(count)))
+    catalog.apply(Snapshot({}))
+    assert {e.health.status for e in catalog.view} == {Status.DEGRADED}
+    await until(lambda: len(catalog.view) == 0)
+
+
 async def test_what_comes_back_while_held_is_as_before() -> None:
     catalog = Catalog(EmbeddedStore(), hold=0.2)
     before = many(12)
@@ -199,8 +208,9 @@ async def test_small_drops_goodbyes_and_certain_ones_are_not_held() -> None:
     catalog.apply(Snapshot(many(10)))
     catalog.apply(Snapshot(many(5)))
     assert len(catalog.view) == 5  # half is not more than half
-    catalog.apply(Snapshot({}))
-    assert len(catalog.view) == 0  # fewer than ten
+    catalog.apply(Snapshot(many(1)))
+    assert len(catalog.view) == 1  # fewer than ten, and one is left
+    catalog.apply(Change("n-0", None))
 
     catalog.apply(Snapshot(many(10, status=Status.DRAINING)))
     catalog.apply(Snapshot({}))
