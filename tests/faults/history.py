@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +14,25 @@ Kind = Literal[
     # what the driver did, or made true; "target" is an instance's id
     "serves",  # the MCP server answers from now on
     "silent",  # it does not
+    "slow",  # it answers too slowly, or as it pleases: healthy or not, both are true
     "watched",  # its sidecar lives
     "unwatched",  # its sidecar is dead, or frozen
+    "parted",  # its sidecar cannot use the store, others can
+    "joined",  # it can
+    "withheld",  # somebody else keeps it from being offered
+    "granted",  # nobody does any more
     "left",  # it was deregistered on purpose
     # "target" is the store
-    "store-away",  # the sidecars or the facades cannot use it
-    "store-back",  # they can
-    # "target" is a reader of a facade
-    "facade-away",
-    "facade-back",
+    "store-away",  # nobody can use it
+    "store-back",  # everybody can
+    # "target" is a facade
+    "desk-down",  # its process is dead, or frozen
+    "desk-up",
+    "desk-parted",  # it cannot use the store, others can
+    "desk-joined",
+    # what was seen; "target" is a reader, "<facade>/<kind of reader>"
+    "unread",  # the facade gives no list
+    "read",
     "list",  # the whole list as it was read: data is id → status
     "change",  # one entry of it: data has id and status, None for gone
     "stale",  # the facade says since when
@@ -48,6 +58,8 @@ class Terms:
 
     ttl: float
     probe_interval: float
+    #: Within which a facade says that its store is away.
+    notice: float = 12.0
 
 
 class History:
@@ -58,10 +70,15 @@ class History:
         self.seed = seed
         self._began = time.monotonic()
         self._happenings: list[Happening] = []
+        #: Told of each happening that is noted.
+        self.listeners: list[Callable[[Happening], None]] = []
 
     def note(self, kind: Kind, target: str, **data: Any) -> None:
         """Records that something happened just now."""
-        self._happenings.append(Happening(self.now, kind, target, data))
+        happening = Happening(self.now, kind, target, data)
+        self._happenings.append(happening)
+        for listener in self.listeners:
+            listener(happening)
 
     def put(self, happenings: Iterable[Happening]) -> None:
         """Adds what happened elsewhere or is made up, for tests of the checker."""

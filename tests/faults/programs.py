@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.programs import ROOT
+from tests.faults.faulty_clock import Clock
 from tests.stores.process import LocalProcess
 from tests.stores.waiting import until
 
@@ -16,9 +16,9 @@ from tests.stores.waiting import until
 class Program:
     """One ``mcp-discovery`` command, with the same options each time that it is started."""
 
-    def __init__(self, folder: Path, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, folder: Path, name: str, clock: Clock, arguments: Sequence[str]) -> None:
         self._process = LocalProcess(sys.executable, folder / f"{name}.log")
-        self._arguments = ["-m", "mcp_discovery.cli", *arguments]
+        self._arguments = ["-m", "tests.faults.faulty_clock", str(clock.file), *arguments]
         self.log = folder / f"{name}.log"
 
     @property
@@ -64,6 +64,3 @@ async def ready(url: str, timeout: float = 30) -> None:
             return response.status == 200
 
     await until(answers, timeout=timeout, what=f"{url} being ready")
-
-
-__all__ = ["ROOT", "Program", "ready"]

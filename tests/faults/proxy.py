@@ -18,6 +18,7 @@ from tests.stores import ports
 
 Mode = Literal["pass", "cut", "refuse", "half-open", "delay", "drip"]
 _CHUNK = 64 * 1024
+_DRIP = 256
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Link:
                     await asyncio.sleep(self.seconds)
                 pieces = [data]
                 if self.mode == "drip":
-                    pieces = [data[i : i + 16] for i in range(0, len(data), 16)]
+                    pieces = [data[i : i + _DRIP] for i in range(0, len(data), _DRIP)]
                 for piece in pieces:
                     if self.mode == "drip":
                         await asyncio.sleep(self.seconds)

@@ -42,11 +42,11 @@ async def _stream(history: History, name: str, http: aiohttp.ClientSession, url:
         try:
             async with http.get(f"{url}/events", headers=headers, timeout=timeout) as response:
                 response.raise_for_status()
-                history.note("facade-back", name)
+                history.note("read", name)
                 last = await _follow(history, name, response, last)
         except (aiohttp.ClientError, TimeoutError):
             pass
-        history.note("facade-away", name)
+        history.note("unread", name)
         await asyncio.sleep(0.1)
 
 
@@ -94,11 +94,11 @@ async def _lists(history: History, name: str, http: aiohttp.ClientSession, url: 
                 body = orjson.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError):
             if not away:
-                history.note("facade-away", name)
+                history.note("unread", name)
             away = True
         else:
             if away:
-                history.note("facade-back", name)
+                history.note("read", name)
             away = False
             epoch, _, revision = position.partition(":")
             shown = {each["id"]: each["status"] for each in body["servers"]}

@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import copy
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.faults.faulty_clock import Clock
 from tests.faults.history import History
 from tests.faults.programs import Program, ready
 from tests.faults.proxy import Link, Mode, link
 from tests.faults.readers import reading
+from tests.faults.told import Reader
+from tests.faults.witness import Witness
 from tests.servers.process import McpServer
-from tests.stores import ConsulAgent, ConsulCluster, EtcdCluster, ports
+from tests.stores import (
+    ConsulAgent,
+    ConsulCluster,
+    ConsulServer,
+    EtcdCluster,
+    RequestRefused,
+    ports,
+)
 from tests.stores.waiting import until
 
 StoreKind = Literal["consul", "etcd"]
 Cluster = ConsulCluster | EtcdCluster
-#: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds.
-_GOSSIP = {"gossip_lan": {"probe_interval": "500ms", "probe_timeout": "250ms"}}
+#: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds,
+#: and tokens that are looked up anew each second.
+_CONSUL = {
+    "gossip_lan": {"probe_interval": "500ms", "probe_timeout": "250ms"},
+    "acl": {"token_ttl": "1s", "policy_ttl": "1s"},
+}
+#: What a program may do in Consul: all that docs ask for, and nothing else.
+_RIGHTS = """
+service_prefix "mcp" { policy = "write" }
+service_prefix "" { policy = "read" }
+key_prefix "mcp/" { policy = "write" }
+node_prefix "" { policy = "read" }
+agent_prefix "" { policy = "read" }
+session_prefix "" { policy = "write" }
+"""
 
 
 @dataclass
@@ -44,6 +69,8 @@ class Seat:
     server: McpServer
     sidecar: Program
     way: Way
+    agent: ConsulAgent | None
+    clock: Clock
 
 
 @dataclass
@@ -54,6 +81,8 @@ class Desk:
     url: str
     program: Program
     way: Way
+    agent: ConsulAgent | None
+    clock: Clock
 
 
 class World:
@@ -63,15 +92,25 @@ class World:
         self.kind = kind
         self.cluster = cluster
         self.history = history
+        self.witness = Witness(history)
         self.folder = folder
         self.agents: list[ConsulAgent] = []
         self.seats: list[Seat] = []
         self.desks: list[Desk] = []
+        #: Those that faults may take.
+        self.own_seats: Sequence[Seat] = self.seats
+        self.own_desks: Sequence[Desk] = self.desks
+        #: The instances and facades that some fault has for itself.
+        self.taken: set[str] = set()
+        self._token = str(uuid.uuid4())
+        self._accessor = str(uuid.uuid4())
         self._stack = AsyncExitStack()
 
     async def close(self) -> None:
         """Ends everything but the cluster."""
         await self._stack.aclose()
+
+    # -- building it ---------------------------------------------------------------------------
 
     async def way(self, number: int) -> Way:
         """A new way to the store: for Consul to one of the agents, for etcd to every member."""
@@ -82,90 +121,216 @@ class World:
         ]
         return Way(f"{self.kind}://{','.join(each.address for each in links)}", links)
 
+    def agent_of(self, number: int) -> ConsulAgent | None:
+        """The agent that the program with this number uses."""
+        return self.agents[number % len(self.agents)] if self.agents else None
+
+    @property
+    def credentials(self) -> Sequence[str]:
+        """The options that let a program into the store."""
+        if isinstance(self.cluster, EtcdCluster):
+            password = self.cluster.password
+            assert password is not None
+            return "--store-user", "root", "--store-password", password
+        return "--store-token", self._token
+
+    async def give_token(self) -> None:
+        """Makes the token that programs use known to Consul."""
+        if not isinstance(self.cluster, ConsulCluster):
+            return
+        member = self.cluster.answering[0]
+        name = f"programs-{self._accessor}"
+        policies = (await member.api("GET", "/v1/acl/policies")).json()
+        if not any(each["Name"] == name for each in policies):
+            await member.api("PUT", "/v1/acl/policy", body={"Name": name, "Rules": _RIGHTS})
+        tokens = (await member.api("GET", "/v1/acl/tokens")).json()
+        if any(each["AccessorID"] == self._accessor for each in tokens):
+            return
+        body = {
+            "AccessorID": self._accessor,
+            "SecretID": self._token,
+            "Policies": [{"Name": name}],
+        }
+        await member.api("PUT", "/v1/acl/token", body=body)
+
+    async def take_token(self) -> None:
+        """Revokes the token that programs use."""
+        member = self.cluster.answering[0]
+        assert isinstance(member, ConsulServer)
+        await member.api("DELETE", f"/v1/acl/token/{self._accessor}")
+
     async def sit(self, id: str, *, options: Sequence[str] = ()) -> Seat:
         """Starts one more instance: an MCP server, and a sidecar for it."""
-        way = await self.way(len(self.seats))
+        number = len(self.seats)
+        way = await self.way(number)
         server = McpServer(("-m", "tests.servers.odd"), self.folder)
         self._stack.push_async_callback(server.close)
-        await server.start()
-        terms = self.history.terms
-        given = ("--url", server.url, "--id", id, "--name", "thing", "--tag", "things")
-        times = ("--ttl", f"{terms.ttl:g}", "--reap-after", "600", "--drain", "0.5")
-        arguments = ("sidecar", "--store", way.url, *given, *times, *options)
-        sidecar = Program(self.folder, f"sidecar-{id}", arguments)
-        self._stack.push_async_callback(sidecar.close)
-        seat = Seat(id, server, sidecar, way)
+        clock = Clock(self.folder / f"clock-{id}")
+        seat = Seat(id, server, self._sidecar(id, server, way, clock, options), way, None, clock)
+        seat.agent = self.agent_of(number)
         self.seats.append(seat)
+        await server.start()
         self.history.note("serves", id)
-        await sidecar.start()
+        await seat.sidecar.start()
         self.history.note("watched", id)
         return seat
 
+    async def move(self, seat: Seat) -> None:
+        """Gives the seat another MCP server, on another port, and a sidecar that is told so."""
+        await seat.server.close()
+        seat.server = McpServer(("-m", "tests.servers.odd"), self.folder)
+        self._stack.push_async_callback(seat.server.close)
+        await seat.server.start()
+        seat.sidecar = self._sidecar(seat.id, seat.server, seat.way, seat.clock, ())
+
+    def _sidecar(
+        self, id: str, server: McpServer, way: Way, clock: Clock, options: Sequence[str]
+    ) -> Program:
+        given = ("--url", server.url, "--id", id, "--name", "thing", "--tag", "things")
+        terms = self.history.terms
+        times = ("--ttl", f"{terms.ttl:g}", "--probe-interval", f"{terms.probe_interval:g}")
+        more = ("--reap-after", "600", "--drain", "0.5", *self.credentials, *options)
+        sidecar = Program(
+            self.folder,
+            f"sidecar-{id}",
+            clock,
+            ("sidecar", "--store", way.url, *given, *times, *more),
+        )
+        self._stack.push_async_callback(sidecar.close)
+        return sidecar
+
     async def open_desk(self, name: str) -> Desk:
         """Starts one more facade, and reads it from now on."""
-        way = await self.way(len(self.desks))
+        number = len(self.desks)
+        way = await self.way(number)
         port = ports.draw()
         self._stack.callback(port.release)
         url = f"http://{ports.LOOPBACK}:{port.number}"
-        arguments = ("facade", "--store", way.url, "--port", str(port.number))
-        program = Program(self.folder, name, arguments)
+        arguments = ("facade", "--store", way.url, "--port", str(port.number), *self.credentials)
+        clock = Clock(self.folder / f"clock-{name}")
+        program = Program(self.folder, name, clock, arguments)
         self._stack.push_async_callback(program.close)
         await program.start()
         await ready(url)
-        desk = Desk(name, url, program, way)
+        desk = Desk(name, url, program, way, self.agent_of(number), clock)
         self.desks.append(desk)
         await self._stack.enter_async_context(reading(self.history, name, url))
         return desk
 
-    async def store_answers(self, timeout: float = 60) -> None:
-        """Waits until the store takes writes, by the way that programs use."""
+    def part(self, seats: Sequence[Seat], desks: Sequence[Desk]) -> World:
+        """The same world, in which faults take none but these instances and facades."""
+        part = copy.copy(self)
+        part.own_seats, part.own_desks = seats, desks
+        return part
 
-        async def written() -> bool:
-            if self.agents:
-                await self.agents[0].put("faults/written", "1")
-            else:
-                members = self.cluster.answering
-                await members[0].put("/faults/written", "1")
+    @contextmanager
+    def taking(self, name: str) -> Iterator[None]:
+        """One instance or facade is a fault's own meanwhile."""
+        self.taken.add(name)
+        try:
+            yield
+        finally:
+            self.taken.discard(name)
+
+    # -- waiting for it ------------------------------------------------------------------------
+
+    async def store_answers(self, timeout: float = 60) -> None:
+        """Waits until the store takes writes and gives reads, by every way that programs use."""
+
+        async def passed() -> bool:
+            key = f"faults/{uuid.uuid4().hex}"
+            nodes = self.agents or self.cluster.answering
+            for node in nodes:
+                await node.put(key, "1")
+                if await node.get(key) != "1":
+                    return False
             return True
 
-        await until(written, timeout=timeout, what=f"{self.kind} taking writes")
+        await until(passed, timeout=timeout, what=f"{self.kind} taking writes")
+
+    async def token_works(self) -> None:
+        """Waits until every agent takes the programs' token again."""
+
+        async def taken() -> bool:
+            for agent in self.agents:
+                try:
+                    await agent.api("GET", "/v1/kv/mcp/?keys", token=self._token)
+                except RequestRefused as refused:
+                    if refused.status != 404:
+                        raise
+            return True
+
+        await until(taken, timeout=60, what="every agent taking the token")
 
     async def settled(self, timeout: float = 30) -> None:
-        """Waits until every facade offers just those that live; what stays untrue the checker
-        tells."""
-        import aiohttp
+        """Waits until every reader is shown just those that live, and nothing as stale.
 
-        lives = {seat.id for seat in self.seats if seat.server.running and seat.sidecar.running}
+        What stays untrue is the checker's to tell.
+        """
+        names = [each.name for each in self.desks]
+        await self.seen(lambda: self.witness.settled(names), timeout)
 
-        async def all_true() -> bool:
-            async with aiohttp.ClientSession() as http:
-                for desk in self.desks:
-                    async with http.get(f"{desk.url}/servers?status=healthy,degraded") as response:
-                        shown = {each["id"] for each in (await response.json())["servers"]}
-                        if shown != lives:
-                            return False
-            return True
+    async def shows(
+        self,
+        ids: Iterable[str],
+        status: str,
+        *,
+        timeout: float = 30,
+        desks: Sequence[Desk] | None = None,
+    ) -> None:
+        """Waits until every facade, or these ``desks``, shows ``ids`` with ``status``."""
+        wanted = list(ids)
+        await self.seen(
+            lambda: all(
+                each.shown.get(id) == status for each in self._readers(desks) for id in wanted
+            ),
+            timeout,
+        )
+
+    async def says_stale(self, *desks: Desk, timeout: float = 40) -> None:
+        """Waits until these facades, or all, say that their store is away."""
+        await self.seen(lambda: all(each.stale for each in self._readers(desks or None)), timeout)
+
+    async def gives_no_list(self, desk: Desk) -> None:
+        """Waits until the readers of ``desk`` have noticed that it is gone."""
+        await self.seen(lambda: all(each.away for each in self._readers([desk])), 30)
+
+    async def seen(self, holds: Callable[[], bool], timeout: float) -> None:
+        """Waits until ``holds``; after ``timeout`` seconds that is noted, and the world goes on."""
+
+        async def condition() -> bool:
+            return holds()
 
         try:
-            await until(all_true, timeout=timeout, what="every facade showing what is true")
-        except TimeoutError:
-            self.history.note("note", "driver", text="did not settle")
+            await until(condition, timeout=timeout, what="what is awaited")
+        except TimeoutError as error:
+            self.history.note("note", "driver", text=f"in vain: {error}")
+
+    def _readers(self, desks: Sequence[Desk] | None) -> list[Reader]:
+        # What happens to a facade that a fault has for itself is that fault's business.
+        free = [each for each in self.desks if each.name not in self.taken]
+        return self.witness.of([each.name for each in (free if desks is None else desks)])
 
 
 @asynccontextmanager
 async def world(
-    kind: StoreKind, folder: Path, history: History, *, seats: int = 4, facades: int = 2
+    kind: StoreKind, folder: Path, history: History, *, seats: int = 5, facades: int = 2
 ) -> AsyncGenerator[World, None]:
     """A three-member cluster (with two client agents where it is Consul), ``seats`` instances that
     are listed, and ``facades`` that are read."""
     async with AsyncExitStack() as stack:
-        cluster: Cluster = ConsulCluster(config=_GOSSIP) if kind == "consul" else EtcdCluster()
+        cluster: Cluster
+        if kind == "consul":
+            cluster = ConsulCluster(acl=True, config=_CONSUL)
+        else:
+            cluster = EtcdCluster(auth=True)
         await stack.enter_async_context(cluster)
         made = World(kind, cluster, history, folder)
         if isinstance(cluster, ConsulCluster):
             for number in range(2):
-                agent = ConsulAgent(cluster, f"agent-{number}", config=_GOSSIP)
+                agent = ConsulAgent(cluster, f"agent-{number}", config=_CONSUL)
                 made.agents.append(await stack.enter_async_context(agent))
+        await made.give_token()
         stack.push_async_callback(made.close)
         await asyncio.gather(*(made.sit(f"thing-{number}") for number in range(seats)))
         for number in range(facades):
