@@ -1,0 +1,7 @@
+"""All targets."""
+
+from __future__ import annotations
+
+from tests.faults.fuzz import vocabulary
+
+TARGETS = vocabulary.TARGETS
