@@ -122,3 +122,32 @@ async def follower_frozen(world: World, draw: Random) -> Breaking:
     yield
     await follower.resume()
     await follower.ready()
+
+
+@asynccontextmanager
+async def _apart(world: World, member: StoreServer) -> Breaking:
+    """``member`` is cut off from the others; clients still reach it."""
+    members = list(world.cluster.members)
+    host = world.hosts[members.index(member)]
+    others = [each for each in world.hosts if each is not host]
+    async with _away(world):
+        host.part(others)
+        world.apart.append(member)
+        # Whoever talks to it has to find out that it is alone.
+        await asyncio.sleep(world.history.terms.notice)
+    yield
+    host.join(others)
+    world.apart.remove(member)
+    await member.ready()
+
+
+@fault("leader cut off from the other members", "store", apart=True)
+async def leader_apart(world: World, draw: Random) -> Breaking:
+    async with _apart(world, await world.cluster.leader()):
+        yield
+
+
+@fault("follower cut off from the other members", "store", apart=True)
+async def follower_apart(world: World, draw: Random) -> Breaking:
+    async with _apart(world, draw.choice(await world.cluster.followers())):
+        yield

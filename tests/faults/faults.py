@@ -31,6 +31,8 @@ class Fault:
     does: Does
     #: Whether nothing else can be judged while it lasts.
     alone: bool = False
+    #: Whether it needs members with networks of their own.
+    apart: bool = False
 
 
 #: All of them, by name.
@@ -38,21 +40,23 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, claims: Claim, *stores: StoreKind, alone: bool = False
+    name: str, claims: Claim, *stores: StoreKind, alone: bool = False, apart: bool = False
 ) -> Callable[[Callable[[World, Random], AsyncGenerator[None, None]]], Does]:
     """Enters a generator that breaks, yields and mends into :data:`FAULTS`."""
 
     def enter(breaks: Breaks) -> Does:
         does = asynccontextmanager(breaks)
-        FAULTS[name] = Fault(name, claims, frozenset(stores or ("consul", "etcd")), does, alone)
+        kinds = frozenset(stores or ("consul", "etcd"))
+        FAULTS[name] = Fault(name, claims, kinds, does, alone, apart)
         return does
 
     return enter
 
 
-def of(kind: StoreKind) -> list[Fault]:
-    """The faults that can happen to a store of this kind."""
-    return [each for each in FAULTS.values() if kind in each.stores]
+def of(kind: StoreKind, *, apart: bool = False) -> list[Fault]:
+    """The faults that can happen to a store of this kind; those between its members only where
+    they are ``apart``."""
+    return [each for each in FAULTS.values() if kind in each.stores and apart >= each.apart]
 
 
 @asynccontextmanager

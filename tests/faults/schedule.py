@@ -87,7 +87,11 @@ async def run(
 async def _lane(
     lane: Lane, draw: Random, turns: _Turns, end: float, say: Callable[[str], None]
 ) -> None:
-    faults = [each for each in of(lane.part.kind) if each.claims == lane.claims]
+    faults = [
+        each
+        for each in of(lane.part.kind, apart=bool(lane.part.hosts))
+        if each.claims == lane.claims
+    ]
     while True:
         # Each fault once before any comes twice.
         for fault in draw.sample(faults, len(faults)):

@@ -13,6 +13,7 @@ from typing import Literal
 
 from tests.faults.faulty_clock import Clock
 from tests.faults.history import History
+from tests.faults.namespaces import Host, network
 from tests.faults.programs import Program, ready
 from tests.faults.proxy import Link, Mode, link
 from tests.faults.readers import reading
@@ -27,15 +28,17 @@ from tests.stores import (
     RequestRefused,
     ports,
 )
+from tests.stores.server import StoreServer
 from tests.stores.waiting import until
 
 StoreKind = Literal["consul", "etcd"]
 Cluster = ConsulCluster | EtcdCluster
-#: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds,
-#: and tokens that are looked up anew each second.
+#: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds;
+#: tokens that are looked up anew each second, but not while a heartbeat waits for it: an agent that
+#: has to ask a frozen server who is beating lets every TTL behind it lapse.
 _CONSUL = {
     "gossip_lan": {"probe_interval": "500ms", "probe_timeout": "250ms"},
-    "acl": {"token_ttl": "1s", "policy_ttl": "1s"},
+    "acl": {"token_ttl": "1s", "policy_ttl": "1s", "down_policy": "async-cache"},
 }
 #: What a program may do in Consul: all that docs ask for, and nothing else.
 _RIGHTS = """
@@ -97,6 +100,10 @@ class World:
         self.agents: list[ConsulAgent] = []
         self.seats: list[Seat] = []
         self.desks: list[Desk] = []
+        #: Where its members are, when each has a network of its own.
+        self.hosts: Sequence[Host] = ()
+        #: The members that are cut off from the others.
+        self.apart: list[StoreServer] = []
         #: Those that faults may take.
         self.own_seats: Sequence[Seat] = self.seats
         self.own_desks: Sequence[Desk] = self.desks
@@ -116,7 +123,7 @@ class World:
         """A new way to the store: for Consul to one of the agents, for etcd to every member."""
         targets = [self.agents[number % len(self.agents)]] if self.agents else self.cluster.members
         links = [
-            await self._stack.enter_async_context(link(ports.LOOPBACK, each.http_port))
+            await self._stack.enter_async_context(link(each.host, each.http_port))
             for each in targets
         ]
         return Way(f"{self.kind}://{','.join(each.address for each in links)}", links)
@@ -239,7 +246,8 @@ class World:
 
         async def passed() -> bool:
             key = f"faults/{uuid.uuid4().hex}"
-            nodes = self.agents or self.cluster.answering
+            members = [each for each in self.cluster.answering if each not in self.apart]
+            nodes = self.agents or members
             for node in nodes:
                 await node.put(key, "1")
                 if await node.get(key) != "1":
@@ -314,21 +322,35 @@ class World:
 
 @asynccontextmanager
 async def world(
-    kind: StoreKind, folder: Path, history: History, *, seats: int = 5, facades: int = 2
+    kind: StoreKind,
+    folder: Path,
+    history: History,
+    *,
+    seats: int = 5,
+    facades: int = 2,
+    apart: bool = False,
 ) -> AsyncGenerator[World, None]:
     """A three-member cluster (with two client agents where it is Consul), ``seats`` instances that
-    are listed, and ``facades`` that are read."""
+    are listed, and ``facades`` that are read. With ``apart`` each member is in a network namespace
+    of its own."""
     async with AsyncExitStack() as stack:
         cluster: Cluster
         if kind == "consul":
             cluster = ConsulCluster(acl=True, config=_CONSUL)
         else:
             cluster = EtcdCluster(auth=True)
-        await stack.enter_async_context(cluster)
         made = World(kind, cluster, history, folder)
+        here = ports.LOOPBACK
+        if apart:
+            net = await stack.enter_async_context(network(len(cluster.members)))
+            made.hosts, here = net.hosts, net.address
+            for member, host in zip(cluster.members, net.hosts, strict=True):
+                member.host, member.within = host.address, host.within
+        await stack.enter_async_context(cluster)
         if isinstance(cluster, ConsulCluster):
             for number in range(2):
                 agent = ConsulAgent(cluster, f"agent-{number}", config=_CONSUL)
+                agent.host = here
                 made.agents.append(await stack.enter_async_context(agent))
         await made.give_token()
         stack.push_async_callback(made.close)
