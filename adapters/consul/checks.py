@@ -166,8 +166,15 @@ def read_presence(place: Place, checks: Sequence[Check]) -> Presence:
         own=said[0] if said else None,
         load=said[1] if said else None,
         others=tuple(others),
-        index=max((c.get("ModifyIndex", 0) for c in (beat, told) if c is not None), default=0),
+        index=max((_index(c) for c in (beat, told) if c is not None), default=0),
     )
+
+
+def _index(check: Check) -> int:
+    index = check.get("ModifyIndex", 0)
+    if not isinstance(index, int):
+        raise TypeError(f"a ModifyIndex is a {type(index).__name__}")
+    return index
 
 
 def _began(beat: Check, holder: str | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 
-from adapters.consul.transport import Reading, Transport, path
+from adapters.consul.transport import MAX_LIST, Reading, Transport, path
 from adapters.http import Answer
 
 
@@ -37,12 +37,14 @@ class Kv:
         entries = self._entries(answer)
         return entries[0] if entries else None
 
-    async def entries(self, prefix: str) -> list[Entry]:
-        """Every entry whose key starts with ``prefix``, as the leader has them now."""
+    async def entries(self, prefix: str, *, limit: int = MAX_LIST) -> list[Entry]:
+        """Every entry whose key starts with ``prefix``, as the leader has them now.
+
+        Raises :class:`adapters.http.AnswerTooLarge` where they are over ``limit`` bytes in all.
+        """
         params = {"recurse": "", "consistent": ""}
-        return self._entries(
-            await self._http.ask("GET", f"/v1/kv/{path(prefix)}", params, missing=True)
-        )
+        where = f"/v1/kv/{path(prefix)}"
+        return self._entries(await self._http.ask("GET", where, params, missing=True, limit=limit))
 
     async def keys(self, prefix: str) -> list[str]:
         """Every key that starts with ``prefix``, as the leader has them now."""
@@ -86,9 +88,14 @@ class Kv:
         if answer.status == 404:
             return []
         try:
-            return [
+            entries = [
                 Entry(item["Key"], item["Value"] or "", item["ModifyIndex"])
                 for item in self._http.json(answer)
             ]
         except (KeyError, TypeError) as error:
             raise self._http.strange(answer) from error
+        for each in entries:
+            known = isinstance(each.key, str) and isinstance(each.raw, str)
+            if not known or not isinstance(each.modified, int):
+                raise self._http.strange(answer)
+        return entries

@@ -16,7 +16,7 @@ from adapters.etcd.errors import Elsewhere, Refused, TokenRejected, from_answer,
 from adapters.etcd.keys import decode, encode
 from adapters.etcd.txn import Json
 from adapters.etcd.url import EtcdURL
-from adapters.http import HttpClient
+from adapters.http import AnswerTooLarge, HttpClient
 from adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 
@@ -105,12 +105,20 @@ class Gateway:
         yet there.
         """
         first, end = encode(keys[0]), encode(keys[1])
+        page = PAGE
         while True:
-            body: Json = {"key": first, "range_end": end, "limit": str(PAGE)}
+            body: Json = {"key": first, "range_end": end, "limit": str(page)}
             body |= {"keys_only": keys_only}
             if revision is not None:
                 body["revision"] = str(revision)
-            answer = await self.call("kv/range", body)
+            try:
+                answer = await self.call("kv/range", body)
+            except AnswerTooLarge:
+                if page == 1:
+                    raise
+                page = max(1, page // 8)  # large values: fewer at a time
+                continue
+            page = min(PAGE, page * 2)
             if revision is None:
                 revision = int(answer["header"]["revision"])
             kvs = answer.get("kvs", [])
@@ -175,7 +183,7 @@ class Gateway:
                 endpoint = self.endpoint
                 try:
                     return await ask(endpoint, min(left, self._attempt))
-                except Refused:
+                except (Refused, AnswerTooLarge):
                     raise
                 except StoreUnavailable as error:
                     failures.append(error)
