@@ -75,6 +75,7 @@ class Listing:
         self._joined: dict[str, tuple[Presence, Stored, Instance]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
+        self._unread: set[str] = set()  # ids whose record was skipped, and said to be
         self._unreachable: dict[str, float] = {}
         #: The monotonic second at which :meth:`instances` would answer otherwise by itself.
         self.due = math.inf
@@ -116,6 +117,7 @@ class Listing:
         for key in self._entries.keys() - kept.keys():
             self._skipped.discard(key)
         self._entries, self._stored = kept, stored
+        self._unread = {key.rpartition("/")[2] for key, (_, one) in kept.items() if one is None}
 
     def _parse(self, entry: Entry) -> Stored | None:
         try:
@@ -147,6 +149,8 @@ class Listing:
                         joined[id] = previous
                         found.append((previous[0].index, id, previous[2]))
                     continue
+            if pair is None and id not in self._stored and id in self._unread:
+                continue
             if pair is None:
                 lacks = "a record of the same holder" if id in self._stored else "a record"
                 self._skipped.add(id, f"is a Consul service without {lacks} in {self._prefix}")

@@ -119,9 +119,8 @@ def test_unknown_fields_do_not_pass_for_what_a_facade_says_of_an_instance() -> N
 
 def test_names_that_mean_something_to_other_languages_are_names_like_any_other() -> None:
     names = ("__proto__", "constructor", "prototype", "__class__", "model_config", "toString")
-    made = record(
-        metadata=dict.fromkeys(names, "x"), **{name: {"polluted": True} for name in names}
-    )
+    fields: dict[str, Any] = {name: {"polluted": True} for name in names}
+    made = record("a", metadata=dict.fromkeys(names, "x"), **fields)
     again, _ = decode_registration(encode_registration(made, _LEASE))
     assert again == made
     assert set(names) <= instance_to_dict(Instance(again, healthy(), _LEASE)).keys()
