@@ -149,7 +149,7 @@ class _Judge:
             since = max(self._store_since, reader.since)
             if blind:
                 if not reader.away and not reader.stale:
-                    yield from self._silence(now, name, since)
+                    yield from self._silence(now, name, max(since, reader.read_since))
                 continue
             if reader.away or reader.stale:
                 due = max(since, reader.turned) + BACK + START * reader.away

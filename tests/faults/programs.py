@@ -16,9 +16,13 @@ from tests.stores.waiting import until
 class Program:
     """One ``mcp-discovery`` command, with the same options each time that it is started."""
 
-    def __init__(self, folder: Path, name: str, clock: Clock, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, name: str, arguments: Sequence[str], clock: Clock | None = None
+    ) -> None:
+        """``clock`` is one that can be stepped, when it is to have one."""
         self._process = LocalProcess(sys.executable, folder / f"{name}.log")
-        self._arguments = ["-m", "tests.faults.faulty_clock", str(clock.file), *arguments]
+        runs = ("tests.faults.faulty_clock", str(clock.file)) if clock else ("mcp_discovery.cli",)
+        self._arguments = ["-m", *runs, *arguments]
         self.log = folder / f"{name}.log"
 
     @property

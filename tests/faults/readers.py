@@ -16,13 +16,15 @@ _LIMIT = 2**26
 
 
 @asynccontextmanager
-async def reading(history: History, name: str, url: str) -> AsyncGenerator[None, None]:
-    """Records the facade at ``url``, as ``<name>/stream`` and ``<name>/list``, meanwhile."""
+async def reading(
+    history: History, name: str, url: str, *, lists: bool = True
+) -> AsyncGenerator[None, None]:
+    """Records the facade at ``url``, as ``<name>/stream`` and with ``lists`` as ``<name>/list``,
+    meanwhile."""
     async with aiohttp.ClientSession() as http:
-        tasks = [
-            asyncio.create_task(_stream(history, f"{name}/stream", http, url)),
-            asyncio.create_task(_lists(history, f"{name}/list", http, url)),
-        ]
+        tasks = [asyncio.create_task(_stream(history, f"{name}/stream", http, url))]
+        if lists:
+            tasks.append(asyncio.create_task(_lists(history, f"{name}/list", http, url)))
         try:
             yield
         finally:
@@ -36,6 +38,7 @@ async def reading(history: History, name: str, url: str) -> AsyncGenerator[None,
 
 async def _stream(history: History, name: str, http: aiohttp.ClientSession, url: str) -> None:
     last: str | None = None
+    away = False
     while True:
         headers = {"Last-Event-ID": last} if last else {}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=1, sock_read=20)
@@ -43,10 +46,13 @@ async def _stream(history: History, name: str, http: aiohttp.ClientSession, url:
             async with http.get(f"{url}/events", headers=headers, timeout=timeout) as response:
                 response.raise_for_status()
                 history.note("read", name)
+                away = False
                 last = await _follow(history, name, response, last)
         except (aiohttp.ClientError, TimeoutError):
             pass
-        history.note("unread", name)
+        if not away:
+            history.note("unread", name)
+            away = True
         await asyncio.sleep(0.1)
 
 

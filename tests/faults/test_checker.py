@@ -255,6 +255,14 @@ def test_a_facade_says_that_its_store_is_away(made: Made, said: float, broken: l
     assert made.until(60) == broken
 
 
+def test_a_facade_that_had_no_list_has_its_time_to_notice(made: Made) -> None:
+    made.at(10, "desk-parted", "facade")
+    made.at(10, "unread", READER)
+    made.at(40, "read", READER)
+    made.at(41, "desk-joined", "facade")
+    assert made.until(60) == []
+
+
 @pytest.mark.parametrize("left", [{}, {"a": "down", "b": "down"}])
 def test_a_list_that_is_emptied_at_once(made: Made, left: dict[str, str]) -> None:
     made.lists(20, **left)

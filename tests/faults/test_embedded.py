@@ -14,7 +14,6 @@ from adapters import open_store
 from adapters.store import Registration, Store, new_holder
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.health import healthy
-from tests.faults.faulty_clock import Clock
 from tests.faults.programs import Program, ready
 from tests.records import document, record
 from tests.stores import ports
@@ -31,7 +30,7 @@ class Kept:
         self.url = f"http://{ports.LOOPBACK}:{port}"
         store = f"embedded://{self.file}"
         arguments = ("facade", "--store", store, "--port", str(port))
-        self.program = Program(folder, "facade", Clock(folder / "clock"), arguments)
+        self.program = Program(folder, "facade", arguments)
 
     async def start(self) -> None:
         """Starts it and waits until it serves."""

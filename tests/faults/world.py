@@ -197,12 +197,8 @@ class World:
         terms = self.history.terms
         times = ("--ttl", f"{terms.ttl:g}", "--probe-interval", f"{terms.probe_interval:g}")
         more = ("--reap-after", "600", "--drain", "0.5", *self.credentials, *options)
-        sidecar = Program(
-            self.folder,
-            f"sidecar-{id}",
-            clock,
-            ("sidecar", "--store", way.url, *given, *times, *more),
-        )
+        arguments = ("sidecar", "--store", way.url, *given, *times, *more)
+        sidecar = Program(self.folder, f"sidecar-{id}", arguments, clock)
         self._stack.push_async_callback(sidecar.close)
         return sidecar
 
@@ -215,7 +211,7 @@ class World:
         url = f"http://{ports.LOOPBACK}:{port.number}"
         arguments = ("facade", "--store", way.url, "--port", str(port.number), *self.credentials)
         clock = Clock(self.folder / f"clock-{name}")
-        program = Program(self.folder, name, clock, arguments)
+        program = Program(self.folder, name, arguments, clock)
         self._stack.push_async_callback(program.close)
         await program.start()
         await ready(url)
@@ -296,8 +292,10 @@ class World:
         )
 
     async def says_stale(self, *desks: Desk, timeout: float = 40) -> None:
-        """Waits until these facades, or all, say that their store is away."""
-        await self.seen(lambda: all(each.stale for each in self._readers(desks or None)), timeout)
+        """Waits until these facades, or all, say that their store is away, or that they have no
+        list."""
+        readers = self._readers(desks or None)
+        await self.seen(lambda: all(each.stale or each.away for each in readers), timeout)
 
     async def gives_no_list(self, desk: Desk) -> None:
         """Waits until the readers of ``desk`` have noticed that it is gone."""
