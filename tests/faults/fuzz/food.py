@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 #: Stands in a value for what Python's own encoder could not write: so many levels of nesting.
 _DEEP = "@deep-{kind}-{levels}@"
+_MARKED = re.compile(r'"@deep-(list|object)-([0-9]+)@"')
 _KINDS = {"list": ("[", "]"), "object": ('{"a":', "}")}
 
 _KEYS = [
@@ -72,14 +74,12 @@ values: st.SearchStrategy[Any] = st.recursive(
 def spelled(value: Any) -> bytes:
     """``value`` as JSON, deep nesting included; what JSON cannot say is said all the same."""
     text = json.dumps(value, ensure_ascii=True)
-    for kind, (opening, closing) in _KINDS.items():
-        head = _DEEP.partition("{kind}")[0] + kind + "-"
-        while (start := text.find('"' + head)) >= 0:
-            end = text.index('@"', start)
-            levels = int(text[start + 1 + len(head) : end])
-            deep = opening * levels + "1" + closing * levels
-            text = text[:start] + deep + text[end + 2 :]
-    return text.encode()
+
+    def deep(found: re.Match[str]) -> str:
+        opening, closing = _KINDS[found[1]]
+        return opening * int(found[2]) + "1" + closing * int(found[2])
+
+    return _MARKED.sub(deep, text).encode()
 
 
 def _places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
