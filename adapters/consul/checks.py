@@ -96,7 +96,7 @@ def to_check(health: Health, load: Load | None, holder: str) -> tuple[str, str]:
 
 def from_check(check: Check, holder: str | None) -> tuple[Health, Load | None] | None:
     """Reads what :func:`to_check` wrote for ``holder``; ``None`` where it is not that."""
-    reason, line, text = str(check.get("Output") or "").rpartition("\n")
+    reason, line, text = _text(check.get("Output")).rpartition("\n")
     if not line:
         return None
     try:
@@ -170,6 +170,10 @@ def read_presence(place: Place, checks: Sequence[Check]) -> Presence:
     )
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _index(check: Check) -> int:
     index = check.get("ModifyIndex", 0)
     if not isinstance(index, int):
@@ -180,7 +184,7 @@ def _index(check: Check) -> int:
 def _began(beat: Check, holder: str | None) -> bool:
     """Whether ``holder`` has ever beaten. Consul quotes the last output when it turns a check
     critical; one that was never updated has none."""
-    output = str(beat["Output"])
+    output = _text(beat["Output"])
     if not output:
         return False
     _, quoted, last = output.partition(_QUOTED)
@@ -189,7 +193,7 @@ def _began(beat: Check, holder: str | None) -> bool:
 
 def _unread(told: Check | None) -> tuple[Status, str]:
     """What a health check says by its status alone: someone else wrote it, or it was lost."""
-    status = told["Status"] if told is not None else CRITICAL
+    status = _text(told["Status"]) if told is not None else CRITICAL
     meaning = {PASSING: Status.HEALTHY, WARNING: Status.DEGRADED}.get(status, Status.DOWN)
     return meaning, f"its health check is {status if told is not None else 'missing'}"
 
@@ -199,9 +203,10 @@ def _said_by_others(check: Check) -> tuple[Status, str] | None:
     if status == PASSING:
         return None
     if id.startswith(_MAINTENANCE):
-        return Status.DRAINING, f"maintenance mode: {check['Notes'] or 'no reason given'}"[:500]
-    first = str(check["Output"] or check["Notes"] or "").strip().partition("\n")[0]
-    reason = f"Consul check {check['Name'] or id!r} is {status}" + (f": {first}" if first else "")
+        return Status.DRAINING, f"maintenance mode: {_text(check['Notes']) or 'no reason given'}"[:500]
+    first = (_text(check["Output"]) or _text(check["Notes"])).strip().partition("\n")[0]
+    reason = f"Consul check {_text(check['Name']) or id!r} is {_text(status)}"
+    reason += f": {first}" if first else ""
     return (Status.DEGRADED if status == WARNING else Status.DOWN), reason[:500]
 
 
