@@ -11,6 +11,8 @@ from typing import NamedTuple
 from mcp_discovery.probe.errors import BadAnswer
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+#: What a line of data costs beside its bytes: without it a stream of empty lines had no end.
+_LINE = 64
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -98,7 +100,7 @@ class EventReader:
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
-            self._size += len(value) + 1  # an empty line of data takes room, too
+            self._size += len(value) + _LINE
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
         elif field == b"id" and b"\0" not in value:
