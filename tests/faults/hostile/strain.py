@@ -16,7 +16,7 @@ import psutil
 
 from tests.stores import ports
 from tests.stores.process import LocalProcess
-from tests.stores.waiting import until
+from tests.stores.waiting import NotYet, until
 
 _EVERY = 0.02
 
@@ -125,7 +125,10 @@ class Desk:
         began = time.monotonic()
 
         async def has_it() -> bool:
-            return (await self.servers()).get(id, {}).get("status") == status
+            entry = (await self.servers()).get(id, {})
+            if entry.get("status") != status:
+                raise NotYet(f"{entry.get('status')}: {entry.get('reason')}")
+            return True
 
         await until(has_it, timeout=timeout, what=f"{id} being {status}")
         return time.monotonic() - began

@@ -28,7 +28,12 @@ async def test_what_is_posted_is_refused_in_a_sentence_and_holds_nobody_up(tmp_p
         posted = {"id": "fine", "name": "fine", "url": fine.url}
         async with http.post(f"{at.url}/servers", json=posted) as answer:
             assert answer.status == 201
-        itself = {"id": "mirror", "name": "evil", "url": f"{at.url}/mcp", "healthUrl": at.url}
+        itself = {
+            "id": "mirror",
+            "name": "evil",
+            "url": f"{at.url}/mcp",
+            "healthUrl": f"{at.url}/health",
+        }
         bodies = [
             *writings.unreadable().values(),
             *writings.readable(at.url).values(),
@@ -52,7 +57,7 @@ async def test_what_is_posted_is_refused_in_a_sentence_and_holds_nobody_up(tmp_p
                         told = await answer.text()
                         assert answer.status < 500, (path, body[:200], told[:500])
                         assert len(told) < 400_000, (path, body[:200])
-            await at.until_listed("mirror", "down", timeout=15)
+            await at.until_listed("mirror", "degraded", timeout=15)
         meanwhile.check(pause=2.0)
         assert (await at.servers())["fine"]["status"] == "healthy"
         assert not at.program.lines("Traceback")
