@@ -127,11 +127,11 @@ def health_to_dict(health: Health) -> dict[str, Any]:
 def health_from_dict(data: Mapping[str, Any]) -> Health:
     """Reads what :func:`health_to_dict` wrote; raises :class:`ValueError` where it is not that."""
     try:
-        reason = data["reason"]
-        if not isinstance(reason, str):
-            raise ValueError("not a health: its reason is no text")
+        status, reason = data["status"], data["reason"]
+        if not isinstance(status, str) or not isinstance(reason, str):
+            raise ValueError("not a health: its status or reason is no text")
         return Health(
-            Status(data["status"]),
+            Status(status),
             reason[:500],
             parse_moment(data["since"]),
             parse_moment(data["lastSeen"]),

@@ -101,7 +101,7 @@ def from_check(check: Check, holder: str | None) -> tuple[Health, Load | None] |
         return None
     try:
         facts = orjson.loads(text)
-        health = Health(Status(facts["status"]), reason[:500], parse_moment(facts["since"]))
+        health = Health(Status(_text(facts["status"])), reason[:500], parse_moment(facts["since"]))
     except (ValueError, KeyError, TypeError):
         return None
     if _STATUS[health.status] != check.get("Status") or facts.get("holder") != holder:

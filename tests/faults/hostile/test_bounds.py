@@ -93,6 +93,8 @@ def test_a_reason_that_is_no_text_is_no_health() -> None:
     for reason in (b"[" * 1010 + b"]" * 1010, b"{}", b"null", b"1"):
         with pytest.raises(ValueError, match="not a health"):
             Live.decode(_LIVE % (reason, _MOMENT, _MOMENT))
+        with pytest.raises(ValueError, match="not a health"):
+            Live.decode((_LIVE % (b'""', _MOMENT, _MOMENT)).replace(b'"healthy"', reason))
 
 
 def test_metadata_of_numbers_beyond_64_bits_is_spelled_out() -> None:
