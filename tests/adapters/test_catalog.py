@@ -324,6 +324,25 @@ async def test_while_the_store_is_away_the_hold_stands_still() -> None:
         assert asyncio.get_running_loop().time() - back > 0.7 * hold
 
 
+async def test_what_is_missing_after_an_outage_is_held_for_as_long_as_the_living_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.catalog._RETURN", 0.3)
+    before = many(5)
+    older = {id: before[id] for id in list(before)[:3]}
+    async with ScriptedStore() as store, Catalog(store, hold=60) as catalog:
+        for said in (Snapshot(before), StoreUnavailable("store", "away"), Snapshot(older)):
+            store.says.put_nowait(said)
+        await until(lambda: catalog.held_total == 2)
+        assert len(catalog.view) == 5
+        assert sum(e.health.status is Status.DEGRADED for e in catalog.view) == 2
+        await until(lambda: len(catalog.view) == 3)
+        # The store was not away meanwhile: what goes now goes at once.
+        store.says.put_nowait(Snapshot({id: older[id] for id in list(older)[:2]}))
+        await until(lambda: len(catalog.view) == 2)
+        assert catalog.held_total == 2
+
+
 async def test_a_watch_that_ends_after_its_snapshot_is_not_asked_for_without_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
