@@ -73,7 +73,9 @@ class StoreFile:
                 "substr(CAST(health AS BLOB), 1, ?) FROM instances"
             )
             for id, registration, health in self._db.execute(query, (_LONGEST, _LONGEST)):
-                yield (id or b"").decode("utf-8", "backslashreplace"), registration, health
+                # SQLite's substr() of an empty blob is NULL.
+                key = (id or b"").decode("utf-8", "backslashreplace")
+                yield key, registration or b"", health or b""
 
     def put(self, id: str, registration: bytes, health: bytes) -> None:
         """Writes an instance, in place of the old one."""
