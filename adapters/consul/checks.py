@@ -203,7 +203,8 @@ def _said_by_others(check: Check) -> tuple[Status, str] | None:
     if status == PASSING:
         return None
     if id.startswith(_MAINTENANCE):
-        return Status.DRAINING, f"maintenance mode: {_text(check['Notes']) or 'no reason given'}"[:500]
+        why = _text(check["Notes"]) or "no reason given"
+        return Status.DRAINING, f"maintenance mode: {why}"[:500]
     first = (_text(check["Output"]) or _text(check["Notes"])).strip().partition("\n")[0]
     reason = f"Consul check {_text(check['Name']) or id!r} is {_text(status)}"
     reason += f": {first}" if first else ""
