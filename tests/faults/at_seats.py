@@ -140,8 +140,8 @@ async def server_moved(world: World, draw: Random) -> Breaking:
 @fault("sidecar leaves in good order", "seat")
 async def sidecar_leaves(world: World, draw: Random) -> Breaking:
     async with a_seat(world, draw) as seat:
-        await seat.sidecar.terminate()
         world.history.note("left", seat.id)
+        await seat.sidecar.terminate()
         world.history.note("unwatched", seat.id)
         yield
         await seat.sidecar.start()

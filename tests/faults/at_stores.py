@@ -98,6 +98,8 @@ async def store_restored(world: World, draw: Random) -> Breaking:
     async with _away(world):
         await snapshots.restore(world.cluster, file)
         await world.give_token()
+        for agent in world.agents:
+            await agent.restart()  # or Consul believes the snapshot rather than its agents
     yield
 
 

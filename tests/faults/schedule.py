@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -72,26 +72,40 @@ def lanes(world: World) -> Sequence[Lane]:
 
 
 async def run(
-    world: World, seed: int, seconds: float, say: Callable[[str], None] = lambda _: None
+    world: World,
+    seed: int,
+    seconds: float,
+    say: Callable[[str], None] = lambda _: None,
+    only: Collection[str] = (),
 ) -> None:
-    """Breaks ``world`` for ``seconds``, mends all, and waits until it has settled."""
+    """Breaks ``world`` for ``seconds``, mends all, and waits until it has settled.
+
+    Draws from all faults, or from those that are named in ``only``.
+    """
     end = time.monotonic() + seconds
     turns = _Turns()
     async with asyncio.TaskGroup() as group:
         for lane in lanes(world):
-            group.create_task(_lane(lane, Random(f"{seed}/{lane.name}"), turns, end, say))
+            faults = [
+                each
+                for each in of(world.kind, apart=bool(world.hosts))
+                if each.claims == lane.claims and (not only or each.name in only)
+            ]
+            if faults:
+                draw = Random(f"{seed}/{lane.name}")
+                group.create_task(_lane(lane, faults, draw, turns, end, say))
     await world.store_answers()
     await world.settled()
 
 
 async def _lane(
-    lane: Lane, draw: Random, turns: _Turns, end: float, say: Callable[[str], None]
+    lane: Lane,
+    faults: Sequence[Fault],
+    draw: Random,
+    turns: _Turns,
+    end: float,
+    say: Callable[[str], None],
 ) -> None:
-    faults = [
-        each
-        for each in of(lane.part.kind, apart=bool(lane.part.hosts))
-        if each.claims == lane.claims
-    ]
     while True:
         # Each fault once before any comes twice.
         for fault in draw.sample(faults, len(faults)):

@@ -1,7 +1,7 @@
 """``make soak``: mixed faults over real clusters for as long as one likes.
 
 Says what it does while it does it; ends with the measured figures, and with exit code 1 when a
-promise was broken, a process grew, or a parser fell to fuzzed input. A history can be judged again:
+promise was broken or a process grew. A history can be judged again:
 ``python -m tests.faults.soak --judge FILE``.
 """
 
@@ -13,13 +13,16 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.faults import schedule
+from tests.faults.catalogue import FAULTS
 from tests.faults.checker import judge
 from tests.faults.figures import measure, table
 from tests.faults.growth import Growth
 from tests.faults.history import History, Terms
+from tests.faults.namespaces import why_not
 from tests.faults.world import StoreKind, world
 
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
@@ -31,18 +34,20 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-async def soak(kind: StoreKind, seconds: float, seed: int, folder: Path) -> bool:
+async def soak(
+    kind: StoreKind, seconds: float, seed: int, folder: Path, only: Collection[str] = ()
+) -> bool:
     """Breaks one world for ``seconds``; returns whether all was kept."""
     say(f"\n== {kind}, {seconds:g} s, SEED={seed}; logs and history in {folder}")
     history = History(TERMS, seed)
     began = time.monotonic()
-    async with world(kind, folder, history) as broken:
+    async with world(kind, folder, history, apart=why_not() is None) as broken:
         say(f"   a cluster, {len(broken.seats)} instances and {len(broken.desks)} facades run")
         growth = Growth(broken)
         sampling = asyncio.create_task(growth.run())
         try:
             left = seconds - (time.monotonic() - began)
-            await schedule.run(broken, seed, max(10.0, left), say)
+            await schedule.run(broken, seed, max(10.0, left), say, only)
         finally:
             sampling.cancel()
             await asyncio.wait([sampling])
@@ -70,6 +75,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="in all")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--stores", nargs="*", choices=STORES, default=STORES)
+    names = sorted(FAULTS)
+    told = f"no others than these, of: {'; '.join(names)}"
+    parser.add_argument(
+        "--faults", nargs="*", choices=names, default=(), metavar="FAULT", help=told
+    )
     parser.add_argument("--judge", type=Path, help="a history of before")
     given = parser.parse_args()
     if given.judge:
@@ -78,7 +88,8 @@ def main() -> int:
     kept = True
     for kind in given.stores:
         folder = Path(tempfile.mkdtemp(prefix=f"faults-{kind}-"))
-        kept &= asyncio.run(soak(kind, given.seconds / len(given.stores), seed, folder))
+        seconds = given.seconds / len(given.stores)
+        kept &= asyncio.run(soak(kind, seconds, seed, folder, given.faults))
     if not kept:
         say(f"\nagain: make soak SECONDS={given.seconds:g} SEED={seed}")
     return 0 if kept else 1
