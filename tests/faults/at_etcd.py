@@ -73,6 +73,8 @@ async def lease_revoked(world: World, draw: Random) -> Breaking:
 @fault("alarm NOSPACE while a server dies", "store", "etcd", alone=True)
 async def nospace(world: World, draw: Random) -> Breaking:
     """etcd takes no more writes and renews leases as ever: what it cannot be told must end."""
+    # Who is not registered now cannot be until it ends.
+    await world.settled()
     async with a_seat(world, draw) as seat:
         members = await _asked(world, "cluster/member/list", {})
         full = {"memberID": members["members"][0]["ID"], "alarm": "NOSPACE"}
