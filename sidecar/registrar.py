@@ -110,6 +110,8 @@ class Registrar:
                 self._held(error)
                 await happens(self._leaving, _TAKE_OVER)
             except StoreUnavailable as error:
+                # A dead holder's time stands still with its store, and may start over.
+                self._held_since = None
                 self._failed(error)
                 await happens(self._leaving, away.next())
             except StoreDenied as error:
