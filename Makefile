@@ -7,9 +7,11 @@ READY  := $(VENV)/.ready
 # Tests that need no server but our own: they run in seconds.
 UNIT   := $(wildcard tests/mcp_discovery/test_*.py tests/adapters/test_*.py) tests/adapters/embedded tests/adapters/remote
 WORKERS ?= 2
+SECONDS ?= 600
+STORES ?= consul etcd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt stores test-docker clean
+.PHONY: help demo test soak check fmt stores test-docker clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -34,6 +36,9 @@ fmt: $(READY) ## Format and mend what lint can mend
 stores: ## Real Consul, etcd and the MCP SDK 1.x for the tests, into .stores/
 	@scripts/fetch-stores
 	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
+
+soak: $(READY) stores ## Break real clusters on purpose: SECONDS=600, SEED=…, STORES="consul etcd"
+	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --stores $(STORES)
 
 test-docker: $(READY) stores ## The tests that need a Docker daemon
 	$(BIN)/pytest -m docker $(ARGS)

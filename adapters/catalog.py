@@ -29,8 +29,11 @@ from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
 
-#: A snapshot that takes away more than half of at least this many is held for a while.
+#: A snapshot that takes away all, or more than half of at least this many, is held for a while.
 HOLD_FROM = 10
+#: What the first snapshot after an outage lacks is held for so many seconds: the store may
+#: be older than it was, and whoever lives registers anew within 5 s.
+_RETURN = 6.0
 #: So many new entries at once are indexed anew rather than one by one.
 _BULK = 200
 #: Seconds after which a watch was a success. Its first snapshot alone is none: a watch that always
@@ -203,24 +206,27 @@ class Catalog:
             del self._held[id]
         differences: dict[str, Instance | None] = {**instances}
         total = len(self._view)
-        too_many = self._hold > 0 and total >= HOLD_FROM and len(missing) * 2 > total
+        many = total >= HOLD_FROM and len(missing) * 2 > total
+        too_many = self._hold > 0 and (many or len(missing) == total > 0)
+        returned = self._hold > 0 and self._view.stale_since is not None
+        hold = self._hold if too_many else min(self._hold, _RETURN)
         for id in missing:
-            kept = self._kept(id) if too_many or id in self._held else None
+            kept = self._kept(id, hold) if too_many or returned or id in self._held else None
             differences[id] = kept
             if kept is None:
                 self._held.pop(id, None)
             elif id not in self._held:
-                self._held[id] = time.monotonic() + self._hold
+                self._held[id] = time.monotonic() + hold
                 self.held_total += 1
-        if too_many and fresh:
+        if (too_many or returned) and fresh:
             log.warning(
                 "%s: %d of %d instances vanished at once; held for %g s",
-                *(self._store.url, len(fresh), total, self._hold),
+                *(self._store.url, len(fresh), total, hold),
             )
         self._schedule_release()
         return differences
 
-    def _kept(self, id: str) -> Instance | None:
+    def _kept(self, id: str, hold: float) -> Instance | None:
         """A vanished instance as it is shown while it is held; ``None``: it said goodbye."""
         entry = self._view.entries[id]
         instance = entry.instance
@@ -228,7 +234,7 @@ class Catalog:
             return None
         if instance.health.status is Status.DOWN or id in self._held:
             return instance  # holding must not revive it; and it is shown as held already
-        reason = f"missing from the store; held for {self._hold:g} s in case it comes back"
+        reason = f"missing from the store; held for {hold:g} s in case it comes back"
         health = replace(
             instance.health.then(Status.DEGRADED, reason, heard=False),
             last_seen=entry.last_seen(self._view.as_of),  # the last that the store vouched for

@@ -18,6 +18,14 @@ from mcp_discovery.errors import InvalidInput, StoreUnavailable
 #: A query string's parameters; a sequence where one is repeated.
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
+#: The largest answer, in bytes, unless the caller says otherwise: what any single record or
+#: document may take, several times.
+MAX_ANSWER = 64 * 2**20
+
+
+class AnswerTooLarge(StoreUnavailable):
+    """An answer was not read to its end: it is larger than the caller has use for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -64,17 +72,27 @@ class HttpClient:
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = MAX_ANSWER,
     ) -> Answer:
         """One request, answered whole; ``timeout`` in seconds over all (default: the options').
 
-        Raises :class:`StoreUnavailable` when no whole answer comes in time; what a status means
-        is the caller's to say.
+        Raises :class:`StoreUnavailable` when no whole answer comes in time,
+        :class:`AnswerTooLarge` when it is over ``limit`` bytes; what a status means is the
+        caller's to say.
         """
         async with self.stream(
             method, url, params=params, data=data, headers=headers, timeout=timeout
         ) as response:
-            body = await response.read()
-            return Answer(response.status, response.headers, body)
+            body = bytearray()
+            if (response.content_length or 0) <= limit:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > limit:
+                        break
+                else:
+                    return Answer(response.status, response.headers, bytes(body))
+            response.close()  # or the rest would be read, to use the connection again
+            raise AnswerTooLarge(self._store, f"its answer is larger than {limit:,} bytes")
 
     @asynccontextmanager
     async def stream(

@@ -27,19 +27,54 @@ NAME, TITLE, TAG, TOOL, DESCRIPTION = 16, 12, 10, 8, 4
 TOOL_DESCRIPTION = 1
 #: How many characters of a document's descriptions are searched.
 _DOCUMENT_TEXT = 100_000
+#: How many characters are normalised at a time.
+_PIECE = 128
 
 _WORD = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 K = TypeVar("K", bound=Hashable)
 Weights: TypeAlias = Mapping[str, int]
-_Text: TypeAlias = tuple[str, str, str, tuple[str, ...], tuple[str, ...]]
+
+
+class _Text:
+    """What a record says to be searched. Hashed once: each of its words asks for that."""
+
+    __slots__ = ("_hash", "parts")
+
+    def __init__(self, record: Record) -> None:
+        self.parts = (
+            record.name,
+            record.title or "",
+            record.description,
+            record.tags,
+            record.capabilities.tools,
+        )
+        self._hash = hash(self.parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Text) and self.parts == other.parts
 
 
 def words(text: str) -> list[str]:
     """The words of ``text`` as they are compared: ``readFile`` and ``read_file`` are two words."""
-    spaced = _HUMP.sub(" ", unicodedata.normalize("NFKC", text))
+    spaced = _HUMP.sub(" ", text if text.isascii() else _normalized(text))
     return [found.casefold() for found in _WORD.findall(spaced)]
+
+
+def _normalized(text: str) -> str:
+    """NFKC, word by word and long ones in pieces: the time that it takes grows with the square of
+    a run of combining characters."""
+    return " ".join(
+        "".join(
+            unicodedata.normalize("NFKC", word[at : at + _PIECE])
+            for at in range(0, len(word), _PIECE)
+        )
+        for word in text.split()
+    )
 
 
 class TextIndex:
@@ -63,7 +98,7 @@ class TextIndex:
 
     def put(self, record: Record) -> None:
         """Puts an instance in, or what it says now in the place of what it said."""
-        text = _text_of(record)
+        text = _Text(record)
         digest = record.capabilities.digest
         if self._known.get(record.id) == (text, digest):
             return
@@ -170,18 +205,8 @@ class _Postings(Generic[K]):
         return best
 
 
-def _text_of(record: Record) -> _Text:
-    return (
-        record.name,
-        record.title or "",
-        record.description,
-        record.tags,
-        record.capabilities.tools,
-    )
-
-
 def _weights(text: _Text) -> Weights:
-    name, title, description, tags, tools = text
+    name, title, description, tags, tools = text.parts
     weights: dict[str, int] = {}
     for weight, texts in (
         (NAME, (name,)),

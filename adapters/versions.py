@@ -44,7 +44,11 @@ def _spec(text: str) -> Any:
     try:
         return semantic_version.SimpleSpec(text)
     except ValueError:
+        pass
+    try:
         return semantic_version.NpmSpec(text)
+    except AttributeError as error:  # its own slip over "x - y" of what are no versions
+        raise ValueError(f"invalid range: {text!r}") from error
 
 
 @lru_cache(65_536)

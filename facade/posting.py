@@ -105,8 +105,9 @@ def health_from(data: Any, before: Health) -> Health:
         data = {}
     if not isinstance(data, Mapping):
         raise InvalidRecord("health", "is not an object")
+    said = data.get("status", before.status.value)
     try:
-        status = Status(data.get("status", before.status.value))
+        status = Status(said if isinstance(said, str) else "")
     except ValueError as error:
         allowed = ", ".join(Status)
         raise InvalidRecord("health.status", f"is not one of {allowed}") from error

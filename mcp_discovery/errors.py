@@ -80,7 +80,7 @@ class InvalidStoreURL(InvalidInput):
     """A store URL has an unknown scheme or a malformed part."""
 
     def __init__(self, url: str, problem: str) -> None:
-        super().__init__(f"store URL {url!r}: {problem}")
+        super().__init__(f"store URL {url[:300]!r}: {problem[:1000]}")
         self.url = url
         self.problem = problem
 

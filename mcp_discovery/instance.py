@@ -127,9 +127,12 @@ def health_to_dict(health: Health) -> dict[str, Any]:
 def health_from_dict(data: Mapping[str, Any]) -> Health:
     """Reads what :func:`health_to_dict` wrote; raises :class:`ValueError` where it is not that."""
     try:
+        status, reason = data["status"], data["reason"]
+        if not isinstance(status, str) or not isinstance(reason, str):
+            raise ValueError("not a health: its status or reason is no text")
         return Health(
-            Status(data["status"]),
-            str(data["reason"])[:500],
+            Status(status),
+            reason[:500],
             parse_moment(data["since"]),
             parse_moment(data["lastSeen"]),
         )
@@ -155,12 +158,19 @@ def load_from_dict(data: Any) -> Load | None:
     return Load(**figures) if figures else None
 
 
+#: The fields of an entry that are not the record's own.
+DERIVED = frozenset(
+    {"url", "transport", "status", "reason", "since", "lastSeen", "lease", "load", "uptime"}
+)
+
+
 def instance_to_dict(instance: Instance) -> dict[str, Any]:
     """The instance in one flat object: the record, its URL and transport, health, lease and load.
 
     This is a server's entry in every list that the facade serves.
     """
-    entry = instance.record.to_dict()
+    # Fields that a record has under these names are unknown ones, and nobody's word for them.
+    entry = {key: value for key, value in instance.record.to_dict().items() if key not in DERIVED}
     endpoint = instance.record.endpoint
     entry |= {"transport": endpoint.transport} | health_to_dict(instance.health)
     if endpoint.url is not None:
@@ -169,12 +179,6 @@ def instance_to_dict(instance: Instance) -> dict[str, Any]:
     if instance.load is not None:
         entry["load"] = load_to_dict(instance.load)
     return entry
-
-
-#: The fields of an entry that are not the record's own.
-DERIVED = frozenset(
-    {"url", "transport", "status", "reason", "since", "lastSeen", "lease", "load", "uptime"}
-)
 
 
 def instance_from_dict(entry: Mapping[str, Any], *, checked: bool = False) -> Instance:

@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -112,6 +113,8 @@ Label = Annotated[str, AfterValidator(_label)]
 SemVer = Annotated[str, AfterValidator(_semver)]
 HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+#: The first fault is told, so the others need not be found: there may be a hundred thousand.
+Names = Annotated[tuple[Name, ...], FailFast()]
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -168,9 +171,9 @@ class Capabilities(_Model):
     ``resources`` names resources and resource templates alike.
     """
 
-    tools: tuple[Name, ...] = ()
-    resources: tuple[Name, ...] = ()
-    prompts: tuple[Name, ...] = ()
+    tools: Names = ()
+    resources: Names = ()
+    prompts: Names = ()
     digest: str | None = None
 
 
@@ -180,7 +183,9 @@ class Protocol(_Model):
     ``era`` is ``modern`` from protocol version 2026-07-28 on, ``legacy`` before.
     """
 
-    versions: tuple[Annotated[str, StringConstraints(max_length=32)], ...] = ()
+    versions: Annotated[
+        tuple[Annotated[str, StringConstraints(max_length=32)], ...], FailFast()
+    ] = ()
     era: Literal["modern", "legacy"] | None = None
     server_info: Mapping[str, Any] | None = None
     instructions: Annotated[str, StringConstraints(max_length=8192)] | None = None
@@ -191,7 +196,7 @@ class Auth(_Model):
 
     type: Literal["none", "bearer", "oauth2"] = "none"
     token_endpoint: HttpUrl | None = None
-    scopes: tuple[str, ...] = ()
+    scopes: Annotated[tuple[str, ...], FailFast()] = ()
 
     @model_validator(mode="after")
     def _oauth_says_where(self) -> Self:
@@ -208,10 +213,13 @@ def _strings(value: Any) -> Any:
     """Metadata maps strings to strings; other JSON scalars are spelled as JSON spells them."""
     if not isinstance(value, dict):
         return value
-    return {
-        key: orjson.dumps(item).decode() if isinstance(item, bool | int | float) else item
-        for key, item in value.items()
-    }
+    return {key: _spelled(item) for key, item in value.items()}
+
+
+def _spelled(item: Any) -> Any:
+    if isinstance(item, bool | float):
+        return orjson.dumps(item).decode()
+    return str(item) if isinstance(item, int) else item
 
 
 class Record(_Model):
@@ -354,7 +362,8 @@ def default_id(name: str, endpoint: object) -> str:
                 with suppress(ValueError):  # what is wrong with it is told of the endpoint
                     place = urlsplit(url).netloc.rpartition("@")[2]
         else:
-            place = orjson.dumps([spec.get("command"), spec.get("args")], default=list).decode()
+            with suppress(TypeError):  # too deep for JSON: told of the endpoint, too
+                place = orjson.dumps([spec.get("command"), spec.get("args")], default=list).decode()
     return f"{name[:54].rstrip('-')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 

@@ -25,8 +25,10 @@ _ISSUED = re.compile(
       | AIza[A-Za-z0-9_-]{30,}                                         # Google
       | hf_[A-Za-z0-9]{20,} | npm_[A-Za-z0-9]{30,} | pypi-[A-Za-z0-9_-]{30,}
       | hv[sb]\.[A-Za-z0-9_-]{20,}                                     # Vault
-      | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*        # JWT
     )
+    # JWT. Each run of letters is gone over once: the look ahead says first that it has a dot.
+    | (?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]++\.[A-Za-z0-9_-]{8,}+\.)
+      [A-Za-z0-9_-]*?\beyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]*+
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----
     """
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
@@ -32,6 +33,12 @@ _AGAIN = 0.25
 _LIVED = 1.0
 #: Seconds until a server that offers no notifications is asked for them again.
 _NO_STREAM = 30.0
+#: A server that changed so often …
+_OFTEN = 10
+#: … in so many seconds …
+_WITHIN = 60.0
+#: … has its changes registered only so many seconds apart: each leaves a document in the store.
+_SELDOM = 15.0
 
 
 class Introspector:
@@ -63,6 +70,8 @@ class Introspector:
         self._read: Introspection | None = None
         self._description: Description | None = None
         self._trouble: str | None = None
+        self._changed: deque[float] = deque(maxlen=_OFTEN)  # when, on the monotonic clock
+        self._restless = False
 
     async def follow(self, probe: McpProbe) -> None:
         """Reads the server over ``probe``, at once and then for ever; to be cancelled."""
@@ -109,7 +118,7 @@ class Introspector:
                 self._wanted.set()
 
     def _take(self, found: Introspection, url: str) -> None:
-        if found is self._read:
+        if found is self._read or self._too_often():
             return
         self._read = found
         before = self._description
@@ -132,7 +141,9 @@ class Introspector:
                 log.error("the MCP server changed, and the old record stays: %s", error)
             return
         self._description = after
-        log.info(
+        self._changed.append(time.monotonic())
+        log.log(
+            logging.DEBUG if self._restless else logging.INFO,
             "%s: %d tools, %d resources, %d resource templates, %d prompts, %s protocol",
             "introspected" if before is None else "changed",
             len(found.tools),
@@ -144,3 +155,18 @@ class Introspector:
         for note in (*found.findings, *after.notes):
             log.warning("%s", note)
         self._described(after)
+
+    def _too_often(self) -> bool:
+        """Whether the server changes so often that this change has to wait for a later reading."""
+        now = time.monotonic()
+        restless = len(self._changed) == _OFTEN and now - self._changed[0] < _WITHIN * (
+            _SELDOM if self._restless else 1
+        )
+        if restless and not self._restless:
+            log.warning(
+                "the MCP server has changed what it offers %d times in %.0f s; from now on its "
+                "changes are registered %g s apart",
+                *(_OFTEN, now - self._changed[0], _SELDOM),
+            )
+        self._restless = restless
+        return restless and now - self._changed[-1] < _SELDOM

@@ -33,8 +33,8 @@ _BEAT = 0.5
 _LONGEST_BEAT = 2.0
 #: The longest wait while the store is away: it is back within 5 s of the store's return.
 _LONGEST_WAIT = 2.5
-#: The longest wait while the store refuses: somebody has to mend the credentials first.
-_LONGEST_REFUSAL = 10.0
+#: The longest wait while the store refuses: it is back as soon after the credentials are mended.
+_LONGEST_REFUSAL = 2.5
 #: Seconds between attempts to take an id over, and how long after TTL its holder is surely alive.
 _TAKE_OVER = 0.5
 _SURELY = 3.0
@@ -110,6 +110,8 @@ class Registrar:
                 self._held(error)
                 await happens(self._leaving, _TAKE_OVER)
             except StoreUnavailable as error:
+                # A dead holder's time stands still with its store, and may start over.
+                self._held_since = None
                 self._failed(error)
                 await happens(self._leaving, away.next())
             except StoreDenied as error:

@@ -79,6 +79,10 @@ class Agent:
         """The local agent's datacenter; ``None`` where the token may not read it."""
         return await self._itself("Config", "Datacenter")
 
+    async def node(self) -> str | None:
+        """The local agent's node name; ``None`` where the token may not read it."""
+        return await self._itself("Config", "NodeName")
+
     async def address(self) -> str | None:
         """The local agent's address in its cluster; ``None`` where the token may not read it."""
         return await self._itself("Member", "Addr")

@@ -96,12 +96,12 @@ def to_check(health: Health, load: Load | None, holder: str) -> tuple[str, str]:
 
 def from_check(check: Check, holder: str | None) -> tuple[Health, Load | None] | None:
     """Reads what :func:`to_check` wrote for ``holder``; ``None`` where it is not that."""
-    reason, line, text = str(check.get("Output") or "").rpartition("\n")
+    reason, line, text = _text(check.get("Output")).rpartition("\n")
     if not line:
         return None
     try:
         facts = orjson.loads(text)
-        health = Health(Status(facts["status"]), reason[:500], parse_moment(facts["since"]))
+        health = Health(Status(_text(facts["status"])), reason[:500], parse_moment(facts["since"]))
     except (ValueError, KeyError, TypeError):
         return None
     if _STATUS[health.status] != check.get("Status") or facts.get("holder") != holder:
@@ -166,14 +166,25 @@ def read_presence(place: Place, checks: Sequence[Check]) -> Presence:
         own=said[0] if said else None,
         load=said[1] if said else None,
         others=tuple(others),
-        index=max((c.get("ModifyIndex", 0) for c in (beat, told) if c is not None), default=0),
+        index=max((_index(c) for c in (beat, told) if c is not None), default=0),
     )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _index(check: Check) -> int:
+    index = check.get("ModifyIndex", 0)
+    if not isinstance(index, int):
+        raise TypeError(f"a ModifyIndex is a {type(index).__name__}")
+    return index
 
 
 def _began(beat: Check, holder: str | None) -> bool:
     """Whether ``holder`` has ever beaten. Consul quotes the last output when it turns a check
     critical; one that was never updated has none."""
-    output = str(beat["Output"])
+    output = _text(beat["Output"])
     if not output:
         return False
     _, quoted, last = output.partition(_QUOTED)
@@ -182,7 +193,7 @@ def _began(beat: Check, holder: str | None) -> bool:
 
 def _unread(told: Check | None) -> tuple[Status, str]:
     """What a health check says by its status alone: someone else wrote it, or it was lost."""
-    status = told["Status"] if told is not None else CRITICAL
+    status = _text(told["Status"]) if told is not None else CRITICAL
     meaning = {PASSING: Status.HEALTHY, WARNING: Status.DEGRADED}.get(status, Status.DOWN)
     return meaning, f"its health check is {status if told is not None else 'missing'}"
 
@@ -192,9 +203,11 @@ def _said_by_others(check: Check) -> tuple[Status, str] | None:
     if status == PASSING:
         return None
     if id.startswith(_MAINTENANCE):
-        return Status.DRAINING, f"maintenance mode: {check['Notes'] or 'no reason given'}"[:500]
-    first = str(check["Output"] or check["Notes"] or "").strip().partition("\n")[0]
-    reason = f"Consul check {check['Name'] or id!r} is {status}" + (f": {first}" if first else "")
+        why = _text(check["Notes"]) or "no reason given"
+        return Status.DRAINING, f"maintenance mode: {why}"[:500]
+    first = (_text(check["Output"]) or _text(check["Notes"])).strip().partition("\n")[0]
+    reason = f"Consul check {_text(check['Name']) or id!r} is {_text(status)}"
+    reason += f": {first}" if first else ""
     return (Status.DEGRADED if status == WARNING else Status.DOWN), reason[:500]
 
 

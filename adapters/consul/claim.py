@@ -53,7 +53,8 @@ async def require_free(
             return Former(entry, ())
         presences = await _presences(api, record.id)
         for presence in presences:
-            if presence.alive and presence.holder not in (None, holder.id, takeover):
+            kept = presence.alive and presence.holder not in (None, holder.id, takeover)
+            if kept and not await _is_leftover(api, presence):
                 raise await _duplicate(api, record.id, presence)
         if stored is None or presences:
             return Former(entry, presences)
@@ -61,6 +62,14 @@ async def require_free(
             await api.require_readable()  # Its service may be there and not ours to see.
             return Former(entry, presences)
         await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _is_leftover(api: ConsulApi, presence: Presence) -> bool:
+    """Whether the catalog has it on this agent's node while the agent has not, as after a snapshot
+    was restored: nobody keeps it, and registering replaces it."""
+    if await api.agent.service(presence.place.id) is not None:
+        return False
+    return presence.place.node == await api.agent.node()
 
 
 async def _require_no_stranger(api: ConsulApi, record: Record) -> None:

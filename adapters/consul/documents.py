@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from adapters.consul.api import ConsulApi
 from adapters.consul.kv import Entry
+from adapters.http import MAX_ANSWER, AnswerTooLarge
 from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFound, InvalidDocument
 
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 #: Bytes in one part. Consul takes 512 KiB by default (``kv_max_value_size``).
 PART_BYTES = 500_000
 
-_PART = re.compile(r"(\d{1,4})-of-(\d{1,4})")
+# Spelled as :meth:`Documents.put` spells it and no other way: ``01-of-1`` is another key.
+_PART = re.compile(r"([1-9][0-9]{0,3})-of-([1-9][0-9]{0,3})")
 
 
 class Documents:
@@ -38,7 +40,7 @@ class Documents:
         """
         if not is_digest(digest):
             raise DocumentNotFound(digest)
-        entries = await self._api.kv.entries(self._folder(digest))
+        entries = await self._parts(digest)
         document = self._assembled(digest, entries)
         if document is None:
             if not entries:  # What the token may not read looks absent too.
@@ -49,7 +51,7 @@ class Documents:
     async def put(self, document: CapabilityDocument) -> None:
         """Writes the document unless it is there, whole and undamaged."""
         folder = self._folder(document.digest)
-        entries = await self._api.kv.entries(folder)
+        entries = await self._parts(document.digest)
         if self._assembled(document.digest, entries) is not None:
             return
         data = document.compressed()
@@ -75,6 +77,14 @@ class Documents:
 
     def _folder(self, digest: str) -> str:
         return f"{self._prefix}{digest}/"
+
+    async def _parts(self, digest: str) -> list[Entry]:
+        """All parts of a document; none where they are more than any document has."""
+        try:
+            return await self._api.kv.entries(self._folder(digest), limit=MAX_ANSWER)
+        except AnswerTooLarge as error:
+            log.warning("the parts of capability document %s are too large: %s", digest, error)
+            return []
 
     def _assembled(self, digest: str, entries: list[Entry]) -> CapabilityDocument | None:
         parts = {entry.key.removeprefix(self._folder(digest)): entry for entry in entries}

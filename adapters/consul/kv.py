@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 
-from adapters.consul.transport import Reading, Transport, path
+from adapters.consul.transport import MAX_LIST, Reading, Transport, path
 from adapters.http import Answer
 
 
@@ -37,12 +37,14 @@ class Kv:
         entries = self._entries(answer)
         return entries[0] if entries else None
 
-    async def entries(self, prefix: str) -> list[Entry]:
-        """Every entry whose key starts with ``prefix``, as the leader has them now."""
+    async def entries(self, prefix: str, *, limit: int = MAX_LIST) -> list[Entry]:
+        """Every entry whose key starts with ``prefix``, as the leader has them now.
+
+        Raises :class:`adapters.http.AnswerTooLarge` where they are over ``limit`` bytes in all.
+        """
         params = {"recurse": "", "consistent": ""}
-        return self._entries(
-            await self._http.ask("GET", f"/v1/kv/{path(prefix)}", params, missing=True)
-        )
+        where = f"/v1/kv/{path(prefix)}"
+        return self._entries(await self._http.ask("GET", where, params, missing=True, limit=limit))
 
     async def keys(self, prefix: str) -> list[str]:
         """Every key that starts with ``prefix``, as the leader has them now."""
@@ -70,6 +72,11 @@ class Kv:
         answer = await self._http.ask("DELETE", f"/v1/kv/{path(key)}", params)
         return answer.body.strip() == b"true"
 
+    async def require_served(self, timeout: float) -> None:
+        """Raises unless the leader is asked for a key, with our token, within ``timeout`` s."""
+        where = f"/v1/kv/{path(self._http.address.records)}"
+        await self._http.ask("GET", where, missing=True, timeout=timeout)
+
     async def watch(self, index: int, wait: float) -> Reading[list[Entry]]:
         """A blocking query for the records; ``index`` 0 answers at once, through the quorum."""
         where = f"/v1/kv/{path(self._http.address.records)}"
@@ -81,9 +88,14 @@ class Kv:
         if answer.status == 404:
             return []
         try:
-            return [
+            entries = [
                 Entry(item["Key"], item["Value"] or "", item["ModifyIndex"])
                 for item in self._http.json(answer)
             ]
         except (KeyError, TypeError) as error:
             raise self._http.strange(answer) from error
+        for each in entries:
+            known = isinstance(each.key, str) and isinstance(each.raw, str)
+            if not known or not isinstance(each.modified, int):
+                raise self._http.strange(answer)
+        return entries

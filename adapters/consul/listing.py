@@ -24,6 +24,9 @@ from mcp_discovery.record import Record
 #: Seconds that what does not fit together yet may stay so: a registration is several writes, and
 #: the two queries answer one after the other.
 GRACE = 3.0
+#: Seconds for which a node has to be unreachable before its instances are. When servers that were
+#: cut off from each other meet again, they call nodes failed that are not, for some milliseconds.
+UNREACHABLE_FOR = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Listing:
         self._joined: dict[str, tuple[Presence, Stored, Instance]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
+        self._unread: set[str] = set()  # ids whose record was skipped, and said to be
+        self._unreachable: dict[str, float] = {}
         #: The monotonic second at which :meth:`instances` would answer otherwise by itself.
         self.due = math.inf
 
@@ -112,6 +117,7 @@ class Listing:
         for key in self._entries.keys() - kept.keys():
             self._skipped.discard(key)
         self._entries, self._stored = kept, stored
+        self._unread = {key.rpartition("/")[2] for key, (_, one) in kept.items() if one is None}
 
     def _parse(self, entry: Entry) -> Stored | None:
         try:
@@ -130,6 +136,7 @@ class Listing:
         joined: dict[str, tuple[Presence, Stored, Instance]] = {}
         unsettled: dict[str, float] = {}
         stray: set[str] = set()
+        self._note_unreachable(now)
         for id, presences in self._presences.items():
             pair = self._pair(id, presences)
             if pair is None or not pair[0].started:
@@ -142,12 +149,14 @@ class Listing:
                         joined[id] = previous
                         found.append((previous[0].index, id, previous[2]))
                     continue
+            if pair is None and id not in self._stored and id in self._unread:
+                continue
             if pair is None:
                 lacks = "a record of the same holder" if id in self._stored else "a record"
                 self._skipped.add(id, f"is a Consul service without {lacks} in {self._prefix}")
                 stray.add(id)
                 continue
-            presence, stored = pair
+            presence, stored = self._settled(id, pair[0], now), pair[1]
             health = self._health(id, presence, stored, now)
             if health is None:
                 continue
@@ -163,6 +172,26 @@ class Listing:
             del self._findings[id]
         self._joined, self._unsettled, self._stray = joined, unsettled, stray
         return {id: instance for _, id, instance in sorted(found, key=lambda item: item[:2])}
+
+    def _note_unreachable(self, now: float) -> None:
+        nodes = {
+            presence.place.node
+            for presences in self._presences.values()
+            for presence in presences
+            if presence.unreachable
+        }
+        self._unreachable = {node: self._unreachable.get(node, now) for node in nodes}
+
+    def _settled(self, id: str, presence: Presence, now: float) -> Presence:
+        """``presence``; one that was reachable stays so until its node surely is not."""
+        previous = self._joined.get(id)
+        if not presence.unreachable or previous is None or previous[0].unreachable:
+            return presence
+        sure = self._unreachable[presence.place.node] + UNREACHABLE_FOR
+        if now >= sure:
+            return presence
+        self.due = min(self.due, sure)
+        return replace(presence, unreachable=False)
 
     def _pair(self, id: str, presences: list[Presence]) -> tuple[Presence, Stored] | None:
         """The service and the record that belong together: they name the same holder.

@@ -39,7 +39,7 @@ class ServiceCatalog:
         """
         now = {"consistent": ""}
         names = self._http.json(await self._http.ask("GET", "/v1/catalog/services", now))
-        if not any(self._is_ours(name) for name in names or ()):
+        if not isinstance(names, dict) or not any(map(self._is_ours, names)):
             return
         if not self._http.json(await self._http.ask("GET", "/v1/catalog/nodes", now)):
             raise StoreDenied(

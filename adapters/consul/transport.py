@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 #: Seconds that an answer to a blocking query may take beyond its wait.
 BLOCKING_MARGIN = 4.0
+#: The largest answer, in bytes: Consul has no pages, and gives all records at once.
+MAX_LIST = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,21 @@ class Transport:
         *,
         data: bytes | None = None,
         timeout: float | None = None,
+        limit: int = MAX_LIST,
     ) -> Answer:
-        """One request, answered with whatever status; the datacenter goes along where it counts."""
+        """One request, answered with whatever status; the datacenter goes along where it counts.
+
+        ``limit`` bounds the answer in bytes: :class:`adapters.http.AnswerTooLarge` beyond it.
+        """
         asked = dict(params or {})
         if self.address.dc and not where.startswith("/v1/agent/"):
             asked["dc"] = self.address.dc
         return await self._http.request(
-            method, self.address.api + where, params=asked, data=data, timeout=timeout
+            *(method, self.address.api + where),
+            params=asked,
+            data=data,
+            timeout=timeout,
+            limit=limit,
         )
 
     async def ask(
@@ -70,9 +80,11 @@ class Transport:
         *,
         data: bytes | None = None,
         missing: bool = False,
+        timeout: float | None = None,
+        limit: int = MAX_LIST,
     ) -> Answer:
         """One request that must succeed; with ``missing`` a 404 is an answer."""
-        answer = await self.send(method, where, params, data=data)
+        answer = await self.send(method, where, params, data=data, timeout=timeout, limit=limit)
         self._check(answer, missing=missing)
         return answer
 

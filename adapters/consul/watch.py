@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from adapters.backoff import Backoff
 from adapters.consul.api import ConsulApi
@@ -21,9 +21,14 @@ from adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.instance import Instance
 
-#: Seconds that Consul may hold a query. A peer that has died without a word is noticed after
-#: this, a sixteenth more and :data:`adapters.consul.transport.BLOCKING_MARGIN`.
+#: Seconds that Consul may hold a query.
 WAIT = 20.0
+
+#: Held queries say nothing of an agent that hangs, of a cluster without a leader, of a token that
+#: was revoked: so often, in seconds, the agent is asked …
+CHECK_EVERY = 4.0
+#: … and the seconds that it has to answer.
+CHECK_WITHIN = 2.5
 
 #: Queries that may follow each other at once, and the seconds that each further one costs.
 BURST, REFILL = 2, 0.25
@@ -105,6 +110,7 @@ async def watch(
     tasks = [
         asyncio.create_task(services.run(), name="consul services"),
         asyncio.create_task(records.run(), name="consul records"),
+        asyncio.create_task(_check(api), name="consul check"),
     ]
     for task in tasks:
         task.add_done_callback(lambda _: news.set())
@@ -137,6 +143,13 @@ async def watch(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _check(api: ConsulApi) -> NoReturn:
+    """Asks again and again whether Consul serves; raises what is wrong when it does not."""
+    while True:
+        await asyncio.sleep(CHECK_EVERY)
+        await api.kv.require_served(CHECK_WITHIN)
 
 
 async def _until(news: asyncio.Event, due: float) -> None:

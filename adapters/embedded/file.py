@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.record import MAX_RECORD_BYTES
 
 #: The layout of the file. A file of a newer layout is refused rather than damaged.
 LAYOUT = 1
+
+#: So much of a value is read: more than any may have.
+_LONGEST = 2 * MAX_RECORD_BYTES + 1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances (
@@ -58,11 +62,20 @@ class StoreFile:
             self._db.close()
             raise
 
-    def instances(self) -> list[tuple[str, bytes, bytes]]:
-        """All rows: id, registration and health, each as JSON."""
+    def instances(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """All rows: id, registration and health, each as JSON.
+
+        Whatever types another hand has put there; of what is too large the beginning.
+        """
         with self._guarded():
-            query = "SELECT id, registration, health FROM instances"
-            return self._db.execute(query).fetchall()
+            query = (
+                "SELECT CAST(id AS BLOB), substr(CAST(registration AS BLOB), 1, ?), "
+                "substr(CAST(health AS BLOB), 1, ?) FROM instances"
+            )
+            for id, registration, health in self._db.execute(query, (_LONGEST, _LONGEST)):
+                # SQLite's substr() of an empty blob is NULL.
+                key = (id or b"").decode("utf-8", "backslashreplace")
+                yield key, registration or b"", health or b""
 
     def put(self, id: str, registration: bytes, health: bytes) -> None:
         """Writes an instance, in place of the old one."""
@@ -89,7 +102,7 @@ class StoreFile:
     def document(self, digest: str) -> bytes | None:
         """A compressed document."""
         with self._guarded():
-            query = "SELECT data FROM documents WHERE digest = ?"
+            query = "SELECT CAST(data AS BLOB) FROM documents WHERE digest = ?"
             row = self._db.execute(query, (digest,)).fetchone()
             return row[0] if row else None
 

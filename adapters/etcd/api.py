@@ -16,7 +16,7 @@ from adapters.etcd.errors import Elsewhere, Refused, TokenRejected, from_answer,
 from adapters.etcd.keys import decode, encode
 from adapters.etcd.txn import Json
 from adapters.etcd.url import EtcdURL
-from adapters.http import HttpClient
+from adapters.http import AnswerTooLarge, HttpClient
 from adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 
@@ -105,12 +105,20 @@ class Gateway:
         yet there.
         """
         first, end = encode(keys[0]), encode(keys[1])
+        page = PAGE
         while True:
-            body: Json = {"key": first, "range_end": end, "limit": str(PAGE)}
+            body: Json = {"key": first, "range_end": end, "limit": str(page)}
             body |= {"keys_only": keys_only}
             if revision is not None:
                 body["revision"] = str(revision)
-            answer = await self.call("kv/range", body)
+            try:
+                answer = await self.call("kv/range", body)
+            except AnswerTooLarge:
+                if page == 1:
+                    raise
+                page = max(1, page // 8)  # large values: fewer at a time
+                continue
+            page = min(PAGE, page * 2)
             if revision is None:
                 revision = int(answer["header"]["revision"])
             kvs = answer.get("kvs", [])
@@ -125,6 +133,7 @@ class Gateway:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A stream of answers from ``endpoint``, which may be silent for ``quiet`` seconds."""
         headers = await self._headers(endpoint, self._attempt)
+        token = self._token
         async with AsyncExitStack() as stack:
             try:
                 # The client bounds the connecting and each read, not the wait for the headers.
@@ -140,9 +149,13 @@ class Gateway:
                         )
                     )
             except TimeoutError as error:
+                self._doubt(token)
                 raise StoreUnavailable(
                     self.store, f"no answer within {self._attempt:g} s"
                 ) from error
+            except StoreUnavailable:
+                self._doubt(token)
+                raise
             if response.status != 200:
                 raise from_answer(self.store, response.status, await response.content.read(4096))
             yield response
@@ -170,7 +183,7 @@ class Gateway:
                 endpoint = self.endpoint
                 try:
                     return await ask(endpoint, min(left, self._attempt))
-                except Refused:
+                except (Refused, AnswerTooLarge):
                     raise
                 except StoreUnavailable as error:
                     failures.append(error)
@@ -210,6 +223,11 @@ class Gateway:
                 raise StoreDenied(
                     self.store, f"a fresh token is refused: {again.problem}"
                 ) from again
+        except (Refused, Elsewhere):
+            raise
+        except StoreUnavailable:
+            self._doubt(token)
+            raise
 
     async def _post(
         self,
@@ -251,6 +269,16 @@ class Gateway:
         if not self._authenticated:
             await self._renew(endpoint, self._token, None, timeout)
         return _HEADERS | ({"Authorization": self._token} if self._token else {})
+
+    def _doubt(self, token: str | None) -> None:
+        """Authenticates before the next request, after one with ``token`` was not answered.
+
+        A token bears the index of etcd's log at which it was given, and a member holds back what
+        comes with a later one until it has got there: after a store was wiped or restored, that
+        can be hours.
+        """
+        if token is not None and token == self._token:
+            self._authenticated = False
 
     async def _renew(
         self,

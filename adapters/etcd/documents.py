@@ -16,13 +16,16 @@ from adapters.etcd.errors import RevisionGone
 from adapters.etcd.keys import Keys, decode, key_text
 from adapters.etcd.txn import Json, delete, exists, found, get, put, untouched_since
 from adapters.unreferenced import Unreferenced
-from mcp_discovery.document import CapabilityDocument, is_digest
+from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFound, InvalidDocument, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 #: Bytes in one value: with base64 and JSON around it still below etcd's request limit of 1.5 MiB.
 CHUNK = 768 * 2**10
+
+#: What the largest document may take, compressed: gzip adds less than a thousandth.
+_MOST_BYTES = MAX_DOCUMENT_BYTES + MAX_DOCUMENT_BYTES // 1000
 
 _GZIP = b"\x1f\x8b"
 _NO_LEASE = "0"
@@ -93,16 +96,19 @@ class Documents:
             count, size = content["chunks"], content["bytes"]
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidDocument("its head is neither gzip nor a manifest") from error
-        parts = []
-        for number in range(count if isinstance(count, int) else 0):
+        if not isinstance(count, int) or not isinstance(size, int) or size > _MOST_BYTES:
+            raise InvalidDocument("its manifest is of no document that fits the limit")
+        data = bytearray()
+        for number in range(count):
             part = await self._value(self._keys.chunk(digest, number))
-            if part is None:
+            if not part:
                 raise InvalidDocument(f"chunk {number} of {count} is missing")
-            parts.append(part)
-        data = b"".join(parts)
+            data += part
+            if len(data) > size:
+                break
         if len(data) != size:
-            raise InvalidDocument(f"its chunks are {len(data)} bytes instead of {size}")
-        return data
+            raise InvalidDocument(f"its chunks are not the {size} bytes that it says")
+        return bytes(data)
 
     async def _value(self, key: str) -> bytes | None:
         _, responses = await self._gateway.txn([], [get(key)])

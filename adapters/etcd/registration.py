@@ -183,8 +183,10 @@ class EtcdRegistration:
             raise RegistrationLost(self.id, "its lease in etcd has expired or was revoked")
         if sent - self._confirmed >= self._pulse.look_every:
             # Somebody may have deleted the keys, and before 3.5.23 and 3.6.5 a keepalive can
-            # succeed on a lease that is revoked.
-            await self._guarded([])
+            # succeed on a lease that is revoked. A store that was restored has an older health.
+            (there,) = await self._guarded([get(self._place.keys.live(self.id))])
+            if decode((found(there) or {}).get("value", "")) != self._live().encode():
+                raise RegistrationLost(self.id, "etcd has another health than was written last")
         self._pulse.beat(sent)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
@@ -237,6 +239,10 @@ class EtcdRegistration:
             put(keys.record(record.name, self.id), encode_registration(record, self._lease), lease),
             put(keys.name_of(self.id), record.name, lease),
         ]
+
+    def _live(self) -> Live:
+        """What the store has of its health, for all that we know."""
+        return Live(self._pulse.health, self._pulse.load, self._lease.holder.id, self._name)
 
     async def _write(self, health: Health, load: Load | None) -> None:
         live = Live(health, load, self._lease.holder.id, self._name)

@@ -153,7 +153,11 @@ class Watch:
                 log.info("%s: resuming the watch: %s", self.store, cut.problem)
                 self._gateway.pass_over(endpoint)
                 await asyncio.sleep(backoff.next())
-                await self._list_unless_same()
+                try:
+                    async with asyncio.timeout(cut_at + RESUME_WITHIN - time.monotonic()):
+                        await self._list_unless_same()
+                except TimeoutError:
+                    raise cut from None  # whoever is told the list must hear that it is old
 
     async def _list_unless_same(self) -> None:
         """Lists anew unless the store still has the history that the listing comes from.

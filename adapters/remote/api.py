@@ -110,27 +110,27 @@ class FacadeApi:
         raise self._error(answer.status, problem, answer.text)
 
     def _error(self, status: int, problem: Mapping[str, Any], text: str) -> DiscoveryError:
-        kind = str(problem.get("type", "")).removeprefix(_KIND)
-        detail = str(problem.get("detail") or text or "no detail given")
+        kind = _text(problem.get("type")).removeprefix(_KIND)
+        detail = _text(problem.get("detail")) or text or "no detail given"
         match kind:
             case "duplicate-instance":
                 return DuplicateInstance(
-                    str(problem.get("id")),
-                    holder=str(problem.get("holder")),
-                    url=problem.get("url"),
+                    _text(problem.get("id")),
+                    holder=_text(problem.get("holder")) or "somebody",
+                    url=_text(problem.get("url")) or None,
                 )
             case "registration-lost" | "unknown-server":
                 return RegistrationLost(
-                    str(problem.get("id", "?")), str(problem.get("why") or detail)
+                    _text(problem.get("id")) or "?", _text(problem.get("why")) or detail
                 )
             case "unknown-document":
                 return UnknownDocument(detail)
             case "document-not-found":
-                return DocumentNotFound(str(problem.get("digest")))
+                return DocumentNotFound(_text(problem.get("digest")))
             case "invalid-document":
                 return InvalidDocument(detail)
             case "invalid-record" | "secret-in-record" | "record-too-large":
-                field = str(problem.get("field") or "")
+                field = _text(problem.get("field"))
                 return InvalidRecord(field, detail.removeprefix(f"{field}: "))
         if status in (401, 403):
             return StoreDenied(self.url, detail)
@@ -140,6 +140,11 @@ class FacadeApi:
             return InvalidInput(detail)
         hint = "" if problem or status in _LATER else "; is this the address of a facade?"
         return StoreUnavailable(self.url, f"HTTP {status}: {detail}{hint}")
+
+
+def _text(value: Any) -> str:
+    """``value`` where it is text, of a length for messages; what else a facade says is nothing."""
+    return value[:1000] if isinstance(value, str) else ""
 
 
 def server_path(id: str) -> str:

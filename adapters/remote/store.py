@@ -79,13 +79,15 @@ class RemoteStore(Closing):
                     continue
                 try:
                     data = orjson.loads(event.data)
-                    stale = data.get("staleSince")
+                    stale, why = data.get("staleSince"), data.get("problem")
+                    if not isinstance(stale, str | None) or not isinstance(why, str | None):
+                        raise TypeError("staleSince and problem are text")
                     news = None if stale else self._read(event.name, data)
                 except (ValueError, TypeError, KeyError, AttributeError) as error:
                     problem = f"its event {event.name!r} cannot be read: {error!r}"
                     raise StoreUnavailable(self.url, problem) from error
                 if stale:
-                    problem = f"the facade lost its own store at {stale}: {data.get('problem')}"
+                    problem = f"the facade lost its own store at {stale[:50]}: {str(why)[:500]}"
                     raise StoreUnavailable(self.url, problem)
                 if news is not None:
                     yield news

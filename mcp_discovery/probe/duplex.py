@@ -178,7 +178,7 @@ class HttpSse(Duplex):
         reader = EventReader(self._limits.body_bytes)
         async for chunk in response.content.iter_any():
             for event in reader.feed(chunk):
-                yield event
+                yield event.name, event.data
 
     async def _send(self, body: bytes) -> None:
         async with self._http.post(

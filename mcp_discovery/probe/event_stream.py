@@ -11,14 +11,18 @@ from typing import NamedTuple
 from mcp_discovery.probe.errors import BadAnswer
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+#: What a line of data costs beside its bytes: without it a stream of empty lines had no end.
+_LINE = 64
 _BOM = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
-    """One dispatched event: its name (``message`` unless given) and its data."""
+    """One dispatched event: its name (``message`` unless given), its data, and the last id that
+    was given up to then: what ``Last-Event-ID`` resumes from."""
 
     name: str
     data: bytes
+    id: str = ""
 
 
 class EventReader:
@@ -27,9 +31,20 @@ class EventReader:
     Raises BadAnswer once a single event exceeds ``limit`` bytes.
     """
 
-    __slots__ = ("_buffer", "_data", "_limit", "_name", "_scanned", "_size", "_skip_lf", "_started")
+    __slots__ = (
+        "_buffer",
+        "_data",
+        "_id",
+        "_limit",
+        "_name",
+        "_scanned",
+        "_size",
+        "_skip_lf",
+        "_started",
+    )
 
     def __init__(self, limit: int) -> None:
+        self._id = ""
         self._limit = limit
         self._buffer = bytearray()
         self._scanned = 0
@@ -76,7 +91,7 @@ class EventReader:
     def _take_line(self, line: bytes, events: list[Event]) -> None:
         if not line:
             if self._data:
-                events.append(Event(self._name or "message", b"\n".join(self._data)))
+                events.append(Event(self._name or "message", b"\n".join(self._data), self._id))
             self._data = []
             self._size = 0
             self._name = ""
@@ -85,6 +100,8 @@ class EventReader:
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(value) + _LINE
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")

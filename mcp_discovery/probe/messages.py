@@ -119,7 +119,8 @@ def answer_in(decoded: Any, call_id: str) -> dict[str, Any] | None:
         if isinstance(message, dict) and ("result" in message or "error" in message)
     ]
     for message in answers:
-        if str(message.get("id")) == call_id:
+        id = message.get("id")  # some answer "1" with 1
+        if isinstance(id, str | int) and str(id) == call_id:
             return message
     # An error that could not be tied to its request has a null id by JSON-RPC 2.0 §5.
     return next((message for message in answers if message.get("id") is None), None)

@@ -181,6 +181,15 @@ async def test_a_mass_drop_is_held_and_has_an_exit() -> None:
     await until(lambda: len(catalog.view) == 0)
 
 
+@pytest.mark.parametrize("count", [1, 4])
+async def test_a_short_list_is_not_emptied_at_once_either(count: int) -> None:
+    catalog = Catalog(EmbeddedStore(), hold=0.2)
+    catalog.apply(Snapshot(many(count)))
+    catalog.apply(Snapshot({}))
+    assert {e.health.status for e in catalog.view} == {Status.DEGRADED}
+    await until(lambda: len(catalog.view) == 0)
+
+
 async def test_what_comes_back_while_held_is_as_before() -> None:
     catalog = Catalog(EmbeddedStore(), hold=0.2)
     before = many(12)
@@ -199,8 +208,9 @@ async def test_small_drops_goodbyes_and_certain_ones_are_not_held() -> None:
     catalog.apply(Snapshot(many(10)))
     catalog.apply(Snapshot(many(5)))
     assert len(catalog.view) == 5  # half is not more than half
-    catalog.apply(Snapshot({}))
-    assert len(catalog.view) == 0  # fewer than ten
+    catalog.apply(Snapshot(many(1)))
+    assert len(catalog.view) == 1  # fewer than ten, and one is left
+    catalog.apply(Change("n-0", None))
 
     catalog.apply(Snapshot(many(10, status=Status.DRAINING)))
     catalog.apply(Snapshot({}))
@@ -312,6 +322,25 @@ async def test_while_the_store_is_away_the_hold_stands_still() -> None:
         back = asyncio.get_running_loop().time()
         await until(lambda: len(catalog.view) == 0)
         assert asyncio.get_running_loop().time() - back > 0.7 * hold
+
+
+async def test_what_is_missing_after_an_outage_is_held_for_as_long_as_the_living_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.catalog._RETURN", 0.3)
+    before = many(5)
+    older = {id: before[id] for id in list(before)[:3]}
+    async with ScriptedStore() as store, Catalog(store, hold=60) as catalog:
+        for said in (Snapshot(before), StoreUnavailable("store", "away"), Snapshot(older)):
+            store.says.put_nowait(said)
+        await until(lambda: catalog.held_total == 2)
+        assert len(catalog.view) == 5
+        assert sum(e.health.status is Status.DEGRADED for e in catalog.view) == 2
+        await until(lambda: len(catalog.view) == 3)
+        # The store was not away meanwhile: what goes now goes at once.
+        store.says.put_nowait(Snapshot({id: older[id] for id in list(older)[:2]}))
+        await until(lambda: len(catalog.view) == 2)
+        assert catalog.held_total == 2
 
 
 async def test_a_watch_that_ends_after_its_snapshot_is_not_asked_for_without_pause(

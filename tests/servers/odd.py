@@ -47,6 +47,7 @@ class Options:
     garbage: bool = False  # answer HTML
     cursor_loop: bool = False  # tools/list goes round in circles
     endless: bool = False  # tools/list never ends
+    churn: bool = False  # tools/list is another one at every call
     huge: int = 0  # bytes of padding in each answer, streamed
     drip: bool = False  # a byte of the answer now and then
     close: bool = False  # close the connection instead of answering
@@ -208,6 +209,8 @@ class OddServer:
             }
             for n in range(options.tools)
         ]
+        if options.churn:
+            listed.append({"name": f"tool-of-call-{self.counts['tools/list']}"})
         if options.cursor_loop:
             return {"tools": listed[:1], "nextCursor": "again"}
         if options.endless:

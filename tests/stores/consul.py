@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from tests.stores import binaries
 from tests.stores.binaries import Program, StoreName
 from tests.stores.cluster import StoreCluster
-from tests.stores.ports import LOOPBACK
 from tests.stores.server import Answer, RequestRefused, StoreServer
 from tests.stores.tls import Tls
 
@@ -117,8 +116,8 @@ class _ConsulNode(StoreServer):
         settings: dict[str, Any] = {
             "node_name": self.name,
             "data_dir": str(self.data),
-            "bind_addr": LOOPBACK,
-            "client_addr": LOOPBACK,
+            "bind_addr": self.host,
+            "client_addr": self.host,
             "ports": ports,
             "retry_interval": "1s",
             "performance": {"raft_multiplier": 1},
@@ -232,7 +231,7 @@ class ConsulCluster(StoreCluster[ConsulServer]):
 
 
 def _gossip_addresses(nodes: Iterable[StoreServer]) -> list[str]:
-    return [f"{LOOPBACK}:{node.port('serf_lan')}" for node in nodes]
+    return [f"{node.host}:{node.port('serf_lan')}" for node in nodes]
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 from tests.stores.binaries import Program, StoreName
 from tests.stores.cluster import StoreCluster
-from tests.stores.ports import LOOPBACK
 from tests.stores.server import StoreServer
 from tests.stores.tls import Tls
 
@@ -114,7 +113,7 @@ class EtcdServer(StoreServer):
 
     @property
     def _peer_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port('peer')}"
+        return f"http://{self.host}:{self.port('peer')}"
 
     def _arguments(self) -> Sequence[str]:
         arguments = [
@@ -175,7 +174,7 @@ class EtcdCluster(StoreCluster[EtcdServer]):
     @property
     def store_url(self) -> str:
         """`etcd://…` or `etcd+https://…` with every member's host and port, comma-separated."""
-        hosts = ",".join(f"{LOOPBACK}:{member.http_port}" for member in self.members)
+        hosts = ",".join(f"{member.host}:{member.http_port}" for member in self.members)
         return f"{self.members[0].store_url.partition('://')[0]}://{hosts}"
 
     async def put(self, key: str, value: str) -> None:

@@ -81,6 +81,10 @@ class StoreServer(ABC):
         self._process: ServerProcess | None = None
         self._paused = False
         self._furnished = False
+        self.host = ports.LOOPBACK
+        """The address that it listens on; set it before the start."""
+        self.within: Sequence[str] = ()
+        """What is put before its command line: to run it in another network namespace, say."""
         self.peers: Sequence[StoreServer] = [self]
         """The members of its cluster, itself included."""
 
@@ -113,13 +117,13 @@ class StoreServer(ABC):
     def http_url(self) -> str:
         """The HTTP API's base, without a slash at the end."""
         scheme = "https" if self.tls else "http"
-        return f"{scheme}://{ports.LOOPBACK}:{self.http_port}"
+        return f"{scheme}://{self.host}:{self.http_port}"
 
     @property
     def store_url(self) -> str:
         """What the project calls this store: `consul://…` or `etcd+https://…`."""
         scheme = f"{self.store}+https" if self.tls else self.store
-        return f"{scheme}://{ports.LOOPBACK}:{self.http_port}"
+        return f"{scheme}://{self.host}:{self.http_port}"
 
     def port(self, purpose: str) -> int:
         """The port for one of `PORTS`. Raises `KeyError` before the server was started."""
@@ -161,7 +165,13 @@ class StoreServer(ABC):
             folders = [self.folder] + ([self.tls.folder] if self.tls else [])
             self._process = ContainerProcess(self.program.name, self.program.command, folders)
         else:
-            self._process = LocalProcess(self.program.path, self.folder / "log")
+            path, *_ = self._command
+            self._process = LocalProcess(path, self.folder / "log")
+
+    @property
+    def _command(self) -> Sequence[str]:
+        """The program, behind what it is run within; a container image brings its own."""
+        return ("",) if isinstance(self.program, Image) else (*self.within, self.program.path)
 
     async def close(self) -> None:
         """Kill the server, remove its files and release its ports."""
@@ -200,7 +210,7 @@ class StoreServer(ABC):
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
         self._paused = False
-        await self.process.start(self._arguments())
+        await self.process.start([*self._command[1:], *self._arguments()])
         if wait:
             await self.ready(timeout)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,7 @@ from mcp_discovery.health import Status, healthy
 from tests.contract.watching import watching
 from tests.records import document, record
 from tests.stores import ConsulAgent, ConsulServer, until
+from tests.stores.binaries import Binary
 
 DOC = document("search_products")
 
@@ -239,3 +242,24 @@ async def test_a_datacenter_other_than_the_agents_is_refused(
     async with ConsulStore(f"{url}?dc=eu-2") as store:
         with pytest.raises(InvalidStoreURL, match="its agent is of datacenter 'dc1'"):
             await store.register(record(), DOC, ttl=20, reap_after=60)
+
+
+async def test_a_leftover_of_a_restored_snapshot_holds_no_id(tmp_path: Path) -> None:
+    """The catalog has a service of this agent's node that passes; the agent has none."""
+    async with (
+        ConsulServer() as server,
+        ConsulAgent(server) as agent,
+        ConsulStore(agent.store_url) as store,
+    ):
+        one = await store.register(record(), DOC, ttl=60, reap_after=120)
+        consul = agent.program
+        assert isinstance(consul, Binary)
+        tool = (consul.path, "snapshot")
+        at = (f"-http-addr={server.http_url}", str(tmp_path / "snapshot"))
+        await asyncio.to_thread(subprocess.run, (*tool, "save", *at), check=True)
+        await one.deregister()
+        await asyncio.to_thread(subprocess.run, (*tool, "restore", *at), check=True)
+        again = await store.register(
+            record(), DOC, ttl=60, reap_after=120, holder=new_holder("sidecar")
+        )
+        await again.heartbeat(healthy())

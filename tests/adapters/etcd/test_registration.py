@@ -319,3 +319,18 @@ async def test_a_health_that_etcd_cannot_take_is_not_kept_alive() -> None:
 
             await until(fallen, timeout=2 + 2, what="the one that is dead shown as down")
             assert watcher.status("living-1") is Status.HEALTHY
+
+
+async def test_an_older_health_in_a_restored_store_is_noticed(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys
+) -> None:
+    registration = await registered(store, ttl=2)
+    key = encode(keys.live("catalog-1"))
+    (older,) = (await etcd_server.call("kv/range", {"key": key}))["kvs"]
+    await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+    await etcd_server.call("kv/put", {"key": key, "value": older["value"], "lease": older["lease"]})
+    with pytest.raises(RegistrationLost, match="another health"):
+        async with asyncio.timeout(10):
+            while True:
+                await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+                await asyncio.sleep(0.2)

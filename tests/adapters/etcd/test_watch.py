@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from adapters.etcd import EtcdStore, api
 from adapters.etcd.keys import Keys, encode
-from adapters.etcd.watch import Watch
+from adapters.etcd.watch import CHECK_EVERY, CHECK_WITHIN, RESUME_WITHIN, Watch
 from adapters.store import Change, Snapshot, StoreOptions
 from mcp_discovery.errors import RegistrationLost, StoreDenied, StoreUnavailable
 from mcp_discovery.health import Health, Status, healthy, utcnow
 from tests.adapters.etcd.conftest import registered
 from tests.adapters.etcd.proxy import FaultyProxy
 from tests.contract.watching import Watching, watching
+from tests.faults.proxy import link
 from tests.records import document, record
-from tests.stores.etcd import EtcdServer, prefix_end
+from tests.stores.etcd import EtcdCluster, EtcdServer, prefix_end
 
 
 @asynccontextmanager
@@ -213,6 +214,24 @@ async def test_an_expired_token_is_renewed_for_the_watch() -> None:
             assert [each.id for each in news if isinstance(each, Change)] == ["catalog-1"]
 
 
+async def test_a_token_from_before_a_wipe_is_given_up() -> None:
+    """Its index is in the new store's future: etcd answers nothing until it has got there."""
+    async with EtcdServer(auth=True, password="s3cr3t") as server:
+        for number in range(200):
+            await server.put(f"/other/{number}", "x")
+        options = StoreOptions(user="root", password="s3cr3t", timeout=1.0)
+        async with EtcdStore(server.store_url, options) as store:
+            await registered(store)
+            await server.restart(wipe=True)
+            with pytest.raises(StoreUnavailable):
+                async with asyncio.timeout(5):
+                    while True:
+                        await registered(store, "n-1")
+                        await asyncio.sleep(0.1)
+            async with asyncio.timeout(5):
+                await registered(store, "n-2")
+
+
 async def test_big_values_pass_through_the_watch(
     etcd_server: EtcdServer, store: EtcdStore, keys: Keys
 ) -> None:
@@ -271,3 +290,23 @@ async def test_a_prefix_that_is_deleted_is_not_told_as_certain(
         await etcd_server.call("kv/deleterange", span)
         await watcher.until(lambda: not watcher.instances, 5, "nothing left")
         assert [e for e in watcher.events if isinstance(e, Change)] == [Change("n-0", None)]
+
+
+async def test_a_way_that_went_dead_is_told_within_eleven_seconds() -> None:
+    async with (
+        EtcdCluster() as cluster,
+        AsyncExitStack() as stack,
+    ):
+        links = [
+            await stack.enter_async_context(link("127.0.0.1", each.http_port))
+            for each in cluster.members
+        ]
+        url = f"etcd://{','.join(each.address for each in links)}"
+        store = await stack.enter_async_context(EtcdStore(url))
+        watcher = await stack.enter_async_context(watching(store))
+        for each in links:
+            await each.become("half-open")
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await watcher.until(lambda: False, 20, "an end of the watch")
+        assert time.monotonic() - began < CHECK_EVERY + CHECK_WITHIN + RESUME_WITHIN + 1

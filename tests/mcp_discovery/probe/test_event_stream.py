@@ -23,11 +23,11 @@ STREAM = (
 )
 EVENTS = [
     Event("endpoint", b"/messages?id=1"),
-    Event("message", b"no space"),
-    Event("message", b"two\nlines"),
-    Event("message", b""),
-    Event("message", b'{"unicode": "\xc3\xbc"}'),
-    Event("message", b"unfinished"),
+    Event("message", b"no space", "7"),
+    Event("message", b"two\nlines", "7"),
+    Event("message", b"", "7"),
+    Event("message", b'{"unicode": "\xc3\xbc"}', "7"),
+    Event("message", b"unfinished", "7"),
 ]
 
 

@@ -1,0 +1,71 @@
+"""Saves a cluster's data and brings it back, with the stores' own tools."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from tests.stores import ConsulCluster, EtcdCluster
+from tests.stores.binaries import Binary
+
+
+async def save(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
+    """Writes a snapshot of ``cluster`` to ``file``."""
+    file.unlink(missing_ok=True)
+    if isinstance(cluster, ConsulCluster):
+        await _consul(cluster, "save", file)
+        return
+    member = cluster.answering[0]
+    login = ["--user", f"{cluster.user}:{cluster.password}"] if cluster.user else []
+    await _run(_etcdctl(), f"--endpoints={member.http_url}", *login, "snapshot", "save", str(file))
+
+
+async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
+    """Puts what :func:`save` wrote in place of what ``cluster`` has, and waits until it serves."""
+    if isinstance(cluster, ConsulCluster):
+        await _consul(cluster, "restore", file)
+        await cluster.ready()
+        return
+    for member in cluster.members:
+        await member.kill()
+    peers = ",".join(f"{each.name}={each._peer_url}" for each in cluster.members)
+    for member in cluster.members:
+        shutil.rmtree(member.data / "member")
+        await _run(
+            *(_etcdctl(), "snapshot", "restore", str(file), "--name", member.name),
+            *("--data-dir", str(member.data / "member"), "--initial-cluster", peers),
+            *("--initial-cluster-token", str(cluster.members[0].port("peer"))),
+            *("--initial-advertise-peer-urls", member._peer_url),
+        )
+    for member in cluster.members:
+        await member.start(wait=False)
+    await cluster.ready()
+
+
+async def _consul(cluster: ConsulCluster, what: str, file: Path) -> None:
+    leader = await cluster.leader()
+    assert isinstance(leader.program, Binary) and leader.token is not None
+    address = f"-http-addr={leader.http_url}"
+    await _run(leader.program.path, "snapshot", what, address, f"-token={leader.token}", str(file))
+
+
+def _etcdctl() -> str:
+    beside = Path(__file__).parents[2] / ".stores" / "etcd" / "etcdctl"
+    found = os.environ.get("ETCDCTL_BIN") or shutil.which("etcdctl") or shutil.which(beside)
+    if found is None:
+        raise RuntimeError("these tests need etcdctl: run `make stores`, or set ETCDCTL_BIN")
+    return str(found)
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=os.environ | {"ETCDCTL_API": "3"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{command[1:3]} ended with {process.returncode}: {said.decode()}")

@@ -1,0 +1,44 @@
+"""Knows at each moment what is true and what every reader has been shown, for who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tests.faults.history import Happening, History
+from tests.faults.told import OFFERED, Reader, Truth
+
+
+class Witness:
+    """Follows a history from its beginning."""
+
+    def __init__(self, history: History) -> None:
+        self.truth: dict[str, Truth] = {}
+        self.readers: dict[str, Reader] = {}
+        history.listeners.append(self._take)
+
+    def _take(self, one: Happening) -> None:
+        match one.kind:
+            case "note" | "store-away" | "store-back":
+                return
+            case "desk-down" | "desk-up" | "desk-parted" | "desk-joined":
+                return
+            case "unread" | "read" | "stale" | "fresh":
+                self.readers.setdefault(one.target, Reader()).seen(one)
+            case "list" | "change":
+                reader = self.readers.setdefault(one.target, Reader())
+                reader.shown = reader.listed(one)
+            case _:
+                self.truth.setdefault(one.target, Truth()).become(one)
+
+    def of(self, desks: Collection[str]) -> list[Reader]:
+        """The readers of these facades."""
+        return [each for name, each in self.readers.items() if name.partition("/")[0] in desks]
+
+    def settled(self, desks: Collection[str]) -> bool:
+        """Whether all readers of ``desks`` see just what is true, and see it fresh."""
+        lives = {id for id, truth in self.truth.items() if truth.lives}
+        return all(
+            not (each.away or each.stale)
+            and {id for id, status in each.shown.items() if status in OFFERED} == lives
+            for each in self.of(desks)
+        )

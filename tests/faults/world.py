@@ -1,0 +1,359 @@
+"""The things that are broken: a cluster, MCP servers with their sidecars, facades with readers."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.faults.faulty_clock import Clock
+from tests.faults.history import History
+from tests.faults.namespaces import Host, network
+from tests.faults.programs import Program, ready
+from tests.faults.proxy import Link, Mode, link
+from tests.faults.readers import reading
+from tests.faults.told import Reader
+from tests.faults.witness import Witness
+from tests.servers.process import McpServer
+from tests.stores import (
+    ConsulAgent,
+    ConsulCluster,
+    ConsulServer,
+    EtcdCluster,
+    RequestRefused,
+    ports,
+)
+from tests.stores.server import StoreServer
+from tests.stores.waiting import until
+
+StoreKind = Literal["consul", "etcd"]
+Cluster = ConsulCluster | EtcdCluster
+#: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds;
+#: tokens that are looked up anew each second, but not while a heartbeat waits for it: an agent that
+#: has to ask a frozen server who is beating lets every TTL behind it lapse.
+_CONSUL = {
+    "gossip_lan": {"probe_interval": "500ms", "probe_timeout": "250ms"},
+    "acl": {"token_ttl": "1s", "policy_ttl": "1s", "down_policy": "async-cache"},
+}
+#: What a program may do in Consul: all that docs ask for, and nothing else.
+_RIGHTS = """
+service_prefix "mcp" { policy = "write" }
+service_prefix "" { policy = "read" }
+key_prefix "mcp/" { policy = "write" }
+node_prefix "" { policy = "read" }
+agent_prefix "" { policy = "read" }
+session_prefix "" { policy = "write" }
+"""
+
+
+@dataclass
+class Way:
+    """All that leads from one program to the store."""
+
+    url: str
+    links: Sequence[Link]
+
+    async def become(self, mode: Mode, seconds: float = 0.2) -> None:
+        """Does ``mode`` to every link."""
+        for each in self.links:
+            await each.become(mode, seconds)
+
+
+@dataclass
+class Seat:
+    """One instance: its MCP server and its sidecar, which takes its own way to the store."""
+
+    id: str
+    server: McpServer
+    sidecar: Program
+    way: Way
+    agent: ConsulAgent | None
+    clock: Clock
+
+
+@dataclass
+class Desk:
+    """One facade, with its own way to the store."""
+
+    name: str
+    url: str
+    program: Program
+    way: Way
+    agent: ConsulAgent | None
+    clock: Clock
+
+
+class World:
+    """A cluster with what uses it. Build it with :func:`world`."""
+
+    def __init__(self, kind: StoreKind, cluster: Cluster, history: History, folder: Path) -> None:
+        self.kind = kind
+        self.cluster = cluster
+        self.history = history
+        self.witness = Witness(history)
+        self.folder = folder
+        self.agents: list[ConsulAgent] = []
+        self.seats: list[Seat] = []
+        self.desks: list[Desk] = []
+        #: Where its members are, when each has a network of its own.
+        self.hosts: Sequence[Host] = ()
+        #: The members that are cut off from the others.
+        self.apart: list[StoreServer] = []
+        #: Those that faults may take.
+        self.own_seats: Sequence[Seat] = self.seats
+        self.own_desks: Sequence[Desk] = self.desks
+        #: The instances and facades that some fault has for itself.
+        self.taken: set[str] = set()
+        self._token = str(uuid.uuid4())
+        self._accessor = str(uuid.uuid4())
+        self._stack = AsyncExitStack()
+
+    async def close(self) -> None:
+        """Ends everything but the cluster."""
+        await self._stack.aclose()
+
+    # -- building it ---------------------------------------------------------------------------
+
+    async def way(self, number: int) -> Way:
+        """A new way to the store: for Consul to one of the agents, for etcd to every member."""
+        targets = [self.agents[number % len(self.agents)]] if self.agents else self.cluster.members
+        links = [
+            await self._stack.enter_async_context(link(each.host, each.http_port))
+            for each in targets
+        ]
+        return Way(f"{self.kind}://{','.join(each.address for each in links)}", links)
+
+    def agent_of(self, number: int) -> ConsulAgent | None:
+        """The agent that the program with this number uses."""
+        return self.agents[number % len(self.agents)] if self.agents else None
+
+    @property
+    def credentials(self) -> Sequence[str]:
+        """The options that let a program into the store."""
+        if isinstance(self.cluster, EtcdCluster):
+            password = self.cluster.password
+            assert password is not None
+            return "--store-user", "root", "--store-password", password
+        return "--store-token", self._token
+
+    async def give_token(self) -> None:
+        """Makes the token that programs use known to Consul."""
+        if not isinstance(self.cluster, ConsulCluster):
+            return
+        member = self.cluster.answering[0]
+        name = f"programs-{self._accessor}"
+        policies = (await member.api("GET", "/v1/acl/policies")).json()
+        if not any(each["Name"] == name for each in policies):
+            await member.api("PUT", "/v1/acl/policy", body={"Name": name, "Rules": _RIGHTS})
+        tokens = (await member.api("GET", "/v1/acl/tokens")).json()
+        if any(each["AccessorID"] == self._accessor for each in tokens):
+            return
+        body = {
+            "AccessorID": self._accessor,
+            "SecretID": self._token,
+            "Policies": [{"Name": name}],
+        }
+        await member.api("PUT", "/v1/acl/token", body=body)
+
+    async def take_token(self) -> None:
+        """Revokes the token that programs use."""
+        member = self.cluster.answering[0]
+        assert isinstance(member, ConsulServer)
+        await member.api("DELETE", f"/v1/acl/token/{self._accessor}")
+
+    async def sit(self, id: str, *, options: Sequence[str] = ()) -> Seat:
+        """Starts one more instance: an MCP server, and a sidecar for it."""
+        number = len(self.seats)
+        way = await self.way(number)
+        server = McpServer(("-m", "tests.servers.odd"), self.folder)
+        self._stack.push_async_callback(server.close)
+        clock = Clock(self.folder / f"clock-{id}")
+        seat = Seat(id, server, self._sidecar(id, server, way, clock, options), way, None, clock)
+        seat.agent = self.agent_of(number)
+        self.seats.append(seat)
+        await server.start()
+        self.history.note("serves", id)
+        await seat.sidecar.start()
+        self.history.note("watched", id)
+        return seat
+
+    async def move(self, seat: Seat) -> None:
+        """Gives the seat another MCP server, on another port, and a sidecar that is told so."""
+        await seat.server.close()
+        seat.server = McpServer(("-m", "tests.servers.odd"), self.folder)
+        self._stack.push_async_callback(seat.server.close)
+        await seat.server.start()
+        seat.sidecar = self._sidecar(seat.id, seat.server, seat.way, seat.clock, ())
+
+    def _sidecar(
+        self, id: str, server: McpServer, way: Way, clock: Clock, options: Sequence[str]
+    ) -> Program:
+        given = ("--url", server.url, "--id", id, "--name", "thing", "--tag", "things")
+        terms = self.history.terms
+        times = ("--ttl", f"{terms.ttl:g}", "--probe-interval", f"{terms.probe_interval:g}")
+        more = ("--reap-after", "600", "--drain", "0.5", *self.credentials, *options)
+        arguments = ("sidecar", "--store", way.url, *given, *times, *more)
+        sidecar = Program(self.folder, f"sidecar-{id}", arguments, clock)
+        self._stack.push_async_callback(sidecar.close)
+        return sidecar
+
+    async def open_desk(self, name: str) -> Desk:
+        """Starts one more facade, and reads it from now on."""
+        number = len(self.desks)
+        way = await self.way(number)
+        port = ports.draw()
+        self._stack.callback(port.release)
+        url = f"http://{ports.LOOPBACK}:{port.number}"
+        arguments = ("facade", "--store", way.url, "--port", str(port.number), *self.credentials)
+        clock = Clock(self.folder / f"clock-{name}")
+        program = Program(self.folder, name, arguments, clock)
+        self._stack.push_async_callback(program.close)
+        await program.start()
+        await ready(url)
+        desk = Desk(name, url, program, way, self.agent_of(number), clock)
+        self.desks.append(desk)
+        await self._stack.enter_async_context(reading(self.history, name, url))
+        return desk
+
+    def part(self, seats: Sequence[Seat], desks: Sequence[Desk]) -> World:
+        """The same world, in which faults take none but these instances and facades."""
+        part = copy.copy(self)
+        part.own_seats, part.own_desks = seats, desks
+        return part
+
+    @contextmanager
+    def taking(self, name: str) -> Iterator[None]:
+        """One instance or facade is a fault's own meanwhile."""
+        self.taken.add(name)
+        try:
+            yield
+        finally:
+            self.taken.discard(name)
+
+    # -- waiting for it ------------------------------------------------------------------------
+
+    async def store_answers(self, timeout: float = 60) -> None:
+        """Waits until the store takes writes and gives reads, by every way that programs use."""
+
+        async def passed() -> bool:
+            key = f"faults/{uuid.uuid4().hex}"
+            members = [each for each in self.cluster.answering if each not in self.apart]
+            nodes = self.agents or members
+            for node in nodes:
+                await node.put(key, "1")
+                if await node.get(key) != "1":
+                    return False
+            return True
+
+        await until(passed, timeout=timeout, what=f"{self.kind} taking writes")
+
+    async def token_works(self) -> None:
+        """Waits until every agent takes the programs' token again."""
+
+        async def taken() -> bool:
+            for agent in self.agents:
+                try:
+                    await agent.api("GET", "/v1/kv/mcp/?keys", token=self._token)
+                except RequestRefused as refused:
+                    if refused.status != 404:
+                        raise
+            return True
+
+        await until(taken, timeout=60, what="every agent taking the token")
+
+    async def settled(self, timeout: float = 30) -> None:
+        """Waits until every reader is shown just those that live, and nothing as stale.
+
+        What stays untrue is the checker's to tell.
+        """
+        names = [each.name for each in self.desks]
+        await self.seen(lambda: self.witness.settled(names), timeout)
+
+    async def shows(
+        self,
+        ids: Iterable[str],
+        status: str,
+        *,
+        timeout: float = 30,
+        desks: Sequence[Desk] | None = None,
+    ) -> None:
+        """Waits until every facade, or these ``desks``, shows ``ids`` with ``status``."""
+        wanted = list(ids)
+        await self.seen(
+            lambda: all(
+                each.shown.get(id) == status for each in self._readers(desks) for id in wanted
+            ),
+            timeout,
+        )
+
+    async def says_stale(self, *desks: Desk, timeout: float = 40) -> None:
+        """Waits until these facades, or all, say that their store is away, or that they have no
+        list."""
+        readers = self._readers(desks or None)
+        await self.seen(lambda: all(each.stale or each.away for each in readers), timeout)
+
+    async def gives_no_list(self, desk: Desk) -> None:
+        """Waits until the readers of ``desk`` have noticed that it is gone."""
+        await self.seen(lambda: all(each.away for each in self._readers([desk])), 30)
+
+    async def seen(self, holds: Callable[[], bool], timeout: float) -> None:
+        """Waits until ``holds``; after ``timeout`` seconds that is noted, and the world goes on."""
+
+        async def condition() -> bool:
+            return holds()
+
+        try:
+            await until(condition, timeout=timeout, what="what is awaited")
+        except TimeoutError as error:
+            self.history.note("note", "driver", text=f"in vain: {error}")
+
+    def _readers(self, desks: Sequence[Desk] | None) -> list[Reader]:
+        # What happens to a facade that a fault has for itself is that fault's business.
+        free = [each for each in self.desks if each.name not in self.taken]
+        return self.witness.of([each.name for each in (free if desks is None else desks)])
+
+
+@asynccontextmanager
+async def world(
+    kind: StoreKind,
+    folder: Path,
+    history: History,
+    *,
+    seats: int = 5,
+    facades: int = 2,
+    apart: bool = False,
+) -> AsyncGenerator[World, None]:
+    """A three-member cluster (with two client agents where it is Consul), ``seats`` instances that
+    are listed, and ``facades`` that are read. With ``apart`` each member is in a network namespace
+    of its own."""
+    async with AsyncExitStack() as stack:
+        cluster: Cluster
+        if kind == "consul":
+            cluster = ConsulCluster(acl=True, config=_CONSUL)
+        else:
+            cluster = EtcdCluster(auth=True)
+        made = World(kind, cluster, history, folder)
+        here = ports.LOOPBACK
+        if apart:
+            net = await stack.enter_async_context(network(len(cluster.members)))
+            made.hosts, here = net.hosts, net.address
+            for member, host in zip(cluster.members, net.hosts, strict=True):
+                member.host, member.within = host.address, host.within
+        await stack.enter_async_context(cluster)
+        if isinstance(cluster, ConsulCluster):
+            for number in range(2):
+                agent = ConsulAgent(cluster, f"agent-{number}", config=_CONSUL)
+                agent.host = here
+                made.agents.append(await stack.enter_async_context(agent))
+        await made.give_token()
+        stack.push_async_callback(made.close)
+        await asyncio.gather(*(made.sit(f"thing-{number}") for number in range(seats)))
+        for number in range(facades):
+            await made.open_desk(f"facade-{number}")
+        await made.settled()
+        yield made
