@@ -8,6 +8,7 @@ READY  := $(VENV)/.ready
 UNIT   := $(wildcard tests/mcp_discovery/test_*.py tests/adapters/test_*.py) tests/adapters/embedded tests/adapters/remote
 WORKERS ?= 2
 SECONDS ?= 600
+FUZZ_SECONDS ?= 120
 STORES ?= consul etcd
 
 .DEFAULT_GOAL := help
@@ -38,6 +39,10 @@ stores: ## Real Consul, etcd and the MCP SDK 1.x for the tests, into .stores/
 	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
 
 soak: $(READY) stores ## Break real clusters on purpose: SECONDS=600, SEED=…, STORES="consul etcd"
+	@$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0 || \
+	  echo "atheris cannot be installed: fuzzing goes without its guidance"
+	$(BIN)/pytest -m soak
+	$(BIN)/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --stores $(STORES)
 
 test-docker: $(READY) stores ## The tests that need a Docker daemon

@@ -173,6 +173,7 @@ async def test_a_sidecar_survives_whatever_its_facade_answers(tmp_path: Path) ->
 
 
 @pytest.mark.asyncio
+@pytest.mark.soak
 async def test_a_facade_survives_whatever_stream_another_sends(tmp_path: Path) -> None:
     async with _fake_facade() as fake, desk(tmp_path, fake.url) as at:
         async with strain(at.program.pid, f"{at.url}/health") as meanwhile:

@@ -105,6 +105,7 @@ async def test_what_a_server_answers_is_bounded_and_told_of_once(tmp_path: Path)
 
 
 @pytest.mark.asyncio
+@pytest.mark.soak
 async def test_a_server_that_changes_at_every_call_does_not_fill_the_store(tmp_path: Path) -> None:
     async with _line(tmp_path) as line:
         await line.evil.control(churn=True)
