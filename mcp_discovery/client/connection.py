@@ -1,17 +1,15 @@
-"""One instance as the client holds it: a session with one owner task, opened when it is needed."""
+"""One instance as the client holds it: calls over its session, and what their failures mean."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Awaitable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from mcp import Client
-from mcp.client.caching import CacheConfig
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CONNECTION_CLOSED,
@@ -20,9 +18,6 @@ from mcp_types import (
     REQUEST_TIMEOUT,
     UNSUPPORTED_PROTOCOL_VERSION,
     CallToolResult,
-    DiscoverResult,
-    Implementation,
-    LoggingMessageNotificationParams,
     RequestParamsMeta,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -32,12 +27,11 @@ from mcp_discovery.client.breaker import Breaker
 from mcp_discovery.client.faults import AttemptFailed, Final, Misjudged, words
 from mcp_discovery.client.http import ATTEMPT, Attempt, Http
 from mcp_discovery.client.listing import Listing
+from mcp_discovery.client.session import Session
 from mcp_discovery.client.settings import OnProgress, Settings
-from mcp_discovery.client.transports import transport_for
 from mcp_discovery.errors import BadServer, ServerRefused
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
-from mcp_discovery.urls import urls_of
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +50,10 @@ class Call:
     meta: RequestParamsMeta | None = None
 
 
-#: Seconds that a session may take to end in good order.
-_GOODBYE = 2.0
-
-
 class Connection:
     """One instance: its session, what is under way there, and its circuit breaker.
 
-    The task that enters the SDK's client also leaves it, and does nothing else: a server that dies
-    takes that one task with it and harms no other. A session that is lost is opened anew by the
-    next call. Use it in one event loop.
+    A session that is lost is opened anew by the next call. Use it in one event loop.
     """
 
     def __init__(
@@ -76,15 +64,7 @@ class Connection:
         self.listing = listing
         self.breaker = Breaker()
         self._settings = settings
-        self._http = http
-        self._owner: asyncio.Task[None] | None = None
-        self._opened: asyncio.Future[Client] | None = None
-        self._ended = asyncio.Event()
-        self._known: DiscoverResult | None = None
-        endpoint = instance.record.endpoint
-        self._urls = urls_of(endpoint.url, endpoint.transport) if endpoint.url else ()
-        self._mode = _mode_of(instance)
-        self._proven = False
+        self._session = Session(instance, listing, settings, http, self._session_ended)
         self._calls: dict[asyncio.Timeout, bool] = {}  # → whether it may be made elsewhere
         self._active = 0
         self._quiet = asyncio.Event()
@@ -99,17 +79,6 @@ class Connection:
         return self.instance.record.name
 
     @property
-    def _url(self) -> str | None:
-        return self._urls[0] if self._urls else None
-
-    def _try_elsewhere(self) -> bool:
-        """Goes on to the next URL that may be meant; whether there is one."""
-        if len(self._urls) < 2:
-            return False
-        self._urls = self._urls[1:]
-        return True
-
-    @property
     def active(self) -> int:
         """How many calls are under way, those that still wait for the session among them."""
         return self._active
@@ -117,93 +86,20 @@ class Connection:
     @property
     def legacy(self) -> bool:
         """Whether its sessions have a state that a call may depend on."""
-        if self._opened is not None and self.is_open:
-            return self._opened.result().protocol_version not in MODERN_PROTOCOL_VERSIONS
-        return self._mode == "legacy"
+        return self._session.legacy
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session."""
+        return self._session.is_open
 
     async def open(self) -> Client:
         """The session's client, opened if it is not yet; raises :class:`AttemptFailed`."""
-        if self._opened is not None and self.is_open and self._owner and not self._owner.done():
-            return self._opened.result()
-        if self._opened is None or (self._owner is not None and self._owner.done()):
-            loop = asyncio.get_running_loop()
-            self._opened, self._ended = loop.create_future(), asyncio.Event()
-            # The session outlives the call that opens it, and is not made on its behalf.
-            context = contextvars.copy_context()
-            context.run(ATTEMPT.set, Attempt())
-            self._owner = loop.create_task(
-                self._own(self._opened, self._ended),
-                name=f"mcp session of {self.id}",
-                context=context,
-            )
-        opened = self._opened
-        await asyncio.wait([opened])  # which a cancelled caller leaves as it is
-        try:
-            return opened.result()
-        except AttemptFailed as error:
-            # Each waiter raises an exception of its own.
-            raise AttemptFailed(error.why, sent=False, status=error.status) from error.__cause__
+        return await self._session.open()
 
-    async def _own(self, opened: asyncio.Future[Client], ended: asyncio.Event) -> None:
-        problem: BaseException | None = None
-        try:
-            async with AsyncExitStack() as stack:
-                async with asyncio.timeout(self._settings.connect_timeout):
-                    client = await stack.enter_async_context(self._client())
-                    if self.listing.result is not None:
-                        await client.list_tools()  # from the listing: no request is made
-                self._known = client.session.discover_result or self._known
-                if client.session.initialize_result is not None:
-                    self._proven = True
-                opened.set_result(client)
-                await ended.wait()
-        except TimeoutError:
-            problem = TimeoutError(f"no session within {self._settings.connect_timeout:g} s")
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            problem = error  # the SDK's: its session fell over
-        except Exception as error:  # noqa: BLE001  # a guard: this session ends, and says why
-            problem = error
-        finally:
-            if not opened.done():
-                way = ATTEMPT.get() or Attempt()
-                why = words(way.fault or problem) if problem else "the session was closed"
-                failure = AttemptFailed(f"cannot connect ({why})", sent=False, status=way.status)
-                failure.__cause__ = problem
-                opened.set_exception(failure)
-                opened.exception()  # whoever waits is told; when nobody does, nobody needs to be
-            elif problem is not None:
-                log.info("%s: the session ended: %s", self.id, words(problem))
-            self._break(every=True)
-
-    def _client(self) -> Client:
-        settings = self._settings
-        mode = self._mode
-        info = settings.client_info or Implementation(
-            name="mcp-discovery-client", version=_version()
-        )
-        return Client(
-            transport_for(self.instance, self._url, settings, self._http),
-            mode=mode,
-            prior_discover=self._known if mode in MODERN_PROTOCOL_VERSIONS else None,
-            client_info=info,
-            logging_callback=self._log if settings.on_log else None,
-            log_level=settings.log_level,
-            elicitation_callback=settings.on_elicit,
-            sampling_callback=settings.on_sample,
-            list_roots_callback=settings.list_roots,
-            cache=CacheConfig(
-                store=self.listing.store(),
-                partition=self.id,
-                target_id=self.id,
-            ),
-        )
-
-    async def _log(self, params: LoggingMessageNotificationParams) -> None:
-        assert self._settings.on_log is not None
-        await self._settings.on_log(self.instance, params)
+    async def close(self) -> None:
+        """Ends the session in good order if it can be done quickly."""
+        await self._session.close()
 
     async def call(self, call: Call, *, deadline: float) -> CallToolResult:
         """Makes ``call`` once at this instance, which may take ``deadline`` seconds to answer.
@@ -220,22 +116,23 @@ class Connection:
 
     async def _renewed(self, call: Call, deadline: float) -> CallToolResult:
         """The same, with a new session where the one there is refused."""
-        before = self._opened
-        try:
-            return await self._attempt(call, deadline)
-        except Misjudged:
-            # Another call may have been told so as well, and have opened a new session already.
-            if before is None or self._opened is before:
-                await self.close()
-                self._try_elsewhere()
-                self._mode, self._known = "auto", None
-        try:
-            return await self._attempt(call, deadline)
-        except Misjudged as error:
-            raise AttemptFailed(f"it refuses its own session ({error})", sent=False) from error
+        session = self._session
+        refused: Misjudged | None = None
+        for _ in range(2):
+            client = await self._client_for(call)
+            mine = session.opened
+            try:
+                return await self._attempt(client, call, deadline)
+            except Misjudged as error:
+                refused = error
+                await session.renew(mine)
+            except AttemptFailed as error:
+                if error.over and session.opened is mine:
+                    await session.close()
+                raise
+        raise AttemptFailed(f"it refuses its session ({refused})", sent=False) from refused
 
-    async def _attempt(self, call: Call, deadline: float) -> CallToolResult:
-        client = await self._client_for(call)
+    async def _attempt(self, client: Client, call: Call, deadline: float) -> CallToolResult:
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
         life = asyncio.timeout(None)
@@ -267,7 +164,7 @@ class Connection:
             raise Final(BadServer(call.tool, self._name, problem, instance=self.id)) from error
         finally:
             ATTEMPT.reset(token)
-        self._proven = True
+        self._session.proven = True
         self.breaker.succeeded()
         return result
 
@@ -296,7 +193,7 @@ class Connection:
         except AttemptFailed as error:
             if error.status in (401, 403):
                 raise self._refused(call, error.status) from error
-            if error.status in (404, 405) and self._try_elsewhere():
+            if error.status in (404, 405) and self._session.try_elsewhere():
                 return await self._client_for(call)
             self.breaker.failed(error.why, at_once=True)
             raise
@@ -309,7 +206,12 @@ class Connection:
     def _broken(self, attempt: Attempt) -> AttemptFailed:
         why = words(attempt.fault) if attempt.fault is not None else "the connection ended"
         self.breaker.failed(why, at_once=not attempt.sent)
-        return AttemptFailed(why, sent=attempt.sent)
+        return AttemptFailed(why, sent=attempt.sent, over=self._is_over(attempt))
+
+    def _is_over(self, attempt: Attempt) -> bool:
+        """Whether the session ended, and not a single request of it."""
+        http = self.instance.record.endpoint.transport == "streamable-http"
+        return attempt.fault is None or not http
 
     def _meaning(
         self, error: MCPError, attempt: Attempt, call: Call, deadline: float
@@ -331,8 +233,11 @@ class Connection:
             self.breaker.failed(f"HTTP {status}")
             return AttemptFailed(f"HTTP {status}: {error.message}", sent=True)
         lost = status == 404 and error.code in (INVALID_REQUEST, METHOD_NOT_FOUND)
-        era = not self._proven or error.code in (INVALID_REQUEST, UNSUPPORTED_PROTOCOL_VERSION)
-        if lost or (status >= 400 and era and self._mode != "auto"):
+        era = not self._session.proven or error.code in (
+            INVALID_REQUEST,
+            UNSUPPORTED_PROTOCOL_VERSION,
+        )
+        if lost or (status >= 400 and era and self._session.guessed):
             return Misjudged(f"HTTP {status}: {error.message}")
         self.breaker.succeeded()
         return error
@@ -348,7 +253,7 @@ class Connection:
             async with asyncio.timeout(self._settings.connect_timeout):
                 client = await self.open()
                 if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
-                    self._known = await client.session.discover()
+                    await self._session.discover()
                 else:
                     await client.session.send_ping()
         except (AttemptFailed, ValidationError, TimeoutError) as error:
@@ -357,6 +262,8 @@ class Connection:
         except MCPError as error:
             if attempt.fault is not None or error.code == CONNECTION_CLOSED:
                 self.breaker.failed(words(attempt.fault or error))
+                if self._is_over(attempt):
+                    await self.close()  # the next trial opens another one
                 return False
             # It answers; that this session is gone the next call is told.
         finally:
@@ -364,30 +271,29 @@ class Connection:
         self.breaker.succeeded()
         return True
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a session."""
-        opened = self._opened
-        return opened is not None and opened.done() and opened.exception() is None
-
     def become(self, listing: Listing) -> None:
         """Takes in the tools as they are listed now, for sessions to come."""
         self.listing.become(listing)
 
     async def relist(self) -> None:
         """Lets the open session learn of the tools as they are listed now."""
-        if self._opened is not None and self.is_open:
-            with suppress(MCPError, ValidationError):  # the next call finds out
-                await self._opened.result().list_tools()
+        if self.is_open:
+            with suppress(AttemptFailed, MCPError, ValidationError):  # the next call finds out
+                client = await self.open()
+                await client.list_tools()
 
     def know(self, instance: Instance) -> None:
         """Takes in what the list says of the instance now."""
         before, self.instance = self.instance, instance
+        self._session.instance = instance
         status = instance.health.status
         if status is Status.DOWN:
             self._break(every=False)
         elif before.health.status is Status.DOWN:
             self.breaker.succeeded()  # somebody has asked it meanwhile
+
+    def _session_ended(self) -> None:
+        self._break(every=True)
 
     def _break(self, *, every: bool) -> None:
         """Breaks off the calls that may be made elsewhere, or ``every`` one."""
@@ -409,35 +315,3 @@ class Connection:
         except TimeoutError:
             log.info("%s: closed with %d calls under way", self.id, self.active)
         await self.close()
-
-    async def close(self) -> None:
-        """Ends the session in good order if it can be done quickly."""
-        owner = self._owner
-        if owner is None:
-            return
-        self._ended.set()
-        if self._opened is not None and not self._opened.done():
-            owner.cancel()
-        await asyncio.wait([owner], timeout=_GOODBYE)
-        if not owner.done():
-            owner.cancel()
-            await asyncio.wait([owner])
-        with suppress(asyncio.CancelledError):
-            if (error := owner.exception()) is not None:
-                log.warning("%s: the session ended badly: %s", self.id, words(error))
-        self._owner = self._opened = None
-
-
-def _mode_of(instance: Instance) -> str:
-    """How to greet it, from what it told its sidecar: that saves the SDK's question."""
-    told = instance.record.protocol
-    if told.era == "legacy":
-        return "legacy"
-    modern = [version for version in told.versions if version in MODERN_PROTOCOL_VERSIONS]
-    return max(modern) if told.era == "modern" and modern else "auto"
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("mcp-discovery")

@@ -10,13 +10,20 @@ class AttemptFailed(Exception):
 
     ``sent``: it may have seen the call, so that only a tool that says it is repeatable may be
     called again. ``slow``: nothing broke, but its deadline passed. ``status`` is that of HTTP with
-    which a session was refused.
+    which a session was refused. ``over``: the whole session has ended.
     """
 
     def __init__(
-        self, why: str, *, sent: bool, slow: bool = False, status: int | None = None
+        self,
+        why: str,
+        *,
+        sent: bool,
+        slow: bool = False,
+        status: int | None = None,
+        over: bool = False,
     ) -> None:
         super().__init__(why)
+        self.over = over
         self.status = status
         self.why = why
         self.sent = sent

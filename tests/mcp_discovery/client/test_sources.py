@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import mcp_discovery
 from adapters import open_store
 from mcp_discovery import Discovery
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import NoReplica, ServerRefused, StoreUnavailable
+from mcp_discovery.errors import CallLost, NoReplica, ServerRefused, StoreUnavailable
 from mcp_discovery.record import Record
 from tests.mcp_discovery.client.town import TTL, town
 from tests.programs import ROOT, facade, running
@@ -120,9 +121,10 @@ async def test_over_http_and_sse(tmp_path: Path) -> None:
         await place.add("b", "--transport", "sse")
         async with Discovery(place.url) as discovery:
             assert not (await discovery.call("read", {"key": "x"}, server="a")).is_error
+            await server.restart("--transport", "sse")
+            assert not (await discovery.call("read", {"key": "y"}, server="a")).is_error
             await server.kill()
-            result = await discovery.call("read", {"key": "y"})
-            assert not result.is_error
+            assert not (await discovery.call("read", {"key": "z"})).is_error
 
 
 async def test_over_a_websocket(tmp_path: Path) -> None:
@@ -168,6 +170,18 @@ async def test_a_command_is_started_only_where_its_name_was_allowed(tmp_path: Pa
             pid = result.structured_content["pid"]
             assert result.structured_content["schema"] == 2
             assert pid != os.getpid()
+            os.kill(pid, signal.SIGKILL)
+
+            async def anew() -> int:
+                try:  # until its end is noticed, a call may be given to the dead
+                    result = await discovery.call("write", {"key": "y"})
+                except CallLost:
+                    return 0
+                assert result.structured_content is not None
+                return int(result.structured_content["pid"])
+
+            before, pid = pid, await until(anew, timeout=10, what="its being started anew")
+            assert pid != before
 
         async def ended() -> bool:
             return not Path(f"/proc/{pid}").exists()

@@ -1,0 +1,229 @@
+"""One MCP session with one instance: opened when it is needed, by a task that owns it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+
+from mcp import Client
+from mcp.client.caching import CacheConfig
+from mcp_types import DiscoverResult, Implementation, LoggingMessageNotificationParams
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from mcp_discovery.client.faults import AttemptFailed, words
+from mcp_discovery.client.http import ATTEMPT, Attempt, Http
+from mcp_discovery.client.listing import Listing
+from mcp_discovery.client.settings import Settings
+from mcp_discovery.client.transports import transport_for
+from mcp_discovery.instance import Instance
+from mcp_discovery.urls import urls_of
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a session may take to end in good order.
+_GOODBYE = 2.0
+
+
+class Session:
+    """The session with ``instance``, as the list has it now. One event loop's.
+
+    The task that enters the SDK's client also leaves it, and does nothing else: a server that dies
+    takes that one task with it and harms no other. ``on_end`` is called when it has ended, however.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        listing: Listing,
+        settings: Settings,
+        http: Http,
+        on_end: Callable[[], None],
+    ) -> None:
+        self.instance = instance
+        #: What the server turned out to speak: the handshake, or a call, has succeeded.
+        self.proven = False
+        self._listing = listing
+        self._settings = settings
+        self._http = http
+        self._on_end = on_end
+        self._owner: asyncio.Task[None] | None = None
+        self._opened: asyncio.Future[Client] | None = None
+        self._ended = asyncio.Event()
+        self._renewing = asyncio.Lock()
+        self._known: DiscoverResult | None = None
+        endpoint = instance.record.endpoint
+        self._urls = urls_of(endpoint.url, endpoint.transport) if endpoint.url else ()
+        self._mode = _mode_of(instance)
+
+    @property
+    def guessed(self) -> bool:
+        """Whether its era was taken from the record, and not asked for."""
+        return self._mode != "auto"
+
+    @property
+    def opened(self) -> asyncio.Future[Client] | None:
+        """Stands for this very session: another one is another object."""
+        return self._opened
+
+    @property
+    def _ends(self) -> bool:
+        return self._ended.is_set() or (self._owner is not None and self._owner.done())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session."""
+        opened = self._opened
+        return opened is not None and opened.done() and opened.exception() is None
+
+    @property
+    def legacy(self) -> bool:
+        """Whether its sessions have a state that a call may depend on."""
+        if self._opened is not None and self.is_open:
+            return self._opened.result().protocol_version not in MODERN_PROTOCOL_VERSIONS
+        return self._mode == "legacy"
+
+    async def open(self) -> Client:
+        """The session's client, opened if it is not yet; raises :class:`AttemptFailed`."""
+        if self._opened is not None and self.is_open and not self._ends:
+            return self._opened.result()
+        while self._ends and self._owner is not None and not self._owner.done():
+            await asyncio.wait([self._owner])
+        if self._owner is None or self._owner.done():
+            loop = asyncio.get_running_loop()
+            self._opened, self._ended = loop.create_future(), asyncio.Event()
+            # The session outlives the call that opens it, and is not made on its behalf.
+            context = contextvars.copy_context()
+            context.run(ATTEMPT.set, Attempt())
+            self._owner = loop.create_task(
+                self._own(self._opened, self._ended),
+                name=f"mcp session of {self.instance.id}",
+                context=context,
+            )
+        opened = self._opened
+        assert opened is not None
+        await asyncio.wait([opened])  # which a cancelled caller leaves as it is
+        try:
+            return opened.result()
+        except AttemptFailed as error:
+            # Each waiter raises an exception of its own.
+            raise AttemptFailed(error.why, sent=False, status=error.status) from error.__cause__
+
+    async def _own(self, opened: asyncio.Future[Client], ended: asyncio.Event) -> None:
+        problem: BaseException | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._settings.connect_timeout):
+                    client = await stack.enter_async_context(self._client())
+                    if self._listing.result is not None:
+                        await client.list_tools()  # from the listing: no request is made
+                self._known = client.session.discover_result or self._known
+                if client.session.initialize_result is not None:
+                    self.proven = True
+                opened.set_result(client)
+                await ended.wait()
+        except TimeoutError:
+            problem = TimeoutError(f"no session within {self._settings.connect_timeout:g} s")
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            problem = error  # the SDK's: its session fell over
+        except Exception as error:  # noqa: BLE001  # a guard: this session ends, and says why
+            problem = error
+        finally:
+            if not opened.done():
+                way = ATTEMPT.get() or Attempt()
+                why = words(way.fault or problem) if problem else "the session was closed"
+                failure = AttemptFailed(f"cannot connect ({why})", sent=False, status=way.status)
+                failure.__cause__ = problem
+                opened.set_exception(failure)
+                opened.exception()  # whoever waits is told; when nobody does, nobody needs to be
+            elif problem is not None:
+                log.info("%s: the session ended: %s", self.instance.id, words(problem))
+            self._on_end()
+
+    def _client(self) -> Client:
+        settings = self._settings
+        mode = self._mode
+        info = settings.client_info or Implementation(
+            name="mcp-discovery-client", version=_version()
+        )
+        return Client(
+            transport_for(
+                self.instance, self._urls[0] if self._urls else None, settings, self._http
+            ),
+            mode=mode,
+            prior_discover=self._known if mode in MODERN_PROTOCOL_VERSIONS else None,
+            client_info=info,
+            logging_callback=self._log if settings.on_log else None,
+            log_level=settings.log_level,
+            elicitation_callback=settings.on_elicit,
+            sampling_callback=settings.on_sample,
+            list_roots_callback=settings.list_roots,
+            cache=CacheConfig(
+                store=self._listing.store(),
+                partition=self.instance.id,
+                target_id=self.instance.id,
+            ),
+        )
+
+    async def _log(self, params: LoggingMessageNotificationParams) -> None:
+        assert self._settings.on_log is not None
+        await self._settings.on_log(self.instance, params)
+
+    async def discover(self) -> None:
+        """Asks a modern server what it is; raises the SDK's errors."""
+        client = await self.open()
+        self._known = await client.session.discover()
+
+    def try_elsewhere(self) -> bool:
+        """Goes on to the next URL that may be meant; whether there is one."""
+        if len(self._urls) < 2:
+            return False
+        self._urls = self._urls[1:]
+        return True
+
+    async def renew(self, refused: asyncio.Future[Client] | None) -> None:
+        """Closes the session ``refused``, one of :attr:`opened`, if another call has not yet; the
+        next one asks the server what it speaks, and where."""
+        async with self._renewing:
+            if self._opened is refused:
+                await self.close()
+                self.try_elsewhere()
+                self._mode, self._known = "auto", None
+
+    async def close(self) -> None:
+        """Ends the session in good order if it can be done quickly."""
+        owner = self._owner
+        if owner is None:
+            return
+        self._ended.set()
+        if self._opened is not None and not self._opened.done():
+            owner.cancel()
+        await asyncio.wait([owner], timeout=_GOODBYE)
+        if not owner.done():
+            owner.cancel()
+            await asyncio.wait([owner])
+        with suppress(asyncio.CancelledError):
+            if (error := owner.exception()) is not None:
+                log.warning("%s: the session ended badly: %s", self.instance.id, words(error))
+        if self._owner is owner:
+            self._owner = self._opened = None
+
+
+def _mode_of(instance: Instance) -> str:
+    """How to greet it, from what it told its sidecar: that saves the SDK's question."""
+    told = instance.record.protocol
+    if told.era == "legacy":
+        return "legacy"
+    modern = [version for version in told.versions if version in MODERN_PROTOCOL_VERSIONS]
+    return max(modern) if told.era == "modern" and modern else "auto"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("mcp-discovery")
