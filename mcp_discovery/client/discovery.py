@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
@@ -50,6 +51,8 @@ class Discovery:
 
     ``url`` is a facade's address, or a store's (``consul://…``, ``etcd://…``, ``embedded:…``),
     which is then watched from this process; or a :class:`~mcp_discovery.client.source.Source`.
+    Without one it is ``MCP_DISCOVERY_FACADE`` of the environment, with the token in
+    ``MCP_DISCOVERY_FACADE_TOKEN``, or ``http://127.0.0.1:4000``.
 
     ``token``: a bearer token for the facade, or the store's. ``store_options``: a store's other
     credentials, as :class:`adapters.store.StoreOptions`.
@@ -79,7 +82,7 @@ class Discovery:
 
     def __init__(
         self,
-        url: str | Source,
+        url: str | Source | None = None,
         *,
         token: str | None = None,
         store_options: StoreOptions | None = None,
@@ -101,6 +104,9 @@ class Discovery:
         list_roots: ListRootsFnT | None = None,
         client_info: Implementation | None = None,
     ) -> None:
+        if url is None:
+            url = os.environ.get("MCP_DISCOVERY_FACADE") or "http://127.0.0.1:4000"
+            token = token or os.environ.get("MCP_DISCOVERY_FACADE_TOKEN")
         if isinstance(allow_stdio, str):
             raise InvalidInput(f"allow_stdio takes names: write allow_stdio=[{allow_stdio!r}]")
         self._settings = Settings(

@@ -28,7 +28,7 @@ class SyncDiscovery:
     thread. Any thread may use it.
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str | None = None, **options: Any) -> None:
         # Made here, so that what cannot be used is told here.
         self._discovery = Discovery(url, **options)
         self._stack = ExitStack()

@@ -133,6 +133,12 @@ async def test_outcomes_reach_the_facade(pair: Town) -> None:
     assert await requests() == before + 5
 
 
+async def test_the_environment_says_where(pair: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_DISCOVERY_FACADE", pair.url)
+    async with Discovery() as discovery:
+        assert {each.id for each in await discovery.servers()} == {"a", "b"}
+
+
 def test_without_await(pair: Town) -> None:
     steps: list[float] = []
     with SyncDiscovery(pair.url) as discovery:
