@@ -136,8 +136,12 @@ class Discovery:
         self._calls = Calls(self._pool, self._router, self._settings, self._outcomes)
         self._offered: dict[tuple[Format, str], ToolList] = {}
         self._stack = AsyncExitStack()
+        self._used = self._open = False
 
     async def __aenter__(self) -> Self:
+        if self._used:
+            raise RuntimeError("a Discovery is used once; make another one")
+        self._used = True
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._source.close)
@@ -148,6 +152,7 @@ class Discovery:
             stack.push_async_callback(self._pool.close)
             stack.push_async_callback(self._roster.close)
             self._stack = stack.pop_all()
+        self._open = True
         return self
 
     async def __aexit__(
@@ -156,7 +161,12 @@ class Discovery:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._open = False
         await self._stack.aclose()
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise RuntimeError("use it as: async with Discovery(url) as d")
 
     @property
     def stale_since(self) -> datetime | None:
@@ -181,6 +191,7 @@ class Discovery:
         :class:`~mcp_discovery.errors.StoreDenied` where the list is not to be had, and
         :class:`~mcp_discovery.errors.InvalidInput` for an unknown filter.
         """
+        self._require_open()
         wanted = selection({"tags": tags} | filters)
         if wanted.statuses:
             raise InvalidInput("connect() follows servers in every status; leave out status=")
@@ -215,6 +226,7 @@ class Discovery:
         ``filters`` as for :meth:`connect`, and ``status``: ``healthy`` where it is left out, or
         several, or ``all``. Raises as :meth:`connect` does.
         """
+        self._require_open()
         wanted = selection({"tags": tags} | filters)
         if "status" not in filters:
             wanted = wanted.with_status("healthy")
@@ -229,6 +241,7 @@ class Discovery:
         away is told as ``stale``, its return as ``fresh``; nothing that happened meanwhile is
         missed. Raises as :meth:`connect` does, at its beginning.
         """
+        self._require_open()
         wanted = selection({"tags": tags} | filters)
         async with aclosing(changes(self._source.watch(wanted))) as found:
             async for change in found:
@@ -358,6 +371,7 @@ class Discovery:
         raise NoReplica("session", server, self._calls.state_of(route, None))
 
     async def _follow_something(self) -> None:
+        self._require_open()
         if not self._roster.following:
             await self._roster.follow(Selection())
         elif not self._roster.settled:

@@ -333,6 +333,11 @@ async def test_mistakes_are_told_in_words(pair: Town) -> None:
             await discovery.call("read", {}, timeout=-1)
         wrong = await discovery.call("read", {})
         assert wrong.is_error
+    with pytest.raises(RuntimeError, match="async with"):
+        await Discovery(pair.url).call("read", {})
+    with pytest.raises(RuntimeError, match="used once"):
+        async with discovery:
+            pass
     async with Discovery("http://127.0.0.1:9") as discovery:
         with pytest.raises(StoreUnavailable, match="is the facade running there"):
             await discovery.connect()
