@@ -196,12 +196,30 @@ async def _tool(
             meant = exact
         if meant:
             return meant[0]
+    await _require_allowed(discovery, name, server, find)
     names = sorted({each.name for each in tools} | {each.own_name for each in tools})
     near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
     if server is not None and not tools:
         raise UnknownTool(name, f"no healthy server {server!r} was found")
     where = f"server {server!r} does not offer it" if server else "no healthy server offers it"
     raise UnknownTool(name, where, near)
+
+
+async def _require_allowed(
+    discovery: Discovery, tool: str, server: str | None, find: Mapping[str, Any]
+) -> None:
+    """Raises :class:`InvalidInput` where a command is meant that may not be started here."""
+    from mcp_discovery.errors import InvalidInput
+
+    for each in await discovery.servers(**find, status="all", transport="stdio"):
+        record = each.record
+        if server in (record.name, each.id) if server else tool in record.capabilities.tools:
+            if discovery.allows(each):
+                continue
+            raise InvalidInput(
+                f"{record.name} is a command that would be started on this machine; if you trust "
+                f"it, allow it with --allow-stdio {record.name}"
+            )
 
 
 def _print(result: CallToolResult, *, json: bool) -> None:

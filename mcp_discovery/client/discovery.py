@@ -203,8 +203,12 @@ class Discovery:
         opened = await asyncio.gather(*(self._opened(each, gate) for each in found))
         return [each for each, works in zip(found, opened, strict=True) if works]
 
+    def allows(self, instance: Instance) -> bool:
+        """Whether ``instance`` may be called at all: a ``stdio`` server has to be allowed."""
+        return self._pool.allowed(instance)
+
     def _can_be_called(self, instance: Instance) -> bool:
-        return instance.health.status in ("healthy", "degraded") and self._pool.allowed(instance)
+        return instance.health.status in ("healthy", "degraded") and self.allows(instance)
 
     async def _opened(self, instance: Instance, gate: asyncio.Semaphore) -> bool:
         connection = self._pool.connections.get(instance.id)

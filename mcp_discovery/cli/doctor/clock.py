@@ -22,13 +22,15 @@ _MOST = 3.0
 
 async def check_clock(case: Case) -> AsyncIterator[Finding]:
     """One finding for the facade and for each address of the store."""
-    yield await _compared("the facade", case.facade, StoreOptions(), case.timeout)
+    yield await _compared("the facade", case.facade, StoreOptions(), case.timeout, path="/ready")
     for url in case.store_urls:
         if url != case.facade:
             yield await _compared(f"the store at {url}", url, case.credentials, case.timeout)
 
 
-async def _compared(who: str, url: str, credentials: StoreOptions, timeout: float) -> Finding:
+async def _compared(
+    who: str, url: str, credentials: StoreOptions, timeout: float, *, path: str = ""
+) -> Finding:
     try:
         http = HttpClient(url, credentials)
     except DiscoveryError as error:
@@ -36,12 +38,14 @@ async def _compared(who: str, url: str, credentials: StoreOptions, timeout: floa
     try:
         before = time.time()
         # No credentials are needed: every answer has a date, a refusal too.
-        answer = await http.request("GET", url, timeout=timeout)
+        answer = await http.request("GET", f"{url.rstrip('/')}{path}", timeout=timeout)
         after = time.time()
     except DiscoveryError as error:
         return unchecked(_CHECK, f"that of {who} is not known: {error}")
     finally:
         await http.close()
+    if path and answer.status == 404:
+        return unchecked(_CHECK, f"that of {who} is not known: what answers at {url} is none")
     try:
         told = parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (KeyError, ValueError):

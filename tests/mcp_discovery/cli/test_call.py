@@ -186,3 +186,20 @@ async def test_two_servers_with_one_tool(tmp_path: Path) -> None:
         ended = await command(*call, "first.count", "to=1", "--timeout", "2s")
         assert ended.code in (3, 8), ended
         assert "Traceback" not in ended.err
+
+
+async def test_a_command_has_to_be_allowed(tmp_path: Path) -> None:
+    async with facade(tmp_path, "embedded:") as asked, aiohttp.ClientSession() as http:
+        endpoint = {"command": "no-such-command", "args": []}
+        entry = {"id": "here", "name": "here", "protocol": "stdio", "endpoint": endpoint}
+        body = entry | {"capabilities": ["look"]}
+        async with http.post(f"{asked.url}/connections", json=body) as response:
+            assert response.status == 201
+        for more in ((), ("--server", "here")):
+            ended = await command("call", "look", *more, "--facade", asked.url)
+            assert ended.code == 2
+            assert "--allow-stdio here" in ended.err
+        given = ("--allow-stdio", "here", "--timeout", "10s", "--facade", asked.url)
+        ended = await command("call", "look", *given)
+        assert ended.code == 3
+        assert "cannot connect" in ended.err

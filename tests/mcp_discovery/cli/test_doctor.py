@@ -133,7 +133,9 @@ async def test_names_that_do_not_resolve() -> None:
 async def test_what_is_no_facade(here: Town) -> None:
     report = await doctor("--facade", here.talker.base_url)
     assert report.has("wrong facade")
+    assert report.has("unchecked clock", "what answers at")
     assert not report.has("ok facade")
+    assert not report.has("ok clock")
 
 
 @pytest.mark.parametrize(
