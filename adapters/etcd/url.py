@@ -77,7 +77,7 @@ def _is_ipv6(text: str) -> bool:
 
 def _port(url: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text[:6]) < 65536:
-        raise InvalidStoreURL(url, f"{text!r} is no port from 1 to 65535; {_EXAMPLE}")
+        raise InvalidStoreURL(url, f"{text[:20]!r} is no port from 1 to 65535; {_EXAMPLE}")
     return int(text)
 
 

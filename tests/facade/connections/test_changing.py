@@ -44,7 +44,9 @@ async def test_registering_again_replaces_it(ask: Client) -> None:
 
 async def test_another_under_its_id_is_refused_while_it_lives(ask: Client) -> None:
     async with sdk() as server:
-        await register(ask, {"id": "a", "name": "adder", "endpoint": server.url})
+        patient = {"timeout": 10_000}  # a busy machine must not take it for dead
+        adder = {"id": "a", "name": "adder", "endpoint": server.url, "healthCheck": patient}
+        await register(ask, adder)
         reply = await ask("POST", "/connections", files(id="a"))
         assert reply.status == 409
         assert reply.json["type"].endswith(":duplicate-instance")

@@ -130,9 +130,11 @@ async def test_watch_ends_when_it_is_told_to(here: Town) -> None:
     ended = await here.ask("watch", "--count", "2", "--json")
     assert (ended.code, len(ended.out.splitlines())) == (0, 2)
     ended = await here.ask("watch", "--for", "2s", "--name", "odd")
-    assert (ended.code, len(ended.out.splitlines())) == (0, 1)
-    ended = await here.ask("watch", "--for", "2s", "--count", "9")
-    assert (ended.code, len(ended.out.splitlines())) == (8, 3)
+    assert ended.code == 0
+    assert all(" odd" in line for line in ended.out.splitlines())
+    ended = await here.ask("watch", "--for", "2s", "--count", "99")
+    assert ended.code == 8  # at least what is there; on a busy machine changes, too
+    assert len(ended.out.splitlines()) >= 3
     ended = await here.ask("watch", "--for", "soon")
     assert ended.code == 2
     assert "write 30 (seconds), 30s, 5m or 2h" in " ".join(ended.err.replace("│", " ").split())
