@@ -26,9 +26,13 @@ async def _away(world: World) -> AsyncGenerator[None, None]:
         world.history.note("store-back", world.kind)
 
 
-async def _started(members: list[StoreServer]) -> None:
+async def _begun(members: list[StoreServer]) -> None:
+    """Starts them without waiting: the store is back when it answers, not when all of it does."""
     for member in members:
         await member.start(wait=False)
+
+
+async def _ready(members: list[StoreServer]) -> None:
     for member in members:
         await member.ready()
 
@@ -39,7 +43,8 @@ async def leader_killed(world: World, draw: Random) -> Breaking:
     async with _away(world):
         await leader.kill()
     yield
-    await _started([leader])
+    await _begun([leader])
+    await _ready([leader])
 
 
 @fault("follower killed", "store")
@@ -48,7 +53,8 @@ async def follower_killed(world: World, draw: Random) -> Breaking:
     await follower.kill()
     await asyncio.sleep(2)
     yield
-    await _started([follower])
+    await _begun([follower])
+    await _ready([follower])
 
 
 @fault("quorum lost and regained", "store")
@@ -59,7 +65,8 @@ async def quorum_lost(world: World, draw: Random) -> Breaking:
             await member.kill()
         await world.says_stale()
         yield
-        await _started([*lost])
+        await _begun(lost)
+    await _ready(lost)
 
 
 @fault("store stopped for longer than TTL", "store")
@@ -71,13 +78,15 @@ async def store_stopped(world: World, draw: Random) -> Breaking:
         await world.says_stale()
         await asyncio.sleep(world.history.terms.ttl + 2)
         yield
-        await _started([*members])
+        await _begun(members)
+    await _ready(members)
 
 
 @fault("store restarted with its data", "store")
 async def store_restarted(world: World, draw: Random) -> Breaking:
     async with _away(world):
-        await world.cluster.restart()
+        await world.cluster.restart(wait=False)
+    await world.cluster.ready()
     yield
 
 

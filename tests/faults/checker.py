@@ -109,7 +109,9 @@ class _Judge:
         gone = [id for id in reader.shown if id not in shown]
         for id in gone:
             truth = self._truth.get(id)
-            if blind and truth is not None and truth.lives:
+            # The goodbye of the sidecar before this one may have been on its way for so long.
+            settled = truth is not None and one.at - truth.watched_since > BACK
+            if blind and truth is not None and truth.lives and settled:
                 yield Violation("panic", one.at, one.target, id, "vanished: the store is away")
         before = {id for id, status in reader.shown.items() if status in OFFERED}
         for id in {*shown, *gone}:
