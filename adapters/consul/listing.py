@@ -27,6 +27,10 @@ GRACE = 3.0
 #: Seconds for which a node has to be unreachable before its instances are. When servers that were
 #: cut off from each other meet again, they call nodes failed that are not, for some milliseconds.
 UNREACHABLE_FOR = 0.5
+#: Seconds for which the heartbeats of most instances have to be missing before they are taken for
+#: silent. An agent whose servers hang holds back heartbeats and lets them lapse, all of them, and
+#: lets them through a moment later.
+LAPSED_FOR = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Listing:
         self._stray: set[str] = set()
         self._unread: set[str] = set()  # ids whose record was skipped, and said to be
         self._unreachable: dict[str, float] = {}
+        self._lapsed: dict[str, float] = {}
         #: The monotonic second at which :meth:`instances` would answer otherwise by itself.
         self.due = math.inf
 
@@ -137,6 +142,7 @@ class Listing:
         unsettled: dict[str, float] = {}
         stray: set[str] = set()
         self._note_unreachable(now)
+        self._note_lapsed(now)
         for id, presences in self._presences.items():
             pair = self._pair(id, presences)
             if pair is None or not pair[0].started:
@@ -182,16 +188,36 @@ class Listing:
         }
         self._unreachable = {node: self._unreachable.get(node, now) for node in nodes}
 
+    def _note_lapsed(self, now: float) -> None:
+        """Since when those are silent that are so together with most others."""
+        beat = [id for id, (presence, _, _) in self._joined.items() if presence.beats]
+        lapsed = [
+            id
+            for id in beat
+            if (presences := self._presences.get(id))
+            and not any(presence.beats for presence in presences)
+        ]
+        most = len(lapsed) > 1 and len(lapsed) * 2 > len(beat)
+        self._lapsed = {
+            id: self._lapsed.get(id, now) for id in lapsed if most or id in self._lapsed
+        }
+
     def _settled(self, id: str, presence: Presence, now: float) -> Presence:
-        """``presence``; one that was reachable stays so until its node surely is not."""
+        """``presence``; one that was heard and reachable stays so until it surely is not."""
         previous = self._joined.get(id)
-        if not presence.unreachable or previous is None or previous[0].unreachable:
+        if previous is None:
             return presence
-        sure = self._unreachable[presence.place.node] + UNREACHABLE_FOR
-        if now >= sure:
-            return presence
-        self.due = min(self.due, sure)
-        return replace(presence, unreachable=False)
+        if presence.unreachable and not previous[0].unreachable:
+            sure = self._unreachable[presence.place.node] + UNREACHABLE_FOR
+            if now < sure:
+                self.due = min(self.due, sure)
+                presence = replace(presence, unreachable=False)
+        if id in self._lapsed:
+            sure = self._lapsed[id] + LAPSED_FOR
+            if now < sure:
+                self.due = min(self.due, sure)
+                presence = replace(presence, beats=True)
+        return presence
 
     def _pair(self, id: str, presences: list[Presence]) -> tuple[Presence, Stored] | None:
         """The service and the record that belong together: they name the same holder.

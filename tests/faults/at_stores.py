@@ -16,9 +16,10 @@ Breaking = AsyncGenerator[None, None]
 
 
 @asynccontextmanager
-async def _away(world: World) -> AsyncGenerator[None, None]:
-    """The store is away for everybody until it takes writes again after the block."""
-    world.history.note("store-away", world.kind)
+async def _away(world: World, *, partly: bool = False) -> AsyncGenerator[None, None]:
+    """The store is away until it takes writes again after the block: for everybody, or for those
+    who happen to talk to the wrong member."""
+    world.history.note("store-shaky" if partly else "store-away", world.kind)
     try:
         yield
     finally:
@@ -40,7 +41,7 @@ async def _ready(members: list[StoreServer]) -> None:
 @fault("leader killed", "store")
 async def leader_killed(world: World, draw: Random) -> Breaking:
     leader = await world.cluster.leader()
-    async with _away(world):
+    async with _away(world, partly=True):
         await leader.kill()
     yield
     await _begun([leader])
@@ -115,7 +116,7 @@ async def store_restored(world: World, draw: Random) -> Breaking:
 @fault("leader frozen", "store")
 async def leader_frozen(world: World, draw: Random) -> Breaking:
     leader = await world.cluster.leader()
-    async with _away(world):
+    async with _away(world, partly=True):
         await leader.pause()
         # Whoever talks to it has to find out that it does not answer.
         await asyncio.sleep(world.history.terms.notice)
@@ -127,7 +128,7 @@ async def leader_frozen(world: World, draw: Random) -> Breaking:
 @fault("follower frozen", "store")
 async def follower_frozen(world: World, draw: Random) -> Breaking:
     follower = draw.choice(await world.cluster.followers())
-    async with _away(world):
+    async with _away(world, partly=True):
         await follower.pause()
         await asyncio.sleep(world.history.terms.notice)
     yield
@@ -141,7 +142,7 @@ async def _apart(world: World, member: StoreServer) -> Breaking:
     members = list(world.cluster.members)
     host = world.hosts[members.index(member)]
     others = [each for each in world.hosts if each is not host]
-    async with _away(world):
+    async with _away(world, partly=True):
         host.part(others)
         world.apart.append(member)
         # Whoever talks to it has to find out that it is alone.

@@ -44,6 +44,8 @@ class _Judge:
         self._truth: dict[str, Truth] = {}
         self._readers: dict[str, Reader] = {}
         self._store_away = False
+        #: Away for some, perhaps: a facade that says nothing of it may be one that can use it.
+        self._store_shaky = False
         self._store_since = 0.0
         #: When it last went away.
         self._store_left = -1e9
@@ -65,8 +67,9 @@ class _Judge:
         match one.kind:
             case "note":
                 return
-            case "store-away" | "store-back":
-                self._store_away = one.kind == "store-away"
+            case "store-away" | "store-shaky" | "store-back":
+                self._store_away = one.kind != "store-back"
+                self._store_shaky = one.kind == "store-shaky"
                 self._store_since = one.at
                 if self._store_away:
                     self._store_left = one.at
@@ -150,7 +153,8 @@ class _Judge:
             blind = self._store_away or reader.parted
             since = max(self._store_since, reader.since)
             if blind:
-                if not reader.away and not reader.stale:
+                must_say = reader.parted or not self._store_shaky
+                if must_say and not reader.away and not reader.stale:
                     yield from self._silence(now, name, max(since, reader.read_since))
                 continue
             if reader.away or reader.stale:

@@ -267,6 +267,17 @@ def test_a_facade_says_that_its_store_is_away(made: Made, said: float, broken: l
     assert made.until(60) == broken
 
 
+@pytest.mark.parametrize(("parted", "broken"), [(False, []), (True, ["panic"])])
+def test_a_store_that_is_away_for_some(made: Made, parted: bool, broken: list[str]) -> None:
+    made.at(10, "store-shaky", "store")
+    if parted:
+        made.at(10, "desk-parted", "facade")
+    made.at(40, "store-back", "store")
+    if parted:
+        made.at(40, "desk-joined", "facade")
+    assert made.until(60) == broken
+
+
 def test_a_facade_that_had_no_list_has_its_time_to_notice(made: Made) -> None:
     made.at(10, "desk-parted", "facade")
     made.at(10, "unread", READER)

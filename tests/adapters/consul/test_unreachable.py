@@ -1,4 +1,5 @@
-"""A node that Consul calls failed for a moment, and one that it goes on calling so."""
+"""What Consul says for a moment, and what it goes on saying: of a node that it calls failed, of
+heartbeats that lapse together."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from adapters.consul import listing
+from adapters.consul import checks, listing
 from adapters.consul.checks import Place
 from adapters.consul.kv import Entry
 from adapters.consul.listing import Listing
@@ -57,3 +58,68 @@ def test_a_node_that_stays_failed_does(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_node_that_had_failed_before_is_not_waited_for() -> None:
     assert status(listing_of_one(FAILED)) is Status.DOWN
+
+
+IDS = ("a-1", "a-2", "a-3")
+
+
+def listing_of_three() -> Listing:
+    one = Listing("mcp/servers/", Skipped("consul://here"), {})
+    lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
+    entries = []
+    for id in IDS:
+        raw = base64.b64encode(encode_registration(record(id, name="a"), lease)).decode()
+        entries.append(Entry(f"mcp/servers/a/{id}", raw, 7))
+    one.feed_records(entries)
+    lapse(one)
+    assert down(one) == set()
+    return one
+
+
+def lapse(one: Listing, *silent: str) -> None:
+    """Feeds it an answer in which the heartbeats of ``silent`` have lapsed."""
+    last = beat("critical", f"TTL expired ({checks._QUOTED}): {checks.beats_of(HOLDER)}")
+    one.feed_services(
+        {
+            Place("n", id): [own(last if id in silent else beat(), id), own(told(HEALTHY), id)]
+            for id in IDS
+        }
+    )
+
+
+def own(of_a_1: dict[str, object], id: str) -> dict[str, object]:
+    """The check of ``a-1`` as that of ``id``."""
+    return {**of_a_1, "CheckID": str(of_a_1["CheckID"]).replace("a-1", id), "ServiceID": id}
+
+
+def down(one: Listing) -> set[str]:
+    return {id for id, each in one.instances().items() if each.health.status is Status.DOWN}
+
+
+def test_heartbeats_that_lapse_together_for_a_moment_take_nobody_down() -> None:
+    one = listing_of_three()
+    lapse(one, *IDS)
+    assert down(one) == set()
+    assert one.due <= time.monotonic() + listing.LAPSED_FOR
+    lapse(one, "a-2")  # one has not come through yet
+    assert down(one) == set()
+    lapse(one)
+    assert down(one) == set()
+
+
+def test_heartbeats_that_stay_away_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = listing_of_three()
+    lapse(one, *IDS)
+    assert down(one) == set()
+    monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
+    assert down(one) == set(IDS)
+    monkeypatch.undo()
+    assert down(one) == set(IDS)  # and they do not flicker
+
+
+def test_one_of_three_that_falls_silent_is_not_waited_for() -> None:
+    one = listing_of_three()
+    lapse(one, "a-2")
+    assert down(one) == {"a-2"}
+    lapse(one, "a-2", "a-3")
+    assert down(one) == {"a-2", "a-3"}
