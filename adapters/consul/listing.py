@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from adapters.consul.checks import Check, Place, Presence, read_presence, verdict
@@ -59,24 +59,28 @@ class Finding:
     quiet: float | None
 
 
-#: The findings of one store object, by id: shared by its watches, so that one which starts over
-#: does not count from zero.
-Findings = dict[str, Finding]
+@dataclass(slots=True)
+class Memory:
+    """What one store object remembers from one of its watches to the next, by id, so that one
+    which starts over does not count from zero: findings, and who was last joined with what."""
+
+    findings: dict[str, Finding] = field(default_factory=dict)
+    joined: dict[str, tuple[Presence, Stored, Instance]] = field(default_factory=dict)
 
 
 class Listing:
     """The list of one watch. :meth:`instances` is whole once both feeds have been fed."""
 
-    def __init__(self, prefix: str, skipped: Skipped, findings: Findings) -> None:
+    def __init__(self, prefix: str, skipped: Skipped, memory: Memory) -> None:
         self._prefix = prefix
         self._skipped = skipped
-        self._findings = findings
+        self._memory = memory
+        self._findings = memory.findings
         self._checks: Services = {}
         self._presences: dict[str, list[Presence]] = {}
         self._read: dict[Place, Presence] = {}
         self._entries: dict[str, tuple[str, Stored | None]] = {}
         self._stored: dict[str, list[Stored]] = {}
-        self._joined: dict[str, tuple[Presence, Stored, Instance]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
         self._unread: set[str] = set()  # ids whose record was skipped, and said to be
@@ -149,7 +153,7 @@ class Listing:
                 began = unsettled[id] = self._unsettled.get(id, now)
                 if now < began + GRACE:
                     self.due = min(self.due, began + GRACE)
-                    previous = self._joined.get(id)
+                    previous = self._memory.joined.get(id)
                     # What is between two holders, or restarts, stays as it was for that long.
                     if previous is not None and id in self._stored:
                         joined[id] = previous
@@ -167,7 +171,7 @@ class Listing:
             if health is None:
                 continue
             instance = Instance(stored.record, health, stored.lease, presence.load)
-            previous = self._joined.get(id)
+            previous = self._memory.joined.get(id)
             if previous is not None and previous[2].same_as(instance):
                 instance = previous[2]
             joined[id] = presence, stored, instance
@@ -176,7 +180,7 @@ class Listing:
             self._skipped.discard(id)
         for id in self._findings.keys() - self._presences.keys():
             del self._findings[id]
-        self._joined, self._unsettled, self._stray = joined, unsettled, stray
+        self._memory.joined, self._unsettled, self._stray = joined, unsettled, stray
         return {id: instance for _, id, instance in sorted(found, key=lambda item: item[:2])}
 
     def _note_unreachable(self, now: float) -> None:
@@ -190,7 +194,7 @@ class Listing:
 
     def _note_lapsed(self, now: float) -> None:
         """Since when those are silent that are so together with most others."""
-        beat = [id for id, (presence, _, _) in self._joined.items() if presence.beats]
+        beat = [id for id, (presence, _, _) in self._memory.joined.items() if presence.beats]
         lapsed = [
             id
             for id in beat
@@ -204,7 +208,7 @@ class Listing:
 
     def _settled(self, id: str, presence: Presence, now: float) -> Presence:
         """``presence``; one that was heard and reachable stays so until it surely is not."""
-        previous = self._joined.get(id)
+        previous = self._memory.joined.get(id)
         if previous is None:
             return presence
         if presence.unreachable and not previous[0].unreachable:
@@ -278,7 +282,7 @@ class Listing:
             return replace(known, status=status, reason=reason, since=since)
         # Silent or unreachable, it stays in the state it was in if it was down already.
         now = utcnow()
-        previous = self._joined.get(id)
+        previous = self._memory.joined.get(id)
         since = now
         if previous is not None and previous[2].health.status is status:
             since = previous[2].health.since

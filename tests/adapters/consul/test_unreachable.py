@@ -11,7 +11,7 @@ import pytest
 from adapters.consul import checks, listing
 from adapters.consul.checks import Place
 from adapters.consul.kv import Entry
-from adapters.consul.listing import Listing
+from adapters.consul.listing import Listing, Memory
 from adapters.skipped import Skipped
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder, Lease, encode_registration
@@ -23,7 +23,7 @@ FAILED = check("serfHealth", "critical", ServiceID="")
 
 
 def listing_of_one(serf: dict[str, object]) -> Listing:
-    one = Listing("mcp/servers/", Skipped("consul://here"), {})
+    one = Listing("mcp/servers/", Skipped("consul://here"), Memory())
     lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
     raw = base64.b64encode(encode_registration(record("a-1", name="a"), lease)).decode()
     one.feed_records([Entry("mcp/servers/a/a-1", raw, 7)])
@@ -63,16 +63,17 @@ def test_a_node_that_had_failed_before_is_not_waited_for() -> None:
 IDS = ("a-1", "a-2", "a-3")
 
 
-def listing_of_three() -> Listing:
-    one = Listing("mcp/servers/", Skipped("consul://here"), {})
+def listing_of_three(memory: Memory | None = None) -> Listing:
+    one = Listing("mcp/servers/", Skipped("consul://here"), memory or Memory())
     lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
     entries = []
     for id in IDS:
         raw = base64.b64encode(encode_registration(record(id, name="a"), lease)).decode()
         entries.append(Entry(f"mcp/servers/a/{id}", raw, 7))
     one.feed_records(entries)
-    lapse(one)
-    assert down(one) == set()
+    if memory is None:
+        lapse(one)
+        assert down(one) == set()
     return one
 
 
@@ -105,6 +106,18 @@ def test_heartbeats_that_lapse_together_for_a_moment_take_nobody_down() -> None:
     assert down(one) == set()
     lapse(one)
     assert down(one) == set()
+
+
+def test_nor_when_the_next_watch_sees_it_first() -> None:
+    memory = Memory()
+    before = listing_of_three(memory)
+    lapse(before)
+    assert down(before) == set()
+    after = listing_of_three(memory)
+    lapse(after, *IDS)
+    assert down(after) == set()
+    lapse(after)
+    assert down(after) == set()
 
 
 def test_heartbeats_that_stay_away_do(monkeypatch: pytest.MonkeyPatch) -> None:
