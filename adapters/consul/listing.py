@@ -27,10 +27,14 @@ GRACE = 3.0
 #: Seconds for which a node has to be unreachable before its instances are. When servers that were
 #: cut off from each other meet again, they call nodes failed that are not, for some milliseconds.
 UNREACHABLE_FOR = 0.5
-#: Seconds for which the heartbeats of most instances have to be missing before they are taken for
-#: silent. An agent whose servers hang holds back heartbeats and lets them lapse, all of them, and
-#: lets them through a moment later.
+#: An agent whose servers hang holds back heartbeats, lets them lapse, all of them, and lets them
+#: through later. So heartbeats that lapse together with most others have to be missing for so many
+#: seconds before it is said …
 LAPSED_FOR = 1.0
+#: … and where they are this many or more, those instances are not taken for down, but for degraded,
+#: until so many seconds have passed.
+MANY = 3
+IN_DOUBT = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,8 @@ class Listing:
         self._stray: set[str] = set()
         self._unread: set[str] = set()  # ids whose record was skipped, and said to be
         self._unreachable: dict[str, float] = {}
-        self._lapsed: dict[str, float] = {}
+        #: Since when, and whether they were many.
+        self._lapsed: dict[str, tuple[float, bool]] = {}
         #: The monotonic second at which :meth:`instances` would answer otherwise by itself.
         self.due = math.inf
 
@@ -193,17 +198,19 @@ class Listing:
         self._unreachable = {node: self._unreachable.get(node, now) for node in nodes}
 
     def _note_lapsed(self, now: float) -> None:
-        """Since when those are silent that are so together with most others."""
-        beat = [id for id, (presence, _, _) in self._memory.joined.items() if presence.beats]
-        lapsed = [
+        """Since when those are silent that fell so together with most others."""
+        silent = {
             id
-            for id in beat
-            if (presences := self._presences.get(id))
-            and not any(presence.beats for presence in presences)
-        ]
+            for id, presences in self._presences.items()
+            if not any(presence.beats for presence in presences)
+        }
+        beat = [id for id, (presence, _, _) in self._memory.joined.items() if presence.beats]
+        lapsed = silent.intersection(beat)
         most = len(lapsed) > 1 and len(lapsed) * 2 > len(beat)
         self._lapsed = {
-            id: self._lapsed.get(id, now) for id in lapsed if most or id in self._lapsed
+            id: self._lapsed.get(id, (now, len(lapsed) >= MANY))
+            for id in silent
+            if id in self._lapsed or (most and id in lapsed)
         }
 
     def _settled(self, id: str, presence: Presence, now: float) -> Presence:
@@ -217,7 +224,7 @@ class Listing:
                 self.due = min(self.due, sure)
                 presence = replace(presence, unreachable=False)
         if id in self._lapsed:
-            sure = self._lapsed[id] + LAPSED_FOR
+            sure = self._lapsed[id][0] + LAPSED_FOR
             if now < sure:
                 self.due = min(self.due, sure)
                 presence = replace(presence, beats=True)
@@ -251,7 +258,7 @@ class Listing:
         """Its health; ``None`` when it has been quiet for so long that it is gone."""
         lease = stored.lease
         if not presence.beats:
-            against: tuple[Status, str] | None = Status.DOWN, silent_for(lease.ttl)
+            against: tuple[Status, str] | None = self._silent(id, lease, now)
             # Consul noticed the silence one TTL after the last heartbeat.
             patience, heard = lease.reap_after - lease.ttl, -lease.ttl
         else:
@@ -271,6 +278,15 @@ class Listing:
                 return None
             self.due = min(self.due, finding.quiet + patience)
         return Health(finding.status, finding.reason, finding.since, finding.last_seen)
+
+    def _silent(self, id: str, lease: Lease, now: float) -> tuple[Status, str]:
+        """What silence says against an instance."""
+        reason = silent_for(lease.ttl)
+        began, many = self._lapsed.get(id, (now, False))
+        if not many or now >= began + IN_DOUBT:
+            return Status.DOWN, reason
+        self.due = min(self.due, began + IN_DOUBT)
+        return Status.DEGRADED, f"{reason}, nor from most others: its store may be at fault"
 
     def _find(self, id: str, holder: str, against: tuple[Status, str], heard: float) -> Finding:
         status, reason = against

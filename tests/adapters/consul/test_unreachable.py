@@ -120,14 +120,27 @@ def test_nor_when_the_next_watch_sees_it_first() -> None:
     assert down(after) == set()
 
 
-def test_heartbeats_that_stay_away_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_of_many_that_stay_away_make_them_degraded_and_then_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     one = listing_of_three()
     lapse(one, *IDS)
     assert down(one) == set()
     monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
+    assert {each.health.status for each in one.instances().values()} == {Status.DEGRADED}
+    assert one.due <= time.monotonic() + listing.IN_DOUBT
+    monkeypatch.setattr(listing, "IN_DOUBT", 0.0)
     assert down(one) == set(IDS)
-    monkeypatch.undo()
-    assert down(one) == set(IDS)  # and they do not flicker
+
+
+def test_heartbeats_of_two_that_stay_away_take_them_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = listing_of_three()
+    lapse(one, "a-1")
+    assert down(one) == {"a-1"}
+    lapse(one, *IDS)
+    assert down(one) == {"a-1"}
+    monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
+    assert down(one) == set(IDS)
 
 
 def test_one_of_three_that_falls_silent_is_not_waited_for() -> None:
