@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -95,9 +96,40 @@ class Asked:
     #: Stands for all that decides the answer's bytes but the time: equal questions share answers.
     key: str = field(default="", compare=False)
 
+    @property
+    def steady(self) -> bool:
+        """Whether the answer is the same for as long as the list is, but for ``lastSeen``.
+
+        It is not where it hangs on the clock, or on descriptions that become known later.
+        """
+        moves = self.words or self.cursor or self.query.min_uptime or self.sort.moves
+        return not moves
+
 
 def read(request: web.Request) -> Asked:
-    """The question in a query string; raises :class:`Refused` (400) for a bad one."""
+    """The question in a query string; raises :class:`Refused` (400) for a bad one.
+
+    Many ask the same: what was read lately is remembered, by the very text.
+    """
+    text = request.rel_url.raw_query_string
+    asked = _READ.get(text)
+    if asked is None:
+        asked = _read(request)
+        if len(text) <= _SHORT:
+            _READ[text] = asked
+            if len(_READ) > _REMEMBERED:
+                _READ.popitem(last=False)
+    else:
+        _READ.move_to_end(text)
+    return asked
+
+
+#: Query string → the question, of so many query strings that are not long.
+_READ: OrderedDict[str, Asked] = OrderedDict()
+_REMEMBERED, _SHORT = 1024, 1024
+
+
+def _read(request: web.Request) -> Asked:
     query = parse(request)
     text = once(request, "q")
     sought = tuple(dict.fromkeys(words(text))) if text else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
@@ -11,6 +12,7 @@ import orjson
 from mcp_discovery.errors import InvalidRecord, RecordTooLarge
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, parse_moment
+from mcp_discovery.sharing import share, slim
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Lease:
         if by not in ("sidecar", "facade"):
             raise InvalidRecord("lease.by", "is neither 'sidecar' nor 'facade'")
         ttl, reap_after = (_seconds(data, name) for name in ("ttl", "reapAfter"))
-        return cls(Holder(data["holder"], data["host"], by), ttl, reap_after)
+        return cls(Holder(data["holder"], sys.intern(data["host"]), by), ttl, reap_after)
 
 
 def _seconds(data: Mapping[str, Any], name: str) -> float:
@@ -111,7 +113,7 @@ def decode_registration(data: bytes) -> tuple[Record, Lease]:
     if not isinstance(content, dict):
         raise InvalidRecord("", "the record is not a JSON object")
     lease = Lease.from_dict(content.pop("lease", None))
-    return Record.parse(content), lease
+    return slim(Record.parse(share(content))), lease
 
 
 def health_to_dict(health: Health) -> dict[str, Any]:

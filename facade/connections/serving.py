@@ -95,7 +95,7 @@ def _able(view: View, capabilities: Iterable[str]) -> set[str]:
     able: set[str] | None = None
     for wanted in capabilities:
         going_by = (names[name] for name in names if wanted in name.split("-"))
-        found = set(chain(*going_by, *(view.index(kind).get(wanted, ()) for kind in _BY_NAME)))
+        found = set(chain(*going_by, *(chain(*view.having(kind, wanted)) for kind in _BY_NAME)))
         able = found if able is None else able & found
     return able or set()
 

@@ -10,6 +10,7 @@ import typer
 
 from mcp_discovery.cli import options
 from mcp_discovery.cli.exits import INVALID_INPUT, PORT_IN_USE
+from mcp_discovery.errors import InvalidInput
 
 if TYPE_CHECKING:
     from adapters.store import StoreOptions
@@ -32,6 +33,17 @@ def facade(
             help="The port to listen on; 0 for a free one, which the log names.",
         ),
     ] = 4000,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            envvar="MCP_DISCOVERY_WORKERS",
+            min=1,
+            max=64,
+            help="How many processes serve the port, each a facade of its own over the store, "
+            "which they must share: Consul or etcd.",
+        ),
+    ] = 1,
     probe_public_only: Annotated[
         bool,
         typer.Option(
@@ -103,7 +115,7 @@ def facade(
 
     With no --store it keeps the list itself, in this process: enough to try it, and for sidecars
     started with --store http://THIS-FACADE:4000. With embedded:///path/file.db the list survives
-    a restart. Over Consul or etcd any number of facades are equal.
+    a restart. Over Consul or etcd any number of facades are equal, and so are --workers.
 
     Try: curl 'http://127.0.0.1:4000/servers?tags=products'
     """
@@ -123,19 +135,43 @@ def facade(
         mcp_call_tool=mcp_call_tool,
     )
     try:
-        code = asyncio.run(_serve(store, given, host, port, settings))
+        if workers > 1:
+            code = _supervise(workers, store, given, host, port, settings)
+        else:
+            code = asyncio.run(_serve(store, given, host, port, settings))
     except OSError as error:
         code = PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
         typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
     raise typer.Exit(code)
 
 
+def _supervise(
+    count: int, url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
+) -> int:
+    from facade.workers import free_port, supervise
+
+    if url.startswith("embedded:"):
+        raise InvalidInput(
+            f"--workers {count} needs a store that they share, and an embedded one is of one "
+            "process alone; name Consul or etcd with --store, or leave out --workers"
+        )
+    found = free_port(host, port)
+    return supervise(
+        count, lambda life: asyncio.run(_serve(url, given, host, found, settings, life))
+    )
+
+
 async def _serve(
-    url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
+    url: str,
+    given: StoreOptions,
+    host: str,
+    port: int,
+    settings: FacadeOptions,
+    life: int | None = None,
 ) -> int:
     from adapters import open_store
     from adapters.store import new_holder
     from facade.run import run
 
     async with open_store(url, given, holder=new_holder("facade")) as store:
-        return await run(store, host, port, options=settings)
+        return await run(store, host, port, options=settings, life=life)

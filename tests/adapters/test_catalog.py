@@ -132,8 +132,11 @@ def test_any_sequence_answers_as_a_scan_does(bulk: int, data: st.DataObject) -> 
                 else:
                     then[change.id] = change.entry.instance
             assert then == model.instances
-        for index in catalog.view.indexes.values():
+        view = catalog.view
+        for index in (*view.indexes.values(), view.offers):
             assert all(len(ids) for ids in index.values())  # no empty leftovers
+        for names in view.names.values():
+            assert all(len(offers) for offers in names.values())
 
 
 @given(instances)

@@ -1,0 +1,116 @@
+"""One change on its way to thousands: readers of events, long polls, and a stranger's requests."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import sys
+import time
+from collections.abc import AsyncGenerator
+
+import aiohttp
+import orjson
+
+from benchmarks import data
+from benchmarks.harness import Contender, Contest, Goal, Scale, row
+from benchmarks.processes import Running, facade, fetched, process
+
+_INSTANCES = 1000
+_WITHIN = 300.0
+#: Seconds between two requests of somebody who has nothing to do with the change.
+_PAUSE = 0.005
+
+
+@row(
+    6,
+    "fan-out",
+    "one change to 5,000 readers of events and 2,000 long polls: until the last has it",
+    unit="ms",
+    goals=(
+        Goal(_WITHIN, figure="last reader", absolute=True),
+        Goal(_WITHIN, figure="last poll", absolute=True),
+        Goal(_WITHIN, figure="slowest request", absolute=True),
+    ),
+)
+async def fan_out(scale: Scale) -> AsyncGenerator[Contest, None]:
+    """From the moment at which the heartbeat that changes an instance is sent.
+
+    Readers and polls ask for the 20 wanted of 1,000 instances, so that each poll is answered with
+    25 KB. All of them live in one process beside the facade's.
+    """
+    readers, polls = scale.of(5000, 500), scale.of(2000, 200)
+    facts: dict[str, str] = {}
+    async with facade("--store", "embedded:") as (url, _), aiohttp.ClientSession() as http:
+        for number in range(_INSTANCES):
+            await _post(http, url, number)
+        command = (sys.executable, "-m", "benchmarks.swarm", url, str(readers), str(polls))
+        async with process(*command, data.WANTED) as swarm:
+            statuses = ["degraded", "healthy"]
+
+            async def run() -> dict[str, float]:
+                await _all_wait(url, polls)
+                statuses.reverse()
+                return await _once(http, url, swarm, statuses[0], facts)
+
+            yield Contest([Contender("facade", run)], facts=facts)
+
+
+async def _post(http: aiohttp.ClientSession, url: str, number: int) -> None:
+    record, lease = data.record(number), data.LEASE
+    body = record.to_dict() | {
+        "capabilities": {"tools": record.capabilities.tools},
+        "lease": {"holder": lease.holder.id, "ttl": lease.ttl},
+    }
+    async with http.post(f"{url}/servers", json=body) as response:
+        assert response.status in (200, 201), await response.text()
+
+
+async def _all_wait(url: str, polls: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            metrics = await fetched(f"{url}/metrics")
+            found = re.search(rb"^mcp_discovery_long_polls (\S+)", metrics, re.M)
+            if found is not None and float(found[1]) == polls:
+                return
+            await asyncio.sleep(0.2)
+
+
+async def _once(
+    http: aiohttp.ClientSession, url: str, swarm: Running, status: str, facts: dict[str, str]
+) -> dict[str, float]:
+    """Changes one instance; figures in milliseconds."""
+    reader, writer = swarm.process.stdout, swarm.process.stdin
+    assert reader is not None and writer is not None
+    writer.write(b"go\n")
+    assert await reader.readline() == b"waiting\n"
+    waits: list[float] = []
+    stranger = asyncio.create_task(_stranger(url, waits))
+    await asyncio.sleep(0.3)
+    waits.clear()
+    one = f"{url}/servers/{data.record(0).id}/heartbeat"
+    body = {"holder": data.LEASE.holder.id, "status": status, "reason": f"is {status} now"}
+    began = time.monotonic()
+    async with http.post(one, json=body) as response:
+        assert response.status < 300, await response.text()
+    reached = orjson.loads(await reader.readline())
+    stranger.cancel()
+    await asyncio.gather(stranger, return_exceptions=True)
+    figures = {"slowest request": max(waits) * 1000}
+    for kind, name in (("readers", "last reader"), ("polls", "last poll")):
+        times = [(each - began) * 1000 for each in reached[kind]]
+        figures[name] = max(times)
+        facts[kind] = f"{len(times)}, half of them within {statistics.median(times):.0f} ms"
+    facts["the readers' own processor time"] = f"{reached['cpu'] * 1000:.0f} ms"
+    return figures
+
+
+async def _stranger(url: str, waits: list[float]) -> None:
+    """Asks for the list again and again; adds how many seconds each answer took."""
+    async with aiohttp.ClientSession() as http:
+        while True:
+            began = time.monotonic()
+            async with http.get(f"{url}/servers?tags={data.WANTED}") as response:
+                await response.read()
+            waits.append(time.monotonic() - began)
+            await asyncio.sleep(_PAUSE)
