@@ -52,17 +52,26 @@ _FOUND_OUT = frozenset(
 
 
 def read(file: str) -> Any:
-    """The JSON in ``file``, ``-`` for standard input; raises :class:`InvalidInput`."""
+    """What the JSON or YAML in ``file``, ``-`` for standard input, says.
+
+    Raises :class:`InvalidInput`.
+    """
     import orjson
 
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}; give a file of JSON") from error
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"{file} is not JSON: {error}") from error
+        told = f"cannot read {file}: {error.strerror}; give a file of JSON or YAML"
+        raise InvalidInput(told) from error
+    if data.lstrip()[:1] in (b"{", b"[", b""):
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput(f"{file} is not JSON: {error}") from error
+    from mcp_discovery.cli.yaml_files import parse
+
+    content = parse(data, file)
+    return None if content is None else content.value()
 
 
 def servers_of(content: Any, file: str) -> list[dict[str, Any]]:

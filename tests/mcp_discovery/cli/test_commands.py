@@ -55,7 +55,7 @@ SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.
         (("servers", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
         (("servers", "--facade", "nonsense"), 2, "write http://127.0.0.1:4000"),
         (("watch", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
-        (("register", "/no/such/file"), 2, "give a file of JSON"),
+        (("register", "/no/such/file"), 2, "give a file of JSON or YAML"),
         (("register", "/dev/null"), 2, "is not JSON"),
         (("no-such-command",), 2, "No such command"),
     ],
