@@ -2,11 +2,13 @@
 package main
 
 import (
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/etcd"
 	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
@@ -19,7 +21,8 @@ import (
 func init() {
 	// The order in which CoreDNS chains them.
 	dnsserver.Directives = []string{
-		"tls", "reload", "health", "ready", "errors", "log", "cache", "etcd", "forward",
+		"tls", "reload", "bind", "ready", "health", "errors", "log", "loadbalance", "cache", "etcd",
+		"forward",
 	}
 }
 

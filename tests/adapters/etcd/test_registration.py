@@ -82,15 +82,17 @@ async def test_one_transaction_writes_both_keys(
     assert revisions[0] == revisions[1]
 
 
-async def test_idle_heartbeats_move_no_revision(etcd_server: EtcdServer, store: EtcdStore) -> None:
-    registration = await registered(store, ttl=1, reap_after=2)
-    before = await revision(etcd_server)
-    loop = asyncio.get_running_loop()
-    end = loop.time() + 4  # twice reap_after: both leases are kept alive, nothing else
-    while loop.time() < end:
-        await registration.heartbeat(healthy())
-        await asyncio.sleep(0.2)  # the pace of the heartbeats
-    assert await revision(etcd_server) == before
+async def test_idle_heartbeats_move_no_revision() -> None:
+    # A server of its own: what other tests leave on the shared one expires at any time.
+    async with EtcdServer() as server, EtcdStore(server.store_url) as store:
+        registration = await registered(store, ttl=1, reap_after=2)
+        before = await revision(server)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 4  # twice reap_after: both leases are kept alive, nothing else
+        while loop.time() < end:
+            await registration.heartbeat(healthy())
+            await asyncio.sleep(0.2)  # the pace of the heartbeats
+        assert await revision(server) == before
 
 
 async def test_a_heartbeat_with_news_keeps_the_lease(
