@@ -29,7 +29,7 @@ class Entry:
     while the catalog holds it back from a mass drop.
     """
 
-    __slots__ = ("_digest", "_json", "_lease", "_vouched", "instance", "order")
+    __slots__ = ("_digest", "_json", "_lease", "_vouched", "held", "instance", "order")
 
     def __init__(self, instance: Instance, *, vouched: bool = True) -> None:
         self.instance = instance
@@ -37,6 +37,8 @@ class Entry:
         self.order = instance.record.name, instance.record.id
         self._lease = timedelta(seconds=instance.lease.ttl)
         self._digest: bytes | None = None
+        #: Whether the catalog holds it back from a mass drop.
+        self.held = not vouched
         self._vouched = vouched and instance.health.status is not Status.DOWN
         fields = instance_to_dict(instance)
         del fields["lastSeen"]
