@@ -216,7 +216,7 @@ async def maintenance(world: World, draw: Random) -> Breaking:
 
 
 async def _maintained(seat: Seat, how: str) -> None:
-    """Its agent may be frozen, or not know it for a moment."""
+    """Its agent may hang with its server, or not know the instance for a moment."""
     agent = seat.agent
     assert agent is not None
 
@@ -227,4 +227,4 @@ async def _maintained(seat: Seat, how: str) -> None:
             return False
         return True
 
-    await until(taken, timeout=60, what="a change of maintenance mode")
+    await until(taken, timeout=180, what="a change of maintenance mode")
