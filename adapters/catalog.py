@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 #: A snapshot that takes away all, or more than half of at least this many, is held for a while.
 HOLD_FROM = 10
-#: What the first snapshot after an outage lacks is held for so many seconds: the store may
-#: be older than it was, and whoever lives registers anew within 5 s.
+#: What a later snapshot lacks is held for so many seconds. A store tells one when it cannot tell
+#: changes: it may be older than it was, and whoever lives registers anew within 5 s.
 _RETURN = 6.0
 #: So many new entries at once are indexed anew rather than one by one.
 _BULK = 200
@@ -204,7 +204,7 @@ class Catalog:
         self._ready.set()
 
     def _differences(self, instances: Mapping[str, Instance]) -> dict[str, Instance | None]:
-        """What a snapshot changes, with the missing ones held where they are too many."""
+        """What a snapshot changes; what it lacks is held, the longer the more it is."""
         missing = [id for id in self._view.entries if id not in instances]
         fresh = [id for id in missing if id not in self._held]
         for id in [id for id in self._held if id in instances]:
@@ -212,20 +212,18 @@ class Catalog:
         differences: dict[str, Instance | None] = {**instances}
         total = len(self._view)
         many = total >= HOLD_FROM and len(missing) * 2 > total
-        too_many = self._hold > 0 and (many or len(missing) == total > 0)
-        returned = self._hold > 0 and self._view.stale_since is not None
-        hold = self._hold if too_many else min(self._hold, _RETURN)
+        hold = self._hold if many or len(missing) == total else min(self._hold, _RETURN)
         for id in missing:
-            kept = self._kept(id, hold) if too_many or returned or id in self._held else None
+            kept = self._kept(id, hold) if hold > 0 else None
             differences[id] = kept
             if kept is None:
                 self._held.pop(id, None)
             elif id not in self._held:
                 self._held[id] = time.monotonic() + hold
                 self.held_total += 1
-        if (too_many or returned) and fresh:
+        if hold > 0 and fresh:
             log.warning(
-                "%s: %d of %d instances vanished at once; held for %g s",
+                "%s: %d of %d instances are missing from a new list; held for %g s",
                 *(self._store.url, len(fresh), total, hold),
             )
         self._schedule_release()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from adapters.consul.checks import Check, Place, Presence, read_presence, verdict
@@ -27,6 +27,14 @@ GRACE = 3.0
 #: Seconds for which a node has to be unreachable before its instances are. When servers that were
 #: cut off from each other meet again, they call nodes failed that are not, for some milliseconds.
 UNREACHABLE_FOR = 0.5
+#: An agent whose servers hang holds back heartbeats, lets them lapse, all of them, and lets them
+#: through later. So heartbeats that lapse together with most others have to be missing for so many
+#: seconds before it is said …
+LAPSED_FOR = 1.0
+#: … and where they are this many or more, those instances are not taken for down, but for degraded,
+#: until so many seconds have passed.
+MANY = 3
+IN_DOUBT = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +63,34 @@ class Finding:
     quiet: float | None
 
 
-#: The findings of one store object, by id: shared by its watches, so that one which starts over
-#: does not count from zero.
-Findings = dict[str, Finding]
+@dataclass(slots=True)
+class Memory:
+    """What one store object remembers from one of its watches to the next, by id, so that one
+    which starts over does not count from zero: findings, and who was last joined with what."""
+
+    findings: dict[str, Finding] = field(default_factory=dict)
+    joined: dict[str, tuple[Presence, Stored, Instance]] = field(default_factory=dict)
 
 
 class Listing:
     """The list of one watch. :meth:`instances` is whole once both feeds have been fed."""
 
-    def __init__(self, prefix: str, skipped: Skipped, findings: Findings) -> None:
+    def __init__(self, prefix: str, skipped: Skipped, memory: Memory) -> None:
         self._prefix = prefix
         self._skipped = skipped
-        self._findings = findings
+        self._memory = memory
+        self._findings = memory.findings
         self._checks: Services = {}
         self._presences: dict[str, list[Presence]] = {}
         self._read: dict[Place, Presence] = {}
         self._entries: dict[str, tuple[str, Stored | None]] = {}
         self._stored: dict[str, list[Stored]] = {}
-        self._joined: dict[str, tuple[Presence, Stored, Instance]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
         self._unread: set[str] = set()  # ids whose record was skipped, and said to be
         self._unreachable: dict[str, float] = {}
+        #: Since when, and whether they were many.
+        self._lapsed: dict[str, tuple[float, bool]] = {}
         #: The monotonic second at which :meth:`instances` would answer otherwise by itself.
         self.due = math.inf
 
@@ -137,13 +151,14 @@ class Listing:
         unsettled: dict[str, float] = {}
         stray: set[str] = set()
         self._note_unreachable(now)
+        self._note_lapsed(now)
         for id, presences in self._presences.items():
             pair = self._pair(id, presences)
             if pair is None or not pair[0].started:
                 began = unsettled[id] = self._unsettled.get(id, now)
                 if now < began + GRACE:
                     self.due = min(self.due, began + GRACE)
-                    previous = self._joined.get(id)
+                    previous = self._memory.joined.get(id)
                     # What is between two holders, or restarts, stays as it was for that long.
                     if previous is not None and id in self._stored:
                         joined[id] = previous
@@ -161,7 +176,7 @@ class Listing:
             if health is None:
                 continue
             instance = Instance(stored.record, health, stored.lease, presence.load)
-            previous = self._joined.get(id)
+            previous = self._memory.joined.get(id)
             if previous is not None and previous[2].same_as(instance):
                 instance = previous[2]
             joined[id] = presence, stored, instance
@@ -170,7 +185,7 @@ class Listing:
             self._skipped.discard(id)
         for id in self._findings.keys() - self._presences.keys():
             del self._findings[id]
-        self._joined, self._unsettled, self._stray = joined, unsettled, stray
+        self._memory.joined, self._unsettled, self._stray = joined, unsettled, stray
         return {id: instance for _, id, instance in sorted(found, key=lambda item: item[:2])}
 
     def _note_unreachable(self, now: float) -> None:
@@ -182,16 +197,38 @@ class Listing:
         }
         self._unreachable = {node: self._unreachable.get(node, now) for node in nodes}
 
+    def _note_lapsed(self, now: float) -> None:
+        """Since when those are silent that fell so together with most others."""
+        silent = {
+            id
+            for id, presences in self._presences.items()
+            if not any(presence.beats for presence in presences)
+        }
+        beat = [id for id, (presence, _, _) in self._memory.joined.items() if presence.beats]
+        lapsed = silent.intersection(beat)
+        most = len(lapsed) > 1 and len(lapsed) * 2 > len(beat)
+        self._lapsed = {
+            id: self._lapsed.get(id, (now, len(lapsed) >= MANY))
+            for id in silent
+            if id in self._lapsed or (most and id in lapsed)
+        }
+
     def _settled(self, id: str, presence: Presence, now: float) -> Presence:
-        """``presence``; one that was reachable stays so until its node surely is not."""
-        previous = self._joined.get(id)
-        if not presence.unreachable or previous is None or previous[0].unreachable:
+        """``presence``; one that was heard and reachable stays so until it surely is not."""
+        previous = self._memory.joined.get(id)
+        if previous is None:
             return presence
-        sure = self._unreachable[presence.place.node] + UNREACHABLE_FOR
-        if now >= sure:
-            return presence
-        self.due = min(self.due, sure)
-        return replace(presence, unreachable=False)
+        if presence.unreachable and not previous[0].unreachable:
+            sure = self._unreachable[presence.place.node] + UNREACHABLE_FOR
+            if now < sure:
+                self.due = min(self.due, sure)
+                presence = replace(presence, unreachable=False)
+        if id in self._lapsed:
+            sure = self._lapsed[id][0] + LAPSED_FOR
+            if now < sure:
+                self.due = min(self.due, sure)
+                presence = replace(presence, beats=True)
+        return presence
 
     def _pair(self, id: str, presences: list[Presence]) -> tuple[Presence, Stored] | None:
         """The service and the record that belong together: they name the same holder.
@@ -221,7 +258,7 @@ class Listing:
         """Its health; ``None`` when it has been quiet for so long that it is gone."""
         lease = stored.lease
         if not presence.beats:
-            against: tuple[Status, str] | None = Status.DOWN, silent_for(lease.ttl)
+            against: tuple[Status, str] | None = self._silent(id, lease, now)
             # Consul noticed the silence one TTL after the last heartbeat.
             patience, heard = lease.reap_after - lease.ttl, -lease.ttl
         else:
@@ -242,6 +279,15 @@ class Listing:
             self.due = min(self.due, finding.quiet + patience)
         return Health(finding.status, finding.reason, finding.since, finding.last_seen)
 
+    def _silent(self, id: str, lease: Lease, now: float) -> tuple[Status, str]:
+        """What silence says against an instance."""
+        reason = silent_for(lease.ttl)
+        began, many = self._lapsed.get(id, (now, False))
+        if not many or now >= began + IN_DOUBT:
+            return Status.DOWN, reason
+        self.due = min(self.due, began + IN_DOUBT)
+        return Status.DEGRADED, f"{reason}, nor from most others: its store may be at fault"
+
     def _find(self, id: str, holder: str, against: tuple[Status, str], heard: float) -> Finding:
         status, reason = against
         known = self._findings.get(id)
@@ -252,7 +298,7 @@ class Listing:
             return replace(known, status=status, reason=reason, since=since)
         # Silent or unreachable, it stays in the state it was in if it was down already.
         now = utcnow()
-        previous = self._joined.get(id)
+        previous = self._memory.joined.get(id)
         since = now
         if previous is not None and previous[2].health.status is status:
             since = previous[2].health.since

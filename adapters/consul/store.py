@@ -9,7 +9,7 @@ from adapters.consul import checks
 from adapters.consul.api import ConsulApi
 from adapters.consul.claim import remove_leftovers, require_free, withdraw_if_lost
 from adapters.consul.documents import Documents
-from adapters.consul.listing import Findings
+from adapters.consul.listing import Memory
 from adapters.consul.registration import (
     AgentHealth,
     ConsulRegistration,
@@ -54,7 +54,7 @@ class ConsulStore(Closing):
         self._documents = Documents(self._api)
         self._sweeper = Sweeper(self._api, self._documents)
         self._skipped = Skipped(self._address.shown)
-        self._findings: Findings = {}
+        self._memory = Memory()
         self._same_datacenter = self._address.dc is None
 
     @property
@@ -136,7 +136,7 @@ class ConsulStore(Closing):
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See the seam."""
-        return watch(self._api, self._skipped, self._findings)
+        return watch(self._api, self._skipped, self._memory)
 
     async def document(self, digest: str) -> CapabilityDocument:
         """See the seam. A damaged document is not found; the next registration mends it."""

@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from adapters.backoff import Backoff
 from adapters.consul.api import ConsulApi
-from adapters.consul.listing import Findings, Listing
+from adapters.consul.listing import Listing, Memory
 from adapters.consul.transport import Reading
 from adapters.skipped import Skipped
 from adapters.store import Change, Snapshot
@@ -98,12 +98,12 @@ class _Query(Generic[T]):
 
 
 async def watch(
-    api: ConsulApi, skipped: Skipped, findings: Findings
+    api: ConsulApi, skipped: Skipped, memory: Memory
 ) -> AsyncGenerator[Snapshot | Change, None]:
     """The watch of the seam; see :meth:`adapters.store.Store.watch`."""
     await api.require_readable()
     news = asyncio.Event()
-    listing = Listing(api.address.records, skipped, findings)
+    listing = Listing(api.address.records, skipped, memory)
     services = _Query(api.services.watch, listing.feed_services, news)
     records = _Query(api.kv.watch, listing.feed_records, news)
     queries: list[_Query[Any]] = [services, records]

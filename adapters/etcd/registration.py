@@ -49,20 +49,26 @@ async def register(
     takeover: str | None,
 ) -> EtcdRegistration:
     """Registers ``record``, which is :func:`~adapters.store.prepared`; see the seam's contract."""
+    spare: list[str] = []
     for _ in range(_ATTEMPTS):
         before = await _before(place, record.id, document.digest)
         if before.live is not None and before.live.holder not in (lease.holder.id, takeover):
+            await revoke(place.gateway, spare)  # All keys are the other's.
             raise await _duplicate(place, record.id, before.live)
         if not before.has_document:
             await place.documents.put(document)
-        registration = await _written(place, record, document, lease, health, before)
+        granted = await _granted(place, lease)
+        registration = await _written(place, record, document, lease, health, before, granted)
         if registration is None:
-            # Another registrant was faster, or this very transaction ran twice: look again.
+            # Another registrant was faster, or this very transaction ran twice: look again. Its
+            # leases may hold what is there by now.
+            spare += [each.id for each in granted]
             continue
         if before.live is not None:
             # The same holder's or one's that was taken over, without keys by now. A dead one's
             # expire.
-            await revoke(place.gateway, before.leases)
+            spare += before.leases
+        await revoke(place.gateway, set(spare))
         return registration
     raise StoreUnavailable(
         place.gateway.store, f"others write {record.id!r} again and again; try later"
@@ -118,6 +124,16 @@ async def _duplicate(place: Place, id: str, live: Live) -> DuplicateInstance:
     return DuplicateInstance(id, holder=str(lease.holder), url=record.endpoint.url)
 
 
+async def _granted(place: Place, lease: Lease) -> tuple[EtcdLease, EtcdLease]:
+    """The two leases of a registration, for the record and for its health."""
+    for_record = await EtcdLease.grant(place.gateway, lease.reap_after)
+    try:
+        return for_record, await EtcdLease.grant(place.gateway, lease.ttl)
+    except BaseException:
+        await revoke(place.gateway, [for_record.id])
+        raise
+
+
 async def _written(
     place: Place,
     record: Record,
@@ -125,32 +141,31 @@ async def _written(
     lease: Lease,
     health: Health,
     before: _Before,
+    granted: tuple[EtcdLease, EtcdLease],
 ) -> EtcdRegistration | None:
-    """One attempt; ``None`` when what was there has changed. What fails gives its leases back."""
-    granted: list[EtcdLease] = []
-    written: EtcdRegistration | None = None
+    """One attempt; ``None`` when what was there has changed.
+
+    Where it fails, its leases are left to expire: etcd may have done it without an answer, and to
+    revoke them would take a living instance off the list. Who registers it next moves its keys.
+    """
+    new = EtcdRegistration(place, record, lease, health, *granted)
+    first, *rest = in_parts(new._first_writes(record, before))
     try:
-        granted.append(await EtcdLease.grant(place.gateway, lease.reap_after))
-        granted.append(await EtcdLease.grant(place.gateway, lease.ttl))
-        new = EtcdRegistration(place, record, lease, health, *granted)
-        first, *rest = in_parts(new._first_writes(record, before))
         done, responses = await place.gateway.txn(before.guards, first)
-        if done:
-            if found(responses[0]) is None:
-                # A sweep took it before the record was there to keep it.
-                await place.documents.put(document)
-            await new._finish(rest)
-            written = new
-    except RegistrationLost:
-        return None  # it is another's already, before the last of the names was written
     except LeaseNotFound as error:
         raise StoreUnavailable(
             place.gateway.store, f"took longer to register than the TTL of {lease.ttl:g} s"
         ) from error
-    finally:
-        if written is None:
-            await revoke(place.gateway, [each.id for each in granted])
-    return written
+    if not done:
+        return None
+    if found(responses[0]) is None:
+        # A sweep took it before the record was there to keep it.
+        await place.documents.put(document)
+    try:
+        await new._finish(rest)
+    except RegistrationLost:
+        return None  # It is another's already, before the last of its names was written.
+    return new
 
 
 class EtcdRegistration:

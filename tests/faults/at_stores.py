@@ -16,9 +16,10 @@ Breaking = AsyncGenerator[None, None]
 
 
 @asynccontextmanager
-async def _away(world: World) -> AsyncGenerator[None, None]:
-    """The store is away for everybody until it takes writes again after the block."""
-    world.history.note("store-away", world.kind)
+async def _away(world: World, *, partly: bool = False) -> AsyncGenerator[None, None]:
+    """The store is away until it takes writes again after the block: for everybody, or for those
+    who happen to talk to the wrong member."""
+    world.history.note("store-shaky" if partly else "store-away", world.kind)
     try:
         yield
     finally:
@@ -26,9 +27,13 @@ async def _away(world: World) -> AsyncGenerator[None, None]:
         world.history.note("store-back", world.kind)
 
 
-async def _started(members: list[StoreServer]) -> None:
+async def _begun(members: list[StoreServer]) -> None:
+    """Starts them without waiting: the store is back when it answers, not when all of it does."""
     for member in members:
         await member.start(wait=False)
+
+
+async def _ready(members: list[StoreServer]) -> None:
     for member in members:
         await member.ready()
 
@@ -36,10 +41,11 @@ async def _started(members: list[StoreServer]) -> None:
 @fault("leader killed", "store")
 async def leader_killed(world: World, draw: Random) -> Breaking:
     leader = await world.cluster.leader()
-    async with _away(world):
+    async with _away(world, partly=True):
         await leader.kill()
     yield
-    await _started([leader])
+    await _begun([leader])
+    await _ready([leader])
 
 
 @fault("follower killed", "store")
@@ -48,7 +54,8 @@ async def follower_killed(world: World, draw: Random) -> Breaking:
     await follower.kill()
     await asyncio.sleep(2)
     yield
-    await _started([follower])
+    await _begun([follower])
+    await _ready([follower])
 
 
 @fault("quorum lost and regained", "store")
@@ -59,7 +66,8 @@ async def quorum_lost(world: World, draw: Random) -> Breaking:
             await member.kill()
         await world.says_stale()
         yield
-        await _started([*lost])
+        await _begun(lost)
+    await _ready(lost)
 
 
 @fault("store stopped for longer than TTL", "store")
@@ -71,13 +79,15 @@ async def store_stopped(world: World, draw: Random) -> Breaking:
         await world.says_stale()
         await asyncio.sleep(world.history.terms.ttl + 2)
         yield
-        await _started([*members])
+        await _begun(members)
+    await _ready(members)
 
 
 @fault("store restarted with its data", "store")
 async def store_restarted(world: World, draw: Random) -> Breaking:
     async with _away(world):
-        await world.cluster.restart()
+        await world.cluster.restart(wait=False)
+    await world.cluster.ready()
     yield
 
 
@@ -106,7 +116,7 @@ async def store_restored(world: World, draw: Random) -> Breaking:
 @fault("leader frozen", "store")
 async def leader_frozen(world: World, draw: Random) -> Breaking:
     leader = await world.cluster.leader()
-    async with _away(world):
+    async with _away(world, partly=True):
         await leader.pause()
         # Whoever talks to it has to find out that it does not answer.
         await asyncio.sleep(world.history.terms.notice)
@@ -118,7 +128,7 @@ async def leader_frozen(world: World, draw: Random) -> Breaking:
 @fault("follower frozen", "store")
 async def follower_frozen(world: World, draw: Random) -> Breaking:
     follower = draw.choice(await world.cluster.followers())
-    async with _away(world):
+    async with _away(world, partly=True):
         await follower.pause()
         await asyncio.sleep(world.history.terms.notice)
     yield
@@ -132,7 +142,7 @@ async def _apart(world: World, member: StoreServer) -> Breaking:
     members = list(world.cluster.members)
     host = world.hosts[members.index(member)]
     others = [each for each in world.hosts if each is not host]
-    async with _away(world):
+    async with _away(world, partly=True):
         host.part(others)
         world.apart.append(member)
         # Whoever talks to it has to find out that it is alone.

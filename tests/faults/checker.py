@@ -44,6 +44,8 @@ class _Judge:
         self._truth: dict[str, Truth] = {}
         self._readers: dict[str, Reader] = {}
         self._store_away = False
+        #: Away for some, perhaps: a facade that says nothing of it may be one that can use it.
+        self._store_shaky = False
         self._store_since = 0.0
         #: When it last went away.
         self._store_left = -1e9
@@ -65,8 +67,9 @@ class _Judge:
         match one.kind:
             case "note":
                 return
-            case "store-away" | "store-back":
-                self._store_away = one.kind == "store-away"
+            case "store-away" | "store-shaky" | "store-back":
+                self._store_away = one.kind != "store-back"
+                self._store_shaky = one.kind == "store-shaky"
                 self._store_since = one.at
                 if self._store_away:
                     self._store_left = one.at
@@ -109,7 +112,9 @@ class _Judge:
         gone = [id for id in reader.shown if id not in shown]
         for id in gone:
             truth = self._truth.get(id)
-            if blind and truth is not None and truth.lives:
+            # The goodbye of the sidecar before this one may have been on its way for so long.
+            settled = truth is not None and one.at - truth.watched_since > BACK
+            if blind and truth is not None and truth.lives and settled:
                 yield Violation("panic", one.at, one.target, id, "vanished: the store is away")
         before = {id for id, status in reader.shown.items() if status in OFFERED}
         for id in {*shown, *gone}:
@@ -148,7 +153,8 @@ class _Judge:
             blind = self._store_away or reader.parted
             since = max(self._store_since, reader.since)
             if blind:
-                if not reader.away and not reader.stale:
+                must_say = reader.parted or not self._store_shaky
+                if must_say and not reader.away and not reader.stale:
                     yield from self._silence(now, name, max(since, reader.read_since))
                 continue
             if reader.away or reader.stale:

@@ -55,9 +55,11 @@ class _Measure:
         match one.kind:
             case "note":
                 return
-            case "store-away" | "store-back":
-                self._away = one.kind == "store-away"
+            case "store-away" | "store-shaky" | "store-back":
+                self._away = one.kind != "store-back"
                 self._open.clear()  # what was under way is not this clock's any more
+                if one.kind == "store-shaky":
+                    return
                 for name, reader in self._readers.items():
                     if not (reader.down or reader.parted or reader.away):
                         self._open[STALE if self._away else STORE_BACK, name, "*"] = one.at

@@ -24,6 +24,7 @@ Kind = Literal[
     "left",  # it was deregistered on purpose
     # "target" is the store
     "store-away",  # nobody can use it
+    "store-shaky",  # some may use it, others not
     "store-back",  # everybody can
     # "target" is a facade
     "desk-down",  # its process is dead, or frozen

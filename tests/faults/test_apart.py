@@ -33,7 +33,7 @@ NAMES = [each.name for each in of("etcd", apart=True) if each.apart]
 async def test_members_that_are_parted(kind: StoreKind, tmp_path: Path) -> None:
     missing = why_not()
     history = History(TERMS)
-    async with world(kind, tmp_path, history, seats=2, apart=missing is None) as broken:
+    async with world(kind, tmp_path, history, seats=3, apart=missing is None) as broken:
         for name in NAMES if missing is None else ["leader frozen", "follower frozen"]:
             history.note("note", "driver", text=f"begins: {name} ({missing or 'namespaces'})")
             async with FAULTS[name].does(broken, Random(name)):

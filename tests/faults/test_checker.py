@@ -236,6 +236,18 @@ def test_one_that_vanishes_while_the_store_is_away(made: Made) -> None:
     assert made.until(60) == ["panic"]
 
 
+def test_a_goodbye_that_arrives_when_the_next_sidecar_has_begun(made: Made) -> None:
+    made.at(10, "store-away", "store")
+    made.at(11, "stale", READER)
+    made.at(12, "unwatched", "a")
+    made.at(12.5, "watched", "a")
+    made.changes(12.6, "a", None)
+    made.changes(13, "a", "healthy")
+    made.at(14, "store-back", "store")
+    made.at(14, "fresh", READER)
+    assert made.until(60) == []
+
+
 def test_one_that_vanishes_while_its_facade_is_parted(made: Made) -> None:
     made.at(10, "desk-parted", "facade")
     made.at(11, "stale", READER)
@@ -252,6 +264,17 @@ def test_a_facade_says_that_its_store_is_away(made: Made, said: float, broken: l
     made.at(10 + said, "stale", READER)
     made.at(40, "desk-joined", "facade")
     made.at(41, "fresh", READER)
+    assert made.until(60) == broken
+
+
+@pytest.mark.parametrize(("parted", "broken"), [(False, []), (True, ["panic"])])
+def test_a_store_that_is_away_for_some(made: Made, parted: bool, broken: list[str]) -> None:
+    made.at(10, "store-shaky", "store")
+    if parted:
+        made.at(10, "desk-parted", "facade")
+    made.at(40, "store-back", "store")
+    if parted:
+        made.at(40, "desk-joined", "facade")
     assert made.until(60) == broken
 
 

@@ -1,7 +1,7 @@
 """Many at once: 2,000 registrations, and a reader slower than the changes.
 
-Consul gets fewer: it looks for the holder of an id among all services, so that 2,000 at once take
-it a minute and more on two cores, which a short form has not.
+Consul gets fewer: one agent writes service by service and check by check, so that 2,000 at once
+take it most of a minute on two cores, which a short form has not.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Witness:
 
     def _take(self, one: Happening) -> None:
         match one.kind:
-            case "note" | "store-away" | "store-back":
+            case "note" | "store-away" | "store-shaky" | "store-back":
                 return
             case "desk-down" | "desk-up" | "desk-parted" | "desk-joined":
                 return

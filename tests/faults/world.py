@@ -237,8 +237,11 @@ class World:
 
     # -- waiting for it ------------------------------------------------------------------------
 
-    async def store_answers(self, timeout: float = 60) -> None:
-        """Waits until the store takes writes and gives reads, by every way that programs use."""
+    async def store_answers(self, timeout: float = 150) -> None:
+        """Waits until the store takes writes and gives reads, by every way that programs use.
+
+        A Consul agent may cling to a server that hangs for more than a minute.
+        """
 
         async def passed() -> bool:
             key = f"faults/{uuid.uuid4().hex}"

@@ -61,8 +61,11 @@ class StoreCluster(Generic[Member]):
         for member in self.answering:
             await member.ready(timeout)
 
-    async def restart(self, *, wipe: bool = False) -> None:
-        """Kill all members and start them again: with their data, or empty if `wipe`."""
+    async def restart(self, *, wipe: bool = False, wait: bool = True) -> None:
+        """Kill all members and start them again: with their data, or empty if `wipe`.
+
+        Wait until all of them serve, unless told not to; an empty one cannot do without.
+        """
         for member in self.members:
             await member.kill()
         if wipe:
@@ -70,5 +73,6 @@ class StoreCluster(Generic[Member]):
                 await member.wipe()
         for member in self.members:
             await member.start(wait=False)
-        await self.ready()
-        await self.members[0].furnish()
+        if wait or wipe:
+            await self.ready()
+            await self.members[0].furnish()

@@ -1,4 +1,5 @@
-"""A node that Consul calls failed for a moment, and one that it goes on calling so."""
+"""What Consul says for a moment, and what it goes on saying: of a node that it calls failed, of
+heartbeats that lapse together."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ import time
 
 import pytest
 
-from adapters.consul import listing
+from adapters.consul import checks, listing
 from adapters.consul.checks import Place
 from adapters.consul.kv import Entry
-from adapters.consul.listing import Listing
+from adapters.consul.listing import Listing, Memory
 from adapters.skipped import Skipped
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder, Lease, encode_registration
@@ -22,7 +23,7 @@ FAILED = check("serfHealth", "critical", ServiceID="")
 
 
 def listing_of_one(serf: dict[str, object]) -> Listing:
-    one = Listing("mcp/servers/", Skipped("consul://here"), {})
+    one = Listing("mcp/servers/", Skipped("consul://here"), Memory())
     lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
     raw = base64.b64encode(encode_registration(record("a-1", name="a"), lease)).decode()
     one.feed_records([Entry("mcp/servers/a/a-1", raw, 7)])
@@ -57,3 +58,94 @@ def test_a_node_that_stays_failed_does(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_node_that_had_failed_before_is_not_waited_for() -> None:
     assert status(listing_of_one(FAILED)) is Status.DOWN
+
+
+IDS = ("a-1", "a-2", "a-3")
+
+
+def listing_of_three(memory: Memory | None = None) -> Listing:
+    one = Listing("mcp/servers/", Skipped("consul://here"), memory or Memory())
+    lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
+    entries = []
+    for id in IDS:
+        raw = base64.b64encode(encode_registration(record(id, name="a"), lease)).decode()
+        entries.append(Entry(f"mcp/servers/a/{id}", raw, 7))
+    one.feed_records(entries)
+    if memory is None:
+        lapse(one)
+        assert down(one) == set()
+    return one
+
+
+def lapse(one: Listing, *silent: str) -> None:
+    """Feeds it an answer in which the heartbeats of ``silent`` have lapsed."""
+    last = beat("critical", f"TTL expired ({checks._QUOTED}): {checks.beats_of(HOLDER)}")
+    one.feed_services(
+        {
+            Place("n", id): [own(last if id in silent else beat(), id), own(told(HEALTHY), id)]
+            for id in IDS
+        }
+    )
+
+
+def own(of_a_1: dict[str, object], id: str) -> dict[str, object]:
+    """The check of ``a-1`` as that of ``id``."""
+    return {**of_a_1, "CheckID": str(of_a_1["CheckID"]).replace("a-1", id), "ServiceID": id}
+
+
+def down(one: Listing) -> set[str]:
+    return {id for id, each in one.instances().items() if each.health.status is Status.DOWN}
+
+
+def test_heartbeats_that_lapse_together_for_a_moment_take_nobody_down() -> None:
+    one = listing_of_three()
+    lapse(one, *IDS)
+    assert down(one) == set()
+    assert one.due <= time.monotonic() + listing.LAPSED_FOR
+    lapse(one, "a-2")  # one has not come through yet
+    assert down(one) == set()
+    lapse(one)
+    assert down(one) == set()
+
+
+def test_nor_when_the_next_watch_sees_it_first() -> None:
+    memory = Memory()
+    before = listing_of_three(memory)
+    lapse(before)
+    assert down(before) == set()
+    after = listing_of_three(memory)
+    lapse(after, *IDS)
+    assert down(after) == set()
+    lapse(after)
+    assert down(after) == set()
+
+
+def test_heartbeats_of_many_that_stay_away_make_them_degraded_and_then_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = listing_of_three()
+    lapse(one, *IDS)
+    assert down(one) == set()
+    monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
+    assert {each.health.status for each in one.instances().values()} == {Status.DEGRADED}
+    assert one.due <= time.monotonic() + listing.IN_DOUBT
+    monkeypatch.setattr(listing, "IN_DOUBT", 0.0)
+    assert down(one) == set(IDS)
+
+
+def test_heartbeats_of_two_that_stay_away_take_them_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = listing_of_three()
+    lapse(one, "a-1")
+    assert down(one) == {"a-1"}
+    lapse(one, *IDS)
+    assert down(one) == {"a-1"}
+    monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
+    assert down(one) == set(IDS)
+
+
+def test_one_of_three_that_falls_silent_is_not_waited_for() -> None:
+    one = listing_of_three()
+    lapse(one, "a-2")
+    assert down(one) == {"a-2"}
+    lapse(one, "a-2", "a-3")
+    assert down(one) == {"a-2", "a-3"}

@@ -187,6 +187,37 @@ async def test_of_racing_registrants_one_wins(
         await each.close()
 
 
+async def test_an_answer_that_was_lost_takes_nobody_off_the_list(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd has done what was asked, and its answer does not arrive: of that, real ones make a
+    coincidence only."""
+    gateway = store._gateway
+    really = gateway.txn
+
+    async def faulty_txn(guards: list[Any], writes: list[Any]) -> Any:
+        answer = await really(guards, writes)
+        if guards:
+            raise StoreUnavailable(store.url, "the answer is lost")
+        return answer
+
+    before = await leases(etcd_server)
+    monkeypatch.setattr(gateway, "txn", faulty_txn)
+    with pytest.raises(StoreUnavailable):
+        await registered(store)
+    written = set(await under(etcd_server, keys))
+    assert any(key.startswith("servers/") for key in written)
+    monkeypatch.undo()
+    async with watching(store) as seen:
+        again = await registered(store)
+        await again.heartbeat(Health(Status.DEGRADED, "slow"))
+        await seen.until_status(again.id, Status.DEGRADED, 5)
+        assert None not in seen.history(again.id)
+    assert set(await under(etcd_server, keys)) == written
+    # What the first attempt was granted was given back when the second had moved its keys.
+    assert len(await leases(etcd_server) - before) == 2
+
+
 async def test_registering_again_gives_the_old_leases_back(
     etcd_server: EtcdServer, store: EtcdStore
 ) -> None:

@@ -12,6 +12,7 @@ import orjson
 from hypothesis import strategies as st
 
 from adapters.consul.api import ConsulApi
+from adapters.consul.listing import Memory
 from adapters.consul.url import parse_url as parse_consul_url
 from adapters.consul.watch import watch as watch_consul
 from adapters.embedded.store import _path as embedded_path
@@ -69,7 +70,7 @@ class _FakeConsul:
 async def _consul_list(mode: str, services: bytes, records: bytes) -> object:
     api = ConsulApi(parse_consul_url(f"consul://127.0.0.1{mode}"), StoreOptions())
     api._http._http = _FakeConsul(services, records)  # type: ignore[assignment]
-    async with aclosing(watch_consul(api, Skipped("consul:"), {})) as events:
+    async with aclosing(watch_consul(api, Skipped("consul:"), Memory())) as events:
         return await anext(events)
 
 
