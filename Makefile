@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Tests that need no server but our own: they run in seconds.
 UNIT   := $(wildcard tests/mcp_discovery/test_*.py tests/adapters/test_*.py) tests/adapters/embedded tests/adapters/remote
-WORKERS ?= 2
+WORKERS ?= 3
 SECONDS ?= 600
 FUZZ_SECONDS ?= 120
 STORES ?= consul etcd

@@ -25,7 +25,7 @@ from tests.stores.waiting import until
 
 FACADE, SIDECAR = "mcp-discovery-facade.service", "mcp-discovery-sidecar@.service"
 #: systemd's own scale, 0 to 10, of what a service might do to the machine.
-_EXPOSURE = 1.5
+_EXPOSURE = 1.3
 
 
 @pytest.fixture
