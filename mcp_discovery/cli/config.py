@@ -93,7 +93,9 @@ def _check(file: str, *, show: bool) -> list[str]:
 def _build(role: str, parameters: Mapping[str, Any]) -> None:
     """Makes of the parameters what the role makes of them, which checks them."""
     from adapters import open_store
+    from mcp_discovery.cli import logs
 
+    logs.require_level(parameters["log_level"])
     if role == "sidecar":
         sidecar.settings_of(parameters, read=False)
         sidecar.require_no_embedded(parameters["store"])
@@ -103,12 +105,14 @@ def _build(role: str, parameters: Mapping[str, Any]) -> None:
 
 
 def _checked_servers(file: str) -> str:
+    from mcp_discovery.cli.reading import require_known
     from mcp_discovery.cli.serverlist import read_list
 
     found = read_list(file)
     for each in found.servers:
         if each.refused is not None:
             raise each.refused
+        require_known(each.body, each.name)
     of = f" of {found.source}" if found.source else ""
     count = len(found.servers)
     return f"{file}: {count} server{'s' * (count != 1)}{of}: fine"

@@ -231,7 +231,8 @@ def sidecar(
         int | None,
         typer.Option(
             envvar="MCP_DISCOVERY_HEALTH_PORT",
-            help="Answer /healthz, /readyz, /metrics and POST /drain on this port of --health-host.",
+            help="Answer /healthz, /readyz, /metrics and POST /drain on this port of "
+            "--health-host.",
         ),
     ] = None,
     health_host: Annotated[

@@ -16,7 +16,7 @@ from tests.stores.waiting import until
 async def test_a_killed_server_is_alerted_on_and_every_panel_shows_something(
     tmp_path: Path,
 ) -> None:
-    port = ports.draw()
+    port, other = ports.draw(), ports.draw()
     (tmp_path / "logs").mkdir()
     async with facade(tmp_path / "logs", "embedded:") as asked, odd() as server, odd() as posted:
         listed = tmp_path / "servers.json"
@@ -29,19 +29,31 @@ async def test_a_killed_server_is_alerted_on_and_every_panel_shows_something(
             *("--name", "shop", "--id", "shop-1", "--health-port", str(port.number)),
             *("--metadata", f"sidecar-port={port.number}"),
         )
-        async with sidecar, prometheus(tmp_path / "prometheus", asked.url[7:]) as watching:
+        elsewhere = running(
+            tmp_path / "logs",
+            *("sidecar", "--store", asked.url, "--url", posted.url, "--name", "till"),
+            *("--health-port", str(other.number)),
+            *("--metadata", f"sidecar-address=127.0.0.1:{other.number}"),
+        )
+        async with (
+            sidecar,
+            elsewhere,
+            prometheus(tmp_path / "prometheus", asked.url[7:]) as watching,
+        ):
             await asked.until_status("shop-1", "healthy", 15)
 
             async def scraped() -> bool:
-                up = {each["metric"]["job"]: each for each in await watching.ask("up == 1")}
-                if "mcp-discovery-sidecar" in up:
-                    labels = up["mcp-discovery-sidecar"]["metric"]
-                    assert (labels["server"], labels["instance"]) == ("shop", "shop-1")
-                return set(up) == {"mcp-discovery-facade", "mcp-discovery-sidecar"}
+                up = [each["metric"] for each in await watching.ask("up == 1")]
+                assert all(
+                    each["instance"] == "shop-1" for each in up if each.get("server") == "shop"
+                )
+                told = {(each["job"], each.get("server")) for each in up}
+                sidecars = {("mcp-discovery-sidecar", name) for name in ("shop", "till")}
+                return told == {("mcp-discovery-facade", None), *sidecars}
 
-            await until(scraped, timeout=20, what="both being scraped")
+            await until(scraped, timeout=20, what="all three being scraped")
             fine = await watching.ask("mcp_discovery_sidecar_server_status == 1")
-            assert [each["metric"]["status"] for each in fine] == ["healthy"]
+            assert [each["metric"]["status"] for each in fine] == ["healthy", "healthy"]
 
             async def quiet() -> bool:
                 return await watching.firing() == {}
@@ -64,3 +76,4 @@ async def test_a_killed_server_is_alerted_on_and_every_panel_shows_something(
             await asked.process.stop()
             await watching.until_firing("McpDiscoveryFacadeDown", 15)
     port.release()
+    other.release()

@@ -43,6 +43,8 @@ WRONG = [
     ("facade:\n  store: redis://here\n", "unknown scheme"),
     ("facade:\n  port: 1\n  port: 2\n", ":3: port stands here twice, first in 2"),
     ("facade:\n  store-token: s3cr3t\n", ":2: store-token is a secret"),
+    ("facade:\n  log-level: loud\n", "log level 'loud' is none of debug, info"),
+    ("servers: [{name: a, url: 'http://a/mcp', tagz: [x]}]\n", "no tagz; did you mean tags?"),
     ("sidecar:\n  ttl: soon\n", ":2: ttl: 'soon' is no time"),
     ("sidecar:\n  ttl: 4\n  probe-interval: 3\n", "at most half of the TTL"),
     ("sidecar:\n  metadata: [a]\n", ":2: metadata: is no mapping"),

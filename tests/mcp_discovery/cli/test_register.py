@@ -12,8 +12,9 @@ import pytest
 
 from mcp_discovery.cli.serverlist import ServerList, _server, compare
 from tests.mcp_discovery.cli.town import on_terminal
-from tests.programs import AskedFacade, Ended, command, facade
+from tests.programs import ROOT, AskedFacade, Ended, command, facade
 from tests.servers.process import McpServer, odd
+from tests.stores import ConsulServer, EtcdServer, until
 
 SERVERS = """
 source: bootstrap
@@ -135,6 +136,28 @@ async def test_who_sits_at_a_terminal_is_asked(
     assert await asked.servers() == {}
     shown = await on_terminal("register", str(file), environment=environment, types="y\n")
     assert "shop-2: registered" in shown
+
+
+@pytest.mark.parametrize("start", [ConsulServer, EtcdServer])
+async def test_the_example_is_registered_once_over_every_store(
+    start: type[ConsulServer] | type[EtcdServer], tmp_path: Path
+) -> None:
+    file = ROOT / "deploy" / "config" / "servers.yaml"
+    async with start() as store, facade(tmp_path, store.store_url) as asked:
+        assert (await command("config", "check", str(file))).code == 0
+        ended = await register(asked, file)
+        assert (ended.code, ended.out.count(": registered\n")) == (0, 2), ended
+
+        async def same() -> bool:
+            return (await register(asked, file, "--dry-run")).code == 0
+
+        await until(same, timeout=20, what="the facade listing what was registered")
+        ended = await register(asked, file)
+        assert (ended.code, ended.out) == (0, "")
+        none = tmp_path / "none.yaml"
+        none.write_text("source: bootstrap\nservers: []\n")
+        ended = await register(asked, none, "--prune", "--allow-empty")
+        assert (ended.code, ended.out.count(": removed\n")) == (0, 2), ended
 
 
 def entry(id: str, by: str, source: str | None) -> dict[str, Any]:
