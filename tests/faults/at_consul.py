@@ -9,6 +9,7 @@ from random import Random
 from tests.faults.faults import fault, seen_within
 from tests.faults.world import World
 from tests.stores import ConsulAgent
+from tests.stores.waiting import until
 
 Breaking = AsyncGenerator[None, None]
 
@@ -26,6 +27,11 @@ async def _agent_away(world: World, agent: ConsulAgent) -> AsyncGenerator[list[s
         yield seats
     finally:
         await agent.ready()
+
+        async def passes_on() -> bool:
+            return await world.passes_on(agent)
+
+        await until(passes_on, timeout=60, what="the agent telling the servers what it is told")
         for id in seats:
             world.history.note("joined", id)
         for name in desks:
