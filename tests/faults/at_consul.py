@@ -55,8 +55,12 @@ async def agent_restarted(world: World, draw: Random) -> Breaking:
 @fault("agent wiped", "store", "consul")
 async def agent_wiped(world: World, draw: Random) -> Breaking:
     agent = draw.choice(world.agents)
-    async with _agent_away(world, agent):
-        await agent.restart(wipe=True)
+    async with _agent_away(world, agent) as seats:
+        await agent.kill()
+        # Its name is reserved for the node id that it had until that one is known to have failed.
+        await _others_show(world, agent, seats)
+        await agent.wipe()
+        await agent.start()
     yield
 
 
