@@ -8,7 +8,7 @@ from random import Random
 
 from tests.faults.faults import fault, seen_within
 from tests.faults.world import World
-from tests.stores import ConsulAgent
+from tests.stores import ConsulAgent, ConsulServer
 from tests.stores.waiting import until
 
 Breaking = AsyncGenerator[None, None]
@@ -43,6 +43,19 @@ async def _others_show(world: World, agent: ConsulAgent, ids: list[str]) -> None
     await world.shows(ids, "down", timeout=seen_within(world), desks=desks)
 
 
+async def _known_to_have_failed(world: World, agent: ConsulAgent) -> None:
+    member = world.cluster.answering[0]
+    assert isinstance(member, ConsulServer)
+
+    async def critical() -> bool:
+        checks = (await member.api("GET", f"/v1/health/node/{agent.name}?consistent")).json()
+        return any(
+            each["CheckID"] == "serfHealth" and each["Status"] == "critical" for each in checks
+        )
+
+    await until(critical, timeout=60, what=f"{agent.name} being known to have failed")
+
+
 @fault("agent restarted", "store", "consul")
 async def agent_restarted(world: World, draw: Random) -> Breaking:
     agent = draw.choice(world.agents)
@@ -55,10 +68,10 @@ async def agent_restarted(world: World, draw: Random) -> Breaking:
 @fault("agent wiped", "store", "consul")
 async def agent_wiped(world: World, draw: Random) -> Breaking:
     agent = draw.choice(world.agents)
-    async with _agent_away(world, agent) as seats:
+    async with _agent_away(world, agent):
         await agent.kill()
         # Its name is reserved for the node id that it had until that one is known to have failed.
-        await _others_show(world, agent, seats)
+        await _known_to_have_failed(world, agent)
         await agent.wipe()
         await agent.start()
     yield
