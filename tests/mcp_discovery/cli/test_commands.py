@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -202,11 +203,12 @@ async def test_the_demo() -> None:
         "The facade listens on http://127.0.0.1:",
         "Desk lamp",
         "Seen as down after",
-        "connection refused",
         "Seen as healthy",
         "Everything is stopped.",
     ):
         assert seen in ended.out
+    # A busy machine's kernel may still take the connection that nobody answers.
+    assert re.search(r"connection refused|no answer within", ended.out)
     assert "Traceback" not in ended.out + ended.err
 
 
