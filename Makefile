@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Tests that need no server but our own: they run in seconds.
 UNIT   := $(wildcard tests/mcp_discovery/test_*.py tests/adapters/test_*.py) tests/adapters/embedded tests/adapters/remote
-WORKERS ?= 2
+WORKERS ?= 3
 SECONDS ?= 600
 FUZZ_SECONDS ?= 120
 STORES ?= consul etcd
@@ -34,8 +34,9 @@ fmt: $(READY) ## Format and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-stores: ## Real Consul, etcd and the MCP SDK 1.x for the tests, into .stores/
+stores: ## Real Consul, etcd, other programs and the MCP SDK 1.x for the tests, into .stores/
 	@scripts/fetch-stores
+	@PYTHON="$(PYTHON)" scripts/fetch-tools
 	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
 
 soak: $(READY) stores ## Break real clusters on purpose: SECONDS=600, SEED=…, STORES="consul etcd"

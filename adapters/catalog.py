@@ -96,6 +96,11 @@ class Catalog:
         """Whether a whole snapshot has been seen."""
         return self._ready.is_set()
 
+    @property
+    def held(self) -> int:
+        """How many instances are held back from a mass drop now."""
+        return len(self._held)
+
     async def ready(self) -> None:
         """Waits for the first whole snapshot."""
         await self._ready.wait()

@@ -185,6 +185,15 @@ def tls_context(options: StoreOptions) -> ssl.SSLContext | None:
     return context
 
 
+#: What a server's alert means (RFC 8446, section 6.2). Some know no other than the last.
+_ALERTS = {
+    "CERTIFICATE_REQUIRED": "it wants a client certificate; give one and its key as options",
+    "CERTIFICATE_EXPIRED": "it says that the client certificate has expired; renew it",
+    "UNKNOWN_CA": "it does not know the CA of the client certificate; give one that it trusts",
+    "BAD_CERTIFICATE": "it refuses the client certificate, or wants one and got none",
+}
+
+
 def describe(error: BaseException) -> str:
     """A network fault in words."""
     cause: BaseException | None = error
@@ -195,5 +204,9 @@ def describe(error: BaseException) -> str:
             # aiohttp's error is of this kind as well, and wraps the one that has the message.
             fault = getattr(cause, "certificate_error", cause)
             return f"its certificate is not trusted: {getattr(fault, 'verify_message', fault)}"
+        if isinstance(cause, ssl.SSLError):
+            for alert, sentence in _ALERTS.items():
+                if alert in (cause.reason or ""):
+                    return sentence
         cause = cause.__cause__ or getattr(cause, "os_error", None)
     return str(error) or type(error).__name__

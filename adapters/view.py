@@ -40,13 +40,15 @@ class Entry:
     while the catalog holds it back from a mass drop.
     """
 
-    __slots__ = ("_alike", "_digest", "_own", "_vouched", "instance", "order")
+    __slots__ = ("_alike", "_digest", "_own", "_vouched", "held", "instance", "order")
 
     def __init__(self, instance: Instance, *, vouched: bool = True) -> None:
         self.instance = instance
         #: What lists are sorted by unless another order is asked for: name and id.
         self.order = instance.record.name, instance.record.id
         self._digest: bytes | None = None
+        #: Whether the catalog holds it back from a mass drop.
+        self.held = not vouched
         self._vouched = vouched and instance.health.status is not Status.DOWN
         fields = instance_to_dict(instance)
         del fields["lastSeen"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
 from adapters.catalog import Catalog
+from adapters.observed import Around, ObservedStore, Tally
 from adapters.store import Store
 from facade import (
     docs_page,
@@ -56,8 +58,7 @@ from facade.spellings import Spellings
 from facade.state import FACADE, Facade
 from facade.stream import endpoint as stream
 from facade.stream.sockets import Sockets
-from facade.timed_store import TimedStore
-from facade.tracing import sign, traced
+from facade.tracing import asking_store, sign, traced
 from facade.usage import Usage
 from mcp_discovery.errors import StoreError
 
@@ -101,7 +102,8 @@ def create_app(
     store's orphans; all of that ends with it.
     """
     options = options or FacadeOptions()
-    store = TimedStore(store)
+    tally = Tally("register", "heartbeat", "watch")
+    store = ObservedStore(store, _timed(tally))
     catalog = Catalog(store, hold=options.hold, ring=options.ring)
     documents = Documents(catalog)
     usage = Usage()
@@ -136,7 +138,10 @@ def create_app(
             "posted": ("Entries that this facade probes.", lambda: len(posted)),
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
         },
+        tally=tally,
+        version=status.version(),
     )
+    usage.listeners.append(metrics.note)
     repeats = Repeats(catalog, metrics)
     polls = Polls(catalog, lists, repeats)
     searching.on_learned(polls.text_known)
@@ -188,6 +193,17 @@ def create_app(
         app.cleanup_ctx.append(passing.running)
         app.on_shutdown.append(passing.end_streams)
     return app
+
+
+def _timed(tally: Tally) -> Around:
+    """Counts a call to the store, and has a request that waits for it tell how long it did."""
+
+    @contextmanager
+    def around(operation: str) -> Iterator[None]:
+        with asking_store(), tally(operation):
+            yield
+
+    return around
 
 
 async def _alive(app: web.Application) -> AsyncIterator[None]:

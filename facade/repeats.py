@@ -16,7 +16,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final
@@ -25,7 +24,7 @@ from aiohttp import HttpVersion11, web
 
 from adapters.catalog import Catalog
 from adapters.view import View
-from facade.metrics import Metrics
+from facade.metrics import Counted, Metrics
 from facade.tracing import REQUEST_ID, SERVER_TIMING
 
 #: Where each request is logged, for those who debug.
@@ -46,7 +45,7 @@ class _Kept:
     status: int
     head: bytes
     body: bytes
-    count: Callable[[], None]
+    counted: Counted
 
 
 class Repeats:
@@ -89,11 +88,11 @@ class Repeats:
         body = response.body or b""
         lines = [f"HTTP/1.1 {response.status} {response.reason}"]
         lines += [f"{k}: {v}" for k, v in response.headers.items() if k.lower() not in _OWN]
-        count = self._metrics.counter(request, response.status).inc
+        counted = self._metrics.counted(request, response.status, timed=True)
         self._size += len(body)
         if len(self._kept) < _MOST and self._size <= _MOST_BYTES:
             self._kept[connection.asked] = _Kept(
-                response.status, "\r\n".join(lines).encode(), body, count
+                response.status, "\r\n".join(lines).encode(), body, counted
             )
 
     def answer(self, asked: bytes) -> bytes | None:
@@ -103,7 +102,7 @@ class Repeats:
         if kept is None:
             return None
         self.told += 1
-        kept.count()
+        kept.counted.add(0.0)
         return self._spelled(kept, 0.0)
 
     def tell(self, connection: Connection, took: float) -> bool:

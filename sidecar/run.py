@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from adapters.observed import ObservedStore
 from adapters.store import Store
 from mcp_discovery.errors import DuplicateInstance, InvalidInput
 from mcp_discovery.health import utcnow
@@ -23,10 +24,11 @@ from sidecar.advertise import Advertised
 from sidecar.child import CannotStart, Child
 from sidecar.describe import Description
 from sidecar.introspector import Introspector
+from sidecar.metrics import CountedProbe, Figures
 from sidecar.registrar import Registrar
 from sidecar.settings import Settings
 from sidecar.tasks import alongside, kept_alive
-from sidecar.watchdog import Watchdog
+from sidecar.watchdog import Finding, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -125,12 +127,19 @@ class _Sidecar:
         self._child = child
         self._chosen = chosen
         self._started_at = utcnow() if child is not None else None
-        self._registrar = Registrar(settings, store)
+        self._figures = Figures(lambda: self._registrar.why_not_ready())
+        self._registrar = Registrar(settings, ObservedStore(store, self._figures.store_call))
         self._unfit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._drain = asyncio.Event()
+        self._left = asyncio.Event()
         self._first: asyncio.Future[Description] = asyncio.get_running_loop().create_future()
 
     async def life(self, stop: Stop) -> int:
-        """Runs until ``stop``, the child's end, or an error that no retrying mends."""
+        """Runs until ``stop``, the child's end, or an error that no retrying mends.
+
+        Where it is asked over HTTP to drain, it leaves the store and stays until it is stopped: a
+        supervisor might start it again, and it would register a server that is about to end.
+        """
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
         ) as http:
@@ -138,8 +147,11 @@ class _Sidecar:
             async with (
                 healthz.answering(
                     self._settings.health_port,
+                    host=self._settings.health_host,
                     why_not_live=lambda: self._why_not_live(watchdog),
                     why_not_ready=self._registrar.why_not_ready,
+                    drain=self._drained,
+                    figures=self._figures.exposition,
                 ),
                 alongside(
                     kept_alive(
@@ -149,12 +161,13 @@ class _Sidecar:
                     ),
                     kept_alive("probing", watchdog.run),
                     stop.wanted.wait(),
+                    self._drain.wait(),
                     self._child_ended(),
                     self._advertise(),
-                ) as (registering, _, stopped, ended, _),
+                ) as (registering, _, stopped, drained, ended, _),
             ):
                 await asyncio.wait(
-                    {registering, stopped, ended, self._unfit},
+                    {registering, stopped, drained, ended, self._unfit},
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 drain = 0.0 if ended.done() else self._settings.drain
@@ -166,7 +179,17 @@ class _Sidecar:
                 # A child that ends while it is drained has nobody left to wait for.
                 ended.add_done_callback(lambda _: stop.hurry.set())
                 await self._registrar.leave(registering, drain, stop.hurry)
+                self._left.set()
+                if drained.done() and not stopped.done() and not ended.done():
+                    log.info("drained as asked; waiting to be stopped")
+                    await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+                    code = int(ended.result()) if ended.done() else OK
                 return code
+
+    async def _drained(self) -> None:
+        """Leaves the store; returns when that is done."""
+        self._drain.set()
+        await self._left.wait()
 
     def _watchdog(self, http: aiohttp.ClientSession) -> Watchdog:
         settings = self._settings
@@ -176,7 +199,9 @@ class _Sidecar:
         url = advertise.dialled_url(settings.url)
 
         def make_probe() -> McpProbe:
-            return McpProbe(url, transport=settings.transport, session=http, headers=headers)
+            return CountedProbe(
+                self._figures, url, transport=settings.transport, session=http, headers=headers
+            )
 
         introspector = Introspector(
             settings,
@@ -190,12 +215,17 @@ class _Sidecar:
             settings,
             http,
             make_probe,
-            found=self._registrar.found,
+            found=self._found,
             follow=introspector.follow,
         )
         return watchdog
 
+    def _found(self, finding: Finding) -> None:
+        self._figures.health = finding.health
+        self._registrar.found(finding)
+
     def _described(self, description: Description) -> None:
+        self._figures.instance = description.record.name, description.record.id
         self._registrar.describe(description)
         if not self._first.done():
             self._first.set_result(description)

@@ -37,7 +37,7 @@ class Settings:
 
     ``server_token`` is the bearer token for the MCP server itself: it is sent to that server only.
     ``command`` starts the MCP server as a child. ``health_port`` is where the sidecar answers
-    ``/healthz`` and ``/readyz`` itself, on 127.0.0.1.
+    ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
 
     Raises :class:`~mcp_discovery.errors.InvalidInput` with one sentence that says what to mend.
     """
@@ -67,6 +67,7 @@ class Settings:
     drain: float = 5.0
     child_grace: float = 5.0
     health_port: int | None = None
+    health_host: str = "127.0.0.1"
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -28,8 +28,12 @@ GRACE = 3.0
 #: cut off from each other meet again, they call nodes failed that are not, for some milliseconds.
 UNREACHABLE_FOR = 0.5
 #: An agent whose servers hang holds back heartbeats, lets them lapse, all of them, and lets them
-#: through later. So heartbeats that lapse together with most others have to be missing for so many
-#: seconds before it is said …
+#: through later. Sidecars beat at least this often in a TTL, so what one stall makes lapse does so
+#: over that part of it, and a second on top for what is told late.
+BEATS_IN_TTL = 3
+TOLD_WITHIN = 1.0
+#: Heartbeats that lapse together with most others have to be missing for so many seconds before it
+#: is said …
 LAPSED_FOR = 1.0
 #: … and where they are this many or more, those instances are not taken for down, but for degraded,
 #: until so many seconds have passed.
@@ -64,6 +68,16 @@ class Finding:
 
 
 @dataclass(slots=True)
+class _Lapse:
+    """Since when one that was heard is silent, whether most others fell silent with it, and whether
+    they are :data:`MANY`."""
+
+    since: float
+    most: bool = False
+    many: bool = False
+
+
+@dataclass(slots=True)
 class Memory:
     """What one store object remembers from one of its watches to the next, by id, so that one
     which starts over does not count from zero: findings, and who was last joined with what."""
@@ -89,8 +103,7 @@ class Listing:
         self._stray: set[str] = set()
         self._unread: set[str] = set()  # ids whose record was skipped, and said to be
         self._unreachable: dict[str, float] = {}
-        #: Since when, and whether they were many.
-        self._lapsed: dict[str, tuple[float, bool]] = {}
+        self._lapsed: dict[str, _Lapse] = {}
         #: The monotonic second at which :meth:`instances` would answer otherwise by itself.
         self.due = math.inf
 
@@ -198,20 +211,28 @@ class Listing:
         self._unreachable = {node: self._unreachable.get(node, now) for node in nodes}
 
     def _note_lapsed(self, now: float) -> None:
-        """Since when those are silent that fell so together with most others."""
+        """Who is silent and was heard before, and who of them fell silent with most others."""
         silent = {
             id
             for id, presences in self._presences.items()
             if not any(presence.beats for presence in presences)
         }
-        beat = [id for id, (presence, _, _) in self._memory.joined.items() if presence.beats]
-        lapsed = silent.intersection(beat)
-        most = len(lapsed) > 1 and len(lapsed) * 2 > len(beat)
+        joined = self._memory.joined
         self._lapsed = {
-            id: self._lapsed.get(id, (now, len(lapsed) >= MANY))
+            id: self._lapsed.get(id) or _Lapse(now)
             for id in silent
-            if id in self._lapsed or (most and id in lapsed)
+            if id in self._lapsed or (id in joined and joined[id][0].beats)
         }
+        together = [
+            lapse
+            for id, lapse in self._lapsed.items()
+            if id in joined
+            and now <= lapse.since + joined[id][1].lease.ttl / BEATS_IN_TTL + TOLD_WITHIN
+        ]
+        beating = (joined.keys() & self._presences.keys()) - silent
+        if len(together) > max(1, len(beating)):
+            for lapse in together:
+                lapse.most, lapse.many = True, lapse.many or len(together) >= MANY
 
     def _settled(self, id: str, presence: Presence, now: float) -> Presence:
         """``presence``; one that was heard and reachable stays so until it surely is not."""
@@ -223,8 +244,8 @@ class Listing:
             if now < sure:
                 self.due = min(self.due, sure)
                 presence = replace(presence, unreachable=False)
-        if id in self._lapsed:
-            sure = self._lapsed[id][0] + LAPSED_FOR
+        if id in self._lapsed and self._lapsed[id].most and previous[0].beats:
+            sure = self._lapsed[id].since + LAPSED_FOR
             if now < sure:
                 self.due = min(self.due, sure)
                 presence = replace(presence, beats=True)
@@ -282,10 +303,10 @@ class Listing:
     def _silent(self, id: str, lease: Lease, now: float) -> tuple[Status, str]:
         """What silence says against an instance."""
         reason = silent_for(lease.ttl)
-        began, many = self._lapsed.get(id, (now, False))
-        if not many or now >= began + IN_DOUBT:
+        lapse = self._lapsed.get(id)
+        if lapse is None or not lapse.many or now >= lapse.since + IN_DOUBT:
             return Status.DOWN, reason
-        self.due = min(self.due, began + IN_DOUBT)
+        self.due = min(self.due, lapse.since + IN_DOUBT)
         return Status.DEGRADED, f"{reason}, nor from most others: its store may be at fault"
 
     def _find(self, id: str, holder: str, against: tuple[Status, str], heard: float) -> Finding:

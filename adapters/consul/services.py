@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from adapters.consul.checks import Check, Place, place_of
+from adapters.consul.checks import Check, Place, heartbeat_check, place_of
 from adapters.consul.transport import Reading, Transport
 from adapters.http import Answer
 from mcp_discovery.errors import StoreDenied
@@ -101,7 +101,11 @@ class ServiceCatalog:
                     own.setdefault(place_of(check), []).append(check)
                 else:
                     of_nodes.setdefault(check["Node"], []).append(check)
-            return {p: [*checks, *of_nodes.get(p.node, ())] for p, checks in own.items()}
+            return {
+                place: [*checks, *of_nodes.get(place.node, ())]
+                for place, checks in own.items()
+                if not _is_of_proxy(checks)
+            }
         except (KeyError, TypeError) as error:
             raise self._http.strange(answer) from error
 
@@ -111,3 +115,12 @@ class ServiceCatalog:
         if self._http.address.dc:
             body["Datacenter"] = self._http.address.dc
         await self._http.ask("PUT", "/v1/catalog/deregister", data=orjson.dumps(body))
+
+
+def _is_of_proxy(checks: Sequence[Check]) -> bool:
+    """Whether a service is a mesh proxy by Consul's convention, which puts it under our prefix.
+
+    Checks do not tell a service's kind. A server may be called so, too: it has its heartbeat.
+    """
+    named = str(checks[0]["ServiceName"]).endswith("-sidecar-proxy")
+    return named and not any(c["CheckID"] == heartbeat_check(c["ServiceID"]) for c in checks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Mapping
 
 from adapters.consul import checks
@@ -25,6 +26,8 @@ from mcp_discovery.errors import InvalidStoreURL, StoreUnavailable
 from mcp_discovery.health import Health, healthy
 from mcp_discovery.instance import Holder, Lease, encode_registration
 from mcp_discovery.record import Record
+
+log = logging.getLogger(__name__)
 
 #: Attempts to write a record that others write at the same time.
 _ATTEMPTS = 5
@@ -144,8 +147,16 @@ class ConsulStore(Closing):
         return await self._sweeper.sweep()
 
     async def node_address(self) -> str | None:
-        """The address of the local agent, which is that of its node, in the cluster."""
-        return await self._api.agent.address()
+        """The address of the local agent, which is that of its node, in the cluster. Logs when
+        the token may not read it."""
+        address = await self._api.agent.address()
+        if address is None:
+            log.warning(
+                "%s: the token lacks agent:read, so this machine's address stays unknown; grant "
+                "that, or give --advertise-url",
+                self.url,
+            )
+        return address
 
     async def close(self) -> None:
         """See the seam."""

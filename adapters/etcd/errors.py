@@ -50,7 +50,8 @@ _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
     (
         "permission denied",
         StoreDenied,
-        "permission denied; grant the user's role READWRITE on the prefix (READ to watch)",
+        "permission denied; grant the user's role READWRITE on the prefix (READ to watch), "
+        "and with ?skydns on the domain's keys",
     ),
     ("requested lease not found", LeaseNotFound, None),
     ("has been compacted", RevisionGone, None),
@@ -101,6 +102,11 @@ def from_answer(store: str, status: int, body: bytes) -> StoreError:
     text = body[:200].decode("utf-8", "replace").strip()
     if "HTTP request to an HTTPS server" in text:
         return Refused(store, "the server wants TLS; write etcd+https://…")
+    if "CommonName of client" in text:
+        return Refused(
+            store,
+            "etcd's JSON gateway refuses a client certificate with a common name; give one without",
+        )
     if status in (502, 503, 504):
         return Elsewhere(store, f"answers {status}: {text}")
     return _no_etcd(store, status)

@@ -8,7 +8,9 @@ Under the prefix, in etcd's order of bytes:
 * ``live/<id>``: health, load and holder, on the lease of TTL;
 * ``servers/<name>/<id>``: the registration, on the lease of ``reap_after``.
 
-``live/`` to ``servers/`` is what a watch reads; the others lie outside of it.
+``live/`` to ``servers/`` is what a watch reads; the others lie outside of it. docs/etcd.md tells
+the same keys to other programs, as a public interface. Records for DNS, if any, lie elsewhere:
+:mod:`adapters.etcd.skydns`.
 """
 
 from __future__ import annotations

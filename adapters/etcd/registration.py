@@ -11,6 +11,7 @@ from adapters.etcd.errors import LeaseNotFound
 from adapters.etcd.keys import Keys, decode
 from adapters.etcd.lease import EtcdLease, keep_alive, revoke
 from adapters.etcd.live import Live
+from adapters.etcd.skydns import Names, Zone, in_parts
 from adapters.etcd.txn import Json, delete, found, get, lease_is, put, revision_is
 from adapters.pulse import Pulse
 from adapters.store import prepared
@@ -36,6 +37,7 @@ class Place:
     gateway: Gateway
     keys: Keys
     documents: Documents
+    zone: Zone | None = None
 
 
 async def register(
@@ -47,20 +49,26 @@ async def register(
     takeover: str | None,
 ) -> EtcdRegistration:
     """Registers ``record``, which is :func:`~adapters.store.prepared`; see the seam's contract."""
+    spare: list[str] = []
     for _ in range(_ATTEMPTS):
         before = await _before(place, record.id, document.digest)
         if before.live is not None and before.live.holder not in (lease.holder.id, takeover):
+            await revoke(place.gateway, spare)  # All keys are the other's.
             raise await _duplicate(place, record.id, before.live)
         if not before.has_document:
             await place.documents.put(document)
-        registration = await _written(place, record, document, lease, health, before)
+        granted = await _granted(place, lease)
+        registration = await _written(place, record, document, lease, health, before, granted)
         if registration is None:
-            # Another registrant was faster, or this very transaction ran twice: look again.
+            # Another registrant was faster, or this very transaction ran twice: look again. Its
+            # leases may hold what is there by now.
+            spare += [each.id for each in granted]
             continue
         if before.live is not None:
             # The same holder's or one's that was taken over, without keys by now. A dead one's
             # expire.
-            await revoke(place.gateway, before.leases)
+            spare += before.leases
+        await revoke(place.gateway, set(spare))
         return registration
     raise StoreUnavailable(
         place.gateway.store, f"others write {record.id!r} again and again; try later"
@@ -116,6 +124,16 @@ async def _duplicate(place: Place, id: str, live: Live) -> DuplicateInstance:
     return DuplicateInstance(id, holder=str(lease.holder), url=record.endpoint.url)
 
 
+async def _granted(place: Place, lease: Lease) -> tuple[EtcdLease, EtcdLease]:
+    """The two leases of a registration, for the record and for its health."""
+    for_record = await EtcdLease.grant(place.gateway, lease.reap_after)
+    try:
+        return for_record, await EtcdLease.grant(place.gateway, lease.ttl)
+    except BaseException:
+        await revoke(place.gateway, [for_record.id])
+        raise
+
+
 async def _written(
     place: Place,
     record: Record,
@@ -123,28 +141,31 @@ async def _written(
     lease: Lease,
     health: Health,
     before: _Before,
+    granted: tuple[EtcdLease, EtcdLease],
 ) -> EtcdRegistration | None:
-    """One attempt; ``None`` when what was there has changed. What fails gives its leases back."""
-    granted: list[EtcdLease] = []
-    written: EtcdRegistration | None = None
+    """One attempt; ``None`` when what was there has changed.
+
+    Where it fails, its leases are left to expire: etcd may have done it without an answer, and to
+    revoke them would take a living instance off the list. Who registers it next moves its keys.
+    """
+    new = EtcdRegistration(place, record, lease, health, *granted)
+    first, *rest = in_parts(new._first_writes(record, before))
     try:
-        granted.append(await EtcdLease.grant(place.gateway, lease.reap_after))
-        granted.append(await EtcdLease.grant(place.gateway, lease.ttl))
-        new = EtcdRegistration(place, record, lease, health, *granted)
-        done, responses = await place.gateway.txn(before.guards, new._first_writes(record, before))
-        if done:
-            if found(responses[0]) is None:
-                # A sweep took it before the record was there to keep it.
-                await place.documents.put(document)
-            written = new
+        done, responses = await place.gateway.txn(before.guards, first)
     except LeaseNotFound as error:
         raise StoreUnavailable(
             place.gateway.store, f"took longer to register than the TTL of {lease.ttl:g} s"
         ) from error
-    finally:
-        if written is None:
-            await revoke(place.gateway, [each.id for each in granted])
-    return written
+    if not done:
+        return None
+    if found(responses[0]) is None:
+        # A sweep took it before the record was there to keep it.
+        await place.documents.put(document)
+    try:
+        await new._finish(rest)
+    except RegistrationLost:
+        return None  # It is another's already, before the last of its names was written.
+    return new
 
 
 class EtcdRegistration:
@@ -168,7 +189,8 @@ class EtcdRegistration:
         self._lease = lease
         self._record_lease = record_lease
         self._live_lease = live_lease
-        self._name = record.name
+        self._record = record
+        self._names = Names(place.zone, live_lease.id)
         self._pulse = Pulse(record.id, lease.ttl, health)
         self._confirmed = time.monotonic()
 
@@ -187,6 +209,7 @@ class EtcdRegistration:
             (there,) = await self._guarded([get(self._place.keys.live(self.id))])
             if decode((found(there) or {}).get("value", "")) != self._live().encode():
                 raise RegistrationLost(self.id, "etcd has another health than was written last")
+            await self._mend_names()
         self._pulse.beat(sent)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
@@ -195,15 +218,14 @@ class EtcdRegistration:
         terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
         record = prepared(record, document, **terms, id=self.id)
         await self._place.documents.put_missing(document)
-        writes = self._record_writes(record)
-        if record.name != self._name:
+        keys, writes = self._place.keys, self._record_writes(record)
+        if record.name != self._record.name:
             live = Live(self._pulse.health, self._pulse.load, lease.holder.id, record.name)
             writes += [
-                delete(self._place.keys.record(self._name, self.id)),
-                put(self._place.keys.live(self.id), live.encode(), self._live_lease.id),
+                delete(keys.record(self._record.name, self.id)),
+                put(keys.live(self.id), live.encode(), self._live_lease.id),
             ]
-        responses = await self._guarded(writes)
-        self._name = record.name
+        responses = await self._write_all(writes, record, self._pulse.health)
         if found(responses[0]) is None:
             await self._place.documents.put(document)
 
@@ -214,12 +236,13 @@ class EtcdRegistration:
     async def deregister(self) -> None:
         """See :meth:`adapters.store.Registration.deregister`."""
         keys = self._place.keys
-        record_key = keys.record(self._name, self.id)
+        record_key = keys.record(self._record.name, self.id)
+        own = [delete(key) for key in (keys.live(self.id), record_key, keys.name_of(self.id))]
+        # Names that do not fit in go with their lease.
+        removals = in_parts([*own, *self._names.removals()])[0]
         # Who takes the instance over writes its record anew, so its lease guards the other keys.
-        await self._place.gateway.txn(
-            [lease_is(record_key, self._record_lease.id)],
-            [delete(key) for key in (keys.live(self.id), record_key, keys.name_of(self.id))],
-        )
+        guard = lease_is(record_key, self._record_lease.id)
+        await self._place.gateway.txn([guard], removals)
         await revoke(self._place.gateway, [self._live_lease.id, self._record_lease.id])
 
     def _first_writes(self, record: Record, before: _Before) -> list[Json]:
@@ -229,7 +252,7 @@ class EtcdRegistration:
         writes.append(put(keys.live(self.id), live.encode(), self._live_lease.id))
         if before.record_key and before.record_key != keys.record(record.name, self.id):
             writes.append(delete(before.record_key))
-        return writes
+        return [*writes, *self._names.to_write(record, self._pulse.health)]
 
     def _record_writes(self, record: Record) -> list[Json]:
         """Puts the record on its lease; before that, looks whether its document is there."""
@@ -242,14 +265,46 @@ class EtcdRegistration:
 
     def _live(self) -> Live:
         """What the store has of its health, for all that we know."""
-        return Live(self._pulse.health, self._pulse.load, self._lease.holder.id, self._name)
+        holder = self._lease.holder.id
+        return Live(self._pulse.health, self._pulse.load, holder, self._record.name)
 
     async def _write(self, health: Health, load: Load | None) -> None:
-        live = Live(health, load, self._lease.holder.id, self._name)
-        await self._guarded(
-            [put(self._place.keys.live(self.id), live.encode(), self._live_lease.id)]
-        )
+        live = Live(health, load, self._lease.holder.id, self._record.name)
+        write = put(self._place.keys.live(self.id), live.encode(), self._live_lease.id)
+        await self._write_all([write], self._record, health)
         self._pulse.wrote(health, load)
+
+    async def _write_all(self, writes: list[Json], record: Record, health: Health) -> list[Json]:
+        """Does ``writes``, and makes the names those of ``record`` in ``health``: in the same
+        transaction, unless it is full."""
+        first, *rest = in_parts([*writes, *self._names.to_write(record, health)])
+        responses = await self._guarded(first)
+        self._record = record
+        await self._finish(rest)
+        return responses
+
+    async def _finish(self, parts: list[list[Json]]) -> None:
+        for part in parts:
+            await self._guarded(part)
+        self._names.wrote()
+
+    async def _mend_names(self) -> None:
+        """Writes the names anew where somebody removed or overwrote one, or nobody knows."""
+        for guards in in_parts(self._names.guards()):
+            if guards and not (await self._place.gateway.txn(guards, []))[0]:
+                await self._require_record()
+                self._names.doubt()
+                break
+        if not self._names.settled:
+            await self._write_all([], self._record, self._pulse.health)
+
+    async def _require_record(self) -> None:
+        """A store that was restored has an older record, and names of which nobody knows here:
+        they go with the old lease."""
+        (there,) = await self._guarded([get(self._place.keys.record(self._record.name, self.id))])
+        written = encode_registration(self._record, self._lease)
+        if decode((found(there) or {}).get("value", "")) != written:
+            raise RegistrationLost(self.id, "etcd has another record than was written last")
 
     async def _guarded(self, writes: list[Json]) -> list[Json]:
         """Does ``writes`` if both keys are still on our leases.
@@ -259,7 +314,7 @@ class EtcdRegistration:
         keys = self._place.keys
         guards = [
             lease_is(keys.live(self.id), self._live_lease.id),
-            lease_is(keys.record(self._name, self.id), self._record_lease.id),
+            lease_is(keys.record(self._record.name, self.id), self._record_lease.id),
         ]
         sent = time.monotonic()
         try:

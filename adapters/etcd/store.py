@@ -28,6 +28,9 @@ class EtcdStore(Closing):
     :class:`~mcp_discovery.errors.InvalidStoreURL`, and
     :class:`~mcp_discovery.errors.InvalidInput` for files that cannot be used.
 
+    With ``?skydns=<domain>`` every instance that is healthy is also named in CoreDNS's records; see
+    :mod:`adapters.etcd.skydns`.
+
     TTL and ``reap_after`` are rounded up to whole seconds, as etcd counts; with its default
     election time-out the shortest lease is 2 s.
     """
@@ -46,6 +49,7 @@ class EtcdStore(Closing):
         self._gateway = Gateway(parsed, options or StoreOptions())
         self._keys = Keys(parsed.prefix)
         self._documents = Documents(self._gateway, self._keys)
+        self._place = Place(self._gateway, self._keys, self._documents, parsed.zone)
         self._watches: dict[Watch, asyncio.Task[None]] = {}
 
     async def register(
@@ -62,8 +66,7 @@ class EtcdStore(Closing):
         """See :meth:`adapters.store.Store.register`."""
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder or self.holder, ttl, reap_after)
-        place = Place(self._gateway, self._keys, self._documents)
-        return await register(place, record, document, lease, health or healthy(), takeover)
+        return await register(self._place, record, document, lease, health or healthy(), takeover)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See :meth:`adapters.store.Store.watch`."""

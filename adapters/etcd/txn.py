@@ -14,6 +14,11 @@ def lease_is(key: str, lease: str) -> Json:
     return {"key": encode(key), "target": "LEASE", "result": "EQUAL", "lease": lease}
 
 
+def value_is(key: str, value: bytes) -> Json:
+    """True when ``key`` is there with just that ``value``."""
+    return {"key": encode(key), "target": "VALUE", "result": "EQUAL", "value": encode(value)}
+
+
 def revision_is(key: str, revision: str) -> Json:
     """True when ``key`` was last written at ``revision``; ``"0"`` is a key that is not there."""
     return {"key": encode(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision}

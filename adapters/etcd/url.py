@@ -1,18 +1,23 @@
-"""Reads an etcd store URL: endpoints, TLS and key prefix."""
+"""Reads an etcd store URL: endpoints, TLS, key prefix, and the DNS zone, if any."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
+from adapters.etcd.skydns import DEFAULT_ROOT, Zone
 from mcp_discovery.errors import InvalidStoreURL
+from mcp_discovery.record import is_label
 
 DEFAULT_PORT = 2379
 DEFAULT_PREFIX = "/mcp/"
 
 _EXAMPLE = "write etcd://host1:2379,host2:2379/prefix"
+#: The longest name of an instance in a zone: ``<id>.<label>.<service>.<domain>``.
+_LONGEST_NAME = 253
+_ROOT = re.compile(r"/[A-Za-z0-9_-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
 
@@ -21,33 +26,43 @@ class EtcdURL:
     """A store URL, taken apart.
 
     ``text`` is the URL for people; ``endpoints`` are base URLs of the gateway such as
-    ``http://10.0.0.5:2379``; ``prefix`` begins every key and ends with a slash.
+    ``http://10.0.0.5:2379``; ``prefix`` begins every key and ends with a slash; ``zone`` says where
+    SkyDNS records are to be kept, too.
     """
 
     text: str
     endpoints: tuple[str, ...]
     prefix: str
+    zone: Zone | None
 
 
 def parse_url(url: str) -> EtcdURL:
-    """Reads ``etcd://host[:port][,host[:port]…][/prefix]``, or ``etcd+https://…`` for TLS.
+    """Reads ``etcd://host[:port][,host[:port]…][/prefix][?skydns=…&skydns-path=…]``, or
+    ``etcd+https://…`` for TLS.
 
-    Raises :class:`InvalidStoreURL`, which never repeats credentials that were in the URL.
+    ``skydns`` is the domain of the SkyDNS records: none without it. ``skydns-path`` is CoreDNS's
+    ``path``, ``/skydns`` unless it is given. Raises :class:`InvalidStoreURL`, which never repeats
+    credentials that were in the URL.
     """
     scheme, mark, rest = url.partition("://")
     if scheme not in ("etcd", "etcd+https") or not mark:
         raise InvalidStoreURL(url, f"is no etcd URL; {_EXAMPLE}, or etcd+https://… for TLS")
+    rest, _, query = rest.partition("?")
     hosts, slash, path = rest.partition("/")
     if "@" in hosts:
         raise InvalidStoreURL(
             f"{scheme}://…@{hosts.rpartition('@')[2]}{slash}{path}",
             "credentials do not belong in a URL; give user and password as options",
         )
-    if "?" in rest or "#" in rest:
-        raise InvalidStoreURL(url, f"has a query or fragment, which means nothing here; {_EXAMPLE}")
+    shown = f"{scheme}://{rest}"  # somebody may have put a password into the query
+    if "#" in rest or "#" in query:
+        raise InvalidStoreURL(shown, f"has a fragment (#…), which means nothing here; {_EXAMPLE}")
+    prefix = _prefix(shown, path)
+    zone = _zone(shown, query, prefix)
+    url = f"{shown}?{query}" if query else shown
     plain = "http" if scheme == "etcd" else "https"
     endpoints = dict.fromkeys(f"{plain}://{_address(url, host)}" for host in hosts.split(","))
-    return EtcdURL(url, tuple(endpoints), _prefix(url, path))
+    return EtcdURL(url, tuple(endpoints), prefix, zone)
 
 
 def _address(url: str, text: str) -> str:
@@ -89,3 +104,38 @@ def _prefix(url: str, path: str) -> str:
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
         raise InvalidStoreURL(url, "its prefix has control characters; write it in plain letters")
     return f"/{path}/" if path else DEFAULT_PREFIX
+
+
+def _zone(shown: str, query: str, prefix: str) -> Zone | None:
+    """The zone that ``query`` asks for; the prefix's last segment is its service, as the path of
+    a Consul URL is."""
+    asked = dict(parse_qsl(query, keep_blank_values=True))
+    for key in asked:
+        if key not in ("skydns", "skydns-path"):
+            raise InvalidStoreURL(
+                shown, f"has the unknown parameter {key[:40]!r}; known are skydns and skydns-path"
+            )
+    if query and not asked:
+        raise InvalidStoreURL(shown, "has an unknown parameter; known are skydns and skydns-path")
+    if "skydns" not in asked:
+        if asked:
+            raise InvalidStoreURL(shown, "has a skydns-path and no skydns=<domain>; give both")
+        return None
+    domain = asked["skydns"].removesuffix(".").lower()
+    if not all(is_label(label) for label in domain.split(".")):
+        raise InvalidStoreURL(shown, "its skydns is no domain; write ?skydns=cluster.internal")
+    service = prefix.strip("/").rpartition("/")[2]
+    if not is_label(service):
+        raise InvalidStoreURL(
+            shown,
+            f"its prefix ends with {service!r}, which with skydns is a part of DNS names; end it "
+            "with a DNS label (lower-case letters, digits and inner hyphens), such as /mcp",
+        )
+    if 2 * 64 + len(service) + 1 + len(domain) > _LONGEST_NAME:
+        raise InvalidStoreURL(shown, "its skydns is too long: names would be over 253 characters")
+    root = "/" + asked.get("skydns-path", DEFAULT_ROOT).strip("/")
+    if not _ROOT.fullmatch(root):
+        raise InvalidStoreURL(shown, "its skydns-path is not one segment; write /skydns")
+    if prefix.startswith(f"{root}/"):
+        raise InvalidStoreURL(shown, f"its prefix lies below {root}, where the DNS records are")
+    return Zone(root, domain, service)

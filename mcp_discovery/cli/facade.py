@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def facade(
+    context: typer.Context,
     store: options.Store = "embedded:",
     host: Annotated[
         str,
@@ -102,11 +104,14 @@ def facade(
             "list through this facade.",
         ),
     ] = False,
+    config: options.Config = None,
     json: options.JsonLogs = False,
     log_level: options.LogLevel = "info",
     store_token: options.StoreToken = None,
+    store_token_file: options.StoreTokenFile = None,
     store_user: options.StoreUser = None,
     store_password: options.StorePassword = None,
+    store_password_file: options.StorePasswordFile = None,
     store_ca: options.StoreCa = None,
     store_cert: options.StoreCert = None,
     store_key: options.StoreKey = None,
@@ -119,21 +124,11 @@ def facade(
 
     Try: curl 'http://127.0.0.1:4000/servers?tags=products'
     """
-    from facade.options import FacadeOptions
     from mcp_discovery.cli import logs
 
     logs.start(log_level, json=json)
-    given = options.store_options(
-        store_token, store_user, store_password, store_ca, store_cert, store_key
-    )
-    settings = FacadeOptions(
-        probe_private=not probe_public_only,
-        cors_origins=tuple(cors_origin or ()),
-        registry_address=registry_address,
-        public_url=public_url,
-        gateway=gateway,
-        mcp_call_tool=mcp_call_tool,
-    )
+    settings = options_of(context.params)
+    given = options.store_options(context.params)
     try:
         if workers > 1:
             code = _supervise(workers, store, given, host, port, settings)
@@ -145,16 +140,30 @@ def facade(
     raise typer.Exit(code)
 
 
+def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
+    """What the command's parameters say; raises :class:`InvalidInput`."""
+    from facade.options import FacadeOptions
+
+    if parameters["workers"] > 1 and parameters["store"].startswith("embedded:"):
+        raise InvalidInput(
+            f"--workers {parameters['workers']} needs a store that they share, and an embedded one "
+            "is of one process alone; name Consul or etcd with --store, or leave out --workers"
+        )
+    return FacadeOptions(
+        probe_private=not parameters["probe_public_only"],
+        cors_origins=tuple(parameters["cors_origin"] or ()),
+        registry_address=parameters["registry_address"],
+        public_url=parameters["public_url"],
+        gateway=parameters["gateway"],
+        mcp_call_tool=parameters["mcp_call_tool"],
+    )
+
+
 def _supervise(
     count: int, url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
 ) -> int:
     from facade.workers import free_port, supervise
 
-    if url.startswith("embedded:"):
-        raise InvalidInput(
-            f"--workers {count} needs a store that they share, and an embedded one is of one "
-            "process alone; name Consul or etcd with --store, or leave out --workers"
-        )
     found = free_port(host, port)
     return supervise(
         count, lambda life: asyncio.run(_serve(url, given, host, found, settings, life))

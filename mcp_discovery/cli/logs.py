@@ -17,8 +17,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 def start(level: str, *, json: bool) -> None:
     """Logs to standard error from ``level`` on; raises :class:`InvalidInput` for an unknown one."""
-    if level.lower() not in _LEVELS:
-        raise InvalidInput(f"log level {level!r} is none of {', '.join(_LEVELS)}")
+    require_level(level)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if json else _TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -34,6 +33,12 @@ class _TextLines(logging.Formatter):
             line += "\n" + self.formatException(record.exc_info)
         # Whoever counts lines counts events, and nobody can forge one with a line break.
         return clean(line.replace("\r", "\\r").replace("\n", "\\n"))
+
+
+def require_level(level: str) -> None:
+    """Raises :class:`InvalidInput` for a level that is none."""
+    if level.lower() not in _LEVELS:
+        raise InvalidInput(f"log level {level!r} is none of {', '.join(_LEVELS)}")
 
 
 class _JsonLines(logging.Formatter):

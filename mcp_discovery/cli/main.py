@@ -11,11 +11,13 @@ import typer
 
 from mcp_discovery.cli import (
     call,
+    config,
     demo,
     describe,
     doctor,
     exporting,
     facade,
+    health,
     importing,
     register,
     servers,
@@ -59,6 +61,8 @@ _add("register", register.register)
 _add("export", exporting.export)
 _add("import", importing.import_)
 _add("doctor", doctor.doctor)
+_add("health", health.health)
+app.add_typer(config.app, name="config")
 _add("demo", demo.demo)
 
 

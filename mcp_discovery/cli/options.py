@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,15 @@ if TYPE_CHECKING:
     from adapters.store import StoreOptions
 
 _CREDENTIALS = "Credentials for the store"
+
+
+def _use_config(context: typer.Context, file: str | None) -> str | None:
+    if file is not None and not context.resilient_parsing:
+        from mcp_discovery.cli import config, configuration
+
+        configuration.use(context, config.ROLES[str(context.info_name)], file)
+    return file
+
 
 Store = Annotated[
     str,
@@ -35,6 +46,16 @@ StoreToken = Annotated[
         rich_help_panel=_CREDENTIALS,
     ),
 ]
+StoreTokenFile = Annotated[
+    str | None,
+    typer.Option(
+        "--store-token-file",
+        metavar="FILE",
+        envvar="MCP_DISCOVERY_STORE_TOKEN_FILE",
+        help="A file that holds the token instead, as mounted secrets do; read at the start.",
+        rich_help_panel=_CREDENTIALS,
+    ),
+]
 StoreUser = Annotated[
     str | None,
     typer.Option(
@@ -50,6 +71,16 @@ StorePassword = Annotated[
         "--store-password",
         envvar="MCP_DISCOVERY_STORE_PASSWORD",
         help="etcd password. Better given by the environment.",
+        rich_help_panel=_CREDENTIALS,
+    ),
+]
+StorePasswordFile = Annotated[
+    str | None,
+    typer.Option(
+        "--store-password-file",
+        metavar="FILE",
+        envvar="MCP_DISCOVERY_STORE_PASSWORD_FILE",
+        help="A file that holds the password instead; read at the start.",
         rich_help_panel=_CREDENTIALS,
     ),
 ]
@@ -81,6 +112,18 @@ StoreKey = Annotated[
         envvar="MCP_DISCOVERY_STORE_KEY",
         help="PEM file of the client certificate's key.",
         rich_help_panel=_CREDENTIALS,
+    ),
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="MCP_DISCOVERY_CONFIG",
+        help="YAML with these options by their names, below facade: or sidecar:. The command line "
+        "and the environment go before it. See: mcp-discovery config schema.",
+        is_eager=True,
+        callback=_use_config,
     ),
 ]
 Facade = Annotated[
@@ -130,15 +173,37 @@ def check_url(facade: str) -> None:
         raise InvalidInput(f"--facade {facade!r} is not an HTTP URL; write http://127.0.0.1:4000")
 
 
-def store_options(
-    token: str | None,
-    user: str | None,
-    password: str | None,
-    ca: str | None,
-    cert: str | None,
-    key: str | None,
-) -> StoreOptions:
-    """What the credential options say."""
+def store_options(parameters: Mapping[str, Any], *, read: bool = True) -> StoreOptions:
+    """What the credential options say; without ``read``, files of secrets are left alone.
+
+    Raises :class:`InvalidInput`.
+    """
     from adapters.store import StoreOptions
 
-    return StoreOptions(token=token, user=user, password=password, ca=ca, certificate=cert, key=key)
+    return StoreOptions(
+        token=secret(parameters, "store_token", read=read),
+        user=parameters["store_user"],
+        password=secret(parameters, "store_password", read=read),
+        ca=parameters["store_ca"],
+        certificate=parameters["store_cert"],
+        key=parameters["store_key"],
+    )
+
+
+def secret(parameters: Mapping[str, Any], name: str, *, read: bool = True) -> str | None:
+    """The secret that is given itself, or in a file; raises :class:`InvalidInput`."""
+    given, file = parameters[name], parameters[f"{name}_file"]
+    option = "--" + name.replace("_", "-")
+    if given is not None and file is not None:
+        raise InvalidInput(f"{option} and {option}-file are both given; give one of them")
+    if file is None or not read:
+        return given if file is None else None
+    try:
+        text = Path(file).read_text().strip()
+    except OSError as error:
+        raise InvalidInput(f"{option}-file: cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{option}-file: {file} is not text") from error
+    if not text:
+        raise InvalidInput(f"{option}-file: {file} is empty")
+    return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,20 +51,31 @@ _FOUND_OUT = frozenset(
         "health",
     }
 )
+#: What a posted server may carry beside its record.
+_BESIDE = frozenset({"document", "holder", "takeover", "command", "args"})
 
 
 def read(file: str) -> Any:
-    """The JSON in ``file``, ``-`` for standard input; raises :class:`InvalidInput`."""
+    """What the JSON or YAML in ``file``, ``-`` for standard input, says.
+
+    Raises :class:`InvalidInput`.
+    """
     import orjson
 
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}; give a file of JSON") from error
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"{file} is not JSON: {error}") from error
+        told = f"cannot read {file}: {error.strerror}; give a file of JSON or YAML"
+        raise InvalidInput(told) from error
+    if data.lstrip()[:1] in (b"{", b"[", b""):
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput(f"{file} is not JSON: {error}") from error
+    from mcp_discovery.cli.yaml_files import parse
+
+    content = parse(data, file)
+    return None if content is None else content.value()
 
 
 def servers_of(content: Any, file: str) -> list[dict[str, Any]]:
@@ -82,6 +95,21 @@ def servers_of(content: Any, file: str) -> list[dict[str, Any]]:
     if not content:
         raise InvalidInput(f"{file} names no server; give at least one object with name and url")
     return content
+
+
+def require_known(server: Mapping[str, Any], name: str) -> None:
+    """Raises :class:`InvalidInput` for a member that a server's object does not have.
+
+    A facade passes over what it does not know, so that a misspelt member is lost without a word.
+    """
+    from mcp_discovery.instance import DERIVED
+
+    known = sorted(_SAME | _FOUND_OUT | DERIVED | _BESIDE)
+    for key in server:
+        if re.sub("_[a-z]", lambda found: found[0][1].upper(), key) not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InvalidInput(f"{name}: a server has no {key}{hint}")
 
 
 def export_of(content: Any, file: str) -> dict[str, Any]:

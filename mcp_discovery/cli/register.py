@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mcp_discovery.cli import options
 from mcp_discovery.cli.running import run
 
+if TYPE_CHECKING:
+    from adapters.remote.api import FacadeApi
+    from mcp_discovery.cli.serverlist import Plan, Server, ServerList
+
 
 def register(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="JSON: one server, or a list of them; - for stdin."),
+        typer.Argument(
+            metavar="FILE", help="YAML or JSON: one server, or a list of them; - for stdin."
+        ),
     ],
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only tell what would change; exit code 9 if anything."),
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Remove servers of the same source that FILE no longer names."
+        ),
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whose servers these are, for --prune; FILE may say it as source: NAME.",
+        ),
+    ] = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="With --prune: FILE may name no server at all.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="On a terminal: do not ask.")] = False,
     facade: options.Facade = options.FACADE,
     json: options.Json = False,
     facade_token: options.FacadeToken = None,
@@ -22,40 +50,133 @@ def register(
     """Register servers that have no sidecar; the facade probes them itself.
 
     FILE holds what POST /servers takes: an object with name and url at least, a list of such
-    objects, {"servers": [...]}, or a host's {"mcpServers": {...}}. Registering again what is there
-    already replaces it. Every server is tried; the exit code is not 0 when one was refused.
+    objects, {"servers": [...]}, or a host's {"mcpServers": {...}}. First it tells what changes;
+    what is registered already and the same is left alone, so that running it again is harmless.
+    Every server is tried; the exit code is not 0 when one was refused.
 
     Example: {"name": "product-catalog", "url": "http://10.0.0.5:8000/mcp", "tags": ["products"]}
     """
-    from mcp_discovery.cli.reading import read, servers_of
+    from mcp_discovery.cli.serverlist import read_list
+    from mcp_discovery.errors import InvalidInput
 
-    run(_post(facade, facade_token, servers_of(read(file), file), json=json))
+    if allow_empty and not prune:
+        raise InvalidInput("--allow-empty goes with --prune")
+    wanted = read_list(file, source=source, empty=allow_empty)
+    if prune and wanted.source is None:
+        raise InvalidInput(
+            f"--prune has to know which servers are this file's: write source: NAME into {file}, "
+            "or give --source NAME"
+        )
+    ask = not (yes or json) and sys.stdin.isatty() and sys.stdout.isatty() and file != "-"
+    run(_register(facade, facade_token, wanted, prune=prune, dry=dry_run, ask=ask, json=json))
 
 
-async def _post(facade: str, token: str | None, servers: list[Any], *, json: bool) -> int:
-    """Posts every server and says what came of it; returns the code of the first refusal."""
-    from mcp_discovery.cli.asking import asking
+async def _register(
+    facade: str,
+    token: str | None,
+    wanted: ServerList,
+    *,
+    prune: bool,
+    dry: bool,
+    ask: bool,
+    json: bool,
+) -> int:
+    """Tells what changes, and changes it; returns the exit code."""
+    from mcp_discovery.cli.asking import asking, get
+    from mcp_discovery.cli.exits import CHANGES, DONE, code_of
+    from mcp_discovery.cli.serverlist import compare
+
+    async with asking(facade, token) as api:
+        listed = (await get(api, "/servers", {"status": "all"}))["servers"]
+        plan = compare(wanted, listed, prune=prune)
+        if not json:
+            _tell(plan)
+        refused = plan.refused[0].refused if plan.refused else None
+        code = DONE if refused is None else code_of(refused)
+        for each in plan.refused:
+            _say(json, "refused", each.name, problem=str(each.refused))
+        if dry:
+            if json:
+                _tell_json(plan)
+            return code or (CHANGES if plan.changes else DONE)
+        if not plan.changes or (ask and not typer.confirm("Go on?")):
+            return code
+        return await _carry_out(api, plan, json=json) or code
+
+
+async def _carry_out(api: FacadeApi, plan: Plan, *, json: bool) -> int:
+    """Does what is planned; returns the code of the first refusal."""
+    from adapters.remote.api import server_path
     from mcp_discovery.cli.exits import DONE, code_of
-    from mcp_discovery.cli.terminal import line, say, say_json
     from mcp_discovery.errors import DiscoveryError, StoreError
 
     code = DONE
-    async with asking(facade, token) as api:
-        for number, server in enumerate(servers, start=1):
-            name = server.get("id") or server.get("name") or f"number {number}"
-            try:
-                answer = (await api.call("POST", "/servers", server)).json()
-            except StoreError:
-                raise
-            except DiscoveryError as error:
-                code = code or code_of(error)
-                said = {"server": name, "error": str(error)}
-                text = f"{name}: refused: {error}"
-            else:
-                said = {"server": name, "id": answer["id"]}
-                text = f"{answer['id']}: registered"
-            if json:
-                say_json(said)
-            else:
-                say(line(text), err="error" in said)
+    work: list[tuple[str, str, str, Server | None]] = []
+    work += [("registered", "POST", "/servers", each) for each in plan.added]
+    work += [("changed", "PUT", server_path(each.name), each) for each, _ in plan.changed]
+    work += [("removed", "DELETE", server_path(id), None) for id in plan.pruned]
+    pruned = iter(plan.pruned)
+    for outcome, method, path, server in work:
+        name = server.name if server is not None else next(pruned)
+        try:
+            await api.call(method, path, server.body if server is not None else None)
+        except StoreError:
+            raise
+        except DiscoveryError as error:
+            code = code or code_of(error)
+            _say(json, "refused", name, problem=str(error))
+        else:
+            _say(json, outcome, name)
     return code
+
+
+def _say(json: bool, outcome: str, name: str, *, problem: str | None = None) -> None:
+    from mcp_discovery.cli.terminal import line, say, say_json
+
+    if json:
+        say_json({"id": name, "outcome": outcome} | ({"error": problem} if problem else {}))
+    else:
+        say(line(f"{name}: {outcome}" + (f": {problem}" if problem else "")), err=bool(problem))
+
+
+def _tell(plan: Plan) -> None:
+    """The plan as a diff, on standard error: standard output tells what was done."""
+    from mcp_discovery.cli.terminal import line, say
+
+    for server in plan.added:
+        assert server.record is not None
+        say(line(f"+ {server.name} at {server.record.endpoint.url or 'stdio'}"), err=True)
+    for server, differences in plan.changed:
+        say(line(f"~ {server.name}"), err=True)
+        for name, before, after in differences:
+            say("    " + line(f"{name}: {_short(before)} → {_short(after)}"), err=True)
+    for id in plan.pruned:
+        say(line(f"- {id}"), err=True)
+    counts = [
+        f"{len(plan.added)} to add",
+        f"{len(plan.changed)} to change",
+        f"{len(plan.unchanged)} the same",
+    ]
+    counts += [f"{len(plan.pruned)} to remove"] if plan.pruned else []
+    counts += [f"{len(plan.refused)} refused"] if plan.refused else []
+    say(", ".join(counts) + ".", err=True)
+
+
+def _tell_json(plan: Plan) -> None:
+    from mcp_discovery.cli.terminal import say_json
+
+    for each in plan.added:
+        say_json({"id": each.name, "outcome": "to add"})
+    for each, differences in plan.changed:
+        told = {name: {"before": before, "after": after} for name, before, after in differences}
+        say_json({"id": each.name, "outcome": "to change", "fields": told})
+    for id in plan.pruned:
+        say_json({"id": id, "outcome": "to remove"})
+
+
+def _short(value: Any) -> str:
+    """A value on one line; what is long is cut."""
+    import orjson
+
+    text = "none" if value in (None, "", [], {}) else orjson.dumps(value).decode()
+    return text if len(text) <= 200 else f"{text[:199]}…"

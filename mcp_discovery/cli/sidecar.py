@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,10 +15,17 @@ if TYPE_CHECKING:
     from sidecar.settings import Settings
 
 _RECORD = "What is said of the server"
+#: Parameters that settings have under the same name.
+_SAME = (
+    *("url", "transport", "advertise_url", "health_url", "health_port", "health_host"),
+    *("name", "id", "registry_name", "title", "description", "version", "weight", "zone", "owner"),
+    *("ttl", "reap_after", "probe_interval", "slow_after", "drain"),
+)
 _TIMES = "Times: 30, 30s, 5m"
 
 
 def sidecar(
+    context: typer.Context,
     url: Annotated[
         str,
         typer.Option(
@@ -157,6 +165,14 @@ def sidecar(
             "environment.",
         ),
     ] = None,
+    server_token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="MCP_DISCOVERY_SERVER_TOKEN_FILE",
+            help="A file that holds that token instead; read at the start.",
+        ),
+    ] = None,
     ttl: Annotated[
         float,
         typer.Option(
@@ -215,14 +231,26 @@ def sidecar(
         int | None,
         typer.Option(
             envvar="MCP_DISCOVERY_HEALTH_PORT",
-            help="Answer /healthz and /readyz on this port of 127.0.0.1.",
+            help="Answer /healthz, /readyz, /metrics and POST /drain on this port of "
+            "--health-host.",
         ),
     ] = None,
+    health_host: Annotated[
+        str,
+        typer.Option(
+            envvar="MCP_DISCOVERY_HEALTH_HOST",
+            help="The address for --health-port; 0.0.0.0 where others look, such as Kubernetes. "
+            "/drain is answered to this machine or pod alone.",
+        ),
+    ] = "127.0.0.1",
+    config: options.Config = None,
     json: options.JsonLogs = False,
     log_level: options.LogLevel = "info",
     store_token: options.StoreToken = None,
+    store_token_file: options.StoreTokenFile = None,
     store_user: options.StoreUser = None,
     store_password: options.StorePassword = None,
+    store_password_file: options.StorePasswordFile = None,
     store_ca: options.StoreCa = None,
     store_cert: options.StoreCert = None,
     store_key: options.StoreKey = None,
@@ -238,51 +266,46 @@ def sidecar(
     Around it: mcp-discovery sidecar --store … --url … -- python server.py --port 8000
     """
     from mcp_discovery.cli import logs
-    from sidecar.settings import Settings
 
     logs.start(log_level, json=json)
-    settings = Settings(
-        url=url,
-        transport=transport,
-        advertise_url=advertise_url,
-        name=name,
-        id=id,
-        registry_name=registry_name,
-        title=title,
-        description=description,
-        version=version,
-        tags=tuple(tag or ()),
-        metadata=_pairs(metadata or []),
-        weight=weight,
-        zone=zone,
-        owner=owner,
-        health_url=health_url,
-        server_token=server_token,
-        ttl=ttl,
-        reap_after=reap_after,
-        probe_interval=probe_interval,
-        slow_after=slow_after,
-        drain=drain,
-        health_port=health_port,
-        command=tuple(command or ()),
-    )
-    given = options.store_options(
-        store_token, store_user, store_password, store_ca, store_cert, store_key
-    )
+    require_no_embedded(store)
+    settings = settings_of(context.params)
+    given = options.store_options(context.params)
     raise typer.Exit(asyncio.run(_run(settings, store, given)))
+
+
+def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> Settings:
+    """What the command's parameters say; without ``read``, files of secrets are left alone.
+
+    Raises :class:`InvalidInput`.
+    """
+    from sidecar.settings import Settings
+
+    return Settings(
+        **{name: parameters[name] for name in _SAME},
+        tags=tuple(parameters["tag"] or ()),
+        metadata=_pairs(parameters["metadata"] or []),
+        server_token=options.secret(parameters, "server_token", read=read),
+        command=tuple(parameters["command"] or ()),
+    )
+
+
+def require_no_embedded(store: str) -> None:
+    """Raises :class:`InvalidStoreURL` for a store that no sidecar can use."""
+    from mcp_discovery.errors import InvalidStoreURL
+
+    if store.startswith("embedded:"):
+        raise InvalidStoreURL(
+            store,
+            "an embedded store lives inside a facade; start `mcp-discovery facade` and give the "
+            "sidecar --store http://127.0.0.1:4000",
+        )
 
 
 async def _run(settings: Settings, url: str, given: StoreOptions) -> int:
     from adapters import open_store
-    from mcp_discovery.errors import InvalidStoreURL
     from sidecar.run import run
 
-    if url.startswith("embedded:"):
-        raise InvalidStoreURL(
-            url,
-            "an embedded store lives inside a facade; start `mcp-discovery facade` and give the "
-            "sidecar --store http://127.0.0.1:4000",
-        )
     async with open_store(url, given) as store:
         return await run(settings, store)
 

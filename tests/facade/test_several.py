@@ -119,7 +119,10 @@ async def test_any_facade_deletes_what_another_keeps(store_url: str, plain: Heal
             assert len((await events.next()).data["servers"]) == 1
             assert (await two("DELETE", "/servers/a")).status == 204
             assert (await two("GET", "/servers/a")).status == 404
-            assert (await events.next()).data == {"id": "a", "server": None}
+            # On a busy machine its probe may be late before it goes.
+            while (event := await events.next()).data["server"] is not None:
+                assert event.data["id"] == "a"
+            assert event.data == {"id": "a", "server": None}
             await until_keeps(one, 0)
             await stays_gone(events, 4.0)
         # The keeper has seen it: nothing is left in the store, not even a tombstone.

@@ -8,7 +8,8 @@ from random import Random
 
 from tests.faults.faults import fault, seen_within
 from tests.faults.world import World
-from tests.stores import ConsulAgent
+from tests.stores import ConsulAgent, ConsulServer
+from tests.stores.waiting import until
 
 Breaking = AsyncGenerator[None, None]
 
@@ -26,6 +27,11 @@ async def _agent_away(world: World, agent: ConsulAgent) -> AsyncGenerator[list[s
         yield seats
     finally:
         await agent.ready()
+
+        async def passes_on() -> bool:
+            return await world.passes_on(agent)
+
+        await until(passes_on, timeout=60, what="the agent telling the servers what it is told")
         for id in seats:
             world.history.note("joined", id)
         for name in desks:
@@ -35,6 +41,19 @@ async def _agent_away(world: World, agent: ConsulAgent) -> AsyncGenerator[list[s
 async def _others_show(world: World, agent: ConsulAgent, ids: list[str]) -> None:
     desks = [each for each in world.desks if each.agent is not agent]
     await world.shows(ids, "down", timeout=seen_within(world), desks=desks)
+
+
+async def _known_to_have_failed(world: World, agent: ConsulAgent) -> None:
+    member = world.cluster.answering[0]
+    assert isinstance(member, ConsulServer)
+
+    async def critical() -> bool:
+        checks = (await member.api("GET", f"/v1/health/node/{agent.name}?consistent")).json()
+        return any(
+            each["CheckID"] == "serfHealth" and each["Status"] == "critical" for each in checks
+        )
+
+    await until(critical, timeout=60, what=f"{agent.name} being known to have failed")
 
 
 @fault("agent restarted", "store", "consul")
@@ -50,7 +69,11 @@ async def agent_restarted(world: World, draw: Random) -> Breaking:
 async def agent_wiped(world: World, draw: Random) -> Breaking:
     agent = draw.choice(world.agents)
     async with _agent_away(world, agent):
-        await agent.restart(wipe=True)
+        await agent.kill()
+        # Its name is reserved for the node id that it had until that one is known to have failed.
+        await _known_to_have_failed(world, agent)
+        await agent.wipe()
+        await agent.start()
     yield
 
 

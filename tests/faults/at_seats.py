@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator
 from random import Random
 
 from tests.faults.faults import a_seat, fault, seen_within
-from tests.faults.world import World
+from tests.faults.world import Seat, World
+from tests.stores.server import RequestRefused
+from tests.stores.waiting import until
 
 Breaking = AsyncGenerator[None, None]
 
@@ -205,11 +207,24 @@ async def sidecar_clock(world: World, draw: Random) -> Breaking:
 @fault("maintenance mode set by somebody else", "seat", "consul")
 async def maintenance(world: World, draw: Random) -> Breaking:
     async with a_seat(world, draw) as seat:
-        assert seat.agent is not None
-        path = f"/v1/agent/service/maintenance/{seat.id}"
         world.history.note("withheld", seat.id)
-        await seat.agent.api("PUT", f"{path}?enable=true&reason=faults")
+        await _maintained(seat, "enable=true&reason=faults")
         await world.shows([seat.id], "draining", timeout=seen_within(world))
         yield
-        await seat.agent.api("PUT", f"{path}?enable=false")
+        await _maintained(seat, "enable=false")
         world.history.note("granted", seat.id)
+
+
+async def _maintained(seat: Seat, how: str) -> None:
+    """Its agent may hang with its server, or not know the instance for a moment."""
+    agent = seat.agent
+    assert agent is not None
+
+    async def taken() -> bool:
+        try:
+            await agent.api("PUT", f"/v1/agent/service/maintenance/{seat.id}?{how}")
+        except RequestRefused:
+            return False
+        return True
+
+    await until(taken, timeout=180, what="a change of maintenance mode")

@@ -51,8 +51,9 @@ async def leader_killed(world: World, draw: Random) -> Breaking:
 @fault("follower killed", "store")
 async def follower_killed(world: World, draw: Random) -> Breaking:
     follower = draw.choice(await world.cluster.followers())
-    await follower.kill()
-    await asyncio.sleep(2)
+    async with _away(world, partly=True):
+        await follower.kill()
+        await asyncio.sleep(2)
     yield
     await _begun([follower])
     await _ready([follower])
@@ -103,8 +104,9 @@ async def store_wiped(world: World, draw: Random) -> Breaking:
 async def store_restored(world: World, draw: Random) -> Breaking:
     file = world.folder / "snapshot"
     await snapshots.save(world.cluster, file)
-    for _ in range(40):
-        await world.store_answers()  # Each is a write: revisions go up, to fall afterwards.
+    for number in range(40):
+        # Revisions go up, to fall afterwards.
+        await world.cluster.answering[0].put(f"faults/{number}", "1")
     async with _away(world):
         await snapshots.restore(world.cluster, file)
         await world.give_token()

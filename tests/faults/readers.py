@@ -88,7 +88,7 @@ def _record(history: History, name: str, event: Event) -> None:
 
 
 async def _lists(history: History, name: str, http: aiohttp.ClientSession, url: str) -> None:
-    away = False
+    away = True
     was_stale: bool | None = None
     before: dict[str, object] = {}
     while True:

@@ -17,8 +17,6 @@ from tests.faults.history import History, Terms
 from tests.faults.namespaces import why_not
 from tests.faults.world import StoreKind, world
 
-pytestmark = pytest.mark.soak
-
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
 NAMES = [each.name for each in of("etcd", apart=True) if each.apart]
 

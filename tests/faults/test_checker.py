@@ -213,6 +213,18 @@ def test_a_facade_that_gives_no_list_is_a_loss(made: Made) -> None:
     assert made.until(60) == ["loss"]
 
 
+def test_a_reader_that_comes_late_had_nothing_to_miss() -> None:
+    lines = [
+        Happening(0.0, "serves", "a"),
+        Happening(0.0, "watched", "a"),
+        Happening(30.0, "read", READER),
+        Happening(30.1, "list", READER, {"epoch": "e", "revision": 1, "servers": {"a": "healthy"}}),
+    ]
+    history = History(TERMS)
+    history.put(lines)
+    assert judge(history) == []
+
+
 def test_a_facade_that_is_dead_gives_no_list(made: Made) -> None:
     made.at(10, "desk-down", "facade")
     made.at(10.1, "unread", READER)

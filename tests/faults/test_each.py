@@ -13,8 +13,6 @@ from tests.faults.checker import judge
 from tests.faults.history import History, Terms
 from tests.faults.world import StoreKind, World, world
 
-pytestmark = pytest.mark.soak
-
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
 
 

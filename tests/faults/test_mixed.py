@@ -13,10 +13,8 @@ from tests.faults.history import History, Terms
 from tests.faults.namespaces import why_not
 from tests.faults.world import StoreKind, world
 
-pytestmark = pytest.mark.soak
-
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
-SECONDS = 40.0
+SECONDS = 25.0
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
 

@@ -119,10 +119,10 @@ class Reader:
                 self.away = one.kind == "unread"
             case _:
                 self.stale = one.kind == "stale"
-        if (self.away, self.stale) == before:
-            return False
         if one.kind == "read":
             self.read_since = one.at
+        if (self.away, self.stale) == before:
+            return False
         self.turned = one.at
         return True
 

@@ -13,6 +13,7 @@ _STORE = "Which store to check as well"
 
 
 def doctor(
+    context: typer.Context,
     facade: options.Facade = options.FACADE,
     facade_token: options.FacadeToken = None,
     server: Annotated[
@@ -77,8 +78,10 @@ def doctor(
     ] = 5.0,
     json: options.Json = False,
     store_token: options.StoreToken = None,
+    store_token_file: options.StoreTokenFile = None,
     store_user: options.StoreUser = None,
     store_password: options.StorePassword = None,
+    store_password_file: options.StorePasswordFile = None,
     store_ca: options.StoreCa = None,
     store_cert: options.StoreCert = None,
     store_key: options.StoreKey = None,
@@ -99,9 +102,7 @@ def doctor(
         facade=facade.rstrip("/"),
         facade_token=facade_token,
         store=store,
-        credentials=options.store_options(
-            store_token, store_user, store_password, store_ca, store_cert, store_key
-        ),
+        credentials=options.store_options(context.params),
         read_only=read_only,
         server=server,
         server_token=server_token,

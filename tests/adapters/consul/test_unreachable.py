@@ -133,10 +133,32 @@ def test_heartbeats_of_many_that_stay_away_make_them_degraded_and_then_down(
     assert down(one) == set(IDS)
 
 
-def test_heartbeats_of_two_that_stay_away_take_them_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_that_lapse_one_after_another_are_not_taken_down_one_after_another() -> None:
     one = listing_of_three()
     lapse(one, "a-1")
     assert down(one) == {"a-1"}
+    lapse(one, "a-1", "a-2")
+    assert down(one) == {"a-1"}
+    lapse(one, *IDS)
+    assert down(one) == set()
+    assert one.instances()["a-1"].health.status is Status.DEGRADED
+
+
+def test_heartbeats_of_two_that_stay_away_take_them_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = listing_of_three()
+    lapse(one, "a-2", "a-3")
+    assert down(one) == set()
+    monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
+    assert down(one) == {"a-2", "a-3"}
+
+
+def test_what_lapses_later_than_one_stall_would_make_it_is_not_counted_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = listing_of_three()
+    lapse(one, "a-1")
+    assert down(one) == {"a-1"}
+    monkeypatch.setattr(listing, "TOLD_WITHIN", -10.0 / listing.BEATS_IN_TTL)
     lapse(one, *IDS)
     assert down(one) == {"a-1"}
     monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
@@ -147,5 +169,3 @@ def test_one_of_three_that_falls_silent_is_not_waited_for() -> None:
     one = listing_of_three()
     lapse(one, "a-2")
     assert down(one) == {"a-2"}
-    lapse(one, "a-2", "a-3")
-    assert down(one) == {"a-2", "a-3"}

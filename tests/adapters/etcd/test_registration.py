@@ -82,15 +82,17 @@ async def test_one_transaction_writes_both_keys(
     assert revisions[0] == revisions[1]
 
 
-async def test_idle_heartbeats_move_no_revision(etcd_server: EtcdServer, store: EtcdStore) -> None:
-    registration = await registered(store, ttl=1, reap_after=2)
-    before = await revision(etcd_server)
-    loop = asyncio.get_running_loop()
-    end = loop.time() + 4  # twice reap_after: both leases are kept alive, nothing else
-    while loop.time() < end:
-        await registration.heartbeat(healthy())
-        await asyncio.sleep(0.2)  # the pace of the heartbeats
-    assert await revision(etcd_server) == before
+async def test_idle_heartbeats_move_no_revision() -> None:
+    # A server of its own: what other tests leave on the shared one expires at any time.
+    async with EtcdServer() as server, EtcdStore(server.store_url) as store:
+        registration = await registered(store, ttl=1, reap_after=2)
+        before = await revision(server)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 4  # twice reap_after: both leases are kept alive, nothing else
+        while loop.time() < end:
+            await registration.heartbeat(healthy())
+            await asyncio.sleep(0.2)  # the pace of the heartbeats
+        assert await revision(server) == before
 
 
 async def test_a_heartbeat_with_news_keeps_the_lease(
@@ -183,6 +185,37 @@ async def test_of_racing_registrants_one_wins(
     assert len(await leases(etcd_server) - before) == 2
     for each in stores:
         await each.close()
+
+
+async def test_an_answer_that_was_lost_takes_nobody_off_the_list(
+    etcd_server: EtcdServer, store: EtcdStore, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd has done what was asked, and its answer does not arrive: of that, real ones make a
+    coincidence only."""
+    gateway = store._gateway
+    really = gateway.txn
+
+    async def faulty_txn(guards: list[Any], writes: list[Any]) -> Any:
+        answer = await really(guards, writes)
+        if guards:
+            raise StoreUnavailable(store.url, "the answer is lost")
+        return answer
+
+    before = await leases(etcd_server)
+    monkeypatch.setattr(gateway, "txn", faulty_txn)
+    with pytest.raises(StoreUnavailable):
+        await registered(store)
+    written = set(await under(etcd_server, keys))
+    assert any(key.startswith("servers/") for key in written)
+    monkeypatch.undo()
+    async with watching(store) as seen:
+        again = await registered(store)
+        await again.heartbeat(Health(Status.DEGRADED, "slow"))
+        await seen.until_status(again.id, Status.DEGRADED, 5)
+        assert None not in seen.history(again.id)
+    assert set(await under(etcd_server, keys)) == written
+    # What the first attempt was granted was given back when the second had moved its keys.
+    assert len(await leases(etcd_server) - before) == 2
 
 
 async def test_registering_again_gives_the_old_leases_back(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from adapters.etcd.skydns import Zone
 from adapters.etcd.url import parse_url
 from mcp_discovery.errors import InvalidStoreURL
 
@@ -44,8 +45,20 @@ def test_good_urls(url: str, endpoints: tuple[str, ...], prefix: str) -> None:
         ("etcd://[h]:1", "no IPv6 address"),
         ("etcd://[::1]x", "no IPv6 address"),
         ("etcd://a b", "no host name"),
-        ("etcd://h/p?token=1", "query or fragment"),
-        ("etcd://h/p#x", "query or fragment"),
+        ("etcd://h/p?token=1", "unknown parameter 'token'"),
+        ("etcd://h/p?token", "unknown parameter"),
+        ("etcd://h/p?&", "unknown parameter"),
+        ("etcd://h/p#x", "fragment"),
+        ("etcd://h/p?skydns=a#x", "fragment"),
+        ("etcd://h/p?skydns=", "no domain"),
+        ("etcd://h/p?skydns=a..b", "no domain"),
+        ("etcd://h/p?skydns=_a.b", "no domain"),
+        ("etcd://h/p?skydns=" + ".".join(["a" * 60] * 3), "too long"),
+        ("etcd://h/No%20Label?skydns=a", "ends with 'No Label'"),
+        ("etcd://h/p?skydns-path=/x", "give both"),
+        ("etcd://h/p?skydns=a&skydns-path=/x/y", "one segment"),
+        ("etcd://h/p?skydns=a&skydns-path=", "one segment"),
+        ("etcd://h/skydns/mcp?skydns=a", "lies below /skydns"),
         ("etcd://h/%ff", "not UTF-8"),
         ("etcd://h/a%00b", "control characters"),
     ],
@@ -53,6 +66,28 @@ def test_good_urls(url: str, endpoints: tuple[str, ...], prefix: str) -> None:
 def test_malformed_urls(url: str, problem: str) -> None:
     with pytest.raises(InvalidStoreURL, match=problem):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "zone"),
+    [
+        ("etcd://h", None),
+        ("etcd://h?skydns=example.internal", Zone("/skydns", "example.internal", "mcp")),
+        ("etcd://h/?skydns=Example.Internal.", Zone("/skydns", "example.internal", "mcp")),
+        ("etcd://h/a/staging?skydns=x&skydns-path=/dns/", Zone("/dns", "x", "staging")),
+    ],
+)
+def test_zones(url: str, zone: Zone | None) -> None:
+    parsed = parse_url(url)
+    assert parsed.zone == zone
+    assert parsed.text == url
+    assert parsed.endpoints == ("http://h:2379",)
+
+
+def test_what_stands_in_a_wrong_query_is_not_repeated() -> None:
+    with pytest.raises(InvalidStoreURL) as caught:
+        parse_url("etcd://h/mcp?password=s3cr3t")
+    assert "s3cr3t" not in str(caught.value) + caught.value.url
 
 
 def test_credentials_are_refused_and_not_repeated() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -55,7 +56,7 @@ SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.
         (("servers", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
         (("servers", "--facade", "nonsense"), 2, "write http://127.0.0.1:4000"),
         (("watch", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
-        (("register", "/no/such/file"), 2, "give a file of JSON"),
+        (("register", "/no/such/file"), 2, "give a file of JSON or YAML"),
         (("register", "/dev/null"), 2, "is not JSON"),
         (("no-such-command",), 2, "No such command"),
     ],
@@ -202,11 +203,12 @@ async def test_the_demo() -> None:
         "The facade listens on http://127.0.0.1:",
         "Desk lamp",
         "Seen as down after",
-        "connection refused",
         "Seen as healthy",
         "Everything is stopped.",
     ):
         assert seen in ended.out
+    # A busy machine's kernel may still take the connection that nobody answers.
+    assert re.search(r"connection refused|no answer within", ended.out)
     assert "Traceback" not in ended.out + ended.err
 
 

@@ -70,12 +70,16 @@ async def town(folder: Path) -> AsyncIterator[Town]:
         yield Town(asked, talker, other)
 
 
-async def on_terminal(*arguments: str, environment: Mapping[str, str], columns: int = 80) -> str:
-    """What the command shows on a terminal; it has to end well."""
-    return await asyncio.to_thread(_on_terminal, arguments, columns, environment)
+async def on_terminal(
+    *arguments: str, environment: Mapping[str, str], columns: int = 80, types: str = ""
+) -> str:
+    """What the command shows on a terminal on which ``types`` is typed; it has to end well."""
+    return await asyncio.to_thread(_on_terminal, arguments, columns, environment, types)
 
 
-def _on_terminal(arguments: tuple[str, ...], columns: int, environment: Mapping[str, str]) -> str:
+def _on_terminal(
+    arguments: tuple[str, ...], columns: int, environment: Mapping[str, str], types: str
+) -> str:
     ours, theirs = pty.openpty()
     told = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"}
     usual = {key: value for key, value in ENVIRONMENT.items() if key not in ("NO_COLOR", "CI")}
@@ -88,6 +92,7 @@ def _on_terminal(arguments: tuple[str, ...], columns: int, environment: Mapping[
         stderr=theirs,
     )
     os.close(theirs)
+    os.write(ours, types.encode())
     shown = bytearray()
     try:
         while True:

@@ -1,0 +1,24 @@
+# ACL policy for DNS, whose questions carry no token: an agent answers them with its default token.
+#
+# Use:
+#   consul acl policy create -name mcp-dns -rules @dns.hcl
+#   consul acl token create -description 'DNS' -policy-name mcp-dns
+#   consul acl set-agent-token default <SecretID>      # on each agent that DNS asks
+#
+# On 1.15 and later the token has a place of its own: consul acl set-agent-token dns <SecretID>. The
+# default token also stands in for HTTP requests without one, so it can do no more than this.
+
+# <tag>.mcp.service.consul, <name>.mcp.service.consul
+service "mcp" {
+  policy = "read"
+}
+
+# mcp-<name>.service.consul, with ?mode=service-per-server
+service_prefix "mcp-" {
+  policy = "read"
+}
+
+# Consul shows a service only to those who may read its node.
+node_prefix "" {
+  policy = "read"
+}

@@ -1,0 +1,124 @@
+"""``mcp-discovery config``: checks configuration files, and tells what they may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from mcp_discovery.cli import facade, options, sidecar
+from mcp_discovery.cli.exits import DONE, INVALID_INPUT
+from mcp_discovery.cli.terminal import line, say, say_json
+
+ROLES: Mapping[str, Callable[..., None]] = {"facade": facade.facade, "sidecar": sidecar.sidecar}
+#: Stands for what only the environment or the command line can tell when a role is started.
+_ASSUMED = {"store": "consul://127.0.0.1:8500", "url": "http://127.0.0.1:8000/mcp"}
+
+#: By these a list of servers, or one server, is known.
+_OF_SERVERS = frozenset({"servers", "mcpServers", "connections", "name", "source"})
+
+app = typer.Typer(
+    no_args_is_help=True, help="Check configuration files, and tell what they may hold."
+)
+
+
+@app.command("check")
+def check(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="YAML for a role, or a list of servers."),
+    ],
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Also tell each setting and its value, defaults included."),
+    ] = False,
+) -> None:
+    """Say whether files can be used as they are: by --config, or by register.
+
+    Nothing is connected, and the environment is not looked at. The exit code is 2 when one of them
+    cannot be used.
+    """
+    from mcp_discovery.errors import DiscoveryError
+
+    code = DONE
+    for file in files:
+        try:
+            for text in _check(file, show=show):
+                say(line(text) if not text.startswith(" ") else text)
+        except (DiscoveryError, ValueError) as error:
+            said = str(error)
+            say(line(said if said.startswith(f"{file}:") else f"{file}: {said}"), err=True)
+            code = INVALID_INPUT
+    raise typer.Exit(code)
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of configuration files, for editors and pipelines."""
+    from mcp_discovery.cli import configuration
+
+    say_json(configuration.schema(ROLES), indent=True)
+
+
+def _check(file: str, *, show: bool) -> list[str]:
+    """What is to be said of ``file``; raises what is wrong with it."""
+    from mcp_discovery.cli import configuration
+    from mcp_discovery.cli.yaml_files import Items, Table, parse, read_bytes
+
+    content = parse(read_bytes(file), file)
+    keys = content.entries.keys() if isinstance(content, Table) else ()
+    if isinstance(content, Items) or _OF_SERVERS.intersection(keys):
+        return [_checked_servers(file)]
+    told = []
+    for role, section in configuration.sections(file, ROLES).items():
+        given = configuration.values(section, ROLES[role], file)
+        known = configuration.settings(ROLES[role])
+        missing = [each for each in known.values() if each.required and each.parameter not in given]
+        parameters = {each.parameter: each.default for each in known.values()}
+        parameters |= {each.parameter: _ASSUMED[each.key] for each in missing} | given
+        _build(role, parameters)
+        needed = " and ".join(each.key for each in missing)
+        still = f"; it still needs {needed} to start" if needed else ""
+        told.append(f"{file}: {role}: fine{still}")
+        if show:
+            told += [
+                f"  {each.key}: {_shown(parameters[each.parameter])}"
+                for _, each in sorted(known.items())
+                if parameters[each.parameter] is not None and each not in missing
+            ]
+    return told
+
+
+def _build(role: str, parameters: Mapping[str, Any]) -> None:
+    """Makes of the parameters what the role makes of them, which checks them."""
+    from adapters import open_store
+    from mcp_discovery.cli import logs
+
+    logs.require_level(parameters["log_level"])
+    if role == "sidecar":
+        sidecar.settings_of(parameters, read=False)
+        sidecar.require_no_embedded(parameters["store"])
+    else:
+        facade.options_of(parameters)
+    open_store(parameters["store"], options.store_options(parameters, read=False))
+
+
+def _checked_servers(file: str) -> str:
+    from mcp_discovery.cli.reading import require_known
+    from mcp_discovery.cli.serverlist import read_list
+
+    found = read_list(file)
+    for each in found.servers:
+        if each.refused is not None:
+            raise each.refused
+        require_known(each.body, each.name)
+    of = f" of {found.source}" if found.source else ""
+    count = len(found.servers)
+    return f"{file}: {count} server{'s' * (count != 1)}{of}: fine"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

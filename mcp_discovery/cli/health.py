@@ -1,0 +1,91 @@
+"""``mcp-discovery health``: is the facade or sidecar of this machine well? For health checks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mcp_discovery.cli.exits import DONE, FAILED, UNAVAILABLE
+from mcp_discovery.cli.terminal import line, say
+
+#: Listened on at every address: asked at the loopback address.
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_TIMEOUT = 3.0
+
+
+def health(
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", envvar="MCP_DISCOVERY_HOST", help="The address that the facade listens on."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option("--port", envvar="MCP_DISCOVERY_PORT", help="The facade's port."),
+    ] = 4000,
+    health_host: Annotated[
+        str,
+        typer.Option(
+            envvar="MCP_DISCOVERY_HEALTH_HOST", help="The address of the sidecar's health port."
+        ),
+    ] = "127.0.0.1",
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="MCP_DISCOVERY_HEALTH_PORT",
+            help="The sidecar's --health-port. Where a sidecar answers there, the facade is not "
+            "asked.",
+        ),
+    ] = None,
+    ready: Annotated[
+        bool,
+        typer.Option(
+            "--ready", help="Ask whether it is ready instead: a list read, or the server listed."
+        ),
+    ] = False,
+) -> None:
+    """Say whether the sidecar or the facade that runs here is well, for health checks.
+
+    Takes its addresses from the same variables as the two roles do, so one command fits both in a
+    container. Exit codes: 0 well; 1 not well, with the reason; 3 nobody answers.
+    """
+    paths = ("/readyz", "/ready") if ready else ("/healthz", "/health")
+    places = [(host, port, paths[1])]
+    if health_port is not None:
+        places.insert(0, (health_host, health_port, paths[0]))
+    problems = []
+    for place in places:
+        try:
+            status, text = _asked(*place)
+        except ConnectionRefusedError:
+            problems.append(f"nobody listens at {_address(*place[:2])}")
+            continue
+        except OSError as error:
+            problems = [f"{_address(*place[:2])} does not answer: {error}"]
+            break
+        say(line(text), err=status != 200)
+        raise typer.Exit(DONE if status == 200 else FAILED)
+    say(f"mcp-discovery: {'; '.join(problems)}", err=True)
+    raise typer.Exit(UNAVAILABLE)
+
+
+def _asked(host: str, port: int, path: str) -> tuple[int, str]:
+    """Status and beginning of the body; raises OSError when there is no HTTP answer in time."""
+    import http.client
+
+    connection = http.client.HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(1000).decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise OSError(f"no HTTP answer ({error!r})") from error
+    finally:
+        connection.close()
+
+
+def _address(host: str, port: int) -> str:
+    asked = _EVERYWHERE.get(host, host)
+    return f"[{asked}]:{port}" if ":" in asked else f"{asked}:{port}"

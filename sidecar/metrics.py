@@ -1,0 +1,190 @@
+"""The sidecar's figures, in Prometheus's text format: ``/metrics`` of the health port.
+
+Written by hand, because prometheus_client would be paid for beside every MCP server. The format is
+https://prometheus.io/docs/instrumenting/exposition_formats/ (text, 0.0.4). What each figure means
+to an operator: docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import aiohttp
+
+from adapters.observed import Tally
+from mcp_discovery.health import Health, Status
+from mcp_discovery.probe import McpProbe, ProbeFailed
+
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: The calls by which a registration is kept alive.
+_BEATS = ("register", "heartbeat")
+
+Labels = Mapping[str, str]
+
+
+class Figures:
+    """What one sidecar has counted.
+
+    ``why_not_ready`` is the registrar's; ``health`` and ``instance`` (server name and instance id)
+    are set when they are known.
+    """
+
+    def __init__(self, why_not_ready: Callable[[], str | None]) -> None:
+        self._why_not_ready = why_not_ready
+        self._tally = Tally(*_BEATS)
+        self._answered = [0] * (len(_BUCKETS) + 1)
+        self._seconds = 0.0
+        self._failed = 0
+        self._beaten: float | None = None
+        self.health: Health | None = None
+        self.instance: tuple[str, str] | None = None
+
+    @contextmanager
+    def store_call(self, operation: str) -> Iterator[None]:
+        """Counts a call to the store; an :data:`adapters.observed.Around`."""
+        began = time.monotonic()
+        with self._tally(operation):
+            yield
+        if operation in _BEATS:
+            self._beaten = began
+
+    def answered(self, seconds: float) -> None:
+        """A probe was answered within ``seconds``."""
+        place = sum(seconds > limit for limit in _BUCKETS)
+        self._answered[place] += 1
+        self._seconds += seconds
+
+    def failed(self) -> None:
+        """A probe failed."""
+        self._failed += 1
+
+    def exposition(self) -> str:
+        """All figures in Prometheus's text format."""
+        return "".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        if self.instance is not None:
+            name, id = self.instance
+            yield from _family(
+                "instance_info",
+                "gauge",
+                "Always 1; which server, and which instance of it, the sidecar is beside.",
+                [({"name": name, "id": id}, 1)],
+            )
+        if self.health is not None:
+            now = self.health.status
+            yield from _family(
+                "server_status",
+                "gauge",
+                "1 for the status that the last probe found, 0 for the others.",
+                [({"status": each.value}, int(each is now)) for each in Status],
+            )
+        registered = int(self._why_not_ready() is None)
+        text = "1 while the instance can be counted on to be listed, 0 otherwise."
+        yield from _family("registered", "gauge", text, [({}, registered)])
+        if self._beaten is not None:
+            at = time.time() - (time.monotonic() - self._beaten)
+            text = "When the last heartbeat was sent that the store took, in seconds since 1970."
+            yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, [({}, at)])
+        yield from self._calls()
+        yield from self._probes()
+        yield from _process()
+
+    def _calls(self) -> Iterator[str]:
+        yield from _family(
+            "store_operations_total",
+            "counter",
+            "Calls to the store, by how they ended.",
+            [
+                ({"operation": operation, "outcome": outcome}, number)
+                for (operation, outcome), number in sorted(self._tally.counts.items())
+            ],
+        )
+
+    def _probes(self) -> Iterator[str]:
+        text = "Probes that got no good answer in time; attempts to connect included."
+        yield from _family("probes_failed_total", "counter", text, [({}, self._failed)])
+        samples: list[tuple[str, Labels, float]] = []
+        total = 0
+        for limit, number in zip((*_BUCKETS, "+Inf"), self._answered, strict=True):
+            total += number
+            samples.append(("_bucket", {"le": str(limit)}, total))
+        samples += [("_count", {}, total), ("_sum", {}, self._seconds)]
+        text = "Time that the MCP server took to answer a probe."
+        yield from _header("mcp_discovery_sidecar_probe_duration_seconds", "histogram", text)
+        for suffix, labels, value in samples:
+            yield _sample(f"mcp_discovery_sidecar_probe_duration_seconds{suffix}", labels, value)
+
+
+class CountedProbe(McpProbe):
+    """A probe that tells ``figures`` how its questions went; the rest is McpProbe's."""
+
+    def __init__(
+        self,
+        figures: Figures,
+        url: str,
+        *,
+        transport: str,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(url, transport=transport, session=session, headers=headers)
+        self._figures = figures
+
+    async def connect(self, timeout: float) -> None:
+        """See :meth:`McpProbe.connect`."""
+        with self._counted():
+            await super().connect(timeout)
+
+    async def ping(self, timeout: float) -> float:
+        """See :meth:`McpProbe.ping`."""
+        with self._counted():
+            seconds = await super().ping(timeout)
+        self._figures.answered(seconds)
+        return seconds
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except ProbeFailed:
+            self._figures.failed()
+            raise
+
+
+def _family(
+    name: str, kind: str, text: str, samples: Iterable[tuple[Labels, float]]
+) -> Iterator[str]:
+    name = f"mcp_discovery_sidecar_{name}"
+    yield from _header(name, kind, text)
+    for labels, value in samples:
+        yield _sample(name, labels, value)
+
+
+def _header(name: str, kind: str, text: str) -> Iterator[str]:
+    yield f"# HELP {name} {text}\n"
+    yield f"# TYPE {name} {kind}\n"
+
+
+def _sample(name: str, labels: Labels, value: float) -> str:
+    # Names and ids are DNS labels and the rest is ours: nothing needs escaping.
+    told = ",".join(f'{label}="{said}"' for label, said in labels.items())
+    return f"{name}{{{told}}} {value}\n" if told else f"{name} {value}\n"
+
+
+def _process() -> Iterator[str]:
+    """Memory, where the system tells it as Linux does, and CPU time, under their usual names."""
+    yield from _header(
+        "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."
+    )
+    yield _sample("process_cpu_seconds_total", {}, time.process_time())
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            pages = int(file.read().split()[1])
+    except OSError:
+        return
+    yield from _header("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
+    yield _sample("process_resident_memory_bytes", {}, pages * os.sysconf("SC_PAGE_SIZE"))

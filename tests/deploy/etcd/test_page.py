@@ -1,0 +1,216 @@
+"""``docs/etcd.md`` held against what is really written, and its commands run as they stand."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.etcd import EtcdStore
+from adapters.etcd import documents as documents_module
+from adapters.etcd.keys import encode
+from mcp_discovery.health import Health, Load, Status, healthy
+from mcp_discovery.record import Record
+from tests.adapters.etcd.test_independent_reader import read_with_etcd3
+from tests.deploy.etcd import page
+from tests.deploy.etcd.roles import environment, etcdctl, run
+from tests.records import document, record
+from tests.stores.etcd import EtcdServer
+
+
+async def everything(server: EtcdServer) -> dict[str, bytes]:
+    """All keys of a store, with their values."""
+    span = {"key": encode("\0"), "range_end": encode("\0")}
+    found = (await server.call("kv/range", span))["kvs"]
+    return {
+        base64.b64decode(kv["key"]).decode(): base64.b64decode(kv.get("value", "")) for kv in found
+    }
+
+
+def everything_said(id: str = "catalog-1") -> Record:
+    """A record with every field that there is."""
+    return record(
+        id,
+        title="Catalog",
+        websiteUrl="https://example.com",
+        auth={"type": "oauth2", "tokenEndpoint": "https://example.com/token", "scopes": ["a"]},
+        protocol={
+            "versions": ["2026-07-28"],
+            "era": "modern",
+            "serverInfo": {},
+            "instructions": "",
+        },
+        zone="a",
+        owner="team",
+        metadata={"a": "b"},
+        healthUrl="http://127.0.0.1:8001/health",
+        startedAt="2026-11-21T09:00:00Z",
+    )
+
+
+async def test_what_is_written_is_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents_module, "CHUNK", 1000)
+    async with EtcdServer() as server:
+        async with EtcdStore(f"{server.store_url}?skydns=example.internal") as store:
+            for id, offered in (("catalog-1", document("a")), ("catalog-2", _large())):
+                registration = await store.register(
+                    everything_said(id), offered, ttl=20, reap_after=60
+                )
+                await registration.heartbeat(healthy(), Load(1, 2, 3.0, 4.0, 5.0, 0.5))
+        written = await everything(server)
+        patterns = page.keys()
+        unused = set(patterns)
+        for key in written:
+            (told,) = [name for name, pattern in patterns.items() if pattern.fullmatch(key)]
+            unused.discard(told)
+        assert not unused, "the page tells keys that nobody writes"
+
+        for pattern, key in (
+            ("live/<id>", "/mcp/live/catalog-1"),
+            ("servers/<name>/<id>", "/mcp/servers/product-catalog/catalog-1"),
+        ):
+            always, optional = page.fields(pattern)
+            there = set(json.loads(written[key]))
+            assert always <= there, f"{pattern}: {always - there} are not written"
+            assert there <= always | optional, (
+                f"{pattern}: the page lacks {there - always - optional}"
+            )
+            # Those that this instance does not have are the tombstone's, and a first heartbeat's.
+            assert optional - there <= {"removed", "load"}
+        for pattern, key in (
+            ("/skydns/internal/example/mcp/<label>/<id>/host", "mcp/products/catalog-1/host"),
+            ("/skydns/internal/example/mcp/<label>/<id>/text", "mcp/products/catalog-1/text"),
+            ("/skydns/internal/example/_<label>/_mcp/<id>", "_products/_mcp/catalog-1"),
+        ):
+            (row,) = [line for line in page.INTERFACE.splitlines() if f"| `{pattern}` |" in line]
+            value: dict[str, Any] = json.loads(written[f"/skydns/internal/example/{key}"])
+            assert set(value) == set(
+                row.split("|")[2].replace("SkyDNS: ", "").strip(" `").split("`, `")
+            )
+
+        small = document("a").digest
+        content = gzip.decompress(written[f"/mcp/documents/{small}"])
+        assert hashlib.sha256(content).hexdigest() == small
+        assert set(json.loads(written[f"/mcp/documents/{_large().digest}"])) == {"chunks", "bytes"}
+
+
+def _large() -> Any:
+    return document("large", filler=20_000)
+
+
+def test_the_page_shows_what_it_describes() -> None:
+    lines = page.example("/mcp/ids/").splitlines()
+    patterns = page.keys()
+    for key, value in zip(lines[::2], lines[1::2], strict=True):
+        (told,) = [name for name, pattern in patterns.items() if pattern.fullmatch(key)]
+        if told in ("live/<id>", "servers/<name>/<id>"):
+            always, optional = page.fields(told)
+            assert always <= set(json.loads(value)) <= always | optional
+
+
+async def test_a_stranger_resolves_a_name_by_the_page_alone(tmp_path: Path) -> None:
+    """Its reader, as it stands, with nothing but etcdctl; and python-etcd3 finds the same keys."""
+    reader = tmp_path / "urls.py"
+    reader.write_text(page.example("# urls.py NAME"))
+    async with EtcdServer() as server, EtcdStore(server.store_url) as store:
+
+        async def resolved(name: str) -> list[str]:
+            code, said = await run(environment(server), sys.executable, str(reader), name)
+            assert code == 0, said
+            return said.split()
+
+        assert await resolved("product-catalog") == []
+        registrations = {
+            id: await store.register(record(id), document("a"), ttl=20, reap_after=60)
+            for id in ("catalog-1", "catalog-2", "catalog-3", "catalog-4")
+        }
+        await registrations["catalog-2"].heartbeat(Health(Status.DEGRADED, "slow"))
+        await registrations["catalog-3"].drain()
+        # One that fell silent: its health is gone, its record is there yet.
+        await server.call("kv/deleterange", {"key": encode("/mcp/live/catalog-4")})
+        await store.register(record("other-1", name="other"), document("a"), ttl=20, reap_after=60)
+        assert await resolved("product-catalog") == ["http://127.0.0.1:8001/mcp?of=catalog-1"]
+        assert await resolved("other") == ["http://127.0.0.1:8001/mcp?of=other-1"]
+        found = read_with_etcd3(server.http_port, "/mcp/servers/product-catalog/")
+        assert sorted(key.rpartition("/")[2] for key in found) == sorted(registrations)
+
+
+async def test_the_page_s_certificates_are_fit_for_etcd(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["sh", "-eu", "-c", page.example("# certificates")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    arguments = [
+        f"--cert-file={tmp_path / 'server.pem'}",
+        f"--key-file={tmp_path / 'server-key.pem'}",
+        f"--trusted-ca-file={tmp_path / 'ca.pem'}",
+        "--client-cert-auth",
+        f"--auth-token=jwt,pub-key={tmp_path / 'token.pem'},"
+        f"priv-key={tmp_path / 'token-key.pem'},sign-method=RS256,ttl=10m",
+    ]
+    async with EtcdServer(tls=_Made(tmp_path), arguments=arguments, password="s3cr3t") as server:  # type: ignore[arg-type]
+        code, said = await run(environment(server), etcdctl(), "user", "list")
+        assert (code, said.split()) == (0, ["root"])
+
+
+class _Files:
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.cert_file, self.key_file = folder / f"{stem}.pem", folder / f"{stem}-key.pem"
+
+
+class _Made:
+    """The certificates of the page, in the place of the tests' own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ca_file = folder, folder / "ca.pem"
+        self.server, self.client = _Files(folder, "server"), _Files(folder, "client")
+
+    def client_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        context.load_cert_chain(self.client.cert_file, self.client.key_file)
+        return context
+
+
+async def test_the_page_s_steps_make_users_in_that_order(tmp_path: Path) -> None:
+    """The third step as it stands, but for the lines that say where etcd is."""
+    steps = page.example("export ETCDCTL_API=3 ETCDCTL_ENDPOINTS")
+    lines = [line for line in steps.splitlines() if not line.startswith("export ETCDCTL_CACERT")]
+    async with EtcdServer() as server:
+        lines[0] = lines[0].replace("https://10.0.0.11:2379", server.http_url)
+        for who in ("root", "sidecar", "facade", "coredns"):
+            (tmp_path / f"{who}-password-file").write_text(f"s3cr3t-of-{who}\n")
+        (tmp_path / "deploy").symlink_to(Path(page.__file__).parents[3] / "deploy")
+        path = f"{Path(etcdctl()).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-eu", "-c", "\n".join(lines)],
+            cwd=tmp_path,
+            env={"PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "s3cr3t" not in done.stdout + done.stderr
+        token = await server.authenticate("facade", "s3cr3t-of-facade")
+        answer = await server.request(
+            "POST",
+            "/v3/auth/user/get",
+            body={"name": "facade"},
+            headers={"Authorization": token},
+        )
+        assert answer.json()["roles"] == ["mcp-facade", "mcp-sidecar", "mcp-sweeper"]

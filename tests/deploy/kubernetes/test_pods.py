@@ -1,0 +1,307 @@
+"""The chart's pods with real processes: arguments, probes, hooks, and the order of the end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from typer.main import get_command
+
+from mcp_discovery import Discovery
+from mcp_discovery.cli.main import app
+from sidecar.settings import Settings
+from tests.deploy.kubernetes.charts import (
+    MANIFESTS,
+    VALUES,
+    containers,
+    manifests,
+    of_kind,
+    one,
+    pod_specs,
+    read,
+    rendered,
+    setting,
+)
+from tests.deploy.kubernetes.kubelet import FakePod, pod
+from tests.programs import AskedFacade, command, facade
+from tests.stores import ConsulServer, EtcdServer
+from tests.stores.tls import Tls
+from tests.stores.waiting import until
+
+DRAIN = 2
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Values as they are shipped, what differs here, and the Secrets that they name."""
+
+    values: Path
+    here: list[str]
+    secrets: dict[str, dict[str, str]]
+
+
+def server_spec(store: str) -> dict[str, Any]:
+    """The pod of the example server."""
+    given = setting(
+        facade__enabled=False,
+        exampleServer__enabled=True,
+        sidecar__drainSeconds=DRAIN,
+        store__url=store,
+    )
+    (spec,) = pod_specs(rendered(*given))
+    return spec
+
+
+def facade_spec(**values: Any) -> dict[str, Any]:
+    """The facade's pod."""
+    (spec,) = pod_specs(rendered(*setting(**values)))
+    return spec
+
+
+async def ask(pod: FakePod, path: str) -> tuple[int, Any]:
+    """Status and JSON of the facade in ``pod``."""
+    url = f"http://127.0.0.1:{pod.container('facade').port('http')}{path}"
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        return response.status, await response.json()
+
+
+async def metrics(port: int) -> str:
+    """What Prometheus reads there."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        assert response.status == 200
+        return await response.text()
+
+
+async def test_a_server_is_drained_before_it_is_stopped_and_calls_go_on(
+    etcd_server: EtcdServer, namespace: str, tmp_path: Path
+) -> None:
+    store = f"{etcd_server.store_url}/{namespace}"
+    spec = server_spec(store)
+    async with (
+        facade(tmp_path, store) as asked,
+        pod("product-catalog-5d7c9f8b6d-abcde", spec, tmp_path) as old,
+        Discovery(asked.url) as d,
+    ):
+        await old.until_ready(15)
+        await check_container_answers(old, await asked.until_status(old.name, "healthy", 5))
+        await d.connect(tags=["products"])
+        done = asyncio.Event()
+        calling = asyncio.create_task(call_until(d, done))
+        # As a rolling update does: the new one has to be ready first.
+        async with pod("product-catalog-5d7c9f8b6d-fghij", spec, tmp_path) as new:
+            await new.until_ready(15)
+            statuses, gone = await seen_while(old.delete(), asked, old.name)
+            assert list(await asked.servers("status=healthy")) == [new.name]
+            done.set()
+            assert await calling > 20  # raises what a call raised
+    assert statuses in (["healthy", "draining", None], ["draining", None])
+    # It is offered to nobody from the start, and gone before the server hears of its end.
+    assert gone < old.when("server", "SIGTERM")
+    assert old.when("server", "SIGTERM") - old.when("pod", "deleted") >= DRAIN
+    assert old.when("server", "ended") <= old.when("mcp-discovery", "SIGTERM")
+    assert old.container("mcp-discovery").exit_code == 0
+    assert not [event for event in old.events if event[2] in ("SIGKILL", "out of time")]
+
+
+async def check_container_answers(running: FakePod, seen: dict[str, Any]) -> None:
+    """The sidecar is there first, what it registered is right, and all that is asked answers."""
+    assert running.when("mcp-discovery", "started") < running.when("server", "started")
+    server = running.container("server")
+    assert seen["url"] == f"http://127.0.0.1:{server.port('mcp')}/mcp"
+    assert seen["name"] == "product-catalog"
+    for container in running.all:
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert await container.probe(probe) == 200
+    sidecar = running.container("mcp-discovery")
+    figures = await metrics(sidecar.port("mcp-sidecar"))  # what the PodMonitor asks for
+    assert "mcp_discovery_sidecar_" in figures
+
+
+async def call_until(d: Discovery, done: asyncio.Event) -> int:
+    """Calls a tool until ``done``; how often."""
+    called = 0
+    while not done.is_set():
+        answer = await d.call("get_product", {"sku": "KET-100"})
+        assert not answer.is_error
+        called += 1
+    return called
+
+
+async def seen_while(
+    work: Coroutine[Any, Any, None], asked: AskedFacade, id: str
+) -> tuple[list[str | None], float]:
+    """The statuses that an instance is listed with until ``work`` is done, and when it was gone."""
+    statuses: list[str | None] = []
+    gone = math.inf
+    working = asyncio.create_task(work)
+    while not working.done():
+        entry = (await asked.servers()).get(id)
+        status = entry["status"] if entry else None
+        if not statuses or statuses[-1] != status:
+            statuses.append(status)
+            gone = time.monotonic() if status is None else math.inf
+        await asyncio.sleep(0.02)
+    await working
+    return statuses, gone
+
+
+async def test_a_store_that_is_away_restarts_and_unreadies_nobody(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        etcd = await stack.enter_async_context(EtcdServer())
+        store = f"{etcd.store_url}/x"
+        server = await stack.enter_async_context(pod("server", server_spec(store), tmp_path))
+        front = await stack.enter_async_context(
+            pod("facade", facade_spec(store__url=store, facade__gateway=True), tmp_path)
+        )
+        await server.until_ready(15)
+        await front.until_ready(15)
+        await etcd.kill()
+
+        async def stale() -> bool:
+            return "staleSince" in (await ask(front, "/ready"))[1]
+
+        await until(stale, timeout=12, what="the facade's list being stale")
+        assert await front.container("facade").probe("readinessProbe") == 200
+        assert await front.container("facade").probe("livenessProbe") == 200
+        assert await server.container("mcp-discovery").probe("livenessProbe") == 200
+        # The sidecar may say that it is not ready: the probe's patience outlives an hour of that.
+        patience = server.container("mcp-discovery").spec["readinessProbe"]
+        assert patience["periodSeconds"] * patience["failureThreshold"] >= 3600
+        # A facade that starts meanwhile lives, and is not ready: a rollout waits for it. It ends
+        # in time even now.
+        late = await stack.enter_async_context(
+            pod("late", facade_spec(store__url=store, facade__preStopSeconds=1), tmp_path)
+        )
+        assert await late.container("facade").probe("livenessProbe") == 200
+        assert await late.container("facade").probe("readinessProbe") == 503
+        await late.delete()
+        assert late.container("facade").exit_code == 0
+
+
+@asynccontextmanager
+async def etcd_with_tls_and_users(folder: Path) -> AsyncIterator[Shipped]:
+    """values/etcd.yaml over an etcd that asks for a client's certificate as well."""
+    tls = Tls(folder)
+    async with EtcdServer(auth=True, tls=tls) as etcd:
+        yield Shipped(
+            VALUES / "etcd.yaml",
+            setting(store__url=etcd.store_url, store__tls__clientCertificate=True),
+            {
+                "mcp-discovery-store": {"user": str(etcd.user), "password": str(etcd.password)},
+                "mcp-discovery-store-tls": {
+                    "ca.crt": tls.ca_file.read_text(),
+                    "tls.crt": tls.client.cert_file.read_text(),
+                    "tls.key": tls.client.key_file.read_text(),
+                },
+            },
+        )
+
+
+@asynccontextmanager
+async def consul_with_acls(folder: Path) -> AsyncIterator[Shipped]:
+    """values/consul.yaml over a Consul that denies whoever has no token."""
+    async with ConsulServer(acl=True) as consul:
+        yield Shipped(
+            VALUES / "consul.yaml",
+            setting(store__url=f"consul://$(HOST_IP):{consul.port('http')}"),
+            {"mcp-discovery-store": {"token": str(consul.token)}},
+        )
+
+
+@pytest.mark.parametrize("store", [etcd_with_tls_and_users, consul_with_acls])
+async def test_a_facade_over_a_guarded_store_answers_until_its_address_has_left_all_nodes(
+    store: Callable[[Path], AbstractAsyncContextManager[Shipped]], tmp_path: Path
+) -> None:
+    async with store(tmp_path) as shipped:
+        options = ["--values", str(shipped.values), *shipped.here]
+        (spec,) = pod_specs(rendered(*options, *setting(facade__preStopSeconds=2)))
+        async with pod("facade", spec, tmp_path, shipped.secrets) as front:
+            await front.until_ready(15)
+            deleting = asyncio.create_task(front.delete())
+            answered = 0
+            while "SIGTERM" not in [event[2] for event in front.events]:
+                status, told = await ask(front, "/servers")
+                assert status == 200
+                assert "staleSince" not in told
+                answered += 1
+                await asyncio.sleep(0.05)
+            await deleting
+            assert answered > 10
+            assert front.container("facade").exit_code == 0
+            assert front.when("facade", "SIGTERM") - front.when("pod", "deleted") >= 2
+            assert front.when("facade", "ended") - front.when("facade", "SIGTERM") < 5
+
+
+async def test_the_manifest_to_try_it_with(tmp_path: Path) -> None:
+    """embedded.yaml as it is: the Service's host stands for the facade's address."""
+    text = (MANIFESTS / "embedded.yaml").read_text()
+    documents = read(text)
+    front_spec, server_spec = pod_specs(documents)
+    service = one(documents, "Service")
+    host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+    async with pod("facade", front_spec, tmp_path) as front:
+        await front.until_ready(15)
+        port = service["spec"]["ports"][0]["port"]
+        there = f"http://127.0.0.1:{front.container('facade').port('http')}"
+        store = f"--store=http://{host}:{port}"
+        arguments = server_spec["initContainers"][0]["args"]
+        arguments[arguments.index(store)] = f"--store={there}"
+        async with pod("product-catalog-1", server_spec, tmp_path) as server:
+            await server.until_ready(15)
+            status, found = await ask(front, "/servers?tags=products")
+            assert status == 200
+            assert "mcp_discovery_" in await metrics(front.container("facade").port("http"))
+            assert [each["id"] for each in found["servers"]] == ["product-catalog-1"]
+            told = await command("call", "search_products", "query=lamp", "--facade", there)
+            assert told.code == 0, told
+            assert "Desk lamp" in told.out
+
+
+@pytest.mark.parametrize("path", manifests(), ids=lambda path: str(path.relative_to(MANIFESTS)))
+async def test_the_real_command_takes_every_manifests_arguments(path: Path) -> None:
+    """All that a command line is checked for before anything starts: ``--help`` at its end would
+    hide it, so a port that nobody can have, or a store that nobody has, ends it."""
+
+    group: Any = get_command(app)
+    for spec in pod_specs(read(path.read_text())):
+        for container in containers(spec):
+            if container["command"] != ["mcp-discovery"]:
+                continue
+            name, *arguments = container["args"]
+            chosen = group.commands[name]
+            context = chosen.make_context(name, list(arguments))
+            assert not context.args
+            if name == "sidecar":
+                given = context.params
+                Settings(
+                    url=given["url"],
+                    name=given["name"],
+                    tags=tuple(given["tag"] or ()),
+                    version=given["version"],
+                    weight=given["weight"],
+                    advertise_url=given["advertise_url"],
+                    drain=given["drain"],
+                    health_port=given["health_port"],
+                    health_host=given["health_host"],
+                )
+            with pytest.raises(Exception, match=r"[Nn]o such option"):
+                chosen.make_context(name, [*arguments, "--no-such-option"])
+
+
+def test_every_exec_hook_runs_what_the_image_has() -> None:
+    for path in manifests():
+        for spec in pod_specs(read(path.read_text())):
+            for container in spec.get("initContainers", []):
+                command_line = container["lifecycle"]["preStop"]["exec"]["command"]
+                assert command_line[:2] == ["python", "-c"]
+                compile(command_line[2], "hook", "exec")
+    assert of_kind(read((MANIFESTS / "embedded.yaml").read_text()), "Deployment")
