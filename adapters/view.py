@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import chain
-from operator import attrgetter, itemgetter
-from typing import TypeAlias, TypeVar
+from operator import attrgetter
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import orjson
 from rpds import HashTrieMap, HashTrieSet
@@ -107,31 +107,57 @@ V = TypeVar("V")
 
 _ORDER = attrgetter("order")
 
-#: What an instance offers: the names of its tools, resources and prompts.
-Offer: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 #: Key → the ids of the instances that have it.
 Index: TypeAlias = "HashTrieMap[str, HashTrieSet[str]]"
 
-#: Index → the keys under which it lists an instance.
-_KEYS: Mapping[str, Callable[[Instance], Iterable[str]]] = {
-    "name": lambda instance: (instance.record.name,),
-    "tag": lambda instance: instance.record.tags,
+
+class Kind(NamedTuple):
+    """What instances of one version of one server have in common, be it a hundred names of tools:
+    keys lead to kinds, and each kind to its instances."""
+
+    name: str
+    version: str
+    transport: str
+    owner: str | None
+    tags: tuple[str, ...]
+    tools: tuple[str, ...]
+    resources: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, instance: Instance) -> Kind:
+        """The kind of an instance."""
+        record = instance.record
+        offered = record.capabilities
+        return cls(
+            record.name,
+            record.version,
+            record.endpoint.transport,
+            record.owner,
+            record.tags,
+            *(offered.tools, offered.resources, offered.prompts),
+        )
+
+
+#: Index → the keys under which it lists a kind …
+_OF_KIND: Mapping[str, Callable[[Kind], Iterable[str]]] = {
+    "name": lambda kind: (kind.name,),
+    "version": lambda kind: (kind.version,),
+    "transport": lambda kind: (kind.transport,),
+    "owner": lambda kind: _if_any(kind.owner),
+    "tag": lambda kind: kind.tags,
+    "tool": lambda kind: kind.tools,
+    "resource": lambda kind: kind.resources,
+    "prompt": lambda kind: kind.prompts,
+    "capability": lambda kind: chain(kind.tools, kind.resources, kind.prompts),
+}
+#: … and those under which it lists an instance, which are rarely those of its kind.
+_OWN: Mapping[str, Callable[[Instance], Iterable[str]]] = {
     "status": lambda instance: (instance.health.status.value,),
-    "transport": lambda instance: (instance.record.endpoint.transport,),
     "zone": lambda instance: _if_any(instance.record.zone),
-    "owner": lambda instance: _if_any(instance.record.owner),
-    "version": lambda instance: (instance.record.version,),
 }
-INDEXES = tuple(_KEYS)
-#: Index → the keys under which it lists an offer. Instances of one version offer the same, be it a
-#: hundred names, so that names lead to offers, and each offer to its instances.
-_NAMES: Mapping[str, Callable[[Offer], Iterable[str]]] = {
-    "tool": itemgetter(0),
-    "resource": itemgetter(1),
-    "prompt": itemgetter(2),
-    "capability": chain.from_iterable,
-}
-__all__ = ["INDEXES", "Entry", "Index", "Offer", "Query", "View", "keys_of"]
+INDEXES = (*_OF_KIND, *_OWN)
+__all__ = ["INDEXES", "Entry", "Query", "View", "keys_of"]
 
 
 def _if_any(key: str | None) -> tuple[str, ...]:
@@ -139,18 +165,12 @@ def _if_any(key: str | None) -> tuple[str, ...]:
 
 
 def keys_of(index: str, instance: Instance | None) -> frozenset[str]:
-    """The keys by which one of the indexes leads to ``instance``; none for no instance."""
+    """The keys under which one of :data:`INDEXES` has ``instance``; none for no instance."""
     if instance is None:
         return frozenset()
-    if index in _NAMES:
-        return frozenset(_NAMES[index](offer_of(instance)))
-    return frozenset(_KEYS[index](instance))
-
-
-def offer_of(instance: Instance) -> Offer:
-    """What ``instance`` offers."""
-    offered = instance.record.capabilities
-    return offered.tools, offered.resources, offered.prompts
+    if index in _OWN:
+        return frozenset(_OWN[index](instance))
+    return frozenset(_OF_KIND[index](Kind.of(instance)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +186,11 @@ class View:
     stale_since: datetime | None = None
     problem: str | None = None
     entries: HashTrieMap[str, Entry] = field(default_factory=HashTrieMap)
-    indexes: Mapping[str, Index] = field(
-        default_factory=lambda: {name: HashTrieMap() for name in INDEXES}
+    kinds: HashTrieMap[Kind, HashTrieSet[str]] = field(default_factory=HashTrieMap)
+    by_kind: Mapping[str, HashTrieMap[str, HashTrieSet[Kind]]] = field(
+        default_factory=lambda: {name: HashTrieMap() for name in _OF_KIND}
     )
-    offers: HashTrieMap[Offer, HashTrieSet[str]] = field(default_factory=HashTrieMap)
-    names: Mapping[str, HashTrieMap[str, HashTrieSet[Offer]]] = field(
-        default_factory=lambda: {name: HashTrieMap() for name in _NAMES}
-    )
+    own: Mapping[str, Index] = field(default_factory=lambda: {name: HashTrieMap() for name in _OWN})
     removed: HashTrieMap[str, Instance] = field(default_factory=HashTrieMap)
 
     @property
@@ -180,21 +198,23 @@ class View:
         """The moment for which the list is known to be right: now, unless it is stale."""
         return self.stale_since or utcnow()
 
-    def index(self, name: str) -> Index:
-        """Key → ids, for one of :data:`INDEXES`."""
-        return self.indexes[name]
-
     def keys(self, index: str) -> Mapping[str, object]:
-        """All keys of an index; besides :data:`INDEXES` there are ``tool``, ``resource``,
-        ``prompt`` and, for all three, ``capability``."""
-        return self.names[index] if index in _NAMES else self.indexes[index]
+        """All keys of one of :data:`INDEXES`."""
+        return self.own[index] if index in _OWN else self.by_kind[index]
 
-    def having(self, index: str, key: str) -> list[HashTrieSet[str]]:
-        """The ids that an index lists under ``key``, in sets that have none in common."""
-        if index in _NAMES:
-            return [self.offers[offer] for offer in self.names[index].get(key, ())]
-        ids = self.indexes[index].get(key)
-        return [] if ids is None else [ids]
+    def having(self, index: str, key: str) -> Iterator[str]:
+        """The ids of the instances that have ``key`` in one of :data:`INDEXES`."""
+        return chain.from_iterable(self._having(index, key))
+
+    def number(self, index: str, key: str) -> int:
+        """How many instances have ``key`` in one of :data:`INDEXES`."""
+        return sum(map(len, self._having(index, key)))
+
+    def _having(self, index: str, key: str) -> Iterator[HashTrieSet[str]]:
+        if index in _OWN:
+            ids = self.own[index].get(key)
+            return iter(()) if ids is None else iter((ids,))
+        return map(self.kinds.__getitem__, self.by_kind[index].get(key, ()))
 
     def select(
         self, query: Query, *, among: Iterable[str] | None = None, now: datetime | None = None
@@ -216,30 +236,39 @@ class View:
 
     def _candidates(self, query: Query) -> tuple[Iterable[str], str | None]:
         """Ids among which all answers are, and the filter that each of them passes already."""
-        least = len(self.entries)
         best: list[HashTrieSet[str]] | None = None
         answered: str | None = None
+        least = len(self.entries)
         for name, index, keys, every in query.narrowing():
-            by_key = [self.having(index, key) for key in keys]
-            sets = min(by_key, key=_size) if every else list(chain.from_iterable(by_key))
-            size = _size(sets)
-            if best is None or size < least:
-                least, best = size, sets
+            rarest = min(keys, key=lambda key: len(self.keys(index).get(key, ()))) if every else ""
+            sets = self._fewer(least, index, [rarest] if every else keys)
+            if sets is not None:
+                best, least = sets, _size(sets)
                 answered = name if not every or len(keys) == 1 else None
-        versions = self.indexes["version"]
+        versions = self.by_kind["version"]
         # Worth it only where there are fewer versions to look through than instances.
         if query.versions and len(versions) < least:
             fit = [key for key in versions if any(key in wanted for wanted in query.versions)]
-            sets = [versions[key] for key in fit]
-            if _size(sets) < least:
+            sets = self._fewer(least, "version", fit)
+            if sets is not None:
                 best, answered = sets, "version"
         if best is None:
             return self.entries, None
         return (best[0] if len(best) == 1 else set(chain.from_iterable(best))), answered
 
+    def _fewer(self, least: int, index: str, keys: Iterable[str]) -> list[HashTrieSet[str]] | None:
+        """The ids that an index has under ``keys``, where they are fewer than ``least``."""
+        if index in _OF_KIND:
+            by_kind = self.by_kind[index]
+            # Each kind has an instance: so they need not be counted to be too many.
+            if sum(len(by_kind.get(key, ())) for key in keys) >= least:
+                return None
+        sets = list(chain.from_iterable(self._having(index, key) for key in keys))
+        return sets if _size(sets) < least else None
+
     def count(self, status: Status) -> int:
         """How many instances have ``status``."""
-        return len(self.indexes["status"].get(status.value, ()))
+        return self.number("status", status.value)
 
     def with_entry(self, id: str, entry: Entry | None) -> View:
         """The next revision: ``entry`` put in or, when ``None``, ``id`` taken out."""
@@ -247,47 +276,46 @@ class View:
         before = old.instance if old else None
         after = entry.instance if entry else None
         entries = self.entries.remove(id) if entry is None else self.entries.insert(id, entry)
-        indexes = {
+        own = {
             name: _moved(index, id, keys_of(name, before), keys_of(name, after))
-            for name, index in self.indexes.items()
+            for name, index in self.own.items()
         }
-        left = frozenset({offer_of(before)} if before else ())
-        taken = frozenset({offer_of(after)} if after else ())
-        offers = _moved(self.offers, id, left, taken)
-        names = dict(self.names)
-        nothing: frozenset[str] = frozenset()
-        for index, keys in _NAMES.items():
-            for offer in left:
-                if offer not in offers:  # that was the last instance that offered it
-                    names[index] = _moved(names[index], offer, frozenset(keys(offer)), nothing)
-            for offer in taken:
-                if offer not in self.offers:
-                    names[index] = _moved(names[index], offer, nothing, frozenset(keys(offer)))
+        left = frozenset({Kind.of(before)} if before else ())
+        taken = frozenset({Kind.of(after)} if after else ())
+        kinds, by_kind = self.kinds, self.by_kind
+        if left != taken or entry is None or old is None:
+            kinds = _moved(kinds, id, left, taken)
+            over = [kind for kind in left if kind not in kinds]  # that was its last instance
+            new = [kind for kind in taken if kind not in self.kinds]
+            by_kind = {
+                name: _with_kinds(index, _OF_KIND[name], over, new)
+                for name, index in self.by_kind.items()
+            }
         return replace(
             self,
             revision=self.revision + 1,
             entries=entries,
-            indexes=indexes,
-            offers=offers,
-            names=names,
+            own=own,
+            kinds=kinds,
+            by_kind=by_kind,
         )
 
     def rebuilt(self, entries: Mapping[str, Entry], revision: int) -> View:
         """A view of ``entries`` alone: the quick way to put in very many at once."""
         instances = [(id, entry.instance) for id, entry in entries.items()]
-        offers = _gathered((offer_of(instance), id) for id, instance in instances)
+        kinds = _gathered((Kind.of(instance), id) for id, instance in instances)
         return replace(
             self,
             revision=revision,
             entries=HashTrieMap(entries),
-            indexes={
-                name: _gathered((key, id) for id, each in instances for key in keys_of(name, each))
-                for name in INDEXES
+            own={
+                name: _gathered((key, id) for id, each in instances for key in keys(each))
+                for name, keys in _OWN.items()
             },
-            offers=offers,
-            names={
-                name: _gathered((key, offer) for offer in offers for key in set(keys(offer)))
-                for name, keys in _NAMES.items()
+            kinds=kinds,
+            by_kind={
+                name: _gathered((key, kind) for kind in kinds for key in set(keys(kind)))
+                for name, keys in _OF_KIND.items()
             },
         )
 
@@ -307,6 +335,20 @@ def _gathered(pairs: Iterable[tuple[K, V]]) -> HashTrieMap[K, HashTrieSet[V]]:
     for key, value in pairs:
         keyed[key].append(value)
     return HashTrieMap({key: HashTrieSet(values) for key, values in keyed.items()})
+
+
+def _with_kinds(
+    index: HashTrieMap[str, HashTrieSet[Kind]],
+    keys: Callable[[Kind], Iterable[str]],
+    over: Iterable[Kind],
+    new: Iterable[Kind],
+) -> HashTrieMap[str, HashTrieSet[Kind]]:
+    """``index`` without the kinds that are over, and with new ones."""
+    for kind in over:
+        index = _moved(index, kind, frozenset(keys(kind)), frozenset())
+    for kind in new:
+        index = _moved(index, kind, frozenset(), frozenset(keys(kind)))
+    return index
 
 
 def _moved(

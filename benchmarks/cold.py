@@ -1,7 +1,7 @@
 """``python -m benchmarks.cold STORE_URL WHO``: how many seconds it takes until a list is there.
 
-``WHO`` is ``catalog`` (all of it indexed and ready to be asked), or ``bare``: the same requests, one
-after the other as each has to be, their JSON read and the values decoded, and nothing made of it.
+``WHO`` is ``catalog`` (all of it indexed and ready to be asked), or ``bare``: the same requests,
+one page after the other, their JSON read and the values decoded, and nothing made of it.
 Writes one line of JSON: seconds, bytes and how many there were.
 """
 

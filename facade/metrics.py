@@ -17,7 +17,6 @@ from prometheus_client.registry import Collector
 
 from adapters.catalog import Catalog, Event
 from adapters.observed import Tally
-from adapters.view import View
 from facade.connections.statuses import is_fit
 from facade.problems import Handler
 from facade.usage import HEALTH_CHECK
@@ -168,7 +167,7 @@ class _Figures(Collector):
             ("ready", "1 once a first whole list was read, 0 before.", int(catalog.is_ready)),
             ("revision", "The list's revision: how often it changed.", view.revision),
             ("skipped", "Keys in the store that are no instance.", len(catalog.store.skipped)),
-            ("servers", "Servers, by name, that have an instance.", len(view.index("name"))),
+            ("servers", "Servers, by name, that have an instance.", len(view.keys("name"))),
             (
                 "held_instances",
                 "Instances that vanished from the store and are held in the list for now.",
@@ -205,7 +204,7 @@ class _Unwell(Collector):
         unwell = [
             entry
             for status in (Status.DOWN, Status.DEGRADED, Status.DRAINING)
-            for id in view.index("status").get(status.value, ())
+            for id in view.having("status", status.value)
             if not is_fit(entry := view.entries[id])
         ]
         instances = GaugeMetricFamily(
@@ -223,14 +222,10 @@ class _Unwell(Collector):
             labels=["name"],
         )
         left = Numbers(entry.record.name for entry in unwell)
-        lost = (name for name in sorted(left) if left[name] == _instances_of(view, name))
+        lost = (name for name in sorted(left) if left[name] == view.number("name", name))
         for name in islice(lost, _ONE_BY_ONE):
             servers.add_metric([name], left[name])
         yield servers
-
-
-def _instances_of(view: View, name: str) -> int:
-    return len(view.index("name").get(name, ()))
 
 
 class _Lag:

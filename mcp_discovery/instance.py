@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 import orjson
@@ -64,6 +65,12 @@ class Lease:
         return cls(Holder(data["holder"], sys.intern(data["host"]), by), ttl, reap_after)
 
 
+@lru_cache(1024)
+def _float(value: float) -> float:
+    """``value``, once for all leases that have it."""
+    return float(value)
+
+
 def _seconds(data: Mapping[str, Any], name: str) -> float:
     value = data.get(name)
     if (
@@ -72,7 +79,7 @@ def _seconds(data: Mapping[str, Any], name: str) -> float:
         or not 0 < value <= 366 * 86400
     ):
         raise InvalidRecord(f"lease.{name}", "is not a number of seconds above 0, at most a year")
-    return float(value)
+    return _float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,12 @@ class Instance:
         return self == other
 
 
+#: JSON of fewer bytes than this, with fewer objects and lists than that, is a record that can be
+#: written as JSON again (orjson goes 254 deep) and is not too large, whatever is added by default.
+_SMALL = MAX_RECORD_BYTES // 2
+_SHALLOW = 250
+
+
 def encode_registration(record: Record, lease: Lease) -> bytes:
     """What a store keeps for a registration: the record's JSON with the lease beside its fields."""
     return orjson.dumps(record.to_dict() | {"lease": lease.to_dict()})
@@ -113,7 +126,8 @@ def decode_registration(data: bytes) -> tuple[Record, Lease]:
     if not isinstance(content, dict):
         raise InvalidRecord("", "the record is not a JSON object")
     lease = Lease.from_dict(content.pop("lease", None))
-    return slim(Record.parse(share(content))), lease
+    small = len(data) < _SMALL and data.count(b"{") + data.count(b"[") < _SHALLOW
+    return slim(Record.parse(share(content), spelled=content if small else None)), lease
 
 
 def health_to_dict(health: Health) -> dict[str, Any]:
@@ -135,8 +149,8 @@ def health_from_dict(data: Mapping[str, Any]) -> Health:
         return Health(
             Status(status),
             reason[:500],
-            parse_moment(data["since"]),
-            parse_moment(data["lastSeen"]),
+            since := parse_moment(data["since"]),
+            since if data["lastSeen"] == data["since"] else parse_moment(data["lastSeen"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a health: {error!r}") from error

@@ -38,7 +38,10 @@ MAX_RECORD_BYTES = 256 * 2**10
 
 #: Fields in which a token cannot hide, or which have stricter rules than prose.
 _NO_PROSE = frozenset(
-    ("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities", "healthUrl")
+    (
+        *("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities"),
+        *("healthUrl", "registeredAt", "startedAt"),
+    )
 )
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -282,8 +285,9 @@ class Record(_Model):
         return value
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Record:
-        """A record from ``data`` (JSON's field names), checked whole.
+    def parse(cls, data: Mapping[str, Any], *, spelled: Mapping[str, Any] | None = None) -> Record:
+        """A record from ``data`` (JSON's field names), checked whole; ``spelled`` as for
+        :meth:`check`.
 
         Raises :class:`InvalidRecord`, naming the first field at fault, :class:`SecretInRecord`, or
         :class:`RecordTooLarge`.
@@ -292,7 +296,7 @@ class Record(_Model):
             record = cls.model_validate(data)
         except ValidationError as error:
             raise _first_fault(error) from error
-        record.check()
+        record.check(spelled)
         return record
 
     @classmethod
@@ -312,8 +316,11 @@ class Record(_Model):
         """The record as JSON spells it; fields that are absent are left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
-    def check(self) -> None:
-        """Raises :class:`SecretInRecord` or :class:`RecordTooLarge` where the record is unfit."""
+    def check(self, spelled: Mapping[str, Any] | None = None) -> None:
+        """Raises :class:`SecretInRecord` or :class:`RecordTooLarge` where the record is unfit.
+
+        ``spelled`` is the JSON object that it was made of, where that is small for sure.
+        """
         refer = "write a reference such as ${NAME} and keep the value out of the record"
         endpoint = self.endpoint
         for position, why in secrets.secrets_in_arguments([endpoint.command or "", *endpoint.args]):
@@ -329,6 +336,13 @@ class Record(_Model):
         ):
             if url and (reason := secrets.why_secret(url)):
                 raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
+        fields = self._as_json() if spelled is None else spelled
+        prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
+        prose["endpoint"] = endpoint.model_extra or {}
+        for field, why in secrets.secrets_in_fields(prose):
+            raise SecretInRecord(field, f"{why}; keep it out of the record")
+
+    def _as_json(self) -> dict[str, Any]:
         try:
             fields = self.to_dict()
             size = len(orjson.dumps(fields))
@@ -336,10 +350,7 @@ class Record(_Model):
             raise InvalidRecord("", f"the record cannot be written as JSON ({error})") from error
         if size > MAX_RECORD_BYTES:
             raise RecordTooLarge(size, MAX_RECORD_BYTES)
-        prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
-        prose["endpoint"] = endpoint.model_extra or {}
-        for field, why in secrets.secrets_in_fields(prose):
-            raise SecretInRecord(field, f"{why}; keep it out of the record")
+        return fields
 
     def same_as(self, other: Record) -> bool:
         """Whether both say the same, whenever each was registered."""
