@@ -11,6 +11,9 @@ SECONDS ?= 600
 FUZZ_SECONDS ?= 120
 STORES ?= consul etcd
 
+# Tests start some thousand short-lived processes: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak bench check fmt stores test-docker clean
 

@@ -21,12 +21,14 @@ Worlds = Callable[[StoreKind], Awaitable[World]]
 
 @pytest.fixture(scope="module")
 async def worlds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worlds]:
-    """The world over each store, built when it is first asked for."""
+    """The world over a store, built when it is first asked for; the one before it ends."""
     built: dict[StoreKind, World] = {}
     async with AsyncExitStack() as stack:
 
         async def get(kind: StoreKind) -> World:
             if kind not in built:
+                await stack.aclose()
+                built.clear()
                 made = world(kind, tmp_path_factory.mktemp(kind), History(TERMS))
                 built[kind] = await stack.enter_async_context(made)
             return built[kind]
@@ -34,13 +36,13 @@ async def worlds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worl
         yield get
 
 
-@pytest.mark.xdist_group("faults-consul")
+@pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("name", [each.name for each in of("consul")])
 async def test_consul(worlds: Worlds, name: str) -> None:
     await _keeps_the_promises(await worlds("consul"), name)
 
 
-@pytest.mark.xdist_group("faults-etcd")
+@pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("name", [each.name for each in of("etcd")])
 async def test_etcd(worlds: Worlds, name: str) -> None:
     await _keeps_the_promises(await worlds("etcd"), name)

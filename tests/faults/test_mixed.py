@@ -18,12 +18,12 @@ SECONDS = 25.0
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
 
-@pytest.mark.xdist_group("faults-consul")
+@pytest.mark.xdist_group("faults")
 async def test_consul(tmp_path: Path) -> None:
     await _mixed("consul", tmp_path)
 
 
-@pytest.mark.xdist_group("faults-etcd")
+@pytest.mark.xdist_group("faults")
 async def test_etcd(tmp_path: Path) -> None:
     await _mixed("etcd", tmp_path)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.deploy.tools import program
 
-FOLDER = Path(__file__).parents[3] / "deploy/systemd"
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "deploy/systemd"
 _ALLOW = 0x7FFF0000  # SCMP_ACT_ALLOW, seccomp_init(3)
 _ERRNO = 0x00050000  # SCMP_ACT_ERRNO(0)
 _UNKNOWN = -1  # __NR_SCMP_ERROR
@@ -97,6 +98,7 @@ def sandbox(unit: Unit, filter_file: Path, *bound: tuple[Path, str]) -> tuple[li
     words = [
         *(program("bwrap"), "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
         *("--tmpfs", "/tmp", "--tmpfs", "/run"),
+        *("--ro-bind", str(ROOT), str(ROOT)),  # it may lie in /tmp itself
         *(word for here, there in bound for word in ("--bind", str(here), there)),
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--uid", "65000", "--gid", "65000"),
         *("--cap-drop", "ALL", "--die-with-parent", "--seccomp", str(descriptor)),
