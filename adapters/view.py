@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -198,7 +198,7 @@ class View:
         """The moment for which the list is known to be right: now, unless it is stale."""
         return self.stale_since or utcnow()
 
-    def keys(self, index: str) -> Mapping[str, object]:
+    def keys(self, index: str) -> Mapping[str, Sized]:
         """All keys of one of :data:`INDEXES`."""
         return self.own[index] if index in _OWN else self.by_kind[index]
 

@@ -4,9 +4,9 @@
 or a bare watch of what the adapter watches, with nothing made of it but what it says: ``etcd`` or
 ``consul``.
 
-Writes a line as soon as it follows, and one for every change: a JSON list of the reason that the
-instance gives for its health, which is another with every change, and of the second at which that
-was read (of the monotonic clock, the same in all processes of a machine).
+Writes a line as soon as it follows, and one for every change: a JSON list of the change's number,
+-1 for none, and of the second at which it was read (of the monotonic clock, the same in all
+processes of a machine).
 """
 
 from __future__ import annotations
@@ -26,11 +26,19 @@ from adapters.catalog import Catalog
 from adapters.consul.checks import health_check
 from benchmarks import data
 from benchmarks.filling import KEYS
+from mcp_discovery.health import Health, Status
 
 #: The one that changes.
 CHANGED = data.instance(500)
+#: How the reason for its health begins that a change gives it; the change's number follows.
+_REASON = "change "
 #: Watches are silent for as long as nothing changes.
 _PATIENT = aiohttp.ClientTimeout(total=None)
+
+
+def health(number: int) -> Health:
+    """What change ``number`` makes of its health: another status and another reason."""
+    return Health((Status.HEALTHY, Status.DEGRADED)[number % 2], f"{_REASON}{number}")
 
 
 async def _catalog(url: str) -> AsyncGenerator[str, None]:
@@ -97,7 +105,8 @@ async def _tell(who: str, url: str) -> None:
     async with aclosing(_WHO[who](url)) as reasons:
         async for reason in reasons:
             at = time.monotonic()
-            sys.stdout.write(orjson.dumps([reason, at]).decode() + "\n")
+            number = int(reason.removeprefix(_REASON)) if reason.startswith(_REASON) else -1
+            sys.stdout.write(orjson.dumps([number, at]).decode() + "\n")
             sys.stdout.flush()
 
 

@@ -54,24 +54,22 @@ async def fill_consul(url: str, count: int) -> None:
 def _consul_writes(instance: Instance) -> list[dict[str, object]]:
     record, lease = instance.record, instance.lease
     service = service_definition(_SERVICE, record, lease, checks.PASSING, 1)
-    beat, told = service.pop("Checks")
+    checks_of: list[dict[str, str]] = service.pop("Checks")
+    beat, told = checks_of
     status, output = checks.to_check(instance.health, None, lease.holder.id)
     key = f"{_SERVICE}/servers/{record.name}/{record.id}"
     written = [
         _check(instance, beat, checks.PASSING, checks.beats_of(lease.holder.id)),
         _check(instance, told, status, output),
     ]
-    return [
-        {"KV": {"Verb": "set", "Key": key, "Value": encode(encode_registration(record, lease))}},
-        {
-            "Service": {
-                "Verb": "set",
-                "Node": _NODE,
-                "Service": {"Service": service.pop("Name"), **service},
-            }
-        },
-        *({"Check": {"Verb": "set", "Check": check}} for check in written),
+    value = encode(encode_registration(record, lease))
+    of_node = {"Service": service.pop("Name"), **service}
+    writes: list[dict[str, object]] = [
+        {"KV": {"Verb": "set", "Key": key, "Value": value}},
+        {"Service": {"Verb": "set", "Node": _NODE, "Service": of_node}},
     ]
+    writes += [{"Check": {"Verb": "set", "Check": check}} for check in written]
+    return writes
 
 
 def _check(

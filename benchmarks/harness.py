@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: What one run measures: one figure, or several by their names.
 Measured: TypeAlias = float | Mapping[str, float]
 
-_ROUNDS, _QUICK_ROUNDS = 7, 3
+_ROUNDS, _QUICK_ROUNDS = 7, 2
 _BUSY = 200_000
 
 
@@ -137,8 +137,8 @@ class Spread:
 class Line:
     """What came out for one contender and one goal.
 
-    ``value`` is the ratio, or the figure where the goal is absolute. ``close``: the goal lies
-    between the quartiles, so that another run may say otherwise.
+    ``value`` is the ratio, ``plus`` being taken off ours, or the figure where the goal is absolute.
+    ``close``: the goal lies between the quartiles, so that another run may say otherwise.
     """
 
     contender: str
@@ -147,6 +147,7 @@ class Line:
     goal: str
     limit: float
     at_least: bool
+    plus: float
     ours: Spread
     beside: Spread | None
     value: Spread
@@ -255,6 +256,7 @@ def _lines(each: Row, contest: Contest, runs: dict[str, list[dict[str, float]]])
                 goal=str(goal),
                 limit=goal.limit,
                 at_least=goal.at_least,
+                plus=goal.plus,
                 ours=Spread.of(ours),
                 beside=Spread.of(theirs) if theirs else None,
                 value=value,

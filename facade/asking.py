@@ -106,27 +106,24 @@ class Asked:
         return not moves
 
 
-def read(request: web.Request) -> Asked:
-    """The question in a query string; raises :class:`Refused` (400) for a bad one.
-
-    Many ask the same: what was read lately is remembered, by the very text.
-    """
-    text = request.rel_url.raw_query_string
-    asked = _READ.get(text)
-    if asked is None:
-        asked = _read(request)
-        if len(text) <= _SHORT:
-            _READ[text] = asked
-            if len(_READ) > _REMEMBERED:
-                _READ.popitem(last=False)
-    else:
-        _READ.move_to_end(text)
-    return asked
-
-
-#: Query string → the question, of so many query strings that are not long.
+#: What was read lately: query string → the question. Many ask the same.
 _READ: OrderedDict[str, Asked] = OrderedDict()
+#: How many questions are remembered, and how long, in characters, their query strings may be.
 _REMEMBERED, _SHORT = 1024, 1024
+
+
+def read(request: web.Request) -> Asked:
+    """The question in a query string; raises :class:`Refused` (400) for a bad one."""
+    text = request.rel_url.raw_query_string
+    if (known := _READ.get(text)) is not None:
+        _READ.move_to_end(text)
+        return known
+    asked = _read(request)
+    if len(text) <= _SHORT:
+        _READ[text] = asked
+        if len(_READ) > _REMEMBERED:
+            _READ.popitem(last=False)
+    return asked
 
 
 def _read(request: web.Request) -> Asked:

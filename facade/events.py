@@ -4,6 +4,10 @@ A reader gets one ``snapshot`` and then a ``change`` for each instance that chan
 ``fresh`` as the store goes and returns. Whoever reconnects with ``Last-Event-ID`` gets what it
 missed; where that cannot be told any more it gets another ``snapshot``, with ``startedOver``
 saying why, and loses nothing.
+
+Each reader has a task, which writes all that takes more than one go: a snapshot, what was missed,
+what a slow reader has not taken yet. A change that finds a reader up to date and its connection
+empty is written by whoever tells of it, past that task: see :meth:`_Reader.wake`.
 """
 
 from __future__ import annotations
@@ -216,30 +220,34 @@ class _Reader:
         self._response = response
         self._group = group
         self._news = asyncio.Event()
-        self._waits = False  # its task, for news
+        self._waits = False  # whether its task does nothing but wait for news
         self._view = self._catalog.view
 
     def wake(self) -> None:
-        """There is something new. A reader that keeps up has it at once: thousands of tasks that
-        wake up each to write the same bytes take ten times as long as the writing."""
-        transport, view = self._request.transport, self._catalog.view
-        if (
-            not self._waits
-            or transport is None
-            or transport.get_write_buffer_size()
-            or not self._response.chunked
-            or view.revision - self._view.revision > _FEW
-        ):
+        """There is something new: writes it where the reader keeps up, else wakes its task.
+
+        Thousands of tasks that wake up each to write the same bytes take ten times as long as the
+        writing.
+        """
+        if not self._write_at_once():
             self._news.set()
-            return
+
+    def _write_at_once(self) -> bool:
+        """Writes what is new past the task, where that does not come between what it writes."""
+        transport, view = self._request.transport, self._catalog.view
+        behind = view.revision - self._view.revision
+        if not self._waits or not self._response.chunked or behind > _FEW:
+            return False
+        if transport is None or transport.get_write_buffer_size():
+            return False
         try:
             news = self._group.news(self._view, view)
         except StartOver:
-            self._news.set()
-            return
+            return False
         self._view = view
         if news:
             transport.write(news)
+        return True
 
     async def feed(self, last: str | None) -> None:
         """Writes for ever; ``last`` is the id of the last event that the reader had."""
@@ -248,28 +256,37 @@ class _Reader:
         else:
             await self._resume(last)
         while True:
-            self._waits = True
-            try:
-                async with asyncio.timeout(self._streams.ping):
-                    await self._news.wait()
-                self._waits = False
-            except TimeoutError:
-                self._waits = False
+            if await self._woken():
+                await self._write_news()
+            else:
                 # The id without data moves a filtered reader on without an event.
                 await self._write(b": ping\nid: %b\n\n" % _id(self._view))
-                continue
-            self._news.clear()
-            before, self._view = self._view, self._catalog.view
-            if self._view is before:
-                continue
-            try:
-                events = self._catalog.since(before.epoch, before.revision)
-            except StartOver as error:
-                await self._write_snapshot(str(error))
-                continue
-            await self._write_changes(events)
-            if staleness := _staleness(before, self._view):
-                await self._write(staleness)
+
+    async def _woken(self) -> bool:
+        """Waits until there is something new for this task; false when a ping is due before."""
+        self._waits = True
+        try:
+            async with asyncio.timeout(self._streams.ping):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._waits = False
+        self._news.clear()
+        return True
+
+    async def _write_news(self) -> None:
+        before, self._view = self._view, self._catalog.view
+        if self._view is before:
+            return
+        try:
+            events = self._catalog.since(before.epoch, before.revision)
+        except StartOver as error:
+            await self._write_snapshot(str(error))
+            return
+        await self._write_changes(events)
+        if staleness := _staleness(before, self._view):
+            await self._write(staleness)
 
     async def _resume(self, last: str) -> None:
         self._view = self._catalog.view

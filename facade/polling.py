@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -228,14 +228,18 @@ class Polls:
         self._some_to_wake.set()
 
     async def _wake_in_turns(self) -> None:
-        """Thousands that wake at the same moment would keep requests waiting until the last of
-        them has its answer."""
+        """Wakes a few polls, lets everything else have its turn, and wakes the next ones: thousands
+        at once would keep requests waiting until the last of them has its answer.
+
+        Of polls with the same bytes the first is woken and works its answer out; the others are
+        given that answer from here. Their handlers have nothing left to do but end, and that waits
+        until everyone has been told.
+        """
         while True:
             await self._some_to_wake.wait()
             self._some_to_wake.clear()
-            told: list[_Poll] = []
+            told: deque[_Poll] = deque()
             while self._to_wake:
-                # One of each question works its answer out, in this turn; the others are told it.
                 for poll in list(islice(self._to_wake, _AT_ONCE)):
                     del self._to_wake[poll]
                     if poll.tell(self._repeats):
@@ -243,9 +247,9 @@ class Polls:
                     else:
                         poll.changed.set()
                 await asyncio.sleep(0)
-            for start in range(0, len(told), _AT_ONCE):
-                for poll in told[start : start + _AT_ONCE]:
-                    poll.changed.set()
+            while told:
+                for _ in range(min(_AT_ONCE, len(told))):
+                    told.popleft().changed.set()
                 await asyncio.sleep(0)
 
     async def _drop_gone(self) -> None:

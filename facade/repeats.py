@@ -5,9 +5,16 @@ What such a request costs is mostly what stands around the answer: reading heade
 handler, writing headers. So an answer that changes with the list alone is kept under the bytes of
 the request that it was given to, and the next request of these very bytes is answered from there.
 All of that is forgotten when the list changes and at every second, so that ``lastSeen`` moves.
-Long polls that end with one change have the answer from there, too.
 
-Whatever could make two answers to the same bytes differ keeps out: see :meth:`Repeats.keep`.
+How an answer gets there, and out again:
+
+1. :class:`Connection`, between the network and aiohttp, notes the bytes of a request that it passes
+   on, where they are known to be one whole request.
+2. The handler calls :meth:`Repeats.steady`: nothing but the list decides about this answer.
+3. :meth:`Repeats.keep` sees the finished answer and keeps it, unless something about request or
+   answer could make another one to the same bytes differ.
+4. :class:`Connection` writes it to whoever sends these bytes next; aiohttp never hears of that
+   request. Long polls that one change ends together are given it by :meth:`Repeats.tell`.
 """
 
 from __future__ import annotations
@@ -62,38 +69,35 @@ class Repeats:
         self.told = 0
 
     def steady(self, request: web.Request, view: View) -> None:
-        """The answer to ``request`` is of ``view``, and the same for as long as the list is."""
+        """The answer to ``request`` is of ``view``, and the same for as long as the list is.
+
+        Called by the handler before it answers; without that nothing is kept.
+        """
         connection = connection_of(request)
         if connection is not None:
             connection.made_of = view, int(time.time())
 
     async def keep(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Keeps the answer, where it may be. A signal (``on_response_prepare``), the last of all.
-
-        Only a plain GET over a connection on which nothing else is under way, without an id of
-        its own; and nothing while each request is logged.
-        """
+        """Keeps the answer, where it may be. A signal (``on_response_prepare``), the last of all,
+        so that no header is missing."""
         connection = connection_of(request)
-        if connection is None or connection.asked is None or connection.made_of is None:
+        if connection is None or connection.asked is None or connection.made_of != self._now():
             return
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes | None):
-            return
+            return  # a stream
         if request.version != HttpVersion11 or not request.keep_alive or request.body_exists:
-            return
+            return  # aiohttp has more to do than to write
         if REQUEST_ID in request.headers or log.isEnabledFor(logging.DEBUG):
-            return
-        view, second = self._now()
-        if connection.made_of[0] is not view or connection.made_of[1] != second:
-            return
+            return  # each answer says the id of its request; each request is logged
         body = response.body or b""
+        if len(self._kept) >= _MOST or self._size + len(body) > _MOST_BYTES:
+            return
         lines = [f"HTTP/1.1 {response.status} {response.reason}"]
         lines += [f"{k}: {v}" for k, v in response.headers.items() if k.lower() not in _OWN]
+        head = "\r\n".join(lines).encode()
         counted = self._metrics.counted(request, response.status, timed=True)
+        self._kept[connection.asked] = _Kept(response.status, head, body, counted)
         self._size += len(body)
-        if len(self._kept) < _MOST and self._size <= _MOST_BYTES:
-            self._kept[connection.asked] = _Kept(
-                response.status, "\r\n".join(lines).encode(), body, counted
-            )
 
     def answer(self, asked: bytes) -> bytes | None:
         """The whole answer to a request of these bytes, where it was given just now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -12,12 +11,12 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from adapters.catalog import Catalog
 from adapters.store import Store
 from facade.app import create_app
 from facade.descriptors import allow_many_connections
 from facade.options import FacadeOptions
 from facade.repeats import Connection
+from facade.settling import settle
 from facade.state import FACADE
 
 log = logging.getLogger(__name__)
@@ -125,7 +124,7 @@ async def run(
             log.info("listening on %s (store %s)", url, store.url)
             if ready is not None:
                 ready(url)
-            settling = asyncio.create_task(_settle(app[FACADE].catalog), name="settle")
+            settling = asyncio.create_task(settle(app[FACADE].catalog), name="settle")
             await stop.wait()
             settling.cancel()
             log.info("stopping")
@@ -135,14 +134,6 @@ async def run(
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
     return 0
-
-
-async def _settle(catalog: Catalog) -> None:
-    """Takes the first list out of what the garbage collector looks through again and again: with
-    100,000 instances each look would hold everything up for a quarter of a second."""
-    await catalog.ready()
-    gc.collect()
-    gc.freeze()
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> CannotListen:

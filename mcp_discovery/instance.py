@@ -13,7 +13,7 @@ import orjson
 from mcp_discovery.errors import InvalidRecord, RecordTooLarge
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, parse_moment
-from mcp_discovery.sharing import share, slim
+from mcp_discovery.sharing import record_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,6 @@ class Instance:
         return self == other
 
 
-#: JSON of fewer bytes than this, with fewer objects and lists than that, is a record that can be
-#: written as JSON again (orjson goes 254 deep) and is not too large, whatever is added by default.
-_SMALL = MAX_RECORD_BYTES // 2
-_SHALLOW = 250
-
-
 def encode_registration(record: Record, lease: Lease) -> bytes:
     """What a store keeps for a registration: the record's JSON with the lease beside its fields."""
     return orjson.dumps(record.to_dict() | {"lease": lease.to_dict()})
@@ -126,8 +120,7 @@ def decode_registration(data: bytes) -> tuple[Record, Lease]:
     if not isinstance(content, dict):
         raise InvalidRecord("", "the record is not a JSON object")
     lease = Lease.from_dict(content.pop("lease", None))
-    small = len(data) < _SMALL and data.count(b"{") + data.count(b"[") < _SHALLOW
-    return slim(Record.parse(share(content), spelled=content if small else None)), lease
+    return record_of(content, len(data)), lease
 
 
 def health_to_dict(health: Health) -> dict[str, Any]:

@@ -44,7 +44,10 @@ _NO_PROSE = frozenset(
     )
 )
 
+_REFER = "write a reference such as ${NAME} and keep the value out of the record"
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_BLANK = re.compile(r"[\x00-\x20]")
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
 
 
@@ -107,7 +110,7 @@ def url_problem(text: str, schemes: tuple[str, ...]) -> str | None:
         return f"{text[:200]!r} is not a URL ({error}); {wanted}"
     if parts.scheme not in schemes:
         return f"{text[:200]!r} has no scheme of {', '.join(schemes)}; {wanted}"
-    if not host or any(ord(letter) <= 32 for letter in text):
+    if not host or _BLANK.search(text):
         return f"{text[:200]!r} is not a URL with a host; {wanted}"
     return None
 
@@ -225,29 +228,12 @@ def _spelled(item: Any) -> Any:
     return str(item) if isinstance(item, int) else item
 
 
-class Record(_Model):
-    """What one instance of an MCP server says of itself. Rarely changes; about 1 KB as JSON.
-
-    Build one from foreign data with :meth:`from_json` or :meth:`parse`, which turn every fault
-    into one clear sentence.
-    """
+class Particulars(_Model):
+    """What is each instance's own. The rest of a record is mostly that of others, too."""
 
     id: Label = ""
-    name: Label
-    registry_name: Annotated[str, StringConstraints(max_length=200)] = ""
-    title: Annotated[str, StringConstraints(max_length=200)] | None = None
-    description: Annotated[str, StringConstraints(max_length=4096)] = ""
-    version: SemVer = "0.0.0"
-    website_url: HttpUrl | None = None
-    icons: tuple[Mapping[str, Any], ...] = Field(default=(), max_length=16)
     endpoint: Endpoint
-    tags: Annotated[tuple[Label, ...], AfterValidator(_unique)] = Field(default=(), max_length=64)
-    capabilities: Capabilities = Capabilities()
-    protocol: Protocol = Protocol()
-    auth: Auth = Auth()
-    weight: int = Field(default=1, ge=0, le=65535)
     zone: Name | None = None
-    owner: Name | None = None
     metadata: Annotated[
         Mapping[Name, Annotated[str, StringConstraints(max_length=4096)]],
         BeforeValidator(_strings),
@@ -255,6 +241,39 @@ class Record(_Model):
     health_url: HttpUrl | None = None
     registered_at: Moment = Field(default_factory=utcnow)
     started_at: Moment | None = None
+
+    def check(self) -> None:
+        """Raises :class:`SecretInRecord` where something must not be told to everybody."""
+        endpoint = self.endpoint
+        words = () if endpoint.command is None else (endpoint.command, *endpoint.args)
+        for position, why in secrets.secrets_in_arguments(words):
+            field = f"endpoint.args.{position - 1}" if position else "endpoint.command"
+            raise SecretInRecord(field, f"{why}; {_REFER}")
+        for key, why in secrets.secrets_in_mapping(self.metadata):
+            raise SecretInRecord(f"metadata.{key}", f"{why}; {_REFER}")
+        _check_urls({"endpoint.url": endpoint.url, "healthUrl": self.health_url})
+
+
+class Record(Particulars):
+    """What one instance of an MCP server says of itself. Rarely changes; about 1 KB as JSON.
+
+    Build one from foreign data with :meth:`from_json` or :meth:`parse`, which turn every fault
+    into one clear sentence.
+    """
+
+    name: Label
+    registry_name: Annotated[str, StringConstraints(max_length=200)] = ""
+    title: Annotated[str, StringConstraints(max_length=200)] | None = None
+    description: Annotated[str, StringConstraints(max_length=4096)] = ""
+    version: SemVer = "0.0.0"
+    website_url: HttpUrl | None = None
+    icons: tuple[Mapping[str, Any], ...] = Field(default=(), max_length=16)
+    tags: Annotated[tuple[Label, ...], AfterValidator(_unique)] = Field(default=(), max_length=64)
+    capabilities: Capabilities = Capabilities()
+    protocol: Protocol = Protocol()
+    auth: Auth = Auth()
+    weight: int = Field(default=1, ge=0, le=65535)
+    owner: Name | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -285,9 +304,8 @@ class Record(_Model):
         return value
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], *, spelled: Mapping[str, Any] | None = None) -> Record:
-        """A record from ``data`` (JSON's field names), checked whole; ``spelled`` as for
-        :meth:`check`.
+    def parse(cls, data: Mapping[str, Any]) -> Record:
+        """A record from ``data`` (JSON's field names), checked whole.
 
         Raises :class:`InvalidRecord`, naming the first field at fault, :class:`SecretInRecord`, or
         :class:`RecordTooLarge`.
@@ -296,7 +314,7 @@ class Record(_Model):
             record = cls.model_validate(data)
         except ValidationError as error:
             raise _first_fault(error) from error
-        record.check(spelled)
+        record.check()
         return record
 
     @classmethod
@@ -316,33 +334,12 @@ class Record(_Model):
         """The record as JSON spells it; fields that are absent are left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
-    def check(self, spelled: Mapping[str, Any] | None = None) -> None:
-        """Raises :class:`SecretInRecord` or :class:`RecordTooLarge` where the record is unfit.
-
-        ``spelled`` is the JSON object that it was made of, where that is small for sure.
-        """
-        refer = "write a reference such as ${NAME} and keep the value out of the record"
-        endpoint = self.endpoint
-        for position, why in secrets.secrets_in_arguments([endpoint.command or "", *endpoint.args]):
-            field = f"endpoint.args.{position - 1}" if position else "endpoint.command"
-            raise SecretInRecord(field, f"{why}; {refer}")
-        for key, why in secrets.secrets_in_mapping(self.metadata):
-            raise SecretInRecord(f"metadata.{key}", f"{why}; {refer}")
-        for field, url in (
-            ("endpoint.url", endpoint.url),
-            ("healthUrl", self.health_url),
-            ("websiteUrl", self.website_url),
-            ("auth.tokenEndpoint", self.auth.token_endpoint),
-        ):
-            if url and (reason := secrets.why_secret(url)):
-                raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
-        fields = self._as_json() if spelled is None else spelled
-        prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
-        prose["endpoint"] = endpoint.model_extra or {}
-        for field, why in secrets.secrets_in_fields(prose):
-            raise SecretInRecord(field, f"{why}; keep it out of the record")
-
-    def _as_json(self) -> dict[str, Any]:
+    def check(self) -> None:
+        """Raises :class:`SecretInRecord` or :class:`RecordTooLarge` where the record is unfit."""
+        super().check()
+        _check_urls(
+            {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
+        )
         try:
             fields = self.to_dict()
             size = len(orjson.dumps(fields))
@@ -350,11 +347,20 @@ class Record(_Model):
             raise InvalidRecord("", f"the record cannot be written as JSON ({error})") from error
         if size > MAX_RECORD_BYTES:
             raise RecordTooLarge(size, MAX_RECORD_BYTES)
-        return fields
+        prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
+        prose["endpoint"] = self.endpoint.model_extra or {}
+        for field, why in secrets.secrets_in_fields(prose):
+            raise SecretInRecord(field, f"{why}; keep it out of the record")
 
     def same_as(self, other: Record) -> bool:
         """Whether both say the same, whenever each was registered."""
         return self.model_copy(update={"registered_at": other.registered_at}) == other
+
+
+def _check_urls(urls: Mapping[str, str | None]) -> None:
+    for field, url in urls.items():
+        if url and (reason := secrets.why_secret(url)):
+            raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
 
 
 def default_id(name: str, endpoint: object) -> str:

@@ -1,53 +1,67 @@
-"""What instances of one server say alike is kept once: a list of very many is mostly that."""
+"""What instances of one server say alike is read and kept once: most of a long list is that."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from mcp_discovery.record import Auth, Capabilities, Protocol, Record
+from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.record import Particulars, Record
 
-#: The parts of a record that have models of their own and are mostly those of other instances.
-_PARTS: Mapping[str, type[BaseModel]] = {
-    "capabilities": Capabilities,
-    "protocol": Protocol,
-    "auth": Auth,
-}
-#: Texts that are mostly those of other instances.
-_TEXTS = ("name", "registryName", "title", "description", "version", "websiteUrl", "zone", "owner")
-#: How many different parts are remembered: instances of one server come close together.
+#: The names of what is an instance's own, in JSON and here: both are read.
+_OWN = frozenset(
+    each for name, field in Particulars.model_fields.items() for each in (name, field.alias or name)
+)
+#: Of so many servers it is remembered what their instances say alike: they come close together. And
+#: the most bytes that a record of theirs may have.
 _REMEMBERED = 8192
+_SHORT = 8192
 
 
-def share(content: dict[str, Any]) -> dict[str, Any]:
-    """``content``, a record as JSON spells it, with parts that were seen before in the place of
-    equal ones, checked already. What is wrong with it stays as it is."""
-    shared = {**content}
-    for name in _TEXTS:
-        if isinstance(content.get(name), str):
-            shared[name] = sys.intern(content[name])
-    for name in _PARTS.keys() & content.keys():
-        # What is wrong is told with its place in the whole, when that is checked.
-        with suppress(ValidationError, TypeError):
-            shared[name] = _part(name, orjson.dumps(content[name]))
-    tags = content.get("tags")
-    if isinstance(tags, list):
-        shared["tags"] = [sys.intern(tag) if type(tag) is str else tag for tag in tags]
-    return shared
+def record_of(content: Mapping[str, Any], size: int) -> Record:
+    """The record that ``content`` spells, JSON of ``size`` bytes, as :meth:`Record.parse` reads it.
+
+    It shares with others what they say alike, which is read and checked for the first of them.
+    """
+    return _slim(_shared(content, size) or Record.parse(content))
+
+
+def _shared(content: Mapping[str, Any], size: int) -> Record | None:
+    """``None`` where the whole has to be read to tell what it is."""
+    if size > _SHORT or not content.get("id"):
+        return None
+    alike = {name: value for name, value in content.items() if name not in _OWN}
+    try:
+        known = _known(orjson.dumps(alike))
+    except TypeError:  # nested too deep for JSON
+        return None
+    if known is None:
+        return None
+    try:
+        own = Particulars.model_validate({name: content[name] for name in content.keys() & _OWN})
+    except ValidationError:
+        return None
+    if own.model_extra or own.endpoint.model_extra:
+        return None
+    own.check()
+    return known.model_copy(update=vars(own))
 
 
 @lru_cache(_REMEMBERED)
-def _part(name: str, spelled: bytes) -> BaseModel:
-    return _PARTS[name].model_validate(orjson.loads(spelled))
+def _known(alike: bytes) -> Record | None:
+    """A record of these fields, with the particulars of nobody; ``None`` where it is unfit."""
+    nobody = {"id": "nobody", "endpoint": {"url": "http://nobody.invalid"}}
+    try:
+        return _slim(Record.parse(orjson.loads(alike) | nobody))
+    except InvalidRecord:
+        return None
 
 
-def slim(record: Record) -> Record:
+def _slim(record: Record) -> Record:
     """``record`` without what pydantic keeps beside the fields of each model, or with that of
     another record: which fields were given (never asked here) and unknown ones, of which there are
     none. That is a third of what a record takes."""

@@ -50,8 +50,8 @@ async def cold_etcd(scale: Scale) -> AsyncGenerator[Contest, None]:
     """The bare client decodes what it reads and makes nothing of it."""
     count = scale.of(10_000, 1000)
     async with EtcdServer() as etcd:
-        await fill_etcd(f"http://{etcd.address}", count)
-        yield _contest(f"etcd://{etcd.address}", count)
+        await fill_etcd(f"http://{etcd.host}:{etcd.port('http')}", count)
+        yield _contest(etcd.store_url, count)
 
 
 @row(
@@ -65,5 +65,5 @@ async def cold_consul(scale: Scale) -> AsyncGenerator[Contest, None]:
     """The bare client asks for services and records at once."""
     count = scale.of(10_000, 1000)
     async with ConsulServer() as consul:
-        await fill_consul(f"http://{consul.address}", count)
-        yield _contest(f"consul://{consul.address}", count)
+        await fill_consul(f"http://{consul.host}:{consul.port('http')}", count)
+        yield _contest(consul.store_url, count)

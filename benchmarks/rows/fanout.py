@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import aiohttp
 import orjson
@@ -20,6 +21,8 @@ _INSTANCES = 1000
 _WITHIN = 300.0
 #: Seconds between two requests of somebody who has nothing to do with the change.
 _PAUSE = 0.005
+#: Of how many percent of the readers it is told when they had the change.
+_SHARES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
 @row(
@@ -51,7 +54,17 @@ async def fan_out(scale: Scale) -> AsyncGenerator[Contest, None]:
             async def run() -> dict[str, float]:
                 await _all_wait(url, polls)
                 statuses.reverse()
-                return await _once(http, url, swarm, statuses[0], facts)
+                waits: list[float] = []
+                over = asyncio.Event()
+                stranger = asyncio.create_task(_stranger(url, waits, over))
+                began, reached = await _change(http, url, swarm, statuses[0])
+                over.set()
+                await stranger
+                figures = {"slowest request": max(waits) * 1000}
+                figures |= _times(reached["readers"], began, readers, "reader", facts)
+                figures |= _times(reached["polls"], began, polls, "poll", facts)
+                facts["their own processor time"] = f"{reached['cpu'] * 1000:.0f} ms"
+                return figures
 
             yield Contest([Contender("facade", run)], facts=facts)
 
@@ -76,39 +89,39 @@ async def _all_wait(url: str, polls: int) -> None:
             await asyncio.sleep(0.2)
 
 
-async def _once(
-    http: aiohttp.ClientSession, url: str, swarm: Running, status: str, facts: dict[str, str]
-) -> dict[str, float]:
-    """Changes one instance; figures in milliseconds."""
+async def _change(
+    http: aiohttp.ClientSession, url: str, swarm: Running, status: str
+) -> tuple[float, dict[str, Any]]:
+    """Changes one instance; the second at which that was asked for, and what the swarm tells."""
     reader, writer = swarm.process.stdout, swarm.process.stdin
     assert reader is not None and writer is not None
     writer.write(b"go\n")
     assert await reader.readline() == b"waiting\n"
-    waits: list[float] = []
-    stranger = asyncio.create_task(_stranger(url, waits))
-    await asyncio.sleep(0.3)
-    waits.clear()
     one = f"{url}/servers/{data.record(0).id}/heartbeat"
     body = {"holder": data.LEASE.holder.id, "status": status, "reason": f"is {status} now"}
     began = time.monotonic()
     async with http.post(one, json=body) as response:
         assert response.status < 300, await response.text()
-    reached = orjson.loads(await reader.readline())
-    stranger.cancel()
-    await asyncio.gather(stranger, return_exceptions=True)
-    figures = {"slowest request": max(waits) * 1000}
-    for kind, name in (("readers", "last reader"), ("polls", "last poll")):
-        times = [(each - began) * 1000 for each in reached[kind]]
-        figures[name] = max(times)
-        facts[kind] = f"{len(times)}, half of them within {statistics.median(times):.0f} ms"
-    facts["the readers' own processor time"] = f"{reached['cpu'] * 1000:.0f} ms"
-    return figures
+    return began, orjson.loads(await reader.readline())
 
 
-async def _stranger(url: str, waits: list[float]) -> None:
+def _times(
+    reached: list[float], began: float, count: int, who: str, facts: dict[str, str]
+) -> dict[str, float]:
+    """When the change had reached which share of them, and the last, in milliseconds."""
+    if len(reached) < count:
+        raise RuntimeError(f"of {count} {who}s only {len(reached)} had the change in time")
+    times = [(each - began) * 1000 for each in reached]
+    after = statistics.quantiles(times, n=100, method="inclusive")
+    facts[f"{who}s"] = f"{count}, half of them within {after[49]:.0f} ms"
+    by_share = {f"{who}s, {share} %": after[share - 1] for share in _SHARES}
+    return {**by_share, f"{who}s, 100 %": max(times), f"last {who}": max(times)}
+
+
+async def _stranger(url: str, waits: list[float], over: asyncio.Event) -> None:
     """Asks for the list again and again; adds how many seconds each answer took."""
     async with aiohttp.ClientSession() as http:
-        while True:
+        while not over.is_set():
             began = time.monotonic()
             async with http.get(f"{url}/servers?tags={data.WANTED}") as response:
                 await response.read()

@@ -34,7 +34,7 @@ _SETTLE = 2.0
 async def latency_by_size(scale: Scale) -> AsyncGenerator[Contest, None]:
     """One request after the other. *Again*: the very question that was asked before. *Anew*: with
     another tag each time, which nobody has, so that the list is searched each time."""
-    sizes = (100, scale.of(10_000, 2_000), scale.of(100_000, 10_000))
+    sizes = (100, scale.of(10_000, 1_000), scale.of(100_000, 5_000))
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         urls = {}
