@@ -7,7 +7,6 @@ one line of JSON: requests (HTTP/1.1 request lines), bytes there and back, conne
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 from dataclasses import asdict, dataclass
 
@@ -64,8 +63,6 @@ class Passing:
 
 
 async def _main(host: str, port: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65536)), hard))
     passing = Passing(host, port)
     server = await asyncio.start_server(passing.connection, "127.0.0.1", 0, backlog=4096)
     place, own = server.sockets[0].getsockname()

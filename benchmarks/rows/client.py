@@ -55,7 +55,7 @@ async def calls(scale: Scale) -> AsyncGenerator[Contest, None]:
             yield Contest(
                 [Contender("library", _measuring(ours, warm))],
                 Contender("SDK", _measuring(theirs, warm)),
-                rounds=scale.of(60, 8),
+                rounds=scale.of(60, 4),
             )
 
 

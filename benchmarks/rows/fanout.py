@@ -45,7 +45,7 @@ async def fan_out(scale: Scale) -> AsyncGenerator[Contest, None]:
     readers, polls = scale.of(5000, 500), scale.of(2000, 200)
     facts: dict[str, str] = {}
     async with facade("--store", "embedded:") as (url, _), aiohttp.ClientSession() as http:
-        for number in range(_INSTANCES):
+        for number in range(scale.of(_INSTANCES, 200)):
             await _post(http, url, number)
         command = (sys.executable, "-m", "benchmarks.swarm", url, str(readers), str(polls))
         async with process(*command, data.WANTED) as swarm:

@@ -57,7 +57,7 @@ def every(found: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str], list[l
                 f"{each['requests/s']:,.0f}",
                 size(each["bytes/s"]),
                 *delays(each),
-                seconds(each["start"]),
+                "–" if each["stalled"] else seconds(each["start"]),
                 each["first"],
                 share(each["used"]),
             ]
@@ -143,7 +143,9 @@ def seconds(value: float) -> str:
     """A time with its unit."""
     if value < 0.001:
         return f"{value * 1e6:.0f} µs"
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
+    if value < 1:
+        return f"{value * 1000:.3g} ms"
+    return f"{value:.3g} s" if value < 100 else f"{value:,.0f} s"
 
 
 def size(value: float) -> str:

@@ -54,8 +54,9 @@ def test_blocking_queries_that_are_too_many_only_make_lists_older() -> None:
 
 @pytest.mark.parametrize("store", STORES)
 def test_more_of_anything_uses_more(store: StoreName) -> None:
-    small = STORES[store](Fleet(1000, 100), MACHINE, COSTS)
-    for larger in (Fleet(2000, 100), Fleet(1000, 200), Fleet(1000, 100, turnover=1.0)):
+    """Of a fleet whose watches are never silent for long: those that are ask by themselves."""
+    small = STORES[store](Fleet(10_000, 100), MACHINE, COSTS)
+    for larger in (Fleet(20_000, 100), Fleet(10_000, 200), Fleet(10_000, 100, turnover=1.0)):
         load = STORES[store](larger, MACHINE, COSTS)
         assert load.bytes > small.bytes
         assert load.requests > small.requests
