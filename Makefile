@@ -51,7 +51,8 @@ soak: $(READY) stores ## Break real clusters on purpose: SECONDS=600, SEED=…, 
 
 bench: $(READY) stores ## Measure all that docs/performance.md tells, beside others; ARGS=--quick
 	@scripts/fetch-bench-tools
-	$(BIN)/python -m benchmarks --json docs/performance/figures.json --plots docs/performance $(ARGS)
+	$(BIN)/python -m benchmarks $(or $(ARGS),--json docs/performance/figures.json \
+	  --plots docs/performance --page docs/performance.md)
 
 test-docker: $(READY) stores ## The tests that need a Docker daemon
 	$(BIN)/pytest -m docker $(ARGS)

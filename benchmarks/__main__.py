@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--only NAME…] [--quick] [--json FILE] [--plots FOLDER]``."""
+"""``python -m benchmarks [--only NAME…] [--quick] [--json FILE] [--plots FOLDER] [--page FILE]``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds of less, to try out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw plots as SVG")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into a page")
     parser.add_argument("--list", action="store_true", help="say what there is")
     given = parser.parse_args()
     # A table that is piped into a file shall not be squeezed into 80 columns.
@@ -52,6 +53,8 @@ def main() -> int:
         given.json.write_bytes(orjson.dumps(to_json(outcomes, about), option=orjson.OPT_INDENT_2))
     if given.plots is not None:
         plots.draw(outcomes, given.plots)
+    if given.page is not None:
+        report.put_into_page(outcomes, about, given.page)
     if ended_by is not None:
         return 128 + ended_by
     if any(outcome.problem for outcome in outcomes):

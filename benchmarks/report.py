@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Line, Outcome, Spread
 
+#: Between these a page has the table.
+_BEGIN, _END = "<!-- table -->\n", "<!-- end of table -->\n"
+_COLUMNS = ("row", "contender", "ours", "beside", "ratio or value", "goal", "", "noise")
+
 
 def show(outcomes: Iterable[Outcome], console: Console) -> None:
     """Prints the table, and below it what must be known of each row."""
     outcomes = list(outcomes)
     table = Table(title=None)
-    for name in ("row", "contender", "ours", "beside", "ratio or value", "goal", "", "noise"):
+    for name in _COLUMNS:
         table.add_column(name, justify="left" if name in ("row", "contender", "") else "right")
     for outcome in outcomes:
         if outcome.problem:
@@ -25,6 +31,33 @@ def show(outcomes: Iterable[Outcome], console: Console) -> None:
     for outcome in outcomes:
         for fact, text in outcome.facts.items():
             console.print(f"{outcome.name}: {fact}: {text}", highlight=False)
+
+
+def put_into_page(outcomes: Iterable[Outcome], about: Mapping[str, Any], page: Path) -> None:
+    """Writes the table into ``page``, in the place of the one that it has.
+
+    Raises :class:`ValueError` where it has no place for it.
+    """
+    outcomes = list(outcomes)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no lines {_BEGIN.strip()} and {_END.strip()}")
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    facts = []
+    for outcome in outcomes:
+        name = f"{outcome.number} {outcome.name}"
+        if outcome.problem:
+            rows.append((name, f"not run: {outcome.problem}", "", "", "", "", "", ""))
+        rows += [(name, *cells(line, outcome)) for line in outcome.lines]
+        facts += [f"- *{outcome.name}*, {fact}: {text}" for fact, text in outcome.facts.items()]
+    measured = (
+        f"Measured {about['at'][:10]} with Python {about['python']} on {about['processors']} "
+        "processors."
+    )
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    told = "\n\n".join((measured, table, "\n".join(facts)))
+    page.write_text(f"{before}{begin}{told}\n{end}{after}", encoding="utf-8")
 
 
 def cells(line: Line, outcome: Outcome) -> list[str]:
