@@ -35,9 +35,12 @@ StoreKind = Literal["consul", "etcd"]
 Cluster = ConsulCluster | EtcdCluster
 #: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds;
 #: tokens that are looked up anew each second, but not while a heartbeat waits for it: an agent that
-#: has to ask a frozen server who is beating lets every TTL behind it lapse.
+#: has to ask a frozen server who is beating lets every TTL behind it lapse. A server that died stays a
+#: voter: autopilot would take its vote, and give it back ten seconds after its return, within which
+#: the next fault would leave two voters, one of them broken, and no leader until it is whole.
 _CONSUL = {
     "gossip_lan": {"probe_interval": "500ms", "probe_timeout": "250ms"},
+    "autopilot": {"cleanup_dead_servers": False},
     "acl": {"token_ttl": "1s", "policy_ttl": "1s", "down_policy": "async-cache"},
 }
 #: What a program may do in Consul: all that docs ask for, and nothing else.
