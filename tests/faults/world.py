@@ -35,9 +35,9 @@ StoreKind = Literal["consul", "etcd"]
 Cluster = ConsulCluster | EtcdCluster
 #: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds;
 #: tokens that are looked up anew each second, but not while a heartbeat waits for it: an agent that
-#: has to ask a frozen server who is beating lets every TTL behind it lapse. A server that died stays a
-#: voter: autopilot would take its vote, and give it back ten seconds after its return, within which
-#: the next fault would leave two voters, one of them broken, and no leader until it is whole.
+#: has to ask a frozen server who is beating lets every TTL behind it lapse. A server that died
+#: stays a voter: autopilot would take its vote and give it back ten seconds after its return,
+#: within which the next fault leaves two voters, one of them broken, and no leader.
 _CONSUL = {
     "gossip_lan": {"probe_interval": "500ms", "probe_timeout": "250ms"},
     "autopilot": {"cleanup_dead_servers": False},
