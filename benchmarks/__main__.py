@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--only NAME…] [--quick] [--json FILE] [--plots FOLDER] [--page FILE]``."""
+"""``python -m benchmarks [--only NAME…] [--quick] [--json FILE] [--plots DIR] [--page FILE]``."""
 
 from __future__ import annotations
 
