@@ -19,6 +19,7 @@ Breaking = AsyncGenerator[None, None]
 async def _away(world: World, *, partly: bool = False) -> AsyncGenerator[None, None]:
     """The store is away until it takes writes again after the block: for everybody, or for those
     who happen to talk to the wrong member."""
+    await world.whole()
     world.history.note("store-shaky" if partly else "store-away", world.kind)
     try:
         yield
