@@ -24,8 +24,8 @@ NAMES = [each.name for each in of("etcd", apart=True) if each.apart]
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param("consul", marks=pytest.mark.xdist_group("faults")),
-        pytest.param("etcd", marks=pytest.mark.xdist_group("faults")),
+        "consul",
+        "etcd",
     ],
 )
 async def test_members_that_are_parted(kind: StoreKind, tmp_path: Path) -> None:

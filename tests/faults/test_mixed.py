@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from tests.faults import schedule
 from tests.faults.checker import judge
 from tests.faults.history import History, Terms
@@ -18,12 +16,10 @@ SECONDS = 25.0
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
 
-@pytest.mark.xdist_group("faults")
 async def test_consul(tmp_path: Path) -> None:
     await _mixed("consul", tmp_path)
 
 
-@pytest.mark.xdist_group("faults")
 async def test_etcd(tmp_path: Path) -> None:
     await _mixed("etcd", tmp_path)
 
