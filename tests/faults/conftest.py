@@ -11,5 +11,5 @@ _HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests here are one group: each wants what the machine has."""
     for item in items:
-        if item.path.is_relative_to(_HERE) and item.get_closest_marker("xdist_group") is None:
+        if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.xdist_group("faults"))

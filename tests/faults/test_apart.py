@@ -21,13 +21,7 @@ TERMS = Terms(ttl=4.0, probe_interval=1.3)
 NAMES = [each.name for each in of("etcd", apart=True) if each.apart]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "consul",
-        "etcd",
-    ],
-)
+@pytest.mark.parametrize("kind", ["consul", "etcd"])
 async def test_members_that_are_parted(kind: StoreKind, tmp_path: Path) -> None:
     missing = why_not()
     history = History(TERMS)

@@ -153,7 +153,7 @@ async def test_both_run_in_their_sandbox(tmp_path: Path) -> None:
             async def listed() -> bool:
                 return "one" in await asked.servers("tags=products")
 
-            await until(listed, timeout=60, what="the server being listed")
+            await until(listed, timeout=30, what="the server being listed")
             _tell(sidecar.pid, signal.SIGTERM)
 
             async def gone() -> bool:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deploy.tools import program
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy/systemd"
 _ALLOW = 0x7FFF0000  # SCMP_ACT_ALLOW, seccomp_init(3)
 _ERRNO = 0x00050000  # SCMP_ACT_ERRNO(0)
