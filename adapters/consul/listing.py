@@ -97,7 +97,7 @@ class Listing:
         self._checks: Services = {}
         self._presences: dict[str, list[Presence]] = {}
         self._read: dict[Place, Presence] = {}
-        self._entries: dict[str, tuple[str, Stored | None]] = {}
+        self._entries: dict[str, tuple[int, Stored | None]] = {}  # key → hash of its value, record
         self._stored: dict[str, list[Stored]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
@@ -130,15 +130,15 @@ class Listing:
 
     def feed_records(self, entries: Iterable[Entry]) -> None:
         """Takes in the records as they are now."""
-        kept: dict[str, tuple[str, Stored | None]] = {}
+        kept: dict[str, tuple[int, Stored | None]] = {}
         stored: dict[str, list[Stored]] = {}
         for entry in entries:
-            raw, known = self._entries.get(entry.key, (None, None))
-            if raw != entry.raw:
+            value, (before, known) = hash(entry.raw), self._entries.get(entry.key, (None, None))
+            if before != value:
                 known = self._parse(entry)
             elif known is not None and known.modified != entry.modified:
                 known = replace(known, modified=entry.modified)
-            kept[entry.key] = entry.raw, known
+            kept[entry.key] = value, known
             if known is not None:
                 stored.setdefault(known.record.id, []).append(known)
         for key in self._entries.keys() - kept.keys():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from adapters.consul.checks import Check, Place
+from adapters.consul.checks import READ, Check, Place
 
 #: How an entry of ``/v1/health/service/…`` begins. In a text the quotes would stand behind a
 #: backslash; inside an entry it could only begin another object, and cut there it is no JSON.
@@ -21,7 +21,10 @@ _FIRST, _NEXT = b"[" + _BEGINS, b"," + _BEGINS
 
 
 class Pieces:
-    """What each entry of the last answer said, by a digest of its bytes."""
+    """What each entry of the last answer said, by a digest of its bytes.
+
+    Of the checks only the fields that are read later are kept: a third of them.
+    """
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[Place, Sequence[Check]]] = {}
@@ -44,4 +47,5 @@ class Pieces:
 
 def _entry(text: bytes) -> tuple[Place, Sequence[Check]]:
     entry = orjson.loads(text)
-    return Place(entry["Node"]["Node"], entry["Service"]["ID"]), entry["Checks"]
+    checks = [{name: each[name] for name in READ if name in each} for each in entry["Checks"]]
+    return Place(entry["Node"]["Node"], entry["Service"]["ID"]), checks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,8 +33,9 @@ T = TypeVar("T")
 class Gateway:
     """The JSON gateway of one etcd cluster.
 
-    With several endpoints, one that does not answer in half the time-out is passed over, and the
-    one that answered last is asked first; a call takes at most one and a half time-outs.
+    With several endpoints, the first to be asked is any, so that the members share the work; one
+    that does not answer in half the time-out is passed over, and the one that answered last is
+    asked first. A call takes at most one and a half time-outs.
     Every method raises :class:`StoreUnavailable`, :class:`StoreDenied`, or what
     :mod:`adapters.etcd.errors` makes of a refusal.
     """
@@ -41,7 +43,7 @@ class Gateway:
     def __init__(self, url: EtcdURL, options: StoreOptions) -> None:
         self.store = url.text
         self._endpoints = url.endpoints
-        self._good = 0
+        self._good = random.randrange(len(url.endpoints))
         self._http = HttpClient(url.text, options)
         self._user = options.user
         self._password = options.password

@@ -7,14 +7,17 @@ import itertools
 import statistics
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 import aiohttp
 import orjson
 
 from benchmarks import data
+from benchmarks.filling import fill_consul, fill_etcd
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from benchmarks.processes import fetched, memory, python
+from benchmarks.processes import facade, fetched, memory, python
+from tests.stores import ConsulServer, EtcdServer
 
 #: Seconds until a facade that has just loaded its list has given back what that took.
 _SETTLE = 2.0
@@ -81,22 +84,32 @@ def _latency(
 )
 async def memory_by_size(scale: Scale) -> AsyncGenerator[Contest, None]:
     """What a facade's process has for itself with a long list less what it has with an empty one,
-    after it was asked for both."""
-    count = scale.of(100_000, 10_000)
+    after it was asked for both: without a store, and with what the adapter of a real one keeps."""
+    count, fewer = scale.of(100_000, 10_000), scale.of(10_000, 1000)
     records = [len(orjson.dumps(data.record(number).to_dict())) for number in range(0, count, 97)]
 
     async def of_record() -> float:
         return statistics.fmean(records)
 
-    async def of_instance() -> float:
-        return (await _memory_with(count) - await _memory_with(0)) / count
+    async def without_store() -> float:
+        memories = [await _memory_of(python("benchmarks.served", str(n))) for n in (count, 0)]
+        return (memories[0] - memories[1]) / count
 
-    facade = Contender("facade", of_instance)
-    yield Contest([facade], Contender("record", of_record), rounds=scale.of(3, 1))
+    async def over(url: str, empty: int) -> float:
+        return (await _memory_of(facade("--store", url)) - empty) / fewer
+
+    async with EtcdServer() as etcd, ConsulServer() as consul:
+        contenders = [Contender(f"facade, {count:,}", without_store)]
+        for name, store, fill in (("etcd", etcd, fill_etcd), ("Consul", consul, fill_consul)):
+            empty = await _memory_of(facade("--store", store.store_url))
+            await fill(f"http://{store.host}:{store.port('http')}", fewer)
+            filled = partial(over, store.store_url, empty)
+            contenders.append(Contender(f"facade, {name}, {fewer:,}", filled))
+        yield Contest(contenders, Contender("record", of_record), rounds=scale.of(3, 1))
 
 
-async def _memory_with(count: int) -> int:
-    async with python("benchmarks.served", str(count)) as (url, pid):
+async def _memory_of(started: AbstractAsyncContextManager[tuple[str, int]]) -> int:
+    async with started as (url, pid):
         await fetched(f"{url}/servers?tags={data.WANTED}")
         await asyncio.sleep(_SETTLE)
         return memory(pid)

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from adapters.consul.checks import Place
+from adapters.consul.checks import READ, Place
 from adapters.consul.pieces import Pieces
 
 
@@ -21,7 +21,10 @@ def body(*entries: dict[str, Any]) -> bytes:
 
 def whole(answer: bytes) -> dict[Place, Any]:
     return {
-        Place(each["Node"]["Node"], each["Service"]["ID"]): each["Checks"]
+        Place(each["Node"]["Node"], each["Service"]["ID"]): [
+            {name: value for name, value in check.items() if name in READ}
+            for check in each["Checks"]
+        ]
         for each in orjson.loads(answer)
     }
 
