@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import orjson
 from rpds import HashTrieMap, HashTrieSet
@@ -111,9 +111,13 @@ _ORDER = attrgetter("order")
 Index: TypeAlias = "HashTrieMap[str, HashTrieSet[str]]"
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Kind:
     """What instances of one version of one server have in common, be it a hundred names of tools:
-    keys lead to kinds, and each kind to its instances."""
+    keys lead to kinds, and each kind to its instances.
+
+    Its hash is reckoned once: each of its names leads to it, and there may be ten thousand.
+    """
 
     name: str
     version: str
@@ -123,6 +127,15 @@ class Kind(NamedTuple):
     tools: tuple[str, ...]
     resources: tuple[str, ...]
     prompts: tuple[str, ...]
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = self.tags, self.tools, self.resources, self.prompts
+        said = self.name, self.version, self.transport, self.owner, names
+        object.__setattr__(self, "_hash", hash(said))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def of(cls, instance: Instance) -> Kind:
