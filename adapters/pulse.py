@@ -44,7 +44,7 @@ class Pulse:
         self._load_written = time.monotonic()
         self._draining = False
         self._look_within = min(LOOK_WITHIN, _LOOK_WITHIN_TTL * ttl)
-        self._renewed = self._looked = self._asked = time.monotonic()
+        self._renewed = self._looked = self._beaten = time.monotonic()
 
     @property
     def health(self) -> Health:
@@ -66,7 +66,7 @@ class Pulse:
         if silent > self._ttl:
             raise RegistrationLost(
                 self._id,
-                f"no heartbeat arrived for {silent:.1f} s, over its TTL of {self._ttl:g} s",
+                f"it was not renewed for {silent:.1f} s, over its TTL of {self._ttl:g} s",
             )
 
     def drain(self) -> Health:
@@ -98,15 +98,15 @@ class Pulse:
         self._written = (health, load)
         self._load_written = time.monotonic()
 
-    def due(self, now: float) -> tuple[bool, bool]:
+    def due(self, now: float, *, renew: bool = False) -> tuple[bool, bool]:
         """What a heartbeat at ``now`` (``time.monotonic()``) without news does: renew, look.
 
         One of them, the one that was done longer ago; both where neither can wait for the next
-        heartbeat, which is taken to come as late as this one did.
+        heartbeat, which is taken to come as late as this one did. ``renew``: it does in any case.
         """
-        next_one = now + (now - self._asked)
-        self._asked = now
-        renew = next_one - self._renewed > RENEW_WITHIN * self._ttl
+        next_one = now + (now - self._beaten)
+        self._beaten = now
+        renew = renew or next_one - self._renewed > RENEW_WITHIN * self._ttl
         look = next_one - self._looked > self._look_within
         if not (renew or look):
             renew = self._renewed <= self._looked

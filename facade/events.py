@@ -13,6 +13,7 @@ empty is written by whoever tells of it, past that task: see :meth:`_Reader.wake
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ from facade.query import parse
 from facade.stream.fanout import Fanout
 from facade.stream.position import read_position
 from mcp_discovery.errors import StartOver
+
+log = logging.getLogger(__name__)
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -229,7 +232,12 @@ class _Reader:
         Thousands of tasks that wake up each to write the same bytes take ten times as long as the
         writing.
         """
-        if not self._write_at_once():
+        try:
+            written = self._write_at_once()
+        except Exception:  # the guard that keeps it from those who are woken after this one
+            log.exception("writing to a reader of events failed in a way it must not")
+            written = False
+        if not written:
             self._news.set()
 
     def _write_at_once(self) -> bool:
@@ -243,6 +251,8 @@ class _Reader:
         try:
             news = self._group.news(self._view, view)
         except StartOver:
+            return False
+        if len(news) > _CHUNK:
             return False
         self._view = view
         if news:

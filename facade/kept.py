@@ -320,7 +320,9 @@ class Kept:
                 await self.beat()
             except (DuplicateInstance, TakenOver) as error:
                 log.warning("no longer keeping what was posted: %s", error)
-                await self._take_away()
+                async with self._lock:
+                    self._ended = True
+                    await self._take_away()
                 self._on_lost()
                 await self._stop()
                 return

@@ -231,9 +231,9 @@ class Polls:
         """Wakes a few polls, lets everything else have its turn, and wakes the next ones: thousands
         at once would keep requests waiting until the last of them has its answer.
 
-        Of polls with the same bytes the first is woken and works its answer out; the others are
-        given that answer from here. Their handlers have nothing left to do but end, and that waits
-        until everyone has been told.
+        Of polls with the same bytes those in the first turn are woken, and the first of them works
+        the answer out; those in later turns are given that answer from here. Their handlers have
+        nothing left to do but end, and that waits until everyone has been told.
         """
         while True:
             await self._some_to_wake.wait()

@@ -10,7 +10,7 @@ How an answer gets there, and out again:
 
 1. :class:`Connection`, between the network and aiohttp, notes the bytes of a request that it passes
    on, where they are known to be one whole request.
-2. The handler calls :meth:`Repeats.steady`: nothing but the list decides about this answer.
+2. The handler calls :meth:`Repeats.may_keep`: nothing but the list decides about this answer.
 3. :meth:`Repeats.keep` sees the finished answer and keeps it, unless something about request or
    answer could make another one to the same bytes differ.
 4. :class:`Connection` writes it to whoever sends these bytes next; aiohttp never hears of that
@@ -37,9 +37,10 @@ from facade.tracing import REQUEST_ID, SERVER_TIMING
 #: Where each request is logged, for those who debug.
 log = logging.getLogger("facade.problems")
 
-#: How many answers are kept, and how many bytes of them.
+#: How many answers are kept, how many bytes with their requests, and of the longest request.
 _MOST: Final = 1024
 _MOST_BYTES: Final = 32 * 2**20
+_LONGEST: Final = 8192
 #: Headers that are another one's with every answer.
 _OWN = frozenset({"date", REQUEST_ID.lower(), SERVER_TIMING.lower()})
 _END = b"\r\n\r\n"
@@ -63,45 +64,53 @@ class Repeats:
         self._metrics = metrics
         self._kept: dict[bytes, _Kept] = {}
         self._size = 0
-        self._of: tuple[View, int] | None = None  # the list and the second that all are of
+        self._moment: tuple[View, int] | None = None  # the list and the second that all are of
         self._date = b""
         #: How many requests were answered from here.
         self.told = 0
 
-    def steady(self, request: web.Request, view: View) -> None:
-        """The answer to ``request`` is of ``view``, and the same for as long as the list is.
+    def may_keep(self, request: web.Request, view: View) -> None:
+        """The answer to ``request`` is of ``view``, and the same for as long as the list is and
+        the second lasts.
 
         Called by the handler before it answers; without that nothing is kept.
         """
         connection = connection_of(request)
         if connection is not None:
-            connection.made_of = view, int(time.time())
+            connection.moment = view, int(time.time())
 
     async def keep(self, request: web.Request, response: web.StreamResponse) -> None:
         """Keeps the answer, where it may be. A signal (``on_response_prepare``), the last of all,
         so that no header is missing."""
         connection = connection_of(request)
-        if connection is None or connection.asked is None or connection.made_of != self._now():
+        if connection is None:
             return
-        if not isinstance(response, web.Response) or not isinstance(response.body, bytes | None):
+        moment, connection.moment = connection.moment, None  # an idle one holds no old list
+        if connection.asked is None or moment != self._forget_outdated():
+            return
+        if (
+            response.status not in (200, 304)
+            or not isinstance(response, web.Response)
+            or not isinstance(response.body, bytes | None)
+        ):
             return  # a stream
         if request.version != HttpVersion11 or not request.keep_alive or request.body_exists:
             return  # aiohttp has more to do than to write
         if REQUEST_ID in request.headers or log.isEnabledFor(logging.DEBUG):
             return  # each answer says the id of its request; each request is logged
-        body = response.body or b""
-        if len(self._kept) >= _MOST or self._size + len(body) > _MOST_BYTES:
-            return
         lines = [f"HTTP/1.1 {response.status} {response.reason}"]
         lines += [f"{k}: {v}" for k, v in response.headers.items() if k.lower() not in _OWN]
-        head = "\r\n".join(lines).encode()
+        head, body = "\r\n".join(lines).encode(), response.body or b""
+        size = len(connection.asked) + len(head) + len(body)
+        if len(self._kept) >= _MOST or self._size + size > _MOST_BYTES:
+            return
         counted = self._metrics.counted(request, response.status, timed=True)
         self._kept[connection.asked] = _Kept(response.status, head, body, counted)
-        self._size += len(body)
+        self._size += size
 
     def answer(self, asked: bytes) -> bytes | None:
         """The whole answer to a request of these bytes, where it was given just now."""
-        self._now()
+        self._forget_outdated()
         kept = self._kept.get(asked)
         if kept is None:
             return None
@@ -115,7 +124,7 @@ class Repeats:
 
         ``took`` is for how many seconds it has waited. Returns whether that was done.
         """
-        self._now()
+        self._forget_outdated()
         kept = self._kept.get(connection.asked) if connection.asked is not None else None
         if kept is None or kept.status != 200 or not connection.is_clear:
             return False
@@ -133,15 +142,15 @@ class Repeats:
         )
         return b"".join((kept.head, own, kept.body))
 
-    def _now(self) -> tuple[View, int]:
-        """The list and the second; forgets what was of another."""
-        now = self._catalog.view, int(time.time())
-        if self._of is None or self._of[0] is not now[0] or self._of[1] != now[1]:
+    def _forget_outdated(self) -> tuple[View, int]:
+        """Forgets what is of another list or second than now; returns these."""
+        view, second = self._catalog.view, int(time.time())
+        if self._moment is None or self._moment[0] is not view or self._moment[1] != second:
             self._kept.clear()
             self._size = 0
-            self._of = now
-            self._date = formatdate(now[1], usegmt=True).encode()
-        return self._of
+            self._moment = view, second
+            self._date = formatdate(second, usegmt=True).encode()
+        return self._moment
 
 
 class Told(web.StreamResponse):
@@ -161,7 +170,8 @@ class Connection(asyncio.Protocol):
 
     A request is known by the whole of what came at once, and only while aiohttp waits for the next
     one. As long as nothing has come but single requests without a body, that means that nothing of
-    another request lies before it; anything else that comes ends looking for good.
+    another request lies before it; anything else that comes (a HEAD, a POST, a GET that was cut)
+    ends looking for as long as the connection lasts.
     """
 
     def __init__(self, handler: web.RequestHandler, repeats: Repeats) -> None:
@@ -169,22 +179,29 @@ class Connection(asyncio.Protocol):
         self._repeats = repeats
         self._single = True
         self._full = False
+        self._heard = 0.0  # the monotonic second at which aiohttp last heard of it
         #: The bytes of the request that aiohttp answers now, where they stand for it.
         self.asked: bytes | None = None
         #: The list and the second that its answer is of, where nothing else decides about it.
-        self.made_of: tuple[View, int] | None = None
+        self.moment: tuple[View, int] | None = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        self.asked = self.made_of = None
+        self.asked = self.moment = None
         self._single = self._single and _is_single(data)
-        if self._single and not self._full and _waits(self._handler):
-            answer = self._repeats.answer(data)
+        if self._single and not self._full and len(data) <= _LONGEST and _waits(self._handler):
+            answer = None if self._seems_idle else self._repeats.answer(data)
             if answer is not None:
                 self.write(answer)
                 return
             self.asked = data
+        self._heard = time.monotonic()
         self._handler.data_received(data)
+
+    @property
+    def _seems_idle(self) -> bool:
+        """Whether aiohttp, which closes connections that are idle for long, shall hear from it."""
+        return time.monotonic() - self._heard > self._handler.keepalive_timeout / 2
 
     @property
     def is_clear(self) -> bool:
@@ -199,6 +216,7 @@ class Connection(asyncio.Protocol):
         """The connection is there."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._heard = time.monotonic()
         self._handler.connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:

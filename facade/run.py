@@ -7,7 +7,7 @@ import errno
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -28,6 +28,9 @@ _BACKLOG = 4096
 _LINGER = 2.0
 #: The longest request line, in bytes: one with too many filters is answered in words of ours.
 _LONGEST_LINE = 256 * 2**10
+#: How long, in seconds, one of several workers waits for its first list before it takes a share of
+#: the connections. Later it takes them without one: then the store is away.
+_FIRST_LIST = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -71,9 +74,9 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Serves ``app`` inside the block; gives its URL, with the real port where ``port`` is 0.
 
-    ``shared``: others may listen there, too, if they share it as well (``SO_REUSEPORT``). Raises
-    :class:`CannotListen`. On leaving, streams of events end at once and requests in progress are
-    given a few seconds.
+    ``shared``: others may listen there, too, if they share it as well (``SO_REUSEPORT``); it is
+    ready when it begins to listen, where the store is there. Raises :class:`CannotListen`. On
+    leaving, streams of events end at once and requests in progress are given a few seconds.
     """
     runner = web.AppRunner(
         app,
@@ -86,6 +89,10 @@ async def serving(
     )
     await runner.setup()
     try:
+        if shared:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_LIST):
+                    await app[FACADE].catalog.ready()
         site = _Site(runner, host, port, shared=shared)
         try:
             await site.start()

@@ -36,8 +36,9 @@ async def servers(request: web.Request) -> web.StreamResponse:
         if waited is None:
             return Told()
         answer = waited
+    # A poll that timed out has an answer of its own: the next one has to wait.
     if asked.steady and answer.tag != known:
-        facade.repeats.steady(request, answer.view)
+        facade.repeats.may_keep(request, answer.view)
     return tagged(
         request,
         answer.etag,

@@ -6,6 +6,7 @@ looks through all of them while a list comes in, which takes as long as reading 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 from adapters.catalog import Catalog
@@ -13,6 +14,8 @@ from adapters.catalog import Catalog
 #: While the first list comes in: so many new objects until the young are looked through, and so
 #: many times of that until older ones are.
 _YOUNG, _OLDER = 50_000, 1000
+#: Seconds in which the first list comes, if the store is there.
+_PATIENCE = 60.0
 
 
 async def settle(catalog: Catalog) -> None:
@@ -21,8 +24,12 @@ async def settle(catalog: Catalog) -> None:
     usual = gc.get_threshold()
     gc.set_threshold(_YOUNG, _OLDER, _OLDER)
     try:
-        await catalog.ready()
+        async with asyncio.timeout(_PATIENCE):
+            await catalog.ready()
+    except TimeoutError:
+        pass  # the store is away; what is dropped meanwhile has to be collected
     finally:
         gc.set_threshold(*usual)
+    await catalog.ready()
     gc.collect()
     gc.freeze()

@@ -53,7 +53,7 @@ class Offered:
 
 
 class Offerings:
-    """What is offered, worked out once for each view and query."""
+    """What is offered, worked out once for each view and query, unless the clock decides, too."""
 
     def __init__(self, spellings: Spellings) -> None:
         self._spellings = spellings
@@ -75,7 +75,9 @@ class Offerings:
             _ = found.index  # here, where it holds nobody up
             return found
 
-        made = self._known[query] = await asyncio.to_thread(worked_out)
+        made = await asyncio.to_thread(worked_out)
+        if not query.min_uptime:
+            self._known[query] = made
         if len(self._known) > _QUERIES:
             self._known.popitem(last=False)
         return made

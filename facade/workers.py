@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 #: whoever started it is gone. Returns the exit status.
 Serve: TypeAlias = Callable[[int], int]
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds until another worker takes the place of one that was killed.
 _PAUSE = 1.0
 
@@ -36,21 +38,24 @@ def free_port(host: str, port: int) -> int:
     Workers could not tell: they would share the port with whoever lets it be shared.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.create_server(address[:2], family=family) as taken:
-            return int(taken.getsockname()[1])
+        with ExitStack() as taken:
+            for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                place = address[0], port
+                listener = taken.enter_context(socket.create_server(place, family=family))
+                port = port or int(listener.getsockname()[1])
     except OSError as error:
         raise cannot_listen(host, port, error) from error
+    return port
 
 
 def supervise(count: int, serve: Serve) -> int:
     """Runs ``serve`` in ``count`` processes until SIGTERM or SIGINT; returns the exit status.
 
-    One that a signal has killed is replaced. One that ends by itself cannot serve, and has said
+    One that was killed or stopped is replaced. One that ends by itself cannot serve, and has said
     why: the others are stopped, and its exit status is that of all.
     """
     context = multiprocessing.get_context("fork")
-    life, ours = context.Pipe(duplex=False)
+    reading_end, writing_end = context.Pipe(duplex=False)
     workers: list[BaseProcess] = []
     stopping = False
 
@@ -58,8 +63,8 @@ def supervise(count: int, serve: Serve) -> int:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        ours.close()  # now only the parent holds it open
-        raise SystemExit(serve(life.fileno()))
+        writing_end.close()  # now only the parent holds it open
+        raise SystemExit(serve(reading_end.fileno()))
 
     def start() -> None:
         # A signal between the start and the list would miss the new one.
@@ -83,17 +88,24 @@ def supervise(count: int, serve: Serve) -> int:
         wait([each.sentinel for each in workers])
         for each in [each for each in workers if not each.is_alive()]:
             workers.remove(each)
+            ended = each.exitcode or 0
             if stopping:
-                code = code or abs(each.exitcode or 0)
-            elif each.exitcode is not None and each.exitcode < 0:
-                log.error("a worker was killed by signal %d; starting another", -each.exitcode)
+                code = code or _status(ended)
+            elif ended > 0:
+                code = ended
+                stop()
+            else:
+                how = f"killed by signal {-ended}" if ended else "stopped"
+                log.error("a worker was %s; starting another", how)
                 time.sleep(_PAUSE)
                 if not stopping:
                     start()
-            else:
-                code = each.exitcode or 0
-                stop()
     return code
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+def _status(ended: int) -> int:
+    """The exit status of a worker that shall stop. A signal may reach it before it has begun to
+    listen to signals, or after that."""
+    if -ended in _SIGNALS:
+        return 0
+    return ended if ended >= 0 else 128 - ended

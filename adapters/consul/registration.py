@@ -131,11 +131,13 @@ class ConsulRegistration:
         await self._write(self._pulse.health, None)
         self._pulse.looked(time.monotonic())
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """See the seam."""
         self._pulse.require_alive()
         sent = time.monotonic()
-        renew, look = self._pulse.due(sent)
+        renew, look = self._pulse.due(sent, renew=renew)
         change = self._pulse.to_write(health, load)
         if renew or change is not None:
             await self._beat()  # It has arrived, whatever the servers behind the agent do.

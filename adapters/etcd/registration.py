@@ -201,10 +201,12 @@ class EtcdRegistration:
         self._names = Names(place.zone, live_lease.id)
         self._pulse = Pulse(record.id, lease.ttl, health)
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """See :meth:`adapters.store.Registration.heartbeat`."""
         self._pulse.require_alive()
-        renew, look = self._pulse.due(time.monotonic())
+        renew, look = self._pulse.due(time.monotonic(), renew=renew)
         # First: a health that etcd cannot take (NOSPACE) must not be kept alive as it was.
         if (news := self._pulse.to_write(health, load)) is not None:
             await self._write(*news)

@@ -162,7 +162,9 @@ class RemoteRegistration:
         self._pulse.renewed(sent)
         self.id = id
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """See :meth:`adapters.store.Registration.heartbeat`."""
         self._pulse.require_alive()
         sent = time.monotonic()

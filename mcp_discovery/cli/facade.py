@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +43,8 @@ def facade(
             min=1,
             max=64,
             help="How many processes serve the port, each a facade of its own over the store, "
-            "which they must share: Consul or etcd.",
+            "which they must share: Consul or etcd. For agents that read: registrations with "
+            "heartbeats over HTTP need one.",
         ),
     ] = 1,
     probe_public_only: Annotated[
@@ -129,15 +130,20 @@ def facade(
     logs.start(log_level, json=json)
     settings = options_of(context.params)
     given = options.store_options(context.params)
-    try:
-        if workers > 1:
-            code = _supervise(workers, store, given, host, port, settings)
-        else:
-            code = asyncio.run(_serve(store, given, host, port, settings))
-    except OSError as error:
-        code = PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
-        typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
+    if workers > 1:
+        code = _listening(lambda: _supervise(workers, store, given, host, port, settings))
+    else:
+        code = _listening(lambda: asyncio.run(_serve(store, given, host, port, settings)))
     raise typer.Exit(code)
+
+
+def _listening(serve: Callable[[], int]) -> int:
+    """The exit code of ``serve``, or of its failure to listen, which is told."""
+    try:
+        return serve()
+    except OSError as error:
+        typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
+        return PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
 
 
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
@@ -164,10 +170,20 @@ def _supervise(
 ) -> int:
     from facade.workers import free_port, supervise
 
+    async def serve(life: int) -> int:
+        return await _serve(url, given, host, found, settings, life)
+
+    asyncio.run(_require_usable(url, given))
     found = free_port(host, port)
-    return supervise(
-        count, lambda life: asyncio.run(_serve(url, given, host, found, settings, life))
-    )
+    return supervise(count, lambda life: _listening(lambda: asyncio.run(serve(life))))
+
+
+async def _require_usable(url: str, given: StoreOptions) -> None:
+    """Raises what is wrong with the store's URL and options, once and not from each worker."""
+    from adapters import open_store
+
+    async with open_store(url, given):
+        pass
 
 
 async def _serve(

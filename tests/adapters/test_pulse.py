@@ -56,6 +56,15 @@ def test_frequent_heartbeats_do_each_in_turn() -> None:
     assert found == [(True, False), (False, True)] * 20
 
 
+def test_who_may_pause_for_a_whole_ttl_renews_each_time() -> None:
+    pulse, now = Pulse("one", 30.0, healthy()), time.monotonic()
+    for pause in (5.0, 5.0, 5.0, 29.5, 0.1, 29.5):
+        now += pause
+        assert pulse.due(now, renew=True)[0]
+        pulse.renewed(now)
+        pulse.looked(now)
+
+
 def test_only_a_renewal_keeps_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     pulse = Pulse("one", 10.0, healthy())
     began = time.monotonic()
@@ -64,5 +73,5 @@ def test_only_a_renewal_keeps_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: began + 10.5)
     pulse.require_alive()
     monkeypatch.setattr(time, "monotonic", lambda: began + 11.5)
-    with pytest.raises(RegistrationLost, match=r"no heartbeat arrived for 10\.5 s"):
+    with pytest.raises(RegistrationLost, match=r"it was not renewed for 10\.5 s"):
         pulse.require_alive()

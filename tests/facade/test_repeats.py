@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import re
 import time
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from adapters.embedded import EmbeddedStore
 from facade import create_app, serving
+from facade.repeats import Connection
 from facade.state import FACADE, Facade
 from tests.facade.harness import QUICK, Client, leased
 from tests.stores.waiting import until
@@ -304,3 +306,32 @@ async def test_polls_that_wait_for_the_same_have_one_answer(served: Served) -> N
             return len(served.facade.polls) == 0
 
         await until(none, timeout=5, what="no poll waiting")
+
+
+async def test_a_long_request_is_not_kept(served: Served) -> None:
+    await early_in_a_second()
+    async with line(served) as one:
+        for _ in range(3):
+            one.send(get("/servers", *(f"X-Padding-{n}: {'x' * 3000}" for n in range(3))))
+            assert ids(await one.answer()) == ["a", "b"]
+    assert served.told == 0
+
+
+async def test_a_connection_without_a_request_holds_no_list(served: Served) -> None:
+    async with line(served) as one:
+        one.send(get("/servers"))
+        await one.answer()
+        found = [each for each in gc.get_objects() if isinstance(each, Connection)]
+        assert found and all(each.moment is None for each in found)
+
+
+async def test_aiohttp_hears_of_a_connection_before_it_takes_it_for_idle(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web.RequestHandler, "keepalive_timeout", 0.0)
+    await early_in_a_second()
+    async with line(served) as one:
+        for _ in range(3):
+            one.send(get("/servers"))
+            await one.answer()
+    assert served.told == 0

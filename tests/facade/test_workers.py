@@ -62,6 +62,10 @@ async def test_they_share_a_port_and_end_together(
 
         await until(replaced, timeout=30, what=f"a new worker: {process.log}")
         assert "a worker was killed by signal 9; starting another" in process.log
+        first = workers(process)
+        os.kill(first[0].pid, signal.SIGTERM)
+        await until(replaced, timeout=30, what=f"another worker: {process.log}")
+        assert "a worker was stopped; starting another" in process.log
         last = workers(process)
         assert await process.stop(number) == 0
         assert not any(each.is_running() for each in last)
@@ -93,3 +97,23 @@ async def test_an_embedded_store_is_of_one_process_alone() -> None:
     ended = await command("facade", "--workers", "2")
     assert ended.code == 2
     assert ended.err.count("\n") == 1 and "--workers 2 needs a store that they share" in ended.err
+
+
+async def test_what_cannot_be_used_is_told_once() -> None:
+    given = ("--store", "etcd://127.0.0.1:1", "--store-ca", "/nonexistent")
+    one, two = [await command("facade", *given, "--workers", number) for number in ("1", "2")]
+    assert (two.code, two.err) == (one.code, one.err)
+    assert two.code == 2 and two.err.count("\n") == 1
+
+
+async def test_they_may_be_stopped_while_they_start(tmp_path: Path) -> None:
+    """A signal may end a worker before it listens to signals: that is no failure."""
+    given = ("facade", "--store", "etcd://127.0.0.1:1", "--port", "0", "--workers", "4")
+    async with running(tmp_path, *given) as process:
+
+        async def begun() -> bool:
+            await asyncio.sleep(0.005)
+            return len(workers(process)) > 0
+
+        await until(begun, timeout=20, what=f"the first worker: {process.log}")
+        assert await process.stop(signal.SIGTERM) == 0
