@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 
 import psutil
 
 from adapters.store import Snapshot, Store
 from benchmarks.processes import ROOT
 from mcp_discovery.health import Status
+from tests.stores.process import _die_with_parent as die_with_parent
 
 #: Seconds until a program has to say what it is waited for.
 _PATIENCE = 60.0
@@ -47,14 +46,15 @@ class Beside:
         raise RuntimeError(f"it ended: {''.join(self._lines[-20:])}")
 
     def cpu(self) -> float:
-        """Seconds of processor time until now, user and system."""
-        try:
-            # In nanoseconds, where /proc/…/stat counts hundredths of a second.
-            tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
-            return sum(int(each.read_text().split()[0]) for each in tasks) / 1e9
-        except OSError:
-            times = psutil.Process(self.pid).cpu_times()
-            return float(times.user + times.system)
+        """Seconds of processor time until now, user and system, of all threads and children.
+
+        Raises :class:`RuntimeError` or :class:`psutil.NoSuchProcess` where the process has ended.
+        """
+        process = psutil.Process(self.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            raise RuntimeError(f"process {self.pid} has ended")
+        every = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+        return float(sum(times.user + times.system for times in every))
 
     async def settled_memory(self) -> float:
         """Resident memory (RSS) in MB, once it does not change any more."""
@@ -79,12 +79,13 @@ async def python(*arguments: str) -> AsyncIterator[Beside]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent(),
     )
     try:
         yield Beside(process)
     finally:
         if process.returncode is None:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             await process.wait()
 
 

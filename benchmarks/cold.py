@@ -2,7 +2,7 @@
 
 ``WHO`` is ``catalog`` (all of it indexed and ready to be asked), or ``bare``: the same requests,
 one page after the other, their JSON read and the values decoded, and nothing made of it.
-Writes one line of JSON: seconds, bytes and how many there were.
+Writes one line of JSON: seconds, and how many there were.
 """
 
 from __future__ import annotations
@@ -39,45 +39,42 @@ async def _bare(url: str) -> dict[str, float]:
     began = time.perf_counter()
     scheme, _, place = url.partition("://")
     read = _bare_etcd if scheme == "etcd" else _bare_consul
-    count, size = await read(f"http://{place}")
-    return {"seconds": time.perf_counter() - began, "count": count, "bytes": size}
+    count = await read(f"http://{place}")
+    return {"seconds": time.perf_counter() - began, "count": count}
 
 
-async def _bare_etcd(url: str) -> tuple[int, int]:
+async def _bare_etcd(url: str) -> int:
     """One range in pages, as large as the adapter's."""
     first, end = (base64.b64encode(key.encode()).decode() for key in KEYS.watched)
-    count = size = 0
+    count = 0
     async with aiohttp.ClientSession() as http:
         while True:
             body = {"key": first, "range_end": end, "limit": str(_PAGE)}
             async with http.post(f"{url}/v3/kv/range", data=orjson.dumps(body)) as response:
-                raw = await response.read()
-            answer = orjson.loads(raw)
-            values = [base64.b64decode(kv["value"]) for kv in answer["kvs"]]
-            count, size = count + len(values), size + len(raw)
+                answer = orjson.loads(await response.read())
+            count += len([base64.b64decode(kv["value"]) for kv in answer["kvs"]])
             if not answer.get("more"):
-                return count // 2, size
+                return count // 2
             last = base64.b64decode(answer["kvs"][-1]["key"])
             first = base64.b64encode(last + b"\0").decode()
 
 
-async def _bare_consul(url: str) -> tuple[int, int]:
+async def _bare_consul(url: str) -> int:
     """The services with their checks and the records, at the same time."""
 
     def decoded(answer: Any) -> int:
         return len([base64.b64decode(entry["Value"]) for entry in answer])
 
-    async def get(path: str, read: Callable[[Any], int]) -> tuple[int, int]:
+    async def get(path: str, read: Callable[[Any], int]) -> int:
         async with http.get(f"{url}{path}") as response:
-            raw = await response.read()
-        return read(orjson.loads(raw)), len(raw)
+            return read(orjson.loads(await response.read()))
 
     async with aiohttp.ClientSession() as http:
-        (count, services), (_, records) = await asyncio.gather(
+        count, _ = await asyncio.gather(
             get("/v1/health/service/mcp?consistent", len),
             get("/v1/kv/mcp/servers/?recurse&consistent", decoded),
         )
-    return count, services + records
+    return count
 
 
 if __name__ == "__main__":

@@ -14,21 +14,23 @@ from mcp_discovery.record import Record
 #: How many instances have the tag :data:`WANTED`, however many others there are.
 WANTED_COUNT = 20
 WANTED = "wanted"
-#: How many instances of one server there are.
-_REPLICAS = WANTED_COUNT
+#: How many instances of one server there are, where nothing else is said.
+REPLICAS = WANTED_COUNT
 _AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 _TOOLS = ("search", "fetch", "list", "update", "delete", "describe", "watch", "export")
 _WORDS = ("orders", "invoices", "products", "customers", "shipments", "returns", "prices", "stock")
 LEASE = Lease(Holder("benchmark", "benchmark", "sidecar"), 3600.0, 86400.0)
 
 
-def _subject(number: int) -> str:
-    return _WORDS[number // _REPLICAS % len(_WORDS)]
+def _server(number: int, replicas: int) -> tuple[int, str]:
+    """The number of an instance's server, and what it is about."""
+    server = number // (REPLICAS if number < WANTED_COUNT else replicas)
+    return server, _WORDS[server % len(_WORDS)]
 
 
 def document(number: int) -> CapabilityDocument:
     """What the server of one instance offers."""
-    subject = _subject(number)
+    _, subject = _server(number, REPLICAS)
     return CapabilityDocument(
         tools=tuple(
             {
@@ -41,13 +43,14 @@ def document(number: int) -> CapabilityDocument:
     )
 
 
-def record(number: int) -> Record:
+def record(number: int, replicas: int = REPLICAS) -> Record:
     """The record of one instance; the first :data:`WANTED_COUNT` are wanted.
 
-    What is wanted is the same in every list, so that its answer has the same bytes.
+    What is wanted is the same in every list, so that its answer has the same bytes. Of all other
+    servers there are so many ``replicas``.
     """
     wanted = number < WANTED_COUNT
-    server, subject = number // _REPLICAS, _subject(number)
+    server, subject = _server(number, replicas)
     name = f"{subject}-{server}"
     return Record.parse(
         {
@@ -79,11 +82,13 @@ def record(number: int) -> Record:
     )
 
 
-def instance(number: int) -> Instance:
+def instance(number: int, replicas: int = REPLICAS) -> Instance:
     """The same as a store would tell it: healthy."""
     holder = replace(LEASE.holder, id=f"{number:032x}")  # each sidecar has an id of its own
     lease = replace(LEASE, holder=holder)
-    return Instance(record(number), Health(Status.HEALTHY, "answers MCP", _AT, _AT), lease)
+    return Instance(
+        record(number, replicas), Health(Status.HEALTHY, "answers MCP", _AT, _AT), lease
+    )
 
 
 def instances(count: int) -> Iterator[Instance]:

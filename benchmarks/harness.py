@@ -18,16 +18,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
 import pkgutil
-import platform
 import statistics
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from benchmarks.machine import busy, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 Measured: TypeAlias = float | Mapping[str, float]
 
 _ROUNDS, _QUICK_ROUNDS = 7, 2
-_BUSY = 200_000
 
 
 class Unavailable(Exception):
@@ -60,7 +60,7 @@ class Goal:
     It is a bound of ``ours / beside``: at most ``limit``, with ``at_least`` not less than it.
     ``plus`` (in the row's unit) is taken off ours before. ``absolute``: of the figure itself.
     ``figure`` names the one that is meant where a run measures several; ``unit`` is its unit where
-    it is not the row's.
+    it is not the row's. The median of the rounds is judged, with ``worst`` the worst round.
     """
 
     limit: float
@@ -69,6 +69,13 @@ class Goal:
     plus: float = 0.0
     absolute: bool = False
     unit: str = ""
+    worst: bool = False
+
+    def judged(self, values: Sequence[float]) -> float:
+        """The one of ``values`` that decides whether the goal is met."""
+        if self.worst:
+            return min(values) if self.at_least else max(values)
+        return statistics.median(values)
 
     def met(self, value: float) -> bool:
         """Whether ``value`` is within the bound."""
@@ -81,10 +88,14 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One of those that are compared; ``run`` measures it once."""
+    """One of those that are compared; ``run`` measures it once.
+
+    With ``has_goal`` false its figures are told and not judged.
+    """
 
     name: str
     run: Callable[[], Awaitable[Measured]]
+    has_goal: bool = True
 
 
 @dataclass(slots=True)
@@ -138,7 +149,9 @@ class Line:
     """What came out for one contender and one goal.
 
     ``value`` is the ratio, ``plus`` being taken off ours, or the figure where the goal is absolute.
-    ``close``: the goal lies between the quartiles, so that another run may say otherwise.
+    ``judged`` is its median, or its ``worst`` where the goal is of every round. ``close``: the goal
+    lies between the quartiles, or between them and the worst, so that another run may say
+    otherwise. Where the contender has no goal, ``goal`` is empty and ``met`` is ``None``.
     """
 
     contender: str
@@ -151,18 +164,22 @@ class Line:
     ours: Spread
     beside: Spread | None
     value: Spread
-    met: bool
+    judged: float
+    worst: bool
+    met: bool | None
     close: bool
 
 
 @dataclass(slots=True)
 class Outcome:
-    """All of one row. ``noise`` is the spread of the fixed loop, in milliseconds."""
+    """All of one row, measured ``at`` that time. ``noise`` is the spread of the fixed loop, in
+    milliseconds."""
 
     number: int
     name: str
     what: str
     beside: str
+    at: str = ""
     seconds: float = 0.0
     problem: str = ""
     noise: Spread | None = None
@@ -197,7 +214,7 @@ def load_rows() -> list[Row]:
 
 async def run_row(each: Row, scale: Scale, said: Callable[[str], None] = lambda _: None) -> Outcome:
     """Measures one row; a row that cannot be run tells it in ``problem``."""
-    outcome = Outcome(each.number, each.name, each.what, "–")
+    outcome = Outcome(each.number, each.name, each.what, "–", at=utc_now())
     began = time.monotonic()
     try:
         async with aclosing(each.scene(scale)) as scene:
@@ -212,7 +229,8 @@ async def run_row(each: Row, scale: Scale, said: Callable[[str], None] = lambda 
         outcome.problem = str(error)
     except Exception as error:  # the guard that keeps the other rows coming
         log.exception("%s failed", each.name)
-        outcome.problem = f"it failed: {error!r}"
+        outcome.problem = f"it failed: {''.join(traceback.format_exception_only(error)).strip()}"
+        outcome.lines = []  # where only the clean-up failed: what was measured is not to be trusted
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -248,43 +266,21 @@ def _lines(each: Row, contest: Contest, runs: dict[str, list[dict[str, float]]])
                 values = [
                     (mine - goal.plus) / other for mine, other in zip(ours, theirs, strict=True)
                 ]
-            value = Spread.of(values)
+            value, judged = Spread.of(values), goal.judged(values)
+            least, most = min(value.low, judged), max(value.high, judged)
             yield Line(
                 contender=contender.name,
                 figure=goal.figure,
                 unit=goal.unit or each.unit,
-                goal=str(goal),
+                goal=str(goal) if contender.has_goal else "",
                 limit=goal.limit,
                 at_least=goal.at_least,
                 plus=goal.plus,
                 ours=Spread.of(ours),
                 beside=Spread.of(theirs) if theirs else None,
                 value=value,
-                met=goal.met(value.median),
-                close=value.low <= goal.limit <= value.high and value.low < value.high,
+                judged=judged,
+                worst=goal.worst,
+                met=goal.met(judged) if contender.has_goal else None,
+                close=contender.has_goal and least <= goal.limit <= most and least < most,
             )
-
-
-def busy() -> float:
-    """How many seconds a fixed piece of work takes now."""
-    began = time.perf_counter()
-    total = 0
-    for number in range(_BUSY):
-        total += number & 7
-    return time.perf_counter() - began
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "system": platform.platform(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "load": os.getloadavg()[0],
-    }
-
-
-def to_json(outcomes: Iterable[Outcome], about: Mapping[str, Any]) -> dict[str, Any]:
-    """All that was measured, for a file."""
-    return {"machine": dict(about), "rows": [asdict(outcome) for outcome in outcomes]}

@@ -1,7 +1,7 @@
 """Load on one URL, and what it says of who answers: requests a second, latency, and its own CPU.
 
-wrk makes it where it is there (``scripts/fetch-bench-tools``); otherwise a small generator of ours,
-which is slower than what it measures and says so by its own CPU.
+wrk makes it (``scripts/fetch-bench-tools``). In a quick run a small generator of ours may stand in
+for it: it is slower than what it measures, so that a full run does without the row instead.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.harness import Unavailable
+from benchmarks.harness import Scale, Unavailable
 from benchmarks.processes import ROOT, tool
+from tests.stores.process import _die_with_parent as die_with_parent
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
@@ -31,26 +32,34 @@ class Load:
 
 
 async def load(
-    url: str, seconds: float, *, connections: int = 32, headers: Mapping[str, str] | None = None
+    url: str, scale: Scale, *, connections: int = 32, headers: Mapping[str, str] | None = None
 ) -> Load:
-    """Asks for ``url`` over ``connections`` at once, each as soon as it is answered.
+    """Asks for ``url`` over ``connections`` at once for 5 s, each as soon as it is answered.
 
-    Raises :class:`RuntimeError` where answers are anything but 2xx, or none comes.
+    Raises :class:`RuntimeError` where one answer is anything but 2xx, a connection breaks, or no
+    answer comes, and :class:`Unavailable` where a full run has no wrk.
     """
+    seconds = scale.of(5, 1)
     given = [f"-H{name}: {value}" for name, value in (headers or {}).items()]
     try:
         command = [
-            *(tool("wrk"), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
+            *(tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s"),
             *("--latency", "--timeout", "10s", *given, url),
         ]
     except Unavailable:
+        if not scale.quick:
+            raise
         command = [
             *(sys.executable, "-m", "benchmarks.small_load"),
             *(url, str(connections), str(seconds), *given),
         ]
     before, began = _children(), time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        preexec_fn=die_with_parent(),
     )
     try:
         out, _ = await process.communicate()
@@ -59,7 +68,9 @@ async def load(
             process.kill()
             await process.wait()
     used = (_children() - before) / (time.monotonic() - began)
-    return _read(out.decode(), used)
+    if process.returncode != 0:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {out.decode()[-1000:]}")
+    return read(out.decode(), used)
 
 
 def _children() -> float:
@@ -68,10 +79,12 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _read(said: str, cpu: float) -> Load:
+def read(said: str, cpu: float) -> Load:
+    """What wrk said; raises :class:`RuntimeError` where not all was answered as it should be."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     p50, p99 = (re.search(rf"{share}%\s+([\d.]+)(us|ms|s|m)\b", said) for share in (50, 99))
-    if rate is None or p50 is None or p99 is None or "Non-2xx" in said or float(rate[1]) == 0:
+    bad = "Non-2xx" in said or "Socket errors" in said
+    if bad or rate is None or p50 is None or p99 is None or float(rate[1]) == 0:
         raise RuntimeError(f"the load was not answered as it should be: {said[-1000:]}")
     latencies = [float(found[1]) * _UNITS[found[2]] for found in (p50, p99)]
     return Load(float(rate[1]), latencies[0], latencies[1], cpu)

@@ -20,7 +20,7 @@ def draw(outcomes: Iterable[Outcome], folder: Path) -> None:
     """Writes ``goals.svg`` into ``folder``, and a file for each row of :data:`_DETAILED`."""
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = list(outcomes)
-    bars = [(outcome, line) for outcome in outcomes for line in outcome.lines]
+    bars = [(outcome, line) for outcome in outcomes for line in outcome.lines if line.goal]
     if bars:
         (folder / "goals.svg").write_text(_goals(bars), encoding="utf-8")
     for outcome in outcomes:
@@ -35,9 +35,10 @@ def draw(outcomes: Iterable[Outcome], folder: Path) -> None:
 
 def _goals(bars: list[tuple[Outcome, Line]]) -> str:
     """Each value as the share of its goal that it reaches, on a logarithmic scale: right is better,
-    whether the goal is a least or a most. The whisker is from quartile to quartile."""
+    whether the goal is a least or a most. The bar ends at the value that is judged, the whisker is
+    from quartile to quartile."""
     reached = [
-        [_share(line, each) for each in (line.value.low, line.value.median, line.value.high)]
+        [_share(line, each) for each in (line.value.low, line.judged, line.value.high)]
         for _, line in bars
     ]
     extent = max(1.0, *(abs(math.log2(each)) for three in reached for each in three))
@@ -54,11 +55,11 @@ def _goals(bars: list[tuple[Outcome, Line]]) -> str:
         text(_WIDTH - 20, 18, "better →", anchor="end"),
     ]
     rows = zip(bars, reached, strict=True)
-    for row, ((outcome, of), (low, median, high)) in enumerate(rows, start=1):
+    for row, ((outcome, of), (low, judged, high)) in enumerate(rows, start=1):
         y = _ROW * row + 6
-        left, right = sorted((middle, place(median)))
+        left, right = sorted((middle, place(judged)))
         name = " · ".join(filter(None, (outcome.name, of.contender, of.figure)))
-        told = f"{number(of.value.median)} (goal {of.goal})"
+        told = f"{number(of.judged)}{', the worst' if of.worst else ''} (goal {of.goal})"
         verdict = "met" if of.met else "missed"
         parts += [
             text(8, y + 13, name[:48]),
@@ -66,10 +67,10 @@ def _goals(bars: list[tuple[Outcome, Line]]) -> str:
             f'width="{max(right - left, 1):.1f}" height="16"><title>{escape(told)}</title></rect>',
             line("spread", place(low), y + 8, place(high), y + 8),
             text(
-                middle - 8 if median >= 1 else middle + 8,
+                middle - 8 if judged >= 1 else middle + 8,
                 y + 13,
                 told,
-                anchor="end" if median >= 1 else "start",
+                anchor="end" if judged >= 1 else "start",
             ),
         ]
     return framed(_WIDTH, height, parts)
@@ -121,7 +122,7 @@ def _by_contender(outcome: Outcome) -> Chart:
     allowed = [
         (order.index(line.contender), Spread.of([line.limit * line.beside.median + line.plus]))
         for line in outcome.lines
-        if line.beside is not None
+        if line.beside is not None and line.goal
     ]
     series = [
         Series(

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.served COUNT``: a facade over a store that has COUNT instances.
+"""``python -m benchmarks.served COUNT [REPLICAS]``: a facade over a store of COUNT instances.
 
 The store is no real one, so that a list of any size is there at once; it tells its instances as
 real ones do, decoded one by one from what a registration is in a store. What it costs a real store
@@ -19,11 +19,12 @@ from mcp_discovery.instance import Instance, decode_registration, encode_registr
 
 
 class FilledStore(EmbeddedStore):
-    """A store that tells ``count`` instances and no change."""
+    """A store that tells ``count`` instances, so many ``replicas`` of a server, and no change."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, replicas: int) -> None:
         super().__init__()
         self._count = count
+        self._replicas = replicas
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """One snapshot, and then nothing."""
@@ -31,13 +32,13 @@ class FilledStore(EmbeddedStore):
         await asyncio.Event().wait()
 
     def _told(self, number: int) -> tuple[str, Instance]:
-        told = data.instance(number)
+        told = data.instance(number, self._replicas)
         record, lease = decode_registration(encode_registration(told.record, told.lease))
         return record.id, Instance(record, told.health, lease)
 
 
-async def _serve(count: int) -> int:
-    async with FilledStore(count) as store:
+async def _serve(count: int, replicas: int = data.REPLICAS) -> int:
+    async with FilledStore(count, replicas) as store:
         return await run(store, "127.0.0.1", 0, ready=_tell)
 
 
@@ -47,4 +48,4 @@ def _tell(url: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_serve(int(sys.argv[1]))))
+    sys.exit(asyncio.run(_serve(*map(int, sys.argv[1:]))))

@@ -18,7 +18,9 @@ from typing import Any
 import orjson
 from rich.console import Console
 
-from benchmarks.harness import Scale, machine
+from benchmarks.harness import Scale
+from benchmarks.machine import machine
+from benchmarks.places import require_file, require_folder
 from benchmarks.simulation import drawn, measuring, tables
 from benchmarks.simulation.checks import Check, check_consul, check_etcd
 from benchmarks.simulation.costs import MEASURED, Costs
@@ -26,7 +28,10 @@ from benchmarks.simulation.fleets import outcomes
 from benchmarks.simulation.model import STORES, Fleet, Machine, most_sidecars
 from benchmarks.simulation.remedies import remedies
 
-_EPILOG = """Exit status: 0 when all was simulated; 3 when there are no measured parameters."""
+_EPILOG = (
+    "Exit status: 0 when all was simulated; 2 for files that cannot be written; 3 when there are "
+    "no measured parameters."
+)
 #: Fleets that one store does not bear, or not easily, for which remedies are told.
 _LARGE = (
     *(Fleet(sidecars, 1_000) for sidecars in (10_000, 100_000, 1_000_000)),
@@ -49,6 +54,15 @@ def main() -> int:
     )
     parser.add_argument("--parameters", type=Path, default=MEASURED, metavar="FILE")
     given = parser.parse_args()
+    try:
+        if given.json is not None:
+            require_file(given.json)
+        if given.plots is not None:
+            require_folder(given.plots)
+        if given.measure:
+            require_file(given.parameters)
+    except ValueError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     console = Console() if sys.stdout.isatty() else Console(width=180)
     with console.status("") as status:
         if given.measure:

@@ -40,6 +40,9 @@ class _Client(asyncio.Protocol):
             self._latencies.append(time.perf_counter() - self._asked)
             self._ask()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._bad.append(1)
+
     def _ask(self) -> None:
         self._asked = time.perf_counter()
         self._transport.write(self._request)
@@ -61,7 +64,7 @@ async def _main(url: str, connections: int, seconds: float, headers: list[str]) 
     shares = statistics.quantiles(latencies, n=100)
     said = [
         *(f"{each}% {shares[each - 1] * 1000:.3f}ms" for each in (50, 99)),
-        *(["Non-2xx"] if bad else []),
+        *(["Non-2xx or broken connections"] if bad else []),
         f"Requests/sec: {len(latencies) / seconds:.2f}",
     ]
     sys.stdout.write("\n".join(said) + "\n")

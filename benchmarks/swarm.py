@@ -23,9 +23,9 @@ _PATIENCE = 10.0
 
 
 class _Connection(asyncio.Protocol):
-    """One who waits; ``reached`` are the moments at which the last change reached anyone."""
+    """One who waits; ``reached`` has, for each, the moment at which the last change reached it."""
 
-    def __init__(self, host: str, target: str, reached: list[float]) -> None:
+    def __init__(self, host: str, target: str, reached: dict[_Connection, float]) -> None:
         self._head = f"Host: {host}\r\n\r\n"
         self._target = target
         self._reached = reached
@@ -52,7 +52,7 @@ class _Reader(_Connection):
             if data.endswith(b"\n\n\r\n"):
                 self.waits.set_result(None)
         elif b"event: change" in data:
-            self._reached.append(time.monotonic())
+            self._reached.setdefault(self, time.monotonic())
 
 
 class _Poll(_Connection):
@@ -77,7 +77,7 @@ class _Poll(_Connection):
             return
         self._got, self._whole = b"", 0
         if self.waits.done():
-            self._reached.append(time.monotonic())
+            self._reached.setdefault(self, time.monotonic())
         else:
             self.waits.set_result(None)
         # Asked again a little later, so that asking does not count as the change's way.
@@ -89,7 +89,7 @@ async def _main(url: str, readers: int, polls: int, tag: str) -> None:
     allow_many_connections()
     parts = urlsplit(url)
     where = parts.hostname or "127.0.0.1", parts.port or 80
-    reached: dict[str, list[float]] = {"readers": [], "polls": []}
+    reached: dict[str, dict[_Connection, float]] = {"readers": {}, "polls": {}}
     few = asyncio.Semaphore(_AT_ONCE)
     loop = asyncio.get_running_loop()
 
@@ -117,7 +117,8 @@ async def _main(url: str, readers: int, polls: int, tag: str) -> None:
             if time.monotonic() > until:
                 break
             await asyncio.sleep(0.02)
-        _say(orjson.dumps({**reached, "cpu": time.process_time() - used}).decode())
+        told = {name: list(times.values()) for name, times in reached.items()}
+        _say(orjson.dumps({**told, "cpu": time.process_time() - used}).decode())
 
 
 def _say(line: str) -> None:

@@ -10,23 +10,22 @@ import orjson
 
 from benchmarks.filling import fill_consul, fill_etcd
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from benchmarks.processes import ROOT
+from benchmarks.processes import process
 from tests.stores import ConsulServer, EtcdServer
 
 _GOALS = (Goal(1.5),)
+#: Seconds until a program that has told what it measured has ended.
+_PATIENCE = 30.0
 
 
 def _reads(url: str, who: str, count: int) -> Callable[[], Awaitable[float]]:
     """Runs ``benchmarks.cold`` in a new process, so that nothing is warm."""
 
     async def run() -> float:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "benchmarks.cold", url, who),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        out, _ = await process.communicate()
-        measured = orjson.loads(out)
+        async with process(sys.executable, "-m", "benchmarks.cold", url, who) as reading:
+            async with asyncio.timeout(_PATIENCE):
+                await reading.process.wait()
+        measured = orjson.loads(reading.first)
         if measured["count"] != count:
             raise RuntimeError(f"{who} read {measured['count']} of {count}")
         return float(measured["seconds"])

@@ -15,7 +15,7 @@ import orjson
 
 from benchmarks import data
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from benchmarks.processes import Running, facade, fetched, process
+from benchmarks.processes import Running, facade, fetched, need_open_files, process
 
 _INSTANCES = 1000
 _WITHIN = 300.0
@@ -31,9 +31,9 @@ _SHARES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
     "one change to 5,000 readers of events and 2,000 long polls: until the last has it",
     unit="ms",
     goals=(
-        Goal(_WITHIN, figure="last reader", absolute=True),
-        Goal(_WITHIN, figure="last poll", absolute=True),
-        Goal(_WITHIN, figure="slowest request", absolute=True),
+        Goal(_WITHIN, figure="last reader", absolute=True, worst=True),
+        Goal(_WITHIN, figure="last poll", absolute=True, worst=True),
+        Goal(_WITHIN, figure="slowest request", absolute=True, worst=True),
     ),
 )
 async def fan_out(scale: Scale) -> AsyncGenerator[Contest, None]:
@@ -43,6 +43,7 @@ async def fan_out(scale: Scale) -> AsyncGenerator[Contest, None]:
     25 KB. All of them live in one process beside the facade's.
     """
     readers, polls = scale.of(5000, 500), scale.of(2000, 200)
+    need_open_files(readers + polls + 200)  # in the facade as in the swarm, and some of their own
     facts: dict[str, str] = {}
     async with facade("--store", "embedded:") as (url, _), aiohttp.ClientSession() as http:
         for number in range(scale.of(_INSTANCES, 200)):
@@ -109,7 +110,7 @@ def _times(
     reached: list[float], began: float, count: int, who: str, facts: dict[str, str]
 ) -> dict[str, float]:
     """When the change had reached which share of them, and the last, in milliseconds."""
-    if len(reached) < count:
+    if len(reached) != count:
         raise RuntimeError(f"of {count} {who}s only {len(reached)} had the change in time")
     times = [(each - began) * 1000 for each in reached]
     after = statistics.quantiles(times, n=100, method="inclusive")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +14,9 @@ import orjson
 from adapters import open_store
 from adapters.store import Store
 from benchmarks import data
-from benchmarks.harness import Contender, Contest, Goal, Scale, row
+from benchmarks.harness import Contender, Contest, Goal, Scale, Unavailable, row
 from benchmarks.load import load
-from benchmarks.processes import facade, fetched, free_port, process, python, tool
+from benchmarks.processes import answers, facade, fetched, free_port, process, python, tool
 from mcp_discovery.health import healthy
 from tests.stores.consul import ConsulServer
 
@@ -24,18 +25,53 @@ _QUESTION = f"/servers?tags={data.WANTED}"
 _AT_ONCE = 32
 
 
-def _rate(
-    scale: Scale, url: str, facts: dict[str, str], name: str
-) -> Callable[[], Awaitable[float]]:
+#: Ids that clients bring, so that no answer is given a second time.
+_OWN_ID = {"X-Request-Id": "of-its-own"}
+#: From this share of its core on, the generator may be what is measured.
+_FULL = 0.95
+
+
+def _asked(
+    scale: Scale,
+    url: str,
+    facts: dict[str, str],
+    name: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    has_goal: bool = True,
+) -> Contender:
+    """Who answers at ``url``; requests a second."""
+    full: list[str] = []
+    rounds = itertools.count(1)
+
     async def run() -> float:
-        measured = await load(url, scale.of(5, 1))
+        number = next(rounds)
+        measured = await load(url, scale, headers=headers)
         facts[name] = (
             f"p50 {measured.p50:.2f} ms, p99 {measured.p99:.2f} ms; "
             f"the generator used {measured.cpu:.0%} of a processor"
         )
+        if measured.cpu > _FULL:
+            full.append(f"{measured.cpu:.0%} in round {number}")
+            facts[f"{name}, the generator was at its limit"] = ", ".join(full)
         return measured.rate
 
-    return run
+    return Contender(name, run, has_goal)
+
+
+async def _listed(url: str) -> bytes:
+    """The answer at ``url``, which must have the servers that are wanted."""
+    body = await fetched(url)
+    answer = orjson.loads(body)
+    found = answer if isinstance(answer, list) else answer["servers"]
+    if len(found) != data.WANTED_COUNT:
+        raise RuntimeError(f"{url} has {len(found)} servers, not {data.WANTED_COUNT}")
+    return body
+
+
+async def _same(url: str, body: bytes) -> None:
+    if await fetched(url) != body:
+        raise RuntimeError(f"{url} does not answer with the bytes that the facade gave")
 
 
 async def fill(store: Store, count: int) -> None:
@@ -74,12 +110,18 @@ async def beside_consul(scale: Scale) -> AsyncGenerator[Contest, None]:
         by_tag = f"http{url.removeprefix('consul')}/v1/health/service/mcp?passing&tag={data.WANTED}"
         async with facade("--store", url) as (facade_url, _):
             ours = facade_url + _QUESTION
-            facts["bytes"] = f"{len(await fetched(ours))} beside {len(await fetched(by_tag))}"
-            alone = await load(await _alone(consul, by_tag), scale.of(5, 1))
-            facts["Consul, a service of just these 20"] = f"{alone.rate:,.0f} requests/s"
+            alone = await _alone(consul, by_tag)
+            sizes = [str(len(await _listed(each))) for each in (ours, by_tag, alone)]
+            facts["bytes of facade, Consul and Consul's service of just these 20"] = ", ".join(
+                sizes
+            )
+            just = "Consul, a service of just these 20"
             yield Contest(
-                [Contender("facade", _rate(scale, ours, facts, "facade"))],
-                Contender("Consul", _rate(scale, by_tag, facts, "Consul")),
+                [
+                    _asked(scale, ours, facts, "facade"),
+                    _asked(scale, alone, facts, just, has_goal=False),
+                ],
+                _asked(scale, by_tag, facts, "Consul"),
                 facts=facts,
             )
 
@@ -110,13 +152,17 @@ async def beside_aiohttp(scale: Scale) -> AsyncGenerator[Contest, None]:
     facts: dict[str, str] = {}
     async with python("benchmarks.served", str(_INSTANCES)) as (url, _):
         ours = url + _QUESTION
-        own = await load(ours, scale.of(5, 1), headers={"X-Request-Id": "of-its-own"})
-        facts["facade, where requests bring ids of their own"] = f"{own.rate:,.0f} requests/s"
-        with _file(await fetched(ours)) as file:
+        body = await _listed(ours)
+        with _file(body) as file:
             async with python("benchmarks.bare", file) as (bare, _):
+                await _same(f"{bare}/servers", body)
+                own = "facade, requests with ids of their own"
                 yield Contest(
-                    [Contender("facade", _rate(scale, ours, facts, "facade"))],
-                    Contender("aiohttp", _rate(scale, f"{bare}/servers", facts, "aiohttp")),
+                    [
+                        _asked(scale, ours, facts, "facade"),
+                        _asked(scale, ours, facts, own, headers=_OWN_ID, has_goal=False),
+                    ],
+                    _asked(scale, f"{bare}/servers", facts, "aiohttp"),
                     facts=facts,
                 )
 
@@ -136,14 +182,28 @@ async def beside_nginx(scale: Scale) -> AsyncGenerator[Contest, None]:
         async with open_store(store_url) as store:
             await fill(store, _INSTANCES)
         async with facade("--store", store_url, "--workers", "2") as (url, _):
+            await _all_ready(url)
             ours = url + _QUESTION
-            with _file(await fetched(ours)) as file:
+            body = await _listed(ours)
+            with _file(body) as file:
                 async with _nginx(Path(file)) as theirs:
+                    await _same(theirs, body)
                     yield Contest(
-                        [Contender("facade", _rate(scale, ours, facts, "facade"))],
-                        Contender("nginx", _rate(scale, theirs, facts, "nginx")),
+                        [_asked(scale, ours, facts, "facade")],
+                        _asked(scale, theirs, facts, "nginx"),
                         facts=facts,
                     )
+
+
+async def _all_ready(url: str) -> None:
+    """Waits until many new connections in a row are answered that all is ready: any worker may
+    take any of them."""
+    in_a_row = 0
+    async with asyncio.timeout(60):
+        while in_a_row < 20:
+            ready = await answers(f"{url}/ready")
+            in_a_row = in_a_row + 1 if ready else 0
+            await asyncio.sleep(0 if ready else 0.1)
 
 
 @contextmanager
@@ -170,6 +230,19 @@ async def _nginx(file: Path) -> AsyncIterator[str]:
         f"{paths} default_type application/json; open_file_cache max=16;\n"
         f"server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
     )
-    command = (tool("nginx"), "-e", f"{folder}/errors", "-p", str(folder))
-    async with process(*command, "-c", f"{folder}/nginx.conf", ready=f"http://127.0.0.1:{port}"):
+    # Not -e, which nginx has since 1.19.5: an older one warns where it cannot write its own log.
+    command = (tool("nginx"), "-p", str(folder), "-c", f"{folder}/nginx.conf")
+    await _accepts(*command, "-t")
+    async with process(*command, ready=f"http://127.0.0.1:{port}"):
         yield f"http://127.0.0.1:{port}/{file.name}"
+
+
+async def _accepts(*command: str) -> None:
+    """Raises :class:`Unavailable` where this nginx does not take our configuration."""
+    testing = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(10):
+        said, _ = await testing.communicate()
+    if testing.returncode != 0:
+        raise Unavailable(f"nginx does not take our configuration: {said.decode().strip()}")

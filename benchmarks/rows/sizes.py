@@ -84,22 +84,32 @@ def _latency(
 )
 async def memory_by_size(scale: Scale) -> AsyncGenerator[Contest, None]:
     """What a facade's process has for itself with a long list less what it has with an empty one,
-    after it was asked for both: without a store, and with what the adapter of a real one keeps."""
+    after it was asked for both: without a store, and with what the adapter of a real one keeps.
+
+    Replicas of a server share what they have in common; what a list without any costs is told."""
     count, fewer = scale.of(100_000, 10_000), scale.of(10_000, 1000)
     records = [len(orjson.dumps(data.record(number).to_dict())) for number in range(0, count, 97)]
 
     async def of_record() -> float:
         return statistics.fmean(records)
 
-    async def without_store() -> float:
-        memories = [await _memory_of(python("benchmarks.served", str(n))) for n in (count, 0)]
+    async def without_store(count: int, replicas: int) -> float:
+        memories = [
+            await _memory_of(python("benchmarks.served", str(each), str(replicas)))
+            for each in (count, 0)
+        ]
         return (memories[0] - memories[1]) / count
 
     async def over(url: str, empty: int) -> float:
         return (await _memory_of(facade("--store", url)) - empty) / fewer
 
     async with EtcdServer() as etcd, ConsulServer() as consul:
-        contenders = [Contender(f"facade, {count:,}", without_store)]
+        contenders = [
+            Contender(f"facade, {count:,}", partial(without_store, count, data.REPLICAS)),
+            Contender(
+                f"facade, {fewer:,}, no replicas", partial(without_store, fewer, 1), has_goal=False
+            ),
+        ]
         for name, store, fill in (("etcd", etcd, fill_etcd), ("Consul", consul, fill_consul)):
             empty = await _memory_of(facade("--store", store.store_url))
             await fill(f"http://{store.host}:{store.port('http')}", fewer)

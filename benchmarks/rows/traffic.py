@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -13,7 +12,7 @@ import orjson
 
 from adapters.etcd.keys import encode
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from benchmarks.processes import Running, process
+from benchmarks.processes import Running, need_open_files, process
 from sidecar.settings import Settings
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
@@ -42,9 +41,8 @@ async def idle_traffic(scale: Scale) -> AsyncGenerator[Contest, None]:
     count = scale.of(1000, 100)
     beat = Settings(url="http://127.0.0.1:1/mcp", ttl=_TTL).beat_every
     seconds = scale.of(38, 6) * beat  # a minute, in whole heartbeats
-    # For two connections of each sidecar in the proxy, and one in the store: all inherit it.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65536)), hard))
+    # Two connections of each sidecar in the proxy, and one in the store: all inherit the limit.
+    need_open_files(2 * count + 200)
     facts = {"sidecars": f"{count:,}, TTL {_TTL:g} s, a heartbeat every {beat:g} s, {seconds:g} s"}
 
     async def run() -> dict[str, float]:

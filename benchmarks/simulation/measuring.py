@@ -15,7 +15,7 @@ from adapters import open_store
 from adapters.etcd.keys import encode
 from benchmarks import data
 from benchmarks.filling import KEYS, fill_consul, fill_etcd
-from benchmarks.harness import machine
+from benchmarks.machine import machine
 from benchmarks.processes import facade, process
 from benchmarks.simulation.consul_load import RECORDS, SERVICES, CheckSetter, put_record
 from benchmarks.simulation.costs import ConsulCosts, Costs, EtcdCosts, StreamCosts

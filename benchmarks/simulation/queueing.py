@@ -80,9 +80,9 @@ class Course:
         return replace(self, deliveries=tuple(later), stalled=stalled)
 
 
-def told_to_each(rate: float, work: float, *, seed: int = 1) -> Course:
+def told_to_each(rate: float, work: float) -> Course:
     """``rate`` changes a second, each of which brings ``work`` seconds of deliveries."""
-    chance = random.Random(seed)
+    chance = random.Random(1)
     now, slowest, deliveries = 0.0, 0.0, []
     for wait, pause in waits(rate, work, chance):
         took = wait + chance.random() * work
@@ -102,13 +102,13 @@ def waits(rate: float, work: float, chance: random.Random) -> Iterator[tuple[flo
         wait = max(0.0, wait + work - pause)
 
 
-def asked_for(rate: float, work: float, own: float, *, seed: int = 1) -> Course:
+def asked_for(rate: float, work: float, own: float) -> Course:
     """One of very many queries that wait for the same list.
 
     ``rate`` changes a second move its index; then ``work`` seconds pass until all are answered,
     which is this one's turn at any moment of them; ``own`` seconds it needs itself to read it.
     """
-    chance = random.Random(seed)
+    chance = random.Random(1)
     rate = min(rate, _AT_ONCE / max(work + own, 1e-9))
     now, free, changed = 0.0, 0.0, chance.expovariate(rate)
     tokens, filled = float(BURST), 0.0

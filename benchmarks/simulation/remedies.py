@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.simulation.costs import Costs
-from benchmarks.simulation.model import STORES, Fleet, Load, Machine, StoreName, consul
+from benchmarks.simulation.model import STORES, Fleet, Load, Machine, Resource, StoreName, consul
 from benchmarks.simulation.queueing import Course, told_to_each
 
 #: Facades, or workers of facades, on one machine with one Consul agent.
@@ -99,10 +99,13 @@ def _regional(
     load = STORES[store](part, machine, costs)
     readers = fleet.facades / shards / roots
     work = readers * costs.stream.delivery_cpu
-    used = part.changes * (work + costs.etcd.facade_cpu)
-    wire = part.changes * readers * costs.stream.delivery_bytes / machine.network
-    later = max(0.0, costs.stream.delay) + costs.etcd.facade_cpu  # once more taken in
+    # A root follows the store and tells its readers, on one core.
+    root = Resource(load.resources["facade: CPU"].demand + part.changes * work, 1.0)
+    wire = Resource(part.changes * readers * costs.stream.delivery_bytes, machine.network)
+    load = replace(load, resources={**load.resources, "facade: CPU": root, "facade: bytes": wire})
+    # A reader takes in single changes, whatever the store: as a facade does those of etcd.
+    later = max(0.0, costs.stream.delay) + costs.etcd.facade_cpu
     course = load.course.then(told_to_each(part.changes, work)).plus(later)
-    fits = load.fits(machine) and max(used, wire) <= machine.busy
+    fits = load.fits(machine)
     name = "regional" if shards == 1 else "shards, regional"
-    return Remedy(name, shards, roots, load, replace(course, stalled=not fits), fits, used)
+    return Remedy(name, shards, roots, load, replace(course, stalled=not fits), fits, root.used)
