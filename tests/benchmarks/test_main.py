@@ -37,11 +37,25 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
             ["--json", "/proc/nothing/f.json"],
             "cannot write /proc/nothing: No such file or director",
         ),
+        (["--json", "FOLDER"], "cannot write FOLDER: it is no file"),
+        (["--plots", "/proc/self"], "cannot write into /proc/self: "),
+        (["--page", "FOLDER/none.md", "--json", "FOLDER/f.json"], "cannot read FOLDER/none.md: No"),
+        (
+            ["--page", "FOLDER/page.md", "--json", "FOLDER/f.json"],
+            "FOLDER/page.md has no lines <!-- table --> and <!-- end of table -->",
+        ),
+        (["--page", "FOLDER/page.md"], "--page needs --json"),
+        (["--page", "FOLDER/page.md", "--quick"], "--page is for full runs, not for --quick"),
     ],
 )
-async def test_what_cannot_be_is_said_in_one_sentence(arguments: list[str], said: str) -> None:
-    code, out, err = await ended(await started(*arguments))
+async def test_what_cannot_be_is_said_in_one_sentence(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "page.md").write_text("no table\n")
+    given = [each.replace("FOLDER", str(tmp_path)) for each in arguments]
+    code, out, err = await ended(await started(*given))
     assert (code, out) == (2, "")
+    said = said.replace("FOLDER", str(tmp_path))
     assert err.startswith(f"python -m benchmarks: {said}") and err.count("\n") == 1
 
 
@@ -50,14 +64,14 @@ async def test_what_there_is() -> None:
     assert code == 0 and "words: 1,000 tools found by words" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_ends_it_with_what_was_measured_and_without_its_children(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    """A row is under way, with facades of its own; another would come after it."""
+    """One row is over, one under way, with facades of its own; another would come after it."""
     file = tmp_path / "figures.json"
     process = await started(
-        *("--only", "latency-by-size", "words", "--quick", "--json", str(file)),
+        *("--only", "latency-by-size", "client", "words", "--quick", "--json", str(file)),
         *("--plots", str(tmp_path)),
     )
     try:
