@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -110,7 +111,8 @@ def url_problem(text: str, schemes: tuple[str, ...]) -> str | None:
         return f"{text[:200]!r} is not a URL ({error}); {wanted}"
     if parts.scheme not in schemes:
         return f"{text[:200]!r} has no scheme of {', '.join(schemes)}; {wanted}"
-    if not host or _BLANK.search(text):
+    # Some characters stand for a blank and another one (RFC 5895, 2): no host can be called so.
+    if not host or _BLANK.search(text) or _BLANK.search(unicodedata.normalize("NFKC", host)):
         return f"{text[:200]!r} is not a URL with a host; {wanted}"
     return None
 
