@@ -65,7 +65,11 @@ def main() -> int:
     if given.plots is not None:
         plots.draw(all_rows(), given.plots)
     if given.page is not None:
-        report.put_into_page(all_rows(), about, given.page)
+        there = {each.name for each in all_rows() if each.problem != figures.ENDED}
+        if missing := sorted(known - there):
+            console.print(f"{given.page} is left as it is: {given.json} lacks {', '.join(missing)}")
+        else:
+            report.put_into_page(all_rows(), about, given.page)
     if ended_by is not None:
         return 128 + ended_by
     if any(outcome.problem for outcome in outcomes):

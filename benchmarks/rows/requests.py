@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -239,10 +240,8 @@ async def _nginx(file: Path) -> AsyncIterator[str]:
 
 async def _accepts(*command: str) -> None:
     """Raises :class:`Unavailable` where this nginx does not take our configuration."""
-    testing = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    tested = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=10
     )
-    async with asyncio.timeout(10):
-        said, _ = await testing.communicate()
-    if testing.returncode != 0:
-        raise Unavailable(f"nginx does not take our configuration: {said.decode().strip()}")
+    if tested.returncode != 0:
+        raise Unavailable(f"nginx does not take our configuration: {tested.stderr.strip()}")

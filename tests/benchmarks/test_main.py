@@ -11,6 +11,8 @@ import orjson
 import psutil
 import pytest
 
+from benchmarks import figures
+from benchmarks.harness import Outcome, load_rows
 from tests.programs import ROOT
 
 
@@ -57,6 +59,23 @@ async def test_what_cannot_be_is_said_in_one_sentence(
     assert (code, out) == (2, "")
     said = said.replace("FOLDER", str(tmp_path))
     assert err.startswith(f"python -m benchmarks: {said}") and err.count("\n") == 1
+
+
+async def test_one_row_measured_anew_leaves_the_others_in_the_page(tmp_path: Path) -> None:
+    """A full run of the quickest row."""
+    file, page = tmp_path / "figures.json", tmp_path / "page.md"
+    empty = "<!-- table -->\n<!-- end of table -->\n"
+    page.write_text(empty)
+    arguments = ("--only", "words", "--json", str(file), "--page", str(page))
+    code, out, err = await ended(await started(*arguments))
+    assert code in (0, 1), err
+    assert "is left as it is" in out and page.read_text() == empty
+    rows = [Outcome(each.number, each.name, each.what, "", problem="old") for each in load_rows()]
+    figures.write(file, rows, {}, quick=False)
+    code, out, err = await ended(await started(*arguments))
+    assert code in (0, 1), err
+    assert page.read_text().count("not run: old") == len(rows) - 1
+    assert "| 12 words | facade | " in page.read_text()
 
 
 async def test_what_there_is() -> None:

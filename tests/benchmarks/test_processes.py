@@ -14,7 +14,6 @@ from benchmarks.harness import Scale, Unavailable
 from benchmarks.load import load, read
 from benchmarks.processes import free_port, process, python, tool
 from tests.programs import ROOT
-from tests.stores.waiting import until
 
 _WRK = """
   Latency Distribution
@@ -76,13 +75,11 @@ async def test_a_program_that_has_ended_has_no_processor_time() -> None:
     async with beside.python("-c", "input()") as running:
         assert running.cpu() >= 0
         psutil.Process(running.pid).kill()
-
-        async def ended() -> bool:
-            with pytest.raises((RuntimeError, psutil.NoSuchProcess)):
-                running.cpu()
-            return True
-
-        await until(ended, timeout=5, what="the end of the program")
+        with pytest.raises((RuntimeError, psutil.NoSuchProcess)):
+            async with asyncio.timeout(5):
+                while True:
+                    running.cpu()
+                    await asyncio.sleep(0.01)
 
 
 # -- load --------------------------------------------------------------------------------------

@@ -87,6 +87,17 @@ def test_remedies_bear_what_one_store_does_not(store: StoreName) -> None:
     )
 
 
+@pytest.mark.parametrize("store", STORES)
+def test_a_root_does_both_jobs_on_one_core(store: StoreName) -> None:
+    """It follows the store, as a facade without readers does, and tells its readers."""
+    fleet = Fleet(100_000, 1000)
+    few, *_ = [each for each in remedies(store, fleet, MACHINE, COSTS) if each.name == "regional"]
+    alone = STORES[store](Fleet(100_000, round(few.watching)), MACHINE, COSTS)
+    telling = fleet.changes * fleet.facades / few.watching * COSTS.stream.delivery_cpu
+    assert few.root == pytest.approx(alone.resources["facade: CPU"].used + telling)
+    assert few.load.resources["facade: CPU"].used == few.root
+
+
 async def test_real_catalogs_take_in_a_course() -> None:
     course = told_to_each(100, 0.001)
     async with catalogs(2, 300) as real:
@@ -111,6 +122,17 @@ def test_without_parameters_it_says_how_to_get_them(
     monkeypatch.setattr(sys, "argv", ["simulate", "--quick", "--parameters", missing])
     assert simulate.main() == 3
     assert "--measure" in capsys.readouterr().out
+
+
+def test_files_that_cannot_be_are_said_before_anything_is_simulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["--json", str(tmp_path)], ["--plots", "/proc/nothing/plots"]):
+        monkeypatch.setattr(sys, "argv", ["simulate", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            simulate.main()
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_model_is_near_real_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
