@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from mcp_discovery.compact import compact
 from mcp_discovery.errors import InvalidRecord
 from mcp_discovery.record import Particulars, Record
 
@@ -36,7 +37,7 @@ def _shared(content: Mapping[str, Any], size: int) -> Record | None:
         return None
     alike = {name: value for name, value in content.items() if name not in _OWN}
     try:
-        known = _known(orjson.dumps(alike))
+        known = _known(compact(orjson.dumps(alike)))
     except TypeError:  # nested too deep for JSON
         return None
     if known is None:
@@ -56,7 +57,8 @@ def _known(alike: bytes) -> Record | None:
     """A record of these fields, with the particulars of nobody; ``None`` where it is unfit."""
     nobody = {"id": "nobody", "endpoint": {"url": "http://nobody.invalid"}}
     try:
-        return _slim(Record.parse(orjson.loads(alike) | nobody))
+        # A copy's dictionary has no room for more.
+        return _slim(Record.parse(orjson.loads(alike) | nobody).model_copy())
     except InvalidRecord:
         return None
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_discovery.compact import compact
 from mcp_discovery.errors import InvalidRecord
 from mcp_discovery.instance import decode_registration
 from mcp_discovery.record import Record
@@ -95,3 +98,14 @@ def test_what_is_alike_is_kept_once() -> None:
     assert one.endpoint.url == "http://one/mcp" and other.endpoint.url == "http://other/mcp"
     assert one.capabilities is other.capabilities and one.tags is other.tags
     assert one.description is other.description
+
+
+def test_what_is_kept_takes_no_room_that_nobody_needs() -> None:
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [compact(orjson.dumps({"text": "x" * 5000})) for _ in range(100)]
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 1.2 * sum(map(len, kept))
