@@ -57,8 +57,7 @@ def _known(alike: bytes) -> Record | None:
     """A record of these fields, with the particulars of nobody; ``None`` where it is unfit."""
     nobody = {"id": "nobody", "endpoint": {"url": "http://nobody.invalid"}}
     try:
-        # A copy's dictionary has no room for more.
-        return _slim(Record.parse(orjson.loads(alike) | nobody).model_copy())
+        return _slim(Record.parse(orjson.loads(alike) | nobody))
     except InvalidRecord:
         return None
 
