@@ -48,7 +48,7 @@ class Kept:
     ``fill`` says whether the server's own answers tell what it offers; otherwise what was posted
     stands. ``takeover`` is the id of the holder whose place it takes at first. ``rival`` tells, of
     a registration that was lost, what stands in its place; ``on_lost`` is called when another has
-    taken the id over for good.
+    taken the id over for good, and lets it go.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Kept:
         options: FacadeOptions,
         usage: Usage,
         rival: Callable[[str], Awaitable[Instance | None]],
-        on_lost: Callable[[], None],
+        on_lost: Callable[[], Awaitable[None]],
         takeover: str | None = None,
         draining: bool = False,
     ) -> None:
@@ -320,11 +320,7 @@ class Kept:
                 await self.beat()
             except (DuplicateInstance, TakenOver) as error:
                 log.warning("no longer keeping what was posted: %s", error)
-                async with self._lock:
-                    self._ended = True
-                    await self._take_away()
-                self._on_lost()
-                await self._stop()
+                await self._on_lost()
                 return
             except RegistrationLost as error:
                 log.info("%s; registering anew", error)
