@@ -82,7 +82,8 @@ def supervise(count: int, serve: Serve) -> int:
     for number in _SIGNALS:
         signal.signal(number, stop)
     for _ in range(count):
-        start()
+        if not stopping:
+            start()
     code = 0
     while workers:
         wait([each.sentinel for each in workers])
