@@ -15,7 +15,7 @@ STORES ?= consul etcd
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check fmt stores test-docker clean
+.PHONY: help demo test soak bench check fmt stores test-docker clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,11 @@ soak: $(READY) stores ## Break real clusters on purpose: SECONDS=600, SEED=…, 
 	$(BIN)/pytest -m soak
 	$(BIN)/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --stores $(STORES)
+
+bench: $(READY) stores ## Measure all that docs/performance.md tells, beside others; ARGS=--quick
+	@scripts/fetch-bench-tools || echo "going on: rows whose tools are missing say so"
+	$(BIN)/python -m benchmarks $(or $(ARGS),--json docs/performance/figures.json \
+	  --plots docs/performance --page docs/performance.md)
 
 test-docker: $(READY) stores ## The tests that need a Docker daemon
 	$(BIN)/pytest -m docker $(ARGS)

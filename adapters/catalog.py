@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 #: A snapshot that takes away all, or more than half of at least this many, is held for a while.
 HOLD_FROM = 10
 #: What a later snapshot lacks is held for so many seconds. A store tells one when it cannot tell
-#: changes: it may be older than it was, and whoever lives registers anew within 5 s.
-_RETURN = 6.0
+#: changes: it may be older than it was, and whoever lives registers anew within 5 s. Where the way
+#: to the store falls silent meanwhile nobody hears of them, and that is noticed within 11 s.
+_RETURN = 17.0
 #: So many new entries at once are indexed anew rather than one by one.
 _BULK = 200
 #: Seconds after which a watch was a success. Its first snapshot alone is none: a watch that always

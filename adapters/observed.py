@@ -138,9 +138,11 @@ class _ObservedRegistration:
     def id(self) -> str:
         return self._registration.id
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         with self._around("heartbeat"):
-            await self._registration.heartbeat(health, load)
+            await self._registration.heartbeat(health, load, renew=renew)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         with self._around("update"):

@@ -1,4 +1,9 @@
-"""What a registration last told its store, and when: the heartbeat logic all stores share."""
+"""What a registration last told its store, and when: the heartbeat logic all stores share.
+
+A heartbeat that has nothing new to tell is one request. It renews the lease, or it looks whether
+the store still has all that was written: keys can vanish from under a lease or a check that lives
+on. Where heartbeats come every sixth of TTL, as a sidecar's do, the two alternate.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,12 @@ LOAD_MOVED = 0.1
 #: … and at most once in this many seconds.
 LOAD_EVERY = 5.0
 
-#: Heartbeats look so often, in seconds, whether the store still has all that was written: keys can
-#: vanish from under a lease or a check that lives on. With the pause between two heartbeats, their
-#: registrant knows within 5 s.
-LOOK_EVERY = 2.0
+#: A lease is renewed before this part of TTL has passed, lest one late renewal cost it.
+RENEW_WITHIN = 0.4
+#: The store is looked at before so many seconds have passed, or this part of TTL: whoever
+#: registered knows within 5 s, whatever the TTL, that the store has lost something.
+LOOK_WITHIN = 4.0
+_LOOK_WITHIN_TTL = 0.9
 
 #: The reason of a draining instance.
 DRAINING = "draining: leaves soon"
@@ -25,8 +32,9 @@ DRAINING = "draining: leaves soon"
 class Pulse:
     """The heartbeats of one registration.
 
-    Usage in ``heartbeat``: :meth:`require_alive`; renew the lease; if :meth:`to_write` gives a
-    health or load that differs from what the store has, write both; then :meth:`beat`.
+    Usage in ``heartbeat``: :meth:`require_alive`; if :meth:`to_write` gives a health or load that
+    differs from what the store has, write both and renew the lease; otherwise renew it or look at
+    what was written, as :meth:`due` says. :meth:`renewed` and :meth:`looked` follow what was done.
     """
 
     def __init__(self, id: str, ttl: float, health: Health) -> None:
@@ -35,9 +43,8 @@ class Pulse:
         self._written: tuple[Health, Load | None] = (health, None)
         self._load_written = time.monotonic()
         self._draining = False
-        #: Seconds from one look at what the store still has to the next.
-        self.look_every = min(LOOK_EVERY, 0.9 * ttl)
-        self._last = time.monotonic()
+        self._look_within = min(LOOK_WITHIN, _LOOK_WITHIN_TTL * ttl)
+        self._renewed = self._looked = self._beaten = time.monotonic()
 
     @property
     def health(self) -> Health:
@@ -50,16 +57,16 @@ class Pulse:
         return self._written[1]
 
     def require_alive(self) -> None:
-        """Raises :class:`RegistrationLost` when the last beat is longer ago than TTL.
+        """Raises :class:`RegistrationLost` when the lease was last renewed longer ago than TTL.
 
         The monotonic clock goes on while a process is stopped: one that wakes up after its TTL
         must not renew what another may have taken over.
         """
-        silent = time.monotonic() - self._last
+        silent = time.monotonic() - self._renewed
         if silent > self._ttl:
             raise RegistrationLost(
                 self._id,
-                f"no heartbeat arrived for {silent:.1f} s, over its TTL of {self._ttl:g} s",
+                f"it was not renewed for {silent:.1f} s, over its TTL of {self._ttl:g} s",
             )
 
     def drain(self) -> Health:
@@ -91,9 +98,28 @@ class Pulse:
         self._written = (health, load)
         self._load_written = time.monotonic()
 
-    def beat(self, sent: float) -> None:
-        """A heartbeat that was sent at ``sent`` (``time.monotonic()``) has arrived."""
-        self._last = sent
+    def due(self, now: float, *, renew: bool = False) -> tuple[bool, bool]:
+        """What a heartbeat at ``now`` (``time.monotonic()``) without news does: renew, look.
+
+        One of them, the one that was done longer ago; both where neither can wait for the next
+        heartbeat, which is taken to come as late as this one did. ``renew``: it does in any case.
+        """
+        next_one = now + (now - self._beaten)
+        self._beaten = now
+        renew = renew or next_one - self._renewed > RENEW_WITHIN * self._ttl
+        look = next_one - self._looked > self._look_within
+        if not (renew or look):
+            renew = self._renewed <= self._looked
+            look = not renew
+        return renew, look
+
+    def renewed(self, sent: float) -> None:
+        """A renewal that was sent at ``sent`` (``time.monotonic()``) has arrived."""
+        self._renewed = sent
+
+    def looked(self, sent: float) -> None:
+        """A look at what was written, begun at ``sent``, has found it in order."""
+        self._looked = sent
 
     def _load_moved(self, load: Load) -> bool:
         if time.monotonic() - self._load_written < LOAD_EVERY:

@@ -81,8 +81,8 @@ class TextIndex:
     """The words of a list that changes: put instances in and take them out as they come and go."""
 
     def __init__(self) -> None:
-        self._texts: _Postings[_Text] = _Postings()
-        self._documents: _Postings[str] = _Postings()
+        self._texts: Postings[_Text] = Postings()
+        self._documents: Postings[str] = Postings()
         self._known: dict[str, tuple[_Text, str | None]] = {}
         # Instances of one server mostly say the same, so that it is read once.
         self._by_text: defaultdict[_Text, set[str]] = defaultdict(set)
@@ -162,7 +162,7 @@ class TextIndex:
         return scores
 
 
-class _Postings(Generic[K]):
+class Postings(Generic[K]):
     """Word → what has it and with which weight, and the words in order for their beginnings."""
 
     def __init__(self) -> None:
@@ -174,6 +174,7 @@ class _Postings(Generic[K]):
         return key in self._of
 
     def add(self, key: K, weights: Weights) -> None:
+        """Puts ``key`` in, which is not in yet, with its words and what each of them counts."""
         for word, weight in weights.items():
             having = self._having.get(word)
             if having is None:
@@ -183,6 +184,7 @@ class _Postings(Generic[K]):
         self._of[key] = tuple(weights)
 
     def remove(self, key: K) -> None:
+        """Takes ``key`` out; nothing where it is not in."""
         for word in self._of.pop(key, ()):
             having = self._having[word]
             del having[key]
@@ -190,13 +192,16 @@ class _Postings(Generic[K]):
                 del self._having[word]
                 del self._words[bisect_left(self._words, word)]
 
-    def find(self, word: str) -> dict[K, int]:
+    def find(self, word: str) -> Mapping[K, int]:
         """What has ``word``, or a word that begins with it, and the best weight of each."""
+        start = end = bisect_left(self._words, word)
+        while end < len(self._words) and self._words[end].startswith(word):
+            end += 1
+        begun = self._words[start:end]
+        if begun == [word]:
+            return self._having[word]
         best: dict[K, int] = {}
-        for position in range(bisect_left(self._words, word), len(self._words)):
-            found = self._words[position]
-            if not found.startswith(word):
-                break
+        for found in begun:
             share = 1 if found == word else 2
             for key, weight in self._having[found].items():
                 value = max(weight // share, 1)

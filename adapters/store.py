@@ -63,13 +63,17 @@ class Registration(Protocol):
     def id(self) -> str:
         """The instance's id."""
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """Says that the registrant lives and what it found; renews the TTL.
 
-        Writes to the store only what differs from the last heartbeat. Raises
+        Writes to the store only what differs from the last heartbeat. One without news may look
+        whether all is there instead of renewing, where the next one will come in time for that if
+        it comes as soon as this one did. ``renew``: it may not, so this one renews. Raises
         :class:`~mcp_discovery.errors.RegistrationLost` when the store no longer knows the
         instance, when another holder has taken it over, or when more than TTL has passed since
-        the last heartbeat that arrived, so that nobody renews what may be someone else's by now.
+        the last renewal that arrived, so that nobody renews what may be someone else's by now.
         """
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:

@@ -52,6 +52,7 @@ from facade.registry.addresses import Addresses
 from facade.registry.answers import open_to_all, plain_errors
 from facade.registry.cards import CATALOGS, Catalogs
 from facade.registry.ledger import LEDGER, Ledger
+from facade.repeats import Repeats
 from facade.searching import Searching
 from facade.spellings import Spellings
 from facade.state import FACADE, Facade
@@ -116,8 +117,6 @@ def create_app(
     usage.listeners.append(sockets.happenings.note)
     searching = Searching(catalog, documents)
     lists = Lists(catalog, searching)
-    polls = Polls(catalog, lists)
-    searching.on_learned(polls.text_known)
     spellings = Spellings(documents)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
@@ -143,6 +142,9 @@ def create_app(
         version=status.version(),
     )
     usage.listeners.append(metrics.note)
+    repeats = Repeats(catalog, metrics)
+    polls = Polls(catalog, lists, repeats)
+    searching.on_learned(polls.text_known)
     cors = Cors(options.cors_origins)
     app = web.Application(
         middlewares=[
@@ -156,9 +158,10 @@ def create_app(
         ],
         client_max_size=MAX_BODY_BYTES,
     )
-    app.on_response_prepare.extend((cors.sign, open_to_all, sign))
+    app.on_response_prepare.extend((cors.sign, open_to_all, sign, repeats.keep))
     app[DESCRIPTION] = Description(OPERATIONS)
     app[tools.SPELLINGS] = spellings
+    app[tools.OFFERED] = tools.Offerings(spellings)
     addresses = Addresses.parse(
         options.registry_address, options.public_url, gateway=options.gateway
     )
@@ -177,6 +180,7 @@ def create_app(
         lists,
         polls,
         sockets,
+        repeats,
     )
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -95,9 +96,37 @@ class Asked:
     #: Stands for all that decides the answer's bytes but the time: equal questions share answers.
     key: str = field(default="", compare=False)
 
+    @property
+    def steady(self) -> bool:
+        """Whether the answer is the same for as long as the list is, but for ``lastSeen``.
+
+        It is not where it hangs on the clock, or on descriptions that become known later.
+        """
+        moves = self.words or self.cursor or self.query.min_uptime or self.sort.moves
+        return not moves
+
+
+#: What was read lately: query string → the question. Many ask the same.
+_READ: OrderedDict[str, Asked] = OrderedDict()
+#: How many questions are remembered, and how long, in characters, their query strings may be.
+_REMEMBERED, _SHORT = 1024, 1024
+
 
 def read(request: web.Request) -> Asked:
     """The question in a query string; raises :class:`Refused` (400) for a bad one."""
+    text = request.rel_url.raw_query_string
+    if (known := _READ.get(text)) is not None:
+        _READ.move_to_end(text)
+        return known
+    asked = _read(request)
+    if len(text) <= _SHORT:
+        _READ[text] = asked
+        if len(_READ) > _REMEMBERED:
+            _READ.popitem(last=False)
+    return asked
+
+
+def _read(request: web.Request) -> Asked:
     query = parse(request)
     text = once(request, "q")
     sought = tuple(dict.fromkeys(words(text))) if text else ()

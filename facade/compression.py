@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections import OrderedDict
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -77,6 +78,7 @@ class Compression:
         return packed
 
 
+@lru_cache(256)
 def accepts_gzip(header: str) -> bool:
     """Whether ``Accept-Encoding`` names gzip, or everything, with a weight above 0."""
     weights: dict[str, float] = {}

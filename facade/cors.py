@@ -69,7 +69,10 @@ class Cors:
 
 def vary(response: web.StreamResponse, name: str) -> None:
     """Adds ``name`` to the answer's ``Vary``, unless it is there."""
-    known = [each.strip() for each in response.headers.get("Vary", "").split(",") if each.strip()]
+    if "Vary" not in response.headers:
+        response.headers["Vary"] = name
+        return
+    known = [each.strip() for each in response.headers["Vary"].split(",") if each.strip()]
     if name.lower() not in (each.lower() for each in known):
         response.headers["Vary"] = ", ".join([*known, name])
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 import orjson
-from aiohttp import ETag, web
+from aiohttp import web
 
 from facade.operation import Parameter
 
@@ -31,6 +31,8 @@ def tag_of(*parts: object) -> str:
 
 def has_already(request: web.Request, tag: str) -> bool:
     """Whether ``If-None-Match`` of ``request`` names ``tag`` (weak comparison) or anything."""
+    if "If-None-Match" not in request.headers:
+        return False
     given = request.if_none_match or ()
     return any(each.value in (tag, "*") for each in given)
 
@@ -45,11 +47,8 @@ def tagged(
 
     ``body`` may be a callable, which is not called for a 304. ``headers`` stand on both.
     """
-    given = {"Cache-Control": "no-cache", **(headers or {})}
+    given = {"Cache-Control": "no-cache", "ETag": f'W/"{tag}"', **(headers or {})}
     if has_already(request, tag):
-        response = web.Response(status=304, headers=given)
-    else:
-        data = body if isinstance(body, bytes) else body()
-        response = web.Response(body=data, content_type="application/json", headers=given)
-    response.etag = ETag(tag, is_weak=True)
-    return response
+        return web.Response(status=304, headers=given)
+    data = body if isinstance(body, bytes) else body()
+    return web.Response(body=data, content_type="application/json", headers=given)

@@ -4,17 +4,23 @@ A reader gets one ``snapshot`` and then a ``change`` for each instance that chan
 ``fresh`` as the store goes and returns. Whoever reconnects with ``Last-Event-ID`` gets what it
 missed; where that cannot be told any more it gets another ``snapshot``, with ``startedOver``
 saying why, and loses nothing.
+
+Each reader has a task, which writes all that takes more than one go: a snapshot, what was missed,
+what a slow reader has not taken yet. A change that finds a reader up to date and its connection
+empty is written by whoever tells of it, past that task: see :meth:`_Reader.wake`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from adapters.catalog import Catalog, Event
 from adapters.view import Query, View
@@ -23,6 +29,8 @@ from facade.query import parse
 from facade.stream.fanout import Fanout
 from facade.stream.position import read_position
 from mcp_discovery.errors import StartOver
+
+log = logging.getLogger(__name__)
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -39,6 +47,8 @@ _CHUNK = 256 * 2**10
 _LOOK_EVERY = 0.5
 #: For how many changes a group remembers what they mean to it.
 _KEPT_VERDICTS = 4096
+#: A reader that is behind by more changes than these is told them by its own task, bit by bit.
+_FEW = 64
 
 
 class Stalled(Exception):
@@ -48,9 +58,11 @@ class Stalled(Exception):
 class _Group:
     """All readers with the same filters: each change is held against them once."""
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, streams: Streams, query: Query) -> None:
+        self._streams = streams
         self.query = query
         self.readers = 0
+        self._news: tuple[View, View, bytes] | None = None
         self._verdicts: OrderedDict[int, bool | None] = OrderedDict()
         self._snapshot: tuple[View, float, bytes] | None = None
 
@@ -69,6 +81,26 @@ class _Group:
         if len(self._verdicts) > _KEPT_VERDICTS:
             self._verdicts.popitem(last=False)
         return verdict
+
+    def news(self, before: View, view: View) -> bytes:
+        """What leads from ``before`` to the present ``view``, as one chunk of HTTP's chunked coding
+        (RFC 9112, 7.1), or nothing; made once for all who are at the same place.
+
+        Raises :class:`~mcp_discovery.errors.StartOver`.
+        """
+        if self._news is not None and self._news[0] is before and self._news[1] is view:
+            return self._news[2]
+        events = self._streams.catalog.since(before.epoch, before.revision)
+        data = b"".join(self.frames(events)) + _staleness(before, view)
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        self._news = before, view, chunk
+        return chunk
+
+    def frames(self, events: Iterable[Event]) -> Iterator[bytes]:
+        """Those of ``events`` that mean something to its readers, as they go over the wire."""
+        for event in events:
+            if (present := self.shows(event)) is not None:
+                yield self._streams.frame(event, present=present)
 
     def snapshot(self, view: View) -> bytes:
         """Its entries of ``view`` as a JSON array; kept for those who connect at the same time."""
@@ -107,18 +139,21 @@ class Streams:
         """Answers ``GET /events`` until the reader leaves or :meth:`close` is called."""
         query = parse(request, statuses=frozenset())
         response = web.StreamResponse(headers=_HEADERS)
+        if request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
         await response.prepare(request)
         if request.method == "HEAD" or self._closed:
             return response
         last = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
-        group = self._groups.setdefault(query, _Group(query))
+        group = self._groups.setdefault(query, _Group(self, query))
         group.readers += 1
-        news = self.fanout.join()
+        reader = _Reader(self, request, response, group)
+        self.fanout.join(reader.wake)
         try:
             async with asyncio.timeout(None) as life:
                 self._lives[life] = request
                 try:
-                    await _Reader(self, response, group, news).feed(last)
+                    await reader.feed(last)
                 finally:
                     del self._lives[life]
         except TimeoutError:
@@ -129,7 +164,7 @@ class Streams:
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            self.fanout.leave(news)
+            self.fanout.leave(reader.wake)
             group.readers -= 1
             if not group.readers:
                 self._groups.pop(query, None)
@@ -176,14 +211,53 @@ class _Reader:
     """One connection's place in the changes."""
 
     def __init__(
-        self, streams: Streams, response: web.StreamResponse, group: _Group, news: asyncio.Event
+        self,
+        streams: Streams,
+        request: web.Request,
+        response: web.StreamResponse,
+        group: _Group,
     ) -> None:
         self._streams = streams
         self._catalog = streams.catalog
+        self._request = request
         self._response = response
         self._group = group
-        self._news = news
+        self._news = asyncio.Event()
+        self._waits = False  # whether its task does nothing but wait for news
         self._view = self._catalog.view
+
+    def wake(self) -> None:
+        """There is something new: writes it where the reader keeps up, else wakes its task.
+
+        Thousands of tasks that wake up each to write the same bytes take ten times as long as the
+        writing.
+        """
+        try:
+            written = self._write_at_once()
+        except Exception:  # the guard that keeps it from those who are woken after this one
+            log.exception("writing to a reader of events failed in a way it must not")
+            written = False
+        if not written:
+            self._news.set()
+
+    def _write_at_once(self) -> bool:
+        """Writes what is new past the task, where that does not come between what it writes."""
+        transport, view = self._request.transport, self._catalog.view
+        behind = view.revision - self._view.revision
+        if not self._waits or not self._response.chunked or behind > _FEW:
+            return False
+        if transport is None or transport.get_write_buffer_size():
+            return False
+        try:
+            news = self._group.news(self._view, view)
+        except StartOver:
+            return False
+        if len(news) > _CHUNK:
+            return False
+        self._view = view
+        if news:
+            transport.write(news)
+        return True
 
     async def feed(self, last: str | None) -> None:
         """Writes for ever; ``last`` is the id of the last event that the reader had."""
@@ -192,25 +266,37 @@ class _Reader:
         else:
             await self._resume(last)
         while True:
-            try:
-                async with asyncio.timeout(self._streams.ping):
-                    await self._news.wait()
-            except TimeoutError:
+            if await self._woken():
+                await self._write_news()
+            else:
                 # The id without data moves a filtered reader on without an event.
                 await self._write(b": ping\nid: %b\n\n" % _id(self._view))
-                continue
-            self._news.clear()
-            before, self._view = self._view, self._catalog.view
-            if self._view is before:
-                continue
-            try:
-                events = self._catalog.since(before.epoch, before.revision)
-            except StartOver as error:
-                await self._write_snapshot(str(error))
-                continue
-            await self._write_changes(events)
-            if (before.stale_since is None) != (self._view.stale_since is None):
-                await self._write_staleness()
+
+    async def _woken(self) -> bool:
+        """Waits until there is something new for this task; false when a ping is due before."""
+        self._waits = True
+        try:
+            async with asyncio.timeout(self._streams.ping):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._waits = False
+        self._news.clear()
+        return True
+
+    async def _write_news(self) -> None:
+        before, self._view = self._view, self._catalog.view
+        if self._view is before:
+            return
+        try:
+            events = self._catalog.since(before.epoch, before.revision)
+        except StartOver as error:
+            await self._write_snapshot(str(error))
+            return
+        await self._write_changes(events)
+        if staleness := _staleness(before, self._view):
+            await self._write(staleness)
 
     async def _resume(self, last: str) -> None:
         self._view = self._catalog.view
@@ -222,7 +308,7 @@ class _Reader:
             return
         await self._write_changes(events)
         if self._view.stale_since is not None:
-            await self._write_staleness()
+            await self._write(_told_staleness(self._view))
 
     async def _write_snapshot(self, started_over: str | None = None) -> None:
         view = self._view = self._catalog.view
@@ -240,10 +326,7 @@ class _Reader:
     async def _write_changes(self, events: list[Event]) -> None:
         pending: list[bytes] = []
         size = 0
-        for event in events:
-            if (present := self._group.shows(event)) is None:
-                continue
-            frame = self._streams.frame(event, present=present)
+        for frame in self._group.frames(events):
             pending.append(frame)
             size += len(frame)
             if size >= _CHUNK:
@@ -251,13 +334,6 @@ class _Reader:
                 pending, size = [], 0
         if pending:
             await self._write(b"".join(pending))
-
-    async def _write_staleness(self) -> None:
-        data = listing.staleness(self._view)
-        name = b"stale" if data else b"fresh"
-        await self._write(
-            b"id: %b\nevent: %b\ndata: %b\n\n" % (_id(self._view), name, orjson.dumps(data))
-        )
 
     async def _write(self, data: bytes) -> None:
         try:
@@ -271,6 +347,18 @@ class _Reader:
 
 def _id(view: View) -> bytes:
     return listing.position(view).encode()
+
+
+def _staleness(before: View, view: View) -> bytes:
+    """What is told where the store went or returned between the two, else nothing."""
+    gone, was_gone = view.stale_since is not None, before.stale_since is not None
+    return b"" if gone is was_gone else _told_staleness(view)
+
+
+def _told_staleness(view: View) -> bytes:
+    data = listing.staleness(view)
+    name = b"stale" if data else b"fresh"
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (_id(view), name, orjson.dumps(data))
 
 
 def _change(epoch: str, event: Event, server: bytes) -> bytes:

@@ -48,7 +48,7 @@ class Kept:
     ``fill`` says whether the server's own answers tell what it offers; otherwise what was posted
     stands. ``takeover`` is the id of the holder whose place it takes at first. ``rival`` tells, of
     a registration that was lost, what stands in its place; ``on_lost`` is called when another has
-    taken the id over for good.
+    taken the id over for good, and lets it go.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Kept:
         options: FacadeOptions,
         usage: Usage,
         rival: Callable[[str], Awaitable[Instance | None]],
-        on_lost: Callable[[], None],
+        on_lost: Callable[[], Awaitable[None]],
         takeover: str | None = None,
         draining: bool = False,
     ) -> None:
@@ -87,6 +87,8 @@ class Kept:
         self._draining = draining or self._traits.idle
         self._ended = False
         self._registration: Registration | None = None
+        #: What the store has lost, or another has taken: of it something may be left there.
+        self._lost: Registration | None = None
         self._lock = asyncio.Lock()  # a registration is not for concurrent use
         self._news = asyncio.Event()
         self._probing: asyncio.Task[Finding | None] | None = None
@@ -195,7 +197,7 @@ class Kept:
                     self._outdated = record is not self._record
                 await self._registration.heartbeat(self._health, self._usage.load(self._record.id))
             except RegistrationLost:
-                self._registration = None
+                self._lost, self._registration = self._registration, None
                 raise
 
     async def drain(self) -> None:
@@ -222,12 +224,16 @@ class Kept:
         """
         async with self._lock:
             self._ended = True
-            if self._registration is not None:
-                try:
-                    await self._registration.deregister()
-                except StoreError as error:  # it is left to its TTL
-                    log.debug("letting go of %s: %s", self._record.id, error)
+            await self._take_away()
         await self.close()
+
+    async def _take_away(self) -> None:
+        left = self._registration or self._lost
+        if left is not None:
+            try:
+                await left.deregister()
+            except StoreError as error:  # it is left to its TTL
+                log.debug("letting go of %s: %s", self._record.id, error)
 
     @asynccontextmanager
     async def suspended(self) -> AsyncIterator[None]:
@@ -263,7 +269,7 @@ class Kept:
             holder=self._holder,
             takeover=self._takeover,
         )
-        self._takeover = None
+        self._lost = self._takeover = None
         self._outdated = record is not self._record
         if self._draining:
             await self._registration.drain()
@@ -314,8 +320,7 @@ class Kept:
                 await self.beat()
             except (DuplicateInstance, TakenOver) as error:
                 log.warning("no longer keeping what was posted: %s", error)
-                self._on_lost()
-                await self._stop()
+                await self._on_lost()
                 return
             except RegistrationLost as error:
                 log.info("%s; registering anew", error)

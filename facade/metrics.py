@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter as Numbers
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,6 @@ from prometheus_client.registry import Collector
 
 from adapters.catalog import Catalog, Event
 from adapters.observed import Tally
-from adapters.view import View
 from facade.connections.statuses import is_fit
 from facade.problems import Handler
 from facade.usage import HEALTH_CHECK
@@ -31,6 +31,20 @@ _PROBE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Where requests of one kind are counted, and timed unless they are streams or wait."""
+
+    requests: Counter
+    durations: Histogram | None
+
+    def add(self, took: float) -> None:
+        """One more, which took so many seconds."""
+        self.requests.inc()
+        if self.durations is not None:
+            self.durations.observe(took)
 
 
 class Metrics:
@@ -58,6 +72,7 @@ class Metrics:
             ("method", "route", "status"),
             registry=self._registry,
         )
+        self._counted: dict[tuple[str, str, int, bool], Counted] = {}
         self._durations = Histogram(
             "mcp_discovery_request_duration_seconds",
             "Time to answer a request that is neither a stream nor a long poll.",
@@ -88,13 +103,24 @@ class Metrics:
         """Counts the answer; the route is the pattern, so that ids make no series of their own."""
         began = time.monotonic()
         response = await handler(request)
+        counted = self.counted(request, response.status, timed=isinstance(response, web.Response))
+        counted.add(time.monotonic() - began)
+        return response
+
+    def counted(self, request: web.Request, status: int, *, timed: bool) -> Counted:
+        """Where requests are counted that are like this one and are answered with ``status``;
+        ``timed`` where the answer is no stream."""
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "other"
         method = request.method if request.method in _METHODS else "other"
-        self._requests.labels(method, route, str(response.status)).inc()
-        if isinstance(response, web.Response) and "wait" not in request.query:
-            self._durations.labels(route).observe(time.monotonic() - began)
-        return response
+        timed = timed and "wait" not in request.query
+        key = method, route, status, timed
+        counted = self._counted.get(key)
+        if counted is None:
+            requests = self._requests.labels(method, route, str(status))
+            durations = self._durations.labels(route) if timed else None
+            counted = self._counted[key] = Counted(requests, durations)
+        return counted
 
     def note(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
         """A listener of :class:`facade.usage.Usage`: takes in what this facade probed."""
@@ -141,7 +167,7 @@ class _Figures(Collector):
             ("ready", "1 once a first whole list was read, 0 before.", int(catalog.is_ready)),
             ("revision", "The list's revision: how often it changed.", view.revision),
             ("skipped", "Keys in the store that are no instance.", len(catalog.store.skipped)),
-            ("servers", "Servers, by name, that have an instance.", len(view.index("name"))),
+            ("servers", "Servers, by name, that have an instance.", len(view.keys("name"))),
             (
                 "held_instances",
                 "Instances that vanished from the store and are held in the list for now.",
@@ -178,7 +204,7 @@ class _Unwell(Collector):
         unwell = [
             entry
             for status in (Status.DOWN, Status.DEGRADED, Status.DRAINING)
-            for id in view.index("status").get(status.value, ())
+            for id in view.having("status", status.value)
             if not is_fit(entry := view.entries[id])
         ]
         instances = GaugeMetricFamily(
@@ -196,14 +222,10 @@ class _Unwell(Collector):
             labels=["name"],
         )
         left = Numbers(entry.record.name for entry in unwell)
-        lost = (name for name in sorted(left) if left[name] == _instances_of(view, name))
+        lost = (name for name in sorted(left) if left[name] == view.number("name", name))
         for name in islice(lost, _ONE_BY_ONE):
             servers.add_metric([name], left[name])
         yield servers
-
-
-def _instances_of(view: View, name: str) -> int:
-    return len(view.index("name").get(name, ()))
 
 
 class _Lag:

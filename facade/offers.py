@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
+from adapters.search import Postings
 from adapters.view import Entry
-from facade.spellings import Spelling, Tools, score, weights_of
+from facade.spellings import Spelling, Tools, weights_of
 
 #: Ids that stand beside a tool in the list; all of them stand at ``/tools/{name}``.
 _LISTED_IDS = 20
@@ -93,14 +94,31 @@ def offers_of(
     return offers
 
 
-def ranked(offers: Mapping[str, Offer], wanted: Sequence[str]) -> list[str]:
-    """The names of those that have every word of ``wanted`` in one of their spellings."""
-    scores: dict[str, int] = {}
-    for name, offer in offers.items():
-        weights = [each.weights for each in offer.spellings.values()] or [weights_of(name)]
-        if wanted and (best := max(score(each, wanted) for each in weights)):
-            scores[name] = best
-    return sorted(scores, key=lambda name: (-scores[name], name))
+class ToolIndex:
+    """Tools by the words of their spellings; scores as :func:`facade.spellings.score` has them."""
+
+    def __init__(self, offers: Mapping[str, Offer]) -> None:
+        self._names: list[str] = []  # of each spelling, in order
+        self._postings: Postings[int] = Postings()
+        for name in sorted(offers):
+            spelled = [each.weights for each in offers[name].spellings.values()]
+            for weights in spelled or [weights_of(name)]:
+                self._postings.add(len(self._names), weights)
+                self._names.append(name)
+
+    def find(self, wanted: Sequence[str], most: int) -> tuple[list[str], int]:
+        """The names of the ``most`` best that have every word of ``wanted`` in one spelling, and
+        how many there are in all."""
+        scores: Mapping[int, int] = {}
+        for number, word in enumerate(wanted):
+            found = self._postings.find(word)
+            if number:
+                found = {key: scores[key] + found[key] for key in scores.keys() & found.keys()}
+            scores = found
+        ordered = sorted(scores)
+        ordered.sort(key=scores.__getitem__, reverse=True)  # stable: names decide between equals
+        names = dict.fromkeys(map(self._names.__getitem__, ordered))
+        return list(islice(names, most)), len(names)
 
 
 def count(groups: Iterable[Alike]) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Iterator
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +24,7 @@ from adapters.catalog import Catalog
 from adapters.view import View, keys_of
 from facade.asking import Asked
 from facade.lists import Answer, Lists
+from facade.repeats import Repeats, connection_of
 from mcp_discovery.errors import StartOver
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance
@@ -32,8 +35,28 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.5
 #: So many instances changed at once wake everyone: to look at each for each would take longer.
 _TOO_MANY = 1000
+#: So many polls are woken before everything else has its turn again: each writes its answer then.
+_AT_ONCE = 25
 #: Under which indexes groups are found, the one that narrows most first.
 _FOUND_BY = ("name", "tool", "capability", "tag", "owner", "zone")
+
+
+class _Poll:
+    """One client that waits."""
+
+    def __init__(self, request: web.Request) -> None:
+        self.connection = connection_of(request)
+        self.began = time.monotonic()
+        #: Set when the answer may be another.
+        self.changed = asyncio.Event()
+        #: Whether the client has its answer already.
+        self.told = False
+
+    def tell(self, repeats: Repeats) -> bool:
+        """Gives the client its answer, where another got the same one just now."""
+        if self.connection is not None:
+            self.told = repeats.tell(self.connection, time.monotonic() - self.began)
+        return self.told
 
 
 class _Group:
@@ -41,12 +64,7 @@ class _Group:
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self.waiting = 0
-        self.changed = asyncio.Event()
-
-    def wake(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+        self.polls: set[_Poll] = set()
 
     def found_by(self) -> list[tuple[str, str]]:
         """The (index, key) pairs one of which every instance that matches has; empty: any may."""
@@ -62,13 +80,16 @@ class _Group:
 class Polls:
     """All waiting polls of one catalog. Use it as ``async with``."""
 
-    def __init__(self, catalog: Catalog, lists: Lists) -> None:
+    def __init__(self, catalog: Catalog, lists: Lists, repeats: Repeats) -> None:
         self._catalog = catalog
         self._lists = lists
+        self._repeats = repeats
         self._groups: dict[str, _Group] = {}
         self._by_key: defaultdict[tuple[str, str], set[_Group]] = defaultdict(set)
         self._anyway: set[_Group] = set()  # those that no index finds
         self._lives: dict[asyncio.Timeout, web.Request] = {}
+        self._to_wake: dict[_Poll, None] = {}
+        self._some_to_wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         #: How many groups were woken, and how many polls returned because of a change.
@@ -78,47 +99,53 @@ class Polls:
     def __len__(self) -> int:
         return len(self._lives)
 
-    async def wait(self, request: web.Request, asked: Asked, tag: str) -> Answer:
-        """The answer as soon as its tag is not ``tag``, or as it is after ``asked.wait`` seconds.
+    async def wait(self, request: web.Request, asked: Asked, tag: str) -> Answer | None:
+        """The answer as soon as its tag is not ``tag``, or as it is after ``asked.wait`` seconds;
+        ``None`` where the client has it already.
 
         Returns at once when the client has left or :meth:`close` is called.
         """
-        group = self._join(asked)
+        poll = _Poll(request)
+        group = self._join(asked, poll)
         life = asyncio.timeout(asked.wait)
         self._lives[life] = request
         try:
             async with life:
                 while True:
-                    changed = group.changed
+                    poll.changed.clear()
                     answer = await self._lists.answer(asked)
                     if answer.tag != tag:
                         self.returned += 1
                         return answer
                     if self._closed:
                         return answer
-                    await _until(changed, answer)
+                    await _until(poll.changed, answer)
+                    if poll.told:
+                        self.returned += 1
+                        return None
         except TimeoutError:
             if not life.expired():
                 raise
-            return await self._lists.answer(asked)
+            return None if poll.told else await self._lists.answer(asked)
         finally:
             del self._lives[life]
-            self._leave(group)
+            self._leave(group, poll)
 
     def text_known(self) -> None:
         """More descriptions became known: what is searched for may be found now."""
-        for group in self._groups.values():
-            if group.asked.words:
-                group.wake()
+        self._wake(group for group in self._groups.values() if group.asked.words)
 
     def close(self) -> None:
         """Ends the waiting of all, and of those to come."""
         self._closed = True
-        self._wake_all()
+        for group in self._groups.values():
+            for poll in group.polls:
+                poll.changed.set()
 
     async def __aenter__(self) -> Self:
         self._tasks = [
             asyncio.create_task(self._follow(), name="long polls"),
+            asyncio.create_task(self._wake_in_turns(), name="wake long polls"),
             asyncio.create_task(self._drop_gone(), name="gone polls"),
         ]
         return self
@@ -133,7 +160,7 @@ class Polls:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _join(self, asked: Asked) -> _Group:
+    def _join(self, asked: Asked, poll: _Poll) -> _Group:
         group = self._groups.get(asked.key)
         if group is None:
             group = self._groups[asked.key] = _Group(asked)
@@ -141,12 +168,13 @@ class Polls:
                 self._by_key[key].add(group)
             if not keys:
                 self._anyway.add(group)
-        group.waiting += 1
+        group.polls.add(poll)
         return group
 
-    def _leave(self, group: _Group) -> None:
-        group.waiting -= 1
-        if group.waiting:
+    def _leave(self, group: _Group, poll: _Poll) -> None:
+        group.polls.remove(poll)
+        self._to_wake.pop(poll, None)
+        if group.polls:
             return
         del self._groups[group.asked.key]
         self._anyway.discard(group)
@@ -163,17 +191,17 @@ class Polls:
                 self._compare(before, view)
             except Exception:  # the guard that keeps polls returning
                 log.exception("a change could not be held against the polls; all are woken")
-                self._wake_all()
+                self._wake(self._groups.values())
 
     def _compare(self, before: View, after: View) -> None:
         """Wakes the groups whose answer the changes between two views may have changed."""
         try:
             ids = {event.id for event in self._catalog.since(before.epoch, before.revision)}
         except StartOver:
-            self._wake_all()
+            self._wake(self._groups.values())
             return
         if len(ids) > _TOO_MANY:
-            self._wake_all()
+            self._wake(self._groups.values())
             return
         now = after.as_of
         woken: set[_Group] = set()
@@ -184,9 +212,7 @@ class Polls:
                 for group in self._concerned(entry.instance):
                     if group not in woken and group.asked.query.matches(entry.instance, now):
                         woken.add(group)
-        for group in woken:
-            group.wake()
-        self.groups_woken += len(woken)
+        self._wake(woken)
 
     def _concerned(self, instance: Instance) -> Iterator[_Group]:
         yield from self._anyway
@@ -195,10 +221,36 @@ class Polls:
                 for key in keys_of(index, instance):
                     yield from self._by_key.get((index, key), ())
 
-    def _wake_all(self) -> None:
-        self.groups_woken += len(self._groups)
-        for group in self._groups.values():
-            group.wake()
+    def _wake(self, groups: Iterable[_Group]) -> None:
+        for group in groups:
+            self.groups_woken += 1
+            self._to_wake.update(dict.fromkeys(group.polls))
+        self._some_to_wake.set()
+
+    async def _wake_in_turns(self) -> None:
+        """Wakes a few polls, lets everything else have its turn, and wakes the next ones: thousands
+        at once would keep requests waiting until the last of them has its answer.
+
+        Of polls with the same bytes those in the first turn are woken, and the first of them works
+        the answer out; those in later turns are given that answer from here. Their handlers have
+        nothing left to do but end, and that waits until everyone has been told.
+        """
+        while True:
+            await self._some_to_wake.wait()
+            self._some_to_wake.clear()
+            told: deque[_Poll] = deque()
+            while self._to_wake:
+                for poll in list(islice(self._to_wake, _AT_ONCE)):
+                    del self._to_wake[poll]
+                    if poll.tell(self._repeats):
+                        told.append(poll)
+                    else:
+                        poll.changed.set()
+                await asyncio.sleep(0)
+            while told:
+                for _ in range(min(_AT_ONCE, len(told))):
+                    told.popleft().changed.set()
+                await asyncio.sleep(0)
 
     async def _drop_gone(self) -> None:
         """Ends the waiting of clients that have left: aiohttp would tell only when it writes."""

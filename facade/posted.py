@@ -265,9 +265,14 @@ class Posted:
         kept: Kept
         id = record.id
 
-        def lost() -> None:
+        async def lost() -> None:
+            try:
+                await self.let_go(id)
+            except StoreError as error:
+                log.info("who has %s now cannot be told: %s", id, error)
             if self._kept.get(id) is kept:
                 self._forget(id)
+                await kept.let_go()
 
         kept = Kept(
             record,

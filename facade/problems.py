@@ -122,12 +122,13 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         detail = "the facade failed to answer this request; its log says why"
         response = problem(request, 500, detail)
     level = logging.WARNING if response.status >= 500 else logging.DEBUG
-    # The path only: what stands in a query is nobody else's business.
-    log.log(
-        level,
-        "%s %s → %d (request %s)",
-        *(request.method, request.rel_url.raw_path, response.status, request_id()),
-    )
+    if log.isEnabledFor(level):
+        # The path only: what stands in a query is nobody else's business.
+        log.log(
+            level,
+            "%s %s → %d (request %s)",
+            *(request.method, request.rel_url.raw_path, response.status, request_id()),
+        )
     return response
 
 

@@ -86,7 +86,8 @@ class LeasedRegistrations:
         if load is not None:
             self._usage.said(id, load)
         try:
-            await leased.registration.heartbeat(health, self._usage.load(id))
+            # Clients beat when they like, as long as TTL is not over.
+            await leased.registration.heartbeat(health, self._usage.load(id), renew=True)
         except RegistrationLost:
             self.forget(id)
             raise

@@ -7,7 +7,7 @@ import errno
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -15,6 +15,8 @@ from adapters.store import Store
 from facade.app import create_app
 from facade.descriptors import allow_many_connections
 from facade.options import FacadeOptions
+from facade.repeats import Connection
+from facade.settling import settle
 from facade.state import FACADE
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,9 @@ _BACKLOG = 4096
 _LINGER = 2.0
 #: The longest request line, in bytes: one with too many filters is answered in words of ours.
 _LONGEST_LINE = 256 * 2**10
+#: How long, in seconds, one of several workers waits for its first list before it takes a share of
+#: the connections. Later it takes them without one: then the store is away.
+_FIRST_LIST = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -36,12 +41,42 @@ class CannotListen(OSError):
         return str(self.strerror)
 
 
+class _Site(web.BaseSite):
+    """Where the facade listens; its connections first look for what can be repeated."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int, *, shared: bool) -> None:
+        super().__init__(runner, backlog=_BACKLOG)
+        self._host, self._port, self._shared = host, port, shared
+        self._repeats = runner.app[FACADE].repeats
+
+    @property
+    def name(self) -> str:
+        """Its URL."""
+        return _url(self._host, self._port)
+
+    async def start(self) -> None:
+        """Listens; raises :class:`OSError`."""
+        await super().start()
+        handlers = self._runner.server
+        assert handlers is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(handlers(), self._repeats),
+            self._host,
+            self._port,
+            backlog=self._backlog,
+            reuse_port=self._shared or None,
+        )
+
+
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def serving(
+    app: web.Application, host: str, port: int, *, shared: bool = False
+) -> AsyncIterator[str]:
     """Serves ``app`` inside the block; gives its URL, with the real port where ``port`` is 0.
 
-    Raises :class:`CannotListen`. On leaving, streams of events end at once and requests in
-    progress are given a few seconds.
+    ``shared``: others may listen there, too, if they share it as well (``SO_REUSEPORT``); it is
+    ready when it begins to listen, where the store is there. Raises :class:`CannotListen`. On
+    leaving, streams of events end at once and requests in progress are given a few seconds.
     """
     runner = web.AppRunner(
         app,
@@ -54,11 +89,15 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
+        if shared:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_LIST):
+                    await app[FACADE].catalog.ready()
+        site = _Site(runner, host, port, shared=shared)
         try:
             await site.start()
         except OSError as error:
-            raise _cannot_listen(host, port, error) from error
+            raise cannot_listen(host, port, error) from error
         yield _url(host, runner.addresses[0][1])
     finally:
         await runner.cleanup()
@@ -71,31 +110,41 @@ async def run(
     *,
     options: FacadeOptions | None = None,
     ready: Callable[[str], None] | None = None,
+    life: int | None = None,
 ) -> int:
     """Serves a facade over ``store`` until SIGTERM or SIGINT; returns the exit status, 0.
 
-    ``ready`` is called with the facade's URL once it listens. Raises :class:`CannotListen`. The
-    store stays the caller's to close.
+    ``ready`` is called with the facade's URL once it listens. ``life`` is for one of several
+    workers, which share the port: a file descriptor that can be read when the facade shall end,
+    too. Raises :class:`CannotListen`. The store stays the caller's to close.
     """
     log.debug("at most %d open files", allow_many_connections())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    if life is not None:
+        loop.add_reader(life, stop.set)
     try:
-        async with serving(create_app(store, options), host, port) as url:
+        app = create_app(store, options)
+        async with serving(app, host, port, shared=life is not None) as url:
             log.info("listening on %s (store %s)", url, store.url)
             if ready is not None:
                 ready(url)
+            settling = asyncio.create_task(settle(app[FACADE].catalog), name="settle")
             await stop.wait()
+            settling.cancel()
             log.info("stopping")
     finally:
+        if life is not None:
+            loop.remove_reader(life)
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
     return 0
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> CannotListen:
+def cannot_listen(host: str, port: int, error: OSError) -> CannotListen:
+    """Says why ``host`` and ``port`` cannot be listened on, which ``error`` is of."""
     where = _url(host, port).removeprefix("http://")
     if error.errno == errno.EADDRINUSE:
         problem = f"{where} is in use; stop what listens there, or choose another port"

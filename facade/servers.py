@@ -14,11 +14,12 @@ from facade.etag import IF_NONE_MATCH, tag_of, tagged
 from facade.models.servers import CapabilityLists, Server, ServerList
 from facade.operation import Operation, Parameter
 from facade.query import FILTERS
+from facade.repeats import Told
 from facade.state import facade_of
 from mcp_discovery.document import CapabilityDocument
 
 
-async def servers(request: web.Request) -> web.Response:
+async def servers(request: web.Request) -> web.StreamResponse:
     """The instances that match the filters; only healthy ones unless ``status`` says more.
 
     With ``wait`` and ``index`` it answers as soon as this answer is another than it was at
@@ -29,8 +30,15 @@ async def servers(request: web.Request) -> web.Response:
     facade = facade_of(request)
     facade.view()  # nothing is told before there is a whole list
     answer = await facade.lists.answer(asked)
-    if asked.index is not None and facade.lists.tag_at(asked, asked.index) == answer.tag:
-        answer = await facade.polls.wait(request, asked, answer.tag)
+    known = facade.lists.tag_at(asked, asked.index) if asked.index is not None else None
+    if answer.tag == known:
+        waited = await facade.polls.wait(request, asked, known)
+        if waited is None:
+            return Told()
+        answer = waited
+    # A poll that timed out has an answer of its own: the next one has to wait.
+    if asked.steady and answer.tag != known:
+        facade.repeats.may_keep(request, answer.view)
     return tagged(
         request,
         answer.etag,

@@ -22,6 +22,7 @@ from facade.polling import Polls
 from facade.posted import Posted
 from facade.problems import Refused
 from facade.registrations import LeasedRegistrations
+from facade.repeats import Repeats
 from facade.stream.sockets import Sockets
 from facade.usage import Usage
 from mcp_discovery.balancing import Rotation
@@ -43,6 +44,7 @@ class Facade:
     lists: Lists
     polls: Polls
     sockets: Sockets
+    repeats: Repeats
     rotation: Rotation = field(default_factory=Rotation)
     started: float = field(default_factory=time.monotonic)
 

@@ -169,8 +169,9 @@ def offers(view: View) -> Counter[_Offer]:
 
     Instances of one version are alike, so that names are looked at once for each version.
     """
-    by_status = view.index("status")
-    perhaps = chain(*(by_status.get(each.value, ()) for each in (Status.HEALTHY, Status.DEGRADED)))
+    perhaps = chain(
+        *(view.having("status", each.value) for each in (Status.HEALTHY, Status.DEGRADED))
+    )
     fit = (entry for id in perhaps if is_fit(entry := view.entries[id]))
     indexed = (entry.record.capabilities for entry in fit)
     return Counter(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import replace
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -12,11 +15,11 @@ import orjson
 from aiohttp import web
 
 from adapters.search import words
-from adapters.view import Entry
+from adapters.view import Entry, Query, View
 from facade import listing
 from facade.etag import IF_NONE_MATCH, tag_of, tagged
 from facade.models.tools import ToolDetail, ToolList
-from facade.offers import alike_in, detail, digests_of, listed, offers_of, ranked
+from facade.offers import Offer, ToolIndex, alike_in, detail, digests_of, listed, offers_of
 from facade.operation import Operation, Parameter
 from facade.problems import Refused
 from facade.query import FILTERS, MIN_UPTIME, parse
@@ -28,7 +31,60 @@ from facade.values import flag, nearest, once, whole
 _PATIENCE = 2.0
 _LIMIT, _MOST = 1000, 10_000
 
+#: Of so many queries it is remembered what is offered.
+_QUERIES = 16
+#: So many tools at most are told without leaving the event loop.
+_FEW = 50
+
+
+@dataclass(frozen=True)
+class Offered:
+    """The tools of the servers that match a query in one view; of ``unread`` documents it is not
+    known how they spell them."""
+
+    view: View
+    offers: Mapping[str, Offer]
+    unread: int
+
+    @cached_property
+    def index(self) -> ToolIndex:
+        """Their words; made when it is first asked for."""
+        return ToolIndex(self.offers)
+
+
+class Offerings:
+    """What is offered, worked out once for each view and query, unless the clock decides, too."""
+
+    def __init__(self, spellings: Spellings) -> None:
+        self._spellings = spellings
+        self._known: OrderedDict[Query, Offered] = OrderedDict()
+
+    async def of(self, view: View, query: Query) -> Offered:
+        """What is offered in ``view`` by what matches ``query``."""
+        known = self._known.get(query)
+        if known is not None and known.view is view and not known.unread:
+            self._known.move_to_end(query)
+            return known
+        alike = await asyncio.to_thread(lambda: alike_in(view.select(query)))
+        digests = digests_of(alike)
+        spelled = await self._spellings.of(digests, timeout=_PATIENCE)
+        unread = len(digests - spelled.keys())
+
+        def worked_out() -> Offered:
+            found = Offered(view, offers_of(alike, spelled, query.tools), unread)
+            _ = found.index  # here, where it holds nobody up
+            return found
+
+        made = await asyncio.to_thread(worked_out)
+        if not query.min_uptime:
+            self._known[query] = made
+        if len(self._known) > _QUERIES:
+            self._known.popitem(last=False)
+        return made
+
+
 SPELLINGS = web.AppKey("spellings", Spellings)
+OFFERED = web.AppKey("offered", Offerings)
 
 
 async def tools(request: web.Request) -> web.Response:
@@ -42,22 +98,23 @@ async def tools(request: web.Request) -> web.Response:
     text = once(request, "q")
     with_schema = flag(request, "schema")
     limit = whole(request, "limit", least=1, most=_MOST) or _LIMIT
-    view = facade.view()
-    alike = await asyncio.to_thread(lambda: alike_in(view.select(query)))
-    known = await request.app[SPELLINGS].of(digests_of(alike), timeout=_PATIENCE)
+    offered = await request.app[OFFERED].of(facade.view(), query)
+    view = offered.view
 
     def told() -> bytes:
-        offers = offers_of(alike, known, query.tools)
-        found = sorted(offers) if text is None else ranked(offers, words(text))
+        if text is None:
+            found, total = heapq.nsmallest(limit, offered.offers), len(offered.offers)
+        else:
+            found, total = offered.index.find(words(text), limit)
         body: dict[str, Any] = {
-            "tools": [listed(offers[name], with_schema) for name in found[:limit]],
-            "totalTools": len(found),
-            "unread": len(digests_of(alike) - known.keys()),
+            "tools": [listed(offered.offers[name], with_schema) for name in found],
+            "totalTools": total,
+            "unread": offered.unread,
         }
         return orjson.dumps(body | listing.staleness(view), default=dict)
 
-    # Beside the event loop: there may be many, and nothing of it changes any more.
-    data = await asyncio.to_thread(told)
+    # Beside the event loop where there may be many: nothing of it changes any more.
+    data = told() if limit <= _FEW and text else await asyncio.to_thread(told)
     return tagged(request, tag_of(data), data, {listing.REVISION: listing.position(view)})
 
 

@@ -16,6 +16,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: The header in which a request's id comes and goes.
 REQUEST_ID = "X-Request-Id"
+#: In which an answer says how long it took (W3C Server Timing).
+SERVER_TIMING = "Server-Timing"
 #: What an id from outside may look like: it goes into logs and headers as it is.
 _SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -94,4 +96,4 @@ async def sign(request: web.Request, response: web.StreamResponse) -> None:
     trace = _CURRENT.get()
     if trace is not None:
         response.headers[REQUEST_ID] = trace.id
-        response.headers["Server-Timing"] = trace.timing()
+        response.headers[SERVER_TIMING] = trace.timing()

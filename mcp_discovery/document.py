@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from mcp_discovery.compact import compact
 from mcp_discovery.errors import InvalidDocument
 
 #: The largest document that any store takes, as canonical JSON.
@@ -54,7 +55,7 @@ class CapabilityDocument:
         except TypeError as error:
             raise InvalidDocument(f"the capability document is not JSON: {error}") from error
         _check_size(len(data))
-        return data
+        return compact(data)
 
     @cached_property
     def digest(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 import orjson
@@ -11,6 +13,7 @@ import orjson
 from mcp_discovery.errors import InvalidRecord, RecordTooLarge
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, parse_moment
+from mcp_discovery.sharing import record_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,13 @@ class Lease:
         if by not in ("sidecar", "facade"):
             raise InvalidRecord("lease.by", "is neither 'sidecar' nor 'facade'")
         ttl, reap_after = (_seconds(data, name) for name in ("ttl", "reapAfter"))
-        return cls(Holder(data["holder"], data["host"], by), ttl, reap_after)
+        return cls(Holder(data["holder"], sys.intern(data["host"]), by), ttl, reap_after)
+
+
+@lru_cache(1024)
+def _float(value: float) -> float:
+    """``value``, once for all leases that have it."""
+    return float(value)
 
 
 def _seconds(data: Mapping[str, Any], name: str) -> float:
@@ -70,7 +79,7 @@ def _seconds(data: Mapping[str, Any], name: str) -> float:
         or not 0 < value <= 366 * 86400
     ):
         raise InvalidRecord(f"lease.{name}", "is not a number of seconds above 0, at most a year")
-    return float(value)
+    return _float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,7 @@ def decode_registration(data: bytes) -> tuple[Record, Lease]:
     if not isinstance(content, dict):
         raise InvalidRecord("", "the record is not a JSON object")
     lease = Lease.from_dict(content.pop("lease", None))
-    return Record.parse(content), lease
+    return record_of(content, len(data)), lease
 
 
 def health_to_dict(health: Health) -> dict[str, Any]:
@@ -133,8 +142,8 @@ def health_from_dict(data: Mapping[str, Any]) -> Health:
         return Health(
             Status(status),
             reason[:500],
-            parse_moment(data["since"]),
-            parse_moment(data["lastSeen"]),
+            since := parse_moment(data["since"]),
+            since if data["lastSeen"] == data["since"] else parse_moment(data["lastSeen"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a health: {error!r}") from error

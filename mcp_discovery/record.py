@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -38,10 +39,16 @@ MAX_RECORD_BYTES = 256 * 2**10
 
 #: Fields in which a token cannot hide, or which have stricter rules than prose.
 _NO_PROSE = frozenset(
-    ("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities", "healthUrl")
+    (
+        *("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities"),
+        *("healthUrl", "registeredAt", "startedAt"),
+    )
 )
 
+_REFER = "write a reference such as ${NAME} and keep the value out of the record"
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_BLANK = re.compile(r"[\x00-\x20]")
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
 
 
@@ -104,7 +111,8 @@ def url_problem(text: str, schemes: tuple[str, ...]) -> str | None:
         return f"{text[:200]!r} is not a URL ({error}); {wanted}"
     if parts.scheme not in schemes:
         return f"{text[:200]!r} has no scheme of {', '.join(schemes)}; {wanted}"
-    if not host or any(ord(letter) <= 32 for letter in text):
+    # Some characters stand for a blank and another one (RFC 5895, 2): no host can be called so.
+    if not host or _BLANK.search(text) or _BLANK.search(unicodedata.normalize("NFKC", host)):
         return f"{text[:200]!r} is not a URL with a host; {wanted}"
     return None
 
@@ -222,29 +230,12 @@ def _spelled(item: Any) -> Any:
     return str(item) if isinstance(item, int) else item
 
 
-class Record(_Model):
-    """What one instance of an MCP server says of itself. Rarely changes; about 1 KB as JSON.
-
-    Build one from foreign data with :meth:`from_json` or :meth:`parse`, which turn every fault
-    into one clear sentence.
-    """
+class Particulars(_Model):
+    """What is each instance's own. The rest of a record is mostly that of others, too."""
 
     id: Label = ""
-    name: Label
-    registry_name: Annotated[str, StringConstraints(max_length=200)] = ""
-    title: Annotated[str, StringConstraints(max_length=200)] | None = None
-    description: Annotated[str, StringConstraints(max_length=4096)] = ""
-    version: SemVer = "0.0.0"
-    website_url: HttpUrl | None = None
-    icons: tuple[Mapping[str, Any], ...] = Field(default=(), max_length=16)
     endpoint: Endpoint
-    tags: Annotated[tuple[Label, ...], AfterValidator(_unique)] = Field(default=(), max_length=64)
-    capabilities: Capabilities = Capabilities()
-    protocol: Protocol = Protocol()
-    auth: Auth = Auth()
-    weight: int = Field(default=1, ge=0, le=65535)
     zone: Name | None = None
-    owner: Name | None = None
     metadata: Annotated[
         Mapping[Name, Annotated[str, StringConstraints(max_length=4096)]],
         BeforeValidator(_strings),
@@ -252,6 +243,39 @@ class Record(_Model):
     health_url: HttpUrl | None = None
     registered_at: Moment = Field(default_factory=utcnow)
     started_at: Moment | None = None
+
+    def check(self) -> None:
+        """Raises :class:`SecretInRecord` where something must not be told to everybody."""
+        endpoint = self.endpoint
+        words = () if endpoint.command is None else (endpoint.command, *endpoint.args)
+        for position, why in secrets.secrets_in_arguments(words):
+            field = f"endpoint.args.{position - 1}" if position else "endpoint.command"
+            raise SecretInRecord(field, f"{why}; {_REFER}")
+        for key, why in secrets.secrets_in_mapping(self.metadata):
+            raise SecretInRecord(f"metadata.{key}", f"{why}; {_REFER}")
+        _check_urls({"endpoint.url": endpoint.url, "healthUrl": self.health_url})
+
+
+class Record(Particulars):
+    """What one instance of an MCP server says of itself. Rarely changes; about 1 KB as JSON.
+
+    Build one from foreign data with :meth:`from_json` or :meth:`parse`, which turn every fault
+    into one clear sentence.
+    """
+
+    name: Label
+    registry_name: Annotated[str, StringConstraints(max_length=200)] = ""
+    title: Annotated[str, StringConstraints(max_length=200)] | None = None
+    description: Annotated[str, StringConstraints(max_length=4096)] = ""
+    version: SemVer = "0.0.0"
+    website_url: HttpUrl | None = None
+    icons: tuple[Mapping[str, Any], ...] = Field(default=(), max_length=16)
+    tags: Annotated[tuple[Label, ...], AfterValidator(_unique)] = Field(default=(), max_length=64)
+    capabilities: Capabilities = Capabilities()
+    protocol: Protocol = Protocol()
+    auth: Auth = Auth()
+    weight: int = Field(default=1, ge=0, le=65535)
+    owner: Name | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -314,21 +338,10 @@ class Record(_Model):
 
     def check(self) -> None:
         """Raises :class:`SecretInRecord` or :class:`RecordTooLarge` where the record is unfit."""
-        refer = "write a reference such as ${NAME} and keep the value out of the record"
-        endpoint = self.endpoint
-        for position, why in secrets.secrets_in_arguments([endpoint.command or "", *endpoint.args]):
-            field = f"endpoint.args.{position - 1}" if position else "endpoint.command"
-            raise SecretInRecord(field, f"{why}; {refer}")
-        for key, why in secrets.secrets_in_mapping(self.metadata):
-            raise SecretInRecord(f"metadata.{key}", f"{why}; {refer}")
-        for field, url in (
-            ("endpoint.url", endpoint.url),
-            ("healthUrl", self.health_url),
-            ("websiteUrl", self.website_url),
-            ("auth.tokenEndpoint", self.auth.token_endpoint),
-        ):
-            if url and (reason := secrets.why_secret(url)):
-                raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
+        super().check()
+        _check_urls(
+            {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
+        )
         try:
             fields = self.to_dict()
             size = len(orjson.dumps(fields))
@@ -337,13 +350,19 @@ class Record(_Model):
         if size > MAX_RECORD_BYTES:
             raise RecordTooLarge(size, MAX_RECORD_BYTES)
         prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
-        prose["endpoint"] = endpoint.model_extra or {}
+        prose["endpoint"] = self.endpoint.model_extra or {}
         for field, why in secrets.secrets_in_fields(prose):
             raise SecretInRecord(field, f"{why}; keep it out of the record")
 
     def same_as(self, other: Record) -> bool:
         """Whether both say the same, whenever each was registered."""
         return self.model_copy(update={"registered_at": other.registered_at}) == other
+
+
+def _check_urls(urls: Mapping[str, str | None]) -> None:
+    for field, url in urls.items():
+        if url and (reason := secrets.why_secret(url)):
+            raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
 
 
 def default_id(name: str, endpoint: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -43,9 +44,18 @@ _RANDOM = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
 _ASSIGNMENT = re.compile(r"^-{0,2}([A-Za-z][A-Za-z0-9_.-]*)[=:](.*)$", re.DOTALL)
 _FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*)$")
 
+#: Very many records say mostly the same: what was found of so many texts, of at most so many
+#: characters, is remembered.
+_REMEMBERED = 4096
+_SHORT = 1024
+
 
 def why_secret(text: str) -> str | None:
     """Why ``text``, on its own, looks like a secret; ``None`` when it does not."""
+    return _why_known(text) if len(text) <= _SHORT else _why(text)
+
+
+def _why(text: str) -> str | None:
     text = _DIGEST.sub("", _REFERENCE.sub("", text))
     if _ISSUED.search(text) or _HEADER.search(text):
         return "looks like an access token or key"
@@ -57,6 +67,9 @@ def why_secret(text: str) -> str | None:
     if assignment and _is_secrets_name(assignment[1]) and assignment[2].strip():
         return f"gives {assignment[1]} in clear"
     return None
+
+
+_why_known = lru_cache(_REMEMBERED)(_why)
 
 
 def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -123,7 +136,14 @@ def without_tokens(prose: str) -> str:
 
 def _is_secrets_name(name: str) -> bool:
     """Whether a field, flag or variable of this name holds a secret: also ``clientSecret``."""
+    return _names_known(name) if len(name) <= _SHORT else _names_secret(name)
+
+
+def _names_secret(name: str) -> bool:
     return _NAMES.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)) is not None
+
+
+_names_known = lru_cache(_REMEMBERED)(_names_secret)
 
 
 def _words(argument: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -107,6 +106,8 @@ def _dies_with_us() -> Callable[[], None] | None:
     """
     if sys.platform != "linux":
         return None
+    import ctypes  # not for a sidecar without a child
+
     prctl = ctypes.CDLL(None, use_errno=True).prctl  # Looked up before the fork, not after.
     parent = os.getpid()
 

@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 
 #: The part of the interval after which the server is read again, whatever it says: a server may
 #: change without a word, and its new tools are due within one interval.
-_EVERY = 0.75
+_EVERY = 0.85
+#: The same where probes see every change.
+_SELDOM_EVERY = 6.0
 #: The part of the interval, at most a second, that lies between two readings however often the
 #: server says that it changed.
 _APART = 0.2
@@ -65,6 +67,7 @@ class Introspector:
         self._look = look
         self._started_at = started_at
         self._every = _EVERY * settings.interval
+        self._seldom_every = _SELDOM_EVERY * settings.interval
         self._apart = min(_APART * settings.interval, 1.0)
         self._wanted = asyncio.Event()
         self._read: Introspection | None = None
@@ -75,6 +78,7 @@ class Introspector:
 
     async def follow(self, probe: McpProbe) -> None:
         """Reads the server over ``probe``, at once and then for ever; to be cancelled."""
+        probe.noticed = self._wanted.set
         listening = kept_alive("listening for notifications", partial(self._listen, probe))
         async with alongside(listening):
             await kept_alive("introspection", partial(self._poll, probe))
@@ -98,6 +102,8 @@ class Introspector:
             else:
                 failures, self._trouble = 0, None
                 self._take(found, probe.url)
+                if found is self._read and probe.glances:
+                    pause = self._seldom_every
             # A change that is told of in this pause is read right after it.
             await asyncio.sleep(self._apart)
             await happens(self._wanted, max(0.0, began + pause - time.monotonic()))

@@ -139,10 +139,10 @@ class CountedProbe(McpProbe):
         with self._counted():
             await super().connect(timeout)
 
-    async def ping(self, timeout: float) -> float:
+    async def ping(self, timeout: float, *, reading_within: float | None = None) -> float:
         """See :meth:`McpProbe.ping`."""
         with self._counted():
-            seconds = await super().ping(timeout)
+            seconds = await super().ping(timeout, reading_within=reading_within)
         self._figures.answered(seconds)
         return seconds
 

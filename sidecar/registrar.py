@@ -26,11 +26,9 @@ from sidecar.watchdog import Finding
 
 log = logging.getLogger(__name__)
 
-#: The part of the interval, and the seconds at most, between two heartbeats that say the same. The
-#: next finding after that is told: with the watchdog's longest pause, a store that came back empty
-#: is noticed within 5 s, whatever the TTL.
-_BEAT = 0.5
-_LONGEST_BEAT = 2.0
+#: The part of the time between two heartbeats after which a finding is worth one: the watchdog
+#: makes findings when they are due, and is a moment early now and then.
+_DUE = 0.9
 #: The longest wait while the store is away: it is back within 5 s of the store's return.
 _LONGEST_WAIT = 2.5
 #: The longest wait while the store refuses: it is back as soon after the credentials are mended.
@@ -55,7 +53,7 @@ class Registrar:
         self._settings = settings
         self._store = store
         self._holder = new_holder("sidecar")
-        self._beat_every = min(_BEAT * settings.interval, _LONGEST_BEAT)
+        self._beat_every = settings.beat_every
         self._news = asyncio.Event()
         self._leaving = asyncio.Event()
         self._description: Description | None = None
@@ -139,7 +137,7 @@ class Registrar:
                 return None
             return self._register(description, finding)
         changed = self._told is None or finding.health != self._told.health
-        again = self._beaten is None or now - self._beaten >= self._beat_every
+        again = self._beaten is None or now - self._beaten >= _DUE * self._beat_every
         # Only that it is down needs no new finding to be said again: the sidecar lives, the server
         # may take its time to return.
         news = finding is not self._told or finding.health.status is Status.DOWN

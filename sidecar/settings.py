@@ -18,6 +18,12 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
     "websocket": ("ws", "wss"),
 }
 
+#: Heartbeats that say the same lie this part of TTL apart, so that every other one comes within a
+#: third of it, and no more seconds than this: every other one looks whether the store still has
+#: what was written, so a store that lost it is noticed within 5 s, whatever the TTL.
+_BEAT = 0.16
+_LONGEST_BEAT = 1.8
+
 #: Stands for a name that only the MCP server can tell.
 _UNTOLD = "untold"
 
@@ -87,6 +93,11 @@ class Settings:
     def interval(self) -> float:
         """The time within which a failure of the MCP server shows in the store."""
         return self.probe_interval if self.probe_interval is not None else self.ttl / 3
+
+    @property
+    def beat_every(self) -> float:
+        """Seconds from one heartbeat to the next that says the same."""
+        return min(_BEAT * self.ttl, _LONGEST_BEAT)
 
     @property
     def slow(self) -> float:

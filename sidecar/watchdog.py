@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -12,23 +13,29 @@ from typing import Any, NoReturn
 import aiohttp
 
 from mcp_discovery.health import ANSWERS, Health, Status
-from mcp_discovery.probe import McpProbe, NoAnswer, NotOk, ProbeFailed, probe_health_url
+from mcp_discovery.probe import (
+    McpProbe,
+    NoAnswer,
+    NotOk,
+    ProbeFailed,
+    Unreachable,
+    probe_health_url,
+)
+from sidecar.advertise import dialled_url
+from sidecar.door import Door, pause
 from sidecar.settings import Settings, public
 from sidecar.tasks import alongside, happens
 
 log = logging.getLogger(__name__)
 
-#: Parts of the interval: the pause after an answer, and the patience with the next one. Together
-#: they are less than the whole, so that even a server that hangs right after it answered is found
-#: within the interval. The next probe starts after the last one ended, so a slow server is never
-#: asked twice at once.
+#: Parts of the interval: the pause after an answer, at most, and the patience with the next one.
+#: Together they are less than the whole, so that even a server that hangs right after it answered
+#: is found within the interval. The next probe starts after the last one ended, so a slow server is
+#: never asked twice at once.
 _PAUSE = 0.25
 _PATIENCE = 0.7
-#: The longest pause, however long the interval: heartbeats follow probes, and a heartbeat is what
-#: finds out that the store came back empty.
-_LONGEST_PAUSE = 2.5
 
-#: A server that does not answer is asked again after this pause …
+#: A server that does not answer is asked again after this pause, or as soon as it listens, …
 _RETRY = 0.25
 #: … with this time-out, so that it is found soon after it came up, …
 _QUICK = 1.0
@@ -41,6 +48,12 @@ _WORTH_IT = 1.0
 
 #: How often to say that the server is still awaited.
 _STILL_WAITING = 30.0
+
+
+def pause_between_probes(settings: Settings) -> float:
+    """Seconds from an answer to the next probe: a whole number of them makes the time between two
+    heartbeats, so that probe and heartbeat wake an idle process together."""
+    return settings.beat_every / math.ceil(settings.beat_every / (_PAUSE * settings.interval))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,9 @@ class Watchdog:
         self._found = found
         self._follow = follow
         self._health_url = settings.health_url
-        self._pause = min(_PAUSE * settings.interval, _LONGEST_PAUSE)
+        self._door = Door.of(dialled_url(settings.url))
+        self._interval = settings.interval
+        self._pause = pause_between_probes(settings)
         # Rounded, because both are read in reasons.
         self._timeout = round(_PATIENCE * settings.interval, 2)
         self._longest = max(self._timeout, round(settings.ttl / 2, 2))
@@ -99,20 +114,22 @@ class Watchdog:
         while True:
             probe = await self._reached()
             reached = time.monotonic()
+            # A modern server was greeted with the very question that a probe asks.
+            answered = probe.era == "modern" and self._lag <= self._slow
             try:
                 async with alongside(self._follow(probe)):
-                    await self._watch(probe)
+                    await self._watch(probe, answered=answered and self._health_url is None)
             finally:
                 await probe.close()
             # A server that shakes hands and fails the first probe is not worth a hurry.
             await self._rest(_RETRY if time.monotonic() - reached > _WORTH_IT else _WORTH_IT)
 
-    async def _watch(self, probe: McpProbe) -> None:
-        """Probes until the MCP server fails a probe."""
+    async def _watch(self, probe: McpProbe, *, answered: bool) -> None:
+        """Probes until the MCP server fails a probe; ``answered`` says that it just did."""
         while True:
             self._turn()
             try:
-                degraded = await self._check(probe)
+                degraded = "" if answered else await self._check(probe)
             except HealthUrlFailed as failure:
                 # The MCP server itself answers: its connection stays.
                 self._failed(failure)
@@ -122,6 +139,7 @@ class Watchdog:
                 self._failed(failure)
                 return
             self._failure = None
+            answered = False
             if degraded:
                 self._conclude(Status.DEGRADED, degraded)
             else:
@@ -141,7 +159,9 @@ class Watchdog:
 
     async def _check(self, probe: McpProbe) -> str:
         """One probe: why the server is degraded, ``""`` when it is not. Raises ``ProbeFailed``."""
-        async with alongside(probe.ping(self._patience), self._health_status()) as asked:
+        if self._health_url is None:
+            return await self._ping(probe)
+        async with alongside(self._asked(probe), self._health_status(self._health_url)) as asked:
             ping, health = asked
             _, pending = await asyncio.wait(
                 asked, timeout=self._slow, return_when=asyncio.FIRST_EXCEPTION
@@ -157,12 +177,29 @@ class Watchdog:
             self._lag = ping.result()
             return str(health.result()) or slow
 
-    async def _health_status(self) -> str:
-        """What the health URL complains of; ``""`` when nothing. Raises ``ProbeFailed``."""
-        if self._health_url is None:
-            return ""
+    async def _asked(self, probe: McpProbe) -> float:
+        """One round trip, in seconds; it also looks for what the server has changed."""
+        return await probe.ping(self._patience, reading_within=self._interval)
+
+    async def _ping(self, probe: McpProbe) -> str:
+        slow = ""
+
+        def tell() -> None:
+            nonlocal slow
+            slow = f"slower than {self._slow:g} s"
+            self._conclude(Status.DEGRADED, slow)
+
+        told = asyncio.get_running_loop().call_later(self._slow, tell)
         try:
-            await probe_health_url(self._http, self._health_url, self._timeout)
+            self._lag = await self._asked(probe)
+        finally:
+            told.cancel()
+        return slow
+
+    async def _health_status(self, url: str) -> str:
+        """What the health URL complains of; ``""`` when nothing. Raises ``ProbeFailed``."""
+        try:
+            await probe_health_url(self._http, url, self._timeout)
         except NotOk as answer:
             return f"health URL answered {answer.status}"
         except ProbeFailed as failure:
@@ -172,6 +209,7 @@ class Watchdog:
     async def _reached(self) -> McpProbe:
         """A connected probe, as soon as the server answers, however slow it is."""
         attempts: list[asyncio.Task[McpProbe]] = []
+        awaited = False  # at the door, before the last attempt
         try:
             while True:
                 self._turn()
@@ -186,13 +224,29 @@ class Watchdog:
                 failure = newest.exception() if newest.done() else None
                 self._failed(failure if isinstance(failure, ProbeFailed) else NoAnswer(_QUICK))
                 if not attempts:
-                    await self._rest(_RETRY)
+                    # A door that seems open, and a connection that is refused: not in a hurry.
+                    awaited = not awaited and isinstance(failure, Unreachable)
+                    await (self._until_open() if awaited else self._rest(_RETRY))
                     continue
                 await asyncio.wait(attempts, timeout=_RETRY, return_when=asyncio.FIRST_COMPLETED)
                 if (probe := _success(attempts)) is not None:
                     return probe
         finally:
             await _given_up(attempts)
+
+    async def _until_open(self) -> None:
+        """Waits while nobody listens at the server's port; where that cannot be seen, a moment."""
+        if self._door is None or not self._door.is_shut():
+            await self._rest(_RETRY)
+            return
+        began = told = time.monotonic()
+        while self._door.is_shut():
+            now = time.monotonic()
+            if now - told >= _RETRY:
+                self._turn()
+                self._failed(Unreachable("connection refused"))
+                told = now
+            await asyncio.sleep(pause(now - began, _RETRY))
 
     async def _connected(self, timeout: float) -> McpProbe:
         probe = self._make_probe()

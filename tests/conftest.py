@@ -1,6 +1,13 @@
 """What every test may use: the shared real stores, and a loop without leftovers."""
 
+import signal
+
 import pytest
+
+# A shell makes what it starts in the background ignore Ctrl-C, and the programs that are started
+# here would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.stores.fixtures"]
 

@@ -58,6 +58,11 @@ class Running:
         self._log = log
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """All that it has said."""
         return self._log.read_text(errors="replace")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import orjson
 
 from adapters.consul.agent import Agent
-from adapters.consul.kv import Kv
+from adapters.consul.checks import Check
+from adapters.consul.kv import Entry, Kv
 from adapters.consul.services import ServiceCatalog
 from adapters.consul.transport import Transport
 from adapters.consul.url import ConsulAddress
@@ -26,6 +29,33 @@ class ConsulApi:
     async def close(self) -> None:
         """Closes every connection; requests in flight raise ``StoreUnavailable``."""
         await self._http.close()
+
+    async def together(
+        self, key: str, node: str, checks: Sequence[str]
+    ) -> tuple[Entry, Mapping[str, Check]] | None:
+        """The entry at ``key`` and the ``checks`` of ``node`` by their ids, as the leader has them
+        now, in one request that writes nothing; ``None`` where it does not give all of them.
+        """
+        wanted = [
+            {"KV": {"Verb": "get", "Key": key}},
+            *({"Check": {"Verb": "get", "Check": {"Node": node, "CheckID": id}}} for id in checks),
+        ]
+        answer = await self._http.send(
+            "PUT", "/v1/txn", {"consistent": ""}, data=orjson.dumps(wanted)
+        )
+        if answer.status in (404, 405, 409):  # no such key or check, or a proxy in between
+            return None
+        if answer.status != 200:
+            self._http.refuse(answer)
+        try:
+            entry, *told = self._http.json(answer)["Results"]
+            kv = entry["KV"]
+            found = {each["Check"]["CheckID"]: each["Check"] for each in told}
+            return Entry(kv["Key"], kv["Value"] or "", kv["ModifyIndex"]), {
+                id: found[id] for id in checks
+            }
+        except (KeyError, TypeError, ValueError):
+            return None  # The token may not read all of it.
 
     async def require_readable(self) -> None:
         """Raises :class:`StoreDenied` when the token may not read records, services and nodes.

@@ -23,6 +23,9 @@ from mcp_discovery.record import parse_moment
 #: A check as Consul spells it.
 Check = Mapping[str, Any]
 
+#: The fields of a check that :func:`read_presence` asks for.
+READ = ("CheckID", "Status", "Output", "Notes", "Name", "ServiceTags", "ModifyIndex")
+
 PASSING, WARNING, CRITICAL = "passing", "warning", "critical"
 
 _STATUS = {

@@ -97,7 +97,7 @@ class Listing:
         self._checks: Services = {}
         self._presences: dict[str, list[Presence]] = {}
         self._read: dict[Place, Presence] = {}
-        self._entries: dict[str, tuple[str, Stored | None]] = {}
+        self._entries: dict[str, tuple[int, Stored | None]] = {}  # key → hash of its value, record
         self._stored: dict[str, list[Stored]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
@@ -130,15 +130,15 @@ class Listing:
 
     def feed_records(self, entries: Iterable[Entry]) -> None:
         """Takes in the records as they are now."""
-        kept: dict[str, tuple[str, Stored | None]] = {}
+        kept: dict[str, tuple[int, Stored | None]] = {}
         stored: dict[str, list[Stored]] = {}
         for entry in entries:
-            raw, known = self._entries.get(entry.key, (None, None))
-            if raw != entry.raw:
+            value, (before, known) = hash(entry.raw), self._entries.get(entry.key, (None, None))
+            if before != value:
                 known = self._parse(entry)
             elif known is not None and known.modified != entry.modified:
                 known = replace(known, modified=entry.modified)
-            kept[entry.key] = entry.raw, known
+            kept[entry.key] = value, known
             if known is not None:
                 stored.setdefault(known.record.id, []).append(known)
         for key in self._entries.keys() - kept.keys():
@@ -166,6 +166,10 @@ class Listing:
         self._note_unreachable(now)
         self._note_lapsed(now)
         for id, presences in self._presences.items():
+            if (known := self._unchanged(id, presences)) is not None:
+                joined[id] = known
+                found.append((max(known[0].index, known[1].modified), id, known[2]))
+                continue
             pair = self._pair(id, presences)
             if pair is None or not pair[0].started:
                 began = unsettled[id] = self._unsettled.get(id, now)
@@ -200,6 +204,23 @@ class Listing:
             del self._findings[id]
         self._memory.joined, self._unsettled, self._stray = joined, unsettled, stray
         return {id: instance for _, id, instance in sorted(found, key=lambda item: item[:2])}
+
+    def _unchanged(
+        self, id: str, presences: list[Presence]
+    ) -> tuple[Presence, Stored, Instance] | None:
+        """What was joined last, where it is all there is, and nothing is said against it.
+
+        That is all of a list but those that have just changed. A presence or a record that is
+        read anew is another object.
+        """
+        known = self._memory.joined.get(id)
+        stored = self._stored.get(id, ())
+        if known is None or len(presences) != 1 or len(stored) != 1 or id in self._findings:
+            return None
+        presence = presences[0]
+        same = known[0] is presence and known[1] is stored[0]
+        well = presence.alive and presence.started and not presence.others
+        return known if same and well else None
 
     def _note_unreachable(self, now: float) -> None:
         nodes = {

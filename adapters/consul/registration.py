@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import time
 from dataclasses import dataclass
@@ -83,8 +84,9 @@ def _meta(record: Record) -> dict[str, str]:
 
 @dataclass(slots=True)
 class AgentHealth:
-    """What the agent's health check says now, and its edition."""
+    """What the health check at the agent of ``node`` says now, and its edition."""
 
+    node: str
     status: str
     output: str
     edition: int
@@ -94,8 +96,8 @@ class ConsulRegistration:
     """A registration; see :class:`adapters.store.Registration`.
 
     A heartbeat is one request to the local agent, and writes nothing to Consul's servers unless
-    the health has changed. Every few seconds it also looks whether the record is still there and
-    still its holder's.
+    the health has changed. Some of them renew the check there; the others look whether the servers
+    still have the record and the checks, and still for the same holder.
     """
 
     def __init__(
@@ -115,7 +117,8 @@ class ConsulRegistration:
         self._lease = lease
         self._at_agent = at_agent
         self._pulse = Pulse(record.id, lease.ttl, health)
-        self._put = self._looked = time.monotonic()
+        self._put = time.monotonic()
+        self._written = _raw(record, lease)
 
     @property
     def id(self) -> str:
@@ -126,18 +129,22 @@ class ConsulRegistration:
         """The first heartbeat with the first health, right after the service was registered."""
         await self._beat()
         await self._write(self._pulse.health, None)
+        self._pulse.looked(time.monotonic())
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """See the seam."""
         self._pulse.require_alive()
         sent = time.monotonic()
-        await self._beat()
-        self._pulse.beat(sent)  # It has arrived, whatever the servers behind the agent do.
-        if (change := self._pulse.to_write(health, load)) is not None:
+        renew, look = self._pulse.due(sent, renew=renew)
+        change = self._pulse.to_write(health, load)
+        if renew or change is not None:
+            await self._beat()  # It has arrived, whatever the servers behind the agent do.
+        if change is not None:
             await self._write(*change)
-        if sent - self._looked >= self._pulse.look_every:
-            await self.require_held()
-            self._looked = sent
+        if look:
+            await self._look()
         if self._document is not None and sent - self._put >= 0.9 * self._lease.ttl:
             # A sweeper may have been between; from here on the record keeps it.
             await self._documents.ensure(self._document)
@@ -162,7 +169,7 @@ class ConsulRegistration:
             cas = entry.modified
         if not await self._api.kv.put(key, encode_registration(record, lease), cas=cas):
             raise RegistrationLost(self.id, "another registrant wrote its record just now")
-        self._record = record
+        self._record, self._written = record, _raw(record, lease)
         await self._define()
         await self._documents.ensure(document)
         if moved:
@@ -203,6 +210,24 @@ class ConsulRegistration:
             await self._write(self._pulse.health, self._pulse.load)
         return entry
 
+    async def _look(self) -> None:
+        """Whether all that was written is there, in one request; what differs is looked into."""
+        sent = time.monotonic()
+        beat, told = checks.heartbeat_check(self.id), checks.health_check(self.id)
+        key = record_key(self._api, self._record)
+        found = await self._api.together(key, self._at_agent.node, (beat, told))
+        if found is None or not self._in_order(found[0], found[1][beat], found[1][told]):
+            await self.require_held()
+        self._pulse.looked(sent)
+
+    def _in_order(self, entry: Entry, beat: checks.Check, told: checks.Check) -> bool:
+        return (
+            entry.raw == self._written
+            and checks.holder_in(beat) == self._lease.holder.id
+            and told.get("Status") == self._at_agent.status
+            and told.get("Output") == self._at_agent.output
+        )
+
     def _holds(self, entry: Entry) -> bool:
         try:
             stored = read_entry(entry, self._api.address.records)
@@ -211,8 +236,10 @@ class ConsulRegistration:
         return stored.lease.holder.id == self._lease.holder.id
 
     async def _beat(self) -> None:
+        sent = time.monotonic()
         check = checks.heartbeat_check(self.id)
         await self._update(check, checks.PASSING, checks.beats_of(self._lease.holder.id))
+        self._pulse.renewed(sent)
 
     async def _write(self, health: Health, load: Load | None) -> None:
         status, output = checks.to_check(health, load, self._lease.holder.id)
@@ -244,6 +271,11 @@ class ConsulRegistration:
             await self._api.agent.update_check(check, status, output)
         except UnknownCheck as error:
             raise RegistrationLost(self.id, "the Consul agent does not know it") from error
+
+
+def _raw(record: Record, lease: Lease) -> str:
+    """The value of a record's entry as Consul sends it."""
+    return base64.b64encode(encode_registration(record, lease)).decode()
 
 
 def record_key(api: ConsulApi, record: Record) -> str:

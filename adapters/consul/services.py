@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from adapters.consul.checks import Check, Place, heartbeat_check, place_of
+from adapters.consul.pieces import Pieces
 from adapters.consul.transport import Reading, Transport
 from adapters.http import Answer
 from mcp_discovery.errors import StoreDenied
@@ -20,12 +21,20 @@ class ServiceCatalog:
 
     def __init__(self, http: Transport) -> None:
         self._http = http
+        self._pieces = Pieces()
 
     async def watch(self, index: int, wait: float) -> Reading[Services]:
-        """A blocking query for the services; ``index`` 0 answers at once, through the quorum."""
+        """A blocking query for the services; ``index`` 0 answers at once, through the quorum.
+
+        The checks of a service that are as they were are the same object in the next reading.
+        """
         answer = await self._http.block(*self._query(), index, wait)
         now = self._http.index(answer)
-        return Reading(now, None if now == index else self._read(answer))
+        if now == index:
+            return Reading(now, None)
+        pieces = self._http.address.mode == "one-service"
+        services = self._pieces.read(answer.body) if pieces else None
+        return Reading(now, self._read(answer) if services is None else services)
 
     async def all(self) -> Services:
         """Every service of this store, as the leader has them now."""

@@ -119,7 +119,7 @@ class ConsulStore(Closing):
             raise StoreUnavailable(
                 self.url, f"its agent has no service {record.id!r} right after registering it"
             )
-        return AgentHealth(str(check["Status"]), str(check["Output"]), 1)
+        return AgentHealth(str(check["Node"]), str(check["Status"]), str(check["Output"]), 1)
 
     async def _require_agents_datacenter(self) -> None:
         """Raises :class:`InvalidStoreURL` when the service and its record would part."""

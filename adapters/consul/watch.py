@@ -95,6 +95,7 @@ class _Query(Generic[T]):
                 self.uncertain = self.uncertain or another
                 self.answered, another = True, False
                 self._news.set()
+            del reading  # of many megabytes, while the next is waited for
 
 
 async def watch(

@@ -305,7 +305,9 @@ class EmbeddedRegistration:
         self._pulse = Pulse(instance.id, instance.lease.ttl, instance.health)
         self.id = instance.id
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """See :meth:`adapters.store.Registration.heartbeat`."""
         kept = self._kept()
         kept.heard = time.monotonic()

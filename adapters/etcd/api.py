@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -32,8 +33,9 @@ T = TypeVar("T")
 class Gateway:
     """The JSON gateway of one etcd cluster.
 
-    With several endpoints, one that does not answer in half the time-out is passed over, and the
-    one that answered last is asked first; a call takes at most one and a half time-outs.
+    With several endpoints, the first to be asked is any, so that the members share the work; one
+    that does not answer in half the time-out is passed over, and the one that answered last is
+    asked first. A call takes at most one and a half time-outs.
     Every method raises :class:`StoreUnavailable`, :class:`StoreDenied`, or what
     :mod:`adapters.etcd.errors` makes of a refusal.
     """
@@ -41,7 +43,7 @@ class Gateway:
     def __init__(self, url: EtcdURL, options: StoreOptions) -> None:
         self.store = url.text
         self._endpoints = url.endpoints
-        self._good = 0
+        self._good = random.randrange(len(url.endpoints))
         self._http = HttpClient(url.text, options)
         self._user = options.user
         self._password = options.password
@@ -98,34 +100,48 @@ class Gateway:
         *,
         keys_only: bool = False,
         revision: int | None = None,
-    ) -> AsyncIterator[tuple[int, list[Json]]]:
+    ) -> AsyncGenerator[tuple[int, list[Json]]]:
         """All keys of a range in pages, each with the revision at which all of them were read.
 
-        Raises :class:`~adapters.etcd.errors.RevisionGone` when that revision is compacted, or not
-        yet there.
+        The next page is asked for before one is given: use it inside ``aclosing``. Raises
+        :class:`~adapters.etcd.errors.RevisionGone` when that revision is compacted, or not yet
+        there.
         """
         first, end = encode(keys[0]), encode(keys[1])
         page = PAGE
-        while True:
+
+        def asked() -> asyncio.Task[Any]:
             body: Json = {"key": first, "range_end": end, "limit": str(page)}
             body |= {"keys_only": keys_only}
             if revision is not None:
                 body["revision"] = str(revision)
-            try:
-                answer = await self.call("kv/range", body)
-            except AnswerTooLarge:
-                if page == 1:
-                    raise
-                page = max(1, page // 8)  # large values: fewer at a time
-                continue
-            page = min(PAGE, page * 2)
-            if revision is None:
-                revision = int(answer["header"]["revision"])
-            kvs = answer.get("kvs", [])
-            yield revision, kvs
-            if not answer.get("more"):
-                return
-            first = _after(kvs[-1]["key"])
+            return asyncio.create_task(self.call("kv/range", body))
+
+        coming = asked()
+        try:
+            while True:
+                try:
+                    answer = await coming
+                except AnswerTooLarge:
+                    if page == 1:
+                        raise
+                    page = max(1, page // 8)  # large values: fewer at a time
+                    coming = asked()
+                    continue
+                page = min(PAGE, page * 2)
+                if revision is None:
+                    revision = int(answer["header"]["revision"])
+                kvs = answer.get("kvs", [])
+                more = bool(answer.get("more"))
+                if more:
+                    first = _after(kvs[-1]["key"])
+                    coming = asked()
+                yield revision, kvs
+                if not more:
+                    return
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
     @asynccontextmanager
     async def stream(

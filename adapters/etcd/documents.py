@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 
 import orjson
 
@@ -124,9 +125,10 @@ class Documents:
         try:
             revision, used = await self._referenced()
             there: set[str] = set()
-            async for _, kvs in self._gateway.pages(self._keys.documents, keys_only=True):
-                start = len(self._keys.documents[0])
-                there |= {key_text(kv["key"])[start:].partition("/")[0] for kv in kvs}
+            start = len(self._keys.documents[0])
+            async with aclosing(self._gateway.pages(self._keys.documents, keys_only=True)) as pages:
+                async for _, kvs in pages:
+                    there |= {key_text(kv["key"])[start:].partition("/")[0] for kv in kvs}
         except RevisionGone as error:
             raise StoreUnavailable(self._gateway.store, error.problem) from error
         removed = 0
@@ -145,11 +147,12 @@ class Documents:
         """The digests that records name, and the revision at which they were read."""
         used: set[str] = set()
         revision = 0
-        async for read_at, kvs in self._gateway.pages(self._keys.records):
-            revision = read_at
-            for kv in kvs:
-                try:
-                    used.add(orjson.loads(decode(kv["value"]))["capabilities"]["digest"])
-                except (ValueError, KeyError, TypeError):
-                    continue  # What is no record names no document.
+        async with aclosing(self._gateway.pages(self._keys.records)) as pages:
+            async for read_at, kvs in pages:
+                revision = read_at
+                for kv in kvs:
+                    try:
+                        used.add(orjson.loads(decode(kv["value"]))["capabilities"]["digest"])
+                    except (ValueError, KeyError, TypeError):
+                        continue  # What is no record names no document.
         return revision, used

@@ -16,6 +16,7 @@ the same keys to other programs, as a public interface. Records for DNS, if any,
 from __future__ import annotations
 
 import base64
+import binascii
 from dataclasses import dataclass
 
 
@@ -26,7 +27,7 @@ def encode(data: str | bytes) -> str:
 
 def decode(text: str) -> bytes:
     """The bytes behind the gateway's spelling; raises :class:`ValueError` where it is none."""
-    return base64.b64decode(text)
+    return binascii.a2b_base64(text)
 
 
 def key_text(text: str) -> str:

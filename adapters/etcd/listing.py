@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from adapters.etcd.keys import Keys, decode, key_text
+from adapters.etcd.keys import Keys, decode
 from adapters.etcd.live import Live
 from adapters.etcd.txn import Json
 from adapters.skipped import Skipped
@@ -57,9 +57,9 @@ class Listing:
         """Every id that has a record."""
         return iter(self._registered)
 
-    def put(self, kv: Json) -> str | None:
-        """Takes in a key with its value."""
-        key, stamp = key_text(kv["key"]), Stamp.of(kv)
+    def put(self, key: str, kv: Json) -> str | None:
+        """Takes in a key with its value, as the gateway gives it."""
+        stamp = Stamp.of(kv)
         if self.stamps.get(key) == stamp:
             return None
         self.stamps[key] = stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -126,12 +127,19 @@ async def _duplicate(place: Place, id: str, live: Live) -> DuplicateInstance:
 
 async def _granted(place: Place, lease: Lease) -> tuple[EtcdLease, EtcdLease]:
     """The two leases of a registration, for the record and for its health."""
-    for_record = await EtcdLease.grant(place.gateway, lease.reap_after)
+    asking = [
+        asyncio.create_task(EtcdLease.grant(place.gateway, each))
+        for each in (lease.reap_after, lease.ttl)
+    ]
     try:
-        return for_record, await EtcdLease.grant(place.gateway, lease.ttl)
+        for_record, for_health = await asyncio.gather(*asking)
     except BaseException:
-        await revoke(place.gateway, [for_record.id])
+        for each in asking:
+            each.cancel()
+        found = await asyncio.gather(*asking, return_exceptions=True)
+        await revoke(place.gateway, [each.id for each in found if isinstance(each, EtcdLease)])
         raise
+    return for_record, for_health
 
 
 async def _written(
@@ -171,8 +179,8 @@ async def _written(
 class EtcdRegistration:
     """See :class:`adapters.store.Registration`.
 
-    ``live/<id>`` is on a lease of TTL, the record on one of ``reap_after``; a heartbeat keeps both
-    alive in one request. Our lease on a key is the proof that nobody else wrote it.
+    ``live/<id>`` is on a lease of TTL, the record on one of ``reap_after``; both are kept alive in
+    one request. Our lease on a key is the proof that nobody else wrote it.
     """
 
     def __init__(
@@ -192,25 +200,35 @@ class EtcdRegistration:
         self._record = record
         self._names = Names(place.zone, live_lease.id)
         self._pulse = Pulse(record.id, lease.ttl, health)
-        self._confirmed = time.monotonic()
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """See :meth:`adapters.store.Registration.heartbeat`."""
         self._pulse.require_alive()
-        sent = time.monotonic()
+        renew, look = self._pulse.due(time.monotonic(), renew=renew)
         # First: a health that etcd cannot take (NOSPACE) must not be kept alive as it was.
         if (news := self._pulse.to_write(health, load)) is not None:
             await self._write(*news)
+            renew, look = True, False
+        if renew:
+            await self._renew()
+        if look:
+            await self._look()
+
+    async def _renew(self) -> None:
+        sent = time.monotonic()
         if not await keep_alive(self._place.gateway, self._live_lease, self._record_lease):
             raise RegistrationLost(self.id, "its lease in etcd has expired or was revoked")
-        if sent - self._confirmed >= self._pulse.look_every:
-            # Somebody may have deleted the keys, and before 3.5.23 and 3.6.5 a keepalive can
-            # succeed on a lease that is revoked. A store that was restored has an older health.
-            (there,) = await self._guarded([get(self._place.keys.live(self.id))])
-            if decode((found(there) or {}).get("value", "")) != self._live().encode():
-                raise RegistrationLost(self.id, "etcd has another health than was written last")
-            await self._mend_names()
-        self._pulse.beat(sent)
+        self._pulse.renewed(sent)
+
+    async def _look(self) -> None:
+        """Somebody may have deleted the keys, and before 3.5.23 and 3.6.5 a keepalive can succeed
+        on a lease that is revoked. A store that was restored has an older health."""
+        (there,) = await self._guarded([get(self._place.keys.live(self.id))])
+        if decode((found(there) or {}).get("value", "")) != self._live().encode():
+            raise RegistrationLost(self.id, "etcd has another health than was written last")
+        await self._mend_names()
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See :meth:`adapters.store.Registration.update`."""
@@ -327,5 +345,5 @@ class EtcdRegistration:
             raise RegistrationLost(
                 self.id, "its keys in etcd were removed, or another registrant took it over"
             )
-        self._confirmed = sent
+        self._pulse.looked(sent)
         return responses

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from contextlib import aclosing
 from datetime import timedelta
 
 import aiohttp
@@ -92,13 +93,15 @@ class Watch:
         seen: list[str] = []
         # A store that was wiped may have put the same revision on another value: Listing compares
         # leases as well.
-        async for revision, kvs in self._gateway.pages(self._keys.watched):
-            self._revision = revision
-            for number, kv in enumerate(kvs):
-                self._listing.put(kv)
-                if number % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            seen += (key_text(kv["key"]) for kv in kvs)
+        async with aclosing(self._gateway.pages(self._keys.watched)) as pages:
+            async for revision, kvs in pages:
+                self._revision = revision
+                for number, kv in enumerate(kvs):
+                    key = key_text(kv["key"])
+                    self._listing.put(key, kv)
+                    seen.append(key)
+                    if number % _AT_ONCE == 0:
+                        await asyncio.sleep(0)
         self._listing.retain(seen)
         self._partial.clear()
 
@@ -167,9 +170,11 @@ class Watch:
         """
         stamps: dict[str, Stamp] = {}
         try:
-            pages = self._gateway.pages(self._keys.watched, keys_only=True, revision=self._revision)
-            async for _, kvs in pages:
-                stamps |= {key_text(kv["key"]): Stamp.of(kv) for kv in kvs}
+            async with aclosing(
+                self._gateway.pages(self._keys.watched, keys_only=True, revision=self._revision)
+            ) as pages:
+                async for _, kvs in pages:
+                    stamps |= {key_text(kv["key"]): Stamp.of(kv) for kv in kvs}
         except RevisionGone:
             await self._list()
             return
@@ -248,12 +253,12 @@ class Watch:
         removed: Counter[str] = Counter()
         for number, event in enumerate(events):
             kv = event["kv"]
+            key = key_text(kv["key"])
             if event.get("type") == "DELETE":
-                key = key_text(kv["key"])
                 id = self._listing.delete(key)
                 removed[kv["mod_revision"]] += key.startswith(self._keys.records[0])
             else:
-                id = self._listing.put(kv)
+                id = self._listing.put(key, kv)
             if id is not None:
                 touched[id] = None
             if number % _AT_ONCE == _AT_ONCE - 1:

@@ -159,10 +159,12 @@ class RemoteRegistration:
         self._api = store._api
         self._lease = lease
         self._pulse = Pulse(id, lease.ttl, health)
-        self._pulse.beat(sent)
+        self._pulse.renewed(sent)
         self.id = id
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         """See :meth:`adapters.store.Registration.heartbeat`."""
         self._pulse.require_alive()
         sent = time.monotonic()
@@ -172,7 +174,7 @@ class RemoteRegistration:
         # Whether that is worth a write is the facade's to decide: it has the registration.
         with self._ours():
             await self._api.call("POST", f"{server_path(self.id)}/heartbeat", body)
-        self._pulse.beat(sent)
+        self._pulse.renewed(sent)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See :meth:`adapters.store.Registration.update`."""
@@ -190,7 +192,7 @@ class RemoteRegistration:
         body = {"holder": self._lease.holder.id}
         with self._ours():
             await self._api.call("POST", f"{server_path(self.id)}/drain", body)
-        self._pulse.beat(sent)
+        self._pulse.renewed(sent)
 
     async def deregister(self) -> None:
         """See :meth:`adapters.store.Registration.deregister`."""

@@ -126,21 +126,22 @@ def _counted(number: int) -> str:
 
 def _by_status(view: View) -> dict[str, int]:
     """From the index; only those that are down have to be looked at one by one."""
-    by_health = view.index("status")
     counted = dict.fromkeys(STATUSES, 0)
-    for health, ids in by_health.items():
+    for health in view.keys("status"):
+        ids = view.having("status", health)
         if health == Status.DOWN.value:
             for id in ids:
                 counted[status_of(view.entries[id].health)] += 1
         else:
-            counted[status_of(view.entries[next(iter(ids))].health)] += len(ids)
+            status = status_of(view.entries[next(ids)].health)
+            counted[status] += view.number("status", health)
     return {str(status): count for status, count in counted.items()}
 
 
 def _by_protocol(view: View) -> dict[str, int]:
     counted = dict.fromkeys(PROTOCOLS, 0)
-    for transport, ids in view.index("transport").items():
-        counted[protocol_of(transport)] += len(ids)
+    for transport in view.keys("transport"):
+        counted[protocol_of(transport)] += view.number("transport", transport)
     return {str(protocol): count for protocol, count in counted.items()}
 
 

@@ -91,11 +91,11 @@ def _matching(request: web.Request, view: View) -> list[Entry]:
 def _able(view: View, capabilities: Iterable[str]) -> set[str]:
     """The ids of those that offer all of ``capabilities``, or go by them: ``filesystem`` is a word
     of the name ``filesystem-mcp``, or a tag."""
-    names = view.index("name")
+    names = view.keys("name")
     able: set[str] | None = None
     for wanted in capabilities:
-        going_by = (names[name] for name in names if wanted in name.split("-"))
-        found = set(chain(*going_by, *(view.index(kind).get(wanted, ()) for kind in _BY_NAME)))
+        going_by = (view.having("name", name) for name in names if wanted in name.split("-"))
+        found = set(chain(*going_by, *(view.having(index, wanted) for index in _BY_NAME)))
         able = found if able is None else able & found
     return able or set()
 

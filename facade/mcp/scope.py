@@ -89,7 +89,7 @@ def why_nothing(view: View, query: Query) -> str:
         ("tool, resource or prompt", "capability", query.capabilities),
         ("name", "name", query.names),
     ):
-        known = view.index(index)
+        known = view.keys(index)
         for each in sorted(wanted):
             if each not in known:
                 return f"No server has the {what} {each!r}{_perhaps(each, known)}"

@@ -135,7 +135,7 @@ def _found(request: web.Request, given: str) -> Listed | None:
     view, ledger = facade_of(request).view(), request.app[LEDGER]
     if "/" in given:
         return ledger.version(given, LATEST)
-    ids = view.index("name").get(given, ())
+    ids = view.having("name", given)
     for name in sorted({view.entries[id].record.registry_name for id in ids}):
         if (found := ledger.version(name, LATEST)) is not None:
             return found

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from adapters.view import Entry
 from facade.registry.addresses import Addresses, Remote, spelled
+from mcp_discovery.compact import compact
 from mcp_discovery.record import Record, url_problem
 
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
@@ -52,7 +53,7 @@ class ServerJson:
     @cached_property
     def data(self) -> bytes:
         """The document as JSON."""
-        return orjson.dumps(document(self.record, self.remote))
+        return compact(orjson.dumps(document(self.record, self.remote)))
 
     def says_the_same(self, other: ServerJson) -> bool:
         """Whether a host would read the same in both."""

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeAlias
 
 from adapters.catalog import Catalog
 
+#: Tells a reader that there is something new.
+Wake: TypeAlias = Callable[[], None]
+
 #: How many readers are woken before everything else has its turn again.
 _AT_ONCE = 100
-#: Seconds between two rounds: what comes in between is told together.
+#: A round is followed by a pause as long as it took, at most of so many seconds: what comes in
+#: meanwhile is told together. So a few readers have each change at once, and thousands leave half
+#: of the time to everything else.
 _PAUSE = 0.01
 
 
@@ -21,21 +29,19 @@ class Fanout:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._readers: dict[asyncio.Event, None] = {}
+        self._readers: dict[Wake, None] = {}
         self._news = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._readers)
 
-    def join(self) -> asyncio.Event:
-        """An event of the reader's own, set whenever there is something new."""
-        event = asyncio.Event()
-        self._readers[event] = None
-        return event
+    def join(self, wake: Wake) -> None:
+        """``wake`` is called whenever there is something new. It must not take long."""
+        self._readers[wake] = None
 
-    def leave(self, event: asyncio.Event) -> None:
+    def leave(self, wake: Wake) -> None:
         """The reader has gone."""
-        self._readers.pop(event, None)
+        self._readers.pop(wake, None)
 
     def touch(self) -> None:
         """There is something new besides the list."""
@@ -48,12 +54,13 @@ class Fanout:
             while True:
                 await self._news.wait()
                 self._news.clear()
+                began = time.monotonic()
                 readers = list(self._readers)
                 for start in range(0, len(readers), _AT_ONCE):
-                    for event in readers[start : start + _AT_ONCE]:
-                        event.set()
+                    for wake in readers[start : start + _AT_ONCE]:
+                        wake()
                     await asyncio.sleep(0)
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(min(time.monotonic() - began, _PAUSE))
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)

@@ -126,7 +126,8 @@ class _Reader:
         self._catalog = sockets.catalog
         self._socket = socket
         self._request = request
-        self._news = sockets.fanout.join()
+        self._news = asyncio.Event()
+        sockets.fanout.join(self._news.set)
         self._audience = sockets.join(Filter())
         self._follows = False  # the statuses of connections
         self._afresh: str | None = None  # a snapshot is due, and why; "" for the first one
@@ -146,7 +147,7 @@ class _Reader:
 
     def leave(self) -> None:
         """Gives back what it shares with others."""
-        self._sockets.fanout.leave(self._news)
+        self._sockets.fanout.leave(self._news.set)
         self._sockets.leave(self._audience)
         for kind in self._numbers:
             self._sockets.happenings.unsubscribe(kind)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mcp_discovery.cli import options
 from mcp_discovery.cli.exits import INVALID_INPUT, PORT_IN_USE
+from mcp_discovery.errors import InvalidInput
 
 if TYPE_CHECKING:
     from adapters.store import StoreOptions
@@ -34,6 +35,18 @@ def facade(
             help="The port to listen on; 0 for a free one, which the log names.",
         ),
     ] = 4000,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            envvar="MCP_DISCOVERY_WORKERS",
+            min=1,
+            max=64,
+            help="How many processes serve the port, each a facade of its own over the store, "
+            "which they must share: Consul or etcd. For agents that read: registrations with "
+            "heartbeats over HTTP need one.",
+        ),
+    ] = 1,
     probe_public_only: Annotated[
         bool,
         typer.Option(
@@ -108,7 +121,7 @@ def facade(
 
     With no --store it keeps the list itself, in this process: enough to try it, and for sidecars
     started with --store http://THIS-FACADE:4000. With embedded:///path/file.db the list survives
-    a restart. Over Consul or etcd any number of facades are equal.
+    a restart. Over Consul or etcd any number of facades are equal, and so are --workers.
 
     Try: curl 'http://127.0.0.1:4000/servers?tags=products'
     """
@@ -117,18 +130,31 @@ def facade(
     logs.start(log_level, json=json)
     settings = options_of(context.params)
     given = options.store_options(context.params)
-    try:
-        code = asyncio.run(_serve(store, given, host, port, settings))
-    except OSError as error:
-        code = PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
-        typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
+    if workers > 1:
+        code = _listening(lambda: _supervise(workers, store, given, host, port, settings))
+    else:
+        code = _listening(lambda: asyncio.run(_serve(store, given, host, port, settings)))
     raise typer.Exit(code)
+
+
+def _listening(serve: Callable[[], int]) -> int:
+    """The exit code of ``serve``, or of its failure to listen, which is told."""
+    try:
+        return serve()
+    except OSError as error:
+        typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
+        return PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
 
 
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInput`."""
     from facade.options import FacadeOptions
 
+    if parameters["workers"] > 1 and parameters["store"].startswith("embedded:"):
+        raise InvalidInput(
+            f"--workers {parameters['workers']} needs a store that they share, and an embedded one "
+            "is of one process alone; name Consul or etcd with --store, or leave out --workers"
+        )
     return FacadeOptions(
         probe_private=not parameters["probe_public_only"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
@@ -139,12 +165,38 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     )
 
 
+def _supervise(
+    count: int, url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
+) -> int:
+    from facade.workers import free_port, supervise
+
+    async def serve(life: int) -> int:
+        return await _serve(url, given, host, found, settings, life)
+
+    asyncio.run(_require_usable(url, given))
+    found = free_port(host, port)
+    return supervise(count, lambda life: _listening(lambda: asyncio.run(serve(life))))
+
+
+async def _require_usable(url: str, given: StoreOptions) -> None:
+    """Raises what is wrong with the store's URL and options, once and not from each worker."""
+    from adapters import open_store
+
+    async with open_store(url, given):
+        pass
+
+
 async def _serve(
-    url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
+    url: str,
+    given: StoreOptions,
+    host: str,
+    port: int,
+    settings: FacadeOptions,
+    life: int | None = None,
 ) -> int:
     from adapters import open_store
     from adapters.store import new_holder
     from facade.run import run
 
     async with open_store(url, given, holder=new_holder("facade")) as store:
-        return await run(store, host, port, options=settings)
+        return await run(store, host, port, options=settings, life=life)

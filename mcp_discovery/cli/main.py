@@ -4,66 +4,71 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from mcp_discovery.cli import (
-    call,
-    config,
-    demo,
-    describe,
-    doctor,
-    exporting,
-    facade,
-    health,
-    importing,
-    register,
-    servers,
-    sidecar,
-    tools,
-    watch,
-)
 from mcp_discovery.cli.exits import EXPLAINED, INVALID_INPUT, code_of
 from mcp_discovery.cli.terminal import forgiving, say
 from mcp_discovery.errors import DiscoveryError
 
-app = typer.Typer(
-    name="mcp-discovery",
-    help="Agents find MCP servers that are alive, by tag and by capability.\n\n"
-    "A sidecar next to each MCP server registers it in a store and keeps it there only while it "
-    "really answers; a facade watches the store and serves the live list over HTTP.\n\n"
-    "Options can also be given by the environment, as their help says: --reap-after is "
-    "MCP_DISCOVERY_REAP_AFTER.",
-    epilog=EXPLAINED,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+#: The subcommands in the order of the help: each one's module here, and its function there.
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "facade": ("facade", "facade"),
+    "sidecar": ("sidecar", "sidecar"),
+    "servers": ("servers", "servers"),
+    "tools": ("tools", "tools"),
+    "describe": ("describe", "describe"),
+    "watch": ("watch", "watch"),
+    "call": ("call", "call"),
+    "register": ("register", "register"),
+    "export": ("exporting", "export"),
+    "import": ("importing", "import_"),
+    "doctor": ("doctor", "doctor"),
+    "health": ("health", "health"),
+    "config": ("config", "app"),
+    "demo": ("demo", "demo"),
+}
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "sidecar": {"context_settings": {"allow_interspersed_args": False}}
+}
 
 
-def _add(name: str, command: Callable[..., None], **settings: Any) -> None:
-    """Adds a command; of its docstring, typer would keep the line breaks inside of paragraphs."""
+def command_line(*names: str) -> typer.Typer:
+    """The command line with the subcommands ``names``, by default all of them.
+
+    Only their modules are imported: a sidecar runs beside every MCP server, and pays for no other
+    subcommand.
+    """
+    app = typer.Typer(
+        name="mcp-discovery",
+        help="Agents find MCP servers that are alive, by tag and by capability.\n\n"
+        "A sidecar next to each MCP server registers it in a store and keeps it there only while "
+        "it really answers; a facade watches the store and serves the live list over HTTP.\n\n"
+        "Options can also be given by the environment, as their help says: --reap-after is "
+        "MCP_DISCOVERY_REAP_AFTER.",
+        epilog=EXPLAINED,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name in names or _COMMANDS:
+        module, function = _COMMANDS[name]
+        found = getattr(import_module(f"mcp_discovery.cli.{module}"), function)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name, help=_help(found), **_SETTINGS.get(name, {}))(found)
+    return app
+
+
+def _help(command: Callable[..., None]) -> str:
+    """A command's docstring, without the line breaks in paragraphs that typer would keep."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    told = "\n\n".join(each.replace("\n", " ") for each in paragraphs)
-    app.command(name, help=told, **settings)(command)
-
-
-_add("facade", facade.facade)
-_add("sidecar", sidecar.sidecar, context_settings={"allow_interspersed_args": False})
-_add("servers", servers.servers)
-_add("tools", tools.tools)
-_add("describe", describe.describe)
-_add("watch", watch.watch)
-_add("call", call.call)
-_add("register", register.register)
-_add("export", exporting.export)
-_add("import", importing.import_)
-_add("doctor", doctor.doctor)
-_add("health", health.health)
-app.add_typer(config.app, name="config")
-_add("demo", demo.demo)
+    return "\n\n".join(each.replace("\n", " ") for each in paragraphs)
 
 
 def _version(wanted: bool) -> None:
@@ -74,7 +79,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
@@ -87,7 +91,7 @@ def main() -> None:
     """Runs the command line; ends the process with its exit code."""
     forgiving()
     try:
-        app()
+        command_line(*(name for name in sys.argv[1:2] if name in _COMMANDS))()
     except DiscoveryError as error:
         say(f"mcp-discovery: {error}", err=True)
         sys.exit(code_of(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mcp_discovery.probe.errors import BadAnswer, Unreachable
@@ -15,6 +16,7 @@ from mcp_discovery.probe.messages import (
     MODERN,
     SERVER_INFO_KEY,
     UNSUPPORTED_VERSION,
+    Call,
     client_info,
     legacy_call,
     legacy_headers,
@@ -95,7 +97,7 @@ async def discover(
 
     Raises BadAnswer when the server is not modern, Unreachable when it cannot be asked.
     """
-    call = modern_call("server/discover", "server/discover", protocol=protocol)
+    call = _discovery(protocol)
     try:
         answer = await wire.ask(call, Budget(limits), known.digest if known else None)
     except BadAnswer as refusal:
@@ -116,6 +118,11 @@ async def discover(
     meta = result.get("_meta")
     info = meta.get(SERVER_INFO_KEY) if isinstance(meta, dict) else None
     return _peer("modern", protocol, answer.digest, versions, info, result, findings)
+
+
+@lru_cache(maxsize=8)
+def _discovery(protocol: str) -> Call:
+    return modern_call("server/discover", "server/discover", protocol=protocol)
 
 
 async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> Peer:

@@ -18,7 +18,7 @@ Ask = Callable[[str, str | None, bytes | None], Awaitable[Answer]]
 
 # A server that takes longer than this for an answer is asked for its lists at the same time.
 # A quicker one is asked for one after the other, over one connection: some serve only one.
-_QUICK_SECONDS = 0.05
+QUICK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,19 @@ class Lister:
     def __init__(self) -> None:
         self._remembered: dict[tuple[str, str | None], Page] = {}
         self._slowest = 0.0
+        self._trusted = False
+
+    def short(self) -> dict[str, bytes]:
+        """For each list that the last walk found its method and the digest of its only page;
+        nothing where a list has more pages, or one took its time: only a walk tells of those."""
+        pages = self._remembered.values()
+        if not self._trusted or any(page.next_cursor for page in pages):
+            return {}
+        return {method: page.digest for (method, _), page in self._remembered.items()}
+
+    def doubt(self) -> None:
+        """A list is not what the last walk found it to be."""
+        self._trusted = False
 
     async def walk(self, ask: Ask, capabilities: dict[str, Any], budget: Budget) -> Walk:
         """Read every page of what ``capabilities`` name (of all lists when they name none).
@@ -47,7 +60,7 @@ class Lister:
         if not declared:
             wanted = list(LISTINGS)
         pages: dict[Listing, list[Page]] = {listing: [] for listing in LISTINGS}
-        quick, self._slowest = self._slowest < _QUICK_SECONDS, 0.0
+        quick, self._slowest = self._slowest < QUICK_SECONDS, 0.0
         if quick:
             for listing in wanted:
                 pages[listing] = await self._pages(ask, listing, declared, budget)
@@ -55,6 +68,7 @@ class Lister:
             walks = [self._pages(ask, listing, declared, budget) for listing in wanted]
             for listing, found in zip(wanted, await _all_or_none(walks), strict=True):
                 pages[listing] = found
+        self._trusted = self._slowest < QUICK_SECONDS
         return Walk(pages, self._remember(pages))
 
     def _remember(self, pages: dict[Listing, list[Page]]) -> bool:

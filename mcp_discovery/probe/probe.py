@@ -17,7 +17,7 @@ from mcp_discovery.probe.errors import BadAnswer, NoAnswer, ProbeFailed, Unreach
 from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
 from mcp_discovery.probe.introspection import LISTINGS, Introspection, joined
 from mcp_discovery.probe.limits import Budget, Limits
-from mcp_discovery.probe.listing import Lister
+from mcp_discovery.probe.listing import QUICK_SECONDS, Lister
 from mcp_discovery.probe.messages import (
     METHOD_NOT_FOUND,
     Answer,
@@ -27,8 +27,12 @@ from mcp_discovery.probe.messages import (
     result_of,
 )
 from mcp_discovery.probe.notifications import changed_lists
+from mcp_discovery.probe.turns import Turns
 
 T = TypeVar("T")
+
+# Stands for the question whether a server lives, among those for its lists.
+_USUAL = ""
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +86,11 @@ class McpProbe:
         self._calls: dict[str, Call] = {}
         self._lister = Lister()
         self._latest: tuple[Peer, Introspection] | None = None
+        self._turns = Turns()
+        self._fickle = False
+        self._walked_in = 0
+        self.noticed: Callable[[], None] = _to_nobody
+        """Called when a ping finds that what ``introspect`` read may have changed."""
 
     @property
     def url(self) -> str:
@@ -93,20 +102,34 @@ class McpProbe:
         """``modern`` or ``legacy`` while connected, else None."""
         return self._peer.era if self._peer else None
 
+    @property
+    def glances(self) -> bool:
+        """Whether pings that read along see every change, by what is known of the server."""
+        return self._peer is not None and bool(self._short(self._peer))
+
     async def connect(self, timeout: float) -> None:
         """Find the server's era and, where it is legacy, shake hands; anew if done before."""
         async with self._within(timeout):
             await self._reconnected(self._peer, timeout)
 
-    async def ping(self, timeout: float) -> float:
+    async def ping(self, timeout: float, *, reading_within: float | None = None) -> float:
         """Do one real round trip and return how many seconds it took.
 
         A modern server is asked ``server/discover``, a legacy one ``ping``. Where the session
         is gone or a server of the other era has taken the place, connects anew, once.
+
+        With ``reading_within`` a server whose lists are short is asked for these in turn with
+        that, each once within so many seconds: an answer is as good as another, and ``noticed``
+        is called when one differs. A list that is not answered at once is left to ``introspect``,
+        and the server is asked the usual question.
         """
         started = time.monotonic()
+
+        async def ask(peer: Peer) -> None:
+            await (self._ping(peer) if reading_within is None else self._read(peer, reading_within))
+
         async with self._within(timeout):
-            await self._steadily(self._ping, timeout)
+            await self._steadily(ask, timeout)
             return time.monotonic() - started
 
     async def introspect(self, timeout: float) -> Introspection:
@@ -217,9 +240,46 @@ class McpProbe:
             return await find_era(self._wire, self._limits, min(timeout / 2, _SILENCE))
         return await initialize(self._wire, self._limits)
 
+    async def _read(self, peer: Peer, within: float) -> None:
+        """Ask what is due of the lists, and the usual question."""
+        lists = self._short(peer)
+        # A legacy server is known by its session: who answers for a list has it.
+        usual = [_USUAL] if peer.era == "modern" or not lists else []
+        for question in self._turns.due([*usual, *lists], within):
+            if question == _USUAL:
+                await self._ping(peer)
+            elif not await self._glance(peer, question, lists[question]):
+                await self._ping(peer)
+                return  # all lists will be read
+
+    def _short(self, peer: Peer) -> dict[str, bytes]:
+        if self._fickle or not (peer.era == "modern" or self._wire.has_session):
+            return {}
+        return self._lister.short()
+
+    async def _glance(self, peer: Peer, method: str, known: bytes) -> bool:
+        """Ask for a list; whether the answer came at once."""
+        try:
+            async with asyncio.timeout(QUICK_SECONDS) as quick:
+                answer = await self._ask(peer, Budget(self._limits), method, known=known)
+            if answer.message is not None:
+                result_of(answer.message, method)
+                self.noticed()
+            return True
+        except TimeoutError:
+            if not quick.expired():
+                raise
+        except BadAnswer as failure:
+            logger.debug("%s is not answered as before: %s", method, failure)
+        self._lister.doubt()
+        self.noticed()
+        return False
+
     async def _ping(self, peer: Peer) -> None:
         if peer.era == "modern":
-            self._said(peer, await discover(self._wire, self._limits, peer, peer.protocol or ""))
+            now = await discover(self._wire, self._limits, peer, peer.protocol or "")
+            if self._said(peer, now) is not peer:
+                self.noticed()
             return
         try:
             answer = await self._ask(peer, Budget(self._limits), "ping")
@@ -254,6 +314,9 @@ class McpProbe:
         )
         if self._latest is not None and self._latest[1] == introspection:
             introspection = self._latest[1]  # other bytes (a cursor, a time) for the same
+            if not walk.unchanged and self._walked_in == self._turn:
+                self._fickle = True
+        self._walked_in = self._turn
         self._latest = (peer, introspection)
         return introspection
 
@@ -298,3 +361,7 @@ class McpProbe:
             self._turn += 1
             self._calls.clear()
             raise
+
+
+def _to_nobody() -> None:
+    """What a probe that nobody listens to does with what it notices."""

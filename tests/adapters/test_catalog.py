@@ -132,8 +132,12 @@ def test_any_sequence_answers_as_a_scan_does(bulk: int, data: st.DataObject) -> 
                 else:
                     then[change.id] = change.entry.instance
             assert then == model.instances
-        for index in catalog.view.indexes.values():
+        view = catalog.view
+        for index in (*view.own.values(), view.kinds):
             assert all(len(ids) for ids in index.values())  # no empty leftovers
+        for by_kind in view.by_kind.values():
+            assert all(len(kinds) for kinds in by_kind.values())
+        assert {id for ids in view.kinds.values() for id in ids} == set(view.entries)
 
 
 @given(instances)

@@ -13,6 +13,7 @@ from facade.spellings import score, weights_of
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreUnavailable
 from tests.facade.harness import Client, leased, served
+from tests.stores.waiting import until
 
 
 def find(description: str = "Finds a product by its words.", **schema: Any) -> dict[str, Any]:
@@ -52,6 +53,17 @@ async def filled(ask: Client) -> Client:
 
 def names(reply: Any) -> list[str]:
     return [each["name"] for each in reply.json["tools"]]
+
+
+async def test_who_is_up_for_long_enough_is_found_without_a_change(filled: Client) -> None:
+    """What the clock decides is not remembered with the list."""
+    asked = "/tools?min_uptime=2s"
+    assert names(await filled("GET", asked)) == []
+
+    async def found() -> bool:
+        return names(await filled("GET", asked)) == ["buy", "find_product"]
+
+    await until(found, timeout=10, what="two seconds of uptime")
 
 
 async def test_every_tool_of_the_matching_servers_is_listed_once(filled: Client) -> None:

@@ -51,6 +51,8 @@ def test_it_round_trips_through_json_and_keeps_what_it_does_not_know() -> None:
         ({"endpoint": {"url": "http:///mcp"}}, "endpoint", "with a host"),
         ({"endpoint": {"url": "http://h:99999/"}}, "endpoint", "out of range"),
         ({"endpoint": {"url": "http://a b/"}}, "endpoint", "with a host"),
+        ({"endpoint": {"url": "http://a\u2003b/"}}, "endpoint", "with a host"),
+        ({"endpoint": {"url": "http://\u00a8.example/"}}, "endpoint", "with a host"),
         ({"endpoint": {}}, "endpoint", "has a url"),
         ({"endpoint": {"transport": "stdio"}}, "endpoint", "has a command"),
         ({"endpoint": {"transport": "carrier-pigeon"}}, "endpoint.transport", "stdio"),

@@ -114,9 +114,11 @@ class FaultyRegistration:
             # The store was wiped: the new one knows nothing of this registration.
             raise RegistrationLost(self.id, "the store does not know it")
 
-    async def heartbeat(self, health: Health, load: Load | None = None) -> None:
+    async def heartbeat(
+        self, health: Health, load: Load | None = None, *, renew: bool = False
+    ) -> None:
         await self._fail("heartbeat")
-        await self._inner.heartbeat(health, load)
+        await self._inner.heartbeat(health, load, renew=renew)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         await self._fail("update")

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.etcd import feed as feed_module
 from adapters.etcd.feed import Feed
-from adapters.etcd.keys import Keys, encode
+from adapters.etcd.keys import Keys, encode, key_text
 from adapters.etcd.lines import Lines, LineTooLong
 from adapters.etcd.listing import Listing
 from adapters.etcd.live import Live
@@ -73,6 +73,10 @@ def kv(key: str, value: bytes, revision: int, lease: str = "1") -> dict[str, Any
     }
 
 
+def put(listing: Listing, given: dict[str, Any]) -> str | None:
+    return listing.put(key_text(given["key"]), given)
+
+
 def registration(holder: str, name: str = "product-catalog") -> bytes:
     lease = Lease(Holder(holder, "h", "sidecar"), 10, 30)
     return encode_registration(record(name=name), lease)
@@ -97,9 +101,9 @@ LIVE = KEYS.live("catalog-1")
 
 
 def test_an_instance_is_as_its_two_keys_say(listing: Listing) -> None:
-    assert listing.put(kv(LIVE, live("one"), 1)) == "catalog-1"
+    assert put(listing, kv(LIVE, live("one"), 1)) == "catalog-1"
     assert status(listing) is None
-    assert listing.put(kv(RECORD, registration("one"), 1)) == "catalog-1"
+    assert put(listing, kv(RECORD, registration("one"), 1)) == "catalog-1"
     assert status(listing) is Status.HEALTHY
     assert listing.delete(LIVE) == "catalog-1"
     down = listing.instance("catalog-1")
@@ -111,17 +115,17 @@ def test_an_instance_is_as_its_two_keys_say(listing: Listing) -> None:
 
 
 def test_another_holders_live_key_does_not_speak_for_a_record(listing: Listing) -> None:
-    listing.put(kv(RECORD, registration("one"), 1))
-    listing.put(kv(LIVE, live("two"), 2))
+    put(listing, kv(RECORD, registration("one"), 1))
+    put(listing, kv(LIVE, live("two"), 2))
     assert status(listing) is Status.DOWN
-    listing.put(kv(RECORD, registration("two"), 3))
+    put(listing, kv(RECORD, registration("two"), 3))
     assert status(listing) is Status.HEALTHY
 
 
 def test_of_two_names_the_living_one_counts(listing: Listing) -> None:
-    listing.put(kv(LIVE, live("one"), 1))
-    listing.put(kv(RECORD, registration("one"), 1))
-    listing.put(kv(KEYS.record("other", "catalog-1"), registration("two", "other"), 2))
+    put(listing, kv(LIVE, live("one"), 1))
+    put(listing, kv(RECORD, registration("one"), 1))
+    put(listing, kv(KEYS.record("other", "catalog-1"), registration("two", "other"), 2))
     shown = listing.instance("catalog-1")
     assert shown is not None
     assert shown.record.name == "product-catalog"
@@ -134,22 +138,22 @@ def test_of_two_names_the_living_one_counts(listing: Listing) -> None:
 def test_what_cannot_be_read_is_skipped_until_it_is_mended() -> None:
     skipped = Skipped("etcd://h")
     listing = Listing(KEYS, skipped)
-    listing.put(kv(RECORD, b"{", 1))
-    listing.put(kv(LIVE, b"[]", 1))
-    listing.put(kv(KEYS.record("other-name", "catalog-1"), registration("one"), 1))
-    listing.put(kv("/mcp/live/No Label", b"", 1))
-    listing.put(kv("/mcp/notes/x", b"", 1))
-    listing.put({"key": "L21jcC+A/w==", "mod_revision": "1"})
+    put(listing, kv(RECORD, b"{", 1))
+    put(listing, kv(LIVE, b"[]", 1))
+    put(listing, kv(KEYS.record("other-name", "catalog-1"), registration("one"), 1))
+    put(listing, kv("/mcp/live/No Label", b"", 1))
+    put(listing, kv("/mcp/notes/x", b"", 1))
+    put(listing, {"key": "L21jcC+A/w==", "mod_revision": "1"})
     assert len(skipped) == 6
     assert status(listing) is None
-    listing.put(kv(RECORD, registration("one"), 2))
+    put(listing, kv(RECORD, registration("one"), 2))
     shown = listing.instance("catalog-1")
     assert shown is not None
     assert (shown.health.status, shown.health.reason) == (
         Status.DOWN,
         "its health in the store cannot be read",
     )
-    listing.put(kv(LIVE, live("one"), 3))
+    put(listing, kv(LIVE, live("one"), 3))
     assert status(listing) is Status.HEALTHY
     listing.retain([RECORD, LIVE])
     assert not skipped
@@ -157,18 +161,18 @@ def test_what_cannot_be_read_is_skipped_until_it_is_mended() -> None:
 
 
 def test_a_record_that_becomes_unreadable_is_no_longer_listed(listing: Listing) -> None:
-    listing.put(kv(RECORD, registration("one"), 1))
-    listing.put(kv(LIVE, live("one"), 1))
-    assert listing.put(kv(RECORD, b"{", 2)) == "catalog-1"
+    put(listing, kv(RECORD, registration("one"), 1))
+    put(listing, kv(LIVE, live("one"), 1))
+    assert put(listing, kv(RECORD, b"{", 2)) == "catalog-1"
     assert status(listing) is None
 
 
 def test_the_same_write_is_decoded_once(listing: Listing) -> None:
-    listing.put(kv(RECORD, registration("one"), 1))
+    put(listing, kv(RECORD, registration("one"), 1))
     first = listing.instance("catalog-1")
-    assert listing.put(kv(RECORD, b"not looked at", 1)) is None
+    assert put(listing, kv(RECORD, b"not looked at", 1)) is None
     second = listing.instance("catalog-1")
     assert first is not None and second is not None
     assert second.record is first.record
     # The same revision of a store that was wiped in between is another write.
-    assert listing.put(kv(RECORD, b"{", 1, lease="2")) == "catalog-1"
+    assert put(listing, kv(RECORD, b"{", 1, lease="2")) == "catalog-1"

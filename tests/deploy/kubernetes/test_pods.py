@@ -16,7 +16,7 @@ import pytest
 from typer.main import get_command
 
 from mcp_discovery import Discovery
-from mcp_discovery.cli.main import app
+from mcp_discovery.cli.main import command_line
 from sidecar.settings import Settings
 from tests.deploy.kubernetes.charts import (
     MANIFESTS,
@@ -271,7 +271,7 @@ async def test_the_real_command_takes_every_manifests_arguments(path: Path) -> N
     """All that a command line is checked for before anything starts: ``--help`` at its end would
     hide it, so a port that nobody can have, or a store that nobody has, ends it."""
 
-    group: Any = get_command(app)
+    group: Any = get_command(command_line())
     for spec in pod_specs(read(path.read_text())):
         for container in containers(spec):
             if container["command"] != ["mcp-discovery"]:

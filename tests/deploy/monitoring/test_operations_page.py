@@ -10,7 +10,7 @@ import aiohttp
 import typer.main
 from prometheus_client.parser import text_string_to_metric_families
 
-from mcp_discovery.cli.main import app
+from mcp_discovery.cli.main import command_line
 from tests.deploy.monitoring.files import PAGE, ROOT, alerts, expressions, rules
 from tests.programs import facade, running
 from tests.servers.process import odd
@@ -113,7 +113,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_every_command_is_one_that_exists() -> None:
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(command_line())
     assert len(commands()) > 30
     for words in commands():
         match words:

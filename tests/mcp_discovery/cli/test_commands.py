@@ -207,8 +207,8 @@ async def test_the_demo() -> None:
         "Everything is stopped.",
     ):
         assert seen in ended.out
-    # A busy machine's kernel may still take the connection that nobody answers.
-    assert re.search(r"connection refused|no answer within", ended.out)
+    # It may be in the middle of an answer, or its kernel takes a connection that nobody answers.
+    assert re.search(r"down .* (connection|no answer|the answer broke off)", ended.out)
     assert "Traceback" not in ended.out + ended.err
 
 

@@ -1,0 +1,1 @@
+"""What users feel, measured as ratios to something run beside it: ``python -m benchmarks``."""

@@ -1,0 +1,62 @@
+"""``python -m benchmarks.idle STORE_URL FIRST COUNT TTL``: sidecars whose servers are well, in one
+process.
+
+Everything of a sidecar that speaks to the store is real, and there is one of each for each sidecar:
+its store with a connection of its own, its registrar, its registration. Its MCP server is not: the
+findings, always healthy, come at the pace at which a sidecar probes. Writes ``ready`` when all are
+registered, and runs until it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+from adapters import open_store
+from benchmarks import data
+from mcp_discovery.health import ANSWERS, Health, Status
+from sidecar.describe import Description
+from sidecar.registrar import Registrar
+from sidecar.settings import Settings
+from sidecar.watchdog import Finding, pause_between_probes
+
+#: How many begin to register in a second: one Consul agent that has to take more beside a thousand
+#: heartbeats falls behind, and TTLs lapse.
+_A_SECOND = 30
+
+
+async def _sidecar(url: str, number: int, settings: Settings, registered: asyncio.Event) -> None:
+    async with open_store(url) as store:
+        registrar = Registrar(settings, store)
+        registrar.describe(Description(data.record(number), data.document(number)))
+        health = Health(Status.HEALTHY, ANSWERS)
+        running = asyncio.create_task(registrar.run(), name=f"registrar {number}")
+        pause = pause_between_probes(settings)
+        try:
+            while not running.done():
+                registrar.found(Finding(health, time.monotonic()))
+                await asyncio.sleep(pause)
+                if registrar.why_not_ready() is None:
+                    registered.set()
+            running.result()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def _main(url: str, first: int, count: int, ttl: float) -> None:
+    settings = Settings(url="http://127.0.0.1:1/mcp", ttl=ttl)
+    registered = [asyncio.Event() for _ in range(count)]
+    async with asyncio.TaskGroup() as group:
+        for number, event in enumerate(registered, start=first):
+            group.create_task(_sidecar(url, number, settings, event))
+            await asyncio.sleep(1 / _A_SECOND)
+        for event in registered:
+            await event.wait()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))

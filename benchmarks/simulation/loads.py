@@ -1,0 +1,237 @@
+"""Small, bounded loads on real stores, and what they cost the processes that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import orjson
+import psutil
+
+from adapters.etcd.keys import encode
+from adapters.etcd.live import Live
+from benchmarks import data
+from benchmarks.filling import KEYS
+from mcp_discovery.health import Health, Status
+from tests.stores import StoreServer
+
+_PATIENT = aiohttp.ClientTimeout(total=None)
+#: Seconds until all who follow must have heard of the last change.
+_PATIENCE = 60.0
+_NUMBERS = itertools.count()
+
+
+class Meter:
+    """Processor time and memory of one process that this one has started."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+
+    @classmethod
+    def of(cls, server: StoreServer) -> Meter:
+        """The meter of a store's server."""
+        for child in psutil.Process().children():
+            if any(each.laddr.port == server.http_port for each in child.net_connections()):
+                return cls(child.pid)
+        raise RuntimeError(f"{server.name} listens nowhere")
+
+    def used(self) -> float:
+        """Seconds of processor time so far."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def memory(self) -> int:
+        """Bytes that it has for itself."""
+        return int(self._process.memory_full_info().uss)
+
+
+async def each(count: int, width: int, ask: Callable[[int], Awaitable[object]]) -> None:
+    """Asks ``count`` times, ``width`` at once."""
+    numbers = iter(range(count))
+
+    async def asker() -> None:
+        for number in numbers:
+            await ask(number)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(width):
+            group.create_task(asker())
+
+
+def next_health() -> Health:
+    """Another health than the last."""
+    number = next(_NUMBERS)
+    return Health((Status.HEALTHY, Status.DEGRADED)[number % 2], f"change {number}")
+
+
+async def put_health(http: aiohttp.ClientSession, url: str, number: int) -> None:
+    """Another health for instance ``number`` in the etcd at ``url``."""
+    instance = data.instance(number)
+    live = Live(next_health(), None, instance.lease.holder.id, instance.record.name)
+    body = {"key": encode(KEYS.live(instance.id)), "value": encode(live.encode())}
+    await asked(http, "POST", f"{url}/v3/kv/put", orjson.dumps(body))
+
+
+async def asked(http: aiohttp.ClientSession, method: str, url: str, body: bytes = b"") -> bytes:
+    """The body of an answer, which must be 200."""
+    async with http.request(method, url, data=body) as response:
+        read = await response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{url} answered {response.status}: {read[:300]!r}")
+        return read
+
+
+@dataclass(slots=True)
+class Followers:
+    """Bare watches of a store: ``heard[i]`` are the moments at which one heard of each change."""
+
+    heard: list[list[float]]
+    sizes: list[int]
+    answers: int = 0
+    #: Bytes that one had got before the changes.
+    first: int = 0
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def have(self, count: int) -> None:
+        """Waits until everyone has heard of ``count`` changes; raises what stops one."""
+        async with asyncio.timeout(_PATIENCE):
+            while any(len(each) < count for each in self.heard):
+                for task in self.tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(0.005)
+
+    def delays(self, sent: list[float]) -> list[float]:
+        """Of every change to every follower, in seconds."""
+        return [at - began for each in self.heard for began, at in zip(sent, each, strict=False)]
+
+
+class _Occurrences:
+    """Counts what comes in pieces, once where it is cut."""
+
+    def __init__(self, wanted: bytes) -> None:
+        self._wanted, self._rest = wanted, b""
+
+    def __call__(self, chunk: bytes) -> int:
+        whole = self._rest + chunk
+        self._rest = whole[1 - len(self._wanted) :]
+        return whole.count(self._wanted)
+
+
+@asynccontextmanager
+async def _following(
+    count: int, follow: Callable[[Followers, int, asyncio.Event], Awaitable[None]]
+) -> AsyncIterator[Followers]:
+    followers = Followers([[] for _ in range(count)], [0] * count)
+    ready = [asyncio.Event() for _ in range(count)]
+
+    async def run(number: int) -> None:
+        await follow(followers, number, ready[number])
+
+    followers.tasks = [asyncio.create_task(run(number)) for number in range(count)]
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            for event in ready:
+                await event.wait()
+        followers.first, followers.sizes = followers.sizes[0], [0] * count
+        yield followers
+    finally:
+        for task in followers.tasks:
+            task.cancel()
+        await asyncio.gather(*followers.tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def etcd_watches(url: str, count: int) -> AsyncIterator[Followers]:
+    """So many watches of the range that a facade watches, each over a connection of its own."""
+    first, end = map(encode, KEYS.watched)
+    body = orjson.dumps({"create_request": {"key": first, "range_end": end}})
+    connector = aiohttp.TCPConnector(limit=0)
+
+    async with aiohttp.ClientSession(timeout=_PATIENT, connector=connector) as http:
+
+        async def follow(all: Followers, number: int, ready: asyncio.Event) -> None:
+            async with http.post(f"{url}/v3/watch", data=body) as answer:
+                count = _Occurrences(b'"mod_revision"')
+                async for chunk in answer.content.iter_any():
+                    if not ready.is_set():
+                        ready.set()
+                        continue
+                    all.sizes[number] += len(chunk)
+                    all.heard[number] += [time.monotonic()] * count(chunk)
+
+        async with _following(count, follow) as followers:
+            yield followers
+
+
+@asynccontextmanager
+async def sse_readers(url: str, count: int) -> AsyncIterator[Followers]:
+    """So many who read all events of the facade at ``url``, as another facade does."""
+    connector = aiohttp.TCPConnector(limit=0)
+
+    async with aiohttp.ClientSession(timeout=_PATIENT, connector=connector) as http:
+
+        async def follow(all: Followers, number: int, ready: asyncio.Event) -> None:
+            count = _Occurrences(b"event: change")
+            async with http.get(f"{url}/events?status=all") as answer:
+                async for chunk in answer.content.iter_any():
+                    all.sizes[number] += len(chunk)
+                    if ready.is_set():
+                        all.heard[number] += [time.monotonic()] * count(chunk)
+                    elif chunk.endswith(b"\n\n"):
+                        ready.set()
+
+        async with _following(count, follow) as followers:
+            yield followers
+
+
+@asynccontextmanager
+async def consul_queries(url: str, path: str, count: int) -> AsyncIterator[Followers]:
+    """So many blocking queries of ``path``, each asked again as soon as it is answered."""
+    connector = aiohttp.TCPConnector(limit=0)
+
+    async with aiohttp.ClientSession(timeout=_PATIENT, connector=connector) as http:
+
+        async def follow(all: Followers, number: int, ready: asyncio.Event) -> None:
+            index = "0"
+            while True:
+                wait = {"index": index, "wait": "60s"} if ready.is_set() else {"consistent": ""}
+                async with http.get(f"{url}{path}", params=wait) as answer:
+                    all.sizes[number] += len(await answer.read())
+                    before, index = index, answer.headers["X-Consul-Index"]
+                if ready.is_set():
+                    all.answers += 1
+                    all.heard[number] += [time.monotonic()] * (index != before)
+                ready.set()
+
+        async with _following(count, follow) as followers:
+            yield followers
+
+
+async def at_pace(
+    count: int, pause: float, change: Callable[[int], Awaitable[None]]
+) -> list[float]:
+    """Makes ``count`` changes, each so many seconds after the last began; gives their moments."""
+    sent = []
+    for number in range(count):
+        sent.append(time.monotonic())
+        await change(number)
+        await asyncio.sleep(max(0.0, sent[-1] + pause - time.monotonic()))
+    return sent
+
+
+def answered(
+    followers: Followers, change: Callable[[int], Awaitable[None]]
+) -> Callable[[int], Awaitable[None]]:
+    """``change`` that waits until everyone has heard of it: what follows quickly is told as one."""
+
+    async def changed(number: int) -> None:
+        await change(number)
+        await followers.have(number + 1)
+
+    return changed

@@ -1,0 +1,112 @@
+"""Several processes that serve one address, each a facade of its own over the same store.
+
+They share nothing but the port: the system gives each new connection to one of them
+(``SO_REUSEPORT``). So what is true of several facades over one store is true of them, too: each has
+its own epoch, its own metrics and its own sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import TypeAlias
+
+from facade.run import cannot_listen
+
+log = logging.getLogger(__name__)
+
+#: Serves until it is told to stop, or until the file descriptor that it is given can be read: then
+#: whoever started it is gone. Returns the exit status.
+Serve: TypeAlias = Callable[[int], int]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds until another worker takes the place of one that was killed.
+_PAUSE = 1.0
+
+
+def free_port(host: str, port: int) -> int:
+    """``port``, or a free one for 0; raises :class:`CannotListen` where somebody listens there.
+
+    Workers could not tell: they would share the port with whoever lets it be shared.
+    """
+    try:
+        with ExitStack() as taken:
+            for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                place = address[0], port
+                listener = taken.enter_context(socket.create_server(place, family=family))
+                port = port or int(listener.getsockname()[1])
+    except OSError as error:
+        raise cannot_listen(host, port, error) from error
+    return port
+
+
+def supervise(count: int, serve: Serve) -> int:
+    """Runs ``serve`` in ``count`` processes until SIGTERM or SIGINT; returns the exit status.
+
+    One that was killed or stopped is replaced. One that ends by itself cannot serve, and has said
+    why: the others are stopped, and its exit status is that of all.
+    """
+    context = multiprocessing.get_context("fork")
+    reading_end, writing_end = context.Pipe(duplex=False)
+    workers: list[BaseProcess] = []
+    stopping = False
+
+    def work() -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        writing_end.close()  # now only the parent holds it open
+        raise SystemExit(serve(reading_end.fileno()))
+
+    def start() -> None:
+        # A signal between the start and the list would miss the new one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        workers.append(context.Process(target=work))
+        workers[-1].start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def stop(*_: int | FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        for each in workers:
+            each.terminate()
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+    for _ in range(count):
+        if not stopping:
+            start()
+    code = 0
+    while workers:
+        wait([each.sentinel for each in workers])
+        for each in [each for each in workers if not each.is_alive()]:
+            workers.remove(each)
+            ended = each.exitcode or 0
+            if stopping:
+                code = code or _status(ended)
+            elif ended > 0:
+                code = ended
+                stop()
+            else:
+                how = f"killed by signal {-ended}" if ended else "stopped"
+                log.error("a worker was %s; starting another", how)
+                time.sleep(_PAUSE)
+                if not stopping:
+                    start()
+    return code
+
+
+def _status(ended: int) -> int:
+    """The exit status of a worker that shall stop. A signal may reach it before it has begun to
+    listen to signals, or after that."""
+    if -ended in _SIGNALS:
+        return 0
+    return ended if ended >= 0 else 128 - ended

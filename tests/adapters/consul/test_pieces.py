@@ -1,0 +1,59 @@
+"""Answers about services that are read piece by piece."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from adapters.consul.checks import READ, Place
+from adapters.consul.pieces import Pieces
+
+
+def entry(id: str, output: str = "fine", **service: Any) -> dict[str, Any]:
+    checks = [{"Node": "n", "CheckID": f"mcp:{id}", "Output": output, "ModifyIndex": 7}]
+    return {"Node": {"Node": "n"}, "Service": {"ID": id} | service, "Checks": checks}
+
+
+def body(*entries: dict[str, Any]) -> bytes:
+    return orjson.dumps(entries)
+
+
+def whole(answer: bytes) -> dict[Place, Any]:
+    return {
+        Place(each["Node"]["Node"], each["Service"]["ID"]): [
+            {name: value for name, value in check.items() if name in READ}
+            for check in each["Checks"]
+        ]
+        for each in orjson.loads(answer)
+    }
+
+
+def test_what_is_read_is_what_the_answer_says() -> None:
+    pieces = Pieces()
+    answers = [
+        body(entry("a"), entry("b"), entry("c")),
+        body(entry("a"), entry("b", "worse"), entry("c")),
+        body(entry("c")),
+        body(entry("b", 'a text with ,{"Node":{ in it'), entry("c")),
+        body(entry("a"), entry("b")) + b"\n",
+    ]
+    for answer in answers:
+        assert pieces.read(answer) == whole(answer)
+
+
+def test_what_has_not_changed_is_the_same_object() -> None:
+    pieces = Pieces()
+    first = pieces.read(body(entry("a"), entry("b")))
+    second = pieces.read(body(entry("a"), entry("b", "worse")))
+    assert first is not None and second is not None
+    assert second[Place("n", "a")] is first[Place("n", "a")]
+    assert second[Place("n", "b")] is not first[Place("n", "b")]
+
+
+def test_an_answer_that_cannot_be_cut_is_left_to_others() -> None:
+    pieces = Pieces()
+    nested = entry("a", Proxy={"Config": [{"Node": {}}, {"Node": {}}]})
+    for answer in (b"[]", b"null", b"nonsense", body(nested), body(entry("b"))[:-9], b'[{"Node":{'):
+        assert pieces.read(answer) is None
+    assert pieces.read(body(entry("a"))) == whole(body(entry("a")))
