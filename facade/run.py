@@ -6,11 +6,13 @@ import asyncio
 import errno
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 
+from adapters.catalog import Catalog
 from adapters.store import Store
 from facade.app import create_app
 from facade.descriptors import allow_many_connections
@@ -70,13 +72,18 @@ class _Site(web.BaseSite):
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, host: str, port: int, *, shared: bool = False
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    shared: bool = False,
+    first: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[str]:
     """Serves ``app`` inside the block; gives its URL, with the real port where ``port`` is 0.
 
-    ``shared``: others may listen there, too, if they share it as well (``SO_REUSEPORT``); it is
-    ready when it begins to listen, where the store is there. Raises :class:`CannotListen`. On
-    leaving, streams of events end at once and requests in progress are given a few seconds.
+    ``shared``: others may listen there, too, if they share it as well (``SO_REUSEPORT``). ``first``
+    is awaited while the app runs and does not listen yet. Raises :class:`CannotListen`. On leaving,
+    streams of events end at once and requests in progress are given a few seconds.
     """
     runner = web.AppRunner(
         app,
@@ -89,10 +96,8 @@ async def serving(
     )
     await runner.setup()
     try:
-        if shared:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_FIRST_LIST):
-                    await app[FACADE].catalog.ready()
+        if first is not None:
+            await first()
         site = _Site(runner, host, port, shared=shared)
         try:
             await site.start()
@@ -127,7 +132,9 @@ async def run(
         loop.add_reader(life, stop.set)
     try:
         app = create_app(store, options)
-        async with serving(app, host, port, shared=life is not None) as url:
+        shared = life is not None
+        first = partial(_first_list, app[FACADE].catalog, stop) if shared else None
+        async with serving(app, host, port, shared=shared, first=first) as url:
             log.info("listening on %s (store %s)", url, store.url)
             if ready is not None:
                 ready(url)
@@ -141,6 +148,15 @@ async def run(
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
     return 0
+
+
+async def _first_list(catalog: Catalog, stop: asyncio.Event) -> None:
+    """Waits for the first list of one of several workers, unless it is told to stop before."""
+    waits = [asyncio.create_task(catalog.ready()), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, timeout=_FIRST_LIST, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> CannotListen:
