@@ -18,6 +18,8 @@ _PART = {
     "client": 0.4,
     "words": 0.3,
 }
+#: What part of that is asked of a line that has no goal of its own: it is there to be known.
+_WITHOUT_GOAL = 1 / 3
 #: Row whose goals are times → the most, as so many times of the fixed loop.
 _LOOPS = {"fan-out": 60.0}
 
@@ -38,7 +40,7 @@ def _stands(line: Line, outcome: Outcome) -> bool:
     if outcome.name in _LOOPS:
         assert outcome.noise is not None
         return line.value.low <= _LOOPS[outcome.name] * outcome.noise.median
-    part = _PART[outcome.name]
+    part = _PART[outcome.name] * (1 if line.goal else _WITHOUT_GOAL)
     if line.at_least:
         return line.value.high >= line.limit * part
     return line.value.low <= line.limit / part
