@@ -15,7 +15,7 @@ import psutil
 from adapters.store import Snapshot, Store
 from benchmarks.processes import ROOT
 from mcp_discovery.health import Status
-from tests.stores.process import _die_with_parent as die_with_parent
+from tests.stores.process import die_with_parent
 
 #: Seconds until a program has to say what it is waited for.
 _PATIENCE = 60.0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from benchmarks.harness import Scale, Unavailable
 from benchmarks.processes import ROOT, tool
-from tests.stores.process import _die_with_parent as die_with_parent
+from tests.stores.process import die_with_parent
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 

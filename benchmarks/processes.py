@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.harness import Unavailable
 from facade.descriptors import allow_many_connections
-from tests.stores.process import _die_with_parent as die_with_parent
+from tests.stores.process import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 _TOOLS = ROOT / ".stores" / "bench" / "bin"
@@ -81,22 +81,19 @@ async def process(*command: str, ready: str | None = None) -> AsyncIterator[Runn
             start_new_session=True,  # its children end with it
             preexec_fn=die_with_parent(),
         )
-        first = None
         try:
             async with asyncio.timeout(_PATIENCE):
                 first = await _first(started, ready)
             if first is None:
                 await _ended(started)
                 raise RuntimeError(_last_words(program, started, said))
-            yield Running(started, first)
-        except Exception as error:
-            if first is None:
-                raise
-            await _ended(started)
-            if started.returncode is not None:
+            try:
+                yield Running(started, first)
+            except Exception as error:
+                await _ended(started)
+                if started.returncode is None:
+                    raise
                 raise RuntimeError(_last_words(program, started, said)) from error
-            raise
-        else:
             if started.returncode:
                 raise RuntimeError(_last_words(program, started, said))
         finally:

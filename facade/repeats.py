@@ -88,11 +88,9 @@ class Repeats:
         moment, connection.moment = connection.moment, None  # an idle one holds no old list
         if connection.asked is None or moment != self._forget_outdated():
             return
-        if (
-            response.status not in (200, 304)
-            or not isinstance(response, web.Response)
-            or not isinstance(response.body, bytes | None)
-        ):
+        if response.status not in (200, 304):
+            return  # a fault is found, and told, anew each time
+        if not isinstance(response, web.Response) or not isinstance(response.body, bytes | None):
             return  # a stream
         if request.version != HttpVersion11 or not request.keep_alive or request.body_exists:
             return  # aiohttp has more to do than to write

@@ -133,7 +133,8 @@ class Listing:
         kept: dict[str, tuple[int, Stored | None]] = {}
         stored: dict[str, list[Stored]] = {}
         for entry in entries:
-            value, (before, known) = hash(entry.raw), self._entries.get(entry.key, (None, None))
+            value = hash(entry.raw)
+            before, known = self._entries.get(entry.key, (None, None))
             if before != value:
                 known = self._parse(entry)
             elif known is not None and known.modified != entry.modified:

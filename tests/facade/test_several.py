@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapters import open_store
+from adapters.pulse import Pulse
 from adapters.tombstone import is_tombstone
 from tests.contract.watching import watching
 from tests.facade.harness import Client, EventReader, leased, served
@@ -54,6 +55,26 @@ async def test_a_post_to_one_appears_in_the_other(store_url: str) -> None:
         assert (await two("POST", "/servers/a/heartbeat")).status == 200
         assert (await two("DELETE", "/servers/a")).status == 204
         await is_gone(one)
+
+
+async def test_each_heartbeat_over_http_renews(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client may pause for a TTL after any of them."""
+    renewals = []
+    renewed = Pulse.renewed
+
+    def counted(pulse: Pulse, sent: float) -> None:
+        renewals.append(sent)
+        renewed(pulse, sent)
+
+    monkeypatch.setattr(Pulse, "renewed", counted)
+    async with open_store(store_url) as store, served(store) as ask:
+        assert (await ask("POST", "/servers", leased("a"))).status == 201
+        for _ in range(4):
+            before = len(renewals)
+            assert (await ask("POST", "/servers/a/heartbeat")).status == 200
+            assert len(renewals) == before + 1
 
 
 @pytest.fixture
@@ -135,6 +156,24 @@ async def test_any_facade_deletes_what_another_keeps(store_url: str, plain: Heal
         assert (await three("GET", "/servers/a")).status in (200, 404)
         await is_gone(three)
         assert (await two("DELETE", "/servers/a")).status == 404
+
+
+async def test_a_keeper_that_finds_the_tombstone_first_takes_it_away(
+    store_url: str, plain: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heartbeat may find it before the list tells."""
+
+    async def list_that_tells_nothing(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("facade.posted.follow", list_that_tells_nothing)
+    async with facades(store_url) as (one, two):
+        assert (await one("POST", "/servers", posted(plain))).status == 201
+        await two.until_status("a", "healthy")
+        assert (await two("DELETE", "/servers/a")).status == 204
+        await until_keeps(one, 0)
+        async with open_store(store_url) as store, watching(store) as watcher:
+            await watcher.until(lambda: watcher.instances == {}, 5, "an empty store")
 
 
 async def test_facades_beside_agents_of_their_own(namespace: str, plain: HealthServer) -> None:

@@ -70,7 +70,7 @@ class LocalProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for pytest, which then ends its servers.
-                preexec_fn=_die_with_parent(),
+                preexec_fn=die_with_parent(),
             )
 
     async def kill(self) -> None:
@@ -122,7 +122,7 @@ def _environment() -> dict[str, str]:
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """What the child does before it becomes the server: ask to be killed when its parent dies."""
     if sys.platform != "linux":
         return None

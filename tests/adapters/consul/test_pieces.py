@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from adapters.consul import checks
 from adapters.consul.checks import READ, Place
 from adapters.consul.pieces import Pieces
+from mcp_discovery.health import Health, Status, utcnow
 
 
 def entry(id: str, output: str = "fine", **service: Any) -> dict[str, Any]:
@@ -57,3 +59,40 @@ def test_an_answer_that_cannot_be_cut_is_left_to_others() -> None:
     for answer in (b"[]", b"null", b"nonsense", body(nested), body(entry("b"))[:-9], b'[{"Node":{'):
         assert pieces.read(answer) is None
     assert pieces.read(body(entry("a"))) == whole(body(entry("a")))
+
+
+def test_what_is_left_out_of_checks_is_nothing_that_they_say() -> None:
+    holder, id = "abc", "a"
+    said = checks.to_check(Health(Status.HEALTHY, "fine", utcnow()), None, holder)
+    told = [
+        (checks.heartbeat_check(id), checks.PASSING, checks.beats_of(holder)),
+        (checks.health_check(id), *said),
+        ("serfHealth", checks.CRITICAL, "Agent not live or unreachable"),
+        ("disk", checks.WARNING, "90 % full"),
+        (f"_service_maintenance:{id}", checks.CRITICAL, ""),
+    ]
+    whole_checks = [
+        {
+            "Node": "n",
+            "CheckID": name,
+            "Name": f"the {name}",
+            "Status": status,
+            "Notes": checks.holder_notes(holder) if name == checks.heartbeat_check(id) else "why",
+            "Output": output,
+            "ServiceID": id,
+            "ServiceName": "mcp",
+            "ServiceTags": ["catalog"],
+            "Type": "ttl",
+            "Definition": {},
+            "CreateIndex": 3,
+            "ModifyIndex": 5 + number,
+        }
+        for number, (name, status, output) in enumerate(told)
+    ]
+    place = Place("n", id)
+    read = Pieces().read(body(entry(id) | {"Checks": whole_checks}))
+    assert read is not None
+    presence = checks.read_presence(place, read[place])
+    assert presence == checks.read_presence(place, whole_checks)
+    assert presence.started and presence.unreachable and presence.server == "catalog"
+    assert presence.index == 6 and len(presence.others) == 2
