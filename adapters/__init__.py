@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.store import Store, StoreOptions
+from mcp_discovery.adapters.store import Store, StoreOptions
 from mcp_discovery.errors import InvalidStoreURL
 from mcp_discovery.instance import Holder
 
@@ -25,19 +25,19 @@ def open_store(
     # Each store is imported only where it is used: a sidecar pays for one of them.
     match url.partition(":")[0]:
         case "embedded":
-            from adapters.embedded import EmbeddedStore
+            from mcp_discovery.adapters.embedded import EmbeddedStore
 
             return EmbeddedStore(url, options, holder=holder)
         case "http" | "https":
-            from adapters.remote import RemoteStore
+            from mcp_discovery.adapters.remote import RemoteStore
 
             return RemoteStore(url, options, holder=holder)
         case "consul" | "consul+https":
-            from adapters.consul import ConsulStore
+            from mcp_discovery.adapters.consul import ConsulStore
 
             return ConsulStore(url, options, holder=holder)
         case "etcd" | "etcd+https":
-            from adapters.etcd import EtcdStore
+            from mcp_discovery.adapters.etcd import EtcdStore
 
             return EtcdStore(url, options, holder=holder)
         case _:

@@ -1,7 +1,8 @@
 """The catalog: keeps the live list in step with a store, and never believes too much at once.
 
 One task consumes ``Store.watch()``, compares before it publishes, and swaps in an immutable
-:class:`~adapters.view.View`. While the store is away the last known list stays, marked stale.
+:class:`~mcp_discovery.adapters.view.View`. While the store is away the last known list stays,
+marked stale.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from adapters.backoff import Backoff
-from adapters.store import Change, Snapshot, Store
-from adapters.tombstone import is_tombstone
-from adapters.view import Entry, View
+from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.store import Change, Snapshot, Store
+from mcp_discovery.adapters.tombstone import is_tombstone
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StartOver, StoreError
 from mcp_discovery.health import Status, utcnow

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import InvalidInput, StoreUnavailable
 
 #: A query string's parameters; a sequence where one is repeated.

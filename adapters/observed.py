@@ -6,14 +6,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, aclosing, contextmanager
 
-from adapters.store import Change, Closing, Registration, Snapshot, Store
+from mcp_discovery.adapters.store import Change, Closing, Registration, Snapshot, Store
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import (
-    DiscoveryError,
-    RegistrationLost,
-    StoreDenied,
-    StoreUnavailable,
-)
+from mcp_discovery.errors import DiscoveryError, RegistrationLost, StoreDenied, StoreUnavailable
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
@@ -64,7 +59,8 @@ def _outcome(error: DiscoveryError) -> str:
 
 
 class ObservedStore(Closing):
-    """``store`` itself in every respect; see :class:`adapters.store.Store` for its methods."""
+    """``store`` itself in every respect; see :class:`mcp_discovery.adapters.store.Store` for its
+    methods."""
 
     def __init__(self, store: Store, around: Around) -> None:
         self._store = store

@@ -8,7 +8,7 @@ there until the keeper has seen it, at most ``reap_after`` seconds. The catalog 
 
 from __future__ import annotations
 
-from adapters.store import Registration, Store, new_holder
+from mcp_discovery.adapters.store import Registration, Store, new_holder
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
@@ -38,7 +38,7 @@ async def bury(
     """Registers a tombstone in the place of what ``takeover`` holds, for ``reap_after`` seconds.
 
     Its own holder is nobody else, so that who takes the tombstone's place cannot take that of
-    anything registered later. Raises what :meth:`adapters.store.Store.register` does.
+    anything registered later. Raises what :meth:`mcp_discovery.adapters.store.Store.register` does.
     """
     return await store.register(
         tombstone(record),

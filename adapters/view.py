@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 import orjson
 from rpds import HashTrieMap, HashTrieSet
 
-from adapters.query import Query
+from mcp_discovery.adapters.query import Query
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Instance, instance_to_dict
 from mcp_discovery.record import Record
@@ -191,7 +191,7 @@ class View:
     """The list at one revision. Never changes: read it for as long as you like.
 
     ``stale_since`` is set while the store cannot be watched, ``problem`` says why. ``removed`` are
-    the tombstones, by id; see :mod:`adapters.tombstone`.
+    the tombstones, by id; see :mod:`mcp_discovery.adapters.tombstone`.
     """
 
     epoch: str

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from adapters.store import Snapshot, Store
 from benchmarks.processes import ROOT
+from mcp_discovery.adapters.store import Snapshot, Store
 from mcp_discovery.health import Status
 from tests.stores.process import die_with_parent
 

@@ -21,11 +21,11 @@ from contextlib import aclosing
 import aiohttp
 import orjson
 
-from adapters import open_store
-from adapters.catalog import Catalog
-from adapters.consul.checks import health_check
 from benchmarks import data
 from benchmarks.filling import KEYS
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.consul.checks import health_check
 from mcp_discovery.health import Health, Status
 
 #: The one that changes.

@@ -17,10 +17,10 @@ from typing import Any
 import aiohttp
 import orjson
 
-from adapters import open_store
-from adapters.catalog import Catalog
 from benchmarks.filling import KEYS
-from facade.settling import settle
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.facade.garbage_collection import settle
 
 _PAGE = 1000
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import aiohttp
 import orjson
 
-from adapters.consul import checks
-from adapters.consul.registration import service_definition
-from adapters.etcd.keys import Keys, encode
-from adapters.etcd.live import Live
-from adapters.etcd.txn import put
 from benchmarks import data
+from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.consul.registration import service_definition
+from mcp_discovery.adapters.etcd.keys import Keys, encode
+from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.etcd.txn import put
 from mcp_discovery.instance import Instance, encode_registration
 
 #: A node that has no agent, so that no agent takes away what it does not know.

@@ -13,13 +13,13 @@ import asyncio
 import sys
 import time
 
-from adapters import open_store
 from benchmarks import data
+from mcp_discovery.adapters import open_store
 from mcp_discovery.health import ANSWERS, Health, Status
-from sidecar.describe import Description
-from sidecar.registrar import Registrar
-from sidecar.settings import Settings
-from sidecar.watchdog import Finding, pause_between_probes
+from mcp_discovery.sidecar.describe import Description
+from mcp_discovery.sidecar.registrar import Registrar
+from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.watchdog import Finding, pause_between_probes
 
 #: How many begin to register in a second: one Consul agent that has to take more beside a thousand
 #: heartbeats falls behind, and TTLs lapse.

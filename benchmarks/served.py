@@ -11,10 +11,10 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 
-from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Snapshot
 from benchmarks import data
-from facade import run
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Change, Snapshot
+from mcp_discovery.facade import run
 from mcp_discovery.instance import Instance, decode_registration, encode_registration
 
 

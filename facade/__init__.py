@@ -1,7 +1,7 @@
 """The facade: serves the live list over HTTP, and keeps what was posted to it."""
 
-from facade.app import create_app
-from facade.options import FacadeOptions
-from facade.run import CannotListen, run, serving
+from mcp_discovery.facade.app import create_app
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.run import CannotListen, run, serving
 
 __all__ = ["CannotListen", "FacadeOptions", "create_app", "run", "serving"]

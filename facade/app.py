@@ -10,57 +10,54 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from adapters.catalog import Catalog
-from adapters.observed import Around, ObservedStore, Tally
-from adapters.store import Store
-from facade import (
-    docs_page,
-    exchange,
-    openapi,
-    outcomes,
-    prometheus_sd,
-    registering,
-    servers,
-    status,
-    tools,
-)
-from facade.compression import Compression
-from facade.connections import operations as connections
-from facade.cors import Cors
-from facade.dialing import refusing_probes
-from facade.documents import Documents
-from facade.events import Streams
-from facade.gateway import GATEWAY, Gateway
-from facade.gateway import operations as gateway
-from facade.lists import Lists
-from facade.locks import IdLocks
-from facade.mcp.calling import ToolCaller
-from facade.mcp.client_caller import ClientCaller
-from facade.mcp.endpoint import PATH
-from facade.mcp.server import McpServer
-from facade.metrics import Metrics
-from facade.openapi import DESCRIPTION, Description
-from facade.operation import routes
-from facade.options import FacadeOptions
-from facade.platform import aliases
-from facade.polling import Polls
-from facade.posted import Posted
-from facade.problems import MAX_BODY_BYTES, problems
-from facade.registrations import LeasedRegistrations
-from facade.registry import operations as registry
-from facade.registry.addresses import Addresses
-from facade.registry.answers import open_to_all, plain_errors
-from facade.registry.cards import CATALOGS, Catalogs
-from facade.registry.ledger import LEDGER, Ledger
-from facade.repeats import Repeats
-from facade.searching import Searching
-from facade.spellings import Spellings
-from facade.state import FACADE, Facade
-from facade.stream import endpoint as stream
-from facade.stream.sockets import Sockets
-from facade.tracing import asking_store, sign, traced
-from facade.usage import Usage
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.observed import Around, ObservedStore, Tally
+from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
+from mcp_discovery.facade.connections import operations as connections
+from mcp_discovery.facade.documents import handlers as exchange
+from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.gateway import GATEWAY, Gateway
+from mcp_discovery.facade.gateway import operations as gateway
+from mcp_discovery.facade.http import docs_page, openapi
+from mcp_discovery.facade.http.aliases import aliases
+from mcp_discovery.facade.http.compression import Compression
+from mcp_discovery.facade.http.cors import Cors
+from mcp_discovery.facade.http.metrics import Metrics
+from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
+from mcp_discovery.facade.http.operation import routes
+from mcp_discovery.facade.http.outbound import refusing_probes
+from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, problems
+from mcp_discovery.facade.http.tracing import asking_store, sign, traced
+from mcp_discovery.facade.mcp.client_caller import ClientCaller
+from mcp_discovery.facade.mcp.endpoint import PATH
+from mcp_discovery.facade.mcp.server import McpServer
+from mcp_discovery.facade.mcp.tool_caller import ToolCaller
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.registration import handlers as registering
+from mcp_discovery.facade.registration.agentless import Posted
+from mcp_discovery.facade.registration.id_locks import IdLocks
+from mcp_discovery.facade.registration.leased import LeasedRegistrations
+from mcp_discovery.facade.registry import operations as registry
+from mcp_discovery.facade.registry.addresses import Addresses
+from mcp_discovery.facade.registry.cards import CATALOGS, Catalogs
+from mcp_discovery.facade.registry.ledger import LEDGER, Ledger
+from mcp_discovery.facade.registry.middleware import open_to_all, plain_errors
+from mcp_discovery.facade.repeats import Repeats
+from mcp_discovery.facade.servers import handlers as servers
+from mcp_discovery.facade.servers import prometheus_sd
+from mcp_discovery.facade.servers.events import Streams
+from mcp_discovery.facade.servers.long_poll import Polls
+from mcp_discovery.facade.servers.results import Lists
+from mcp_discovery.facade.servers.search_index import Searching
+from mcp_discovery.facade.state import FACADE, Facade
+from mcp_discovery.facade.status import handlers as status
+from mcp_discovery.facade.tools import handlers as tools
+from mcp_discovery.facade.tools.definitions import Spellings
+from mcp_discovery.facade.usage import outcomes
+from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.facade.websocket import endpoint as stream
+from mcp_discovery.facade.websocket.sockets import Sockets
 
 log = logging.getLogger(__name__)
 

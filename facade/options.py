@@ -17,16 +17,16 @@ class FacadeOptions:
     that was cut off still learns that another has removed what it keeps.
 
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
-    see :mod:`facade.dialing` for what is never dialled.
+    see :mod:`mcp_discovery.facade.http.outbound` for what is never dialled.
 
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
     ``registry_address`` is which address the MCP registry API publishes for a server: ``instance``,
     ``facade`` or a URL with ``{name}`` in it; ``public_url`` is where hosts reach this facade,
-    ``None`` for where each request went. See :mod:`facade.registry.addresses`.
+    ``None`` for where each request went. See :mod:`mcp_discovery.facade.registry.addresses`.
 
     ``gateway`` passes MCP on to the servers in the list; ``gateway_timeout`` is how long a server
-    may take until its answer begins. See :mod:`facade.gateway`.
+    may take until its answer begins. See :mod:`mcp_discovery.facade.gateway`.
 
     ``mcp_call_tool`` lets clients of ``/mcp`` call tools through the facade; ``mcp_sessions`` (a
     number) is how many of them may have a session or listen, ``mcp_idle`` for how long a session

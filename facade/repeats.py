@@ -29,13 +29,13 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from adapters.catalog import Catalog
-from adapters.view import View
-from facade.metrics import Counted, Metrics
-from facade.tracing import REQUEST_ID, SERVER_TIMING
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.http.metrics import Counted, Metrics
+from mcp_discovery.facade.http.tracing import REQUEST_ID, SERVER_TIMING
 
 #: Where each request is logged, for those who debug.
-log = logging.getLogger("facade.problems")
+log = logging.getLogger("mcp_discovery.facade.http.problems")
 
 #: How many answers are kept, how many bytes with their requests, and of the longest request.
 _MOST: Final = 1024

@@ -12,14 +12,14 @@ from functools import partial
 
 from aiohttp import web
 
-from adapters.catalog import Catalog
-from adapters.store import Store
-from facade.app import create_app
-from facade.descriptors import allow_many_connections
-from facade.options import FacadeOptions
-from facade.repeats import Connection
-from facade.settling import settle
-from facade.state import FACADE
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.store import Store
+from mcp_discovery.facade.app import create_app
+from mcp_discovery.facade.garbage_collection import settle
+from mcp_discovery.facade.http.descriptors import allow_many_connections
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.repeats import Connection
+from mcp_discovery.facade.state import FACADE
 
 log = logging.getLogger(__name__)
 

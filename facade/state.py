@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from adapters.catalog import Catalog
-from adapters.view import Entry, View
-from facade.documents import Documents
-from facade.events import Streams
-from facade.lists import Lists
-from facade.locks import IdLocks
-from facade.metrics import Metrics
-from facade.options import FacadeOptions
-from facade.polling import Polls
-from facade.posted import Posted
-from facade.problems import Refused
-from facade.registrations import LeasedRegistrations
-from facade.repeats import Repeats
-from facade.stream.sockets import Sockets
-from facade.usage import Usage
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import Rotation
+from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.http.metrics import Metrics
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.registration.agentless import Posted
+from mcp_discovery.facade.registration.id_locks import IdLocks
+from mcp_discovery.facade.registration.leased import LeasedRegistrations
+from mcp_discovery.facade.repeats import Repeats
+from mcp_discovery.facade.servers.events import Streams
+from mcp_discovery.facade.servers.long_poll import Polls
+from mcp_discovery.facade.servers.results import Lists
+from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.facade.websocket.sockets import Sockets
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TypeAlias
 
-from facade.run import cannot_listen
+from mcp_discovery.facade.run import cannot_listen
 
 log = logging.getLogger(__name__)
 

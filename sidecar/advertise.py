@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from adapters.backoff import Backoff
-from adapters.store import Store
+from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import InvalidInput, StoreError
-from sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import Settings
 
 log = logging.getLogger(__name__)
 

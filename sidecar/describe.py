@@ -14,8 +14,8 @@ from mcp_discovery.errors import InvalidInput
 from mcp_discovery.probe import Introspection
 from mcp_discovery.probe.offer import Offer, text
 from mcp_discovery.record import Record, to_label, url_problem
-from sidecar.advertise import Advertised
-from sidecar.settings import Settings
+from mcp_discovery.sidecar.advertise import Advertised
+from mcp_discovery.sidecar.settings import Settings
 
 _LONGEST_TITLE = 200
 _LONGEST_DESCRIPTION = 4096

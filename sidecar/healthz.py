@@ -35,7 +35,9 @@ async def answering(
     if port is None:
         yield
         return
-    from sidecar import pages  # a sidecar without the port does not pay for an HTTP server
+    from mcp_discovery.sidecar import (
+        pages,  # a sidecar without the port does not pay for an HTTP server
+    )
 
     runner = pages.runner(why_not_live, why_not_ready, drain, figures)
     await runner.setup()

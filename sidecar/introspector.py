@@ -14,10 +14,10 @@ from functools import partial
 from mcp_discovery.errors import InvalidInput
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection, McpProbe, ProbeFailed
-from sidecar.advertise import Advertised
-from sidecar.describe import Description, describe
-from sidecar.settings import Settings
-from sidecar.tasks import alongside, happens, kept_alive
+from mcp_discovery.sidecar.advertise import Advertised
+from mcp_discovery.sidecar.describe import Description, describe
+from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.tasks import alongside, happens, kept_alive
 
 log = logging.getLogger(__name__)
 

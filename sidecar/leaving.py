@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 
-from adapters.backoff import Backoff
-from adapters.store import Registration
+from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.store import Registration
 from mcp_discovery.errors import RegistrationLost, StoreError
 from mcp_discovery.health import Health
-from sidecar.tasks import happens
+from mcp_discovery.sidecar.tasks import happens
 
 log = logging.getLogger(__name__)
 

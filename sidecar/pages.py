@@ -17,7 +17,8 @@ def runner(
     drain: Callable[[], Awaitable[None]],
     figures: Callable[[], str],
 ) -> web.AppRunner:
-    """Whoever runs the paths, not yet set up; see :func:`sidecar.healthz.answering`."""
+    """Whoever runs the paths, not yet set up; see
+    :func:`mcp_discovery.sidecar.healthz.answering`."""
     app = web.Application()
     app.router.add_get("/healthz", _told("live", why_not_live))
     app.router.add_get("/readyz", _told("ready", why_not_ready))

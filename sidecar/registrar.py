@@ -7,8 +7,8 @@ import logging
 import time
 from collections.abc import Awaitable
 
-from adapters.backoff import Backoff
-from adapters.store import Registration, Store, new_holder
+from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.store import Registration, Store, new_holder
 from mcp_discovery.errors import (
     DuplicateInstance,
     InvalidInput,
@@ -18,11 +18,11 @@ from mcp_discovery.errors import (
     StoreUnavailable,
 )
 from mcp_discovery.health import Status
-from sidecar.describe import Description
-from sidecar.leaving import deregistered, drained
-from sidecar.settings import Settings
-from sidecar.tasks import happens
-from sidecar.watchdog import Finding
+from mcp_discovery.sidecar.describe import Description
+from mcp_discovery.sidecar.leaving import deregistered, drained
+from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.tasks import happens
+from mcp_discovery.sidecar.watchdog import Finding
 
 log = logging.getLogger(__name__)
 

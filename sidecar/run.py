@@ -14,21 +14,21 @@ from typing import Any
 
 import aiohttp
 
-from adapters.observed import ObservedStore
-from adapters.store import Store
+from mcp_discovery.adapters.observed import ObservedStore
+from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import DuplicateInstance, InvalidInput
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import McpProbe
-from sidecar import advertise, healthz
-from sidecar.advertise import Advertised
-from sidecar.child import CannotStart, Child
-from sidecar.describe import Description
-from sidecar.introspector import Introspector
-from sidecar.metrics import CountedProbe, Figures
-from sidecar.registrar import Registrar
-from sidecar.settings import Settings
-from sidecar.tasks import alongside, kept_alive
-from sidecar.watchdog import Finding, Watchdog
+from mcp_discovery.sidecar import advertise, healthz
+from mcp_discovery.sidecar.advertise import Advertised
+from mcp_discovery.sidecar.child import CannotStart, Child
+from mcp_discovery.sidecar.describe import Description
+from mcp_discovery.sidecar.introspector import Introspector
+from mcp_discovery.sidecar.metrics import CountedProbe, Figures
+from mcp_discovery.sidecar.registrar import Registrar
+from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.tasks import alongside, kept_alive
+from mcp_discovery.sidecar.watchdog import Finding, Watchdog
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from adapters.backoff import Backoff
+from mcp_discovery.adapters.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

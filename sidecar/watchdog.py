@@ -21,10 +21,10 @@ from mcp_discovery.probe import (
     Unreachable,
     probe_health_url,
 )
-from sidecar.advertise import dialled_url
-from sidecar.door import Door, pause
-from sidecar.settings import Settings, public
-from sidecar.tasks import alongside, happens
+from mcp_discovery.sidecar.advertise import dialled_url
+from mcp_discovery.sidecar.door import Door, pause
+from mcp_discovery.sidecar.settings import Settings, public
+from mcp_discovery.sidecar.tasks import alongside, happens
 
 log = logging.getLogger(__name__)
 

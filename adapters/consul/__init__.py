@@ -1,5 +1,5 @@
 """The store over Consul: services and checks say who is alive, KV says what they are."""
 
-from adapters.consul.store import ConsulStore
+from mcp_discovery.adapters.consul.store import ConsulStore
 
 __all__ = ["ConsulStore"]

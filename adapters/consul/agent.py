@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from adapters.consul.checks import Check
-from adapters.consul.transport import Transport, path
+from mcp_discovery.adapters.consul.checks import Check
+from mcp_discovery.adapters.consul.transport import Transport, path
 from mcp_discovery.errors import StoreDenied
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from adapters.consul.agent import Agent
-from adapters.consul.checks import Check
-from adapters.consul.kv import Entry, Kv
-from adapters.consul.services import ServiceCatalog
-from adapters.consul.transport import Transport
-from adapters.consul.url import ConsulAddress
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul.agent import Agent
+from mcp_discovery.adapters.consul.checks import Check
+from mcp_discovery.adapters.consul.kv import Entry, Kv
+from mcp_discovery.adapters.consul.services import ServiceCatalog
+from mcp_discovery.adapters.consul.transport import Transport
+from mcp_discovery.adapters.consul.url import ConsulAddress
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDenied
 
 

@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapters.consul import checks
-from adapters.consul.api import ConsulApi
-from adapters.consul.checks import Presence, read_presence
-from adapters.consul.kv import Entry
-from adapters.consul.listing import Stored, read_entry
-from adapters.consul.registration import record_key
+from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.checks import Presence, read_presence
+from mcp_discovery.adapters.consul.kv import Entry
+from mcp_discovery.adapters.consul.listing import Stored, read_entry
+from mcp_discovery.adapters.consul.registration import record_key
 from mcp_discovery.errors import DuplicateInstance, StoreUnavailable
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record

@@ -10,9 +10,9 @@ import logging
 import re
 from collections.abc import Iterable
 
-from adapters.consul.api import ConsulApi
-from adapters.consul.kv import Entry
-from adapters.http import MAX_ANSWER, AnswerTooLarge
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.kv import Entry
+from mcp_discovery.adapters.http import MAX_ANSWER, AnswerTooLarge
 from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFound, InvalidDocument
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 
-from adapters.consul.transport import MAX_LIST, Reading, Transport, path
-from adapters.http import Answer
+from mcp_discovery.adapters.consul.transport import MAX_LIST, Reading, Transport, path
+from mcp_discovery.adapters.http import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ class Kv:
     async def entries(self, prefix: str, *, limit: int = MAX_LIST) -> list[Entry]:
         """Every entry whose key starts with ``prefix``, as the leader has them now.
 
-        Raises :class:`adapters.http.AnswerTooLarge` where they are over ``limit`` bytes in all.
+        Raises :class:`mcp_discovery.adapters.http.AnswerTooLarge` where they are over ``limit``
+        bytes in all.
         """
         params = {"recurse": "", "consistent": ""}
         where = f"/v1/kv/{path(prefix)}"

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from adapters.consul.checks import Check, Place, Presence, read_presence, verdict
-from adapters.consul.kv import Entry
-from adapters.consul.services import Services
-from adapters.skipped import Skipped
+from mcp_discovery.adapters.consul.checks import Check, Place, Presence, read_presence, verdict
+from mcp_discovery.adapters.consul.kv import Entry
+from mcp_discovery.adapters.consul.services import Services
+from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.errors import InvalidRecord
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration

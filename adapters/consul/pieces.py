@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from adapters.consul.checks import READ, Check, Place
+from mcp_discovery.adapters.consul.checks import READ, Check, Place
 
 #: How an entry of ``/v1/health/service/…`` begins. In a text the quotes would stand behind a
 #: backslash; inside an entry it could only begin another object, and cut there it is no JSON.

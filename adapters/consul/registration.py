@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from adapters.consul import checks
-from adapters.consul.agent import UnknownCheck
-from adapters.consul.api import ConsulApi
-from adapters.consul.documents import Documents
-from adapters.consul.kv import Entry
-from adapters.consul.listing import read_entry
-from adapters.pulse import Pulse
-from adapters.store import prepared
+from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.consul.agent import UnknownCheck
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.documents import Documents
+from mcp_discovery.adapters.consul.kv import Entry
+from mcp_discovery.adapters.consul.listing import read_entry
+from mcp_discovery.adapters.pulse import Pulse
+from mcp_discovery.adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RegistrationLost
 from mcp_discovery.health import Health, Load
@@ -93,7 +93,7 @@ class AgentHealth:
 
 
 class ConsulRegistration:
-    """A registration; see :class:`adapters.store.Registration`.
+    """A registration; see :class:`mcp_discovery.adapters.store.Registration`.
 
     A heartbeat is one request to the local agent, and writes nothing to Consul's servers unless
     the health has changed. Some of them renew the check there; the others look whether the servers

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from adapters.consul.checks import Check, Place, heartbeat_check, place_of
-from adapters.consul.pieces import Pieces
-from adapters.consul.transport import Reading, Transport
-from adapters.http import Answer
+from mcp_discovery.adapters.consul.checks import Check, Place, heartbeat_check, place_of
+from mcp_discovery.adapters.consul.pieces import Pieces
+from mcp_discovery.adapters.consul.transport import Reading, Transport
+from mcp_discovery.adapters.http import Answer
 from mcp_discovery.errors import StoreDenied
 
 #: For each place the checks of the service and of its node.

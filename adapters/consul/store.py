@@ -5,22 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping
 
-from adapters.consul import checks
-from adapters.consul.api import ConsulApi
-from adapters.consul.claim import remove_leftovers, require_free, withdraw_if_lost
-from adapters.consul.documents import Documents
-from adapters.consul.listing import Memory
-from adapters.consul.registration import (
+from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.claim import remove_leftovers, require_free, withdraw_if_lost
+from mcp_discovery.adapters.consul.documents import Documents
+from mcp_discovery.adapters.consul.listing import Memory
+from mcp_discovery.adapters.consul.registration import (
     AgentHealth,
     ConsulRegistration,
     record_key,
     service_definition,
 )
-from adapters.consul.sweep import Sweeper
-from adapters.consul.url import parse_url
-from adapters.consul.watch import watch
-from adapters.skipped import Skipped
-from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
+from mcp_discovery.adapters.consul.sweep import Sweeper
+from mcp_discovery.adapters.consul.url import parse_url
+from mcp_discovery.adapters.consul.watch import watch
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import (
+    Change,
+    Closing,
+    Snapshot,
+    StoreOptions,
+    new_holder,
+    prepared,
+)
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidStoreURL, StoreUnavailable
 from mcp_discovery.health import Health, healthy
@@ -34,7 +41,8 @@ _ATTEMPTS = 5
 
 
 class ConsulStore(Closing):
-    """``consul://host:8500/<service>``, ``consul+https://…``; see :class:`adapters.store.Store`.
+    """``consul://host:8500/<service>``, ``consul+https://…``; see
+    :class:`mcp_discovery.adapters.store.Store`.
 
     The path names the Consul service and the KV prefix (default ``mcp``). Parameters: ``dc``, a
     datacenter other than the agent's; ``mode=service-per-server``, a Consul service for each MCP

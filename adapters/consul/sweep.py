@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from adapters.consul.api import ConsulApi
-from adapters.consul.checks import Presence, read_presence
-from adapters.consul.documents import Documents
-from adapters.consul.listing import Stored, read_entry
-from adapters.consul.registration import LEAST_REAP
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.checks import Presence, read_presence
+from mcp_discovery.adapters.consul.documents import Documents
+from mcp_discovery.adapters.consul.listing import Stored, read_entry
+from mcp_discovery.adapters.consul.registration import LEAST_REAP
 
 #: Seconds between the sweep that first finds something unreferenced and one that removes it.
 PATIENCE = 60.0
@@ -40,7 +40,7 @@ class Sweeper:
         self._seen: dict[str, float] = {}
 
     async def sweep(self) -> int:
-        """See :meth:`adapters.store.Store.sweep`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.sweep`."""
         await self._api.require_readable()
         # Documents first: one that is written from here on is not among the keys, and one that
         # was there is named by a record that is read later.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import quote
 
-from adapters.consul.url import ConsulAddress
-from adapters.http import Answer, HttpClient
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul.url import ConsulAddress
+from mcp_discovery.adapters.http import Answer, HttpClient
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 
 T = TypeVar("T")
@@ -59,7 +59,8 @@ class Transport:
     ) -> Answer:
         """One request, answered with whatever status; the datacenter goes along where it counts.
 
-        ``limit`` bounds the answer in bytes: :class:`adapters.http.AnswerTooLarge` beyond it.
+        ``limit`` bounds the answer in bytes: :class:`mcp_discovery.adapters.http.AnswerTooLarge`
+        beyond it.
         """
         asked = dict(params or {})
         if self.address.dc and not where.startswith("/v1/agent/"):

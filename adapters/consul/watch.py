@@ -12,12 +12,12 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
-from adapters.backoff import Backoff
-from adapters.consul.api import ConsulApi
-from adapters.consul.listing import Listing, Memory
-from adapters.consul.transport import Reading
-from adapters.skipped import Skipped
-from adapters.store import Change, Snapshot
+from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.listing import Listing, Memory
+from mcp_discovery.adapters.consul.transport import Reading
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.instance import Instance
 
@@ -101,7 +101,7 @@ class _Query(Generic[T]):
 async def watch(
     api: ConsulApi, skipped: Skipped, memory: Memory
 ) -> AsyncGenerator[Snapshot | Change, None]:
-    """The watch of the seam; see :meth:`adapters.store.Store.watch`."""
+    """The watch of the seam; see :meth:`mcp_discovery.adapters.store.Store.watch`."""
     await api.require_readable()
     news = asyncio.Event()
     listing = Listing(api.address.records, skipped, memory)

@@ -1,5 +1,5 @@
 """The embedded store: in this process, and with a file also across its restarts."""
 
-from adapters.embedded.store import EmbeddedStore
+from mcp_discovery.adapters.embedded.store import EmbeddedStore
 
 __all__ = ["EmbeddedStore"]

@@ -14,11 +14,18 @@ from urllib.parse import unquote
 
 import orjson
 
-from adapters.embedded.file import StoreFile
-from adapters.pulse import Pulse
-from adapters.skipped import Skipped
-from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
-from adapters.unreferenced import Unreferenced
+from mcp_discovery.adapters.embedded.file import StoreFile
+from mcp_discovery.adapters.pulse import Pulse
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import (
+    Change,
+    Closing,
+    Snapshot,
+    StoreOptions,
+    new_holder,
+    prepared,
+)
+from mcp_discovery.adapters.unreferenced import Unreferenced
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFound,
@@ -99,7 +106,7 @@ class EmbeddedStore(Closing):
         holder: Holder | None = None,
         takeover: str | None = None,
     ) -> EmbeddedRegistration:
-        """See :meth:`adapters.store.Store.register`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.register`."""
         self._require_open()
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder or self.holder, ttl, reap_after)
@@ -117,7 +124,7 @@ class EmbeddedStore(Closing):
         return EmbeddedRegistration(self, instance)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`adapters.store.Store.watch`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
         self._require_open()
         watcher = _Watcher()
         self._watchers.add(watcher)
@@ -134,7 +141,7 @@ class EmbeddedStore(Closing):
             self._watchers.discard(watcher)
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """See :meth:`adapters.store.Store.document`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.document`."""
         self._require_open()
         data = self._file.document(digest) if self._file else self._documents.get(digest)
         if data is None:
@@ -145,7 +152,7 @@ class EmbeddedStore(Closing):
             raise DocumentNotFound(digest) from error
 
     async def sweep(self) -> int:
-        """See :meth:`adapters.store.Store.sweep`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.sweep`."""
         self._require_open()
         used = {kept.instance.record.capabilities.digest for kept in self._kept.values()}
         removed = self._unreferenced.confirmed(self.digests() - used)
@@ -160,7 +167,7 @@ class EmbeddedStore(Closing):
         return self._file.digests() if self._file else set(self._documents)
 
     async def close(self) -> None:
-        """See :meth:`adapters.store.Store.close`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -297,7 +304,7 @@ class EmbeddedStore(Closing):
 
 
 class EmbeddedRegistration:
-    """See :class:`adapters.store.Registration`."""
+    """See :class:`mcp_discovery.adapters.store.Registration`."""
 
     def __init__(self, store: EmbeddedStore, instance: Instance) -> None:
         self._store = store
@@ -308,7 +315,7 @@ class EmbeddedRegistration:
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See :meth:`adapters.store.Registration.heartbeat`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         kept = self._kept()
         kept.heard = time.monotonic()
         news = self._pulse.to_write(health, load)
@@ -321,7 +328,7 @@ class EmbeddedRegistration:
             self._pulse.wrote(*news)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See :meth:`adapters.store.Registration.update`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
         kept = self._kept()
         lease = kept.instance.lease
         terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
@@ -330,14 +337,14 @@ class EmbeddedRegistration:
         self._store._put(replace(kept, instance=replace(kept.instance, record=record)))
 
     async def drain(self) -> None:
-        """See :meth:`adapters.store.Registration.drain`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
         kept = self._kept()
         health = self._pulse.drain()
         self._store._put_health(kept, health, self._pulse.load)
         self._pulse.wrote(health, self._pulse.load)
 
     async def deregister(self) -> None:
-        """See :meth:`adapters.store.Registration.deregister`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         self._store._require_open()
         kept = self._store._kept.get(self.id)
         if kept is not None and kept.instance.lease.holder.id == self._holder.id:

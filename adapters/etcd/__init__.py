@@ -1,5 +1,5 @@
 """The etcd store: registrations on etcd's leases, watched through its JSON gateway."""
 
-from adapters.etcd.store import EtcdStore
+from mcp_discovery.adapters.etcd.store import EtcdStore
 
 __all__ = ["EtcdStore"]

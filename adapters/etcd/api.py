@@ -12,13 +12,19 @@ from typing import Any, TypeVar
 import aiohttp
 import orjson
 
-from adapters.backoff import Backoff
-from adapters.etcd.errors import Elsewhere, Refused, TokenRejected, from_answer, from_object
-from adapters.etcd.keys import decode, encode
-from adapters.etcd.txn import Json
-from adapters.etcd.url import EtcdURL
-from adapters.http import AnswerTooLarge, HttpClient
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.etcd.errors import (
+    Elsewhere,
+    Refused,
+    TokenRejected,
+    from_answer,
+    from_object,
+)
+from mcp_discovery.adapters.etcd.keys import decode, encode
+from mcp_discovery.adapters.etcd.txn import Json
+from mcp_discovery.adapters.etcd.url import EtcdURL
+from mcp_discovery.adapters.http import AnswerTooLarge, HttpClient
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 
 #: A member without a leader refuses at once instead of waiting for one.
@@ -37,7 +43,7 @@ class Gateway:
     that does not answer in half the time-out is passed over, and the one that answered last is
     asked first. A call takes at most one and a half time-outs.
     Every method raises :class:`StoreUnavailable`, :class:`StoreDenied`, or what
-    :mod:`adapters.etcd.errors` makes of a refusal.
+    :mod:`mcp_discovery.adapters.etcd.errors` makes of a refusal.
     """
 
     def __init__(self, url: EtcdURL, options: StoreOptions) -> None:
@@ -104,7 +110,8 @@ class Gateway:
         """All keys of a range in pages, each with the revision at which all of them were read.
 
         The next page is asked for before one is given: use it inside ``aclosing``. Raises
-        :class:`~adapters.etcd.errors.RevisionGone` when that revision is compacted, or not yet
+        :class:`~mcp_discovery.adapters.etcd.errors.RevisionGone` when that revision is compacted,
+        or not yet
         there.
         """
         first, end = encode(keys[0]), encode(keys[1])

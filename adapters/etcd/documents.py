@@ -12,11 +12,11 @@ from contextlib import aclosing
 
 import orjson
 
-from adapters.etcd.api import Gateway
-from adapters.etcd.errors import RevisionGone
-from adapters.etcd.keys import Keys, decode, key_text
-from adapters.etcd.txn import Json, delete, exists, found, get, put, untouched_since
-from adapters.unreferenced import Unreferenced
+from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.errors import RevisionGone
+from mcp_discovery.adapters.etcd.keys import Keys, decode, key_text
+from mcp_discovery.adapters.etcd.txn import Json, delete, exists, found, get, put, untouched_since
+from mcp_discovery.adapters.unreferenced import Unreferenced
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFound, InvalidDocument, StoreUnavailable
 
@@ -42,7 +42,8 @@ class Documents:
         self._unreferenced = Unreferenced()
 
     def look(self, digest: str) -> Json:
-        """The part of a transaction that :func:`~adapters.etcd.txn.found` a document, if any."""
+        """The part of a transaction that :func:`~mcp_discovery.adapters.etcd.txn.found` a
+        document, if any."""
         return get(self._keys.document(digest), keys_only=True)
 
     async def put_missing(self, document: CapabilityDocument) -> None:
@@ -117,7 +118,8 @@ class Documents:
         return decode(kv.get("value", "")) if kv else None
 
     async def sweep(self) -> int:
-        """Removes documents that no record names; see :meth:`adapters.store.Store.sweep`.
+        """Removes documents that no record names; see
+        :meth:`mcp_discovery.adapters.store.Store.sweep`.
 
         Each goes only if no record was written since they were read, so that a registration that
         has just found its document there never loses it.

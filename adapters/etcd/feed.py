@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from adapters.store import Change, Snapshot
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreError
 
 #: Changes that wait in full; beyond, only the last of each instance is kept.

@@ -10,7 +10,7 @@ Under the prefix, in etcd's order of bytes:
 
 ``live/`` to ``servers/`` is what a watch reads; the others lie outside of it. docs/etcd.md tells
 the same keys to other programs, as a public interface. Records for DNS, if any, lie elsewhere:
-:mod:`adapters.etcd.skydns`.
+:mod:`mcp_discovery.adapters.etcd.skydns`.
 """
 
 from __future__ import annotations

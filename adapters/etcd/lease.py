@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from adapters.etcd.api import Gateway
-from adapters.etcd.errors import LeaseNotFound
+from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.errors import LeaseNotFound
 from mcp_discovery.errors import StoreError
 
 log = logging.getLogger(__name__)

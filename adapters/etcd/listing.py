@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from adapters.etcd.keys import Keys, decode
-from adapters.etcd.live import Live
-from adapters.etcd.txn import Json
-from adapters.skipped import Skipped
+from mcp_discovery.adapters.etcd.keys import Keys, decode
+from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.etcd.txn import Json
+from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.errors import InvalidRecord
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from mcp_discovery.health import Health, Load
-from mcp_discovery.instance import (
-    health_from_dict,
-    health_to_dict,
-    load_from_dict,
-    load_to_dict,
-)
+from mcp_discovery.instance import health_from_dict, health_to_dict, load_from_dict, load_to_dict
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,16 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from adapters.etcd.api import Gateway
-from adapters.etcd.documents import Documents
-from adapters.etcd.errors import LeaseNotFound
-from adapters.etcd.keys import Keys, decode
-from adapters.etcd.lease import EtcdLease, keep_alive, revoke
-from adapters.etcd.live import Live
-from adapters.etcd.skydns import Names, Zone, in_parts
-from adapters.etcd.txn import Json, delete, found, get, lease_is, put, revision_is
-from adapters.pulse import Pulse
-from adapters.store import prepared
+from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.documents import Documents
+from mcp_discovery.adapters.etcd.errors import LeaseNotFound
+from mcp_discovery.adapters.etcd.keys import Keys, decode
+from mcp_discovery.adapters.etcd.lease import EtcdLease, keep_alive, revoke
+from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.etcd.skydns import Names, Zone, in_parts
+from mcp_discovery.adapters.etcd.txn import Json, delete, found, get, lease_is, put, revision_is
+from mcp_discovery.adapters.pulse import Pulse
+from mcp_discovery.adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DuplicateInstance,
@@ -49,7 +49,8 @@ async def register(
     health: Health,
     takeover: str | None,
 ) -> EtcdRegistration:
-    """Registers ``record``, which is :func:`~adapters.store.prepared`; see the seam's contract."""
+    """Registers ``record``, which is :func:`~mcp_discovery.adapters.store.prepared`; see the
+    seam's contract."""
     spare: list[str] = []
     for _ in range(_ATTEMPTS):
         before = await _before(place, record.id, document.digest)
@@ -177,7 +178,7 @@ async def _written(
 
 
 class EtcdRegistration:
-    """See :class:`adapters.store.Registration`.
+    """See :class:`mcp_discovery.adapters.store.Registration`.
 
     ``live/<id>`` is on a lease of TTL, the record on one of ``reap_after``; both are kept alive in
     one request. Our lease on a key is the proof that nobody else wrote it.
@@ -204,7 +205,7 @@ class EtcdRegistration:
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See :meth:`adapters.store.Registration.heartbeat`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         self._pulse.require_alive()
         renew, look = self._pulse.due(time.monotonic(), renew=renew)
         # First: a health that etcd cannot take (NOSPACE) must not be kept alive as it was.
@@ -231,7 +232,7 @@ class EtcdRegistration:
         await self._mend_names()
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See :meth:`adapters.store.Registration.update`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
         lease = self._lease
         terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
         record = prepared(record, document, **terms, id=self.id)
@@ -248,11 +249,11 @@ class EtcdRegistration:
             await self._place.documents.put(document)
 
     async def drain(self) -> None:
-        """See :meth:`adapters.store.Registration.drain`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
         await self._write(self._pulse.drain(), self._pulse.load)
 
     async def deregister(self) -> None:
-        """See :meth:`adapters.store.Registration.deregister`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         keys = self._place.keys
         record_key = keys.record(self._record.name, self.id)
         own = [delete(key) for key in (keys.live(self.id), record_key, keys.name_of(self.id))]

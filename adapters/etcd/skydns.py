@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from adapters.etcd.txn import Json, delete, lease_is, put, value_is
+from mcp_discovery.adapters.etcd.txn import Json, delete, lease_is, put, value_is
 from mcp_discovery.health import Health, Status
 from mcp_discovery.record import Record
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from adapters.etcd.api import Gateway
-from adapters.etcd.documents import Documents
-from adapters.etcd.keys import Keys
-from adapters.etcd.registration import EtcdRegistration, Place, register
-from adapters.etcd.url import parse_url
-from adapters.etcd.watch import Watch
-from adapters.skipped import Skipped
-from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
+from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.documents import Documents
+from mcp_discovery.adapters.etcd.keys import Keys
+from mcp_discovery.adapters.etcd.registration import EtcdRegistration, Place, register
+from mcp_discovery.adapters.etcd.url import parse_url
+from mcp_discovery.adapters.etcd.watch import Watch
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import (
+    Change,
+    Closing,
+    Snapshot,
+    StoreOptions,
+    new_holder,
+    prepared,
+)
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 from mcp_discovery.health import Health, healthy
@@ -29,7 +36,7 @@ class EtcdStore(Closing):
     :class:`~mcp_discovery.errors.InvalidInput` for files that cannot be used.
 
     With ``?skydns=<domain>`` every instance that is healthy is also named in CoreDNS's records; see
-    :mod:`adapters.etcd.skydns`.
+    :mod:`mcp_discovery.adapters.etcd.skydns`.
 
     TTL and ``reap_after`` are rounded up to whole seconds, as etcd counts; with its default
     election time-out the shortest lease is 2 s.
@@ -63,13 +70,13 @@ class EtcdStore(Closing):
         holder: Holder | None = None,
         takeover: str | None = None,
     ) -> EtcdRegistration:
-        """See :meth:`adapters.store.Store.register`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.register`."""
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder or self.holder, ttl, reap_after)
         return await register(self._place, record, document, lease, health or healthy(), takeover)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`adapters.store.Store.watch`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
         watch = Watch(self._gateway, self._keys, self.skipped)
         task = asyncio.create_task(_run(watch), name=f"watch {self.url}")
         self._watches[watch] = task
@@ -82,15 +89,16 @@ class EtcdStore(Closing):
             await _end(task)
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """See :meth:`adapters.store.Store.document`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.document`."""
         return await self._documents.read(digest)
 
     async def sweep(self) -> int:
-        """See :meth:`adapters.store.Store.sweep`. Records expire with their leases."""
+        """See :meth:`mcp_discovery.adapters.store.Store.sweep`. Records expire with their
+        leases."""
         return await self._documents.sweep()
 
     async def close(self) -> None:
-        """See :meth:`adapters.store.Store.close`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         for watch, task in list(self._watches.items()):
             watch.feed.fail(StoreUnavailable(self.url, "this store object is closed"))
             await _end(task)

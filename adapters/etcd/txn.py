@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.etcd.keys import encode
+from mcp_discovery.adapters.etcd.keys import encode
 
 Json = dict[str, Any]
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
-from adapters.etcd.skydns import DEFAULT_ROOT, Zone
+from mcp_discovery.adapters.etcd.skydns import DEFAULT_ROOT, Zone
 from mcp_discovery.errors import InvalidStoreURL
 from mcp_discovery.record import is_label
 

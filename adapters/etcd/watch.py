@@ -12,17 +12,23 @@ from datetime import timedelta
 import aiohttp
 import orjson
 
-from adapters.backoff import Backoff
-from adapters.etcd.api import Gateway
-from adapters.etcd.errors import Refused, RevisionGone, TokenRejected, from_object, refusal
-from adapters.etcd.feed import Feed
-from adapters.etcd.keys import Keys, encode, key_text
-from adapters.etcd.lease import heard_ago
-from adapters.etcd.lines import Lines, LineTooLong
-from adapters.etcd.listing import Listing, Stamp
-from adapters.etcd.txn import Json
-from adapters.skipped import Skipped
-from adapters.store import Change, Snapshot
+from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.errors import (
+    Refused,
+    RevisionGone,
+    TokenRejected,
+    from_object,
+    refusal,
+)
+from mcp_discovery.adapters.etcd.feed import Feed
+from mcp_discovery.adapters.etcd.keys import Keys, encode, key_text
+from mcp_discovery.adapters.etcd.lease import heard_ago
+from mcp_discovery.adapters.etcd.lines import Lines, LineTooLong
+from mcp_discovery.adapters.etcd.listing import Listing, Stamp
+from mcp_discovery.adapters.etcd.txn import Json
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreDenied, StoreError, StoreUnavailable
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance

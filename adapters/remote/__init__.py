@@ -1,5 +1,5 @@
 """The remote store: a facade's store, reached over HTTP."""
 
-from adapters.remote.store import RemoteStore
+from mcp_discovery.adapters.remote.store import RemoteStore
 
 __all__ = ["RemoteStore"]

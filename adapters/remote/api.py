@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import orjson
 
-from adapters.http import Answer, HttpClient, Params
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.http import Answer, HttpClient, Params
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import (
     DiscoveryError,
     DocumentNotFound,
@@ -40,7 +40,7 @@ class UnknownDocument(DiscoveryError):
 
 
 class FacadeApi:
-    """Requests to one facade. Raises what :class:`adapters.store.Store` raises."""
+    """Requests to one facade. Raises what :class:`mcp_discovery.adapters.store.Store` raises."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
         if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):

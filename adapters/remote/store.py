@@ -9,10 +9,17 @@ from typing import Any
 
 import orjson
 
-from adapters.pulse import Pulse
-from adapters.remote.api import FacadeApi, UnknownDocument, server_path
-from adapters.skipped import Skipped
-from adapters.store import Change, Closing, Snapshot, StoreOptions, new_holder, prepared
+from mcp_discovery.adapters.pulse import Pulse
+from mcp_discovery.adapters.remote.api import FacadeApi, UnknownDocument, server_path
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import (
+    Change,
+    Closing,
+    Snapshot,
+    StoreOptions,
+    new_holder,
+    prepared,
+)
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFound,
@@ -60,7 +67,7 @@ class RemoteStore(Closing):
         holder: Holder | None = None,
         takeover: str | None = None,
     ) -> RemoteRegistration:
-        """See :meth:`adapters.store.Store.register`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.register`."""
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder or self.holder, ttl, reap_after)
         health = health or healthy()
@@ -72,7 +79,7 @@ class RemoteStore(Closing):
         return RemoteRegistration(self, record.id, lease, health, sent)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`adapters.store.Store.watch`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
         async with aclosing(self._events()) as events:
             async for event in events:
                 if event.name not in ("snapshot", "change", "stale"):
@@ -120,7 +127,7 @@ class RemoteStore(Closing):
         return instance
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """See :meth:`adapters.store.Store.document`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.document`."""
         answer = await self._api.call("GET", f"/documents/{digest}")
         try:
             return CapabilityDocument.from_json(answer.body, digest=digest)
@@ -132,7 +139,7 @@ class RemoteStore(Closing):
         return 0
 
     async def close(self) -> None:
-        """See :meth:`adapters.store.Store.close`."""
+        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         await self._api.close()
 
     async def _send(
@@ -150,7 +157,7 @@ class RemoteStore(Closing):
 
 
 class RemoteRegistration:
-    """See :class:`adapters.store.Registration`."""
+    """See :class:`mcp_discovery.adapters.store.Registration`."""
 
     def __init__(
         self, store: RemoteStore, id: str, lease: Lease, health: Health, sent: float
@@ -165,7 +172,7 @@ class RemoteRegistration:
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See :meth:`adapters.store.Registration.heartbeat`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         self._pulse.require_alive()
         sent = time.monotonic()
         body: dict[str, Any] = health_to_dict(health) | {"holder": self._lease.holder.id}
@@ -177,7 +184,7 @@ class RemoteRegistration:
         self._pulse.renewed(sent)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See :meth:`adapters.store.Registration.update`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
         self._pulse.require_alive()
         terms = {"ttl": self._lease.ttl, "reap_after": self._lease.reap_after}
         record = prepared(record, document, **terms, id=self.id)
@@ -186,7 +193,7 @@ class RemoteRegistration:
             await self._store._send(document, "PUT", server_path(self.id), body)
 
     async def drain(self) -> None:
-        """See :meth:`adapters.store.Registration.drain`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
         self._pulse.require_alive()
         sent = time.monotonic()
         body = {"holder": self._lease.holder.id}
@@ -195,7 +202,7 @@ class RemoteRegistration:
         self._pulse.renewed(sent)
 
     async def deregister(self) -> None:
-        """See :meth:`adapters.store.Registration.deregister`."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         params = {"holder": self._lease.holder.id}
         with suppress(RegistrationLost), self._ours():  # gone, or another's by now
             await self._api.call("DELETE", server_path(self.id), params=params)

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
-from adapters.consul import checks
-from adapters.etcd.keys import encode
-from adapters.etcd.live import Live
 from benchmarks.changing import CHANGED, health
 from benchmarks.filling import KEYS, fill_consul, fill_etcd
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.processes import Running, facade, process
+from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.etcd.keys import encode
+from mcp_discovery.adapters.etcd.live import Live
 from mcp_discovery.health import Health
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer

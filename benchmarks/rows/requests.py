@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 
 import orjson
 
-from adapters import open_store
-from adapters.store import Store
 from benchmarks import data
 from benchmarks.harness import Contender, Contest, Goal, Scale, Unavailable, row
 from benchmarks.load import load
 from benchmarks.processes import answers, facade, fetched, free_port, process, python, tool
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import Store
 from mcp_discovery.health import healthy
 from tests.stores.consul import ConsulServer
 

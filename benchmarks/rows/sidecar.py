@@ -12,11 +12,11 @@ from statistics import median
 import aiohttp
 import orjson
 
-from adapters import open_store
-from adapters.etcd.keys import encode
 from benchmarks.beside import listed, python, sidecar
 from benchmarks.gate import Gate, gate
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.etcd.keys import encode
 from mcp_discovery.probe.messages import modern_call
 from tests.servers.process import example
 from tests.stores.consul import ConsulServer

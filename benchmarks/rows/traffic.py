@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 
 import orjson
 
-from adapters.etcd.keys import encode
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.processes import Running, need_open_files, process
-from sidecar.settings import Settings
+from mcp_discovery.adapters.etcd.keys import encode
+from mcp_discovery.sidecar.settings import Settings
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 

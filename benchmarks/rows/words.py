@@ -8,10 +8,10 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
 
-from adapters.search import DESCRIPTION, NAME, TITLE, words
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from facade.offers import Offer, ToolIndex
-from facade.spellings import Spelling
+from mcp_discovery.adapters.search import DESCRIPTION, NAME, TITLE, words
+from mcp_discovery.facade.tools.definitions import Spelling
+from mcp_discovery.facade.tools.index import Offer, ToolIndex
 
 _TOOLS = 1000
 _TOP = 10

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from adapters.consul import checks
 from benchmarks.simulation.loads import asked, next_health
+from mcp_discovery.adapters.consul import checks
 from mcp_discovery.instance import Instance
 
 #: What a facade asks for, as a blocking query.

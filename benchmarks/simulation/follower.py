@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from adapters import open_store
-from adapters.catalog import Catalog
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.catalog import Catalog
 
 
 async def _follow(url: str) -> None:

@@ -13,10 +13,10 @@ import aiohttp
 import orjson
 import psutil
 
-from adapters.etcd.keys import encode
-from adapters.etcd.live import Live
 from benchmarks import data
 from benchmarks.filling import KEYS
+from mcp_discovery.adapters.etcd.keys import encode
+from mcp_discovery.adapters.etcd.live import Live
 from mcp_discovery.health import Health, Status
 from tests.stores import StoreServer
 

@@ -11,8 +11,6 @@ from typing import Any
 import aiohttp
 import orjson
 
-from adapters import open_store
-from adapters.etcd.keys import encode
 from benchmarks import data
 from benchmarks.filling import KEYS, fill_consul, fill_etcd
 from benchmarks.machine import machine
@@ -33,6 +31,8 @@ from benchmarks.simulation.loads import (
 )
 from benchmarks.simulation.modelled import catalogs
 from benchmarks.simulation.sidecars import measured
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.etcd.keys import encode
 from tests.stores import ConsulAgent, ConsulServer, EtcdCluster, EtcdServer
 
 #: Instances in a store, few and many: what an entry costs is the slope between.

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from adapters.consul.transport import BLOCKING_MARGIN
-from adapters.consul.watch import WAIT
 from benchmarks.simulation.costs import Costs
 from benchmarks.simulation.queueing import Course, asked_for, told_to_each
-from sidecar.settings import Settings
+from mcp_discovery.adapters.consul.transport import BLOCKING_MARGIN
+from mcp_discovery.adapters.consul.watch import WAIT
+from mcp_discovery.sidecar.settings import Settings
 
 StoreName = Literal["etcd", "consul"]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from adapters.catalog import Catalog
-from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Snapshot
 from benchmarks import data
 from benchmarks.simulation.queueing import Course, Delay
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Instance
 

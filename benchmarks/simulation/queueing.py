@@ -17,8 +17,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from adapters.consul.watch import BURST, REFILL, WAIT
 from benchmarks.harness import Spread
+from mcp_discovery.adapters.consul.watch import BURST, REFILL, WAIT
 
 _CHANGES = 2000
 _ASKED = 1000

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapters.store import Registration, Store
 from benchmarks import data
 from benchmarks.simulation.counted import Counted, ask_again
 from benchmarks.simulation.loads import Meter, each
+from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.health import Health, Status, healthy
 
 #: How many ask at the same time.

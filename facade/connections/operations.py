@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from facade.connections import (
-    changing,
-    checking,
-    discovering,
-    exporting,
-    figures,
-    importing,
-    serving,
+from mcp_discovery.facade.connections import (
+    discovery as discovering,
+)
+from mcp_discovery.facade.connections import (
+    handlers as serving,
+)
+from mcp_discovery.facade.connections import (
+    health_checks as checking,
+)
+from mcp_discovery.facade.connections import (
+    registration as changing,
+)
+from mcp_discovery.facade.connections import (
+    registry_export as exporting,
+)
+from mcp_discovery.facade.connections import (
+    registry_import as importing,
+)
+from mcp_discovery.facade.connections import (
+    statistics as figures,
 )
 
 OPERATIONS = tuple(

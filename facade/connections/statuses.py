@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from adapters.view import Entry
-from facade.examining import NOT_DIALLED
-from facade.kept import NOT_PROBED, UNPROBED
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.registration.examination import NOT_DIALLED
+from mcp_discovery.facade.registration.kept import NOT_PROBED, UNPROBED
 from mcp_discovery.health import Health, Status
 
 ConnectionStatus = Literal["active", "idle", "disconnected", "error"]

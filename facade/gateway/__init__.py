@@ -1,5 +1,5 @@
 """One address for each MCP server that outlives its instances: a streaming reverse proxy."""
 
-from facade.gateway.gateway import GATEWAY, Gateway
+from mcp_discovery.facade.gateway.gateway import GATEWAY, Gateway
 
 __all__ = ["GATEWAY", "Gateway"]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import orjson
 from aiohttp import web
 
-from facade.problems import Refused
+from mcp_discovery.facade.http.problems import Refused
 
 #: So much of a body is kept, in bytes: nearly every call as a whole, so that it can be sent again.
 _KEPT = 64 * 2**10

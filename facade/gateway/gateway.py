@@ -13,18 +13,19 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import HttpVersion11, web
 
-from adapters.versions import VersionRange
-from adapters.view import Entry, View
-from facade.dialing import Dialer
-from facade.gateway import answers, headers
-from facade.gateway.body import Body
-from facade.gateway.replicas import TRANSPORT, Replicas, candidates
-from facade.gateway.sessions import SESSION, unwrapped
-from facade.gateway.under_way import Ended, UnderWay, only_listens
-from facade.gateway.upstream import Unreached, ask
-from facade.options import FacadeOptions
-from facade.problems import Refused
-from facade.usage import Usage
+from mcp_discovery.adapters.versions import VersionRange
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.gateway import errors as answers
+from mcp_discovery.facade.gateway import headers
+from mcp_discovery.facade.gateway.body import Body
+from mcp_discovery.facade.gateway.in_flight import Ended, UnderWay, only_listens
+from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates
+from mcp_discovery.facade.gateway.sessions import SESSION, unwrapped
+from mcp_discovery.facade.gateway.upstream import Unreached, ask
+from mcp_discovery.facade.http.outbound import Dialer
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from aiohttp import web
 from multidict import CIMultiDict
 
-from facade.dialing import MARK
-from facade.gateway.sessions import SESSION, wrapped
-from facade.problems import Refused
-from facade.tracing import REQUEST_ID, request_id
+from mcp_discovery.facade.gateway.sessions import SESSION, wrapped
+from mcp_discovery.facade.http.outbound import MARK
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 
 #: What the gateway calls itself in ``Via`` (RFC 9110, 7.6.3).
 _PSEUDONYM = "mcp-discovery"

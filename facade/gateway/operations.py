@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from facade.gateway.gateway import GATEWAY
-from facade.operation import Operation, Parameter
-from facade.problems import Refused
-from facade.query import parse
-from facade.state import facade_of
+from mcp_discovery.facade.gateway.gateway import GATEWAY
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.servers.filters import parse
+from mcp_discovery.facade.state import facade_of
 
 
 async def mcp(request: web.Request) -> web.StreamResponse:

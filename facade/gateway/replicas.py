@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from adapters.query import Query
-from adapters.versions import VersionRange
-from adapters.view import Entry, View
-from facade.problems import Refused
+from mcp_discovery.adapters.query import Query
+from mcp_discovery.adapters.versions import VersionRange
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.http.problems import Refused
 from mcp_discovery.health import Status
 
 #: What new sessions and calls without one may go to.

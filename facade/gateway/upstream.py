@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import aiohttp
 from aiohttp import web
 
-from facade.gateway.body import Body
-from facade.problems import Refused
+from mcp_discovery.facade.gateway.body import Body
+from mcp_discovery.facade.http.problems import Refused
 from mcp_discovery.probe import AddressRefused
 from mcp_discovery.probe.endpoint import Endpoint
 from mcp_discovery.probe.wire import within_origin

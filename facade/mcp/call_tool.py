@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from facade.mcp.calling import OnProgress, ToolCaller
-from facade.mcp.tool import Tool, failed
+from mcp_discovery.facade.mcp.tool import Tool, failed
+from mcp_discovery.facade.mcp.tool_caller import OnProgress, ToolCaller
 
 #: How long, in seconds, a call may take: unless it says otherwise, and at most.
 _TIMEOUT, _LONGEST = 60, 600

@@ -6,11 +6,11 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Final
 
-from adapters.catalog import Catalog
-from adapters.view import View
-from facade.mcp.messages import notification
-from facade.mcp.uris import SERVERS, changed
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import StartOver
+from mcp_discovery.facade.mcp.messages import notification
+from mcp_discovery.facade.mcp.uris import SERVERS, changed
 
 #: Seconds between two looks at the list: what comes in between is worked out together.
 _PAUSE: Final = 0.02

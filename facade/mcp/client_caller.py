@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from facade.dialing import literal, why_refused
-from facade.mcp.calling import OnProgress
 from mcp_discovery.errors import BadServer
+from mcp_discovery.facade.http.outbound import literal, why_refused
+from mcp_discovery.facade.mcp.tool_caller import OnProgress
 
 if TYPE_CHECKING:
     import httpx2
 
-    from adapters.catalog import Catalog
-    from facade.usage import Usage
+    from mcp_discovery.adapters.catalog import Catalog
     from mcp_discovery.client import Discovery
     from mcp_discovery.client.source import Outcome
+    from mcp_discovery.facade.usage.usage import Usage
 
 
 class ClientCaller:
-    """A :class:`facade.mcp.calling.ToolCaller`; the client is made by the first call.
+    """A :class:`mcp_discovery.facade.mcp.tool_caller.ToolCaller`; the client is made by the first
+    call.
 
     It imports the MCP SDK, some 40 MB, which a facade that calls no tools does without. ``usage``
     is told how calls went, as it is by other clients. ``private`` allows servers in loopback,
-    private and shared ranges; see :mod:`facade.dialing`.
+    private and shared ranges; see :mod:`mcp_discovery.facade.http.outbound`.
     """
 
     def __init__(self, catalog: Catalog, usage: Usage, *, private: bool) -> None:
@@ -46,7 +47,7 @@ class ClientCaller:
         timeout: float,
         on_progress: OnProgress | None,
     ) -> Mapping[str, Any]:
-        """See :meth:`facade.mcp.calling.ToolCaller.call`."""
+        """See :meth:`mcp_discovery.facade.mcp.tool_caller.ToolCaller.call`."""
         from mcp.shared.exceptions import MCPError
 
         discovery = await self._opened()

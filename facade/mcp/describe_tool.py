@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, ClassVar
 
-from adapters.catalog import Catalog
-from adapters.query import Query
-from adapters.view import View
-from facade import listing
-from facade.mcp.arguments import BadArguments
-from facade.mcp.calling import OnProgress
-from facade.mcp.find_tools import PATIENCE
-from facade.mcp.tool import Tool, answered
-from facade.offers import alike_in, detail, digests_of, offers_of
-from facade.spellings import Spellings
-from facade.state import not_ready
-from facade.values import nearest
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.query import Query
+from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.http.parameters import nearest
+from mcp_discovery.facade.mcp.arguments import BadArguments
+from mcp_discovery.facade.mcp.find_tools import PATIENCE
+from mcp_discovery.facade.mcp.tool import Tool, answered
+from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.state import not_ready
+from mcp_discovery.facade.tools.definitions import Spellings
+from mcp_discovery.facade.tools.index import alike_in, detail, digests_of, offers_of
 from mcp_discovery.health import Status
 
 _NAMES = {"type": "array", "items": {"type": "string"}}
@@ -141,7 +141,7 @@ class DescribeTool(Tool):
             told["unknown"] = found["unknown"]
         if not found["consistent"] and len(found["servers"]) > 1 and server is None:
             told["note"] = "Servers differ in what they mean by it; say which one with server."
-        return answered(told | listing.staleness(view))
+        return answered(told | list_json.staleness(view))
 
 
 def why_unknown(view: View, name: str, server: str | None) -> str:

@@ -6,18 +6,18 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from facade.bodies import read
-from facade.mcp import gate
-from facade.mcp.answering import Answering, as_error
-from facade.mcp.changes import Changes
-from facade.mcp.legacy import Legacy
-from facade.mcp.messages import INVALID_REQUEST, Fault, decoded
-from facade.mcp.methods import Methods
-from facade.mcp.modern import Modern
-from facade.mcp.resources import Resources
-from facade.mcp.sessions import Sessions
-from facade.options import FacadeOptions
-from facade.problems import Refused
+from mcp_discovery.facade.http.bodies import read
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.mcp import request_checks as gate
+from mcp_discovery.facade.mcp.changes import Changes
+from mcp_discovery.facade.mcp.legacy import Legacy
+from mcp_discovery.facade.mcp.messages import INVALID_REQUEST, Fault, decoded
+from mcp_discovery.facade.mcp.methods import Methods
+from mcp_discovery.facade.mcp.modern import Modern
+from mcp_discovery.facade.mcp.resources import Resources
+from mcp_discovery.facade.mcp.responses import Answering, as_error
+from mcp_discovery.facade.mcp.sessions import Sessions
+from mcp_discovery.facade.options import FacadeOptions
 
 PATH: Final = "/mcp"
 _METHODS: Final = "GET, POST, DELETE"

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from adapters.catalog import Catalog
-from adapters.view import Entry, View
-from facade import listing
-from facade.mcp.calling import OnProgress
-from facade.mcp.scope import FILTERS, SERVER_FILTERS, WORDS, query_of, why_nothing, words_of
-from facade.mcp.tool import Tool, answered
-from facade.paging import Sort
-from facade.searching import Searching
-from facade.state import not_ready
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.mcp.scope import (
+    FILTERS,
+    SERVER_FILTERS,
+    WORDS,
+    query_of,
+    why_nothing,
+    words_of,
+)
+from mcp_discovery.facade.mcp.tool import Tool, answered
+from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.paging import Sort
+from mcp_discovery.facade.servers.search_index import Searching
+from mcp_discovery.facade.state import not_ready
 
 _LIMIT, _MOST = 20, 200
 
@@ -110,7 +117,7 @@ class FindServers(Tool):
         told: dict[str, Any] = {"servers": list(map(_told, shown)), "matched": len(found)}
         if note := self._note(view, len(shown), len(found), why_nothing(view, query)):
             told["note"] = note
-        return answered(told | listing.staleness(view))
+        return answered(told | list_json.staleness(view))
 
     @staticmethod
     def _note(view: View, shown: int, found: int, nothing: str) -> str | None:

@@ -11,15 +11,22 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from adapters.catalog import Catalog
-from adapters.search import NAME
-from facade import listing
-from facade.mcp.calling import OnProgress
-from facade.mcp.scope import FILTERS, SERVER_FILTERS, WORDS, query_of, why_nothing, words_of
-from facade.mcp.tool import Tool, answered, strings
-from facade.offers import Offer, alike_in, digests_of, offers_of
-from facade.spellings import Spelling, Spellings, score, weights_of
-from facade.state import not_ready
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.search import NAME
+from mcp_discovery.facade.mcp.scope import (
+    FILTERS,
+    SERVER_FILTERS,
+    WORDS,
+    query_of,
+    why_nothing,
+    words_of,
+)
+from mcp_discovery.facade.mcp.tool import Tool, answered, strings
+from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.state import not_ready
+from mcp_discovery.facade.tools.definitions import Spelling, Spellings, score, weights_of
+from mcp_discovery.facade.tools.index import Offer, alike_in, digests_of, offers_of
 
 #: For how many seconds one call waits for documents that were not read before.
 PATIENCE: Final = 2.0
@@ -166,7 +173,7 @@ class FindTools(Tool):
                     f"{unread} servers' descriptions could not be read in time; ask again. "
                     + body.get("note", "")
                 ).rstrip()
-            return answered(body | listing.staleness(view))
+            return answered(body | list_json.staleness(view))
 
         # Beside the event loop: there may be many, and nothing of it changes any more.
         return await asyncio.to_thread(told)

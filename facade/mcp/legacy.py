@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from facade.mcp import gate
-from facade.mcp.answering import Answering, as_json, gone
-from facade.mcp.changes import Silenced
-from facade.mcp.messages import (
+from mcp_discovery.facade.mcp import request_checks as gate
+from mcp_discovery.facade.mcp.changes import Silenced
+from mcp_discovery.facade.mcp.messages import (
     BATCHING,
     INVALID_REQUEST,
     Fault,
@@ -22,9 +21,10 @@ from facade.mcp.messages import (
     message_of,
     result,
 )
-from facade.mcp.methods import Caller, agreed, is_own
-from facade.mcp.sessions import Session, Sessions
-from facade.mcp.streams import Left, has_left
+from mcp_discovery.facade.mcp.methods import Caller, agreed, is_own
+from mcp_discovery.facade.mcp.responses import Answering, as_json, gone
+from mcp_discovery.facade.mcp.sessions import Session, Sessions
+from mcp_discovery.facade.mcp.streams import Left, has_left
 
 #: Messages in one body, of the version that knows such bodies.
 _MOST_MESSAGES: Final = 100

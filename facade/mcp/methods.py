@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from facade.dialing import MARK
-from facade.mcp.calling import OnProgress
-from facade.mcp.gate import CLIENT_INFO_KEY
-from facade.mcp.messages import (
+from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.outbound import MARK
+from mcp_discovery.facade.http.parameters import nearest
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     LEGACY,
@@ -20,13 +21,12 @@ from facade.mcp.messages import (
     Fault,
     Request,
 )
-from facade.mcp.resources import TEMPLATES, Resources
-from facade.mcp.sessions import Session
-from facade.mcp.tool import Tool
-from facade.problems import Refused
-from facade.status import version
-from facade.values import nearest
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.mcp.request_checks import CLIENT_INFO_KEY
+from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
+from mcp_discovery.facade.mcp.sessions import Session
+from mcp_discovery.facade.mcp.tool import Tool
+from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.status.handlers import version
 
 _SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 #: The name of this server, and of mcp-discovery's own clients.

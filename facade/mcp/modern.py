@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from facade.mcp import gate
-from facade.mcp.answering import Answering, as_error, as_json, gone
-from facade.mcp.changes import Changes, Listener, Silenced
-from facade.mcp.messages import (
+from mcp_discovery.facade.mcp import request_checks as gate
+from mcp_discovery.facade.mcp.changes import Changes, Listener, Silenced
+from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -24,10 +23,11 @@ from facade.mcp.messages import (
     notification,
     result,
 )
-from facade.mcp.methods import Caller, is_own, modern
-from facade.mcp.resources import Resources
-from facade.mcp.sessions import MOST_SUBSCRIBED
-from facade.mcp.streams import Left
+from mcp_discovery.facade.mcp.methods import Caller, is_own, modern
+from mcp_discovery.facade.mcp.resources import Resources
+from mcp_discovery.facade.mcp.responses import Answering, as_error, as_json, gone
+from mcp_discovery.facade.mcp.sessions import MOST_SUBSCRIBED
+from mcp_discovery.facade.mcp.streams import Left
 
 _SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
 

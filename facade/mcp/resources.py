@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import orjson
 
-from adapters.catalog import Catalog
-from adapters.view import Entry, View
-from facade import listing
-from facade.documents import Documents
-from facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, Fault
-from facade.mcp.uris import (
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.document import is_digest
+from mcp_discovery.errors import DocumentNotFound
+from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, Fault
+from mcp_discovery.facade.mcp.uris import (
     DOCUMENT_TEMPLATE,
     SERVER_TEMPLATE,
     SERVERS,
@@ -24,9 +25,8 @@ from facade.mcp.uris import (
     server_in,
     server_uri,
 )
-from facade.state import not_ready
-from mcp_discovery.document import is_digest
-from mcp_discovery.errors import DocumentNotFound
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.state import not_ready
 
 _JSON: Final = "application/json"
 #: How many resources one page has.
@@ -70,7 +70,8 @@ class Resources:
 
         A cursor names the last that was told, so that one that stays is on exactly one page,
         whatever comes and goes. ``own`` leaves all but the list itself out, see
-        :class:`facade.mcp.methods.Caller`. Raises :class:`Fault` for a cursor that is none.
+        :class:`mcp_discovery.facade.mcp.methods.Caller`. Raises :class:`Fault` for a cursor that
+        is none.
         """
         kind, last = _place(cursor)
         view = self._view()
@@ -101,10 +102,10 @@ class Resources:
         view = self._view()
         if uri == SERVERS:
             entries = sorted(view, key=lambda entry: entry.order)
-            return listing.servers(view, entries), False
+            return list_json.servers(view, entries), False
         if (id := server_in(uri)) is not None and (entry := view.entries.get(id)) is not None:
-            return listing.with_members(
-                entry.json(view.as_of), dict(listing.staleness(view))
+            return list_json.with_members(
+                entry.json(view.as_of), dict(list_json.staleness(view))
             ), False
         digest = document_in(uri)
         if digest is not None and is_digest(digest):

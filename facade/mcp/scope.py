@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from adapters.query import Query
-from adapters.search import words
-from adapters.versions import VersionRange
-from adapters.view import View
-from facade.mcp.arguments import BadArguments
-from facade.mcp.tool import strings
-from facade.query import TRANSPORTS
-from facade.values import nearest
+from mcp_discovery.adapters.query import Query
+from mcp_discovery.adapters.search import words
+from mcp_discovery.adapters.versions import VersionRange
+from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.http.parameters import nearest
+from mcp_discovery.facade.mcp.arguments import BadArguments
+from mcp_discovery.facade.mcp.tool import strings
+from mcp_discovery.facade.servers.filters import TRANSPORTS
 from mcp_discovery.health import Status
 
 _STATUSES = (*(each.value for each in Status), "all")

@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from adapters.catalog import Catalog
-from facade.documents import Documents
-from facade.mcp.call_tool import CallTool
-from facade.mcp.calling import ToolCaller
-from facade.mcp.changes import Changes
-from facade.mcp.describe_tool import DescribeTool
-from facade.mcp.endpoint import PATH, Endpoint
-from facade.mcp.find_servers import FindServers
-from facade.mcp.find_tools import FindTools
-from facade.mcp.methods import Methods
-from facade.mcp.resources import Resources
-from facade.mcp.tool import Tool
-from facade.options import FacadeOptions
-from facade.searching import Searching
-from facade.spellings import Spellings
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.mcp.call_tool import CallTool
+from mcp_discovery.facade.mcp.changes import Changes
+from mcp_discovery.facade.mcp.describe_tool import DescribeTool
+from mcp_discovery.facade.mcp.endpoint import PATH, Endpoint
+from mcp_discovery.facade.mcp.find_servers import FindServers
+from mcp_discovery.facade.mcp.find_tools import FindTools
+from mcp_discovery.facade.mcp.methods import Methods
+from mcp_discovery.facade.mcp.resources import Resources
+from mcp_discovery.facade.mcp.tool import Tool
+from mcp_discovery.facade.mcp.tool_caller import ToolCaller
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.servers.search_index import Searching
+from mcp_discovery.facade.tools.definitions import Spellings
 
 
 class McpServer:

@@ -12,8 +12,14 @@ from typing import Final
 
 from aiohttp import web
 
-from facade.mcp.changes import Changes, Listener
-from facade.mcp.messages import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Fault, Id
+from mcp_discovery.facade.mcp.changes import Changes, Listener
+from mcp_discovery.facade.mcp.messages import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    Fault,
+    Id,
+)
 
 #: How many resources one client may subscribe to.
 MOST_SUBSCRIBED: Final = 1000
@@ -22,7 +28,8 @@ MOST_SUBSCRIBED: Final = 1000
 class Session:
     """One legacy client from ``initialize`` on.
 
-    ``own`` says that it is mcp-discovery itself, see :class:`facade.mcp.methods.Caller`.
+    ``own`` says that it is mcp-discovery itself, see
+    :class:`mcp_discovery.facade.mcp.methods.Caller`.
     """
 
     def __init__(self, id: str, version: str, *, own: bool) -> None:

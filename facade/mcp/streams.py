@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from facade.mcp.messages import framed
+from mcp_discovery.facade.mcp.messages import framed
 
 PING: Final = b": ping\n\n"
 #: Seconds between two looks for clients that have left.

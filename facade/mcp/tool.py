@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from facade.mcp.arguments import BadArguments, read
-from facade.mcp.calling import OnProgress
-from facade.problems import Refused
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.mcp.arguments import BadArguments, read
+from mcp_discovery.facade.mcp.tool_caller import OnProgress
 
 #: Tools that only look: they change nothing, may be asked again, and know one closed world.
 READ_ONLY: Final = {

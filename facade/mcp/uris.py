@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, unquote
 
-from adapters.catalog import Event
+from mcp_discovery.adapters.catalog import Event
 
 SERVERS: Final = "mcp-discovery://servers"
 _SERVER: Final = "mcp-discovery://servers/"

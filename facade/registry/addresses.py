@@ -12,9 +12,9 @@ from typing import Literal, Self
 from aiohttp import web
 from yarl import URL
 
-from adapters.view import Entry
-from facade.problems import Refused
+from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import InvalidInput
+from mcp_discovery.facade.http.problems import Refused
 from mcp_discovery.probe.endpoint import Endpoint
 from mcp_discovery.record import Record, url_problem
 

@@ -12,17 +12,17 @@ from datetime import datetime
 import orjson
 from aiohttp import web
 
-from adapters.view import View
-from facade import listing
-from facade.etag import IF_NONE_MATCH, tag_of, tagged
-from facade.operation import Operation, Parameter
-from facade.problems import Refused
-from facade.registry.cursors import Wanted, decode, encode
-from facade.registry.entries import Listed
-from facade.registry.ledger import LEDGER, Ledger
-from facade.registry.models import RegistryEntry, RegistryError, RegistryList
-from facade.state import facade_of
-from facade.values import once, whole
+from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.parameters import once, whole
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.registry.cursors import Wanted, decode, encode
+from mcp_discovery.facade.registry.entries import Listed
+from mcp_discovery.facade.registry.ledger import LEDGER, Ledger
+from mcp_discovery.facade.registry.models import RegistryEntry, RegistryError, RegistryList
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.state import facade_of
 from mcp_discovery.health import rfc3339
 from mcp_discovery.record import parse_moment
 
@@ -79,7 +79,7 @@ async def version(request: web.Request) -> web.Response:
         request,
         tag_of(found.digest),
         lambda: found.json(view.as_of),
-        {listing.REVISION: listing.position(view)},
+        {list_json.REVISION: list_json.position(view)},
     )
 
 
@@ -104,7 +104,7 @@ def _list(
         request,
         tag_of(b"".join(each.digest for each in found), metadata),
         lambda: _body(found, view.as_of, metadata),
-        {listing.REVISION: listing.position(view)},
+        {list_json.REVISION: list_json.position(view)},
     )
 
 

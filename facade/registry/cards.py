@@ -13,16 +13,16 @@ from urllib.parse import quote
 import orjson
 from aiohttp import web
 
-from facade.etag import IF_NONE_MATCH, tag_of, tagged
-from facade.mcp.messages import LEGACY, MODERN
-from facade.operation import Operation, Parameter
-from facade.registry.cursors import LATEST
-from facade.registry.entries import Listed
-from facade.registry.ledger import LEDGER, Ledger
-from facade.registry.models import AiCatalog, ServerCard
-from facade.registry.server_json import identity, remote_of
-from facade.state import facade_of, unknown
-from facade.status import version
+from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
+from mcp_discovery.facade.registry.cursors import LATEST
+from mcp_discovery.facade.registry.entries import Listed
+from mcp_discovery.facade.registry.ledger import LEDGER, Ledger
+from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
+from mcp_discovery.facade.registry.server_json import identity, remote_of
+from mcp_discovery.facade.state import facade_of, unknown
+from mcp_discovery.facade.status.handlers import version
 from mcp_discovery.health import rfc3339
 
 CARD = "application/mcp-server-card+json"

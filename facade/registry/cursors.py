@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from facade.problems import Refused
-from facade.registry.entries import Key
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.registry.entries import Key
 from mcp_discovery.health import rfc3339
 from mcp_discovery.record import parse_moment
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from adapters.view import Entry
-from facade.registry.server_json import ServerJson
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.registry.server_json import ServerJson
 from mcp_discovery.health import Status, rfc3339
 
 #: The registry's key for what it says itself: status, times and whether it is the latest version.

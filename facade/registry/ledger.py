@@ -14,15 +14,15 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from adapters.catalog import Catalog
-from adapters.versions import precedence
-from adapters.view import Entry, View
-from facade.registry.addresses import Addresses
-from facade.registry.cursors import LATEST, Wanted
-from facade.registry.entries import Key, Listed
-from facade.registry.renewing import renewed
-from facade.registry.server_json import can_be_listed
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.versions import precedence
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import StartOver
+from mcp_discovery.facade.registry.addresses import Addresses
+from mcp_discovery.facade.registry.cursors import LATEST, Wanted
+from mcp_discovery.facade.registry.entries import Key, Listed
+from mcp_discovery.facade.registry.entry_updates import renewed
+from mcp_discovery.facade.registry.server_json import can_be_listed
 from mcp_discovery.health import utcnow
 
 log = logging.getLogger(__name__)

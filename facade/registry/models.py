@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from facade.models.shape import Shaped
-from facade.registry.entries import LIVE, OFFICIAL
+from mcp_discovery.facade.http.shape import Shaped
+from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import Status
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from facade.registry import api, cards
+from mcp_discovery.facade.registry import api, cards
 
 OPERATIONS = (*api.OPERATIONS, *cards.OPERATIONS)

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from adapters.view import Entry
-from facade.registry.addresses import Addresses, Remote, spelled
+from mcp_discovery.adapters.view import Entry
 from mcp_discovery.compact import compact
+from mcp_discovery.facade.registry.addresses import Addresses, Remote, spelled
 from mcp_discovery.record import Record, url_problem
 
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"

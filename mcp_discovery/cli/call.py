@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mcp_discovery.cli import completing, durations, filters, options
+from mcp_discovery.cli import completion as completing
+from mcp_discovery.cli import durations, filters, options
 from mcp_discovery.cli.running import run
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ async def _call(
     from mcp.shared.exceptions import MCPError
 
     from mcp_discovery.cli.arguments import read
-    from mcp_discovery.cli.exits import DONE, TIMED_OUT, TOOL_ERROR
+    from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, TOOL_ERROR
     from mcp_discovery.cli.progress import showing
     from mcp_discovery.cli.terminal import say
     from mcp_discovery.errors import InvalidInput

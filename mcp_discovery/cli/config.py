@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mcp_discovery.cli import facade, options, sidecar
-from mcp_discovery.cli.exits import DONE, INVALID_INPUT
+from mcp_discovery.cli.exit_codes import DONE, INVALID_INPUT
 from mcp_discovery.cli.terminal import line, say, say_json
 
 ROLES: Mapping[str, Callable[..., None]] = {"facade": facade.facade, "sidecar": sidecar.sidecar}
@@ -92,7 +92,7 @@ def _check(file: str, *, show: bool) -> list[str]:
 
 def _build(role: str, parameters: Mapping[str, Any]) -> None:
     """Makes of the parameters what the role makes of them, which checks them."""
-    from adapters import open_store
+    from mcp_discovery.adapters import open_store
     from mcp_discovery.cli import logs
 
     logs.require_level(parameters["log_level"])
@@ -105,8 +105,8 @@ def _build(role: str, parameters: Mapping[str, Any]) -> None:
 
 
 def _checked_servers(file: str) -> str:
-    from mcp_discovery.cli.reading import require_known
-    from mcp_discovery.cli.serverlist import read_list
+    from mcp_discovery.cli.register_plan import read_list
+    from mcp_discovery.cli.server_files import require_known
 
     found = read_list(file)
     for each in found.servers:

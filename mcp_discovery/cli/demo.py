@@ -27,7 +27,7 @@ def demo(
     The list by tag, a tool called through what was discovered, a server killed and seen as down,
     started again and seen as healthy. Everything runs on 127.0.0.1 and ends with the demo.
     """
-    from mcp_discovery.cli.stage import play
+    from mcp_discovery.cli.demo_scenario import play
 
     try:
         raise typer.Exit(asyncio.run(play(port, once=once)))

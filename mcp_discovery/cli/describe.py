@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import typer
 
-from mcp_discovery.cli import completing, options
+from mcp_discovery.cli import completion as completing
+from mcp_discovery.cli import options
 from mcp_discovery.cli.running import run
 
 if TYPE_CHECKING:
-    from adapters.remote.api import FacadeApi
+    from mcp_discovery.adapters.remote.api import FacadeApi
 
 Entry = Mapping[str, Any]
 
@@ -48,8 +49,8 @@ def describe(
         raise InvalidInput("say what to describe: a server's name or id, or --tool NAME")
 
     async def work() -> None:
-        from mcp_discovery.cli import describing
-        from mcp_discovery.cli.asking import asking
+        from mcp_discovery.cli import descriptions as describing
+        from mcp_discovery.cli.facade_connection import asking
         from mcp_discovery.cli.terminal import say_json
 
         async with asking(facade, facade_token) as api:
@@ -70,7 +71,7 @@ async def _about_server(
     api: FacadeApi, server: str
 ) -> tuple[list[Entry], dict[str, dict[str, Any]]]:
     """The instances, and their capability documents by digest."""
-    from mcp_discovery.cli.asking import get, get_or_none
+    from mcp_discovery.cli.facade_connection import get, get_or_none
     from mcp_discovery.errors import InvalidInput
 
     params = [("status", "all"), ("name", server)]
@@ -92,7 +93,7 @@ async def _about_server(
 
 
 async def _document(api: FacadeApi, path: str) -> dict[str, Any] | None:
-    from mcp_discovery.cli.asking import get_or_none
+    from mcp_discovery.cli.facade_connection import get_or_none
     from mcp_discovery.errors import DocumentNotFound
 
     try:
@@ -103,7 +104,7 @@ async def _document(api: FacadeApi, path: str) -> dict[str, Any] | None:
 
 
 async def _unknown(api: FacadeApi, server: str) -> str:
-    from mcp_discovery.cli.asking import get
+    from mcp_discovery.cli.facade_connection import get
 
     listed = (await get(api, "/servers", [("status", "all"), ("fields", "name")]))["servers"]
     hint = _nearest(server, (each[key] for each in listed for key in ("name", "id")))
@@ -115,7 +116,7 @@ async def _unknown(api: FacadeApi, server: str) -> str:
 
 async def _about_tool(api: FacadeApi, name: str) -> dict[str, Any]:
     """``GET /tools/{name}``, with the servers that offer it beside it."""
-    from mcp_discovery.cli.asking import get
+    from mcp_discovery.cli.facade_connection import get
     from mcp_discovery.errors import InvalidInput
 
     params = [("status", "all"), ("tool", name)]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mcp_discovery.cli import options
-from mcp_discovery.cli.exits import INVALID_INPUT, PORT_IN_USE
+from mcp_discovery.cli.exit_codes import INVALID_INPUT, PORT_IN_USE
 from mcp_discovery.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from adapters.store import StoreOptions
-    from facade.options import FacadeOptions
+    from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.facade.options import FacadeOptions
 
 
 def facade(
@@ -148,7 +148,7 @@ def _listening(serve: Callable[[], int]) -> int:
 
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInput`."""
-    from facade.options import FacadeOptions
+    from mcp_discovery.facade.options import FacadeOptions
 
     if parameters["workers"] > 1 and parameters["store"].startswith("embedded:"):
         raise InvalidInput(
@@ -168,7 +168,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
 def _supervise(
     count: int, url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
 ) -> int:
-    from facade.workers import free_port, supervise
+    from mcp_discovery.facade.workers import free_port, supervise
 
     async def serve(life: int) -> int:
         return await _serve(url, given, host, found, settings, life)
@@ -180,7 +180,7 @@ def _supervise(
 
 async def _require_usable(url: str, given: StoreOptions) -> None:
     """Raises what is wrong with the store's URL and options, once and not from each worker."""
-    from adapters import open_store
+    from mcp_discovery.adapters import open_store
 
     async with open_store(url, given):
         pass
@@ -194,9 +194,9 @@ async def _serve(
     settings: FacadeOptions,
     life: int | None = None,
 ) -> int:
-    from adapters import open_store
-    from adapters.store import new_holder
-    from facade.run import run
+    from mcp_discovery.adapters import open_store
+    from mcp_discovery.adapters.store import new_holder
+    from mcp_discovery.facade.run import run
 
     async with open_store(url, given, holder=new_holder("facade")) as store:
         return await run(store, host, port, options=settings, life=life)

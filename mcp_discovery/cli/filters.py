@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mcp_discovery.cli import completing
+from mcp_discovery.cli import completion as completing
 
 _FILTERS = "Filters"
 Several = list[str] | None

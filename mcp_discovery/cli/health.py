@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mcp_discovery.cli.exits import DONE, FAILED, UNAVAILABLE
+from mcp_discovery.cli.exit_codes import DONE, FAILED, UNAVAILABLE
 from mcp_discovery.cli.terminal import line, say
 
 #: Listened on at every address: asked at the loopback address.

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from mcp_discovery.cli.exits import EXPLAINED, INVALID_INPUT, code_of
+from mcp_discovery.cli.exit_codes import EXPLAINED, INVALID_INPUT, code_of
 from mcp_discovery.cli.terminal import forgiving, say
 from mcp_discovery.errors import DiscoveryError
 

@@ -11,7 +11,7 @@ import typer
 from mcp_discovery.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from adapters.store import StoreOptions
+    from mcp_discovery.adapters.store import StoreOptions
 
 _CREDENTIALS = "Credentials for the store"
 
@@ -178,7 +178,7 @@ def store_options(parameters: Mapping[str, Any], *, read: bool = True) -> StoreO
 
     Raises :class:`InvalidInput`.
     """
-    from adapters.store import StoreOptions
+    from mcp_discovery.adapters.store import StoreOptions
 
     return StoreOptions(
         token=secret(parameters, "store_token", read=read),

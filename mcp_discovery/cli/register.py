@@ -11,8 +11,8 @@ from mcp_discovery.cli import options
 from mcp_discovery.cli.running import run
 
 if TYPE_CHECKING:
-    from adapters.remote.api import FacadeApi
-    from mcp_discovery.cli.serverlist import Plan, Server, ServerList
+    from mcp_discovery.adapters.remote.api import FacadeApi
+    from mcp_discovery.cli.register_plan import Plan, Server, ServerList
 
 
 def register(
@@ -56,7 +56,7 @@ def register(
 
     Example: {"name": "product-catalog", "url": "http://10.0.0.5:8000/mcp", "tags": ["products"]}
     """
-    from mcp_discovery.cli.serverlist import read_list
+    from mcp_discovery.cli.register_plan import read_list
     from mcp_discovery.errors import InvalidInput
 
     if allow_empty and not prune:
@@ -82,9 +82,9 @@ async def _register(
     json: bool,
 ) -> int:
     """Tells what changes, and changes it; returns the exit code."""
-    from mcp_discovery.cli.asking import asking, get
-    from mcp_discovery.cli.exits import CHANGES, DONE, code_of
-    from mcp_discovery.cli.serverlist import compare
+    from mcp_discovery.cli.exit_codes import CHANGES, DONE, code_of
+    from mcp_discovery.cli.facade_connection import asking, get
+    from mcp_discovery.cli.register_plan import compare
 
     async with asking(facade, token) as api:
         listed = (await get(api, "/servers", {"status": "all"}))["servers"]
@@ -106,8 +106,8 @@ async def _register(
 
 async def _carry_out(api: FacadeApi, plan: Plan, *, json: bool) -> int:
     """Does what is planned; returns the code of the first refusal."""
-    from adapters.remote.api import server_path
-    from mcp_discovery.cli.exits import DONE, code_of
+    from mcp_discovery.adapters.remote.api import server_path
+    from mcp_discovery.cli.exit_codes import DONE, code_of
     from mcp_discovery.errors import DiscoveryError, StoreError
 
     code = DONE

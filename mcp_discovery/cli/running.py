@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from mcp_discovery.cli.exits import DONE, INTERRUPTED, PIPE_CLOSED
+from mcp_discovery.cli.exit_codes import DONE, INTERRUPTED, PIPE_CLOSED
 from mcp_discovery.cli.terminal import abandon_output
 
 

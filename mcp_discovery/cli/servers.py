@@ -61,7 +61,7 @@ def servers(
 async def _list(
     facade: str, token: str | None, params: list[tuple[str, str]], *, wide: bool, json: bool
 ) -> None:
-    from mcp_discovery.cli.asking import asking, get
+    from mcp_discovery.cli.facade_connection import asking, get
     from mcp_discovery.cli.terminal import say_json
 
     async with asking(facade, token) as api:

@@ -11,8 +11,8 @@ import typer
 from mcp_discovery.cli import durations, options
 
 if TYPE_CHECKING:
-    from adapters.store import StoreOptions
-    from sidecar.settings import Settings
+    from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.sidecar.settings import Settings
 
 _RECORD = "What is said of the server"
 #: Parameters that settings have under the same name.
@@ -279,7 +279,7 @@ def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> Settings
 
     Raises :class:`InvalidInput`.
     """
-    from sidecar.settings import Settings
+    from mcp_discovery.sidecar.settings import Settings
 
     return Settings(
         **{name: parameters[name] for name in _SAME},
@@ -303,8 +303,8 @@ def require_no_embedded(store: str) -> None:
 
 
 async def _run(settings: Settings, url: str, given: StoreOptions) -> int:
-    from adapters import open_store
-    from sidecar.run import run
+    from mcp_discovery.adapters import open_store
+    from mcp_discovery.sidecar.run import run
 
     async with open_store(url, given) as store:
         return await run(settings, store)

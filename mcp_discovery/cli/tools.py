@@ -61,7 +61,7 @@ def tools(
 async def _list(
     facade: str, token: str | None, params: list[tuple[str, str]], *, json: bool
 ) -> None:
-    from mcp_discovery.cli.asking import asking, get
+    from mcp_discovery.cli.facade_connection import asking, get
     from mcp_discovery.cli.tables import stale_note
     from mcp_discovery.cli.terminal import say, say_json
 

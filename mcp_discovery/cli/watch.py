@@ -77,8 +77,8 @@ async def _watch(
     last: float | None,
 ) -> int:
     # Imported before the clock runs: that takes a while.
-    import mcp_discovery.cli.asking  # noqa: F401
-    from mcp_discovery.cli.exits import DONE, TIMED_OUT
+    import mcp_discovery.cli.facade_connection  # noqa: F401
+    from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT
 
     try:
         async with asyncio.timeout(last) as deadline:
@@ -114,8 +114,8 @@ async def _follow(
 ) -> None:
     import orjson
 
-    from adapters.backoff import Backoff
-    from mcp_discovery.cli.asking import asking
+    from mcp_discovery.adapters.backoff import Backoff
+    from mcp_discovery.cli.facade_connection import asking
     from mcp_discovery.cli.terminal import say
     from mcp_discovery.errors import StoreUnavailable
 

@@ -33,7 +33,7 @@ from mcp_discovery.errors import DiscoveryError, InvalidInput, NoReplica
 from mcp_discovery.instance import Instance
 
 if TYPE_CHECKING:
-    from adapters.store import StoreOptions
+    from mcp_discovery.adapters.store import StoreOptions
     from mcp_discovery.client.formats import Format, ToolList
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Discovery:
     ``MCP_DISCOVERY_FACADE_TOKEN``, or ``http://127.0.0.1:4000``.
 
     ``token``: a bearer token for the facade, or the store's. ``store_options``: a store's other
-    credentials, as :class:`adapters.store.StoreOptions`.
+    credentials, as :class:`mcp_discovery.adapters.store.StoreOptions`.
 
     ``strategy``: which of several replicas is asked: ``least-loaded``, ``round-robin``, ``random``,
     ``weighted``, ``power-of-two`` or ``consistent-hash``. Servers of the legacy era, whose sessions
@@ -390,7 +390,7 @@ def _source(
     if url.partition(":")[0] in ("http", "https"):
         return FacadeSource(url, http, token=token)
     # Only here: whoever embeds this library may have a package of that name.
-    from adapters.store import StoreOptions
+    from mcp_discovery.adapters.store import StoreOptions
     from mcp_discovery.client.store import StoreSource
 
     return StoreSource(url, store_options or StoreOptions(token=token))

@@ -14,9 +14,9 @@ from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
 if TYPE_CHECKING:
-    from adapters.catalog import Catalog
-    from adapters.query import Query
-    from adapters.store import StoreOptions
+    from mcp_discovery.adapters.catalog import Catalog
+    from mcp_discovery.adapters.query import Query
+    from mcp_discovery.adapters.store import StoreOptions
 
 
 class CatalogSource:
@@ -79,8 +79,8 @@ class StoreSource(CatalogSource):
     """Watches a store with a catalog of its own."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
-        from adapters import open_store
-        from adapters.catalog import Catalog
+        from mcp_discovery.adapters import open_store
+        from mcp_discovery.adapters.catalog import Catalog
 
         self._store = open_store(url, options)
         self._stack = AsyncExitStack()
@@ -98,8 +98,8 @@ class StoreSource(CatalogSource):
 
 
 def _query(wanted: Selection) -> Query:
-    from adapters.query import Query
-    from adapters.versions import VersionRange
+    from mcp_discovery.adapters.query import Query
+    from mcp_discovery.adapters.versions import VersionRange
 
     try:
         versions = frozenset(map(VersionRange.parse, wanted.versions))

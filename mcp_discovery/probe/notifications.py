@@ -10,12 +10,7 @@ from typing import Any, Final
 import orjson
 
 from mcp_discovery.probe.handshake import Peer
-from mcp_discovery.probe.messages import (
-    METHOD_NOT_FOUND,
-    legacy_headers,
-    modern_call,
-    parse,
-)
+from mcp_discovery.probe.messages import METHOD_NOT_FOUND, legacy_headers, modern_call, parse
 from mcp_discovery.probe.wire import Wire
 
 _CHANGED: Final = {

@@ -16,14 +16,7 @@ import aiohttp
 from mcp_discovery.probe.errors import BadAnswer
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.limits import Budget, Limits
-from mcp_discovery.probe.messages import (
-    Answer,
-    Call,
-    answer_in,
-    digest_of,
-    parse,
-    status_error,
-)
+from mcp_discovery.probe.messages import Answer, Call, answer_in, digest_of, parse, status_error
 from mcp_discovery.probe.wire import (
     PLAIN,
     UNBOUNDED,

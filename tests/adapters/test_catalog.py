@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters import catalog as catalog_module
-from adapters.catalog import Catalog
-from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Snapshot
-from adapters.tombstone import tombstone
-from adapters.view import Entry, Query, View
+from mcp_discovery.adapters import catalog as catalog_module
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Change, Snapshot
+from mcp_discovery.adapters.tombstone import tombstone
+from mcp_discovery.adapters.view import Entry, Query, View
 from mcp_discovery.errors import StartOver, StoreUnavailable
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, instance_from_dict
@@ -212,7 +212,7 @@ async def test_small_drops_are_held_for_as_long_as_the_living_need(
     before: int, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half is not more than half; and fewer than ten, of which one is left, are no mass."""
-    monkeypatch.setattr("adapters.catalog._RETURN", 0.2)
+    monkeypatch.setattr("mcp_discovery.adapters.catalog._RETURN", 0.2)
     catalog = Catalog(EmbeddedStore(), hold=60)
     catalog.apply(Snapshot(many(before)))
     catalog.apply(Snapshot(many(after)))
@@ -338,7 +338,7 @@ async def test_while_the_store_is_away_the_hold_stands_still() -> None:
 async def test_what_is_missing_after_an_outage_is_held_for_as_long_as_the_living_need(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("adapters.catalog._RETURN", 0.3)
+    monkeypatch.setattr("mcp_discovery.adapters.catalog._RETURN", 0.3)
     before = many(5)
     older = {id: before[id] for id in list(before)[:3]}
     async with ScriptedStore() as store, Catalog(store, hold=60) as catalog:
@@ -358,7 +358,7 @@ async def test_what_is_missing_after_an_outage_is_held_for_as_long_as_the_living
 async def test_a_watch_that_ends_after_its_snapshot_is_not_asked_for_without_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("adapters.backoff.random.uniform", lambda _, most: most)
+    monkeypatch.setattr("mcp_discovery.adapters.backoff.random.uniform", lambda _, most: most)
     async with ScriptedStore() as store, Catalog(store) as catalog:
         for _ in range(4):
             store.says.put_nowait(Snapshot({}))

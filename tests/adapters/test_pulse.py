@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from adapters.pulse import LOOK_WITHIN, Pulse
+from mcp_discovery.adapters.pulse import LOOK_WITHIN, Pulse
 from mcp_discovery.errors import RegistrationLost
 from mcp_discovery.health import healthy
-from sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import Settings
 
 
 def beaten(pulse: Pulse, every: float, times: int, late: float = 0.0) -> list[tuple[bool, bool]]:

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.query import Query, uptime
-from adapters.versions import VersionRange, precedence
+from mcp_discovery.adapters.query import Query, uptime
+from mcp_discovery.adapters.versions import VersionRange, precedence
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
 from tests.records import record

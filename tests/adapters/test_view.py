@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.view import Entry, View
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import Holder, Instance, Lease
 from tests.records import record

@@ -10,13 +10,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from adapters.consul.watch import REFILL, WAIT
 from benchmarks import simulate
 from benchmarks.simulation.costs import Costs
 from benchmarks.simulation.model import STORES, Fleet, Machine, StoreName, most_sidecars
 from benchmarks.simulation.modelled import catalogs
 from benchmarks.simulation.queueing import asked_for, told_to_each, waits
 from benchmarks.simulation.remedies import remedies
+from mcp_discovery.adapters.consul.watch import REFILL, WAIT
 
 COSTS = Costs.load()
 MACHINE = Machine()

@@ -13,9 +13,9 @@ from typing import Self
 
 import orjson
 
-from adapters import open_store
-from adapters.embedded import EmbeddedStore
-from adapters.store import Store, StoreOptions
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Store, StoreOptions
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import Holder, Lease, encode_registration, health_to_dict
 from tests.contract.serving import ServedFacade

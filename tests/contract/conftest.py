@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.store import Store
+from mcp_discovery.adapters.store import Store
 from tests.contract.beds import Bed, ConsulBed, EmbeddedBed, EtcdBed, RemoteBed
 from tests.contract.serving import ServedFacade
 from tests.stores.consul import ConsulServer

@@ -6,9 +6,9 @@ import socket
 
 from aiohttp import web
 
-from adapters.embedded import EmbeddedStore
-from facade.app import create_app
-from facade.state import FACADE
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.facade.app import create_app
+from mcp_discovery.facade.state import FACADE
 
 
 class ServedFacade:

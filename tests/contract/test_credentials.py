@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters import open_store
-from adapters.store import StoreOptions
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 from mcp_discovery.health import Status
 from tests.contract.watching import watching

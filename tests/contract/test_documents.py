@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.store import Store
+from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import DocumentNotFound, InvalidDocument
 from tests.contract.beds import Bed
 from tests.records import document, record
@@ -48,7 +48,7 @@ async def test_a_sweep_removes_what_nobody_refers_to(
     await registration.update(record(), used)
     sweeper = await bed.open()
     clock = [1000.0]
-    monkeypatch.setattr("adapters.unreferenced.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("mcp_discovery.adapters.unreferenced.time.monotonic", lambda: clock[0])
     assert await sweeper.sweep() == 0  # seen for the first time
     clock[0] += 59
     assert await sweeper.sweep() == 0

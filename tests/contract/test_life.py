@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from adapters.store import Registration, Store, new_holder
+from mcp_discovery.adapters.store import Registration, Store, new_holder
 from mcp_discovery.errors import DuplicateInstance, InvalidRecord, RegistrationLost
 from mcp_discovery.health import ANSWERS, Health, Load, Status, healthy
 from tests.contract.beds import Bed
@@ -113,7 +113,7 @@ async def test_silent_is_down_with_the_reason_then_gone(bed: Bed, store: Store) 
 
 
 async def test_load_is_seen(bed: Bed, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.pulse.LOAD_EVERY", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.pulse.LOAD_EVERY", 0.0)
     load = Load(active=3, capacity=20, latency=0.12)
     async with watching(await bed.open()) as watcher:
         registration = await register(store)

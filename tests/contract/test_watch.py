@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from adapters.store import Snapshot, Store
+from mcp_discovery.adapters.store import Snapshot, Store
 from mcp_discovery.errors import InvalidRecord, StoreUnavailable
 from mcp_discovery.health import Health, Status
 from tests.contract.beds import Bed

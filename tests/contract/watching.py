@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
-from adapters.store import Change, Snapshot, Store
+from mcp_discovery.adapters.store import Change, Snapshot, Store
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 

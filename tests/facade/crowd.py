@@ -12,11 +12,11 @@ from typing import Any
 
 import aiohttp
 
-from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Snapshot
-from facade import create_app, serving
-from facade.state import FACADE, Facade
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.facade import create_app, serving
+from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.health import Health, Load, Status, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, instance_to_dict
 from mcp_discovery.record import Record

@@ -11,8 +11,8 @@ import sys
 import aiohttp
 import pytest
 
-from adapters.embedded import EmbeddedStore
-from facade import CannotListen, create_app, run, serving
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.facade import CannotListen, create_app, run, serving
 from tests.programs import ROOT
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from adapters import open_store
-from adapters.store import Registration, Store
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.health import Health, Status, healthy
 from tests.faults.checker import judge
 from tests.faults.history import History, Terms

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters import open_store
-from adapters.store import Registration, Store, new_holder
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import Registration, Store, new_holder
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.health import healthy
 from tests.faults.programs import Program, ready

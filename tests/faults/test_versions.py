@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters import open_store
+from mcp_discovery.adapters import open_store
 from mcp_discovery.health import Health, Status
 from tests.programs import facade
 from tests.records import document, record

@@ -6,15 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 
-from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Closing, Registration, Snapshot
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Change, Closing, Registration, Snapshot
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import (
-    InvalidRecord,
-    RegistrationLost,
-    StoreDenied,
-    StoreUnavailable,
-)
+from mcp_discovery.errors import InvalidRecord, RegistrationLost, StoreDenied, StoreUnavailable
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record

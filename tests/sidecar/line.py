@@ -9,12 +9,12 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.store import Change, Snapshot, Store
+from mcp_discovery.adapters.store import Change, Snapshot, Store
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
-from sidecar.run import Stop, run
-from sidecar.settings import Settings
+from mcp_discovery.sidecar.run import Stop, run
+from mcp_discovery.sidecar.settings import Settings
 from tests.stores.waiting import PAUSE, until
 
 #: Short terms: the promise is an interval of 1 s.

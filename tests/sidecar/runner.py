@@ -12,11 +12,11 @@ import logging
 import sys
 from contextlib import aclosing
 
-from adapters import open_store
-from adapters.store import Snapshot, Store
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import Snapshot, Store
 from mcp_discovery.instance import Instance
-from sidecar.run import run
-from sidecar.settings import Settings
+from mcp_discovery.sidecar.run import run
+from mcp_discovery.sidecar.settings import Settings
 
 
 async def tell(store: Store) -> None:

@@ -8,11 +8,11 @@ import socket
 
 import pytest
 
-from adapters import open_store
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.errors import InvalidInput
-from sidecar import advertise
-from sidecar.settings import Settings
+from mcp_discovery.sidecar import advertise
+from mcp_discovery.sidecar.settings import Settings
 from tests.servers.process import McpServer
 from tests.sidecar.line import Seen, sidecar
 from tests.stores import ConsulServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer, odd, sdk
 from tests.sidecar.line import Seen, sidecar

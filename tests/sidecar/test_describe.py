@@ -11,9 +11,9 @@ from mcp_discovery.errors import InvalidInput
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES
-from sidecar.advertise import Advertised
-from sidecar.describe import Description, describe
-from sidecar.settings import Settings
+from mcp_discovery.sidecar.advertise import Advertised
+from mcp_discovery.sidecar.describe import Description, describe
+from mcp_discovery.sidecar.settings import Settings
 
 URL = "http://127.0.0.1:8000/mcp"
 NOW = utcnow()

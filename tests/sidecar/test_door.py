@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
-from sidecar.door import Door, pause
+from mcp_discovery.sidecar.door import Door, pause
 from tests.servers.process import McpServer, odd
 from tests.sidecar.line import Seen, sidecar
 from tests.stores.waiting import until
@@ -45,7 +45,7 @@ async def test_a_server_that_comes_up_is_found_before_the_next_attempt(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("sidecar.watchdog._RETRY", 60.0)
+    monkeypatch.setattr("mcp_discovery.sidecar.watchdog._RETRY", 60.0)
     server = McpServer(("-m", "tests.servers.odd"), tmp_path)
     async with sidecar(store, server.url):
         try:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer, odd
 from tests.sidecar.line import Seen, sidecar

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import ANSWERS, Status
 from tests.servers.process import McpServer, odd, sdk
 from tests.sidecar.line import Seen, sidecar

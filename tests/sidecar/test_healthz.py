@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer
 from tests.sidecar.line import Seen, sidecar

@@ -15,13 +15,19 @@ from tests.stores import ConsulServer, EtcdServer, StoreServer
 
 #: What no sidecar uses: packages of this project and of others, whole or in part.
 NEVER = {
-    *("facade", "mcp", "httpx2", "uvicorn", "starlette", "rich", "prometheus_client"),
+    *("mcp_discovery.facade", "mcp", "httpx2", "uvicorn", "starlette", "rich", "prometheus_client"),
     *("mcp_discovery.client", "mcp_discovery.cli.facade", "mcp_discovery.cli.tables"),
-    *("adapters.catalog", "adapters.search", "adapters.embedded", "adapters.remote", "sqlite3"),
+    *(
+        "mcp_discovery.adapters.catalog",
+        "mcp_discovery.adapters.search",
+        "mcp_discovery.adapters.embedded",
+        "mcp_discovery.adapters.remote",
+        "sqlite3",
+    ),
     *("pydantic_settings", "jwt", "opentelemetry", "limits", "yaml"),
 }
 #: What it uses where it is told to: the health port, a child.
-ON_DEMAND = {"sidecar.pages", "aiohttp.web_app", "ctypes"}
+ON_DEMAND = {"mcp_discovery.sidecar.pages", "aiohttp.web_app", "ctypes"}
 
 
 async def loaded(*arguments: str, until: str) -> set[str]:
@@ -61,10 +67,13 @@ async def test_a_sidecar_loads_what_it_uses(kind: type[StoreServer]) -> None:
     async with kind("node") as node, odd() as server:
         given = ("--store", node.store_url, "--url", server.url)
         modules = await loaded(*given, until="registered odd-")
-    assert {"sidecar.run", "aiohttp", "mcp_discovery.cli.sidecar"} <= modules
+    assert {"mcp_discovery.sidecar.run", "aiohttp", "mcp_discovery.cli.sidecar"} <= modules
     assert not among(modules, NEVER)
     assert not among(modules, ON_DEMAND)
-    other = {ConsulServer: "adapters.etcd", EtcdServer: "adapters.consul"}[kind]
+    other = {
+        ConsulServer: "mcp_discovery.adapters.etcd",
+        EtcdServer: "mcp_discovery.adapters.consul",
+    }[kind]
     assert not among(modules, {other})
 
 

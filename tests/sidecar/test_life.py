@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import ANSWERS, Status
 from tests.servers.process import McpServer, odd, sdk
 from tests.sidecar.line import Seen, sidecar

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters import open_store
+from mcp_discovery.adapters import open_store
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer, odd, sdk
 from tests.sidecar.line import Seen, sidecar, watching

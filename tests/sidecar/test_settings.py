@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcp_discovery.errors import InvalidInput
-from sidecar.settings import Settings, public
+from mcp_discovery.sidecar.settings import Settings, public
 
 URL = "http://127.0.0.1:8000/mcp"
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from adapters.embedded import EmbeddedStore
-from adapters.store import Snapshot
-from sidecar import advertise, healthz
-from sidecar.child import Child
-from sidecar.introspector import Introspector
-from sidecar.registrar import Registrar
-from sidecar.run import run
-from sidecar.settings import Settings
-from sidecar.watchdog import Watchdog
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Snapshot
+from mcp_discovery.sidecar import advertise, healthz
+from mcp_discovery.sidecar.child import Child
+from mcp_discovery.sidecar.introspector import Introspector
+from mcp_discovery.sidecar.registrar import Registrar
+from mcp_discovery.sidecar.run import run
+from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.watchdog import Watchdog
 from tests.servers.process import McpServer
 from tests.sidecar.line import QUICK
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mcp_discovery.cli import completing, durations, options
+from mcp_discovery.cli import completion as completing
+from mcp_discovery.cli import durations, options
 from mcp_discovery.cli.running import run
 
 _STORE = "Which store to check as well"
@@ -94,7 +95,7 @@ def doctor(
     Try: mcp-discovery doctor --store consul://127.0.0.1:8500 --dns 127.0.0.1:8600 --server shop
     """
     from mcp_discovery.cli import logs
-    from mcp_discovery.cli.doctor.places import Case, endpoint_of_dns
+    from mcp_discovery.cli.doctor.targets import Case, endpoint_of_dns
 
     options.check_url(facade)
     logs.start("error", json=False)
@@ -113,7 +114,7 @@ def doctor(
     )
 
     async def work() -> int:
-        from mcp_discovery.cli.doctor.round import examine
+        from mcp_discovery.cli.doctor.checks import examine
 
         return await examine(case, json=json)
 

@@ -9,10 +9,10 @@ import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 
-from adapters.http import HttpClient
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.http import HttpClient
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.places import Case
+from mcp_discovery.cli.doctor.targets import Case
 from mcp_discovery.errors import DiscoveryError
 
 _CHECK = "clock"

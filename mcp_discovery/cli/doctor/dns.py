@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from mcp_discovery.cli.asking import asking, get
 from mcp_discovery.cli.doctor.dns_message import NO_SUCH_NAME, BadDnsAnswer, DnsAnswer, ask
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.places import Case
+from mcp_discovery.cli.doctor.targets import Case
+from mcp_discovery.cli.facade_connection import asking, get
 from mcp_discovery.errors import DiscoveryError
 
 _CHECK = "dns"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
-from mcp_discovery.cli.asking import asking, get
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.places import Case
+from mcp_discovery.cli.doctor.targets import Case
+from mcp_discovery.cli.facade_connection import asking, get
 from mcp_discovery.errors import DiscoveryError, StoreDenied, StoreUnavailable
 
 _CHECK = "facade"

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 
 from mcp_discovery.cli.doctor.finding import Finding, ok, wrong
-from mcp_discovery.cli.doctor.places import Case, host_of
+from mcp_discovery.cli.doctor.targets import Case, host_of
 
 
 async def check_hosts(case: Case) -> AsyncIterator[Finding]:

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import aiohttp
 
-from mcp_discovery.cli.asking import asking, get, get_or_none
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.hosts import is_address, resolvable
-from mcp_discovery.cli.doctor.places import Case, host_of
+from mcp_discovery.cli.doctor.targets import Case, host_of
+from mcp_discovery.cli.facade_connection import asking, get, get_or_none
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.probe import BadAnswer, Introspection, McpProbe, ProbeFailed
 

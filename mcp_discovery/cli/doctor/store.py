@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
-from adapters import open_store
-from adapters.store import Registration, Snapshot, Store
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import Registration, Snapshot, Store
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.places import Case
+from mcp_discovery.cli.doctor.targets import Case
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError, InvalidInput, StoreDenied, StoreUnavailable
 from mcp_discovery.health import Health, Status

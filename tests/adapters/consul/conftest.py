@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul import ConsulStore
 from tests.stores import ConsulServer
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from adapters.consul import checks
-from adapters.consul.checks import Place, read_presence, to_check, verdict
+from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.consul.checks import Place, read_presence, to_check, verdict
 from mcp_discovery.health import Health, Load, Status
 
 HOLDER = "h1"

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import struct
 
-from adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.health import Health, Status, healthy
 from tests.records import document, record
 from tests.stores import ConsulServer, until

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from adapters.consul import ConsulStore
-from adapters.store import Registration, Store
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.errors import RegistrationLost, StoreUnavailable
 from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.instance import Instance

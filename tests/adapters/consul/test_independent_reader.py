@@ -11,7 +11,7 @@ from typing import Any
 import consul
 import pytest
 
-from adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul import ConsulStore
 from tests.records import document, record
 from tests.stores import ConsulServer
 

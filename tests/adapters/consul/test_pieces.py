@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from adapters.consul import checks
-from adapters.consul.checks import READ, Place
-from adapters.consul.pieces import Pieces
+from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.consul.checks import READ, Place
+from mcp_discovery.adapters.consul.pieces import Pieces
 from mcp_discovery.health import Health, Status, utcnow
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.consul import ConsulStore
-from adapters.consul.documents import PART_BYTES, is_whole
-from adapters.consul.registration import ConsulRegistration
-from adapters.store import new_holder
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.documents import PART_BYTES, is_whole
+from mcp_discovery.adapters.consul.registration import ConsulRegistration
+from mcp_discovery.adapters.store import new_holder
 from mcp_discovery.errors import (
     DocumentNotFound,
     DuplicateInstance,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul import ConsulStore
 from tests.records import document, record
 from tests.stores import ConsulServer
 
@@ -38,7 +38,7 @@ async def test_orphans_and_unnamed_documents_go_after_a_while(
     assert await store.sweep() == 0
     assert await keys(consul_server, namespace) == lasting | {orphan, unnamed}
 
-    monkeypatch.setattr("adapters.consul.sweep.PATIENCE", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.sweep.PATIENCE", 0.0)
     assert await store.sweep() == 1
     assert await keys(consul_server, namespace) == lasting | {unnamed}
     assert await store.sweep() == 1

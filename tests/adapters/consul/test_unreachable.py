@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from adapters.consul import checks, listing
-from adapters.consul.checks import Place
-from adapters.consul.kv import Entry
-from adapters.consul.listing import Listing, Memory
-from adapters.skipped import Skipped
+from mcp_discovery.adapters.consul import checks, listing
+from mcp_discovery.adapters.consul.checks import Place
+from mcp_discovery.adapters.consul.kv import Entry
+from mcp_discovery.adapters.consul.listing import Listing, Memory
+from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder, Lease, encode_registration
 from tests.adapters.consul.test_checks import HEALTHY, HOLDER, SERF, beat, check, told

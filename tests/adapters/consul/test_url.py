@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.consul import ConsulStore
-from adapters.consul.url import parse_url
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.url import parse_url
 from mcp_discovery.errors import InvalidStoreURL
 
 

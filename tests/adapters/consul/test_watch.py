@@ -7,9 +7,9 @@ from contextlib import aclosing
 
 import pytest
 
-from adapters.consul import ConsulStore
-from adapters.consul.watch import Pace
-from adapters.store import Change, Snapshot, StoreOptions, new_holder
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.watch import Pace
+from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions, new_holder
 from mcp_discovery.errors import StoreDenied, StoreUnavailable
 from mcp_discovery.health import Status, healthy
 from tests.contract.watching import watching

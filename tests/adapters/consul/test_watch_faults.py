@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from adapters.consul import ConsulStore
-from adapters.store import Change, Snapshot
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.health import Health, Status
 from tests.adapters.consul.faulty import Cut, FaultyConsul, Spoiled

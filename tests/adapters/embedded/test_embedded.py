@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters import open_store
-from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Snapshot, new_holder
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Change, Snapshot, new_holder
 from mcp_discovery.errors import (
     DocumentNotFound,
     DuplicateInstance,

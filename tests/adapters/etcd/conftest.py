@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapters.etcd import EtcdStore
-from adapters.etcd.keys import Keys
-from adapters.store import Registration, Store
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.etcd.keys import Keys
+from mcp_discovery.adapters.store import Registration, Store
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer
 

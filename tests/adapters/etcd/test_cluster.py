@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from adapters.etcd import EtcdStore
-from adapters.store import Registration, Snapshot
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.store import Registration, Snapshot
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.health import Health, Status, healthy
 from tests.adapters.etcd.conftest import registered

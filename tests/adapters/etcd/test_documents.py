@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.etcd import EtcdStore
-from adapters.etcd import documents as documents_module
-from adapters.etcd.keys import Keys, encode
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.etcd import documents as documents_module
+from mcp_discovery.adapters.etcd.keys import Keys, encode
 from mcp_discovery.errors import DocumentNotFound
 from tests.adapters.etcd.test_registration import under
 from tests.records import document, record

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.etcd.errors import (
+from mcp_discovery.adapters.etcd.errors import (
     Elsewhere,
     LeaseNotFound,
     Refused,

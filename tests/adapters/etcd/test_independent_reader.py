@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from adapters.etcd import EtcdStore
-from adapters.etcd.keys import Keys
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.etcd.keys import Keys
 from mcp_discovery.health import Health, Status
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer

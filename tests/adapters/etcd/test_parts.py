@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from adapters.etcd import feed as feed_module
-from adapters.etcd.feed import Feed
-from adapters.etcd.keys import Keys, encode, key_text
-from adapters.etcd.lines import Lines, LineTooLong
-from adapters.etcd.listing import Listing
-from adapters.etcd.live import Live
-from adapters.skipped import Skipped
-from adapters.store import Change, Snapshot
+from mcp_discovery.adapters.etcd import feed as feed_module
+from mcp_discovery.adapters.etcd.feed import Feed
+from mcp_discovery.adapters.etcd.keys import Keys, encode, key_text
+from mcp_discovery.adapters.etcd.lines import Lines, LineTooLong
+from mcp_discovery.adapters.etcd.listing import Listing
+from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.health import Status, healthy
 from mcp_discovery.instance import Holder, Lease, encode_registration

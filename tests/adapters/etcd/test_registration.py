@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from adapters.etcd import EtcdStore
-from adapters.etcd.keys import Keys, encode
-from adapters.store import StoreOptions, new_holder
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.etcd.keys import Keys, encode
+from mcp_discovery.adapters.store import StoreOptions, new_holder
 from mcp_discovery.errors import (
     DocumentNotFound,
     DuplicateInstance,

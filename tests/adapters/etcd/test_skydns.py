@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.etcd import EtcdStore
-from adapters.etcd import registration as registration_module
-from adapters.etcd.keys import Keys, encode
-from adapters.etcd.skydns import Names, Zone, in_parts, text_of
-from adapters.store import Registration
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.etcd import registration as registration_module
+from mcp_discovery.adapters.etcd.keys import Keys, encode
+from mcp_discovery.adapters.etcd.skydns import Names, Zone, in_parts, text_of
+from mcp_discovery.adapters.store import Registration
 from mcp_discovery.errors import RegistrationLost, StoreUnavailable
 from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.record import Record

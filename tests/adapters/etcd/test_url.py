@@ -2,8 +2,8 @@
 
 import pytest
 
-from adapters.etcd.skydns import Zone
-from adapters.etcd.url import parse_url
+from mcp_discovery.adapters.etcd.skydns import Zone
+from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.errors import InvalidStoreURL
 
 

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from adapters.etcd import EtcdStore, api
-from adapters.etcd.keys import Keys, encode
-from adapters.etcd.watch import CHECK_EVERY, CHECK_WITHIN, RESUME_WITHIN, Watch
-from adapters.store import Change, Snapshot, StoreOptions
+from mcp_discovery.adapters.etcd import EtcdStore, api
+from mcp_discovery.adapters.etcd.keys import Keys, encode
+from mcp_discovery.adapters.etcd.watch import CHECK_EVERY, CHECK_WITHIN, RESUME_WITHIN, Watch
+from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions
 from mcp_discovery.errors import RegistrationLost, StoreDenied, StoreUnavailable
 from mcp_discovery.health import Health, Status, healthy, utcnow
 from tests.adapters.etcd.conftest import registered

@@ -9,9 +9,9 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from aiohttp import web
 
-from adapters import open_store
-from adapters.remote import RemoteStore
-from adapters.store import StoreOptions
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.remote import RemoteStore
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import InvalidStoreURL, StoreDenied, StoreUnavailable
 from tests.contract.serving import ServedFacade
 from tests.records import document, record
@@ -94,7 +94,7 @@ async def test_events_that_are_no_events() -> None:
 async def test_a_registration_goes_on_when_the_facade_was_restarted_with_its_file(
     tmp_path: object,
 ) -> None:
-    from adapters.embedded import EmbeddedStore
+    from mcp_discovery.adapters.embedded import EmbeddedStore
     from mcp_discovery.errors import RegistrationLost
     from mcp_discovery.health import healthy
 

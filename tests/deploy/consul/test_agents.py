@@ -7,9 +7,9 @@ import math
 import time
 from pathlib import Path
 
-from adapters.consul import ConsulStore
-from adapters.consul.registration import ConsulRegistration
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.registration import ConsulRegistration
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Status, healthy
 from tests import programs
 from tests.contract.watching import watching
@@ -93,7 +93,7 @@ async def test_heartbeats_go_on_while_the_servers_hang(tmp_path: Path) -> None:
             return bool(member["Tags"]["acls"] == "1")
 
         await until(settled, timeout=20, what="the client agent's change to the new ACLs")
-        rules = (POLICIES / "sidecar.hcl").read_text()
+        rules = (POLICIES / "mcp_discovery.sidecar.hcl").read_text()
         await server.api("PUT", "/v1/acl/policy", {"Name": "sidecar", "Rules": rules})
         made = await server.api("PUT", "/v1/acl/token", {"Policies": [{"Name": "sidecar"}]})
         options = StoreOptions(token=made["SecretID"], timeout=2)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from adapters.consul import ConsulStore
-from adapters.consul.registration import ConsulRegistration
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.registration import ConsulRegistration
 from mcp_discovery.health import Health, Status
 from tests import programs
 from tests.records import document, record

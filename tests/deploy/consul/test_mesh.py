@@ -12,8 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-from adapters.consul import ConsulStore
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Status
 from tests.contract.watching import watching
 from tests.deploy.consul.agents import CONSUL, Agent, consul, consul_program

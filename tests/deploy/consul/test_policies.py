@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from adapters.consul import ConsulStore
-from adapters.store import StoreOptions, new_holder
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.store import StoreOptions, new_holder
 from mcp_discovery.errors import DuplicateInstance, StoreDenied
 from mcp_discovery.health import Health, Status, healthy
 from tests.contract.watching import watching
@@ -171,8 +171,8 @@ async def sweep_all(store: ConsulStore) -> int:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweeper that waits for nothing, for it waits a minute otherwise."""
-    monkeypatch.setattr("adapters.consul.sweep.PATIENCE", 0.0)
-    monkeypatch.setattr("adapters.consul.sweep.LEAST_REAP", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.sweep.PATIENCE", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.sweep.LEAST_REAP", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

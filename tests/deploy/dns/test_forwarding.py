@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.consul import ConsulStore
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.consul.agents import DEPLOY
 from tests.deploy.consul.conftest import Site

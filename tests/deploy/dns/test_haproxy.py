@@ -12,9 +12,9 @@ from pathlib import Path
 import aiohttp
 from mcp import Client
 
-from adapters.consul import ConsulStore
-from adapters.consul.registration import ConsulRegistration
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.registration import ConsulRegistration
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Health, Status
 from tests.deploy.consul.agents import DEPLOY
 from tests.deploy.consul.conftest import Site

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from adapters.consul import ConsulStore
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.consul.agents import Agent, consul
 from tests.deploy.consul.conftest import Site, create_token

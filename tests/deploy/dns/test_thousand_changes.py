@@ -7,9 +7,9 @@ import random
 import time
 from urllib.parse import urlsplit
 
-from adapters.consul import ConsulStore
-from adapters.consul.registration import ConsulRegistration
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.registration import ConsulRegistration
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Health, Status
 from mcp_discovery.record import Record
 from tests.deploy.consul.conftest import Site

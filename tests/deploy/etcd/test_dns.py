@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from adapters.etcd import EtcdStore
-from adapters.store import Registration, StoreOptions
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.store import Registration, StoreOptions
 from mcp_discovery.errors import RegistrationLost
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.etcd.configured import ConfiguredEtcd, Papers

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from adapters.etcd import EtcdStore
-from adapters.etcd import documents as documents_module
-from adapters.etcd.keys import encode
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.etcd import documents as documents_module
+from mcp_discovery.adapters.etcd.keys import encode
 from mcp_discovery.health import Health, Load, Status, healthy
 from mcp_discovery.record import Record
 from tests.adapters.etcd.test_independent_reader import read_with_etcd3

@@ -9,10 +9,10 @@ from contextlib import aclosing
 import pytest
 import pytest_asyncio
 
-from adapters.etcd import EtcdStore
-from adapters.etcd import documents as documents_module
-from adapters.etcd.keys import encode
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.etcd import EtcdStore
+from mcp_discovery.adapters.etcd import documents as documents_module
+from mcp_discovery.adapters.etcd.keys import encode
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDenied
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.etcd.roles import (

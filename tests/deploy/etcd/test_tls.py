@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from adapters import open_store
-from adapters.store import StoreOptions
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreUnavailable
 from mcp_discovery.health import Status, healthy
 from tests.contract.watching import watching

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from mcp_discovery import Discovery
 from mcp_discovery.cli.main import command_line
-from sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import Settings
 from tests.deploy.kubernetes.charts import (
     MANIFESTS,
     VALUES,

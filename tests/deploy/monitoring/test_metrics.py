@@ -8,15 +8,15 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.catalog import Catalog
-from adapters.embedded import EmbeddedStore
-from adapters.observed import ObservedStore, Tally
-from adapters.store import Change, Snapshot
-from facade.metrics import Metrics
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.observed import ObservedStore, Tally
+from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import DuplicateInstance, RegistrationLost, StoreDenied, StoreUnavailable
+from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.health import ANSWERS, Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
-from sidecar.metrics import Figures
+from mcp_discovery.sidecar.metrics import Figures
 from tests.records import document, record
 
 _Key = tuple[str, *tuple[tuple[str, str], ...]]

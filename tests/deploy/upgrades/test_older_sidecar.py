@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from adapters import open_store
+from mcp_discovery.adapters import open_store
 from mcp_discovery.errors import DuplicateInstance
 from tests.programs import facade
 from tests.records import document, record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from tests.facade.connections.bodies import discovered, files, ids, register
 from tests.facade.harness import Client, leased, served
 from tests.records import document, record

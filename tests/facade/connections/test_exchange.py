@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from tests.facade.connections.bodies import files, ids, register
 from tests.facade.harness import Client, leased, served
 from tests.records import document, record

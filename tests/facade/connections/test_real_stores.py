@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapters import open_store
+from mcp_discovery.adapters import open_store
 from tests.facade.connections.bodies import files, ids, register
 from tests.facade.harness import Client, served
 from tests.stores.consul import ConsulServer

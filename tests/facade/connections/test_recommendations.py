@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from facade.connections.figures import Loaded, recommendations
+from mcp_discovery.facade.connections.statistics import Loaded, recommendations
 
 
 def of(*loads: float, name: str = "files") -> list[Loaded]:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
 from tests.facade.harness import Client, Reply, leased, served

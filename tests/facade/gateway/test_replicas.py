@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from adapters.store import new_holder
-from adapters.view import Entry
-from facade.gateway.replicas import Replicas
+from mcp_discovery.adapters.store import new_holder
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.gateway.replicas import Replicas
 from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.instance import Instance, Lease
 from tests.records import record

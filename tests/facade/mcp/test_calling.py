@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from mcp import Client as McpClient
 
-from facade.mcp.calling import OnProgress
 from mcp_discovery.errors import InvalidInput
+from mcp_discovery.facade.mcp.tool_caller import OnProgress
 from tests.facade.harness import Client, served
 from tests.facade.mcp.wire import Legacy, enveloped, message, modern, told
 from tests.servers.process import McpServer, running

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import Legacy, enveloped, told
 from tests.programs import running

@@ -10,9 +10,9 @@ import aiohttp
 import orjson
 import pytest
 
-from adapters.embedded import EmbeddedStore
-from facade import create_app, serving
-from facade.mcp.resources import PAGE
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.facade import create_app, serving
+from mcp_discovery.facade.mcp.resources import PAGE
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.facade.mcp.wire import PREFIX, Legacy, enveloped, message, modern, told
 from tests.stores.waiting import until

@@ -10,12 +10,12 @@ import orjson
 import pytest
 from mcp import Client as McpClient
 
-from facade.mcp.arguments import BadArguments, read
-from facade.mcp.find_servers import FindServers
-from facade.mcp.find_tools import FindTools
+from mcp_discovery.facade.mcp.arguments import BadArguments, read
+from mcp_discovery.facade.mcp.find_servers import FindServers
+from mcp_discovery.facade.mcp.find_tools import FindTools
 from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import modern
-from tests.facade.test_tools import BUY, ODD, FaultyStore, find
+from tests.facade.tools.test_tools import BUY, ODD, FaultyStore, find
 
 TOOLS = ("find_servers", "find_tools", "describe_tool")
 

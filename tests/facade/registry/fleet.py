@@ -11,13 +11,13 @@ from unittest.mock import patch
 import orjson
 from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
 
-from adapters.catalog import Catalog
-from adapters.embedded import EmbeddedStore
-from adapters.store import Change, Snapshot
-from facade.registry.addresses import Addresses
-from facade.registry.cursors import Wanted
-from facade.registry.entries import OFFICIAL, Listed
-from facade.registry.ledger import Ledger
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Change, Snapshot
+from mcp_discovery.facade.registry.addresses import Addresses
+from mcp_discovery.facade.registry.cursors import Wanted
+from mcp_discovery.facade.registry.entries import OFFICIAL, Listed
+from mcp_discovery.facade.registry.ledger import Ledger
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder, Instance, Lease
 from tests.records import record
@@ -82,7 +82,7 @@ class Fleet:
         self._apply(*came, *(Change(each.id, None) for each in instances))
 
     def _apply(self, *changes: Change | Snapshot) -> None:
-        with patch("adapters.catalog.utcnow", lambda: self.now):
+        with patch("mcp_discovery.adapters.catalog.utcnow", lambda: self.now):
             for each in changes:
                 self.catalog.apply(each)
         self.ledger.catch_up()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from facade.registry.addresses import Addresses
 from mcp_discovery.errors import InvalidInput
+from mcp_discovery.facade.registry.addresses import Addresses
 from tests.facade.harness import leased, served
 from tests.programs import command, facade
 

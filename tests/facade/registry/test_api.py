@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from adapters.embedded import EmbeddedStore
-from facade.registry.cursors import decode, encode
-from facade.registry.entries import LIVE, OFFICIAL
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.facade.registry.cursors import decode, encode
+from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import utcnow
 from tests.facade.harness import Client, Reply, leased, served
 from tests.facade.registry.fleet import SERVER_JSON
@@ -314,8 +314,8 @@ async def test_a_stale_list_is_told_and_says_so(away: Client) -> None:
 async def test_nothing_is_told_before_there_is_a_list() -> None:
     import aiohttp
 
-    from adapters import open_store
-    from facade import create_app, serving
+    from mcp_discovery.adapters import open_store
+    from mcp_discovery.facade import create_app, serving
 
     async with (
         open_store("http://127.0.0.1:1") as absent,

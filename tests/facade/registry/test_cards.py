@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from facade.registry.cards import identifier
+from mcp_discovery.facade.registry.cards import identifier
 from tests.facade.harness import Client, leased, served
 from tests.facade.registry.fleet import SERVER_CARD
 from tests.facade.registry.test_api import fill, posted

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.tombstone import tombstone
-from facade.registry import ledger
-from facade.registry.cursors import Wanted
-from facade.registry.entries import LIVE
+from mcp_discovery.adapters.tombstone import tombstone
+from mcp_discovery.facade.registry import ledger
+from mcp_discovery.facade.registry.cursors import Wanted
+from mcp_discovery.facade.registry.entries import LIVE
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import Instance
 from tests.facade.registry.fleet import NAME, START, Fleet, instance, shown

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from facade.registry.cards import card
-from facade.registry.entries import LIVE, OFFICIAL
-from facade.registry.server_json import ENDPOINT, MAX_PUBLISHER, MAX_TEXT, PUBLISHER, shortened
 from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.facade.registry.cards import card
+from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
+from mcp_discovery.facade.registry.server_json import (
+    ENDPOINT,
+    MAX_PUBLISHER,
+    MAX_TEXT,
+    PUBLISHER,
+    shortened,
+)
 from mcp_discovery.instance import Instance
 from tests.facade.registry.fleet import SERVER_CARD, SERVER_JSON, Fleet, instance, shown
 

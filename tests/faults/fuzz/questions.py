@@ -9,14 +9,14 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import strategies as st
 from yarl import URL
 
-from facade import asking
-from facade.paging import BY_NAME, Cursor, Sort
-from facade.problems import Refused
-from facade.query import parse
-from facade.stream.messages import Misunderstood
-from facade.stream.messages import parse as parse_message
-from facade.stream.position import read_position
 from mcp_discovery.errors import StartOver
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.servers import request as asking
+from mcp_discovery.facade.servers.filters import parse
+from mcp_discovery.facade.servers.paging import BY_NAME, Cursor, Sort
+from mcp_discovery.facade.websocket.messages import Misunderstood
+from mcp_discovery.facade.websocket.messages import parse as parse_message
+from mcp_discovery.facade.websocket.position import read_position
 from mcp_discovery.health import utcnow
 from tests.faults.fuzz.food import json_like, text_like
 from tests.faults.fuzz.target import Target

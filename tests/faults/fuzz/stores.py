@@ -11,19 +11,19 @@ from typing import Any, TypeVar
 import orjson
 from hypothesis import strategies as st
 
-from adapters.consul.api import ConsulApi
-from adapters.consul.listing import Memory
-from adapters.consul.url import parse_url as parse_consul_url
-from adapters.consul.watch import watch as watch_consul
-from adapters.embedded.store import _path as embedded_path
-from adapters.etcd.keys import Keys
-from adapters.etcd.url import parse_url as parse_etcd_url
-from adapters.etcd.watch import Watch
-from adapters.http import Answer
-from adapters.remote import RemoteStore
-from adapters.remote.api import FacadeApi
-from adapters.skipped import Skipped
-from adapters.store import StoreOptions
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.listing import Memory
+from mcp_discovery.adapters.consul.url import parse_url as parse_consul_url
+from mcp_discovery.adapters.consul.watch import watch as watch_consul
+from mcp_discovery.adapters.embedded.store import _path as embedded_path
+from mcp_discovery.adapters.etcd.keys import Keys
+from mcp_discovery.adapters.etcd.url import parse_url as parse_etcd_url
+from mcp_discovery.adapters.etcd.watch import Watch
+from mcp_discovery.adapters.http import Answer
+from mcp_discovery.adapters.remote import RemoteStore
+from mcp_discovery.adapters.remote.api import FacadeApi
+from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import InvalidStoreURL, StoreDenied, StoreError, StoreUnavailable
 from mcp_discovery.probe.errors import ProbeFailed
 from mcp_discovery.probe.event_stream import EventReader

@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from adapters.etcd.lines import Lines, LineTooLong
-from adapters.etcd.live import Live
-from adapters.search import TextIndex, words
-from adapters.versions import VersionRange
-from adapters.view import Entry, View
+from mcp_discovery.adapters.etcd.lines import Lines, LineTooLong
+from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.search import TextIndex, words
+from mcp_discovery.adapters.versions import VersionRange
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidDocument, InvalidRecord
 from mcp_discovery.health import healthy

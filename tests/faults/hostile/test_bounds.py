@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.etcd.live import Live
-from adapters.search import TextIndex, words
-from adapters.versions import VersionRange
 from mcp_discovery import secrets
+from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.search import TextIndex, words
+from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.errors import InvalidRecord
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import (

@@ -13,9 +13,9 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from adapters import open_store
-from adapters.embedded import EmbeddedStore
-from adapters.store import Registration, StoreOptions
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.store import Registration, StoreOptions
 from mcp_discovery.health import Health, Status, healthy
 from tests.faults.hostile import writings
 from tests.faults.hostile.strain import Desk, desk, strain

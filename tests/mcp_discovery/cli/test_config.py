@@ -178,8 +178,20 @@ async def test_the_examples_can_be_used() -> None:
 async def test_the_examples_run_together_over_consul(tmp_path: Path) -> None:
     port = ports.draw().number
     async with ConsulServer() as consul, odd("--tools", "2") as server:
-        serve = ("facade", "--config", str(EXAMPLES / "facade.yaml"), "--store", consul.store_url)
-        beside = ("sidecar", "--config", str(EXAMPLES / "sidecar.yaml"), "--url", server.url)
+        serve = (
+            "facade",
+            "--config",
+            str(EXAMPLES / "mcp_discovery.facade.yaml"),
+            "--store",
+            consul.store_url,
+        )
+        beside = (
+            "sidecar",
+            "--config",
+            str(EXAMPLES / "mcp_discovery.sidecar.yaml"),
+            "--url",
+            server.url,
+        )
         moved = {
             "MCP_DISCOVERY_STORE": consul.store_url,
             "MCP_DISCOVERY_HEALTH_PORT": str(ports.draw().number),

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from adapters import open_store
-from adapters.store import Snapshot
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import Snapshot
 from tests.mcp_discovery.cli.town import Town, on_terminal
 from tests.programs import AskedFacade, command, facade
 from tests.servers.process import odd

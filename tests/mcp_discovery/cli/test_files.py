@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.cli.exporting import posted
+from mcp_discovery.cli.export import posted
 from mcp_discovery.cli.hosts import mcp_json, records, vscode
 from tests.mcp_discovery.cli.town import Town
 from tests.programs import AskedFacade, Ended, command, facade

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mcp_discovery.cli.serverlist import ServerList, _server, compare
+from mcp_discovery.cli.register_plan import ServerList, _server, compare
 from tests.mcp_discovery.cli.town import on_terminal
 from tests.programs import ROOT, AskedFacade, Ended, command, facade
 from tests.servers.process import McpServer, odd

@@ -17,8 +17,8 @@ import pytest
 from mcp import Client
 
 import mcp_discovery
-from adapters import open_store
 from mcp_discovery import Discovery
+from mcp_discovery.adapters import open_store
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import CallLost, NoReplica, ServerRefused, StoreUnavailable
 from mcp_discovery.record import Record

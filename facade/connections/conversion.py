@@ -1,0 +1,208 @@
+"""Turns what was sent of a connection into what is registered of it, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.facade.connections.requests import (
+    CapabilityGiven,
+    ConnectionPatch,
+    EndpointGiven,
+    HealthCheckWish,
+    NewConnection,
+)
+from mcp_discovery.facade.connections.statuses import protocol_of
+from mcp_discovery.facade.connections.traits import FIELD, Traits, traits_of
+from mcp_discovery.facade.registration.body import Posting, parse
+from mcp_discovery.record import Record, to_semver
+
+#: What a metadata value can be.
+Scalar = str | bool | int | float | None
+
+
+def posting_of(new: NewConnection, *, document: CapabilityDocument | None = None) -> Posting:
+    """What is registered for ``new``; ``document`` says all of its capabilities where it is known.
+
+    Raises :class:`~mcp_discovery.errors.InvalidRecord` or
+    :class:`~mcp_discovery.errors.InvalidDocument`.
+    """
+    fields = new.model_dump(by_alias=True, exclude_none=True, include=_AS_THEY_ARE)
+    fields["endpoint"] = _endpoint(new)
+    traits = _probed_as(
+        Traits(type=new.type, idle=new.status == "idle"), new.health_check or HealthCheckWish()
+    )
+    _put_metadata(fields, new.metadata or {}, traits)
+    fields |= _offered(new.capabilities or ())
+    if document is not None:
+        tools, resources, prompts = document.names()
+        names = {"tools": tools, "resources": resources, "prompts": prompts}
+        fields["capabilities"] = names | {"digest": document.digest}
+    if new.era is not None:
+        fields["protocol"] = {"era": new.era}
+    return parse(fields, remote="")
+
+
+#: The members that stand in a record under the same name.
+_AS_THEY_ARE = {
+    "name",
+    "id",
+    "title",
+    "description",
+    "registry_name",
+    "website_url",
+    "icons",
+    "version",
+    "owner",
+    "zone",
+    "tags",
+    "weight",
+    "health_url",
+    "auth",
+}
+
+
+def patched(
+    record: Record, document: CapabilityDocument, patch: ConnectionPatch, *, idle: bool
+) -> tuple[Record, CapabilityDocument]:
+    """``record`` and ``document`` with what ``patch`` says; ``idle`` is how it is to be then.
+
+    Raises as :func:`posting_of` does.
+    """
+    fields = record.to_dict()
+    traits = replace(traits_of(record), idle=idle)
+    given = patch.metadata or {}
+    for name in {"version", "owner"} & given.keys():
+        fields.pop(name, None)
+    traits = _probed_as(traits, patch.health_check or HealthCheckWish())
+    _put_metadata(fields, _own_metadata(record) | given, traits)
+    if patch.tags is not None:
+        fields["tags"] = patch.tags
+    if patch.capabilities is not None:
+        # What it offers is posted from now on, no longer told by itself.
+        fields.pop("protocol", None)
+        fields |= _offered(patch.capabilities)
+        posting = parse(fields, remote="")
+        return posting.record.model_copy(
+            update={"registered_at": record.registered_at}
+        ), posting.document
+    return Record.parse(fields), document
+
+
+def shown_metadata(record: Record) -> dict[str, Scalar]:
+    """The metadata as it was posted: with its booleans and numbers, its version and owner."""
+    shown = _own_metadata(record)
+    if record.version != _NO_VERSION:
+        shown.setdefault("version", record.version)
+    if record.owner is not None:
+        shown.setdefault("owner", record.owner)
+    return shown
+
+
+_NO_VERSION = "0.0.0"
+
+
+def _own_metadata(record: Record) -> dict[str, Scalar]:
+    literals = frozenset(traits_of(record).literals)
+    return {
+        key: _literal(value) if key in literals else value for key, value in record.metadata.items()
+    }
+
+
+def _put_metadata(fields: dict[str, Any], given: Mapping[str, Scalar], traits: Traits) -> None:
+    """Puts metadata and traits into ``fields``; a version and an owner go where they belong."""
+    metadata = {key: value for key, value in given.items() if value is not None}
+    version, owner = metadata.get("version"), metadata.get("owner")
+    if isinstance(version, str) and fields.setdefault("version", _semver(version)) == version:
+        del metadata["version"]
+    if isinstance(owner, str) and owner and fields.setdefault("owner", owner) == owner:
+        del metadata["owner"]
+    literals = tuple(key for key, value in metadata.items() if not isinstance(value, str))
+    fields["metadata"] = metadata
+    fields.pop(FIELD, None)
+    if written := replace(traits, literals=literals).to_dict():
+        fields[FIELD] = written
+
+
+def _semver(text: str) -> str:
+    """``text`` where it is a semantic version; one that is none stays in the metadata."""
+    return text if to_semver(text) == text else _NO_VERSION
+
+
+def _literal(value: str) -> Scalar:
+    """What a literal's text stands for; text that a stranger wrote there is just that."""
+    if value in ("true", "false"):
+        return value == "true"
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if number - number == 0 else value
+
+
+def _probed_as(traits: Traits, wish: HealthCheckWish) -> Traits:
+    return replace(
+        traits,
+        probed=traits.probed if wish.enabled is None else wish.enabled,
+        interval=traits.interval if wish.interval is None else wish.interval,
+        timeout=traits.timeout if wish.timeout is None else wish.timeout / 1000,
+    )
+
+
+def _endpoint(new: NewConnection) -> dict[str, Any]:
+    given = new.endpoint
+    if isinstance(given, str):
+        given = EndpointGiven(url=given)
+    if given.command is None and given.url is None:
+        raise InvalidRecord("endpoint", "has neither a command nor a url; say how it is reached")
+    endpoint = given.model_dump(exclude_none=True)
+    transport = given.transport or _transport(given, new.protocol)
+    if new.protocol is not None and protocol_of(transport) != new.protocol:
+        problem = f"is {new.protocol!r}, but the endpoint's transport is {transport!r}"
+        raise InvalidRecord("protocol", f"{problem}; give one of the two")
+    return endpoint | {"transport": transport}
+
+
+def _transport(endpoint: EndpointGiven, protocol: str | None) -> str:
+    if protocol is not None:
+        return {"http": "streamable-http"}.get(protocol, protocol)
+    if endpoint.command is not None:
+        return "stdio"
+    try:
+        scheme = urlsplit(endpoint.url or "").scheme
+    except ValueError:
+        scheme = ""  # the record says what is wrong with it
+    return "websocket" if scheme in ("ws", "wss") else "streamable-http"
+
+
+_LISTS = {"tool": "tools", "resource": "resources", "prompt": "prompts"}
+
+
+def _offered(given: Sequence[str | CapabilityGiven]) -> dict[str, Any]:
+    """``capabilities`` and, where more than names is given, ``document`` of a posting."""
+    document: dict[str, list[dict[str, Any]]] = {name: [] for name in _LISTS.values()}
+    for each in given:
+        if isinstance(each, str):
+            document["tools"].append({"name": each})
+            continue
+        item: dict[str, Any] = {"name": each.name}
+        if each.description is not None:
+            item["description"] = each.description
+        if each.schema_ is not None:
+            item["inputSchema"] = each.schema_
+        document[_LISTS[each.kind]].append(item)
+    names = {
+        name: list(dict.fromkeys(item["name"] for item in items))
+        for name, items in document.items()
+    }
+    if all(isinstance(each, str) for each in given):
+        return {"capabilities": names}
+    return {"capabilities": names, "document": document}

@@ -1,0 +1,196 @@
+"""Probing connections now: one of them, or many with one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiohttp import web
+
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.errors import RegistrationLost, StoreError
+from mcp_discovery.facade.connections import representation
+from mcp_discovery.facade.connections.handlers import ID
+from mcp_discovery.facade.connections.requests import BatchCheck, CheckWish
+from mcp_discovery.facade.connections.responses import BatchChecked, Checked
+from mcp_discovery.facade.connections.validation import parsed
+from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.registration.examination import Finding
+from mcp_discovery.facade.state import Facade, facade_of
+from mcp_discovery.facade.status.handlers import answer
+from mcp_discovery.health import Status, rfc3339, utcnow
+from mcp_discovery.probe import NoAnswer
+
+#: How many of one batch are probed at the same time.
+_AT_ONCE = 64
+#: What is allowed beyond a probe's own time-out when it is asked for, in seconds.
+_MARGIN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What came of probing one connection; ``why`` where it is not healthy."""
+
+    status: Literal["healthy", "degraded", "error"]
+    why: str | None
+    finding: Finding | None = None
+
+    @property
+    def response_time(self) -> dict[str, float]:
+        """``responseTime`` in milliseconds, where it answered."""
+        if self.finding is None or self.finding.latency is None:
+            return {}
+        return {"responseTime": representation.milliseconds(self.finding.latency)}
+
+    @property
+    def answered(self) -> bool:
+        """Whether it was asked and said something."""
+        return self.finding is not None and self.finding.asked and self.status != "error"
+
+
+async def check(request: web.Request) -> web.Response:
+    """Probes a connection now, and tells what it answered.
+
+    One that this facade keeps has that health from now on; of another its registrant says how it
+    is. `timeout` (milliseconds) in the body is how long to wait.
+    """
+    facade = facade_of(request)
+    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
+    wish = parsed(CheckWish, body)
+    entry = facade.entry(request.match_info["id"])
+    found = await _probe(facade, entry, None if wish.timeout is None else wish.timeout / 1000)
+    await _publish(facade, entry.id)
+    health: dict[str, Any] = {"status": found.status, **found.response_time}
+    health["timestamp"] = rfc3339(utcnow())
+    if found.why is not None:
+        health["reason"] = found.why
+    diagnostics: dict[str, Any] = {}
+    if found.answered:
+        diagnostics["processRunning"] = True  # or it would not have answered
+    if (active := representation.figures_of(entry, facade.usage).active) is not None:
+        diagnostics["activeRequests"] = active
+    told: dict[str, Any] = {"connectionId": entry.id, "health": health}
+    return answer(told | ({"diagnostics": diagnostics} if diagnostics else {}))
+
+
+async def check_batch(request: web.Request) -> web.Response:
+    """Probes connections at the same time, and answers when the last has answered or `timeout`
+    (milliseconds, for all of them together) is over, whichever is first."""
+    facade = facade_of(request)
+    body = await read_object(request, timeout=facade.options.body_timeout)
+    wish = parsed(BatchCheck, body)
+    seconds = facade.options.probe_timeout if wish.timeout is None else wish.timeout / 1000
+    facade.view()
+    found = await _probe_all(facade, list(dict.fromkeys(wish.connection_ids)), seconds)
+    results: list[dict[str, Any]] = []
+    for id, each in found.items():
+        result = {"connectionId": id, "status": each.status, **each.response_time}
+        if each.why is not None:
+            result["error"] = each.why
+        results.append(result)
+    healthy = sum(each.status == "healthy" for each in found.values())
+    summary = {"total": len(found), "healthy": healthy, "unhealthy": len(found) - healthy}
+    return answer({"results": results, "summary": summary})
+
+
+async def _probe_all(facade: Facade, ids: list[str], seconds: float) -> dict[str, _Found]:
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(id: str) -> _Found:
+        try:
+            entry = facade.entry(id)
+        except Refused as error:
+            return _Found("error", error.detail)
+        async with few:
+            return await _probe(facade, entry, seconds)
+
+    tasks = {id: asyncio.create_task(one(id), name="health check") for id in ids}
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=seconds)
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    late = _late(seconds)
+    return {id: late if task.cancelled() else task.result() for id, task in tasks.items()}
+
+
+async def _probe(facade: Facade, entry: Entry, seconds: float | None) -> _Found:
+    """Probes within ``seconds``; without that, within what its probes are given anyway."""
+    kept = facade.posted.get(entry.id)
+    if kept is not None:
+        wait = kept.timeout + _MARGIN if seconds is None else seconds
+        finding = await kept.probe(wait)
+        return _late(wait) if finding is None else _judged(finding, kept.timeout)
+    wait = facade.options.probe_timeout if seconds is None else seconds
+    try:
+        async with asyncio.timeout(wait + _MARGIN if seconds is None else wait):
+            finding = await facade.posted.examine(entry.record, wait)
+    except TimeoutError:
+        return _late(wait)
+    if finding.asked:
+        facade.usage.probed(
+            entry.id,
+            latency=finding.latency,
+            success=finding.status is Status.HEALTHY,
+            status=finding.status.value,
+            reason=finding.reason,
+        )
+    return _judged(finding, wait)
+
+
+def _judged(finding: Finding, timeout: float) -> _Found:
+    """``timeout`` is what the probe was given, in seconds."""
+    if finding.status is Status.HEALTHY:
+        return _Found("healthy", None, finding)
+    if finding.status is not Status.DOWN:
+        return _Found("degraded", finding.reason, finding)
+    late = str(NoAnswer(timeout)) in finding.reason
+    return _Found("error", _late(timeout).why if late else finding.reason, finding)
+
+
+async def _publish(facade: Facade, id: str) -> None:
+    """Puts what a probe found into the list before the answer goes out, where it is ours to say.
+
+    That the store is away is no fault of the connection: its health reaches the store later.
+    """
+    kept = facade.posted.get(id)
+    if kept is None:
+        return
+    with suppress(StoreError, RegistrationLost):  # the heartbeat makes up for both
+        await kept.beat()
+    status = Status.DRAINING if kept.draining else kept.health.status
+    await facade.settle(id, lambda entry: entry is None or entry.health.status is status)
+
+
+def _late(seconds: float) -> _Found:
+    return _Found("error", f"Connection timeout after {seconds * 1000:.0f}ms")
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/connections/{id}/health-check",
+        check,
+        "connections",
+        parameters=(ID,),
+        body=CheckWish,
+        answers={200: Checked},
+        errors=(400, 404, 408, 413, 422),
+        body_optional=True,
+    ),
+    Operation(
+        "POST",
+        "/connections/health-check/batch",
+        check_batch,
+        "connections",
+        body=BatchCheck,
+        answers={200: BatchChecked},
+        errors=(400, 408, 413, 422),
+    ),
+)

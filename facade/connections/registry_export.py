@@ -1,0 +1,149 @@
+"""The registry as one document that can be registered again: ``GET /registry/export``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Container, Iterable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import DocumentNotFound
+from mcp_discovery.facade.connections import representation
+from mcp_discovery.facade.connections.conversion import shown_metadata
+from mcp_discovery.facade.connections.responses import Exported
+from mcp_discovery.facade.connections.statuses import protocol_of
+from mcp_discovery.facade.connections.traits import traits_of
+from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.parameters import once, one_of
+from mcp_discovery.facade.registration.body import document_of
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.status.handlers import answer, version
+from mcp_discovery.health import rfc3339, utcnow
+from mcp_discovery.record import Capabilities, Record
+
+#: How many documents are read from the store at the same time.
+_AT_ONCE = 16
+
+
+async def export(request: web.Request) -> web.Response:
+    """Every connection, whatever its status, as `POST /connections` and `POST /registry/import`
+    take it.
+
+    `documents` holds the capability documents that say more than names, by the `digest` that
+    connections give; `documents=false` leaves them out.
+    """
+    facade = facade_of(request)
+    view = facade.view()
+    wanted = one_of("documents", once(request, "documents") or "true", ("true", "false"))
+    entries = sorted(view, key=lambda entry: (entry.record.name, entry.id))
+    documents: dict[str, CapabilityDocument] = {}
+    if wanted == "true":
+        documents = await _documents(facade.documents, entries)
+    body = {
+        "version": version(),
+        "exportedAt": rfc3339(utcnow()),
+        "connections": [exported(entry.record, documents) for entry in entries],
+        "totalExported": len(entries),
+        "documents": {
+            digest: orjson.Fragment(document.canonical)
+            for digest, document in sorted(documents.items())
+        },
+    }
+    return answer(body | list_json.staleness(view), view)
+
+
+def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]:
+    """``record`` as it can be registered again, with the digest of its document if it is there."""
+    traits = traits_of(record)
+    metadata = shown_metadata(record)
+    fields = record.to_dict()
+    item: dict[str, Any] = {
+        "id": record.id,
+        "name": record.name,
+        "type": traits.type,
+        "protocol": protocol_of(record.endpoint.transport),
+        "endpoint": representation.endpoint_shown(record.endpoint),
+        "capabilities": representation.names_of(record),
+        "metadata": metadata,
+        "tags": list(record.tags),
+        "healthCheck": representation.health_check_shown(traits),
+        "status": "idle" if traits.idle else None,
+        "era": record.protocol.era,
+        "auth": fields["auth"] if record.auth.type != "none" else None,
+        "weight": record.weight if record.weight != 1 else None,
+    }
+    if record.registry_name != f"local/{record.name}":
+        item["registryName"] = record.registry_name
+    for name in ("title", "description", "websiteUrl", "icons", "zone", "healthUrl"):
+        item[name] = fields.get(name)
+    # Where the metadata has a version or an owner of its own, the record's stand beside it.
+    for name, value in (("version", record.version), ("owner", record.owner)):
+        if metadata.get(name, "0.0.0" if name == "version" else None) != value:
+            item[name] = value
+    if record.capabilities.digest in documents:
+        item["digest"] = record.capabilities.digest
+    return {name: value for name, value in item.items() if value or value == 0 or name in _ALWAYS}
+
+
+_ALWAYS = frozenset({"capabilities"})
+
+
+async def _documents(
+    documents: Documents, entries: Iterable[Entry]
+) -> dict[str, CapabilityDocument]:
+    """The documents of ``entries`` that say more than the names, which an export has anyway."""
+    offers: dict[str, Record] = {}
+    for entry in entries:
+        if (digest := entry.record.capabilities.digest) is not None:
+            offers[digest] = entry.record
+    few = asyncio.Semaphore(_AT_ONCE)
+    found: dict[str, CapabilityDocument] = {}
+
+    async def read(digest: str) -> None:
+        async with few:
+            try:
+                found[digest] = await documents.get(digest)
+            except DocumentNotFound:
+                return  # lost: the names are all that is left of it
+
+    reads = [asyncio.create_task(read(digest), name="export") for digest in offers]
+    try:
+        await asyncio.gather(*reads)
+    finally:
+        for task in reads:
+            task.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
+    return {
+        digest: document
+        for digest, document in found.items()
+        if document.digest != _of_names(offers[digest]).digest
+    }
+
+
+def _of_names(record: Record) -> CapabilityDocument:
+    """The document that an import makes of the names alone."""
+    return document_of(Capabilities(tools=tuple(representation.names_of(record))))
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/registry/export",
+        export,
+        "registry",
+        parameters=(
+            Parameter(
+                "documents",
+                "Whether capability documents are included; default true.",
+                {"type": "string", "enum": ["true", "false"]},
+            ),
+        ),
+        answers={200: Exported},
+    ),
+)

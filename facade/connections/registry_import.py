@@ -1,0 +1,244 @@
+"""Registering what was exported: ``POST /registry/import``, planned first and then done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import DiscoveryError, InvalidRecord, StoreUnavailable
+from mcp_discovery.facade.connections import representation
+from mcp_discovery.facade.connections.conversion import posting_of
+from mcp_discovery.facade.connections.requests import Export, NewConnection
+from mcp_discovery.facade.connections.responses import Imported
+from mcp_discovery.facade.connections.statuses import status_of
+from mcp_discovery.facade.connections.traits import FIELD
+from mcp_discovery.facade.connections.validation import parsed
+from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.parameters import flag
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.registration.body import Posting
+from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, keep
+from mcp_discovery.facade.state import Facade, facade_of
+from mcp_discovery.facade.status.handlers import answer
+from mcp_discovery.record import Record
+
+log = logging.getLogger(__name__)
+
+#: The largest import, in bytes, before and after unpacking.
+MAX_IMPORT_BYTES = 32 * 2**20
+#: How many connections are registered, and probed for the first time, at the same time.
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A connection that can be imported, and what that means for the registry."""
+
+    index: int
+    posting: Posting
+    effect: Literal["created", "replaced", "unchanged"]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What an import comes to; ``refused`` and ``failed`` as answers spell them."""
+
+    planned: list[Planned] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    unavailable: bool = False
+
+    def report(self, *, dry: bool, applied: bool) -> dict[str, Any]:
+        """The answer: ids by what becomes or became of them."""
+        failed = {each["index"] for each in self.failed}
+        ids: dict[str, list[str]] = {"created": [], "replaced": [], "unchanged": []}
+        for each in self.planned:
+            if each.index not in failed:
+                ids[each.effect].append(each.posting.record.id)
+        beside = {"refused": self.refused, "failed": self.failed}
+        return {"dryRun": dry, "applied": applied, **ids, **beside}
+
+
+async def import_(request: web.Request) -> web.Response:
+    """Registers the connections of an export; this facade keeps them alive from now on.
+
+    First it is looked at whole: `created`, `replaced`, `unchanged` or `refused`, and why. With
+    `dryRun=true` that is all. Where any is refused, nothing is done (409, with the report), unless
+    `partial=true` asks for the others. What the store did not take is in `failed`.
+    """
+    facade = facade_of(request)
+    dry, partial = flag(request, "dryRun"), flag(request, "partial")
+    body = await read_object(request, timeout=facade.options.body_timeout, limit=MAX_IMPORT_BYTES)
+    given = parsed(Export, body)
+    facade.view()
+    plan = _planned(facade, given.connections, _documents(facade, given.documents or {}))
+    if dry:
+        return answer(plan.report(dry=True, applied=False))
+    if plan.refused and not partial:
+        detail = (
+            f"{len(plan.refused)} of {len(given.connections)} connections cannot be imported, so "
+            "none was; mend or remove them, or send partial=true to import the others"
+        )
+        raise Refused(409, "import-refused", detail, **plan.report(dry=False, applied=False))
+    await _apply(facade, plan)
+    report = plan.report(dry=False, applied=True)
+    if plan.failed:
+        detail = (
+            f"{len(plan.failed)} of {len(given.connections)} connections were not imported, the "
+            "others were; send the same again, which changes nothing that is there already"
+        )
+        raise Refused(503 if plan.unavailable else 409, "import-incomplete", detail, **report)
+    log.info("imported %d connections", len(plan.planned))
+    return answer(report)
+
+
+def _documents(
+    facade: Facade, given: Mapping[str, Mapping[str, Any]]
+) -> dict[str, CapabilityDocument]:
+    """The documents of an import, ready for the registrations that name them."""
+    documents = {
+        digest: CapabilityDocument.from_json(orjson.dumps(content), digest=digest)
+        for digest, content in given.items()
+    }
+    for document in documents.values():
+        facade.documents.put(document)
+    return documents
+
+
+def _planned(
+    facade: Facade,
+    items: Sequence[Mapping[str, Any]],
+    documents: Mapping[str, CapabilityDocument],
+) -> Plan:
+    plan = Plan()
+    seen: dict[str, int] = {}
+    for index, item in enumerate(items):
+        try:
+            posting = _posting(item, documents)
+            id = posting.record.id
+            if (before := seen.setdefault(id, index)) != index:
+                raise InvalidRecord("id", f"{id!r} stands at {before} already; give it another")
+            facade.posted.dialer.check(posting.record)
+            plan.planned.append(Planned(index, posting, _effect(facade, posting)))
+        except (DiscoveryError, Refused) as error:
+            plan.refused.append(_conflict(index, item, error))
+    return plan
+
+
+def _posting(item: Mapping[str, Any], documents: Mapping[str, CapabilityDocument]) -> Posting:
+    item = dict(item)
+    digest = item.pop("digest", None)
+    new = parsed(NewConnection, item)
+    if digest is None:
+        return posting_of(new)
+    document = documents.get(digest) if isinstance(digest, str) else None
+    if document is None:
+        raise InvalidRecord("digest", "is of no document in documents; leave it out, or add that")
+    posting = posting_of(new, document=document)
+    named = {each if isinstance(each, str) else each.name for each in new.capabilities or ()}
+    if new.capabilities is not None and named != set(representation.names_of(posting.record)):
+        problem = "are not those of the document that digest names; leave one of the two out"
+        raise InvalidRecord("capabilities", problem)
+    return posting
+
+
+def _effect(facade: Facade, posting: Posting) -> Literal["created", "replaced", "unchanged"]:
+    """Raises :class:`Refused` where another keeps the id alive."""
+    id = posting.record.id
+    entry = facade.catalog.view.entries.get(id)
+    if entry is None:
+        return "created"
+    if _said(posting.record) == _said(entry.record):
+        return "unchanged"
+    holder = entry.instance.lease.holder
+    if facade.leased.get(id) is None and (
+        holder.by == "facade" or status_of(entry.health) == "disconnected"
+    ):
+        return "replaced"
+    detail = (
+        f"{id!r} is kept registered by {holder}, and says otherwise; change it there, or give this "
+        "connection another id"
+    )
+    raise Refused(409, "other-holder", detail)
+
+
+def _said(record: Record) -> dict[str, Any]:
+    """What two records of the same connection have in common, whoever registered them.
+
+    What a server told of itself counts only where it is not asked again.
+    """
+    said = record.model_dump(include=set(Record.model_fields) - TOLD_BY_SERVER - {"started_at"})
+    said[FIELD] = (record.model_extra or {}).get(FIELD)
+    said["version"] = record.version
+    if record.protocol.era is None:
+        said["capabilities"] = record.capabilities.model_dump(exclude={"digest"})
+    return said
+
+
+async def _apply(facade: Facade, plan: Plan) -> None:
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(planned: Planned) -> None:
+        posting = planned.posting
+        try:
+            async with few:
+                await facade.posted.let_go_of_taken(posting.record.id)
+                async with facade.locks.hold(posting.record.id):
+                    await keep(facade, posting, replace=True)
+        except (DiscoveryError, Refused) as error:
+            item = {"id": posting.record.id, "name": posting.record.name}
+            plan.failed.append(_conflict(planned.index, item, error))
+            plan.unavailable |= isinstance(error, StoreUnavailable)
+
+    async with asyncio.TaskGroup() as group:
+        for each in plan.planned:
+            if each.effect != "unchanged":
+                group.create_task(one(each))
+    plan.failed.sort(key=lambda each: int(each["index"]))
+
+
+def _conflict(
+    index: int, item: Mapping[str, Any], error: DiscoveryError | Refused
+) -> dict[str, Any]:
+    conflict: dict[str, Any] = {"index": index}
+    for name in ("id", "name"):
+        if isinstance(value := item.get(name), str):
+            conflict[name] = value[:100]
+    conflict["reason"] = str(error)
+    at = error.field if isinstance(error, InvalidRecord) else None
+    if isinstance(error, Refused):
+        at = error.facts.get("field")
+    return conflict | ({"field": at} if at else {})
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/registry/import",
+        import_,
+        "registry",
+        parameters=(
+            Parameter(
+                "dryRun",
+                "Only tell what would become of each; default false.",
+                {"type": "string", "enum": ["true", "false"]},
+            ),
+            Parameter(
+                "partial",
+                "Import the others where some are refused; default false.",
+                {"type": "string", "enum": ["true", "false"]},
+            ),
+        ),
+        body=Export,
+        answers={200: Imported},
+        errors=(400, 408, 409, 413, 422),
+    ),
+)

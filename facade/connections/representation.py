@@ -1,0 +1,226 @@
+"""An entry of the list as a connection: the pieces that every answer is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from mcp_discovery.adapters.pulse import DRAINING
+from mcp_discovery.adapters.query import capability_names, uptime
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.facade.connections.conversion import shown_metadata
+from mcp_discovery.facade.connections.statuses import (
+    INITIALIZING,
+    health_word,
+    protocol_of,
+    status_of,
+)
+from mcp_discovery.facade.connections.traits import Traits, traits_of
+from mcp_discovery.facade.registration.examination import NOT_DIALLED
+from mcp_discovery.facade.registration.kept import NOT_PROBED, UNPROBED
+from mcp_discovery.facade.usage.usage import Figures, Usage
+from mcp_discovery.health import Status, rfc3339
+from mcp_discovery.record import Endpoint, Record
+
+
+def figures_of(entry: Entry, usage: Usage) -> Figures:
+    """All that is known of how much it is used."""
+    return usage.instance(entry.id, entry.instance.load)
+
+
+def listed(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
+    """A connection as it stands in the list."""
+    figures = figures_of(entry, usage)
+    health = health_shown(entry, usage, now)
+    if figures.error_rate is not None:
+        health["errorRate"] = rounded(figures.error_rate)
+    return {
+        **_head(entry),
+        "capabilities": names_of(entry.record),
+        "endpoint": endpoint_shown(entry.record.endpoint),
+        "health": health,
+        "metrics": usual_metrics(figures),
+        **_beside(entry.record),
+    }
+
+
+def detailed(
+    entry: Entry, document: CapabilityDocument, usage: Usage, now: datetime
+) -> dict[str, Any]:
+    """A connection with all that is known of it."""
+    figures = figures_of(entry, usage)
+    performed, failed, _, _ = usage.checks(entry.id)
+    record = entry.record
+    health = health_shown(entry, usage, now)
+    health |= {"checksPerformed": performed, "failedChecks": failed}
+    metrics = usual_metrics(figures)
+    if figures.requests:
+        metrics["totalRequests"] = figures.requests
+    if figures.error_rate is not None:
+        metrics["errorRate"] = rounded(figures.error_rate)
+        metrics["successRate"] = rounded(1 - figures.error_rate)
+    if figures.p95 is not None:
+        metrics["p95Latency"] = milliseconds(figures.p95)
+    return {
+        **_head(entry),
+        "capabilities": capabilities_shown(document),
+        "endpoint": endpoint_shown(record.endpoint),
+        "health": health,
+        "metrics": metrics,
+        **_beside(record),
+        "createdAt": rfc3339(record.registered_at),
+        "lastActiveAt": rfc3339(entry.last_seen(now)),
+        "lease": entry.instance.lease.to_dict(),
+    }
+
+
+def registered(record: Record, entry: Entry | None, usage: Usage, now: datetime) -> dict[str, Any]:
+    """What a POST is answered with; ``entry`` is what the list shows of it by now, if anything.
+
+    Until it was asked for the first time, its health is ``initializing``.
+    """
+    idle = traits_of(record).idle
+    status = status_of(entry.health) if entry is not None else "idle" if idle else "active"
+    if entry is None or entry.health.reason in _NEVER_ASKED:
+        health = {"status": INITIALIZING, "lastCheck": rfc3339(now)}
+    else:
+        health = health_shown(entry, usage, now)
+    return {
+        "id": record.id,
+        "name": record.name,
+        "status": status,
+        "connection": {
+            "id": record.id,
+            "type": traits_of(record).type,
+            "protocol": protocol_of(record.endpoint.transport),
+            "capabilities": names_of(entry.record if entry is not None else record),
+            "health": health,
+        },
+        "createdAt": rfc3339(record.registered_at),
+    }
+
+
+def offered(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
+    """A connection as it is offered to whoever wants to use it."""
+    load = figures_of(entry, usage).load
+    return {
+        "id": entry.id,
+        "name": entry.record.name,
+        "capabilities": names_of(entry.record),
+        "health": health_shown(entry, usage, now),
+        **({} if load is None else {"load": rounded(load)}),
+        "endpoint": endpoint_shown(entry.record.endpoint),
+        "protocol": protocol_of(entry.record.endpoint.transport),
+    }
+
+
+_NEVER_ASKED = frozenset({NOT_PROBED, NOT_DIALLED, UNPROBED, DRAINING})
+
+
+def health_shown(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
+    """``status``, ``lastCheck`` and ``uptime``; ``reason`` where it is not simply healthy."""
+    health = entry.health
+    checked = usage.checks(entry.id)[2]
+    seen = entry.last_seen(now)
+    shown: dict[str, Any] = {
+        "status": health_word(health),
+        "lastCheck": rfc3339(max(checked, seen) if checked is not None else seen),
+    }
+    if health.status is not Status.DOWN:
+        shown["uptime"] = int(uptime(entry.instance, now))
+    if health.status is not Status.HEALTHY:
+        shown["reason"] = health.reason
+    return shown
+
+
+def usual_metrics(figures: Figures) -> dict[str, Any]:
+    """The figures of the list, those that are known."""
+    metrics: dict[str, Any] = {}
+    if figures.rate is not None:
+        metrics["requestsPerMinute"] = rounded(figures.rate)
+    if figures.latency is not None:
+        metrics["averageLatency"] = milliseconds(figures.latency)
+    if figures.active is not None:
+        metrics["activeConnections"] = figures.active
+    return metrics
+
+
+def names_of(record: Record) -> list[str]:
+    """The names of all that it offers, once each."""
+    return list(dict.fromkeys(capability_names(record)))
+
+
+def endpoint_shown(endpoint: Endpoint) -> dict[str, Any]:
+    """``command`` and ``args``, or ``url`` and ``transport``."""
+    if endpoint.transport == "stdio":
+        return {"command": endpoint.command, "args": list(endpoint.args)}
+    return {"url": endpoint.url, "transport": endpoint.transport}
+
+
+def capabilities_shown(document: CapabilityDocument) -> list[dict[str, Any]]:
+    """Every capability of ``document`` with its description and schema, where it has them."""
+    shown = []
+    for kind, items in (
+        ("tool", document.tools),
+        ("resource", (*document.resources, *document.resource_templates)),
+        ("prompt", document.prompts),
+    ):
+        for item in items:
+            name, description, schema = map(item.get, ("name", "description", "inputSchema"))
+            if not isinstance(name, str):
+                continue
+            capability: dict[str, Any] = {"name": name, "kind": kind}
+            if isinstance(description, str):
+                capability["description"] = description
+            if isinstance(schema, Mapping):
+                capability["schema"] = schema
+            shown.append(capability)
+    return shown
+
+
+def health_check_shown(traits: Traits) -> dict[str, Any]:
+    """How it is probed, where that was said: ``interval`` in seconds, ``timeout`` in ms."""
+    shown: dict[str, Any] = {} if traits.probed else {"enabled": False}
+    if traits.interval is not None:
+        shown["interval"] = _plain(traits.interval)
+    if traits.timeout is not None:
+        shown["timeout"] = milliseconds(traits.timeout)
+    return shown
+
+
+def milliseconds(seconds: float) -> float:
+    """Seconds as milliseconds, to a tenth."""
+    return _plain(round(seconds * 1000, 1))
+
+
+def rounded(figure: float) -> float:
+    """A figure to four places, as is plenty for people."""
+    return _plain(round(figure, 4))
+
+
+def _plain(number: float) -> float:
+    return int(number) if number == int(number) else number
+
+
+def _head(entry: Entry) -> dict[str, Any]:
+    record = entry.record
+    return {
+        "id": record.id,
+        "name": record.name,
+        "type": traits_of(record).type,
+        "protocol": protocol_of(record.endpoint.transport),
+        "status": status_of(entry.health),
+    }
+
+
+def _beside(record: Record) -> dict[str, Any]:
+    """What was posted of it and is not as usual."""
+    shown = {
+        "tags": list(record.tags),
+        "zone": record.zone,
+        "metadata": shown_metadata(record),
+        "healthCheck": health_check_shown(traits_of(record)),
+    }
+    return {name: value for name, value in shown.items() if value}

@@ -1,0 +1,161 @@
+"""The bodies of the connections API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic.alias_generators import to_camel
+
+from mcp_discovery.balancing import Strategy
+from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
+from mcp_discovery.facade.connections.traits import INTERVALS, TIMEOUTS
+
+Type = Literal["server", "client"]
+Word = Annotated[str, Field(min_length=1, max_length=256)]
+Words = Annotated[list[Word], Field(max_length=256)]
+#: A time-out as bodies give it, in milliseconds.
+Milliseconds = Annotated[float, Field(ge=1000 * TIMEOUTS[0], le=1000 * TIMEOUTS[1])]
+
+#: How many connections one batch may name.
+MOST_CHECKED = 1000
+
+
+class _Body(BaseModel):
+    """What a client sends: no member that is not known, no type that is not right."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=False, extra="forbid", strict=True, frozen=True
+    )
+
+
+class HealthCheckWish(_Body):
+    """How the facade probes: ``interval`` in seconds, ``timeout`` in milliseconds."""
+
+    enabled: bool | None = None
+    interval: Annotated[float, Field(ge=INTERVALS[0], le=INTERVALS[1])] | None = None
+    timeout: Milliseconds | None = None
+
+
+class EndpointGiven(_Body):
+    """``command`` and ``args``, or ``url``; ``transport`` tells SSE from streamable HTTP."""
+
+    command: str | None = None
+    args: Annotated[list[str], Field(max_length=256)] | None = None
+    url: str | None = None
+    transport: Literal["streamable-http", "sse", "websocket", "stdio"] | None = None
+
+
+class CapabilityGiven(_Body):
+    """A tool with what is known of it; ``schema`` is that of its input."""
+
+    name: Word
+    description: Annotated[str, Field(max_length=16384)] | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    kind: Literal["tool", "resource", "prompt"] = "tool"
+
+
+Capabilities = Annotated[list[Word | CapabilityGiven], Field(max_length=4096)]
+Metadata = Annotated[dict[Word, str | StrictBool | int | float | None], Field(max_length=64)]
+Tags = Annotated[list[str], Field(max_length=64)]
+
+
+class NewConnection(_Body):
+    """A connection to register. ``name`` is a DNS label; ``title`` is its name for people.
+
+    ``metadata.version`` and ``metadata.owner`` are its version and owner.
+    """
+
+    name: str
+    id: str | None = None
+    type: Type = "server"
+    protocol: Protocol | None = None
+    endpoint: EndpointGiven | str
+    capabilities: Capabilities | None = None
+    metadata: Metadata | None = None
+    health_check: HealthCheckWish | None = None
+    status: Literal["active", "idle"] | None = None
+    title: str | None = None
+    description: str | None = None
+    registry_name: str | None = None
+    website_url: str | None = None
+    icons: list[dict[str, Any]] | None = None
+    version: str | None = None
+    owner: str | None = None
+    zone: str | None = None
+    tags: Tags | None = None
+    weight: int | None = None
+    health_url: str | None = None
+    auth: dict[str, Any] | None = None
+    era: Literal["modern", "legacy"] | None = Field(
+        default=None,
+        description="Set in an export where the server told its capabilities itself, so that it "
+        "is asked again where it is imported.",
+    )
+
+
+class ConnectionPatch(_Body):
+    """What is to change; what is not named stays. A metadata value of ``null`` removes its key."""
+
+    status: Literal["active", "idle"] | None = None
+    metadata: Metadata | None = None
+    health_check: HealthCheckWish | None = None
+    capabilities: Capabilities | None = None
+    tags: Tags | None = None
+
+
+class DiscoverFilters(_Body):
+    """What connections have to be like; ``minUptime`` in seconds, ``version`` a semver range.
+
+    Where there can be several values, one of them suffices (of ``tags`` with ``match`` ``any``).
+    """
+
+    status: ConnectionStatus | list[ConnectionStatus] | None = None
+    protocol: Protocol | list[Protocol] | None = None
+    type: Type = "server"
+    min_uptime: Annotated[float, Field(ge=0)] | None = None
+    tags: Word | Words | None = None
+    match: Literal["any", "all"] = "any"
+    name: Word | Words | None = None
+    owner: Word | Words | None = None
+    zone: Word | Words | None = None
+    version: Word | None = None
+
+
+class LoadBalancing(_Body):
+    """``key`` is for ``consistent-hash``: the same key is given the same connection."""
+
+    strategy: Strategy | None = None
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    key: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+
+
+class Discover(_Body):
+    """``capabilities``: all of them, each the name of a tool, resource or prompt."""
+
+    capabilities: Words | None = None
+    filters: DiscoverFilters | None = None
+    load_balancing: LoadBalancing | None = None
+
+
+class CheckWish(_Body):
+    """``timeout`` in milliseconds."""
+
+    timeout: Milliseconds | None = None
+
+
+class BatchCheck(_Body):
+    """Which connections to probe, and for how many milliseconds all of them together."""
+
+    connection_ids: Annotated[list[Word], Field(max_length=MOST_CHECKED)]
+    timeout: Milliseconds | None = None
+
+
+class Export(_Body):
+    """What ``GET /registry/export`` answered; only ``connections`` is needed."""
+
+    connections: Annotated[list[dict[str, Any]], Field(max_length=20_000)]
+    version: str | None = None
+    exported_at: str | None = None
+    total_exported: int | None = None
+    documents: dict[str, dict[str, Any]] | None = None

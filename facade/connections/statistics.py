@@ -1,0 +1,175 @@
+"""The registry in figures: ``GET /registry/stats`` and ``GET /load-balancing/distribution``."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from mcp_discovery.adapters.view import View
+from mcp_discovery.balancing import BUSY, USUAL
+from mcp_discovery.facade.connections import representation
+from mcp_discovery.facade.connections.responses import Distribution, Stats
+from mcp_discovery.facade.connections.statuses import PROTOCOLS, STATUSES, protocol_of, status_of
+from mcp_discovery.facade.documents.cache import KINDS
+from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.status.handlers import answer, offers, performance_of
+from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.health import Status, rfc3339, utcnow
+
+#: How many of the capabilities that are used most are named.
+_MOST_USED = 10
+#: The load that is aimed at where connections are to be added or taken away …
+_AIM = 0.6
+#: … and the load below which one does so little that others could do it, too.
+_QUIET = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The known load of one connection of the server ``name``, from 0 to 1."""
+
+    name: str
+    load: float
+
+
+async def stats(request: web.Request) -> web.Response:
+    """Connections by status and protocol, what they offer and, as far as known, how they do."""
+    facade = facade_of(request)
+    view = facade.view()
+    by_status, by_protocol = _by_status(view), _by_protocol(view)
+    figures = facade.usage.whole()
+    performance: dict[str, float] = dict(performance_of(figures))
+    if figures.error_rate is not None:
+        performance["errorRate"] = representation.rounded(figures.error_rate)
+    body = {
+        "timestamp": rfc3339(utcnow()),
+        "connections": {"total": len(view)} | by_status,
+        "protocols": by_protocol,
+        "capabilities": {"total": _offered(view), "mostUsed": _most_used(facade.usage)},
+        "performance": performance,
+    }
+    return answer(body | list_json.staleness(view), view)
+
+
+async def distribution(request: web.Request) -> web.Response:
+    """How the load is spread over active connections, and what to do about it.
+
+    `strategy` is the one that discovery uses unless it is asked for another. Recommendations are
+    made from loads that are known, and from nothing else.
+    """
+    facade = facade_of(request)
+    view = facade.view()
+    shares: list[dict[str, Any]] = []
+    known: list[Loaded] = []
+    for entry in view:
+        if status_of(entry.health) != "active":
+            continue
+        figures = representation.figures_of(entry, facade.usage)
+        share: dict[str, Any] = {"id": entry.id, "name": entry.record.name}
+        if figures.load is not None:
+            share["load"] = representation.rounded(figures.load)
+            known.append(Loaded(entry.record.name, figures.load))
+        if figures.active is not None:
+            share["activeRequests"] = figures.active
+        if figures.capacity is not None:
+            share["capacity"] = figures.capacity
+        shares.append(share)
+    shares.sort(key=lambda each: (-each.get("load", -1.0), each["name"], each["id"]))
+    body: dict[str, Any] = {"strategy": USUAL, "connections": shares}
+    body["recommendations"] = recommendations(known)
+    return answer(body | list_json.staleness(view), view)
+
+
+def recommendations(known: Iterable[Loaded]) -> list[dict[str, Any]]:
+    """What the loads suggest, one server after the other, by name."""
+    by_name: defaultdict[str, list[float]] = defaultdict(list)
+    for each in known:
+        by_name[each.name].append(each.load)
+    found = (_recommended(name, by_name[name]) for name in sorted(by_name))
+    return [each for each in found if each is not None]
+
+
+def _recommended(name: str, loads: Sequence[float]) -> dict[str, Any] | None:
+    """``scale-up`` where the work is too much for all of them, ``rebalance`` where it is only too
+    much for some, ``scale-down`` where there is hardly any; two are always left."""
+    busy = sum(load > BUSY for load in loads)
+    wanted = max(1, math.ceil(sum(loads) / _AIM))
+    if busy:
+        reason = f"Load exceeding {BUSY:.0%} on {_counted(busy)} of {name}"
+        more = wanted - len(loads)
+        if more > 0:
+            return _advice("scale-up", reason, name, more)
+        mean = sum(loads) / len(loads)
+        return _advice("rebalance", f"{reason}, while the mean is {mean:.0%}", name)
+    fewer = len(loads) - max(2, wanted)
+    if fewer > 0 and max(loads) < _QUIET:
+        reason = f"Load below {_QUIET:.0%} on all {_counted(len(loads))} of {name}"
+        return _advice("scale-down", reason, name, fewer)
+    return None
+
+
+def _advice(action: str, reason: str, name: str, suggested: int | None = None) -> dict[str, Any]:
+    advice: dict[str, Any] = {"action": action, "reason": reason, "name": name}
+    return advice if suggested is None else advice | {"suggestedConnections": suggested}
+
+
+def _counted(number: int) -> str:
+    return f"{number} connection{'' if number == 1 else 's'}"
+
+
+def _by_status(view: View) -> dict[str, int]:
+    """From the index; only those that are down have to be looked at one by one."""
+    counted = dict.fromkeys(STATUSES, 0)
+    for health in view.keys("status"):
+        ids = view.having("status", health)
+        if health == Status.DOWN.value:
+            for id in ids:
+                counted[status_of(view.entries[id].health)] += 1
+        else:
+            status = status_of(view.entries[next(ids)].health)
+            counted[status] += view.number("status", health)
+    return {str(status): count for status, count in counted.items()}
+
+
+def _by_protocol(view: View) -> dict[str, int]:
+    counted = dict.fromkeys(PROTOCOLS, 0)
+    for transport in view.keys("transport"):
+        counted[protocol_of(transport)] += view.number("transport", transport)
+    return {str(protocol): count for protocol, count in counted.items()}
+
+
+def _offered(view: View) -> int:
+    """How many capabilities healthy instances offer, as ``GET /capabilities`` counts them."""
+    return len(
+        {
+            (kind, name)
+            for offer in offers(view)
+            for kind, names in zip(KINDS, offer[1:], strict=True)
+            for name in names
+        }
+    )
+
+
+def _most_used(usage: Usage) -> list[dict[str, Any]]:
+    counted = [(usage.capability(name).requests, name) for name in usage.capabilities()]
+    counted.sort(key=lambda each: (-each[0], each[1]))
+    return [{"name": name, "requests": requests} for requests, name in counted[:_MOST_USED]]
+
+
+OPERATIONS = (
+    Operation("GET", "/registry/stats", stats, "registry", answers={200: Stats}),
+    Operation(
+        "GET",
+        "/load-balancing/distribution",
+        distribution,
+        "registry",
+        answers={200: Distribution},
+    ),
+)

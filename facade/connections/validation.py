@@ -1,0 +1,102 @@
+"""Reads a body into its model, and says in one clear sentence what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mcp_discovery.facade.http.problems import Refused
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: Kind of fault → what the value is not.
+_NOT: Mapping[str, str] = {
+    "model_type": "an object",
+    "dict_type": "an object",
+    "list_type": "a list",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "none_required": "null",
+}
+
+
+def parsed(model: type[Model], body: Mapping[str, Any]) -> Model:
+    """``body`` as ``model``.
+
+    Raises :class:`Refused` (422): ``field`` names the first field at fault, ``nearest`` the known
+    one that an unknown one was perhaps meant to be.
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise _refused(model, body, error) from error
+
+
+def _refused(model: type[BaseModel], body: Mapping[str, Any], error: ValidationError) -> Refused:
+    faults = error.errors(include_url=False, include_input=False)
+    # Of the ways that a value may be written, the one that got furthest is the one that was meant.
+    fault = max(faults, key=lambda each: (len(_path(body, each)), each["type"] not in _NOT))
+    path = _path(body, fault)
+    field = ".".join(str(part)[:100] for part in path)[:200]
+    if fault["type"] == "extra_forbidden":
+        known = _members(model, fault["loc"][:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        detail = f"{field}: is not known; {hint}known are {', '.join(known)}"
+        facts = {"nearest": near[0]} if near else {}
+        return Refused(422, "unknown-field", detail, field=field, **facts)
+    nots: list[str] = []
+    if fault["type"] in _NOT:
+        alike = (each["type"] for each in faults if _path(body, each) == path)
+        nots = list(dict.fromkeys(_NOT[kind] for kind in alike if kind in _NOT))
+    if fault["type"] == "missing":
+        problem = "is missing"
+    elif nots:
+        problem = f"is not {', '.join(nots[:-1])}{' or ' if nots[1:] else ''}{nots[-1]}"
+    elif fault["type"] == "literal_error":
+        problem = f"is not one of {fault['ctx']['expected']}"
+    else:
+        problem = fault["msg"][:1].lower() + fault["msg"][1:]
+    return Refused(422, "invalid-field", f"{field}: {problem}", field=field)
+
+
+def _path(body: Any, fault: ErrorDetails) -> tuple[int | str, ...]:
+    """Where in ``body`` the fault is, without the names of the models that were tried."""
+    path: list[int | str] = []
+    for number, part in enumerate(fault["loc"]):
+        last = number == len(fault["loc"]) - 1
+        if isinstance(body, Mapping) and (part in body or (last and fault["type"] == "missing")):
+            path.append(part)
+            body = body.get(part) if isinstance(part, str) else None
+        elif isinstance(body, list) and isinstance(part, int):
+            path.append(part)
+            body = body[part]
+    return tuple(path)
+
+
+def _members(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """The names of the members of ``model``, or of the model within it where ``loc`` leads."""
+    schema = model.model_json_schema(by_alias=True)
+    within: Any = schema
+    for part in loc:
+        found = within.get("properties", {}).get(part) if isinstance(part, str) else None
+        if found is not None:
+            within = _model_in(schema, found) or within
+        elif isinstance(part, str) and part in schema.get("$defs", {}):
+            within = schema["$defs"][part]
+    return list(within.get("properties", ()))
+
+
+def _model_in(schema: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for each in (found, *found.get("anyOf", ())):
+        if reference := each.get("$ref"):
+            model: Mapping[str, Any] = schema["$defs"][reference.rpartition("/")[2]]
+            return model
+    return None

@@ -1,0 +1,91 @@
+"""Capability documents over HTTP, by digest: ``/documents/{digest}``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
+from mcp_discovery.errors import DocumentNotFound, InvalidDocument
+from mcp_discovery.facade.http.bodies import read
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.state import facade_of
+
+#: From so many bytes on, packing and parsing happen beside the event loop.
+_LARGE = 64 * 2**10
+
+
+async def get(request: web.Request) -> web.Response:
+    """The canonical JSON; what a digest names never changes."""
+    digest = request.match_info["digest"]
+    if not is_digest(digest):
+        raise DocumentNotFound(digest[:100])
+    headers = {
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "ETag": f'"{digest}"',
+        "Vary": "Accept-Encoding",
+    }
+    document = await facade_of(request).documents.get(digest)
+    if any(etag.value in (digest, "*") for etag in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    body = document.canonical
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        if len(body) > _LARGE:
+            body = await asyncio.to_thread(document.compressed)
+        else:
+            body = document.compressed()
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+async def put(request: web.Request) -> web.Response:
+    """Takes a document in, as JSON or gzip, for the registration that will name it."""
+    digest = request.match_info["digest"]
+    if not is_digest(digest):
+        raise InvalidDocument(
+            f"{digest[:100]!r} is no digest; it is the SHA-256 of the canonical JSON, as 64 "
+            "lower-case hexadecimal digits"
+        )
+    facade = facade_of(request)
+    limit = MAX_DOCUMENT_BYTES + 2**16
+    try:
+        data = await read(request, timeout=facade.options.body_timeout, limit=limit)
+    except web.HTTPRequestEntityTooLarge as error:
+        detail = f"the document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer less"
+        raise Refused(413, "document-too-large", detail) from error
+    if len(data) > _LARGE:
+        document = await asyncio.to_thread(_parsed, data, digest)
+    else:
+        document = _parsed(data, digest)
+    facade.documents.put(document)
+    return web.Response(status=204)
+
+
+def _parsed(data: bytes, digest: str) -> CapabilityDocument:
+    return CapabilityDocument.from_json(data, digest=digest)
+
+
+_DIGEST = Parameter("digest", "SHA-256 of the canonical JSON.", {"type": "string"}, where="path")
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/documents/{digest}",
+        get,
+        "documents",
+        parameters=(_DIGEST,),
+        answers={200: {"type": "object"}, 304: None},
+        errors=(404,),
+    ),
+    Operation(
+        "PUT",
+        "/documents/{digest}",
+        put,
+        "documents",
+        parameters=(_DIGEST,),
+        body={"type": "object"},
+        answers={204: None},
+        errors=(400, 413, 422),
+    ),
+)

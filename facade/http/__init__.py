@@ -1,0 +1,1 @@
+"""HTTP as the whole facade speaks it: operations, parameters, bodies, errors, headers, metrics."""

@@ -1,0 +1,86 @@
+"""Reading a request's body, within its limit and its time."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, Refused
+
+#: From so many bytes on, unpacking happens beside the event loop.
+_LARGE = 64 * 2**10
+_GZIP = b"\x1f\x8b"
+
+
+async def read(request: web.Request, *, timeout: float, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The whole body, unpacked where it is gzip; ``limit`` in bytes holds before and after that.
+
+    Raises ``HTTPRequestEntityTooLarge``, and :class:`Refused` for another encoding and when it has
+    not come within ``timeout`` seconds.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        detail = f"Content-Encoding {encoding[:50]!r} is not understood; send gzip or none"
+        raise Refused(415, "unknown-encoding", detail)
+    try:
+        async with asyncio.timeout(timeout):
+            data = await request.clone(client_max_size=limit).read()
+    except TimeoutError as error:
+        detail = f"the body did not come within {timeout:g} s; send it again"
+        raise Refused(408, "slow-body", detail) from error
+    if not data.startswith(_GZIP):  # which no JSON does
+        return data
+    if len(data) > _LARGE:
+        return await asyncio.to_thread(_unpacked, data, limit)
+    return _unpacked(data, limit)
+
+
+def _unpacked(data: bytes, limit: int) -> bytes:
+    """Stops at ``limit``: what would unpack to more is never held in memory."""
+    unpack = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpack.decompress(data, limit + 1)
+    except zlib.error as error:
+        detail = f"the body is not the gzip data it begins as ({error}); send it again"
+        raise Refused(400, "not-gzip", detail) from error
+    if len(plain) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit)
+    if not unpack.eof:
+        raise Refused(400, "not-gzip", "the body's gzip data ends too early; send it again")
+    return plain
+
+
+async def read_object(
+    request: web.Request, *, timeout: float, empty: bool = False, limit: int = MAX_BODY_BYTES
+) -> dict[str, Any]:
+    """The body as a JSON object, whatever its content type says; no body is one if ``empty``.
+
+    ``timeout`` in seconds and ``limit`` in bytes are those of :func:`read`. Raises :class:`Refused`
+    where it is not that.
+    """
+    data = await read(request, timeout=timeout, limit=limit)
+    if empty and not data.strip():
+        return {}
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        detail = f"the body is not JSON in UTF-8 ({error}); send one JSON object"
+        raise Refused(400, "not-json", detail) from error
+    if not isinstance(body, dict):
+        detail = f"the body is a JSON {_NAMES[type(body)]}; send one JSON object"
+        raise Refused(400, "not-an-object", detail)
+    return body
+
+
+_NAMES: dict[type, str] = {
+    list: "array",
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+}

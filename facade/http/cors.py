@@ -1,0 +1,96 @@
+"""Cross-origin requests: which pages of other origins may read the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from mcp_discovery.errors import InvalidInput
+from mcp_discovery.facade.http.problems import Handler
+from mcp_discovery.record import url_problem
+
+Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
+
+#: What a page may read of an answer's head besides what every page may.
+_EXPOSED = (
+    "Allow, ETag, Link, Location, Mcp-Session-Id, Retry-After, Server-Timing, "
+    "X-Discovery-Revision, X-Request-Id"
+)
+#: What a page may send, where its browser does not say what it wants to send.
+_SENT = "Content-Type, If-None-Match, Last-Event-ID, X-Request-Id"
+#: How long, in seconds, a browser may remember the answer to its preflight.
+_MAX_AGE = 600
+
+
+class Cors:
+    """Answers for pages of ``origins``; ``*`` stands for all of them. No origin, no headers.
+
+    Credentials of the browser (cookies, client certificates) are never asked for: the facade
+    knows none. Raises :class:`InvalidInput` for what is no origin.
+    """
+
+    def __init__(self, origins: tuple[str, ...]) -> None:
+        for each in origins:
+            _check(each)
+        self._origins = frozenset(origins)
+
+    @web.middleware
+    async def preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Adds to an answer to ``OPTIONS`` what a browser asks for before it sends a request."""
+        response = await handler(request)
+        wanted = request.headers.get("Access-Control-Request-Method")
+        if request.method != "OPTIONS" or wanted is None or response.status != 204:
+            return response
+        if self._allowed(request) is not None:
+            sent = request.headers.get("Access-Control-Request-Headers", "")
+            response.headers["Access-Control-Allow-Methods"] = response.headers["Allow"]
+            response.headers["Access-Control-Allow-Headers"] = _sane(sent) or _SENT
+            response.headers["Access-Control-Max-Age"] = str(_MAX_AGE)
+        return response
+
+    async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Says on every answer, as its head goes out, which origin may read it."""
+        if not self._origins:
+            return
+        if "*" not in self._origins:
+            vary(response, "Origin")
+        allowed = self._allowed(request)
+        if allowed is not None:
+            response.headers["Access-Control-Allow-Origin"] = allowed
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+
+    def _allowed(self, request: web.Request) -> str | None:
+        if "*" in self._origins:
+            return "*"
+        origin = request.headers.get("Origin")
+        return origin if origin in self._origins else None
+
+
+def vary(response: web.StreamResponse, name: str) -> None:
+    """Adds ``name`` to the answer's ``Vary``, unless it is there."""
+    if "Vary" not in response.headers:
+        response.headers["Vary"] = name
+        return
+    known = [each.strip() for each in response.headers["Vary"].split(",") if each.strip()]
+    if name.lower() not in (each.lower() for each in known):
+        response.headers["Vary"] = ", ".join([*known, name])
+
+
+def _sane(headers: str) -> str:
+    """The names of headers that a browser lists, unless they are anything else."""
+    names = [each.strip() for each in headers[:1000].split(",")]
+    fit = all(each and each.isascii() and each.replace("-", "").isalnum() for each in names)
+    return ", ".join(names) if fit else ""
+
+
+def _check(origin: str) -> None:
+    """Raises unless ``origin`` is ``*`` or an origin as a browser spells it (RFC 6454, 6.2)."""
+    if origin == "*":
+        return
+    fit = url_problem(origin, ("http", "https")) is None
+    if not fit or origin.count("/") != 2 or origin != origin.lower() or "@" in origin:
+        raise InvalidInput(
+            f"{origin[:200]!r} is no origin; write scheme, host and port in lower case, such as "
+            "https://console.example.com, or * for all"
+        )

@@ -1,0 +1,271 @@
+"""Figures for Prometheus. What each means to an operator: docs/operations.md."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Numbers
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from mcp_discovery.adapters.catalog import Catalog, Event
+from mcp_discovery.adapters.observed import Tally
+from mcp_discovery.errors import StartOver
+from mcp_discovery.facade.connections.statuses import is_fit
+from mcp_discovery.facade.http.problems import Handler
+from mcp_discovery.facade.usage.usage import HEALTH_CHECK
+from mcp_discovery.health import Status, utcnow
+
+#: At most so many instances, or servers, are told one by one: series are what Prometheus pays for.
+_ONE_BY_ONE = 200
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_PROBE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Where requests of one kind are counted, and timed unless they are streams or wait."""
+
+    requests: Counter
+    durations: Histogram | None
+
+    def add(self, took: float) -> None:
+        """One more, which took so many seconds."""
+        self.requests.inc()
+        if self.durations is not None:
+            self.durations.observe(took)
+
+
+class Metrics:
+    """One facade's figures.
+
+    ``counts`` are further gauges: name → (help, how to count now); ``tally`` has counted the calls
+    to the store; ``version`` is the facade's.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        counts: Mapping[str, tuple[str, Callable[[], int]]],
+        *,
+        tally: Tally,
+        version: str,
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Figures(catalog, counts, tally, version))
+        self._registry.register(_Unwell(catalog))
+        ProcessCollector(registry=self._registry)
+        self._requests = Counter(
+            "mcp_discovery_requests",
+            "Requests answered; the route is a pattern of docs/http-api.md, or other.",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self._counted: dict[tuple[str, str, int, bool], Counted] = {}
+        self._durations = Histogram(
+            "mcp_discovery_request_duration_seconds",
+            "Time to answer a request that is neither a stream nor a long poll.",
+            ("route",),
+            buckets=_REQUEST_BUCKETS,
+            registry=self._registry,
+        )
+        self._probes = Histogram(
+            "mcp_discovery_probe_duration_seconds",
+            "Time that posted servers took to answer this facade's probes well.",
+            buckets=_PROBE_BUCKETS,
+            registry=self._registry,
+        )
+        self._failed_probes = Counter(
+            "mcp_discovery_probes_failed",
+            "Probes of posted servers by this facade that did not find them healthy.",
+            registry=self._registry,
+        )
+        self._lag = _Lag(catalog, self._registry)
+
+    def exposition(self) -> bytes:
+        """All figures in Prometheus's text format 0.0.4."""
+        self._lag.catch_up()
+        return generate_latest(self._registry)
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Counts the answer; the route is the pattern, so that ids make no series of their own."""
+        began = time.monotonic()
+        response = await handler(request)
+        counted = self.counted(request, response.status, timed=isinstance(response, web.Response))
+        counted.add(time.monotonic() - began)
+        return response
+
+    def counted(self, request: web.Request, status: int, *, timed: bool) -> Counted:
+        """Where requests are counted that are like this one and are answered with ``status``;
+        ``timed`` where the answer is no stream."""
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "other"
+        method = request.method if request.method in _METHODS else "other"
+        timed = timed and "wait" not in request.query
+        key = method, route, status, timed
+        counted = self._counted.get(key)
+        if counted is None:
+            requests = self._requests.labels(method, route, str(status))
+            durations = self._durations.labels(route) if timed else None
+            counted = self._counted[key] = Counted(requests, durations)
+        return counted
+
+    def note(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
+        """A listener of :class:`mcp_discovery.facade.usage.usage.Usage`: takes in what this facade
+        probed."""
+        if kind != HEALTH_CHECK:
+            return
+        if facts["latency"] is not None:
+            self._probes.observe(facts["latency"])
+        if not facts["success"]:
+            self._failed_probes.inc()
+
+
+class _Figures(Collector):
+    """What is read from the catalog when it is asked for."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        counts: Mapping[str, tuple[str, Callable[[], int]]],
+        tally: Tally,
+        version: str,
+    ) -> None:
+        self._catalog = catalog
+        self._counts = counts
+        self._tally = tally
+        self._version = version
+
+    def collect(self) -> Iterable[Metric]:
+        """Reads the figures."""
+        catalog, view = self._catalog, self._catalog.view
+        build = GaugeMetricFamily(
+            "mcp_discovery_build_info", "Always 1; the version that runs.", labels=["version"]
+        )
+        build.add_metric([self._version], 1)
+        yield build
+        instances = GaugeMetricFamily(
+            "mcp_discovery_instances", "Instances in the list.", labels=["status"]
+        )
+        for status in Status:
+            instances.add_metric([status.value], view.count(status))
+        yield instances
+        stale = (utcnow() - view.stale_since).total_seconds() if view.stale_since else 0.0
+        for name, text, value in (
+            ("stale_seconds", "For how long the list could not be confirmed by the store.", stale),
+            ("ready", "1 once a first whole list was read, 0 before.", int(catalog.is_ready)),
+            ("revision", "The list's revision: how often it changed.", view.revision),
+            ("skipped", "Keys in the store that are no instance.", len(catalog.store.skipped)),
+            ("servers", "Servers, by name, that have an instance.", len(view.keys("name"))),
+            (
+                "held_instances",
+                "Instances that vanished from the store and are held in the list for now.",
+                catalog.held,
+            ),
+        ):
+            yield GaugeMetricFamily(f"mcp_discovery_{name}", text, value)
+        for name, text, total in (
+            ("watch_restarts", "How often the watch had to start again.", catalog.watch_restarts),
+            ("held", "Instances that were ever held in the list.", catalog.held_total),
+        ):
+            yield CounterMetricFamily(f"mcp_discovery_{name}", text, total)
+        for name, (text, count) in self._counts.items():
+            yield GaugeMetricFamily(f"mcp_discovery_{name}", text, count())
+        calls = CounterMetricFamily(
+            "mcp_discovery_store_operations",
+            "Calls to the store, by how they ended.",
+            labels=["operation", "outcome"],
+        )
+        for (operation, outcome), number in sorted(self._tally.counts.items()):
+            calls.add_metric([operation, outcome], number)
+        yield calls
+
+
+class _Unwell(Collector):
+    """Who is not well, by name: there are no such series while all are."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def collect(self) -> Iterable[Metric]:
+        """Reads the list."""
+        view = self._catalog.view
+        unwell = [
+            entry
+            for status in (Status.DOWN, Status.DEGRADED, Status.DRAINING)
+            for id in view.having("status", status.value)
+            if not is_fit(entry := view.entries[id])
+        ]
+        instances = GaugeMetricFamily(
+            "mcp_discovery_instance_unwell",
+            "Always 1; an instance that is offered to nobody. At most 200, those down first.",
+            labels=["name", "id", "status"],
+        )
+        for entry in unwell[:_ONE_BY_ONE]:
+            labels = [entry.record.name, entry.id, entry.health.status.value]
+            instances.add_metric(labels, 1)
+        yield instances
+        servers = GaugeMetricFamily(
+            "mcp_discovery_server_unavailable",
+            "Instances of a server of which none is offered. At most 200, by name.",
+            labels=["name"],
+        )
+        left = Numbers(entry.record.name for entry in unwell)
+        lost = (name for name in sorted(left) if left[name] == view.number("name", name))
+        for name in islice(lost, _ONE_BY_ONE):
+            servers.add_metric([name], left[name])
+        yield servers
+
+
+class _Lag:
+    """How late the list shows what a registrant wrote, read from the catalog's changes."""
+
+    def __init__(self, catalog: Catalog, registry: CollectorRegistry) -> None:
+        self._catalog = catalog
+        self._revision = 0
+        self._seconds = Histogram(
+            "mcp_discovery_change_lag_seconds",
+            "From a registrant's noting a new status, by its clock, to the list's showing it.",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
+        )
+
+    def catch_up(self) -> None:
+        """Takes in the changes since the last time, as far as the catalog still has them."""
+        view = self._catalog.view
+        try:
+            events = self._catalog.since(view.epoch, self._revision)
+        except StartOver:
+            events = []  # nobody has asked for longer than the catalog remembers
+        self._revision = view.revision
+        for event in events:
+            if _is_told(event):
+                assert event.entry is not None
+                lag = (event.at - event.entry.health.since).total_seconds()
+                self._seconds.observe(max(0.0, lag))
+
+
+def _is_told(event: Event) -> bool:
+    """Whether a registrant said, of an instance that was listed, that its status is another now.
+
+    An instance that is new may have had its status for long, and one that fell silent, or is
+    missing from the store, has said nothing.
+    """
+    if event.entry is None or event.before is None:
+        return False
+    now, before = event.entry.health, event.before.health
+    if now.status is before.status or now.silent or before.silent:
+        return False
+    return not (event.entry.held or event.before.held)

@@ -1,0 +1,251 @@
+"""The OpenAPI document, generated from the operations that the facade serves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from mcp_discovery.facade.http.operation import Operation, Parameter, Shape
+from mcp_discovery.facade.http.problem_document import Problem
+from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
+from mcp_discovery.facade.status.handlers import version
+
+#: What each group of operations is about.
+GROUPS: Mapping[str, str] = {
+    "discovery": "Finding servers that are alive.",
+    "tools": "Tools, across all servers that offer them.",
+    "registration": "Changing the list.",
+    "connections": "The same servers as connections, with load balancing and health checks.",
+    "registry": "The registry as a whole: figures, export and import.",
+    "streams": "The list and its changes as they happen.",
+    "usage": "What clients tell of the servers they used.",
+    "documents": "Capability documents by their digest.",
+    "platform": "The paths under which a platform asks; answers are those of the plain paths.",
+    "ecosystem": "What other programs read.",
+    "mcp-registry": "The MCP registry API, server cards and the AI catalog, as hosts read them; "
+    'unknown query parameters are ignored, and errors below `/v0.1` are `{"error"}`.',
+    "gateway": "One MCP address for each server, which outlives its instances.",
+    "facade": "How this facade is.",
+}
+#: Statuses of problems that any operation may answer with: an unknown parameter, a store that
+#: refuses the facade's credentials, a store that cannot be reached.
+_ANYWHERE = (400, 502, 503)
+#: … and any operation that reads a body: it is late, too large, or in an unknown encoding.
+_WITH_BODY = (408, 413, 415)
+#: … and any that is not to be reached by a facade's own probe.
+_NO_PROBES = 508
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_REF = "#/components/schemas/{model}"
+
+_HEADERS: Mapping[str, Any] = {
+    "X-Request-Id": {
+        "description": "The request's id: the one that was sent, or a new one.",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 128},
+    },
+    "Server-Timing": {
+        "description": "`app`: milliseconds until the answer began; `store`: of these, how many "
+        "went into asking the store, where it was asked.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before asking again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+_EVERYWHERE = ("X-Request-Id", "Server-Timing")
+
+
+class Description:
+    """The OpenAPI document of ``operations``, made when it is first asked for."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._operations = tuple(operations)
+        self._body: bytes | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The document as JSON."""
+        if self._body is None:
+            self._body = orjson.dumps(document(self._operations))
+        return self._body
+
+
+DESCRIPTION = web.AppKey("description", Description)
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """This description of the API, as an OpenAPI 3.1 document."""
+    return web.Response(body=request.app[DESCRIPTION].body, content_type="application/json")
+
+
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of ``operations``."""
+    schemas = _Schemas(operations)
+    paths: dict[str, dict[str, Any]] = {}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, schemas)
+    used = {each.group for each in operations}
+    groups = [*(each for each in GROUPS if each in used), *sorted(used - GROUPS.keys())]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "mcp-discovery",
+            "version": version(),
+            "summary": "MCP servers that are alive, by tag and by capability.",
+            "description": (
+                "Every error is a problem document (RFC 9457). An unknown query parameter is an "
+                "error. `HEAD` is answered wherever `GET` is, `OPTIONS` everywhere. A parameter "
+                "that takes several values may be repeated, or they may be separated by commas. "
+                f"A body may be gzip-compressed, and is limited to {MAX_BODY_BYTES:,} bytes."
+            ),
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": GROUPS.get(name, name)} for name in groups],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "headers": dict(_HEADERS),
+            "responses": {
+                f"Problem{status}": _problem(status)
+                for status in sorted({each for one in operations for each in _errors(one)})
+            },
+        },
+    }
+
+
+class _Schemas:
+    """The JSON Schemas of all models that ``operations`` name, each once."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        wanted: dict[tuple[type[BaseModel], Any], None] = {(Problem, "serialization"): None}
+        for each in operations:
+            if isinstance(each.body, type):
+                wanted[each.body, "validation"] = None
+            for shape in each.answers.values():
+                if isinstance(shape, type):
+                    wanted[shape, "serialization"] = None
+        self._refs, definitions = models_json_schema(
+            list(wanted), ref_template=_REF, schema_generator=_Generator
+        )
+        self.components: dict[str, Any] = definitions.get("$defs", {})
+
+    def of(self, shape: Shape, *, sent: bool = False) -> Mapping[str, Any]:
+        """The schema of ``shape``; ``sent`` when it is the body of a request."""
+        if isinstance(shape, type):
+            return self._refs[shape, "validation" if sent else "serialization"]
+        return shape or {}
+
+
+class _Generator(GenerateJsonSchema):
+    """Leaves out the title that pydantic makes of a field's name: it says nothing more."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+    text = operation.description
+    summary, _, rest = text.partition("\n\n")
+    described: dict[str, Any] = {
+        "operationId": operation_id(operation),
+        "tags": [operation.group],
+        "summary": _plain(summary).rstrip("."),
+    }
+    if rest:
+        described["description"] = _plain(rest)
+    if parameters := [_parameter(each) for each in _parameters(operation)]:
+        described["parameters"] = parameters
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": not operation.body_optional,
+            "content": {"application/json": {"schema": schemas.of(operation.body, sent=True)}},
+        }
+    responses: dict[str, Any] = {}
+    for status, shape in sorted(operation.answers.items()):
+        responses[str(status)] = _answer(operation, status, shape, schemas)
+    for status in _errors(operation):
+        responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+    described["responses"] = dict(sorted(responses.items()))
+    return described
+
+
+def _answer(operation: Operation, status: int, shape: Shape, schemas: _Schemas) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _EVERYWHERE},
+    }
+    if shape is not None:
+        schema = schemas.of(shape)
+        if not operation.media.endswith("json"):
+            schema = {"type": "string"}
+        answer["content"] = {operation.media: {"schema": schema}}
+    return answer
+
+
+def _problem(status: int) -> dict[str, Any]:
+    names = (*_EVERYWHERE, "Retry-After") if status in (429, 503) else _EVERYWHERE
+    schema = {"$ref": _REF.format(model="Problem")}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "content": {"application/problem+json": {"schema": schema}},
+    }
+
+
+def _errors(operation: Operation) -> list[int]:
+    found = {*_ANYWHERE, *operation.errors}
+    if operation.body is not None:
+        found.update(_WITH_BODY)
+    if operation.method != "GET":
+        found.add(_NO_PROBES)
+    return sorted(found - operation.answers.keys())
+
+
+def _parameters(operation: Operation) -> list[Parameter]:
+    """Those declared, and those of the path that were not."""
+    known = {each.name for each in operation.parameters if each.where == "path"}
+    missing = [name for name in _PLACEHOLDER.findall(operation.path) if name not in known]
+    return [*(Parameter(name, "", where="path") for name in missing), *operation.parameters]
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": parameter.name,
+        "in": parameter.where,
+        "required": parameter.where == "path",
+        "schema": dict(parameter.schema),
+    }
+    if parameter.description:
+        described["description"] = parameter.description
+    if parameter.where == "path" and parameter.schema.get("type") == "string":
+        described["schema"].setdefault("minLength", 1)
+    return described
+
+
+def operation_id(operation: Operation) -> str:
+    """``getServersByIdCapabilities`` for ``GET /servers/{id}/capabilities``."""
+    words = []
+    for part in operation.path.strip("/").split("/"):
+        name = part.strip("{}")
+        word = "".join(each[:1].upper() + each[1:] for each in re.split(r"\W+", name))
+        words.append(f"By{word}" if part.startswith("{") else word)
+    return operation.method.lower() + "".join(words)
+
+
+def _plain(text: str) -> str:
+    """A docstring as CommonMark: without references of Sphinx, code in single back-ticks."""
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
+    return re.sub(r"\s*\n\s*", " ", text.replace("``", "`"))
+
+
+OPERATIONS = (Operation("GET", "/openapi.json", openapi, "ecosystem"),)

@@ -1,0 +1,119 @@
+"""One operation of the API, declared once: its route, its parameters and its place in OpenAPI."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from mcp_discovery.facade.http.problems import Refused
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: What an answer or a body looks like: a model, a JSON Schema, or nothing.
+Shape = type[BaseModel] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a query string (or, with ``where``, of the path or a header).
+
+    ``schema`` is its JSON Schema; an ``array`` may be repeated or separated by commas.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    where: Literal["query", "path", "header"] = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one method of one path does.
+
+    The handler's docstring is its description. ``answers`` maps statuses to the shapes of their
+    bodies; ``errors`` are the statuses of the problem documents that it may answer with, besides
+    those that every operation has and that are not among ``answers``. ``media`` is the type of its
+    good answers; ``body_optional`` says that a request without a body is one, too. ``lenient`` says
+    that unknown query parameters are ignored: for an API whose clients nobody wrote for a facade.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    group: str
+    answers: Mapping[int, Shape] = field(default_factory=lambda: {200: {"type": "object"}})
+    parameters: tuple[Parameter, ...] = ()
+    body: Shape = None
+    errors: tuple[int, ...] = ()
+    media: str = "application/json"
+    body_optional: bool = False
+    lenient: bool = False
+
+    @property
+    def description(self) -> str:
+        """What it does, in the words of its handler's docstring."""
+        return inspect.getdoc(self.handler) or ""
+
+
+def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
+    """The routes of ``operations``; each refuses query parameters that it does not declare, unless
+    it is lenient.
+
+    ``HEAD`` is answered wherever there is a ``GET``, and ``OPTIONS`` everywhere.
+    """
+    methods: defaultdict[str, set[str]] = defaultdict(set)
+    found = []
+    for each in operations:
+        methods[each.path] |= {each.method, "HEAD"} if each.method == "GET" else {each.method}
+        found.append(web.route(each.method, _pattern(each.path), _strict(each)))
+    return [
+        *found,
+        *(web.options(_pattern(path), _allowing(known)) for path, known in methods.items()),
+    ]
+
+
+def _pattern(path: str) -> str:
+    """``path`` for aiohttp, whose own placeholders would not match a name with braces."""
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
+
+
+def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
+    """Raises :class:`Refused` (400), naming the nearest known parameter, for one that is not."""
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        listed = ", ".join(known) or "none"
+        detail = f"unknown parameter {name[:100]!r}; {hint}known are {listed}"
+        facts = {"nearest": near[0]} if near else {}
+        raise Refused(400, "unknown-parameter", detail, parameter=name[:100], **facts)
+
+
+def _allowing(methods: Iterable[str]) -> Handler:
+    allowed = ", ".join(sorted({*methods, "OPTIONS"}))
+
+    async def options(request: web.Request) -> web.Response:
+        return web.Response(status=204, headers={"Allow": allowed})
+
+    return options
+
+
+def _strict(operation: Operation) -> Handler:
+    known = tuple(each.name for each in operation.parameters if each.where == "query")
+
+    @functools.wraps(operation.handler)
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if not operation.lenient:
+            refuse_unknown(request.query, known)
+        return await operation.handler(request)
+
+    return handle

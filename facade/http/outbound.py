@@ -1,0 +1,256 @@
+"""What the facade may dial when it probes for others, so that it is no way into the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import DefaultResolver
+from aiohttp.typedefs import Middleware
+from yarl import URL
+
+from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.facade.http.problems import Handler, Refused
+from mcp_discovery.probe import AddressRefused
+from mcp_discovery.record import Record
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Connections to servers that are open at once.
+_MOST_CONNECTIONS = 256
+
+#: In every request that a facade makes for others: so that one led to a facade is noticed there.
+MARK = "X-Discovery-Probe"
+_MARKED = MappingProxyType({MARK: "facade"})
+
+#: Never dialled, whatever the options say. What each cloud's instances are told (credentials
+#: included) is served at addresses of its own: RFC 3927 for most, and those named below.
+_NEVER = tuple(
+    (ipaddress.ip_network(network), why)
+    for network, why in (
+        ("0.0.0.0/8", "unspecified"),
+        ("::/128", "unspecified"),
+        ("169.254.0.0/16", "link-local"),
+        ("fe80::/10", "link-local"),
+        ("224.0.0.0/4", "multicast"),
+        ("ff00::/8", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("fd00:ec2::254/128", "cloud metadata"),  # AWS
+        ("fd00:ec2::23/128", "cloud metadata"),  # AWS EKS
+        ("fd20:ce::254/128", "cloud metadata"),  # Google Cloud
+        ("100.100.100.200/32", "cloud metadata"),  # Alibaba Cloud
+        ("168.63.129.16/32", "cloud metadata"),  # Azure
+        ("192.0.0.192/32", "cloud metadata"),  # Oracle Cloud
+    )
+)
+_SITE_LOCAL = ipaddress.ip_network("fec0::/10")  # RFC 3879; Python's is_global says nothing of it
+
+#: IPv6 prefixes in whose last 32 bits stands the IPv4 address that is really reached.
+_CARRIERS = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "::/96",  # IPv4-compatible, RFC 4291, 2.5.5.1
+        "::ffff:0:0/96",  # IPv4-mapped, RFC 4291, 2.5.5.2
+        "::ffff:0:0:0/96",  # IPv4-translated, RFC 7915
+        "64:ff9b::/96",  # NAT64, RFC 6052
+    )
+)
+_NUMERIC_HOST = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
+
+
+def why_refused(address: Address, *, private: bool) -> str | None:
+    """Why ``address`` is not dialled, in a word or two; ``None`` when it may be.
+
+    ``private`` allows loopback, private and shared ranges. An IPv4 address inside of an IPv6 one
+    counts as well.
+    """
+    for each in _meant(address):
+        for network, why in _NEVER:
+            if each in network:
+                return why
+        if not private and (not each.is_global or each in _SITE_LOCAL):
+            return "not public"
+    return None
+
+
+def _meant(address: Address) -> Iterator[Address]:
+    """The address, and every IPv4 address that a packet to it may end at."""
+    if isinstance(address, ipaddress.IPv4Address):
+        yield address
+        return
+    carried = any(address in network for network in _CARRIERS) and int(address) > 1
+    if not carried:
+        yield address  # ``::1`` among them
+    else:
+        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.sixtofour is not None:  # RFC 3056
+        yield address.sixtofour
+    if address.teredo is not None:  # RFC 4380
+        yield from address.teredo
+
+
+def literal(host: str) -> Address | None:
+    """The address that ``host`` spells, as ``inet_aton`` reads it too (``0x7f.1``,
+    ``2130706433``); ``None`` for a name."""
+    host = host.rstrip(".")
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        if not _NUMERIC_HOST.fullmatch(host):
+            return None
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None
+
+
+class Dialer:
+    """A client session that connects to allowed addresses only; ``private`` as above.
+
+    Every resolved address is checked, and checked again when its socket is made, just before that
+    very address is connected to: a name that resolves to something else a moment later gains
+    nothing. Make it inside a running event loop, and close it.
+    """
+
+    def __init__(
+        self,
+        *,
+        private: bool,
+        resolver: AbstractResolver | None = None,
+        headers: Mapping[str, str] = _MARKED,
+        connections: int = _MOST_CONNECTIONS,
+        keepalive: float = 15.0,
+    ) -> None:
+        """``resolver`` is closed with this; the system's unless one is given. ``headers`` go with
+        every request. ``connections`` may be open at once, 0 for any number; one that is idle is
+        kept for ``keepalive`` seconds."""
+        self._private = private
+        self._resolver = resolver or DefaultResolver()
+        redirects = aiohttp.TraceConfig()
+        redirects.on_request_redirect.append(_refuse_redirect)
+        #: Sends no cookies, goes through no proxy, follows no redirect by itself.
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=connections,
+                keepalive_timeout=keepalive,
+                resolver=_CheckedResolver(self._resolver, private=private),
+                socket_factory=self._socket,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            trace_configs=[redirects],
+        )
+
+    def check(self, record: Record) -> None:
+        """Raises :class:`InvalidRecord` where a URL that would be probed spells an address that
+        is not dialled, or is none that can be dialled at all."""
+        for field, url in (("endpoint.url", record.endpoint.url), ("healthUrl", record.health_url)):
+            if url is None:
+                continue
+            try:
+                host = URL(url).raw_host
+            except ValueError as error:
+                raise InvalidRecord(field, f"is not a URL that can be dialled ({error})") from error
+            address = literal(host or "")
+            if address is not None:
+                why = why_refused(address, private=self._private)
+                if why is not None:
+                    raise InvalidRecord(field, f"{_sentence(address, why)}; name another one")
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.session.close()
+        await self._resolver.close()
+
+    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """The socket for one attempt to connect; ``info`` is what ``getaddrinfo`` gives."""
+        family, kind, protocol, _, where = info
+        address = literal(where[0])
+        if address is None:
+            raise AddressRefused(f"its address {where[0][:100]!r} is not understood")
+        _require(address, private=self._private)
+        return socket.socket(family, kind, protocol)
+
+
+class _CheckedResolver(AbstractResolver):
+    """Resolves as another one does, and leaves out what is not dialled."""
+
+    def __init__(self, resolver: AbstractResolver, *, private: bool) -> None:
+        self._resolver = resolver
+        self._private = private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The allowed addresses of ``host``; raises :class:`AddressRefused` if none is."""
+        allowed: list[ResolveResult] = []
+        refusal: AddressRefused | None = None
+        try:
+            resolved = await self._resolver.resolve(host, port, family)
+        except UnicodeError as error:  # what Python says of ``a..b`` and of labels too long
+            raise OSError(f"{host[:100]!r} is no host name") from error
+        for found in resolved:
+            address = literal(found["host"])
+            if address is None:
+                continue
+            try:
+                _require(address, private=self._private)
+            except AddressRefused as error:
+                refusal = error
+            else:
+                allowed.append(found)
+        if not allowed and refusal is not None:
+            raise refusal
+        return allowed
+
+    async def close(self) -> None:
+        """Nothing: the resolver underneath is its maker's."""
+
+
+def _require(address: Address, *, private: bool) -> None:
+    why = why_refused(address, private=private)
+    if why is not None:
+        raise AddressRefused(_sentence(address, why))
+
+
+def _sentence(address: Address, why: str) -> str:
+    return f"its address {address} is not allowed ({why})"
+
+
+async def _refuse_redirect(
+    _: aiohttp.ClientSession, __: SimpleNamespace, found: aiohttp.TraceRequestRedirectParams
+) -> None:
+    """Ends a request that aiohttp would take elsewhere; only its WebSocket handshake would."""
+    response = found.response
+    response.close()
+    raise aiohttp.WSServerHandshakeError(
+        response.request_info, response.history, status=response.status, headers=response.headers
+    )
+
+
+def refusing_probes(mark: str, mcp: str) -> Middleware:
+    """Refuses what a facade's own probe, or another facade's, posts here.
+
+    What makes a facade probe is a POST: entries that point at a facade would have it probe itself,
+    or two of them each other, for ever. Other facades may probe what is MCP itself, at the path
+    ``mcp``: it makes nobody probe. ``mark`` is this facade's own, which may not: it would list what
+    it lists.
+    """
+
+    @web.middleware
+    async def refuse_probes(request: web.Request, handler: Handler) -> web.StreamResponse:
+        found = request.headers.get(MARK)
+        allowed = request.method in ("GET", "HEAD") or (request.path == mcp and found != mark)
+        if found is None or allowed:
+            return await handler(request)
+        detail = "this is a facade, and a facade's probe was led to it; name the server's own URL"
+        raise Refused(508, "loop", detail)
+
+    return refuse_probes

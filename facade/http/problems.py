@@ -1,0 +1,179 @@
+"""Every error as a problem document (RFC 9457): one table, one middleware."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.errors import (
+    DiscoveryError,
+    DocumentNotFound,
+    DuplicateInstance,
+    InvalidDocument,
+    InvalidInput,
+    InvalidRecord,
+    RegistrationLost,
+    StartOver,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
+from mcp_discovery.facade.http.tracing import request_id
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: The largest body of any request but the PUT of a document, in bytes.
+MAX_BODY_BYTES = 2**20
+#: What a client is told to wait, in seconds, before it asks an unavailable store again.
+RETRY_AFTER = 1
+
+#: Error → status; the first that fits counts. StoreDenied is 502: it is the facade, not its client,
+#: whose credentials are refused upstream.
+STATUSES: tuple[tuple[type[DiscoveryError], int], ...] = (
+    (InvalidRecord, 422),
+    (InvalidDocument, 422),
+    (InvalidInput, 400),
+    (DuplicateInstance, 409),
+    (RegistrationLost, 404),
+    (DocumentNotFound, 404),
+    (StartOver, 410),
+    (StoreDenied, 502),
+    (StoreUnavailable, 503),
+    (StoreError, 502),
+)
+
+
+class Refused(Exception):
+    """A request that cannot be answered as asked.
+
+    ``kind`` is the last part of the problem's type, in words joined by hyphens; ``detail`` is one
+    sentence; ``facts`` are further members of the problem document.
+    """
+
+    def __init__(self, status: int, kind: str, detail: str, **facts: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.facts = facts
+
+
+def problem(
+    request: web.Request,
+    status: int,
+    detail: str,
+    *,
+    kind: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """The problem document as an answer.
+
+    ``type`` is ``urn:mcp-discovery:problem:<kind>``, or ``about:blank`` with the status's own
+    phrase as title where the status says it all (RFC 9457, 4.2.1).
+    """
+    title = kind.replace("-", " ").capitalize() if kind else HTTPStatus(status).phrase
+    body = dict(facts or {}) | {
+        "type": f"urn:mcp-discovery:problem:{kind}" if kind else "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.rel_url.raw_path,
+    }
+    given = dict(headers or {})
+    if status in (429, 503):
+        given.setdefault("Retry-After", str(RETRY_AFTER))
+    return web.Response(
+        status=status,
+        body=orjson.dumps(body),
+        content_type="application/problem+json",
+        headers=given,
+    )
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns whatever a handler raises into a problem document; writes one line for each request."""
+    try:
+        response = await handler(request)
+    except Refused as error:
+        response = problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
+    except DiscoveryError as error:
+        response = _from_error(request, error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = _from_http(request, error)
+    except web.RequestPayloadError as error:
+        response = problem(request, 400, f"the body cannot be read: {error}")
+    except Exception:  # the guard that keeps a fault of ours from a client's eyes
+        log.exception(
+            "%s %s failed in a way it must not (request %s)",
+            *(request.method, request.rel_url.raw_path, request_id()),
+        )
+        detail = "the facade failed to answer this request; its log says why"
+        response = problem(request, 500, detail)
+    level = logging.WARNING if response.status >= 500 else logging.DEBUG
+    if log.isEnabledFor(level):
+        # The path only: what stands in a query is nobody else's business.
+        log.log(
+            level,
+            "%s %s → %d (request %s)",
+            *(request.method, request.rel_url.raw_path, response.status, request_id()),
+        )
+    return response
+
+
+def _from_error(request: web.Request, error: DiscoveryError) -> web.Response:
+    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    facts: dict[str, Any] = {}
+    detail = str(error)
+    match error:
+        case InvalidRecord():
+            facts = {"field": error.field}
+            if error.field == "name" and "DNS label" in detail:
+                detail += "; a name for people goes into 'title'"
+        case DuplicateInstance():
+            facts = {"id": error.id, "holder": error.holder, "url": error.url}
+        case RegistrationLost():
+            facts = {"id": error.id, "why": error.why}
+        case DocumentNotFound():
+            facts = {"digest": error.digest}
+        case StoreDenied():
+            detail = f"the store refuses the facade's own credentials: {detail}"
+        case StoreUnavailable():
+            detail = f"the store cannot be reached now, try again soon: {detail}"
+    facts = {key: value for key, value in facts.items() if value is not None}
+    return problem(request, status, detail, kind=_kind(error), facts=facts)
+
+
+def _kind(error: DiscoveryError) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()
+
+
+def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:
+    headers: dict[str, str] = {}
+    path = request.rel_url.raw_path[:200]
+    match error:
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            headers["Allow"] = allowed
+            detail = f"{request.method} is not for {path}; use {allowed}"
+        case web.HTTPNotFound():
+            detail = f"there is nothing at {path}"
+        case web.HTTPRequestEntityTooLarge():
+            detail = (
+                f"the body is over the limit of {MAX_BODY_BYTES:,} bytes; send a capability "
+                "document apart with PUT /documents/{digest}"
+            )
+        case _:
+            detail = error.text or error.reason
+    return problem(request, error.status, detail, headers=headers)

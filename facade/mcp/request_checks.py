@@ -1,0 +1,158 @@
+"""What a request to ``/mcp`` must be like before anything in its body counts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from mcp_discovery.facade.mcp.messages import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    LEGACY,
+    MODERN,
+    UNSUPPORTED_VERSION,
+    Fault,
+    Request,
+)
+
+VERSION: Final = "MCP-Protocol-Version"
+SESSION: Final = "Mcp-Session-Id"
+_METHOD: Final = "Mcp-Method"
+_NAME: Final = "Mcp-Name"
+_JSON, _EVENTS = "application/json", "text/event-stream"
+
+_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+_CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
+CLIENT_INFO_KEY: Final = "io.modelcontextprotocol/clientInfo"
+
+#: Method → the parameter that ``Mcp-Name`` repeats.
+_NAMED: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+}
+_BASE64 = re.compile(r"=\?base64\?(?P<payload>.*)\?=")
+
+
+def check_origin(request: web.Request, allowed: Iterable[str]) -> None:
+    """Raises :class:`Fault` (403) for a page of another origin, against DNS rebinding.
+
+    https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#security-warning
+
+    Allowed are no origin at all (no browser), the origins in ``allowed`` (``*``: all), and the
+    host that is asked itself, if it is an address or ``localhost``: a name could be one that an
+    attacker has led here a moment ago, for which origin and host agree as well.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or origin in allowed or "*" in allowed:
+        return
+    asked = urlsplit(origin)
+    if asked.netloc and asked.netloc == request.host and _cannot_be_rebound(asked.hostname or ""):
+        return
+    detail = (
+        f"Forbidden: pages of {origin[:100]!r} may not ask here; start the facade with "
+        "--cors-origin for those that may"
+    )
+    raise Fault(INVALID_REQUEST, detail, status=403)
+
+
+def _cannot_be_rebound(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def accepts(request: web.Request) -> tuple[bool, bool]:
+    """Whether the client takes JSON, and whether it takes event streams (RFC 9110, 12.5.1)."""
+    header = ",".join(request.headers.getall("Accept", [])).lower()
+    types = {each.partition(";")[0].strip() for each in header.split(",")}
+    anything = "*/*" in types
+    return (
+        anything or not types.isdisjoint((_JSON, "application/*")),
+        anything or not types.isdisjoint((_EVENTS, "text/*")),
+    )
+
+
+def check_posted(request: web.Request) -> None:
+    """Raises :class:`Fault` (406, 415) unless JSON comes and JSON may go back."""
+    if not accepts(request)[0]:
+        detail = "Not acceptable: send Accept: application/json, text/event-stream"
+        raise Fault(INVALID_REQUEST, detail, status=406)
+    if request.content_type != _JSON:
+        detail = "Unsupported media type: send Content-Type: application/json"
+        raise Fault(INVALID_REQUEST, detail, status=415)
+
+
+def check_event_stream(request: web.Request) -> None:
+    """Raises :class:`Fault` (406) unless the client takes an event stream."""
+    if not accepts(request)[1]:
+        detail = f"Not acceptable: this is answered with a stream; send Accept: {_EVENTS}"
+        raise Fault(INVALID_REQUEST, detail, status=406)
+
+
+def is_modern(request: web.Request) -> bool:
+    """Whether the header names another version than the legacy ones: they alone are spoken
+    without it."""
+    version = request.headers.get(VERSION)
+    return version is not None and version not in LEGACY
+
+
+def check_version(request: web.Request) -> None:
+    """Raises :class:`Fault` (400) unless the header names the modern version."""
+    requested = request.headers.get(VERSION, "")
+    if requested != MODERN:
+        raise _unsupported(requested)
+
+
+def check_envelope(request: web.Request, asked: Request) -> None:
+    """Raises :class:`Fault` (400) unless a modern request's body and headers agree.
+
+    https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http
+    """
+    for name in (VERSION, _METHOD, _NAME):
+        if len(request.headers.getall(name, [])) > 1:
+            raise Fault(HEADER_MISMATCH, f"the header {name} appears more than once")
+    meta: Any = asked.params.get("_meta")
+    if not isinstance(meta, dict):
+        detail = f"params._meta must be an object with {_VERSION_KEY!r} and {_CAPABILITIES_KEY!r}"
+        raise Fault(INVALID_PARAMS, detail)
+    if missing := [key for key in (_VERSION_KEY, _CAPABILITIES_KEY) if key not in meta]:
+        raise Fault(INVALID_PARAMS, f"params._meta lacks {' and '.join(map(repr, missing))}")
+    version = meta[_VERSION_KEY]
+    if request.headers.get(VERSION) != version:
+        raise Fault(HEADER_MISMATCH, f"the header {VERSION} is not the version in params._meta")
+    if request.headers.get(_METHOD) != asked.method:
+        raise Fault(HEADER_MISMATCH, f"the header {_METHOD} is not the method in the body")
+    key = _NAMED.get(asked.method)
+    value = None if key is None else asked.params.get(key)
+    if value is not None and _decoded(request.headers.get(_NAME)) != value:
+        raise Fault(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
+    if version != MODERN:
+        raise _unsupported(version)
+
+
+def _unsupported(requested: str) -> Fault:
+    data = {"supported": [MODERN], "requested": requested}
+    return Fault(UNSUPPORTED_VERSION, "Unsupported protocol version", data)
+
+
+def _decoded(value: str | None) -> str | None:
+    """A header's value; what no header can hold comes as ``=?base64?…?=``. ``None``: broken."""
+    if value is None or (found := _BASE64.fullmatch(value)) is None:
+        return value
+    try:
+        return base64.b64decode(found["payload"], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None

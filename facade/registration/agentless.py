@@ -1,0 +1,375 @@
+"""All entries that this facade keeps, and those it adopts because nobody else does."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from contextlib import nullcontext, suppress
+from types import TracebackType
+from typing import Self
+
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.store import Registration, Store, new_holder
+from mcp_discovery.adapters.tombstone import bury, is_tombstone
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import (
+    DiscoveryError,
+    DocumentNotFound,
+    DuplicateInstance,
+    RegistrationLost,
+    StoreError,
+)
+from mcp_discovery.facade.connections.traits import traits_of
+from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.http.outbound import MARK, Dialer
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.registration.adoption import follow
+from mcp_discovery.facade.registration.body import Posting, document_of, gives_capabilities
+from mcp_discovery.facade.registration.examination import Examiner, Finding
+from mcp_discovery.facade.registration.id_locks import IdLocks
+from mcp_discovery.facade.registration.kept import Kept
+from mcp_discovery.facade.registration.rivals import Rivals
+from mcp_discovery.facade.registration.succession import Succession, is_posted
+from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.health import Health, Status
+from mcp_discovery.instance import Holder
+from mcp_discovery.record import Record
+
+log = logging.getLogger(__name__)
+
+
+def holder_for(store: Store) -> Holder:
+    """This facade's identity as a registrant in ``store``.
+
+    A store in a file belongs to one process: its next process is the same holder, and goes on at
+    once with what was posted to the last. Over any other store each process is a holder of its
+    own.
+    """
+    holder = new_holder("facade")
+    if store.url.startswith("embedded:/"):
+        id = hashlib.sha256(store.url.encode()).hexdigest()[:16]
+        return Holder(id, holder.host, "facade")
+    return holder
+
+
+def _require_same(
+    record: Record, replace: bool, holder: Holder, health: Health, present: Record
+) -> None:
+    """Raises :class:`DuplicateInstance` where another server than the one that is there would
+    take its id, though it is up and nobody said that it is to be replaced."""
+    same = present.endpoint == record.endpoint
+    if not same and not replace and health.status is not Status.DOWN:
+        raise DuplicateInstance(record.id, holder=str(holder), url=present.endpoint.url)
+
+
+class Posted:
+    """Use it as ``async with``: it probes and adopts inside. Closing leaves entries to their TTL.
+
+    The caller of :meth:`put` and :meth:`remove` holds the id's lock in ``locks``.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        documents: Documents,
+        locks: IdLocks,
+        options: FacadeOptions,
+        usage: Usage,
+    ) -> None:
+        self._catalog = catalog
+        self._locks = locks
+        self._store = catalog.store
+        self._documents = documents
+        self._options = options
+        self._usage = usage
+        self._kept: dict[str, Kept] = {}
+        self._dialer: Dialer | None = None
+        self._adopting: asyncio.Task[None] | None = None
+        #: Under which identity entries are registered.
+        self.holder = holder_for(self._store)
+        self._rivals = Rivals(self._store, self.holder)
+        self._succession = Succession(catalog, self.holder, options.settle)
+        #: Whether other facades over the same store see tombstones: another facade, where that is
+        #: the store, shows none.
+        self.tombstones_are_seen = not self._store.url.startswith(("http:", "https:"))
+        self._inherited: dict[str, float] = {}  # id → monotonic time since when it is kept here
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def dialer(self) -> Dialer:
+        """What probes are made with; inside ``async with`` only."""
+        assert self._dialer is not None
+        return self._dialer
+
+    def get(self, id: str) -> Kept | None:
+        """The entry with ``id``, if this facade keeps it."""
+        return self._kept.get(id)
+
+    async def put(self, posting: Posting, *, replace: bool = False) -> Kept:
+        """Registers what was posted and keeps it from now on, whichever facade did before.
+
+        The same id with the same endpoint takes the old one's place; with another endpoint it
+        does only with ``replace``, or when the old one is ``down``: otherwise raises
+        :class:`DuplicateInstance`, as it does when a registrant that is no facade holds the id.
+        Raises :class:`InvalidRecord` where it names an address that this facade does not dial.
+        """
+        self.dialer.check(posting.record)
+        id = posting.record.id
+        old = self._kept.get(id)
+        record = posting.record
+        document = await self._documents.of(posting)
+
+        def make(known: Entry | None) -> Kept:
+            if old is not None:
+                _require_same(record, replace, self.holder, old.health, old.record)
+            elif known is not None and is_posted(known):
+                holder = known.instance.lease.holder
+                _require_same(record, replace, holder, known.health, known.record)
+            if known is None:
+                return self._make(record, document)
+            since = {"registered_at": known.record.registered_at}
+            return self._make(record.model_copy(update=since), document)
+
+        async with old.suspended() if old is not None else nullcontext():
+            kept = await self._succession.started(id, make)
+        self._take_in(kept)
+        if old is not None:
+            await old.close()
+        return kept
+
+    async def claim(self, entry: Entry) -> Kept:
+        """Becomes the keeper of an entry that another facade keeps, and that is as it was.
+
+        Raises what :meth:`mcp_discovery.adapters.store.Store.register` does, and
+        :class:`RegistrationLost`.
+        """
+        document = await self.stored_document(entry.record)
+
+        def make(known: Entry | None) -> Kept:
+            if known is None or not is_posted(known):
+                raise RegistrationLost(entry.id, "it was removed in the meantime")
+            draining = known.health.status is Status.DRAINING
+            return self._make(known.record, document, draining=draining)
+
+        kept = await self._succession.started(entry.id, make)
+        self._take_in(kept)
+        log.info("keeping %s from now on, after %s", entry.id, entry.instance.lease.holder)
+        return kept
+
+    async def remove(self, id: str) -> None:
+        """Takes an entry that is kept here out of the store."""
+        kept = self._kept[id]
+        since = time.monotonic() - self._inherited.get(id, float("-inf"))
+        if since < self._options.removed_for and self.tombstones_are_seen:
+            # Whoever kept it before may come back, and must not register it again.
+            async with kept.suspended():
+                await self._bury(kept.record, self.holder.id)
+            await kept.close()
+        else:
+            await kept.deregister()
+        self._forget(id)
+
+    async def remove_elsewhere(self, entry: Entry) -> None:
+        """Takes an entry that another facade keeps out of the store, for good.
+
+        A tombstone tells that facade; when it has seen it, it removes it too. Waits for that a
+        little. Raises what :meth:`mcp_discovery.adapters.store.Store.register` does.
+        """
+        id = entry.id
+        registration = await self._bury(entry.record, entry.instance.lease.holder.id)
+        if self.adoptable(entry):
+            return  # there is nobody to see it now
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.settle):
+                while id in (view := self._catalog.view).entries or id in view.removed:
+                    await self._catalog.after(view)
+                await registration.deregister()  # what is left of it at this facade's own agent
+
+    async def revise(
+        self, kept: Kept, record: Record, document: CapabilityDocument, *, draining: bool
+    ) -> None:
+        """Registers another record of the same server in the place of the one that is kept.
+
+        Raises what :meth:`mcp_discovery.adapters.store.Store.register` raises, and
+        :class:`InvalidRecord` as
+        :meth:`put` does; nothing has changed then.
+        """
+        self.dialer.check(record)
+        await kept.revise(
+            record,
+            document,
+            fill=not gives_capabilities(record),
+            draining=draining,
+            examiner=self._examiner(record),
+        )
+
+    async def examine(self, record: Record, timeout: float) -> Finding:
+        """One look at a server that is not kept here; ``timeout`` in seconds.
+
+        What is found is told to nobody else: its own registrant says how it is.
+        """
+        examiner = self._examiner(record, timeout)
+        try:
+            return await examiner.examine()
+        finally:
+            await examiner.close()
+
+    def adoptable(self, entry: Entry) -> bool:
+        """Whether ``entry`` was posted to a facade and nobody keeps it alive any more."""
+        holder = entry.instance.lease.holder
+        if holder.by != "facade" or entry.id in self._kept:
+            return False
+        return holder.id == self.holder.id or entry.health.silent
+
+    async def stored_document(self, record: Record) -> CapabilityDocument:
+        """The document of a record in the store; where it is lost, one made of its names."""
+        digest = record.capabilities.digest
+        if digest is not None:
+            try:
+                return await self._documents.get(digest)
+            except DocumentNotFound:
+                log.warning("%s: its capability document is lost", record.id)
+        return document_of(record.capabilities)
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._dialer = Dialer(private=self._options.probe_private, headers={MARK: self.holder.id})
+        self._adopting = asyncio.create_task(follow(self, self._catalog), name="adopt")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._adopting is not None:
+            self._adopting.cancel()
+            await asyncio.gather(self._adopting, return_exceptions=True)
+        await asyncio.gather(*(kept.close() for kept in self._kept.values()))
+        self._kept.clear()
+        if self._dialer is not None:
+            await self._dialer.close()
+
+    def _examiner(self, record: Record, timeout: float | None = None) -> Examiner:
+        seconds = timeout or traits_of(record).timeout or self._options.probe_timeout
+        return Examiner(record, self.dialer.session, seconds)
+
+    def _make(
+        self, record: Record, document: CapabilityDocument, *, draining: bool = False
+    ) -> Kept:
+        kept: Kept
+        id = record.id
+
+        async def lost() -> None:
+            try:
+                await self.let_go(id)
+            except StoreError as error:
+                log.info("who has %s now cannot be told: %s", id, error)
+            if self._kept.get(id) is kept:
+                self._forget(id)
+                await kept.let_go()
+
+        kept = Kept(
+            record,
+            document,
+            fill=not gives_capabilities(record),
+            store=self._store,
+            holder=self.holder,
+            examiner=self._examiner(record),
+            options=self._options,
+            usage=self._usage,
+            rival=self._rivals.of,
+            on_lost=lost,
+            takeover=self._succession.former(id),
+            draining=draining,
+        )
+        return kept
+
+    def _take_in(self, kept: Kept) -> None:
+        id = kept.record.id
+        if kept.inherited:
+            self._inherited[id] = time.monotonic()
+        self._kept[id] = kept
+        self._usage.said(id, None)
+
+    def _forget(self, id: str) -> None:
+        self._kept.pop(id, None)
+        self._inherited.pop(id, None)
+        self._usage.released(id)
+
+    async def _bury(self, record: Record, takeover: str) -> Registration:
+        """A tombstone in the place of what ``takeover`` holds."""
+        return await bury(
+            self._store,
+            record,
+            takeover=takeover,
+            reap_after=self._options.removed_for,
+            by=self.holder,
+        )
+
+    # -- what changes hands ------------------------------------------------------------------
+
+    def kept_elsewhere(self, entry: Entry) -> bool:
+        """Whether ``entry`` was posted to another facade, which may be alive or not."""
+        return (
+            is_posted(entry)
+            and entry.id not in self._kept
+            and entry.instance.lease.holder.id != self.holder.id
+        )
+
+    def seems_taken(self, id: str) -> bool:
+        """Whether the list shows what is kept here as another's, or as removed."""
+        if id not in self._kept:
+            return False
+        entry = self._catalog.view.entries.get(id)
+        taken = entry is not None and entry.instance.lease.holder.id != self.holder.id
+        return taken or id in self._catalog.view.removed
+
+    async def let_go_of_taken(self, id: str) -> None:
+        """Lets go of ``id`` where the list shows that it is another's; see :meth:`let_go`."""
+        if self.seems_taken(id):
+            await self.let_go(id)
+
+    async def let_go(self, id: str) -> None:
+        """Stops keeping what is another's in the store by now; a tombstone is removed with that.
+
+        Raises :class:`StoreError` when the store does not tell.
+        """
+        async with self._locks.hold(id):
+            kept = self._kept.get(id)
+            if kept is None or (rival := await self._rivals.of(id)) is None:
+                return
+            self._forget(id)
+            await kept.let_go()
+            log.info("no longer keeping %s, which is with %s now", id, rival.lease.holder)
+            if is_tombstone(rival.record):
+                registration = await self._bury(kept.record, rival.lease.holder.id)
+                await registration.deregister()
+
+    async def adopt(self, id: str) -> None:
+        """Keeps, from now on, what was posted to a facade and is kept by nobody."""
+        async with self._locks.hold(id):
+            entry = self._catalog.view.entries.get(id)
+            if entry is None or not self.adoptable(entry):
+                return
+            record = entry.record
+            try:
+                document = await self.stored_document(record)
+                kept = self._make(record, document)
+                await kept.start()
+            except DuplicateInstance as error:
+                log.debug("another has adopted it: %s", error)
+            except StoreError as error:
+                log.info("cannot adopt %s yet: %s", id, error)
+            except DiscoveryError as error:
+                log.warning("cannot adopt %s: %s", id, error)
+            else:
+                self._take_in(kept)
+                log.info("adopted %s, which was posted to %s", id, entry.instance.lease.holder)

@@ -1,0 +1,232 @@
+"""What a client posts about a server, read into a record, its document and its lease."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from mcp_discovery.adapters import tombstone
+from mcp_discovery.document import CapabilityDocument, is_digest
+from mcp_discovery.errors import InvalidDocument, InvalidRecord
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.health import Health, Status, utcnow
+from mcp_discovery.instance import DERIVED, Lease
+from mcp_discovery.record import Capabilities, Record, parse_moment
+
+#: Seconds after which a silent instance is forgotten, where its lease does not say.
+REAP_AFTER = 300.0
+#: The reason of a status that a registrant gave without one.
+SAID = "says so itself"
+
+#: What a body may carry beside the record. ``registeredAt`` is the facade's to say, unless a lease
+#: shows that a registrant stands behind the record.
+_BESIDE = DERIVED | {"document", "health", "holder", "takeover", "command", "args"}
+_ENDPOINT = ("transport", "url", "command", "args")
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A server as it was posted.
+
+    ``digest`` names a document that was sent before and is not in the body; without one
+    ``document`` is what the body gave or, when it gave only names, made of those. ``lease`` is
+    there when the poster sends heartbeats itself; ``anonymous`` when it did not say who it is.
+    """
+
+    record: Record
+    document: CapabilityDocument
+    digest: str | None
+    lease: Lease | None
+    anonymous: bool
+    health: Health
+
+
+def gives_capabilities(record: Record) -> bool:
+    """Whether what ``record`` offers was posted.
+
+    Where the server itself told it, its protocol is known too; that is how it is known again after
+    a restart, or when an entry is sent back as it was listed.
+    """
+    offered = record.capabilities
+    named = bool(offered.tools or offered.resources or offered.prompts)
+    return named and record.protocol.era is None
+
+
+def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Posting:
+    """Reads the body of a POST or PUT: a record's JSON, where a flat ``url`` may stand for the
+    endpoint and a list of names for the capabilities.
+
+    ``remote`` is the client's address, ``id`` the one in the path. Raises
+    :class:`~mcp_discovery.errors.InvalidRecord`, :class:`~mcp_discovery.errors.InvalidDocument` or
+    :class:`Refused`.
+    """
+    fields = {key: value for key, value in body.items() if key not in _BESIDE}
+    fields["endpoint"] = _endpoint(body)
+    if id is not None and fields.setdefault("id", id) != id:
+        raise InvalidRecord("id", f"is not {id!r}, which the path names; an id cannot change")
+    if "lease" not in body:
+        fields.pop("registeredAt", None)
+        fields.pop("registered_at", None)
+        fields.pop(tombstone.FIELD, None)
+    capabilities = fields.get("capabilities")
+    if isinstance(capabilities, list):
+        capabilities = {"tools": capabilities}
+    if capabilities is None:
+        capabilities = {}
+    document = _document(body)
+    if document is not None and isinstance(capabilities, dict):
+        tools, resources, prompts = document.names()
+        capabilities = {"tools": tools, "resources": resources, "prompts": prompts} | capabilities
+    fields["capabilities"] = capabilities
+    record = Record.parse(fields)
+    digest = _digest(record, document)
+    lease, anonymous = _lease(body, record, remote)
+    return Posting(
+        record,
+        document or document_of(record.capabilities),
+        digest if document is None else None,
+        lease,
+        anonymous,
+        health_from(body.get("health"), Health(Status.HEALTHY, SAID)),
+    )
+
+
+def health_from(data: Any, before: Health) -> Health:
+    """The health in ``data`` (``status`` and, optionally, ``reason``, ``since``, ``lastSeen``).
+
+    What it leaves out is as in ``before``. Raises :class:`InvalidRecord`.
+    """
+    if data is None:
+        data = {}
+    if not isinstance(data, Mapping):
+        raise InvalidRecord("health", "is not an object")
+    said = data.get("status", before.status.value)
+    try:
+        status = Status(said if isinstance(said, str) else "")
+    except ValueError as error:
+        allowed = ", ".join(Status)
+        raise InvalidRecord("health.status", f"is not one of {allowed}") from error
+    if status is before.status:
+        reason: Any = data.get("reason", before.reason)
+    else:
+        reason = data.get("reason", SAID)
+    if not isinstance(reason, str):
+        raise InvalidRecord("health.reason", "is not a string")
+    same = before.then(status, reason[:500])
+    since, seen = (_moment(data, name) for name in ("since", "lastSeen"))
+    return Health(status, reason[:500], since or same.since, seen or utcnow())
+
+
+def document_of(capabilities: Capabilities) -> CapabilityDocument:
+    """A document that says of each capability no more than its name."""
+
+    def named(names: Iterable[str]) -> tuple[dict[str, str], ...]:
+        return tuple({"name": name} for name in names)
+
+    return CapabilityDocument(
+        tools=named(capabilities.tools),
+        resources=named(capabilities.resources),
+        prompts=named(capabilities.prompts),
+    )
+
+
+def _endpoint(body: Mapping[str, Any]) -> Any:
+    flat = {key: body[key] for key in _ENDPOINT if body.get(key) is not None}
+    endpoint = body.get("endpoint")
+    if endpoint is None:
+        if "command" in flat:
+            flat.setdefault("transport", "stdio")
+        if not {"url", "command"} & flat.keys():
+            raise InvalidRecord("url", "is missing; say where the server is reached")
+        return flat
+    if isinstance(endpoint, Mapping):
+        for key, value in flat.items():
+            if endpoint.get(key, value) != value:
+                detail = f"differs from endpoint.{key}; give one of the two"
+                raise InvalidRecord(key, detail)
+    return endpoint
+
+
+def _document(body: Mapping[str, Any]) -> CapabilityDocument | None:
+    content = body.get("document")
+    if content is None:
+        return None
+    try:
+        data = orjson.dumps(content)
+    except (TypeError, RecursionError) as error:
+        raise InvalidDocument(f"the capability document is nested too deeply ({error})") from error
+    return CapabilityDocument.from_json(data)
+
+
+def _digest(record: Record, document: CapabilityDocument | None) -> str | None:
+    digest = record.capabilities.digest
+    if digest is None:
+        return None
+    if not is_digest(digest):
+        raise InvalidRecord("capabilities.digest", "is not 64 lower-case hexadecimal digits")
+    if document is not None and document.digest != digest:
+        raise InvalidDocument(
+            f"the document's digest is {document.digest}, not {digest} as capabilities.digest says"
+        )
+    return digest
+
+
+def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease | None, bool]:
+    """The lease, completed where a simple client gave only its ``ttl``.
+
+    Without a holder it is made of what is registered, so that the same client registering the
+    same server again is the same holder, and another server is another one.
+    """
+    given = body.get("lease")
+    if given is None:
+        return None, False
+    if not isinstance(given, Mapping):
+        raise InvalidRecord("lease", "is not an object")
+    terms = {key: value for key, value in given.items() if value is not None}
+    anonymous = "holder" not in terms
+    if anonymous:
+        terms["holder"] = anonymous_holder(record)
+    terms.setdefault("host", remote or "unknown-host")
+    terms.setdefault("by", "sidecar")
+    ttl = terms.get("ttl")
+    if isinstance(ttl, int | float):
+        terms.setdefault("reapAfter", max(REAP_AFTER, ttl))
+    else:
+        terms.setdefault("reapAfter", REAP_AFTER)
+    lease = Lease.from_dict(terms)
+    if lease.ttl < 1:
+        raise InvalidRecord("lease.ttl", f"is {lease.ttl:g} s; 1 s is the least")
+    if lease.reap_after < lease.ttl:
+        raise InvalidRecord("lease.reapAfter", "is less than lease.ttl; make it as long or longer")
+    return lease, anonymous
+
+
+def anonymous_holder(record: Record) -> str:
+    """The holder's id of a registrant that did not say who it is."""
+    endpoint = record.endpoint.model_dump_json()
+    return hashlib.sha256(f"{record.id} {endpoint}".encode()).hexdigest()[:16]
+
+
+def _moment(data: Mapping[str, Any], name: str) -> datetime | None:
+    value = data.get(name)
+    if value is None:
+        return None
+    try:
+        return parse_moment(value)
+    except (TypeError, ValueError) as error:
+        detail = "is not a moment such as 2026-01-31T12:00:00Z"
+        raise InvalidRecord(f"health.{name}", detail) from error
+
+
+def refused_document(digest: str) -> Refused:
+    """What a poster is told whose document was never sent."""
+    detail = (
+        f"no capability document {digest} is known here; PUT it to /documents/{digest}, then send "
+        "this again"
+    )
+    return Refused(409, "unknown-document", detail, digest=digest)

@@ -1,0 +1,417 @@
+"""Changing the list: posting, replacing, removing, heartbeats and draining."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.errors import DuplicateInstance, InvalidRecord, RegistrationLost
+from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
+from mcp_discovery.facade.registration.kept import Kept
+from mcp_discovery.facade.registration.leased import Leased, require_holder
+from mcp_discovery.facade.servers.models import (
+    Drained,
+    Heartbeat,
+    HeartbeatAnswer,
+    Held,
+    RegisteredServer,
+    ServerPosting,
+)
+from mcp_discovery.facade.state import Facade, facade_of, unknown
+from mcp_discovery.facade.status.handlers import answer
+from mcp_discovery.health import Status
+from mcp_discovery.instance import Holder, load_from_dict
+from mcp_discovery.record import Record
+
+log = logging.getLogger(__name__)
+
+#: What is allowed beyond the probes' own time-out when a probe is asked for, in seconds.
+_PROBE_MARGIN = 0.5
+
+
+async def post(request: web.Request) -> web.Response:
+    """Registers a server: with a ``lease`` it is kept alive by its poster, else by this facade."""
+    facade = facade_of(request)
+    body = await read_object(request, timeout=facade.options.body_timeout)
+    posting = parse(body, remote=request.remote or "")
+    id = posting.record.id
+    told: dict[str, Any] = {"id": id}
+    if posting.lease is not None and posting.lease.holder.id == facade.posted.holder.id:
+        posting = replace(posting, lease=None)  # an entry of ours, sent back as it was listed
+    async with facade.locks.hold(id):
+        if posting.lease is None:
+            if kept_elsewhere_alike(facade, posting):
+                return _created(id, told)
+            await keep(facade, posting, replace=False)
+        else:
+            document = await facade.documents.of(posting)
+            former = takeover(facade, id, body)
+            await facade.leased.register(posting, posting.lease, document, former)
+            holder = posting.lease.holder.id
+            if posting.anonymous:
+                told["holder"] = holder
+            status = posting.health.status
+            digest = document.digest
+            await facade.settle(
+                id,
+                lambda entry: (
+                    shows(entry, posting.record, digest, holder)
+                    and entry is not None
+                    and entry.health.status is status
+                ),
+            )
+    kept_by = "this facade" if posting.lease is None else str(posting.lease.holder)
+    log.info("registered %s, kept alive by %s", id, kept_by)
+    return _created(id, told)
+
+
+async def put(request: web.Request) -> web.Response:
+    """Replaces a server's record."""
+    facade = facade_of(request)
+    id = request.match_info["id"]
+    body = await read_object(request, timeout=facade.options.body_timeout)
+    await facade.posted.let_go_of_taken(id)
+    async with facade.locks.hold(id):
+        leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
+        if leased is None and facade.posted.get(id) is None and entry is None:
+            raise unknown(id)
+        posting = parse(body, remote=request.remote or "", id=id)
+        holder = _named_holder(request, body)
+        if leased is not None:
+            _require_registrant(leased, holder)
+            document = await facade.documents.of(posting)
+            record, digest, own = posting.record, document.digest, leased.lease.holder.id
+            if posting.lease is None:  # when it was registered is not for a client to change
+                since = {"registered_at": leased.record.registered_at}
+                record = record.model_copy(update=since)
+            await facade.leased.update(leased, record, document)
+            await facade.settle(id, lambda entry: shows(entry, record, digest, own))
+        elif facade.posted.get(id) is not None:
+            _require_named(id, holder, facade.posted.holder, entry)
+            await keep(facade, posting, replace=True)
+        elif holder is not None or posting.lease is not None:
+            raise RegistrationLost(id, "this facade does not hold it; register it anew")
+        else:
+            if entry is not None:
+                _require_ours(entry)
+            await keep(facade, posting, replace=True)
+    return answer({"id": id})
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Removes a server at once."""
+    facade = facade_of(request)
+    id = request.match_info["id"]
+    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
+    await remove(facade, id, _named_holder(request, body))
+    return web.Response(status=204)
+
+
+async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
+    """Takes a server out of the store at once; ``holder`` is who holds it, where that was named.
+
+    Raises :class:`Refused` (404, or 409 where another keeps it alive), :class:`DuplicateInstance`.
+    """
+    await facade.posted.let_go_of_taken(id)
+    async with facade.locks.hold(id):
+        leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
+        if leased is not None:
+            _require_registrant(leased, holder)
+            await facade.leased.deregister(leased)
+        elif facade.posted.get(id) is not None:
+            _require_named(id, holder, facade.posted.holder, entry)
+            await facade.posted.remove(id)
+        elif entry is None:
+            facade.view()
+            raise unknown(id)
+        else:
+            await _remove_foreign(facade, entry, holder)
+        await facade.settle(id, lambda entry: entry is None)
+    log.info("removed %s", id)
+
+
+async def heartbeat(request: web.Request) -> web.Response:
+    """A heartbeat of whoever registered the server; for a posted one: a probe, now."""
+    facade = facade_of(request)
+    id = request.match_info["id"]
+    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
+    holder = _named_holder(request, body)
+    if facade.leased.get(id) is None and (kept := await kept_here(facade, id)) is not None:
+        return await _probe_now(facade, kept, holder)
+    async with facade.locks.hold(id):
+        leased = facade.leased.get(id)
+        if leased is None:
+            raise _not_held(facade, id)
+        require_holder(leased, holder)
+        health = health_from(body, leased.health)
+        await facade.leased.heartbeat(leased, health, load_from_dict(body.get("load")))
+    return answer({"id": id, "status": health.status.value, "ttl": leased.lease.ttl})
+
+
+async def drain(request: web.Request) -> web.Response:
+    """Marks a server as leaving soon: listed, offered to nobody."""
+    facade = facade_of(request)
+    id = request.match_info["id"]
+    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
+    holder = _named_holder(request, body)
+    kept = None if facade.leased.get(id) is not None else await kept_here(facade, id)
+    async with facade.locks.hold(id):
+        leased = facade.leased.get(id)
+        if leased is not None:
+            require_holder(leased, holder)
+            await facade.leased.drain(leased)
+        elif kept is not None:
+            _require_named(id, holder, facade.posted.holder, None)
+            await kept.drain()
+        else:
+            raise _not_held(facade, id)
+        await facade.settle(
+            id, lambda entry: entry is not None and entry.health.status is Status.DRAINING
+        )
+    return answer({"id": id, "status": Status.DRAINING.value})
+
+
+# -- posted entries ---------------------------------------------------------------------------
+
+
+async def keep(facade: Facade, posting: Posting, *, replace: bool) -> Kept:
+    """Registers what was posted, is its registrant from now on, and waits until the list shows it.
+
+    Raises what :meth:`mcp_discovery.facade.registration.agentless.Posted.put` raises. The caller
+    holds the id's lock.
+    """
+    kept = await facade.posted.put(posting, replace=replace)
+    record = kept.record
+    status = Status.DRAINING if kept.draining else kept.health.status
+    holder = facade.posted.holder.id
+    await facade.settle(
+        record.id,
+        lambda entry: (
+            shows(entry, record, None, holder)
+            and entry is not None
+            and entry.health.status is status
+        ),
+    )
+    return kept
+
+
+async def _probe_now(facade: Facade, kept: Kept, holder: str | None) -> web.Response:
+    id = kept.record.id
+    _require_named(id, holder, facade.posted.holder, None)
+    await kept.probe(facade.options.probe_timeout + _PROBE_MARGIN)
+    try:
+        await kept.beat()
+    except RegistrationLost:
+        await kept.beat()  # registers anew: it was probed a moment ago
+    health = kept.health
+    status = Status.DRAINING if kept.draining else health.status
+    await facade.settle(id, lambda entry: entry is not None and entry.health.status is status)
+    return answer(
+        {
+            "id": id,
+            "status": status.value,
+            "reason": health.reason,
+            "ttl": facade.options.kept_ttl,
+        }
+    )
+
+
+async def kept_here(facade: Facade, id: str) -> Kept | None:
+    """What this facade keeps under ``id``; what another facade keeps is this one's from now on.
+
+    ``None`` when no facade keeps it. Raises what
+    :meth:`mcp_discovery.facade.registration.agentless.Posted.claim` raises. The
+    caller does not hold the id's lock.
+    """
+    await facade.posted.let_go_of_taken(id)
+    async with facade.locks.hold(id):
+        kept = facade.posted.get(id)
+        entry = facade.catalog.view.entries.get(id)
+        if kept is None and entry is not None and facade.posted.kept_elsewhere(entry):
+            kept = await facade.posted.claim(entry)
+    return kept
+
+
+def takeover(facade: Facade, id: str, body: dict[str, Any]) -> str | None:
+    """Whose place a registrant with a lease takes: whom it names, or a tombstone's.
+
+    It is a facade itself then, with this one for a store.
+    """
+    named = body.get("takeover")
+    if named is not None and not isinstance(named, str):
+        raise InvalidRecord("takeover", "is not a string")
+    removed = facade.catalog.view.removed.get(id)
+    return named if removed is None else removed.lease.holder.id
+
+
+def kept_elsewhere_alike(facade: Facade, posting: Posting) -> bool:
+    """Whether another facade keeps just this entry: posting it again changes nothing."""
+    entry = facade.catalog.view.entries.get(posting.record.id)
+    if entry is None or facade.posted.get(entry.id) is not None or facade.posted.adoptable(entry):
+        return False
+    said = posting.record.model_dump(exclude=TOLD_BY_SERVER)
+    stored = entry.record.model_dump(exclude=TOLD_BY_SERVER)
+    return entry.instance.lease.holder.by == "facade" and said == stored
+
+
+#: What the server's own answers may have put into a posted record.
+TOLD_BY_SERVER = {"registered_at", "capabilities", "protocol", "version"}
+
+
+# -- who may ----------------------------------------------------------------------------------
+
+
+def _named_holder(request: web.Request, body: dict[str, Any]) -> str | None:
+    holder = request.query.get("holder") or body.get("holder")
+    lease = body.get("lease")
+    if holder is None and isinstance(lease, dict):
+        holder = lease.get("holder")
+    if holder is not None and not isinstance(holder, str):
+        raise InvalidRecord("holder", "is not a string")
+    return holder
+
+
+def _require_registrant(leased: Leased, holder: str | None) -> None:
+    """Raises unless ``holder`` is who registered it, or that one never said who it is."""
+    require_holder(leased, holder)
+    if holder is None and not leased.anonymous:
+        raise _other_holder(leased.registration.id, str(leased.lease.holder))
+
+
+def _require_named(id: str, holder: str | None, own: Holder, entry: Entry | None) -> None:
+    """Raises :class:`DuplicateInstance` when ``holder`` is named and is not ``own``."""
+    if holder not in (None, own.id):
+        url = entry.record.endpoint.url if entry is not None else None
+        raise DuplicateInstance(id, holder=str(own), url=url)
+
+
+def _other_holder(id: str, who: str) -> Refused:
+    detail = (
+        f"{id!r} is kept by {who}, which would register it again; stop that one, or name it with "
+        "holder="
+    )
+    return Refused(409, "other-holder", detail, id=id)
+
+
+def _require_ours(entry: Entry) -> None:
+    """Raises unless a facade keeps ``entry``, or nobody keeps it well."""
+    holder = entry.instance.lease.holder
+    if holder.by != "facade" and entry.health.status is not Status.DOWN:
+        raise _other_holder(entry.id, str(holder))
+
+
+async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> None:
+    """Removes what is not held here: as its own registrant, or when nobody keeps it alive."""
+    lease = entry.instance.lease
+    _require_named(entry.id, holder, lease.holder, entry)
+    if facade.posted.kept_elsewhere(entry) and facade.posted.tombstones_are_seen:
+        await facade.posted.remove_elsewhere(entry)
+        return
+    if holder is None and lease.holder.id == anonymous_holder(entry.record):
+        holder = lease.holder.id  # any facade takes its word as this registrant's
+    taken_by = facade.posted.holder if holder is None else lease.holder
+    try:
+        registration = await facade.catalog.store.register(
+            entry.record,
+            await facade.posted.stored_document(entry.record),
+            ttl=min(lease.ttl, 10.0),
+            reap_after=lease.reap_after,
+            health=entry.health,
+            holder=taken_by,
+        )
+    except DuplicateInstance as error:
+        if holder is not None:
+            raise
+        raise _other_holder(entry.id, str(lease.holder)) from error
+    await registration.deregister()
+
+
+def _not_held(facade: Facade, id: str) -> Exception:
+    if facade.view().entries.get(id) is None:
+        return unknown(id)
+    return RegistrationLost(id, "this facade does not hold it; register it anew")
+
+
+# -- answers ----------------------------------------------------------------------------------
+
+
+def _created(id: str, told: dict[str, Any]) -> web.Response:
+    response = answer(told, status=201)
+    response.headers["Location"] = f"/servers/{id}"
+    return response
+
+
+def shows(entry: Entry | None, record: Record, digest: str | None, holder: str) -> bool:
+    """Whether the list shows ``record`` as ``holder`` registered it, with ``digest`` if given."""
+    if entry is None or entry.instance.lease.holder.id != holder:
+        return False
+    offered = entry.record.capabilities
+    if digest is not None and offered.digest != digest:
+        return False
+    same = record.model_copy(update={"capabilities": offered})
+    return entry.record.same_as(same)
+
+
+_ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
+_HOLDER = Parameter("holder", "Who holds the registration, where that is not this facade.")
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/servers",
+        post,
+        "registration",
+        body=ServerPosting,
+        answers={201: RegisteredServer},
+        errors=(409, 422),
+    ),
+    Operation(
+        "PUT",
+        "/servers/{id}",
+        put,
+        "registration",
+        parameters=(_ID, _HOLDER),
+        body=ServerPosting,
+        answers={200: RegisteredServer},
+        errors=(404, 409, 422),
+    ),
+    Operation(
+        "DELETE",
+        "/servers/{id}",
+        delete,
+        "registration",
+        parameters=(_ID, _HOLDER),
+        body=Held,
+        body_optional=True,
+        answers={204: None},
+        errors=(404, 409, 422),
+    ),
+    Operation(
+        "POST",
+        "/servers/{id}/heartbeat",
+        heartbeat,
+        "registration",
+        parameters=(_ID, _HOLDER),
+        body=Heartbeat,
+        body_optional=True,
+        answers={200: HeartbeatAnswer},
+        errors=(404, 409, 422),
+    ),
+    Operation(
+        "POST",
+        "/servers/{id}/drain",
+        drain,
+        "registration",
+        parameters=(_ID, _HOLDER),
+        body=Held,
+        body_optional=True,
+        answers={200: Drained},
+        errors=(404, 409, 422),
+    ),
+)

@@ -1,0 +1,1 @@
+"""The list of servers: queries, pages, long polls, events, search."""

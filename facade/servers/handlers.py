@@ -1,0 +1,132 @@
+"""Reading the list: ``GET /servers`` and what lies below it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.repeats import Told
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.filters import FILTERS
+from mcp_discovery.facade.servers.models import CapabilityLists, Server, ServerList
+from mcp_discovery.facade.servers.request import PARAMETERS, read
+from mcp_discovery.facade.state import facade_of
+
+
+async def servers(request: web.Request) -> web.StreamResponse:
+    """The instances that match the filters; only healthy ones unless ``status`` says more.
+
+    With ``wait`` and ``index`` it answers as soon as this answer is another than it was at
+    ``index``, and after ``wait`` at the latest. ``If-None-Match`` is answered with 304 while only
+    ``lastSeen`` has moved.
+    """
+    asked = read(request)
+    facade = facade_of(request)
+    facade.view()  # nothing is told before there is a whole list
+    answer = await facade.lists.answer(asked)
+    known = facade.lists.tag_at(asked, asked.index) if asked.index is not None else None
+    if answer.tag == known:
+        waited = await facade.polls.wait(request, asked, known)
+        if waited is None:
+            return Told()
+        answer = waited
+    # A poll that timed out has an answer of its own: the next one has to wait.
+    if asked.steady and answer.tag != known:
+        facade.repeats.may_keep(request, answer.view)
+    return tagged(
+        request,
+        answer.etag,
+        lambda: facade.lists.body(asked, answer),
+        {list_json.REVISION: answer.position},
+    )
+
+
+async def server(request: web.Request) -> web.Response:
+    """One instance, whatever its health."""
+    facade = facade_of(request)
+    view = facade.view()
+    entry = facade.entry(request.match_info["id"])
+    beside: dict[str, object] = dict(list_json.staleness(view))
+    return tagged(
+        request,
+        tag_of(entry.digest, beside),
+        lambda: list_json.with_members(entry.json(view.as_of), beside),
+        {list_json.REVISION: list_json.position(view)},
+    )
+
+
+async def capabilities(request: web.Request) -> web.Response:
+    """All that one instance offers, schemas included, as MCP spells it."""
+    facade = facade_of(request)
+    entry = facade.entry(request.match_info["id"])
+    headers = {list_json.REVISION: list_json.position(facade.view())}
+    document = await facade.posted.stored_document(entry.record)
+    return tagged(
+        request,
+        tag_of(document.digest),
+        lambda: orjson.dumps(document_body(document)),
+        headers,
+    )
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """The list and every change to it, as server-sent events."""
+    facade = facade_of(request)
+    facade.view()  # nothing is told before there is a whole list
+    return await facade.streams.serve(request)
+
+
+def document_body(document: CapabilityDocument) -> Mapping[str, Any]:
+    """A document with its digest in front, as ``…/capabilities`` answers it."""
+    return {
+        "digest": document.digest,
+        "tools": document.tools,
+        "resources": document.resources,
+        "resourceTemplates": document.resource_templates,
+        "prompts": document.prompts,
+    }
+
+
+ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/servers",
+        servers,
+        "discovery",
+        answers={200: ServerList, 304: None},
+        parameters=(*PARAMETERS, IF_NONE_MATCH),
+    ),
+    Operation(
+        "GET",
+        "/servers/{id}",
+        server,
+        "discovery",
+        answers={200: Server, 304: None},
+        parameters=(ID, IF_NONE_MATCH),
+        errors=(404,),
+    ),
+    Operation(
+        "GET",
+        "/servers/{id}/capabilities",
+        capabilities,
+        "discovery",
+        answers={200: CapabilityLists, 304: None},
+        parameters=(ID, IF_NONE_MATCH),
+        errors=(404,),
+    ),
+    Operation(
+        "GET",
+        "/events",
+        events,
+        "streams",
+        parameters=(*FILTERS, Parameter("lastEventId", "Like the header Last-Event-ID.")),
+        media="text/event-stream",
+    ),
+)

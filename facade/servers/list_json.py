@@ -1,0 +1,44 @@
+"""Lists as JSON, joined from what each entry has serialised once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import orjson
+
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.health import rfc3339
+
+#: The header that says of which state of the list an answer is: ``<epoch>:<revision>``.
+REVISION = "X-Discovery-Revision"
+
+
+def position(view: View) -> str:
+    """Where ``view`` stands: ``<epoch>:<revision>``."""
+    return f"{view.epoch}:{view.revision}"
+
+
+def joined(entries: Iterable[Entry], now: datetime) -> bytes:
+    """The entries as one JSON array."""
+    return b"[" + b",".join([entry.json(now) for entry in entries]) + b"]"
+
+
+def staleness(view: View) -> dict[str, str]:
+    """``staleSince`` and ``problem`` while the store is away, else nothing."""
+    if view.stale_since is None:
+        return {}
+    return {"staleSince": rfc3339(view.stale_since), "problem": view.problem or ""}
+
+
+def with_members(first: bytes, members: dict[str, object]) -> bytes:
+    """The JSON object ``first`` with ``members`` behind its own."""
+    if not members:
+        return first
+    return first[:-1] + b"," + orjson.dumps(members)[1:]
+
+
+def servers(view: View, entries: Iterable[Entry]) -> bytes:
+    """``{"servers": […]}``, with what is said of a stale list."""
+    body = b'{"servers":' + joined(entries, view.as_of) + b"}"
+    return with_members(body, dict(staleness(view)))

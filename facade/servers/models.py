@@ -1,0 +1,203 @@
+"""Servers as the facade lists them, and as they are posted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mcp_discovery.facade.http.shape import Shaped
+from mcp_discovery.health import Status
+from mcp_discovery.record import Auth, Capabilities, Endpoint, Protocol
+
+Transport = Literal["streamable-http", "sse", "websocket", "stdio"]
+Label = Annotated[
+    str, Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="A DNS label.")
+]
+
+
+class Lease(Shaped):
+    """Who keeps an instance registered, and on what terms."""
+
+    holder: str
+    host: str
+    by: Literal["sidecar", "facade"]
+    ttl: float = Field(gt=0, description="Unheard for so many seconds, it is `down`.")
+    reap_after: float = Field(gt=0, description="Unheard for so many seconds, it is gone.")
+
+
+class Load(Shaped):
+    """What an instance reports of itself; what it does not know is absent."""
+
+    active: float | None = Field(None, description="Requests in flight.")
+    capacity: float | None = Field(None, description="Requests in flight that it wants at most.")
+    rate: float | None = Field(None, description="Requests per minute.")
+    latency: float | None = Field(None, description="Mean, in seconds.")
+    p95: float | None = Field(None, description="In seconds.")
+    error_rate: float | None = Field(None, description="From 0 to 1.")
+
+
+class Server(Shaped):
+    """One instance: its record, how it is, and who keeps it registered."""
+
+    id: Label
+    name: Label
+    registry_name: str
+    title: str | None = None
+    description: str
+    version: str = Field(description="A semantic version.")
+    website_url: str | None = None
+    icons: list[dict[str, Any]]
+    endpoint: Endpoint
+    url: str | None = Field(None, description="Absent for `stdio`.")
+    transport: Transport
+    tags: list[Label]
+    capabilities: Capabilities
+    protocol: Protocol
+    auth: Auth
+    weight: int
+    zone: str | None = None
+    owner: str | None = None
+    metadata: dict[str, str]
+    health_url: str | None = None
+    registered_at: datetime
+    started_at: datetime | None = None
+    status: Status
+    reason: str
+    since: datetime = Field(description="Since when it has had this status.")
+    last_seen: datetime = Field(description="It was heard of at this moment or later.")
+    lease: Lease
+    load: Load | None = None
+    stale_since: datetime | None = Field(None, description="The store is away since then.")
+    problem: str | None = None
+
+
+class SomeOfServer(Shaped):
+    """One instance, or those of its fields that were asked for."""
+
+    id: Label
+
+
+class LeftOut(Shaped):
+    """One instance that is not in the list, and why."""
+
+    id: Label
+    name: Label
+    filters: list[str] = Field(description="The filters that it does not pass.")
+    status: Status
+    reason: str = Field(description="Why it has this status.")
+
+
+class ServerList(Shaped):
+    """Servers in the order that was asked for."""
+
+    servers: list[SomeOfServer]
+    total: int | None = Field(None, description="How many match; with `limit`.")
+    next_cursor: str | None = Field(None, description="Absent from the last page.")
+    excluded: list[LeftOut] | None = Field(None, description="With `explain`; `limit` at most.")
+    total_excluded: int | None = Field(None, description="With `explain`: how many are left out.")
+    stale_since: datetime | None = Field(None, description="The store is away since then.")
+    problem: str | None = Field(None, description="Why the store is away.")
+
+
+class CapabilityLists(Shaped):
+    """What one instance offers, schemas included, as MCP spells it."""
+
+    digest: str
+    tools: list[dict[str, Any]]
+    resources: list[dict[str, Any]]
+    resource_templates: list[dict[str, Any]]
+    prompts: list[dict[str, Any]]
+
+
+class LeaseTerms(Shaped):
+    """That the poster sends heartbeats itself, and on what terms."""
+
+    ttl: float = Field(ge=1, le=366 * 86400)
+    reap_after: float | None = None
+    holder: str | None = None
+    host: str | None = None
+    by: Literal["sidecar", "facade"] | None = None
+
+
+class SaidHealth(Shaped):
+    """What a registrant says of its health."""
+
+    status: Status | None = None
+    reason: str | None = None
+
+
+class ServerPosting(Shaped):
+    """A server as it is posted: a record, with a flat `url` or an `endpoint`."""
+
+    id: Label | None = None
+    name: Label
+    title: str | None = Field(None, max_length=200)
+    description: str = Field("", max_length=4096)
+    url: str | None = Field(None, max_length=2048, description="Or `endpoint`.")
+    endpoint: Endpoint | None = None
+    version: str = Field("0.0.0", description="A semantic version.")
+    tags: list[Label] = Field(default_factory=list, max_length=64)
+    capabilities: Capabilities | list[str] | None = None
+    document: dict[str, Any] | None = Field(None, description="The capability document.")
+    auth: Auth | None = None
+    weight: int = Field(1, ge=0, le=65535)
+    zone: str | None = Field(None, min_length=1, max_length=256)
+    owner: str | None = Field(None, min_length=1, max_length=256)
+    metadata: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    health_url: str | None = Field(None, max_length=2048)
+    health: SaidHealth | None = None
+    lease: LeaseTerms | None = Field(
+        None, description="That you send heartbeats; without it this facade probes the server."
+    )
+    model_config = Shaped.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "id": "product-catalog-1",
+                    "name": "product-catalog",
+                    "url": "http://127.0.0.1:8000/mcp",
+                    "tags": ["products"],
+                }
+            ]
+        }
+    }
+
+
+class RegisteredServer(Shaped):
+    """The server is registered."""
+
+    id: Label
+    holder: str | None = Field(None, description="The holder that a lease without one was given.")
+
+
+class Heartbeat(Shaped):
+    """A heartbeat; all of it may be left out."""
+
+    holder: str | None = None
+    status: Status | None = None
+    reason: str | None = None
+    load: Load | None = None
+
+
+class HeartbeatAnswer(Shaped):
+    """The health that is known now."""
+
+    id: Label
+    status: Status
+    reason: str | None = None
+    ttl: float = Field(description="Seconds within which the next one has to come.")
+
+
+class Held(Shaped):
+    """Who asks; may be left out where the registration is anonymous."""
+
+    holder: str | None = None
+
+
+class Drained(Shaped):
+    """It is listed, and offered to nobody."""
+
+    id: Label
+    status: Status

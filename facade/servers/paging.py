@@ -1,0 +1,182 @@
+"""Order of a list, and pages of it that stay right while the list changes.
+
+A cursor says after which entry the next page begins: that entry's sort key and id, not a position.
+So an entry that stays as it is stands on exactly one page, whatever comes and goes in between.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import orjson
+
+from mcp_discovery.adapters.versions import precedence
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.http.problems import Refused
+
+#: What an entry is sorted by, as a cursor can carry it; ``None`` (not known) comes last.
+Key: TypeAlias = str | int | float | None
+Scores: TypeAlias = Mapping[str, int]
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "number": (int, float)}
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    kind: str
+    key: Callable[[Entry, Scores, datetime], Key]
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _load(entry: Entry, _: Scores, __: datetime) -> Key:
+    load = entry.instance.load
+    if load is None or load.active is None or not load.capacity:
+        return None
+    return load.active / load.capacity
+
+
+_FIELDS: Mapping[str, _Field] = {
+    "name": _Field("text", lambda entry, _, __: entry.record.name),
+    "id": _Field("text", lambda entry, _, __: entry.id),
+    "status": _Field("text", lambda entry, _, __: entry.health.status.value),
+    "since": _Field("number", lambda entry, _, __: _milliseconds(entry.health.since)),
+    "lastSeen": _Field("number", lambda entry, _, at: _milliseconds(entry.last_seen(at))),
+    "version": _Field("text", lambda entry, _, __: entry.record.version),
+    "registeredAt": _Field(
+        "number", lambda entry, _, __: _milliseconds(entry.record.registered_at)
+    ),
+    "zone": _Field("text", lambda entry, _, __: entry.record.zone),
+    "owner": _Field("text", lambda entry, _, __: entry.record.owner),
+    "weight": _Field("number", lambda entry, _, __: entry.record.weight),
+    "load": _Field("number", _load),
+    # The best come first without a "-".
+    "relevance": _Field("number", lambda entry, scores, _: -scores.get(entry.id, 0)),
+}
+SORTS = tuple(_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """By which of :data:`SORTS`, and which way; ids decide between equals.
+
+    Entries of which it is not known come last either way.
+    """
+
+    field: str = "name"
+    descending: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether the order changes by the clock alone."""
+        return self.field == "lastSeen"
+
+    def key(self, entry: Entry, scores: Scores, at: datetime) -> Key:
+        """What ``entry`` is sorted by at ``at``."""
+        return _FIELDS[self.field].key(entry, scores, at)
+
+    def ordered(self, entries: Sequence[Entry], scores: Scores, at: datetime) -> list[Entry]:
+        """``entries`` (by name and id, as a view gives them) in this order."""
+        if self == BY_NAME:
+            return list(entries)
+        keyed = [(self.key(entry, scores, at), entry) for entry in entries]
+        keyed.sort(key=lambda each: each[1].id)
+        known = [each for each in keyed if each[0] is not None]
+        known.sort(key=lambda each: self._comparable(each[0]), reverse=self.descending)
+        return [entry for _, entry in known] + [entry for key, entry in keyed if key is None]
+
+    def after(self, entries: Sequence[Entry], cursor: Cursor, scores: Scores) -> int:
+        """The position in ordered ``entries`` of the first behind ``cursor``."""
+        last = self._comparable(cursor.key)
+
+        def is_after(entry: Entry) -> bool:
+            key = self._comparable(self.key(entry, scores, cursor.at))
+            if key is None or last is None:
+                return entry.id > cursor.id if key is last else key is None
+            if key == last:
+                return entry.id > cursor.id
+            return bool(key < last if self.descending else key > last)
+
+        return bisect_left(entries, True, key=is_after)
+
+    def fits(self, key: Any) -> bool:
+        """Whether ``key`` may be one of this order's."""
+        kind = _FIELDS[self.field].kind
+        if key is None:
+            return True
+        if not isinstance(key, str | int | float) or isinstance(key, bool):
+            return False
+        if not isinstance(key, _KINDS[kind]):
+            return False
+        try:
+            self._comparable(key)
+        except ValueError:
+            return False
+        return True
+
+    def _comparable(self, key: Key) -> Any:
+        return precedence(str(key)) if self.field == "version" and key is not None else key
+
+
+#: The order of a list unless another is asked for.
+BY_NAME = Sort()
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Behind which entry a page begins.
+
+    ``question`` is the fingerprint of what was asked, ``at`` the moment of the first page, by
+    which what moves with the clock stays sorted as it was, ``limit`` the length of the page.
+    """
+
+    question: str
+    at: datetime
+    key: Key
+    id: str
+    limit: int
+
+    def encode(self) -> str:
+        """The cursor as URL-safe text."""
+        said = [_FORMAT, self.question, _milliseconds(self.at), self.key, self.id, self.limit]
+        return base64.urlsafe_b64encode(orjson.dumps(said)).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str, sort: Sort, question: str) -> Cursor:
+        """The cursor in ``text``, which must be of ``question``; raises :class:`Refused` (400)."""
+        match _content(text):
+            case [int(version), str(asked), int(at), key, str(id), int(limit)] if (
+                version == _FORMAT and 0 <= at < 10**14 and 1 <= limit <= 1000
+            ):
+                pass
+            case _:
+                raise _bad("this cursor was not made here; start again without a cursor")
+        if asked != question:
+            raise _bad(
+                "this cursor is of another question; send it with the same filters and sort, or "
+                "start again without a cursor"
+            )
+        if not sort.fits(key):
+            raise _bad("this cursor was changed on its way; start again without a cursor")
+        return cls(asked, datetime.fromtimestamp(at / 1000, UTC), key, id, limit)
+
+
+def _content(text: str) -> Any:
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return orjson.loads(data)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _bad(detail: str) -> Refused:
+    return Refused(400, "bad-cursor", detail, parameter="cursor")

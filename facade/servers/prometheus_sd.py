@@ -1,0 +1,88 @@
+"""The list in Prometheus's HTTP service-discovery format: ``GET /sd/prometheus``.
+
+https://prometheus.io/docs/prometheus/latest/http_sd/ — the whole list at each request, status 200,
+``application/json``, every label a string. Labels that begin with ``__`` are for relabelling and
+stand on no time series, so that what changes often does not make new ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, parse
+from mcp_discovery.facade.servers.prometheus_sd_models import TargetGroups
+from mcp_discovery.facade.state import facade_of
+
+_META = "__meta_mcp_"
+_SECURE = {"https": "https", "wss": "https"}
+_NO_LABEL = re.compile(r"[^a-zA-Z0-9_]")
+
+
+async def targets(request: web.Request) -> web.Response:
+    """The instances that match the filters, as targets for Prometheus, whatever their status.
+
+    What has no URL (``stdio``) is left out. Without ``status`` those that are down are targets,
+    too: that they do not answer is what Prometheus is to see.
+    """
+    view = facade_of(request).view()
+    query = parse(request, statuses=frozenset())
+    # Beside the event loop: Prometheus always asks for all of them.
+    body = await asyncio.to_thread(lambda: orjson.dumps(groups(view.select(query))))
+    return tagged(request, tag_of(body), body)
+
+
+def groups(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """A target group for each of ``entries`` that has a URL."""
+    found = []
+    for entry in entries:
+        url = entry.record.endpoint.url
+        if url is None:
+            continue
+        parts = urlsplit(url)
+        scheme = _SECURE.get(parts.scheme, "http")
+        host = parts.hostname or ""
+        port = parts.port or (443 if scheme == "https" else 80)
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        found.append({"targets": [where], "labels": {"__scheme__": scheme, **_labels(entry)}})
+    return found
+
+
+def _labels(entry: Entry) -> dict[str, str]:
+    record = entry.record
+    labels = {
+        "name": record.name,
+        "id": record.id,
+        # Commas at both ends, so that a tag is matched by `.*,products,.*`.
+        "tags": f",{','.join(record.tags)},",
+        "status": entry.health.status.value,
+        "version": record.version,
+        "transport": record.endpoint.transport,
+        "url": record.endpoint.url,
+        "health_url": record.health_url,
+        "zone": record.zone,
+        "owner": record.owner,
+    }
+    labels |= {f"metadata_{_NO_LABEL.sub('_', key)}": said for key, said in record.metadata.items()}
+    return {f"{_META}{name}": value for name, value in labels.items() if value is not None}
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/sd/prometheus",
+        targets,
+        "ecosystem",
+        answers={200: TargetGroups, 304: None},
+        parameters=(*FILTERS, MIN_UPTIME, IF_NONE_MATCH),
+    ),
+)

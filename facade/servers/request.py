@@ -1,0 +1,198 @@
+"""Reads everything that ``GET /servers`` can be asked, and refuses what contradicts itself."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from mcp_discovery.adapters.query import Query
+from mcp_discovery.adapters.search import words
+from mcp_discovery.facade.http.etag import tag_of
+from mcp_discovery.facade.http.operation import Parameter
+from mcp_discovery.facade.http.parameters import flag, listed, once, one_of, seconds, whole
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, contradiction, parse
+from mcp_discovery.facade.servers.paging import BY_NAME, SORTS, Cursor, Sort
+from mcp_discovery.instance import DERIVED
+from mcp_discovery.record import Record
+
+#: The longest page, and the longest wait in seconds.
+MAX_LIMIT = 1000
+MAX_WAIT = 300.0
+#: How many words may be searched for.
+MAX_WORDS = 32
+
+#: The fields of an entry that can be asked for.
+FIELDS = (
+    *(str(each.serialization_alias or name) for name, each in Record.model_fields.items()),
+    *sorted(DERIVED - {"uptime"}),
+)
+
+PARAMETERS = (
+    *FILTERS,
+    MIN_UPTIME,
+    Parameter(
+        "q",
+        "All of these words stand in names, titles, descriptions, tags, names of tools or their "
+        "descriptions; the best come first.",
+        {"type": "string", "maxLength": 1000},
+    ),
+    Parameter(
+        "fields",
+        "Only these fields of each entry; the id always.",
+        {"type": "array", "items": {"type": "string", "enum": list(FIELDS)}},
+    ),
+    Parameter(
+        "sort",
+        "The field that decides the order, with `-` before it for descending; ids decide between "
+        "equals, and what is not known comes last. `relevance` (with `q`, and then the default) "
+        "has the best first.",
+        {"type": "string", "enum": [sign + each for each in SORTS for sign in ("", "-")]},
+    ),
+    Parameter(
+        "limit",
+        "At most so many; the answer then has `total` and, where there are more, `nextCursor`.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+    ),
+    Parameter("cursor", "The `nextCursor` of the page before; filters and sort as they were."),
+    Parameter(
+        "explain",
+        "Also tell, for each instance left out, which filters it fails.",
+        {"type": "string", "enum": ["true", "false"]},
+    ),
+    Parameter(
+        "wait",
+        "Wait for so long (`30s`, `5m` at most) until the answer is another than it was at "
+        "`index`; without an `index`, answer at once.",
+        {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,6})?(ms|s|m|h|d)?$"},
+    ),
+    Parameter("index", "With `wait`: the `X-Discovery-Revision` of the last answer."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question for the list.
+
+    ``words`` are searched for. ``fields`` limits each entry, ``None`` leaves it whole. ``index`` is
+    the state, epoch and revision, after which a change is waited for, for ``wait`` seconds.
+    """
+
+    query: Query
+    words: tuple[str, ...] = ()
+    sort: Sort = BY_NAME
+    limit: int | None = None
+    cursor: Cursor | None = None
+    fields: tuple[str, ...] | None = None
+    explain: bool = False
+    wait: float = 0.0
+    index: tuple[str, int] | None = None
+    #: Stands for what is selected and how it is sorted: pages of one list have it in common.
+    fingerprint: str = field(default="", compare=False)
+    #: Stands for all that decides the answer's bytes but the time: equal questions share answers.
+    key: str = field(default="", compare=False)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the answer is the same for as long as the list is, but for ``lastSeen``.
+
+        It is not where it hangs on the clock, or on descriptions that become known later.
+        """
+        moves = self.words or self.cursor or self.query.min_uptime or self.sort.moves
+        return not moves
+
+
+#: What was read lately: query string → the question. Many ask the same.
+_READ: OrderedDict[str, Asked] = OrderedDict()
+#: How many questions are remembered, and how long, in characters, their query strings may be.
+_REMEMBERED, _SHORT = 1024, 1024
+
+
+def read(request: web.Request) -> Asked:
+    """The question in a query string; raises :class:`Refused` (400) for a bad one."""
+    text = request.rel_url.raw_query_string
+    if (known := _READ.get(text)) is not None:
+        _READ.move_to_end(text)
+        return known
+    asked = _read(request)
+    if len(text) <= _SHORT:
+        _READ[text] = asked
+        if len(_READ) > _REMEMBERED:
+            _READ.popitem(last=False)
+    return asked
+
+
+def _read(request: web.Request) -> Asked:
+    query = parse(request)
+    text = once(request, "q")
+    sought = tuple(dict.fromkeys(words(text))) if text else ()
+    if text and not sought:
+        detail = f"q={text[:100]!r} has no word to search for; write letters or digits"
+        raise Refused(400, "unknown-value", detail, parameter="q")
+    if len(sought) > MAX_WORDS:
+        detail = f"q has {len(sought)} words; it may have {MAX_WORDS} at most"
+        raise Refused(400, "too-many-values", detail, parameter="q", most=MAX_WORDS)
+    sort = _sort(request, searching=bool(sought))
+    fingerprint = tag_of(_said(query), sought, sort.field, sort.descending)
+    cursor_text = once(request, "cursor")
+    cursor = Cursor.decode(cursor_text, sort, fingerprint) if cursor_text else None
+    limit = whole(request, "limit", least=1, most=MAX_LIMIT)
+    if limit is None and cursor is not None:
+        limit = cursor.limit
+    fields = listed(request, "fields")
+    for each in fields:
+        one_of("fields", each, FIELDS)
+    chosen = tuple(dict.fromkeys(("id", *fields))) if fields else None
+    explain = flag(request, "explain")
+    wait = seconds(request, "wait", most=MAX_WAIT)
+    index = _index(once(request, "index"))
+    if index is not None and not wait:
+        raise contradiction("index says since when to wait for a change; add wait=30s")
+    if cursor is not None and (wait or explain):
+        name = "wait" if wait else "explain"
+        raise contradiction(f"{name} is for a list from its beginning; leave out cursor or {name}")
+    key = tag_of(fingerprint, limit, cursor_text, chosen, explain)
+    return Asked(query, sought, sort, limit, cursor, chosen, explain, wait, index, fingerprint, key)
+
+
+def _sort(request: web.Request, *, searching: bool) -> Sort:
+    text = once(request, "sort")
+    if text is None:
+        return Sort("relevance") if searching else BY_NAME
+    name = one_of("sort", text.removeprefix("-"), SORTS)
+    if name == "relevance" and not searching:
+        raise contradiction("relevance is to what is searched for; add q, or sort by another field")
+    return Sort(name, text.startswith("-"))
+
+
+def _index(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9a-zA-Z._-]{1,64}):(\d{1,18})", text, re.ASCII)
+    if found is None:
+        detail = (
+            f"index={text[:100]!r} is no state of a list; send the X-Discovery-Revision of the "
+            "last answer, such as 5f0c2a9be1d3:42"
+        )
+        raise Refused(400, "bad-index", detail, parameter="index")
+    return found[1], int(found[2])
+
+
+def _said(query: Query) -> Mapping[str, object]:
+    return {
+        "tags": sorted(query.tags),
+        "any": query.any_tag,
+        "capabilities": sorted(query.capabilities),
+        "tools": sorted(query.tools),
+        "statuses": sorted(query.statuses),
+        "names": sorted(query.names),
+        "transports": sorted(query.transports),
+        "versions": sorted(each.text for each in query.versions),
+        "zones": sorted(query.zones),
+        "owners": sorted(query.owners),
+        "min_uptime": query.min_uptime,
+    }

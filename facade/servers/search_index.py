@@ -1,0 +1,122 @@
+"""Keeps the text index in step with the list, without ever holding the event loop for long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.search import TextIndex
+from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.errors import DocumentNotFound, InvalidDocument, StartOver
+from mcp_discovery.facade.documents.cache import Documents
+
+log = logging.getLogger(__name__)
+
+#: For how long, in seconds, the loop is held at a stretch.
+_SLICE = 0.005
+#: How many documents are read at the same time, and how many seconds after a fault again.
+_AT_ONCE = 8
+_RETRY = 5.0
+
+
+class Searching:
+    """Searches the texts of one catalog. Use it as ``async with``; nothing is indexed before the
+    first search.
+
+    A search sees every record of the list. Descriptions of tools stand in capability documents:
+    they are read in the background, and a search sees those that are known.
+    """
+
+    def __init__(self, catalog: Catalog, documents: Documents) -> None:
+        self._catalog = catalog
+        self._documents = documents
+        self._listeners: list[Callable[[], None]] = []
+        self._index = TextIndex()
+        self._position: tuple[str, int] | None = None  # the index is of this state of the list
+        self._turn = asyncio.Lock()
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        #: Goes up with every document that becomes known.
+        self.documents_known = 0
+
+    async def scores(self, words: Sequence[str]) -> dict[str, int]:
+        """Id → score of the instances in the catalog's present view that have all ``words``."""
+        async with self._turn:
+            while self._position != (self._catalog.view.epoch, self._catalog.view.revision):
+                await self._catch_up()
+            if self._index.undescribed():
+                self._wanted.set()
+            return self._index.search(words)
+
+    def on_learned(self, listener: Callable[[], None]) -> None:
+        """``listener`` is called whenever more descriptions became known."""
+        self._listeners.append(listener)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._learn(), name="descriptions of tools")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _catch_up(self) -> None:
+        """Brings the index to the view as it is at the start. Taking it up anew does no harm."""
+        view = self._catalog.view
+        ids: Iterable[str]
+        try:
+            if self._position is None:
+                raise StartOver("nothing is indexed yet")
+            ids = dict.fromkeys(event.id for event in self._catalog.since(*self._position))
+        except StartOver:
+            ids = [*view.entries, *(id for id in self._index.ids if id not in view.entries)]
+        until = time.monotonic() + _SLICE
+        for id in ids:
+            entry = view.entries.get(id)
+            if entry is None:
+                self._index.remove(id)
+            else:
+                self._index.put(entry.record)
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + _SLICE
+        self._position = view.epoch, view.revision
+
+    async def _learn(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while digests := self._index.undescribed()[:_AT_ONCE]:
+                found = await asyncio.gather(*map(self._document, digests), return_exceptions=True)
+                for digest, document in zip(digests, found, strict=True):
+                    if not isinstance(document, BaseException):
+                        self._index.describe(digest, document)
+                        self.documents_known += 1
+                        await asyncio.sleep(0)
+                for listener in self._listeners:
+                    listener()
+                faults = [each for each in found if isinstance(each, BaseException)]
+                if faults:
+                    log.info("descriptions of tools cannot be read now: %r", faults[0])
+                    await asyncio.sleep(_RETRY)
+                    break  # the next search asks for them again
+
+    async def _document(self, digest: str) -> CapabilityDocument | None:
+        """The document; ``None`` where the store has none that can be read."""
+        try:
+            return await self._documents.get(digest)
+        except (DocumentNotFound, InvalidDocument):
+            return None

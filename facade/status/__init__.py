@@ -1,0 +1,1 @@
+"""How the facade and its list are."""

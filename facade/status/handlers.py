@@ -1,0 +1,206 @@
+"""How the facade and the list are: ``/capabilities``, ``/status``, ``/health``, ``/ready``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from importlib import metadata
+from itertools import chain
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.connections.statuses import is_fit
+from mcp_discovery.facade.documents.cache import KINDS
+from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.status.models import CapabilityCount, HealthPage, Ready, StatusPage
+from mcp_discovery.facade.usage.usage import Figures
+from mcp_discovery.health import Status, rfc3339
+
+#: Documents read for their descriptions in one request, at most, and for how many seconds.
+_LEARN = 16
+_LEARN_SECONDS = 0.5
+
+
+async def capabilities(request: web.Request) -> web.Response:
+    """What healthy instances offer, and those of stdio: each name with how many offer it, and how
+    much it is used as far as clients report."""
+    facade = facade_of(request)
+    view = facade.view()
+    documents = facade.documents
+    providers: Counter[tuple[str, str]] = Counter()
+    digests: defaultdict[tuple[str, str], str] = defaultdict(str)
+    used: dict[str, None] = {}
+    for offer, count in offers(view).items():
+        digest, lists = offer[0], offer[1:]
+        used[digest] = None
+        for kind, names in zip(KINDS, lists, strict=True):
+            for name in dict.fromkeys(names):
+                key = kind, name
+                providers[key] += count
+                # The greatest digest, so that the answer does not depend on the order.
+                digests[key] = max(digests[key], digest)
+    used.pop("", None)
+    await documents.learn(used, most=_LEARN, timeout=_LEARN_SECONDS)
+    listed = []
+    for kind, name in sorted(providers, key=lambda each: (each[1], each[0])):
+        entry: dict[str, object] = {"name": name, "kind": kind}
+        if text := documents.descriptions(digests[kind, name]).get((kind, name)):
+            entry["description"] = text
+        entry["providers"] = providers[kind, name]
+        listed.append(entry | _used(facade.usage.capability(name)))
+    counted = {"capabilities": listed, "totalCapabilities": len(listed)}
+    told = orjson.dumps(counted | list_json.staleness(view))
+    return tagged(request, tag_of(told), told, {list_json.REVISION: list_json.position(view)})
+
+
+async def status(request: web.Request) -> web.Response:
+    """The whole at a glance: how many are how, and each with its reason."""
+    facade = facade_of(request)
+    view = facade.view()
+    counts = _counts(view)
+    troubled = counts["down"] or counts["degraded"] or view.stale_since is not None
+    now = view.as_of
+    skipped = facade.catalog.store.skipped
+    servers = [
+        {
+            "id": entry.id,
+            "name": entry.record.name,
+            "status": entry.health.status.value,
+            "reason": entry.health.reason,
+            "lastSeen": rfc3339(entry.last_seen(now)),
+        }
+        for entry in sorted(view, key=lambda each: (each.record.name, each.id))
+    ]
+    body = {
+        "status": "degraded" if troubled else "operational",
+        "summary": {"total": len(view), **counts},
+        "servers": servers,
+        "store": facade.catalog.store.url,
+        "epoch": view.epoch,
+        "revision": view.revision,
+        "held": facade.catalog.held_total,
+        "skipped": {"total": len(skipped), "keys": dict(skipped)},
+    }
+    body |= list_json.staleness(view)
+    # All but lastSeen, which moves by itself, is the revision's.
+    tag = tag_of({name: value for name, value in body.items() if name != "servers"})
+    headers = {list_json.REVISION: list_json.position(view)}
+    return tagged(request, tag, lambda: orjson.dumps(body), headers)
+
+
+async def health(request: web.Request) -> web.Response:
+    """Whether this process lives, whatever the store does."""
+    facade = facade_of(request)
+    view = facade.catalog.view
+    counts = _counts(view)
+    body: dict[str, object] = {
+        "status": "healthy",
+        "version": version(),
+        "uptime": int(time.monotonic() - facade.started),
+        "registry": {
+            "connections": len(view),
+            "healthy": counts["healthy"],
+            "unhealthy": len(view) - counts["healthy"],
+        },
+    }
+    if performance := performance_of(facade.usage.whole()):
+        body["performance"] = performance
+    return answer(body)
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Whether a first whole list was seen. A stale one is served, and said to be stale."""
+    view = facade_of(request).view()
+    return answer({"status": "ready"} | list_json.staleness(view), view)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Figures for Prometheus."""
+    body = facade_of(request).metrics.exposition()
+    headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+    return web.Response(body=body, headers=headers)
+
+
+def answer(body: object, view: View | None = None, *, status: int = 200) -> web.Response:
+    """``body`` as JSON, with the revision of the view that it was made from."""
+    headers = {list_json.REVISION: list_json.position(view)} if view is not None else {}
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers=headers
+    )
+
+
+def performance_of(figures: Figures) -> dict[str, float]:
+    """``requestsPerSecond`` and ``averageLatency`` (milliseconds), as far as they are known."""
+    performance = {}
+    if figures.rate is not None:
+        performance["requestsPerSecond"] = round(figures.rate / 60, 3)
+    if figures.latency is not None:
+        performance["averageLatency"] = round(figures.latency * 1000, 1)
+    return performance
+
+
+def version() -> str:
+    """The version of what is installed; ``0.0.0`` when it runs from a plain checkout."""
+    try:
+        return metadata.version("mcp-discovery")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+def _used(figures: Figures) -> dict[str, float]:
+    """``totalRequests`` that were reported here and ``averageLatency`` in milliseconds."""
+    used: dict[str, float] = {"totalRequests": figures.requests}
+    if figures.latency is not None:
+        used["averageLatency"] = round(figures.latency * 1000, 1)
+    return used
+
+
+_Offer = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
+def offers(view: View) -> Counter[_Offer]:
+    """What healthy instances offer, and those that are not probed because their clients start
+    them: digest and names → how many instances offer just that.
+
+    Instances of one version are alike, so that names are looked at once for each version.
+    """
+    perhaps = chain(
+        *(view.having("status", each.value) for each in (Status.HEALTHY, Status.DEGRADED))
+    )
+    fit = (entry for id in perhaps if is_fit(entry := view.entries[id]))
+    indexed = (entry.record.capabilities for entry in fit)
+    return Counter(
+        (each.digest or "", each.tools, each.resources, each.prompts) for each in indexed
+    )
+
+
+def _counts(view: View) -> dict[str, int]:
+    return {each.value: view.count(each) for each in Status}
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/capabilities",
+        capabilities,
+        "discovery",
+        answers={200: CapabilityCount, 304: None},
+        parameters=(IF_NONE_MATCH,),
+    ),
+    Operation(
+        "GET",
+        "/status",
+        status,
+        "facade",
+        answers={200: StatusPage, 304: None},
+        parameters=(IF_NONE_MATCH,),
+    ),
+    Operation("GET", "/health", health, "facade", answers={200: HealthPage}),
+    Operation("GET", "/ready", ready, "facade", answers={200: Ready}),
+    Operation("GET", "/metrics", metrics, "facade", media="text/plain"),
+)

@@ -1,0 +1,1 @@
+"""How much instances are used, and how their calls end."""

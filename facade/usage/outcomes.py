@@ -1,0 +1,158 @@
+"""What clients report of their calls: ``POST /connections/{id}/outcome``."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.state import Facade, facade_of
+from mcp_discovery.record import Record
+
+_Body = TypeVar("_Body", bound=BaseModel)
+#: The most outcomes in one request.
+MOST_AT_ONCE = 1000
+#: The longest call that is believed, in milliseconds: an hour.
+MOST_MS = 3_600_000.0
+
+
+class Outcome(BaseModel):
+    """How one call of a server went, as its client saw it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    success: bool = Field(description="Whether the call did what it was made for.")
+    latency: Annotated[float, Field(ge=0, le=MOST_MS, allow_inf_nan=False)] | None = Field(
+        None, description="How many milliseconds it took, where that is known."
+    )
+    capability: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
+        None, description="The tool, resource or prompt that was used."
+    )
+    error: Annotated[str, StringConstraints(max_length=500)] | None = Field(
+        None, description="What went wrong, in one sentence without secrets."
+    )
+
+
+class Outcomes(BaseModel):
+    """Many outcomes at once; each also says of which instance it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    outcomes: Annotated[list[dict[str, Any]], Field(max_length=MOST_AT_ONCE)] = Field(
+        description="Outcomes as of one call, each with the instance's `id`."
+    )
+
+
+async def outcome(request: web.Request) -> web.Response:
+    """Counts one call of the server towards its figures and those of the capability."""
+    facade = facade_of(request)
+    body = await read_object(request, timeout=facade.options.body_timeout)
+    _count(facade, request.match_info["id"], body)
+    return web.Response(status=204)
+
+
+async def outcomes(request: web.Request) -> web.Response:
+    """Counts many calls at once, as clients report them every second or so.
+
+    One that cannot be counted, because its server is gone for instance, is named in `refused` by
+    its place in the list, and harms no other.
+    """
+    facade = facade_of(request)
+    body = _parsed(Outcomes, await read_object(request, timeout=facade.options.body_timeout))
+    refused: list[dict[str, Any]] = []
+    for number, told in enumerate(body.outcomes):
+        id, rest = told.get("id"), {key: told[key] for key in told if key != "id"}
+        try:
+            if not isinstance(id, str):
+                detail = "id: each outcome needs the id of its instance"
+                raise Refused(422, "invalid-outcome", detail, field="id")
+            _count(facade, id, rest)
+        except Refused as error:
+            refused.append({"index": number, "detail": error.detail})
+    return web.json_response({"counted": len(body.outcomes) - len(refused), "refused": refused})
+
+
+def _count(facade: Facade, id: str, body: dict[str, Any]) -> None:
+    entry = facade.entry(id)
+    told = _parsed(Outcome, body)
+    if told.capability is not None:
+        _require_offered(entry.record, told.capability)
+    facade.usage.outcome(
+        entry.id,
+        latency=None if told.latency is None else told.latency / 1000,
+        success=told.success,
+        capability=told.capability,
+        error=told.error,
+    )
+
+
+def _parsed(shape: type[_Body], body: dict[str, Any]) -> _Body:
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(map(str, fault["loc"]))[:100]
+        detail = (
+            f"{field}: {fault['msg']}; send an object such as "
+            '{"latency": 120, "success": true, "capability": "search"}, latency in milliseconds'
+        )
+        raise Refused(422, "invalid-outcome", detail, field=field) from error
+
+
+def _require_offered(record: Record, capability: str) -> None:
+    """Raises for a name that ``record`` does not list, unless it lists none at all: of a server
+    that wants credentials nobody here knows what it offers."""
+    offered = record.capabilities
+    names = (*offered.tools, *offered.resources, *offered.prompts)
+    if not names and capability.isprintable():
+        return
+    if capability in names:
+        return
+    near = difflib.get_close_matches(capability, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    detail = f"capability: {record.id!r} does not offer {capability[:100]!r}{hint}"
+    raise Refused(422, "unknown-capability", detail, field="capability")
+
+
+_ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
+_REFUSED = {
+    "type": "object",
+    "properties": {"index": {"type": "integer"}, "detail": {"type": "string"}},
+}
+_ONE, _OTHER = (
+    Operation(
+        "POST",
+        path,
+        outcome,
+        "usage",
+        parameters=(_ID,),
+        body=Outcome,
+        answers={204: None},
+        errors=(400, 404, 408, 413, 415, 422),
+    )
+    for path in ("/connections/{id}/outcome", "/servers/{id}/outcome")
+)
+_MANY = Operation(
+    "POST",
+    "/outcomes",
+    outcomes,
+    "usage",
+    body=Outcomes,
+    answers={
+        200: {
+            "type": "object",
+            "required": ["counted", "refused"],
+            "properties": {
+                "counted": {"type": "integer"},
+                "refused": {"type": "array", "items": _REFUSED},
+            },
+        }
+    },
+    errors=(400, 408, 413, 415, 422),
+)
+OPERATIONS = (_ONE, _OTHER, _MANY)

@@ -1,0 +1,242 @@
+"""What is known of how much instances are used: outcomes, probes and what registrants report."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.facade.usage.window import Window
+from mcp_discovery.health import Load, utcnow
+
+#: How many capabilities have figures of their own; those used longest ago give way.
+MOST_CAPABILITIES = 10_000
+#: How often, in seconds, instances that have left are looked for.
+_LOOK_EVERY = 15.0
+
+#: What is told of each outcome and each probe: the kind, the instance's id, the facts.
+Listener = Callable[[str, str, Mapping[str, Any]], None]
+
+#: The kind of what listeners are told of a client's outcome: ``capability`` (or None), ``latency``
+#: (seconds, or None), ``success``, ``error`` (or None).
+CAPABILITY_REQUEST = "capability-request"
+#: The kind of what listeners are told of a probe: ``status``, ``reason``, ``latency`` (seconds, or
+#: None), ``success``.
+HEALTH_CHECK = "health-check"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How much something is used; what is not known is ``None``, never invented.
+
+    ``requests`` counts the outcomes reported since this facade first heard of it. The others are
+    of the last five minutes: ``rate`` per minute, ``latency`` (mean) and ``p95`` in seconds,
+    ``error_rate`` from 0 to 1. ``active``, ``capacity`` and ``load`` (their ratio, 0 to 1) are
+    there only where the instance reports them itself.
+    """
+
+    requests: int
+    rate: float | None = None
+    latency: float | None = None
+    p95: float | None = None
+    error_rate: float | None = None
+    active: int | None = None
+    capacity: int | None = None
+    load: float | None = None
+
+
+@dataclass(slots=True)
+class _Checks:
+    """The probes of one instance; ``response_time`` is the last that was answered, in seconds."""
+
+    performed: int = 0
+    failed: int = 0
+    last: datetime | None = None
+    response_time: float | None = None
+
+
+class Usage:
+    """The figures of one facade. Memory is bounded: about 30 KB for each instance or capability
+    that is in use, next to nothing for one that is not.
+
+    ``clock`` gives monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._instances: dict[str, Window] = {}
+        self._capabilities: OrderedDict[str, Window] = OrderedDict()
+        self._whole = Window(clock())
+        self._checks: dict[str, _Checks] = {}
+        self._said: dict[str, Load | None] = {}
+        self._missing: set[str] = set()
+        #: Called with each outcome and each probe; must return at once and not raise.
+        self.listeners: list[Listener] = []
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    def outcome(
+        self,
+        id: str,
+        *,
+        latency: float | None,
+        success: bool,
+        capability: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """A client used the instance: ``latency`` in seconds, and what it used of it."""
+        now = self._clock()
+        windows = [self._whole, self._instances.setdefault(id, Window(now))]
+        if capability is not None:
+            windows.append(self._capabilities.setdefault(capability, Window(now)))
+            self._capabilities.move_to_end(capability)
+            if len(self._capabilities) > MOST_CAPABILITIES:
+                self._capabilities.popitem(last=False)
+        for window in windows:
+            window.add(now, latency, success)
+        facts = {"capability": capability, "latency": latency, "success": success, "error": error}
+        self._tell(CAPABILITY_REQUEST, id, facts)
+
+    def probed(
+        self, id: str, *, latency: float | None, success: bool, status: str, reason: str
+    ) -> None:
+        """This facade probed the instance, which took ``latency`` seconds if it answered."""
+        checks = self._checks.setdefault(id, _Checks())
+        checks.performed += 1
+        checks.failed += not success
+        checks.last = utcnow()
+        if latency is not None:
+            checks.response_time = latency
+        facts = {"status": status, "reason": reason, "latency": latency, "success": success}
+        self._tell(HEALTH_CHECK, id, facts)
+
+    def said(self, id: str, load: Load | None) -> None:
+        """The registrant of an instance that is held here reports this of itself.
+
+        From now on :meth:`instance` goes by this, not by the list, in which stands what this
+        facade made of it.
+        """
+        self._said[id] = load
+
+    def released(self, id: str) -> None:
+        """The instance is no longer held here: its load is what the list says."""
+        self._said.pop(id, None)
+
+    # -- what is known -----------------------------------------------------------------------
+
+    def instance(self, id: str, reported: Load | None) -> Figures:
+        """All that is known of one instance; ``reported`` is the load in its entry.
+
+        What its registrant reports counts first: it sees every client. What it leaves open is
+        told by the outcomes reported here.
+        """
+        own = self._figures(self._instances.get(id))
+        return _with_reported(own, self._said.get(id) if id in self._said else reported)
+
+    def capability(self, name: str) -> Figures:
+        """The outcomes of one tool, resource or prompt, whichever instance they were of."""
+        return self._figures(self._capabilities.get(name))
+
+    def capabilities(self) -> list[str]:
+        """The capabilities of which outcomes were reported."""
+        return list(self._capabilities)
+
+    def whole(self) -> Figures:
+        """The outcomes of all instances, also of those that have left."""
+        return self._figures(self._whole)
+
+    def checks(self, id: str) -> tuple[int, int, datetime | None, float | None]:
+        """This facade's probes of the instance: performed, failed, when last, and how many
+        seconds the last one that was answered took."""
+        checks = self._checks.get(id, _Checks())
+        return checks.performed, checks.failed, checks.last, checks.response_time
+
+    def load(self, id: str) -> Load | None:
+        """What to publish of an instance that is held here; ``None`` while nothing is known."""
+        figures = self.instance(id, None)
+        load = Load(
+            active=figures.active,
+            capacity=figures.capacity,
+            rate=figures.rate,
+            latency=figures.latency,
+            p95=figures.p95,
+            error_rate=figures.error_rate,
+        )
+        return None if load == Load() else load
+
+    # -- forgetting --------------------------------------------------------------------------
+
+    def forget_missing(self, present: Container[str]) -> None:
+        """Forgets every instance that was in ``present`` neither this time nor the last.
+
+        Not at once, because one that is just being posted is probed before it is listed.
+        """
+        known = self._instances.keys() | self._checks.keys() | self._said.keys()
+        missing = {id for id in known if id not in present}
+        for id in missing & self._missing:
+            self._instances.pop(id, None)
+            self._checks.pop(id, None)
+            self._said.pop(id, None)
+        self._missing = missing
+
+    async def forget_gone(self, catalog: Catalog) -> None:
+        """Forgets instances that leave ``catalog``, for ever; not while its store is away."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if catalog.is_ready and catalog.view.stale_since is None:
+                self.forget_missing(catalog.view.entries)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _figures(self, window: Window | None) -> Figures:
+        if window is None or window.total == 0:
+            return Figures(0)
+        now = self._clock()
+        return Figures(
+            window.total,
+            window.rate(now),
+            window.latency(now),
+            window.p95(now),
+            window.error_rate(now),
+        )
+
+    def _tell(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
+        for listener in self.listeners:
+            listener(kind, id, facts)
+
+
+def _with_reported(own: Figures, reported: Load | None) -> Figures:
+    if reported is None:
+        return own
+    active, capacity = _whole_number(reported.active), _whole_number(reported.capacity)
+    error_rate = _figure(reported.error_rate, most=1.0)
+    rate, latency, p95 = (_figure(each) for each in (reported.rate, reported.latency, reported.p95))
+    ratio = min(1.0, active / capacity) if active is not None and capacity else None
+    return replace(
+        own,
+        active=active,
+        capacity=capacity,
+        load=ratio,
+        rate=own.rate if rate is None else rate,
+        latency=own.latency if latency is None else latency,
+        p95=own.p95 if p95 is None else p95,
+        error_rate=own.error_rate if error_rate is None else error_rate,
+    )
+
+
+def _figure(value: float | None, most: float = math.inf) -> float | None:
+    """``value`` where it can be true: a stranger may report anything."""
+    if value is None or not math.isfinite(value) or not 0 <= value <= most:
+        return None
+    return float(value)
+
+
+def _whole_number(value: float | None) -> int | None:
+    figure = _figure(value, most=2**53)
+    return None if figure is None else int(figure)

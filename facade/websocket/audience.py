@@ -1,0 +1,100 @@
+"""All readers of ``/registry/stream`` with the same filter: what is for one is for all of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import orjson
+
+from mcp_discovery.adapters.catalog import Event
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.connections.statuses import status_of
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.websocket.messages import CONNECTION_STATUS, Filter
+from mcp_discovery.health import rfc3339
+
+#: For how many changes of the list it is remembered what readers are told.
+_REMEMBERED = 4096
+#: How many connections one message of a snapshot has: clients limit messages to 1 MiB or so.
+_PART = 1000
+
+
+class Audience:
+    """Works out once what each change means to its readers, and once how the list looks."""
+
+    def __init__(self, filter: Filter) -> None:
+        self.filter = filter
+        self.readers = 0
+        self._told: OrderedDict[int, bytes | None] = OrderedDict()
+        self._snapshot: tuple[View, list[bytes]] | None = None
+
+    def told(self, epoch: str, event: Event) -> bytes | None:
+        """The message about a change; ``None`` where no status has changed."""
+        if event.revision in self._told:
+            return self._told[event.revision]
+        message = self._message(epoch, event)
+        self._told[event.revision] = message
+        if len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)
+        return message
+
+    def snapshot(self, view: View, started_over: str | None) -> list[bytes]:
+        """The connections as they are, in as many messages as it takes."""
+        if started_over is None and self._snapshot is not None and self._snapshot[0] is view:
+            return self._snapshot[1]
+        made = self._parts(view, started_over)
+        if started_over is None:
+            self._snapshot = view, made
+        return made
+
+    def _message(self, epoch: str, event: Event) -> bytes | None:
+        before, after = self._status(event.before), self._status(event.entry)
+        if before == after:
+            return None
+        told: dict[str, Any] = {
+            "type": CONNECTION_STATUS,
+            "connectionId": event.id,
+            "status": after or "disconnected",
+            "timestamp": rfc3339(event.at),
+            "position": f"{epoch}:{event.revision}",
+        }
+        if event.entry is None:
+            told["reason"] = "removed"
+        else:
+            told["reason"] = event.entry.health.reason
+            if after is None:
+                told |= {"status": status_of(event.entry.health), "matches": False}
+        return orjson.dumps(told)
+
+    def _status(self, entry: Entry | None) -> str | None:
+        if entry is None or not self.filter.passes(entry.id, entry):
+            return None
+        return status_of(entry.health)
+
+    def _parts(self, view: View, started_over: str | None) -> list[bytes]:
+        query, ids = self.filter.query, self.filter.ids
+        connections = [
+            {
+                "connectionId": entry.id,
+                "name": entry.record.name,
+                "status": status_of(entry.health),
+                "timestamp": rfc3339(entry.health.since),
+            }
+            for entry in view.select(query, among=ids or None)
+        ]
+        head: dict[str, Any] = {"type": "snapshot", "position": list_json.position(view)}
+        if started_over is not None:
+            head["startedOver"] = started_over
+        head |= list_json.staleness(view)
+        starts = range(0, max(1, len(connections)), _PART)
+        return [
+            orjson.dumps(
+                head
+                | {
+                    "connections": connections[start : start + _PART],
+                    "more": start + _PART < len(connections),
+                }
+            )
+            for start in starts
+        ]

@@ -1,0 +1,174 @@
+"""What a reader of ``/registry/stream`` may say, and what it is told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mcp_discovery.adapters.query import Query
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.health import rfc3339, utcnow
+
+CONNECTION_STATUS = "connection-status"
+HEALTH_CHECK = "health-check"
+CAPABILITY_REQUEST = "capability-request"
+#: Everything that can be subscribed to.
+EVENTS = (CONNECTION_STATUS, HEALTH_CHECK, CAPABILITY_REQUEST)
+
+#: The largest message that is read, in bytes.
+MAX_MESSAGE_BYTES = 64 * 2**10
+#: How many values a filter may name, and how long each may be.
+_MOST, _LONGEST = 1000, 200
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "subscribe": (
+        *("action", "events", "tags", "match", "ids", "capabilities", "resume", "snapshot"),
+    ),
+    "unsubscribe": ("action", "events"),
+}
+
+
+_ANY = Query(statuses=frozenset())
+
+
+class Misunderstood(Exception):
+    """A message that cannot be obeyed; ``str()`` is one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which connections a reader wants to hear of: those with one of ``ids``, where there are any,
+    that match ``query``."""
+
+    query: Query = _ANY
+    ids: frozenset[str] = frozenset()
+
+    def passes(self, id: str, entry: Entry | None) -> bool:
+        """Whether the connection is wanted; ``entry`` is ``None`` for one that is not listed."""
+        if self.ids and id not in self.ids:
+            return False
+        if not self.query.checks:
+            return True
+        return entry is not None and self.query.matches(entry.instance)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """``filter`` is ``None`` where none was given: what held before holds."""
+
+    events: frozenset[str]
+    filter: Filter | None
+    resume: str | None
+    snapshot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """The events that are wanted no longer."""
+
+    events: frozenset[str]
+
+
+def parse(data: bytes) -> Subscribe | Unsubscribe:
+    """Reads one message; raises :class:`Misunderstood`."""
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Misunderstood(f"the message is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise Misunderstood('the message is not a JSON object such as {"action": "subscribe"}')
+    action = content.get("action")
+    if not isinstance(action, str):
+        raise Misunderstood("action is missing; it is subscribe or unsubscribe")
+    _known("action", action, _FIELDS)
+    for name in content:
+        _known("field", name, _FIELDS[action])
+    events = frozenset(EVENTS if content.get("events") is None else _strings(content, "events"))
+    if not events:
+        raise Misunderstood(f"events is empty; leave it out for all, or name {', '.join(EVENTS)}")
+    for event in events:
+        _known("event", event, EVENTS)
+    if action == "unsubscribe":
+        return Unsubscribe(events)
+    resume, snapshot = content.get("resume"), content.get("snapshot", True)
+    if not isinstance(resume, str | None):
+        raise Misunderstood("resume is not a position, a string such as epoch:revision")
+    if not isinstance(snapshot, bool):
+        raise Misunderstood("snapshot is neither true nor false")
+    return Subscribe(events, _filter(content), resume, snapshot)
+
+
+def _filter(content: Mapping[str, Any]) -> Filter | None:
+    given = [content.get(name) for name in ("tags", "match", "ids", "capabilities")]
+    if all(value is None for value in given):
+        return None
+    match = content.get("match", "any")
+    if match not in ("any", "all"):
+        raise Misunderstood("match is neither any nor all")
+    query = Query(
+        tags=frozenset(tag.lower() for tag in _strings(content, "tags")),
+        any_tag=match == "any",
+        capabilities=frozenset(_strings(content, "capabilities")),
+        statuses=frozenset(),
+    )
+    return Filter(query, frozenset(_strings(content, "ids")))
+
+
+def _strings(content: Mapping[str, Any], name: str) -> list[str]:
+    values = content.get(name)
+    if values is None:
+        return []
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise Misunderstood(f"{name} is not a list of strings")
+    if len(values) > _MOST or any(len(each) > _LONGEST for each in values):
+        raise Misunderstood(
+            f"{name} names more than {_MOST} values, or one of more than {_LONGEST} characters"
+        )
+    return values
+
+
+def _known(what: str, value: str, known: Collection[str]) -> None:
+    if value in known:
+        return
+    near = difflib.get_close_matches(value[:100], known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise Misunderstood(f"unknown {what} {value[:100]!r}; {hint}known are {', '.join(known)}")
+
+
+# -- what it is told --------------------------------------------------------------------------
+
+
+def acknowledged(type: str, events: Iterable[str], position: str) -> bytes:
+    """The answer to an action: what is subscribed from now on, and where the list stands."""
+    listed = [event for event in EVENTS if event in set(events)]
+    return orjson.dumps({"type": type, "events": listed, "position": position})
+
+
+def failed(detail: str) -> bytes:
+    """The answer to a message that was not understood."""
+    return orjson.dumps({"type": "error", "detail": detail})
+
+
+def dropped(event: str, count: int) -> bytes:
+    """What a reader is told that was too slow for ``count`` events of a kind."""
+    return orjson.dumps({"type": "dropped", "events": [event], "count": count})
+
+
+def happened(kind: str, id: str, facts: Mapping[str, Any]) -> bytes:
+    """A health check or a request, with what is known of it; see
+    :mod:`mcp_discovery.facade.usage.usage`."""
+    told: dict[str, Any] = {"type": kind, "connectionId": id}
+    latency = facts.get("latency")
+    milliseconds = None if latency is None else round(latency * 1000, 1)
+    if kind == HEALTH_CHECK:
+        told |= {"health": facts["status"], "responseTime": milliseconds}
+        told["reason"] = facts.get("reason")
+    else:
+        told |= {"capability": facts.get("capability"), "success": facts["success"]}
+        told |= {"latency": milliseconds, "error": facts.get("error")}
+    told["timestamp"] = rfc3339(utcnow())
+    return orjson.dumps({key: value for key, value in told.items() if value is not None})

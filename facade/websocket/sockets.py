@@ -1,0 +1,319 @@
+"""The readers of ``/registry/stream``, each on its WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import orjson
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.errors import StartOver
+from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.websocket.audience import Audience
+from mcp_discovery.facade.websocket.fanout import Fanout
+from mcp_discovery.facade.websocket.happenings import KINDS, Happenings
+from mcp_discovery.facade.websocket.messages import (
+    CONNECTION_STATUS,
+    MAX_MESSAGE_BYTES,
+    Filter,
+    Misunderstood,
+    Subscribe,
+    Unsubscribe,
+    acknowledged,
+    dropped,
+    failed,
+    parse,
+)
+from mcp_discovery.facade.websocket.position import read_position
+
+log = logging.getLogger(__name__)
+
+#: A message larger than this ends the connection: it is not even read.
+_MOST_READ = 2**20
+#: So many messages in a row that cannot be understood end the connection.
+MOST_ERRORS = 20
+#: How long, in seconds, a client may take to confirm that the connection is closed.
+_GOODBYE = 1.0
+
+
+class Sockets:
+    """All of them, over one catalog.
+
+    ``ping`` and ``write_timeout`` in seconds: the pause before an idle connection is asked whether
+    it lives, and how long a reader may leave it full. One on which nothing is subscribed for
+    ``idle`` seconds is closed.
+    """
+
+    def __init__(self, catalog: Catalog, *, ping: float, write_timeout: float, idle: float) -> None:
+        self.catalog = catalog
+        self.fanout = Fanout(catalog)
+        self.happenings = Happenings(catalog, self.fanout)
+        self.ping = ping
+        self.write_timeout = write_timeout
+        self.idle = idle
+        self._audiences: dict[Filter, Audience] = {}
+        self._lives: set[asyncio.Timeout] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answers ``GET /registry/stream`` until the reader leaves or :meth:`close` is called.
+
+        Raises :class:`Refused` (426) for a request that is no WebSocket handshake.
+        """
+        socket = web.WebSocketResponse(
+            heartbeat=self.ping,
+            timeout=_GOODBYE,
+            max_msg_size=_MOST_READ,
+            compress=False,
+            decode_text=False,
+        )
+        if request.method != "GET" or not socket.can_prepare(request):
+            detail = "this is a WebSocket; connect with ws:// and a WebSocket client"
+            raise Refused(426, "upgrade-required", detail)
+        await socket.prepare(request)
+        if self._closed:
+            await socket.close(code=WSCloseCode.GOING_AWAY)
+            return socket
+        reader = _Reader(self, socket, request)
+        try:
+            async with asyncio.timeout(None) as life:
+                self._lives.add(life)
+                try:
+                    await reader.run()
+                finally:
+                    self._lives.discard(life)
+                    reader.leave()
+        except TimeoutError:  # the facade stops
+            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the facade stops")
+        except ConnectionResetError:
+            pass  # the reader has left
+        return socket
+
+    def close(self) -> None:
+        """Ends every connection, and those to come."""
+        self._closed = True
+        now = asyncio.get_running_loop().time()
+        for life in self._lives:
+            if not life.expired():
+                life.reschedule(now)
+
+    def join(self, filter: Filter) -> Audience:
+        """One more reader with ``filter``."""
+        audience = self._audiences.setdefault(filter, Audience(filter))
+        audience.readers += 1
+        return audience
+
+    def leave(self, audience: Audience) -> None:
+        """One reader less."""
+        audience.readers -= 1
+        if not audience.readers:
+            self._audiences.pop(audience.filter, None)
+
+
+class _Reader:
+    """One connection: what it has subscribed to, and how far it has been told."""
+
+    def __init__(
+        self, sockets: Sockets, socket: web.WebSocketResponse, request: web.Request
+    ) -> None:
+        self._sockets = sockets
+        self._catalog = sockets.catalog
+        self._socket = socket
+        self._request = request
+        self._news = asyncio.Event()
+        sockets.fanout.join(self._news.set)
+        self._audience = sockets.join(Filter())
+        self._follows = False  # the statuses of connections
+        self._afresh: str | None = None  # a snapshot is due, and why; "" for the first one
+        self._turn = 0  # goes up when something else is subscribed
+        self._revision = 0
+        self._stale = False
+        self._numbers: dict[str, int] = {}  # of health checks and requests, the next to be told
+
+    async def run(self) -> None:
+        """Listens and tells until either ends."""
+        telling = asyncio.create_task(self._tell_for_ever(), name="tell a socket")
+        try:
+            await self._listen()
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    def leave(self) -> None:
+        """Gives back what it shares with others."""
+        self._sockets.fanout.leave(self._news.set)
+        self._sockets.leave(self._audience)
+        for kind in self._numbers:
+            self._sockets.happenings.unsubscribe(kind)
+        self._numbers.clear()
+
+    # -- what it says ------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        errors = 0
+        while True:
+            try:
+                # Not receive's own time-out: each pong would begin it anew.
+                async with asyncio.timeout(self._patience()):
+                    message = await self._socket.receive()
+            except TimeoutError:
+                why = f"nothing was subscribed for {self._sockets.idle:g} s".encode()
+                await self._socket.close(message=why)
+                return
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return
+            try:
+                if message.type is WSMsgType.BINARY:
+                    raise Misunderstood("the message is binary; send JSON as text")
+                if len(message.data) > MAX_MESSAGE_BYTES:
+                    raise Misunderstood(f"the message is over {MAX_MESSAGE_BYTES:,} bytes")
+                await self._obey(parse(message.data))
+                errors = 0
+            except Misunderstood as error:
+                await self._send(failed(str(error)))
+                errors += 1
+                if errors == MOST_ERRORS:
+                    why = b"too many messages that cannot be understood"
+                    await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=why)
+                    return
+
+    def _patience(self) -> float | None:
+        return None if self._follows or self._numbers else self._sockets.idle
+
+    async def _obey(self, wish: Subscribe | Unsubscribe) -> None:
+        view = self._catalog.view
+        now = set(self._numbers) | ({CONNECTION_STATUS} if self._follows else set())
+        if isinstance(wish, Unsubscribe):
+            self._end(wish.events)
+            left = now - wish.events
+            await self._send(acknowledged("unsubscribed", left, list_json.position(view)))
+            return
+        # First the answer, so that nothing of what is subscribed comes before it.
+        await self._send(acknowledged("subscribed", now | wish.events, list_json.position(view)))
+        self._begin(wish, view.revision)
+        self._stale = view.stale_since is not None
+        self._news.set()
+
+    def _begin(self, wish: Subscribe, revision: int) -> None:
+        self._turn += 1
+        other = wish.filter is not None and wish.filter != self._audience.filter
+        if wish.filter is not None and other:
+            self._sockets.leave(self._audience)
+            self._audience = self._sockets.join(wish.filter)
+        for kind in KINDS:
+            if kind in wish.events and kind not in self._numbers:
+                self._numbers[kind] = self._sockets.happenings.subscribe(kind)
+        if CONNECTION_STATUS not in wish.events and not (other and self._follows):
+            return
+        if wish.resume is not None:
+            try:
+                epoch, self._revision = read_position(wish.resume)
+                self._catalog.since(epoch, self._revision)
+                self._afresh = None
+            except StartOver as error:
+                self._afresh = str(error)
+        elif self._follows and not other:
+            return  # it is told already
+        elif wish.snapshot:
+            self._afresh = ""
+        else:
+            self._revision, self._afresh = revision, None
+        self._follows = True
+
+    def _end(self, events: frozenset[str]) -> None:
+        self._turn += 1
+        if CONNECTION_STATUS in events:
+            self._follows, self._afresh = False, None
+        for kind in events & self._numbers.keys():
+            del self._numbers[kind]
+            self._sockets.happenings.unsubscribe(kind)
+
+    # -- what it is told ---------------------------------------------------------------------
+
+    async def _tell_for_ever(self) -> None:
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                await self._tell_statuses()
+                for kind in KINDS:
+                    await self._tell_happenings(kind)
+        except ConnectionResetError:
+            pass  # the listening side ends with it
+        except Exception:  # the guard that ends a connection rather than leave it silent
+            log.exception("telling a reader failed in a way it must not")
+            await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
+
+    async def _tell_statuses(self) -> None:
+        if not self._follows:
+            return
+        if self._afresh is not None:
+            await self._tell_snapshot(self._afresh or None)
+            return
+        view = self._catalog.view
+        try:
+            events = self._catalog.since(view.epoch, self._revision)
+        except StartOver as error:
+            await self._tell_snapshot(str(error))
+            return
+        turn = self._turn
+        for event in events:
+            self._revision = event.revision
+            if (message := self._audience.told(view.epoch, event)) is not None:
+                await self._send(message)
+                if turn != self._turn:  # something else was subscribed meanwhile
+                    self._news.set()
+                    return
+        await self._tell_staleness()
+
+    async def _tell_snapshot(self, started_over: str | None) -> None:
+        view, turn = self._catalog.view, self._turn
+        self._afresh = None
+        self._revision, self._stale = view.revision, view.stale_since is not None
+        for part in self._audience.snapshot(view, started_over):
+            await self._send(part)
+            if turn != self._turn:
+                return
+        self._news.set()  # what came in meanwhile
+
+    async def _tell_staleness(self) -> None:
+        view = self._catalog.view
+        stale = view.stale_since is not None
+        if stale is not self._stale:
+            self._stale = stale
+            told = {"type": "stale" if stale else "fresh"} | list_json.staleness(view)
+            await self._send(orjson.dumps(told))
+
+    async def _tell_happenings(self, kind: str) -> None:
+        if (number := self._numbers.get(kind)) is None:
+            return
+        happened, missed = self._sockets.happenings.since(kind, number)
+        turn = self._turn
+        if missed:
+            self._numbers[kind] = number + missed
+            await self._send(dropped(kind, missed))
+        for each in happened:
+            if turn != self._turn:
+                self._news.set()
+                return
+            self._numbers[kind] = each.number + 1
+            if self._audience.filter.passes(each.id, each.entry):
+                await self._send(each.message)
+
+    async def _send(self, message: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._sockets.write_timeout) as deadline:
+                await self._socket.send_frame(message, WSMsgType.TEXT)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            # It leaves its connection full: closing it politely would take as long.
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the reader does not read") from error

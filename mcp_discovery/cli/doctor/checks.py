@@ -1,0 +1,83 @@
+"""One round of checks: each within its deadline, none stopping another, told as they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+
+from mcp_discovery.cli.doctor.clock import check_clock
+from mcp_discovery.cli.doctor.dns import check_dns
+from mcp_discovery.cli.doctor.facade import check_facade
+from mcp_discovery.cli.doctor.finding import Finding, unchecked
+from mcp_discovery.cli.doctor.hosts import check_hosts
+from mcp_discovery.cli.doctor.server import check_server
+from mcp_discovery.cli.doctor.store import check_store
+from mcp_discovery.cli.doctor.targets import Case
+from mcp_discovery.cli.exit_codes import DONE, FAILED
+from mcp_discovery.cli.terminal import line, say, say_json
+
+Check = Callable[[Case], AsyncIterator[Finding]]
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("names", check_hosts),
+    ("facade", check_facade),
+    ("store", check_store),
+    ("clock", check_clock),
+    ("dns", check_dns),
+    ("server", check_server),
+)
+#: What is bounded within a check is bounded by the case's time-out, and there may be several.
+_STEPS = 6
+
+
+async def examine(case: Case, *, json: bool) -> int:
+    """Makes every check and prints what it found; returns 1 when anything is wrong."""
+    tell = _json if json else _teller()
+    states: Counter[str] = Counter()
+    for name, check in CHECKS:
+        async for finding in _guarded(name, check, case):
+            states[finding.state] += 1
+            tell(finding)
+    if not json:
+        say()
+        said = f"{states['ok']} fine, {states['wrong']} wrong, {states['unchecked']} not checked"
+        say(f"{said}.")
+    return FAILED if states["wrong"] else DONE
+
+
+async def _guarded(name: str, check: Check, case: Case) -> AsyncIterator[Finding]:
+    bound = case.timeout * _STEPS
+    try:
+        async with asyncio.timeout(bound), aclosing(check(case)) as findings:  # type: ignore[type-var]
+            async for finding in findings:
+                yield finding
+    except TimeoutError:
+        yield unchecked(name, f"the check did not end within {bound:g} s", "try a longer --timeout")
+    except Exception as error:  # noqa: BLE001  the guard: one check must not stop the others
+        why = f"the check itself failed ({type(error).__name__}: {error})"
+        yield unchecked(name, why, "please report this")
+
+
+def _json(finding: Finding) -> None:
+    said = {"check": finding.check, "state": finding.state, "message": finding.message}
+    say_json(said | ({"advice": finding.advice} if finding.advice else {}))
+
+
+def _teller() -> Callable[[Finding], None]:
+    from rich.text import Text
+
+    from mcp_discovery.cli.tables import console
+
+    out = console()
+    marks = {"ok": ("✓", "green"), "wrong": ("✗", "bold red"), "unchecked": ("–", "yellow")}
+
+    def tell(finding: Finding) -> None:
+        mark, colour = marks[finding.state]
+        text = Text(mark, style=colour).append(f" {finding.check}: ", style="bold")
+        text.append(line(finding.message), style="default not bold")
+        if finding.advice:
+            text.append(f"\n  → {line(finding.advice)}", style="default not bold")
+        out.print(text, soft_wrap=not out.is_terminal)
+
+    return tell

@@ -1,0 +1,57 @@
+"""What a doctor is given: where everything is, and with which credentials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is to be checked; ``timeout`` seconds for each check. See ``mcp-discovery doctor``."""
+
+    facade: str
+    facade_token: str | None = field(default=None, repr=False)
+    store: str | None = None
+    credentials: StoreOptions = field(default_factory=StoreOptions)
+    read_only: bool = False
+    server: str | None = None
+    server_token: str | None = field(default=None, repr=False)
+    dns: tuple[str, int] | None = None
+    dns_domain: str = "mcp.service.consul"
+    tag: str | None = None
+    timeout: float = 5.0
+
+    @property
+    def store_urls(self) -> list[str]:
+        """The HTTP addresses of the store; none where it has none (``embedded:``)."""
+        if self.store is None:
+            return []
+        scheme, _, rest = self.store.partition("://")
+        if scheme.partition("+")[0] not in ("http", "https", "consul", "etcd"):
+            return []
+        tls = scheme == "https" or scheme.endswith("+https")
+        hosts = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+        return [f"{'https' if tls else 'http'}://{each}" for each in hosts.split(",") if each]
+
+
+def host_of(url: str) -> tuple[str, int]:
+    """The host and the port that ``url`` leads to."""
+    parts = urlsplit(url)
+    secure = parts.scheme in ("https", "wss")
+    return parts.hostname or "", parts.port or (443 if secure else 80)
+
+
+def endpoint_of_dns(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, the port being 53 where there is none; raises :class:`InvalidInput`."""
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidInput(f"--dns {text!r}: {error}; write 127.0.0.1:8600") from error
+    if not host or parts.path:
+        raise InvalidInput(f"--dns {text!r} is no host and port; write 127.0.0.1:8600")
+    return host, port or 53

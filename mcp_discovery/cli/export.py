@@ -1,0 +1,188 @@
+"""``mcp-discovery export``: the list as a file, for this command again or for an MCP host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mcp_discovery.cli import filters, options
+from mcp_discovery.cli.running import run
+
+FORMATS = ("registry", "servers", "mcp-json", "vscode")
+
+
+def export(
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="registry: everything, with the schemas, for import. servers: a plain list for "
+            "import and register, to be edited by hand. mcp-json: an mcpServers object for MCP "
+            "hosts. vscode: the same as VS Code spells it.",
+            autocompletion=lambda: list(FORMATS),
+        ),
+    ] = "registry",
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: standard output."),
+    ] = None,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            help="For hosts: the addresses of the facade's gateway, which stay while instances "
+            "come and go.",
+        ),
+    ] = False,
+    facade: options.Facade = options.FACADE,
+    tag: filters.Tags = None,
+    match: filters.Match = "any",
+    status: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATUS", help="Default: all; for hosts healthy.", rich_help_panel="Filters"
+        ),
+    ] = None,
+    name: filters.Name = None,
+    tool: filters.Tool = None,
+    version: filters.Version = None,
+    zone: filters.Zone = None,
+    owner: filters.Owner = None,
+    transport: filters.Transport = None,
+    json: Annotated[
+        bool,
+        typer.Option("--json", envvar="MCP_DISCOVERY_JSON", help="On one line, not indented."),
+    ] = False,
+    facade_token: options.FacadeToken = None,
+) -> None:
+    """Write what a facade lists as JSON.
+
+    Move a registry: mcp-discovery export -o all.json, then mcp-discovery import all.json
+    --facade http://other:4000
+
+    For an MCP host: mcp-discovery export -f mcp-json --tag products -o .mcp.json
+    """
+    from mcp_discovery.errors import InvalidInput
+
+    if format not in FORMATS:
+        import difflib
+
+        near = difflib.get_close_matches(format, FORMATS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InvalidInput(f"--format {format!r} is none of {', '.join(FORMATS)}{hint}")
+    for_hosts = format in ("mcp-json", "vscode")
+    if gateway and not for_hosts:
+        raise InvalidInput("--gateway is for --format mcp-json and vscode")
+    params = filters.query(
+        status=status or ("healthy" if for_hosts else "all"),
+        tag=tag,
+        match=match,
+        name=name,
+        tool=tool,
+        version=version,
+        zone=zone,
+        owner=owner,
+        transport=transport,
+    )
+    everything = params == [("status", "all")]
+
+    async def work() -> None:
+        from mcp_discovery.cli.facade_connection import asking, get
+        from mcp_discovery.cli.hosts import mcp_json, vscode
+        from mcp_discovery.cli.terminal import say
+
+        async with asking(facade, facade_token, timeout=60) as api:
+            entries = [] if everything else (await get(api, "/servers", params))["servers"]
+            if format == "registry":
+                content = await get(api, "/registry/export")
+                if not everything:
+                    content = chosen(content, {each["id"] for each in entries})
+                count = len(content["connections"])
+            elif format == "servers":
+                if everything:
+                    entries = (await get(api, "/servers", params))["servers"]
+                content = {"servers": [posted(each) for each in entries]}
+                count = len(entries)
+            else:
+                via = f"{facade.rstrip('/')}/gateway/{{name}}/mcp" if gateway else None
+                content, notes = (mcp_json if format == "mcp-json" else vscode)(entries, via)
+                count = len({each["name"] for each in entries}) - len(notes)
+                for note in notes:
+                    say(note, err=True)
+        _write(content, output, indent=not json)
+        if output is not None:
+            say(f"{output}: {count} exported", err=True)
+
+    run(work())
+
+
+def chosen(content: Mapping[str, Any], ids: set[str]) -> dict[str, Any]:
+    """An export with the connections of ``ids`` only, and the documents that they name."""
+    connections = [each for each in content["connections"] if each["id"] in ids]
+    digests = {each.get("digest") for each in connections}
+    documents = {key: value for key, value in content["documents"].items() if key in digests}
+    counted = {"connections": connections, "totalExported": len(connections)}
+    return {**content, **counted, "documents": documents}
+
+
+#: What a registrant says of a server; everything else in an entry is the facade's to say.
+_SAID = (
+    "id",
+    "name",
+    "registryName",
+    "title",
+    "description",
+    "version",
+    "websiteUrl",
+    "icons",
+    "tags",
+    "weight",
+    "zone",
+    "owner",
+    "metadata",
+    "healthUrl",
+)
+
+
+def posted(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of the list as ``POST /servers`` takes it, without what is usual."""
+    told = {key: entry[key] for key in _SAID if entry.get(key)}
+    if entry["transport"] == "streamable-http" and entry.get("url"):
+        told["url"] = entry["url"]
+    else:
+        told["endpoint"] = entry["endpoint"]
+    if told.get("weight") == 1:
+        del told["weight"]
+    if told.get("registryName") == f"local/{entry['name']}":
+        del told["registryName"]
+    if (auth := entry.get("auth") or {}).get("type", "none") != "none":
+        told["auth"] = auth
+    # A server that answers says itself what it offers, which is what its era stands for; of the
+    # others the names are all there is.
+    if era := (entry.get("protocol") or {}).get("era"):
+        told["protocol"] = {"era": era}
+    else:
+        offered = entry.get("capabilities") or {}
+        names = {key: offered[key] for key in ("tools", "resources", "prompts") if offered.get(key)}
+        told |= {"capabilities": names} if names else {}
+    return told
+
+
+def _write(content: Mapping[str, Any] | Sequence[Any], output: str | None, *, indent: bool) -> None:
+    from pathlib import Path
+
+    from mcp_discovery.cli.terminal import json_text, say
+    from mcp_discovery.errors import InvalidInput
+
+    text = json_text(content, indent=indent)
+    if output is None or output == "-":
+        say(text)
+        return
+    try:
+        Path(output).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"cannot write {output}: {error.strerror}") from error

@@ -1,0 +1,42 @@
+"""A connection to a facade for the commands that ask it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp_discovery.adapters.http import Params
+from mcp_discovery.adapters.remote.api import FacadeApi
+from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.cli.options import check_url
+from mcp_discovery.errors import RegistrationLost
+
+#: Seconds for an answer: a whole list of 100,000 servers takes some.
+_ANSWER = 15.0
+
+
+@asynccontextmanager
+async def asking(
+    facade: str, token: str | None = None, *, timeout: float = _ANSWER
+) -> AsyncIterator[FacadeApi]:
+    """The facade's endpoints; raises what :func:`check_url` does."""
+    check_url(facade)
+    api = FacadeApi(facade, StoreOptions(token=token, timeout=timeout))
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+async def get(api: FacadeApi, path: str, params: Params | None = None) -> Any:
+    """The JSON that the facade answers."""
+    return (await api.call("GET", path, params=params)).json()
+
+
+async def get_or_none(api: FacadeApi, path: str) -> Any | None:
+    """The same; ``None`` where the facade knows no such server."""
+    try:
+        return await get(api, path)
+    except RegistrationLost:
+        return None

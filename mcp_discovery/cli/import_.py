@@ -1,0 +1,148 @@
+"""``mcp-discovery import FILE``: registers what was exported, and says what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from mcp_discovery.cli import durations, options
+from mcp_discovery.cli.running import run
+
+_EFFECTS = ("created", "replaced", "unchanged")
+
+
+def import_(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSON: an export, a list of servers as register takes it, or a host's mcpServers; "
+            "- for stdin.",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would become of each.")
+    ] = False,
+    all_or_nothing: Annotated[
+        bool,
+        typer.Option("--all-or-nothing", help="Import none where any is refused."),
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            parser=durations.positive,
+            metavar=durations.METAVAR,
+            help="For the whole import; each server is asked for its tools.",
+            show_default="2m",
+        ),
+    ] = 120.0,
+    facade: options.Facade = options.FACADE,
+    json: options.Json = False,
+    facade_token: options.FacadeToken = None,
+) -> None:
+    """Register what a file lists; the facade keeps it registered from then on.
+
+    What is there already is replaced, or left alone where it is the same; nothing is removed. The
+    exit code is 1 when some were not imported; the others were. Importing again is harmless.
+
+    See first: mcp-discovery import all.json --dry-run
+    """
+    from mcp_discovery.cli.server_files import export_of, read
+
+    body = export_of(read(file), file)
+    params = [] if all_or_nothing else [("partial", "true")]
+    params = [("dryRun", "true")] if dry_run else params
+
+    async def work() -> int:
+        from mcp_discovery.cli.exit_codes import DONE, FAILED
+
+        report = await _post(facade, facade_token, body, params, timeout)
+        told = _outcomes(report, body, dry=dry_run)
+        _print(told, json=json)
+        return FAILED if any(each["outcome"] not in _EFFECTS for each in told) else DONE
+
+    run(work())
+
+
+async def _post(
+    facade: str,
+    token: str | None,
+    body: Mapping[str, Any],
+    params: list[tuple[str, str]],
+    timeout: float,
+) -> dict[str, Any]:
+    """The facade's report, which comes with an error's status where not all was imported."""
+    import orjson
+
+    from mcp_discovery.adapters.http import HttpClient
+    from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.errors import InvalidInput, StoreDenied, StoreUnavailable
+
+    options.check_url(facade)
+    url = facade.rstrip("/")
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    http = HttpClient(url, StoreOptions(), headers)
+    try:
+        answer = await http.request(
+            "POST",
+            f"{url}/registry/import",
+            params=params,
+            data=orjson.dumps(body),
+            timeout=timeout,
+        )
+    finally:
+        await http.close()
+    try:
+        report = answer.json()
+    except ValueError:
+        report = None
+    if isinstance(report, dict) and "refused" in report:
+        return report
+    detail = report.get("detail") if isinstance(report, dict) else None
+    if answer.status in (401, 403):
+        raise StoreDenied(url, str(detail or "it wants other credentials; see --facade-token"))
+    if 400 <= answer.status < 500 and detail:
+        raise InvalidInput(str(detail))
+    hint = str(detail or "is this the address of a facade?")
+    raise StoreUnavailable(url, f"HTTP {answer.status}: {hint}")
+
+
+def _outcomes(
+    report: Mapping[str, Any], body: Mapping[str, Any], *, dry: bool
+) -> list[dict[str, Any]]:
+    """What became of each entry of the file, in its order where that is known."""
+    idle = not dry and not report["applied"] and bool(report["refused"])
+    told = [
+        {"id": id, "outcome": "not imported" if idle and effect != "unchanged" else effect}
+        for effect in _EFFECTS
+        for id in report[effect]
+    ]
+    for outcome in ("refused", "failed"):
+        for each in report[outcome]:
+            name = each.get("id") or each.get("name") or f"number {each['index'] + 1}"
+            told.append({"id": name, "outcome": outcome, "reason": each["reason"]})
+    order = {
+        each.get("id"): number
+        for number, each in enumerate(body["connections"])
+        if isinstance(each, dict)
+    }
+    return sorted(told, key=lambda each: order.get(each["id"], len(order)))
+
+
+def _print(told: list[dict[str, Any]], *, json: bool) -> None:
+    from collections import Counter
+
+    from mcp_discovery.cli.terminal import line, say, say_json
+
+    for each in told:
+        if json:
+            say_json(each)
+        else:
+            why = f": {each['reason']}" if "reason" in each else ""
+            say(line(f"{each['id']}: {each['outcome']}{why}"), err="reason" in each)
+    counts = Counter(each["outcome"] for each in told)
+    say(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + ".", err=True)

@@ -1,0 +1,319 @@
+"""Figures of use: sliding windows, what registrants report, and how both travel."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.facade import create_app, serving
+from mcp_discovery.facade.state import FACADE
+from mcp_discovery.facade.usage.usage import MOST_CAPABILITIES, Figures, Usage
+from mcp_discovery.facade.usage.window import WINDOW, Window
+from mcp_discovery.health import Load
+from tests.facade.harness import QUICK, Client, leased, served
+from tests.facade.plain import HealthServer
+from tests.stores.consul import ConsulServer
+from tests.stores.etcd import EtcdServer
+from tests.stores.waiting import until
+
+
+class FakeClock:
+    """A monotonic clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 12_345.6
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def usage(clock: FakeClock) -> Usage:
+    return Usage(clock)
+
+
+# -- windows ----------------------------------------------------------------------------------
+
+
+def nearest_rank(values: list[float], part: float) -> float:
+    return sorted(values)[math.ceil(part * len(values)) - 1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 100, 5000])
+def test_p95_is_within_five_percent(count: int) -> None:
+    chance = random.Random(count)
+    latencies = [chance.lognormvariate(-2, 1.5) for _ in range(count)]
+    window = Window(0.0)
+    for number, latency in enumerate(latencies):
+        window.add(number * 250 / count, latency, True)
+    p95 = window.p95(250.0)
+    assert p95 == pytest.approx(nearest_rank(latencies, 0.95), rel=0.05)
+    assert window.latency(250.0) == pytest.approx(sum(latencies) / count)
+
+
+@pytest.mark.parametrize("latency", [0.0, 1e-9, 1e-4, 0.0011, 1.0, 599.0, 3600.0])
+def test_any_latency_has_a_bucket(latency: float) -> None:
+    window = Window(0.0)
+    window.add(1.0, latency, True)
+    assert window.p95(1.0) == pytest.approx(min(max(latency, 1e-4), 600.0), rel=0.12)
+
+
+def test_what_is_older_than_the_window_does_not_count(usage: Usage, clock: FakeClock) -> None:
+    usage.outcome("a", latency=9.0, success=False)
+    clock.now += WINDOW - 20
+    usage.outcome("a", latency=1.0, success=True)
+    assert usage.instance("a", None).error_rate == 0.5
+    clock.now += 40
+    figures = usage.instance("a", None)
+    assert (figures.requests, figures.error_rate, figures.latency) == (2, 0.0, 1.0)
+    clock.now += WINDOW
+    # What was, is still counted; of the present nothing is known but that nothing happened.
+    assert usage.instance("a", None) == Figures(2, rate=0.0)
+    assert usage.whole() == Figures(2, rate=0.0)
+
+
+def test_the_rate_is_per_minute_since_it_was_first_used(usage: Usage, clock: FakeClock) -> None:
+    for _ in range(30):
+        usage.outcome("a", latency=None, success=True)
+    assert usage.instance("a", None).rate == 30.0  # in its first minute
+    clock.now += 120
+    assert usage.instance("a", None).rate == 15.0
+    clock.now += 120
+    assert usage.instance("a", None).rate == 7.5
+
+
+def test_a_window_holds_no_more_however_much_it_counts() -> None:
+    window = Window(0.0)
+    for second in range(2000):
+        for latency in (0.0002, 0.01, 0.5, 700.0):
+            window.add(float(second), latency, True)
+    assert len(window._slots) <= 31
+    assert window.total == 8000
+
+
+# -- what is known ----------------------------------------------------------------------------
+
+
+def test_what_is_not_known_is_none(usage: Usage) -> None:
+    nothing = Figures(0)
+    assert (nothing.rate, nothing.latency, nothing.p95, nothing.load) == (None,) * 4
+    assert usage.instance("a", None) == usage.capability("find") == usage.whole() == nothing
+    assert usage.checks("a") == (0, 0, None, None)
+    assert usage.load("a") is None
+    usage.outcome("a", latency=None, success=True)
+    figures = usage.instance("a", None)
+    assert (figures.latency, figures.p95, figures.error_rate) == (None, None, 0.0)
+    assert (figures.active, figures.capacity, figures.load) == (None, None, None)
+
+
+def test_capabilities_and_the_whole_are_counted_too(usage: Usage) -> None:
+    usage.outcome("a", latency=0.1, success=True, capability="find")
+    usage.outcome("b", latency=0.3, success=False, capability="find")
+    usage.outcome("b", latency=0.3, success=True, capability="sell")
+    usage.outcome("b", latency=None, success=True)
+    assert usage.capability("find").requests == 2
+    assert usage.capability("find").latency == pytest.approx(0.2)
+    assert usage.capability("find").error_rate == 0.5
+    assert usage.whole().requests == 4
+    assert usage.instance("b", None).requests == 3
+    assert usage.capabilities() == ["find", "sell"]
+
+
+def test_capabilities_are_bounded(usage: Usage) -> None:
+    for number in range(MOST_CAPABILITIES):
+        usage.outcome("a", latency=None, success=True, capability=str(number))
+    usage.outcome("a", latency=None, success=True, capability="0")
+    usage.outcome("a", latency=None, success=True, capability="new")
+    assert len(usage.capabilities()) == MOST_CAPABILITIES
+    assert usage.capability("1").requests == 0  # used longest ago
+    assert usage.capability("0").requests == 2
+
+
+def test_what_the_registrant_reports_counts_first(usage: Usage) -> None:
+    usage.outcome("a", latency=0.2, success=False)
+    figures = usage.instance("a", Load(active=3, capacity=12, rate=90.0, error_rate=0.0))
+    assert (figures.active, figures.capacity, figures.load) == (3, 12, 0.25)
+    assert (figures.rate, figures.error_rate) == (90.0, 0.0)
+    assert figures.latency == pytest.approx(0.2)  # which it did not say
+    assert usage.instance("a", Load(active=30, capacity=12)).load == 1.0
+    assert usage.instance("a", Load(active=3)).load is None
+    assert usage.instance("a", Load(active=0, capacity=0)).load is None
+
+
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan, -math.inf])
+def test_what_cannot_be_true_is_not_known(usage: Usage, value: float) -> None:
+    reported = Load(
+        active=value,  # type: ignore[arg-type]  # a stranger may send anything
+        capacity=value,  # type: ignore[arg-type]
+        rate=value,
+        latency=value,
+        p95=value,
+        error_rate=value,
+    )
+    assert usage.instance("a", reported) == Figures(0)
+    assert usage.instance("a", Load(error_rate=1.1)) == Figures(0)
+
+
+def test_the_own_publication_is_not_taken_for_a_report(usage: Usage) -> None:
+    usage.said("a", Load(active=1, capacity=4))
+    usage.outcome("a", latency=0.2, success=True)
+    published = usage.load("a")
+    assert published is not None
+    assert (published.active, published.capacity, published.latency) == (1, 4, 0.2)
+    usage.outcome("a", latency=0.4, success=True)
+    assert usage.instance("a", published).latency == pytest.approx(0.3)
+    usage.released("a")
+    assert usage.instance("a", published).latency == 0.2
+
+
+def test_probes_are_counted(usage: Usage) -> None:
+    usage.probed("a", latency=0.05, success=True, status="healthy", reason="answers MCP")
+    usage.probed("a", latency=None, success=False, status="down", reason="no answer within 5 s")
+    performed, failed, last, response_time = usage.checks("a")
+    assert (performed, failed, response_time) == (2, 1, 0.05)
+    assert last is not None
+    assert last.tzinfo is not None
+    assert usage.instance("a", None) == Figures(0)  # a probe is no request
+
+
+def test_listeners_are_told_of_both(usage: Usage) -> None:
+    told: list[tuple[str, str, Any]] = []
+    usage.listeners.append(lambda kind, id, data: told.append((kind, id, dict(data))))
+    usage.outcome("a", latency=0.2, success=False, capability="find", error="timed out")
+    usage.probed("b", latency=0.1, success=True, status="healthy", reason="answers MCP")
+    assert told == [
+        (
+            "capability-request",
+            "a",
+            {"capability": "find", "latency": 0.2, "success": False, "error": "timed out"},
+        ),
+        (
+            "health-check",
+            "b",
+            {"status": "healthy", "reason": "answers MCP", "latency": 0.1, "success": True},
+        ),
+    ]
+
+
+def test_what_has_left_is_forgotten_at_the_second_look(usage: Usage) -> None:
+    for id in ("a", "b"):
+        usage.outcome(id, latency=None, success=True)
+        usage.probed(id, latency=None, success=False, status="down", reason="gone")
+    usage.forget_missing({"a"})
+    assert usage.instance("b", None).requests == 1
+    usage.forget_missing({"a", "b"})
+    usage.forget_missing({"a"})
+    usage.forget_missing({"a"})
+    assert usage.instance("b", None) == Figures(0)
+    assert usage.checks("b") == (0, 0, None, None)
+    assert usage.instance("a", None).requests == 1
+    assert usage.whole().requests == 2
+
+
+# -- in a facade ------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def plain_server() -> AsyncIterator[HealthServer]:
+    server = HealthServer()
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def posted(id: str, plain: HealthServer) -> dict[str, Any]:
+    return {"id": id, "name": "products", "url": plain.base_url, "healthUrl": plain.health_url}
+
+
+async def test_the_facades_probes_are_counted() -> None:
+    async with EmbeddedStore() as store, plain_server() as plain:
+        app = create_app(store, QUICK)
+        usage = app[FACADE].usage
+        told: list[tuple[str, str]] = []
+        usage.listeners.append(lambda kind, id, data: told.append((kind, id)))
+        async with serving(app, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
+            await app[FACADE].catalog.ready()
+            ask = Client(url, session)
+            assert (await ask("POST", "/servers", posted("b", plain))).status == 201
+            performed, failed, _, response_time = usage.checks("b")
+            assert (performed, failed) == (1, 0)
+            assert response_time is not None
+            assert 0 < response_time < 0.5
+            assert told == [("health-check", "b")]
+            plain.status = 500
+
+            async def failed_some() -> bool:
+                return usage.checks("b")[1] >= 2
+
+            await until(failed_some, timeout=5, what="two failed checks")
+            stdio = {"id": "s", "name": "files", "transport": "stdio", "command": "x"}
+            assert (await ask("POST", "/servers", stdio)).status == 201
+            assert usage.checks("s") == (0, 0, None, None)  # nothing was asked
+
+
+@pytest.fixture(params=["consul", "etcd"])
+def store_url(request: pytest.FixtureRequest, namespace: str) -> str:
+    """The URL of an empty place in a real store."""
+    server: ConsulServer | EtcdServer = request.getfixturevalue(f"{request.param}_server")
+    return f"{server.store_url}/{namespace}"
+
+
+async def loaded(ask: Client, id: str, figure: str) -> dict[str, Any]:
+    """The load that the list shows of ``id``, once it has that figure."""
+
+    async def it() -> dict[str, Any] | None:
+        load: dict[str, Any] = (await ask("GET", f"/servers/{id}")).json.get("load", {})
+        return load if figure in load else None
+
+    found = await until(it, timeout=15, what=f"{id} having a {figure}")
+    assert found is not None
+    return found
+
+
+async def test_load_reported_at_one_is_seen_at_the_other(store_url: str) -> None:
+    async with (
+        plain_server() as plain,
+        open_store(store_url) as first,
+        open_store(store_url) as second,
+        served(first, settle=5.0, kept_ttl=10.0) as one,
+        served(second, settle=5.0) as two,
+    ):
+        assert (await one("POST", "/servers", posted("kept", plain))).status == 201
+        assert (await one("POST", "/servers", leased("held", capabilities=["find"]))).status == 201
+        for latency, success in ((100, True), (300, False)):
+            told = {"latency": latency, "success": success}
+            assert (await one("POST", "/connections/kept/outcome", told)).status == 204
+        of_one = {"latency": 50, "success": True, "capability": "find"}
+        assert (await one("POST", "/servers/held/outcome", of_one)).status == 204
+
+        load = await loaded(two, "kept", "latency")
+        assert load["latency"] == pytest.approx(0.2)
+        assert load["errorRate"] == 0.5
+        assert load["p95"] == pytest.approx(0.3, rel=0.05)
+        assert load["rate"] > 0
+        assert "active" not in load  # nobody said
+
+        async def beaten() -> bool:
+            body = {"load": {"active": 3, "capacity": 12}}
+            assert (await one("POST", "/servers/held/heartbeat", body)).status == 200
+            return "load" in (await two("GET", "/servers/held")).json
+
+        await until(beaten, timeout=15, what="the load of the leased one")
+        load = await loaded(two, "held", "active")
+        assert (load["active"], load["capacity"]) == (3, 12)
+        assert load["latency"] == pytest.approx(0.05)
