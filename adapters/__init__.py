@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mcp_discovery.adapters.store import Store, StoreOptions
-from mcp_discovery.errors import InvalidStoreURL
+from mcp_discovery.errors import InvalidStoreURLError
 from mcp_discovery.instance import Holder
 
 __all__ = ["open_store"]
@@ -18,8 +18,8 @@ def open_store(
     ``etcd://host1:2379,host2:2379/prefix``; with TLS ``https://``, ``consul+https://``,
     ``etcd+https://``. ``holder`` is the identity under which registrations are made.
 
-    Raises :class:`InvalidStoreURL`, and :class:`~mcp_discovery.errors.InvalidInput` for options
-    that cannot be used.
+    Raises :class:`InvalidStoreURLError`, and :class:`~mcp_discovery.errors.InvalidInputError` for
+    options that cannot be used.
     """
     options = options or StoreOptions()
     # Each store is imported only where it is used: a sidecar pays for one of them.
@@ -41,7 +41,7 @@ def open_store(
 
             return EtcdStore(url, options, holder=holder)
         case _:
-            raise InvalidStoreURL(
+            raise InvalidStoreURLError(
                 url,
                 "unknown scheme; use embedded:, http://facade:4000, consul://host:8500 or "
                 "etcd://host:2379",

@@ -24,7 +24,7 @@ from mcp_discovery.adapters.store import Change, Snapshot, Store
 from mcp_discovery.adapters.tombstone import is_tombstone
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import StartOver, StoreError
+from mcp_discovery.errors import OutdatedRevisionError, StoreError
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.instance import Instance
 
@@ -119,16 +119,18 @@ class Catalog:
     def since(self, epoch: str, revision: int) -> list[Event]:
         """The changes after ``revision``, oldest first.
 
-        Raises :class:`~mcp_discovery.errors.StartOver` when it is of another epoch, from the
-        future, or older than the ring.
+        Raises :class:`~mcp_discovery.errors.OutdatedRevisionError` when it is of another epoch,
+        from the future, or older than the ring.
         """
         behind = self._view.revision - revision
         if epoch != self._view.epoch:
-            raise StartOver(f"epoch {epoch!r} is not this catalog's ({self._view.epoch!r})")
+            raise OutdatedRevisionError(
+                f"epoch {epoch!r} is not this catalog's ({self._view.epoch!r})"
+            )
         if behind < 0:
-            raise StartOver(f"revision {revision} has not happened yet")
+            raise OutdatedRevisionError(f"revision {revision} has not happened yet")
         if behind > len(self._ring):
-            raise StartOver(f"revision {revision} is older than the changes kept")
+            raise OutdatedRevisionError(f"revision {revision} is older than the changes kept")
         return [self._ring[i] for i in range(len(self._ring) - behind, len(self._ring))]
 
     async def document(self, digest: str) -> CapabilityDocument:

@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import InvalidInput, StoreUnavailable
+from mcp_discovery.errors import InvalidInputError, StoreUnavailableError
 
 #: A query string's parameters; a sequence where one is repeated.
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -23,7 +23,7 @@ Params = Mapping[str, str] | Sequence[tuple[str, str]]
 MAX_ANSWER = 64 * 2**20
 
 
-class AnswerTooLarge(StoreUnavailable):
+class ResponseTooLargeError(StoreUnavailableError):
     """An answer was not read to its end: it is larger than the caller has use for."""
 
 
@@ -76,8 +76,8 @@ class HttpClient:
     ) -> Answer:
         """One request, answered whole; ``timeout`` in seconds over all (default: the options').
 
-        Raises :class:`StoreUnavailable` when no whole answer comes in time,
-        :class:`AnswerTooLarge` when it is over ``limit`` bytes; what a status means is the
+        Raises :class:`StoreUnavailableError` when no whole answer comes in time,
+        :class:`ResponseTooLargeError` when it is over ``limit`` bytes; what a status means is the
         caller's to say.
         """
         async with self.stream(
@@ -92,7 +92,7 @@ class HttpClient:
                 else:
                     return Answer(response.status, response.headers, bytes(body))
             response.close()  # or the rest would be read, to use the connection again
-            raise AnswerTooLarge(self._store, f"its answer is larger than {limit:,} bytes")
+            raise ResponseTooLargeError(self._store, f"its answer is larger than {limit:,} bytes")
 
     @asynccontextmanager
     async def stream(
@@ -110,7 +110,7 @@ class HttpClient:
 
         ``timeout`` bounds the whole in seconds; with ``idle`` only the wait for the headers, and
         ``idle`` then bounds the wait for the next bytes of a body that may go on for ever. Faults
-        of the network inside the block surface as :class:`StoreUnavailable` too.
+        of the network inside the block surface as :class:`StoreUnavailableError` too.
         """
         limit = timeout if timeout is not None else self._options.timeout
         waited = limit
@@ -139,13 +139,13 @@ class HttpClient:
                     finally:
                         self._streams.discard(response)
         except TimeoutError as error:
-            raise StoreUnavailable(self._store, f"no answer within {waited:g} s") from error
+            raise StoreUnavailableError(self._store, f"no answer within {waited:g} s") from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            raise StoreUnavailable(self._store, describe(error)) from error
+            raise StoreUnavailableError(self._store, describe(error)) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
-            raise StoreUnavailable(self._store, "this store object is closed")
+            raise StoreUnavailableError(self._store, "this store object is closed")
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, ssl=self._tls if self._tls else True)
             self._session = aiohttp.ClientSession(
@@ -154,7 +154,7 @@ class HttpClient:
         return self._session
 
     async def close(self) -> None:
-        """Closes every connection; a request in flight raises :class:`StoreUnavailable`."""
+        """Closes every connection; a request in flight raises :class:`StoreUnavailableError`."""
         self._closed = True
         for response in self._streams:
             response.close()  # closing the session alone would not wake whoever reads it
@@ -167,12 +167,12 @@ class HttpClient:
 def tls_context(options: StoreOptions) -> ssl.SSLContext | None:
     """The TLS context for ``options``; ``None`` where the system's defaults will do.
 
-    Raises :class:`~mcp_discovery.errors.InvalidInput` when a file cannot be used.
+    Raises :class:`~mcp_discovery.errors.InvalidInputError` when a file cannot be used.
     """
     if not (options.ca or options.certificate or options.key):
         return None
     if bool(options.certificate) != bool(options.key):
-        raise InvalidInput(
+        raise InvalidInputError(
             "a client certificate needs its key, and a key its certificate: give both"
         )
     try:
@@ -181,7 +181,7 @@ def tls_context(options: StoreOptions) -> ssl.SSLContext | None:
             context.load_cert_chain(options.certificate, options.key)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(f for f in (options.ca, options.certificate, options.key) if f)
-        raise InvalidInput(f"cannot use the TLS files {files}: {error}") from error
+        raise InvalidInputError(f"cannot use the TLS files {files}: {error}") from error
     return context
 
 

@@ -8,7 +8,12 @@ from contextlib import AbstractContextManager, aclosing, contextmanager
 
 from mcp_discovery.adapters.store import Change, Closing, Registration, Snapshot, Store
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DiscoveryError, RegistrationLost, StoreDenied, StoreUnavailable
+from mcp_discovery.errors import (
+    DiscoveryError,
+    RegistrationLostError,
+    StoreDeniedError,
+    StoreUnavailableError,
+)
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
@@ -48,11 +53,11 @@ class Tally:
 
 def _outcome(error: DiscoveryError) -> str:
     match error:
-        case RegistrationLost():
+        case RegistrationLostError():
             return "lost"
-        case StoreDenied():
+        case StoreDeniedError():
             return "denied"
-        case StoreUnavailable():
+        case StoreUnavailableError():
             return "unavailable"
         case _:
             return "refused"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from mcp_discovery.errors import RegistrationLost
+from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import Health, Load, Status
 
 #: Load is written when a figure moved by more than this part of itself …
@@ -57,14 +57,15 @@ class Pulse:
         return self._written[1]
 
     def require_alive(self) -> None:
-        """Raises :class:`RegistrationLost` when the lease was last renewed longer ago than TTL.
+        """Raises :class:`RegistrationLostError` when the lease was last renewed longer ago than
+        TTL.
 
         The monotonic clock goes on while a process is stopped: one that wakes up after its TTL
         must not renew what another may have taken over.
         """
         silent = time.monotonic() - self._renewed
         if silent > self._ttl:
-            raise RegistrationLost(
+            raise RegistrationLostError(
                 self._id,
                 f"it was not renewed for {silent:.1f} s, over its TTL of {self._ttl:g} s",
             )

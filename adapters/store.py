@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder, Instance
 from mcp_discovery.record import Record
@@ -54,9 +54,9 @@ class Change:
 class Registration(Protocol):
     """One instance in a store, as its registrant holds it. Not for concurrent use.
 
-    After :class:`~mcp_discovery.errors.RegistrationLost` the object is spent: register anew.
-    Every method may also raise :class:`~mcp_discovery.errors.StoreUnavailable` and
-    :class:`~mcp_discovery.errors.StoreDenied`, after which it may be called again.
+    After :class:`~mcp_discovery.errors.RegistrationLostError` the object is spent: register anew.
+    Every method may also raise :class:`~mcp_discovery.errors.StoreUnavailableError` and
+    :class:`~mcp_discovery.errors.StoreDeniedError`, after which it may be called again.
     """
 
     @property
@@ -71,7 +71,7 @@ class Registration(Protocol):
         Writes to the store only what differs from the last heartbeat. One without news may look
         whether all is there instead of renewing, where the next one will come in time for that if
         it comes as soon as this one did. ``renew``: it may not, so this one renews. Raises
-        :class:`~mcp_discovery.errors.RegistrationLost` when the store no longer knows the
+        :class:`~mcp_discovery.errors.RegistrationLostError` when the store no longer knows the
         instance, when another holder has taken it over, or when more than TTL has passed since
         the last renewal that arrived, so that nobody renews what may be someone else's by now.
         """
@@ -79,8 +79,8 @@ class Registration(Protocol):
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """Replaces the record and the document; ``record.id`` stays. The health is untouched.
 
-        Raises :class:`~mcp_discovery.errors.RegistrationLost` as a heartbeat does, and
-        :class:`~mcp_discovery.errors.InvalidRecord` when ``record`` is over the limits or has
+        Raises :class:`~mcp_discovery.errors.RegistrationLostError` as a heartbeat does, and
+        :class:`~mcp_discovery.errors.InvalidRecordError` when ``record`` is over the limits or has
         another id.
         """
 
@@ -95,10 +95,10 @@ class Registration(Protocol):
 class Store(Protocol):
     """A place where instances are registered and watched.
 
-    Every method raises :class:`~mcp_discovery.errors.StoreUnavailable` when the store cannot be
-    reached or cannot answer now, within a bounded time, and
-    :class:`~mcp_discovery.errors.StoreDenied` when it refuses the credentials. Cancelling any call
-    leaves no task and no connection behind.
+    Every method raises :class:`~mcp_discovery.errors.StoreUnavailableError` when the store cannot
+    be reached or cannot answer now, within a bounded time, and
+    :class:`~mcp_discovery.errors.StoreDeniedError` when it refuses the credentials. Cancelling any
+    call leaves no task and no connection behind.
     """
 
     @property
@@ -132,26 +132,26 @@ class Store(Protocol):
         Registering an id again replaces it when the holder is the same, when the old one is no
         longer alive (``down`` for want of heartbeats), or when ``takeover`` is the id of just that
         holder: then its place is taken although it lives, and its own next heartbeat raises
-        :class:`~mcp_discovery.errors.RegistrationLost`. That is for registrants that agree on it:
-        facades do, for what was posted to them. Raises
-        :class:`~mcp_discovery.errors.DuplicateInstance` while another holder keeps it alive, and
-        :class:`~mcp_discovery.errors.InvalidRecord` or
-        :class:`~mcp_discovery.errors.InvalidDocument` when either is over the limits.
+        :class:`~mcp_discovery.errors.RegistrationLostError`. That is for registrants that agree on
+        it: facades do, for what was posted to them. Raises
+        :class:`~mcp_discovery.errors.DuplicateInstanceError` while another holder keeps it alive,
+        and :class:`~mcp_discovery.errors.InvalidRecordError` or
+        :class:`~mcp_discovery.errors.InvalidDocumentError` when either is over the limits.
         """
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """One full :class:`Snapshot` first, then changes, or new snapshots, as they happen.
 
         Never ends by itself: it runs until it is closed or cancelled, or raises
-        ``StoreUnavailable`` or ``StoreDenied`` and nothing else. A slow consumer costs bounded
-        memory: what piles up is merged. A key or record that cannot be read is put into
+        ``StoreUnavailableError`` or ``StoreDeniedError`` and nothing else. A slow consumer costs
+        bounded memory: what piles up is merged. A key or record that cannot be read is put into
         :attr:`skipped`, never fatal. Close it with ``aclose()`` (``contextlib.aclosing``).
         """
 
     async def document(self, digest: str) -> CapabilityDocument:
         """The capability document with that digest.
 
-        Raises :class:`~mcp_discovery.errors.DocumentNotFound`.
+        Raises :class:`~mcp_discovery.errors.DocumentNotFoundError`.
         """
 
     async def sweep(self) -> int:
@@ -235,10 +235,10 @@ def prepared(
     """``record`` as every store registers it: its digest set, checked with the terms.
 
     ``id`` is the one that an update must keep. Raises
-    :class:`~mcp_discovery.errors.InvalidRecord`, :class:`ValueError` for the terms.
+    :class:`~mcp_discovery.errors.InvalidRecordError`, :class:`ValueError` for the terms.
     """
     if id is not None and record.id != id:
-        raise InvalidRecord("id", f"must stay {id!r} in an update")
+        raise InvalidRecordError("id", f"must stay {id!r} in an update")
     if not 1 <= ttl <= reap_after:
         raise ValueError(
             f"TTL {ttl:g} s must be at least 1 s and at most reap_after ({reap_after:g} s)"

@@ -2,6 +2,6 @@
 
 from mcp_discovery.facade.app import create_app
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.run import CannotListen, run, serving
+from mcp_discovery.facade.run import ListenError, run, serving
 
-__all__ = ["CannotListen", "FacadeOptions", "create_app", "run", "serving"]
+__all__ = ["FacadeOptions", "ListenError", "create_app", "run", "serving"]

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.store import Store
+from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.app import create_app
 from mcp_discovery.facade.garbage_collection import settle
 from mcp_discovery.facade.http.descriptors import allow_many_connections
@@ -36,7 +37,7 @@ _FIRST_LIST = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class CannotListen(OSError):
+class ListenError(DiscoveryError, OSError):
     """The address cannot be listened on; ``str()`` is one sentence that says why and what to do."""
 
     def __str__(self) -> str:
@@ -82,7 +83,7 @@ async def serving(
     """Serves ``app`` inside the block; gives its URL, with the real port where ``port`` is 0.
 
     ``shared``: others may listen there, too, if they share it as well (``SO_REUSEPORT``). ``first``
-    is awaited while the app runs and does not listen yet. Raises :class:`CannotListen`. On leaving,
+    is awaited while the app runs and does not listen yet. Raises :class:`ListenError`. On leaving,
     streams of events end at once and requests in progress are given a few seconds.
     """
     runner = web.AppRunner(
@@ -121,7 +122,7 @@ async def run(
 
     ``ready`` is called with the facade's URL once it listens. ``life`` is for one of several
     workers, which share the port: a file descriptor that can be read when the facade shall end,
-    too. Raises :class:`CannotListen`. The store stays the caller's to close.
+    too. Raises :class:`ListenError`. The store stays the caller's to close.
     """
     log.debug("at most %d open files", allow_many_connections())
     stop = asyncio.Event()
@@ -159,7 +160,7 @@ async def _first_list(catalog: Catalog, stop: asyncio.Event) -> None:
     await asyncio.gather(*waits, return_exceptions=True)
 
 
-def cannot_listen(host: str, port: int, error: OSError) -> CannotListen:
+def cannot_listen(host: str, port: int, error: OSError) -> ListenError:
     """Says why ``host`` and ``port`` cannot be listened on, which ``error`` is of."""
     where = _url(host, port).removeprefix("http://")
     if error.errno == errno.EADDRINUSE:
@@ -168,7 +169,7 @@ def cannot_listen(host: str, port: int, error: OSError) -> CannotListen:
         problem = f"listening on {where} is not permitted; choose a port above 1023"
     else:
         problem = f"cannot listen on {where}: {error.strerror or error}"
-    return CannotListen(error.errno, problem)
+    return ListenError(error.errno, problem)
 
 
 def _url(host: str, port: int) -> str:

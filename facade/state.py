@@ -15,7 +15,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import Rotation
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.http.metrics import Metrics
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.agentless import Posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
@@ -49,13 +49,13 @@ class Facade:
     started: float = field(default_factory=time.monotonic)
 
     def view(self) -> View:
-        """The list as it is now; raises :class:`Refused` (503) until there is a first one."""
+        """The list as it is now; raises :class:`ProblemError` (503) until there is a first one."""
         if not self.catalog.is_ready:
             raise not_ready(self.catalog)
         return self.catalog.view
 
     def entry(self, id: str) -> Entry:
-        """One instance, whatever its health; raises :class:`Refused` (404)."""
+        """One instance, whatever its health; raises :class:`ProblemError` (404)."""
         entry = self.view().entries.get(id)
         if entry is None:
             raise unknown(id)
@@ -83,14 +83,14 @@ def facade_of(request: web.Request) -> Facade:
     return request.app[FACADE]
 
 
-def unknown(id: str) -> Refused:
+def unknown(id: str) -> ProblemError:
     """There is no such server."""
     detail = f"there is no server with id {id[:100]!r}; GET /servers?status=all lists them"
-    return Refused(404, "unknown-server", detail, id=id[:100])
+    return ProblemError(404, "unknown-server", detail, id=id[:100])
 
 
-def not_ready(catalog: Catalog) -> Refused:
+def not_ready(catalog: Catalog) -> ProblemError:
     """The store has not told its first whole list yet."""
     why = catalog.view.problem or "it has not answered yet"
     detail = f"the first list from {catalog.store.url} has not come, try again soon: {why}"
-    return Refused(503, "not-ready", detail)
+    return ProblemError(503, "not-ready", detail)

@@ -33,7 +33,7 @@ _PAUSE = 1.0
 
 
 def free_port(host: str, port: int) -> int:
-    """``port``, or a free one for 0; raises :class:`CannotListen` where somebody listens there.
+    """``port``, or a free one for 0; raises :class:`ListenError` where somebody listens there.
 
     Workers could not tell: they would share the port with whoever lets it be shared.
     """

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from mcp_discovery.compact import compact
-from mcp_discovery.errors import InvalidDocument
+from mcp_discovery.errors import InvalidDocumentError
 
 #: The largest document that any store takes, as canonical JSON.
 MAX_DOCUMENT_BYTES = 16 * 2**20
@@ -44,8 +44,8 @@ class CapabilityDocument:
     def canonical(self) -> bytes:
         """The canonical JSON.
 
-        Raises :class:`InvalidDocument` when it is over :data:`MAX_DOCUMENT_BYTES` or holds what
-        JSON cannot (an integer over 64 bits, a lone surrogate).
+        Raises :class:`InvalidDocumentError` when it is over :data:`MAX_DOCUMENT_BYTES` or holds
+        what JSON cannot (an integer over 64 bits, a lone surrogate).
         """
         lists = (self.tools, self.resources, self.resource_templates, self.prompts)
         try:
@@ -53,7 +53,7 @@ class CapabilityDocument:
                 dict(zip(_LISTS, lists, strict=True)), option=orjson.OPT_SORT_KEYS, default=dict
             )
         except TypeError as error:
-            raise InvalidDocument(f"the capability document is not JSON: {error}") from error
+            raise InvalidDocumentError(f"the capability document is not JSON: {error}") from error
         _check_size(len(data))
         return compact(data)
 
@@ -70,19 +70,19 @@ class CapabilityDocument:
     def from_json(cls, data: bytes | str, *, digest: str | None = None) -> CapabilityDocument:
         """The document in ``data``, checked against ``digest`` where one is given.
 
-        Raises :class:`InvalidDocument` when it is no JSON object of lists of objects, is over the
-        limit, or has another digest.
+        Raises :class:`InvalidDocumentError` when it is no JSON object of lists of objects, is over
+        the limit, or has another digest.
         """
         _check_size(len(data))
         try:
             content = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise InvalidDocument(f"the capability document is not JSON: {error}") from error
+            raise InvalidDocumentError(f"the capability document is not JSON: {error}") from error
         if not isinstance(content, dict):
-            raise InvalidDocument("the capability document is not a JSON object")
+            raise InvalidDocumentError("the capability document is not a JSON object")
         document = cls(*(_objects(name, content.get(name, [])) for name in _LISTS))
         if digest is not None and document.digest != digest:
-            raise InvalidDocument(
+            raise InvalidDocumentError(
                 f"the capability document's digest is {document.digest}, not {digest}; send the "
                 "canonical JSON's SHA-256"
             )
@@ -95,10 +95,10 @@ class CapabilityDocument:
         try:
             plain = unpack.decompress(data, MAX_DOCUMENT_BYTES + 1)
         except zlib.error as error:
-            raise InvalidDocument(f"the capability document is not gzip: {error}") from error
+            raise InvalidDocumentError(f"the capability document is not gzip: {error}") from error
         _check_size(len(plain))
         if not unpack.eof:
-            raise InvalidDocument("the capability document's gzip data ends too early")
+            raise InvalidDocumentError("the capability document's gzip data ends too early")
         return cls.from_json(plain, digest=digest)
 
     def names(self) -> tuple[list[str], list[str], list[str]]:
@@ -112,7 +112,7 @@ class CapabilityDocument:
 
 def _check_size(size: int) -> None:
     if size > MAX_DOCUMENT_BYTES:
-        raise InvalidDocument(
+        raise InvalidDocumentError(
             f"the capability document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; "
             "offer fewer tools or shorter schemas"
         )
@@ -120,7 +120,7 @@ def _check_size(size: int) -> None:
 
 def _objects(name: str, items: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise InvalidDocument(f"the capability document's {name} is not a list of objects")
+        raise InvalidDocumentError(f"the capability document's {name} is not a list of objects")
     return tuple(items)
 
 

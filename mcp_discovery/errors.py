@@ -3,46 +3,50 @@
 ::
 
     DiscoveryError
-    ├── InvalidInput (also ValueError)   what was given cannot be used as it is
-    │   ├── InvalidRecord                a record's field breaks its rule
-    │   │   ├── SecretInRecord           … because it holds what looks like a secret
-    │   │   └── RecordTooLarge           … because its JSON is over the limit
-    │   ├── InvalidDocument              a capability document is malformed or over the limit
-    │   ├── UnreadableCall               a model's tool call has arguments that are no JSON object
-    │   └── InvalidStoreURL              unknown scheme or malformed store URL
-    ├── DuplicateInstance                the id is held by another, living registrant
-    ├── RegistrationLost                 the store no longer knows the instance: register anew
-    ├── DocumentNotFound                 no document with that digest
-    ├── StartOver                        a revision or cursor of another epoch, or too old
-    ├── UnknownTool                      no server that was found offers the tool
-    │   └── AmbiguousTool                … or several servers do, and it is not said which
-    ├── CallFailed                       a tool was not called, or did not answer
-    │   ├── NoReplica                    no instance can be called now
-    │   ├── ServerRefused                the server wants other credentials, or none of this
-    │   ├── ToolChanged                  nobody offers the tool any more as it was listed
-    │   ├── BadServer                    the server's answer breaks MCP
-    │   └── CallLost                     sent, not answered, and not safe to send again
-    │       └── CallTimeout              … within its deadline
+    ├── InvalidInputError (also ValueError)  what was given cannot be used as it is
+    │   ├── InvalidRecordError               a record's field breaks its rule
+    │   │   ├── SecretInRecordError          … because it holds what looks like a secret
+    │   │   └── RecordTooLargeError          … because its JSON is over the limit
+    │   ├── InvalidDocumentError             a capability document is malformed or over the limit
+    │   ├── UnreadableCallError              a model's tool call has arguments that are no object
+    │   └── InvalidStoreURLError             unknown scheme or malformed store URL
+    ├── DuplicateInstanceError               the id is held by another, living registrant
+    ├── RegistrationLostError                the store no longer knows the instance
+    ├── DocumentNotFoundError                no document with that digest
+    ├── OutdatedRevisionError                a revision or cursor of another epoch, or too old
+    ├── UnknownToolError                     no server that was found offers the tool
+    │   └── AmbiguousToolError               … or several servers do, and it is not said which
+    ├── CallError                            a tool was not called, or did not answer
+    │   ├── NoReplicaError                   no instance can be called now
+    │   ├── ServerRefusedError               the server wants other credentials, or none of this
+    │   ├── ToolChangedError                 nobody offers the tool any more as it was listed
+    │   ├── BadServerError                   the server's answer breaks MCP
+    │   └── CallLostError                    sent, not answered, and not safe to send again
+    │       └── CallTimeoutError             … within its deadline
     └── StoreError
-        ├── StoreUnavailable             the store cannot be reached or cannot answer now
-        └── StoreDenied                  the store refuses these credentials
+        ├── StoreUnavailableError            the store cannot be reached or cannot answer now
+        └── StoreDeniedError                 the store refuses these credentials
 
+Packages below add errors of their own to this tree, each where it is raised; a test lists them all.
 Every message is one sentence that says what is wrong and what to do; the facts are attributes; the
 original exception is chained.
 """
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING
+
 
 class DiscoveryError(Exception):
     """Base of every error that mcp-discovery raises on purpose."""
 
 
-class InvalidInput(DiscoveryError, ValueError):
+class InvalidInputError(DiscoveryError, ValueError):
     """What was given cannot be used as it is; the message says how to mend it."""
 
 
-class InvalidRecord(InvalidInput):
+class InvalidRecordError(InvalidInputError):
     """A record's field breaks its rule.
 
     ``field`` is the field's path as it is spelled in JSON (``tags.0``), or ``""`` for the whole
@@ -55,11 +59,11 @@ class InvalidRecord(InvalidInput):
         self.problem = problem
 
 
-class SecretInRecord(InvalidRecord):
+class SecretInRecordError(InvalidRecordError):
     """A field holds what looks like a secret; records are readable by everyone."""
 
 
-class RecordTooLarge(InvalidRecord):
+class RecordTooLargeError(InvalidRecordError):
     """A record's JSON is larger than ``limit`` bytes."""
 
     def __init__(self, size: int, limit: int) -> None:
@@ -72,11 +76,11 @@ class RecordTooLarge(InvalidRecord):
         self.limit = limit
 
 
-class InvalidDocument(InvalidInput):
+class InvalidDocumentError(InvalidInputError):
     """A capability document is malformed, over the limit, or not what its digest says."""
 
 
-class InvalidStoreURL(InvalidInput):
+class InvalidStoreURLError(InvalidInputError):
     """A store URL has an unknown scheme or a malformed part."""
 
     def __init__(self, url: str, problem: str) -> None:
@@ -85,7 +89,7 @@ class InvalidStoreURL(InvalidInput):
         self.problem = problem
 
 
-class DuplicateInstance(DiscoveryError):
+class DuplicateInstanceError(DiscoveryError):
     """The id is held by another registrant that is alive.
 
     ``id`` is the instance's id, ``holder`` says who holds it (role and host), ``url`` is the
@@ -103,7 +107,7 @@ class DuplicateInstance(DiscoveryError):
         self.url = url
 
 
-class RegistrationLost(DiscoveryError):
+class RegistrationLostError(DiscoveryError):
     """The store no longer knows this registration; register anew."""
 
     def __init__(self, id: str, why: str) -> None:
@@ -112,7 +116,7 @@ class RegistrationLost(DiscoveryError):
         self.why = why
 
 
-class DocumentNotFound(DiscoveryError):
+class DocumentNotFoundError(DiscoveryError):
     """The store has no capability document with ``digest``."""
 
     def __init__(self, digest: str) -> None:
@@ -120,7 +124,7 @@ class DocumentNotFound(DiscoveryError):
         self.digest = digest
 
 
-class StartOver(DiscoveryError):
+class OutdatedRevisionError(DiscoveryError):
     """A reader's revision cannot be resumed from; read a whole snapshot and go on from there."""
 
 
@@ -133,15 +137,15 @@ class StoreError(DiscoveryError):
         self.problem = problem
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailableError(StoreError):
     """The store cannot be reached, or cannot answer now. Never the same as "not registered"."""
 
 
-class StoreDenied(StoreError):
+class StoreDeniedError(StoreError):
     """The store refuses these credentials, or they lack a permission."""
 
 
-class UnknownTool(DiscoveryError):
+class UnknownToolError(DiscoveryError):
     """No server that was found offers the tool; ``nearest`` are the names most like it."""
 
     def __init__(self, tool: str, problem: str, nearest: tuple[str, ...] = ()) -> None:
@@ -152,7 +156,7 @@ class UnknownTool(DiscoveryError):
         self.nearest = nearest
 
 
-class AmbiguousTool(UnknownTool):
+class AmbiguousToolError(UnknownToolError):
     """Several servers offer a tool of this name; ``choices`` are the names that tell them apart."""
 
     def __init__(self, tool: str, choices: tuple[str, ...]) -> None:
@@ -160,7 +164,7 @@ class AmbiguousTool(UnknownTool):
         self.choices = choices
 
 
-class CallFailed(DiscoveryError):
+class CallError(DiscoveryError):
     """A tool was not called, or did not answer.
 
     ``tool`` is its own name, ``server`` the server's, ``instance`` the id of the instance that was
@@ -178,11 +182,11 @@ class CallFailed(DiscoveryError):
         self.problem = problem
 
 
-class NoReplica(CallFailed):
+class NoReplicaError(CallError):
     """No instance of the server can be called now. Nothing was sent."""
 
 
-class ServerRefused(CallFailed):
+class ServerRefusedError(CallError):
     """The server wants other credentials (``status`` 401 or 403), or a user's consent."""
 
     def __init__(self, tool: str, server: str, problem: str, *, instance: str, status: int) -> None:
@@ -190,15 +194,15 @@ class ServerRefused(CallFailed):
         self.status = status
 
 
-class ToolChanged(CallFailed):
+class ToolChangedError(CallError):
     """Nobody offers the tool any more as it was listed: read the tools again. Nothing was sent."""
 
 
-class BadServer(CallFailed):
+class BadServerError(CallError):
     """The server's answer breaks MCP. The tool may have done its work."""
 
 
-class CallLost(CallFailed):
+class CallLostError(CallError):
     """The call was sent and not answered, and it is not safe to send it again.
 
     The tool may have done its work. Tools that say that they are read-only or idempotent are sent
@@ -206,5 +210,47 @@ class CallLost(CallFailed):
     """
 
 
-class CallTimeout(CallLost):
+class CallTimeoutError(CallLostError):
     """No answer came within the deadline."""
+
+
+#: The names of 0.1.0, which go with 0.3.0.
+_FORMER_NAMES = {
+    "StartOver": "OutdatedRevisionError",
+    "CallFailed": "CallError",
+    **{
+        name.removesuffix("Error"): name
+        for name in (
+            "InvalidInputError",
+            "InvalidRecordError",
+            "SecretInRecordError",
+            "RecordTooLargeError",
+            "InvalidDocumentError",
+            "InvalidStoreURLError",
+            "DuplicateInstanceError",
+            "RegistrationLostError",
+            "DocumentNotFoundError",
+            "UnknownToolError",
+            "AmbiguousToolError",
+            "NoReplicaError",
+            "ServerRefusedError",
+            "ToolChangedError",
+            "BadServerError",
+            "CallLostError",
+            "CallTimeoutError",
+            "StoreUnavailableError",
+            "StoreDeniedError",
+        )
+    },
+}
+
+
+if not TYPE_CHECKING:  # a type checker shall miss the names that are gone
+
+    def __getattr__(name: str) -> type[DiscoveryError]:
+        """An error by the name that it had in 0.1.0, with a :class:`DeprecationWarning`."""
+        if (now := _FORMER_NAMES.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(f"{name} is now {now}", DeprecationWarning, stacklevel=2)
+        found: type[DiscoveryError] = globals()[now]
+        return found

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 import orjson
 
-from mcp_discovery.errors import InvalidRecord, RecordTooLarge
+from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, parse_moment
 from mcp_discovery.sharing import record_of
@@ -52,15 +52,15 @@ class Lease:
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """The lease in ``data``; raises :class:`InvalidRecord` where it is none."""
+        """The lease in ``data``; raises :class:`InvalidRecordError` where it is none."""
         if not isinstance(data, Mapping):
-            raise InvalidRecord("lease", "is missing or not an object")
+            raise InvalidRecordError("lease", "is missing or not an object")
         for name in ("holder", "host"):
             if not isinstance(data.get(name), str) or not 0 < len(data[name]) <= 255:
-                raise InvalidRecord(f"lease.{name}", "is not a string of 1 to 255 characters")
+                raise InvalidRecordError(f"lease.{name}", "is not a string of 1 to 255 characters")
         by = data.get("by")
         if by not in ("sidecar", "facade"):
-            raise InvalidRecord("lease.by", "is neither 'sidecar' nor 'facade'")
+            raise InvalidRecordError("lease.by", "is neither 'sidecar' nor 'facade'")
         ttl, reap_after = (_seconds(data, name) for name in ("ttl", "reapAfter"))
         return cls(Holder(data["holder"], sys.intern(data["host"]), by), ttl, reap_after)
 
@@ -78,7 +78,9 @@ def _seconds(data: Mapping[str, Any], name: str) -> float:
         or not isinstance(value, int | float)
         or not 0 < value <= 366 * 86400
     ):
-        raise InvalidRecord(f"lease.{name}", "is not a number of seconds above 0, at most a year")
+        raise InvalidRecordError(
+            f"lease.{name}", "is not a number of seconds above 0, at most a year"
+        )
     return _float(value)
 
 
@@ -109,16 +111,16 @@ def encode_registration(record: Record, lease: Lease) -> bytes:
 def decode_registration(data: bytes) -> tuple[Record, Lease]:
     """Reads what :func:`encode_registration` wrote, perhaps in another version or by a stranger.
 
-    Raises :class:`InvalidRecord` or a subclass for anything else, in bounded time.
+    Raises :class:`InvalidRecordError` or a subclass for anything else, in bounded time.
     """
     if len(data) > 2 * MAX_RECORD_BYTES:
-        raise RecordTooLarge(len(data), MAX_RECORD_BYTES)
+        raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise InvalidRecord("", f"the record is not JSON ({error})") from error
+        raise InvalidRecordError("", f"the record is not JSON ({error})") from error
     if not isinstance(content, dict):
-        raise InvalidRecord("", "the record is not a JSON object")
+        raise InvalidRecordError("", "the record is not a JSON object")
     lease = Lease.from_dict(content.pop("lease", None))
     return record_of(content, len(data)), lease
 
@@ -194,7 +196,7 @@ def instance_from_dict(entry: Mapping[str, Any], *, checked: bool = False) -> In
     """Reads what :func:`instance_to_dict` wrote; ``checked``: by somebody who looks for secrets
     and for what is too large, so that it need not be done again.
 
-    Raises :class:`InvalidRecord` or :class:`ValueError` where it is not that.
+    Raises :class:`InvalidRecordError` or :class:`ValueError` where it is not that.
     """
     fields = {key: value for key, value in entry.items() if key not in DERIVED}
     record = Record.model_validate(fields) if checked else Record.parse(fields)

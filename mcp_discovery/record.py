@@ -31,7 +31,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from mcp_discovery import secrets
-from mcp_discovery.errors import InvalidRecord, RecordTooLarge, SecretInRecord
+from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
 from mcp_discovery.health import rfc3339, utcnow
 
 #: The largest record that any store takes, as JSON: half of Consul's limit for one value.
@@ -245,14 +245,14 @@ class Particulars(_Model):
     started_at: Moment | None = None
 
     def check(self) -> None:
-        """Raises :class:`SecretInRecord` where something must not be told to everybody."""
+        """Raises :class:`SecretInRecordError` where something must not be told to everybody."""
         endpoint = self.endpoint
         words = () if endpoint.command is None else (endpoint.command, *endpoint.args)
         for position, why in secrets.secrets_in_arguments(words):
             field = f"endpoint.args.{position - 1}" if position else "endpoint.command"
-            raise SecretInRecord(field, f"{why}; {_REFER}")
+            raise SecretInRecordError(field, f"{why}; {_REFER}")
         for key, why in secrets.secrets_in_mapping(self.metadata):
-            raise SecretInRecord(f"metadata.{key}", f"{why}; {_REFER}")
+            raise SecretInRecordError(f"metadata.{key}", f"{why}; {_REFER}")
         _check_urls({"endpoint.url": endpoint.url, "healthUrl": self.health_url})
 
 
@@ -309,8 +309,8 @@ class Record(Particulars):
     def parse(cls, data: Mapping[str, Any]) -> Record:
         """A record from ``data`` (JSON's field names), checked whole.
 
-        Raises :class:`InvalidRecord`, naming the first field at fault, :class:`SecretInRecord`, or
-        :class:`RecordTooLarge`.
+        Raises :class:`InvalidRecordError`, naming the first field at fault,
+        :class:`SecretInRecordError`, or :class:`RecordTooLargeError`.
         """
         try:
             record = cls.model_validate(data)
@@ -323,13 +323,13 @@ class Record(Particulars):
     def from_json(cls, data: bytes | str) -> Record:
         """Like :meth:`parse`, from JSON text; its size is looked at before anything else."""
         if len(data) > 2 * MAX_RECORD_BYTES:
-            raise RecordTooLarge(len(data), MAX_RECORD_BYTES)
+            raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
         try:
             content = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise InvalidRecord("", f"the record is not JSON ({error})") from error
+            raise InvalidRecordError("", f"the record is not JSON ({error})") from error
         if not isinstance(content, dict):
-            raise InvalidRecord("", "the record is not a JSON object")
+            raise InvalidRecordError("", "the record is not a JSON object")
         return cls.parse(content)
 
     def to_dict(self) -> dict[str, Any]:
@@ -337,7 +337,8 @@ class Record(Particulars):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def check(self) -> None:
-        """Raises :class:`SecretInRecord` or :class:`RecordTooLarge` where the record is unfit."""
+        """Raises :class:`SecretInRecordError` or :class:`RecordTooLargeError` where the record is
+        unfit."""
         super().check()
         _check_urls(
             {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
@@ -346,13 +347,15 @@ class Record(Particulars):
             fields = self.to_dict()
             size = len(orjson.dumps(fields))
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRecord("", f"the record cannot be written as JSON ({error})") from error
+            raise InvalidRecordError(
+                "", f"the record cannot be written as JSON ({error})"
+            ) from error
         if size > MAX_RECORD_BYTES:
-            raise RecordTooLarge(size, MAX_RECORD_BYTES)
+            raise RecordTooLargeError(size, MAX_RECORD_BYTES)
         prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
         prose["endpoint"] = self.endpoint.model_extra or {}
         for field, why in secrets.secrets_in_fields(prose):
-            raise SecretInRecord(field, f"{why}; keep it out of the record")
+            raise SecretInRecordError(field, f"{why}; keep it out of the record")
 
     def same_as(self, other: Record) -> bool:
         """Whether both say the same, whenever each was registered."""
@@ -362,7 +365,7 @@ class Record(Particulars):
 def _check_urls(urls: Mapping[str, str | None]) -> None:
     for field, url in urls.items():
         if url and (reason := secrets.why_secret(url)):
-            raise SecretInRecord(field, f"{reason}; keep credentials out of the URL")
+            raise SecretInRecordError(field, f"{reason}; keep credentials out of the URL")
 
 
 def default_id(name: str, endpoint: object) -> str:
@@ -386,7 +389,7 @@ def default_id(name: str, endpoint: object) -> str:
     return f"{name[:54].rstrip('-')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
-def _first_fault(error: ValidationError) -> InvalidRecord:
+def _first_fault(error: ValidationError) -> InvalidRecordError:
     fault = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in fault["loc"])
     limits = fault.get("ctx", {})
@@ -399,7 +402,7 @@ def _first_fault(error: ValidationError) -> InvalidRecord:
             problem = f"is longer than {limits['max_length']} characters; shorten it"
         case _:
             problem = fault["msg"][:1].lower() + fault["msg"][1:]
-    return InvalidRecord(field[:200], problem)
+    return InvalidRecordError(field[:200], problem)
 
 
 def parse_moment(text: str) -> datetime:

@@ -10,7 +10,7 @@ import orjson
 from pydantic import ValidationError
 
 from mcp_discovery.compact import compact
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.record import Particulars, Record
 
 #: The names of what is an instance's own, in JSON and here: both are read.
@@ -58,7 +58,7 @@ def _known(alike: bytes) -> Record | None:
     nobody = {"id": "nobody", "endpoint": {"url": "http://nobody.invalid"}}
     try:
         return _slim(Record.parse(orjson.loads(alike) | nobody))
-    except InvalidRecord:
+    except InvalidRecordError:
         return None
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Store
-from mcp_discovery.errors import InvalidInput, StoreError
+from mcp_discovery.errors import InvalidInputError, StoreError
 from mcp_discovery.sidecar.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ async def choose(settings: Settings, store_url: str, environ: Mapping[str, str])
 
     Unless it is given, loopback is advertised only when the store is local, that is embedded, on
     loopback or on a unix socket; :func:`as_known_to` asks such a store whether it is so. Raises
-    :class:`~mcp_discovery.errors.InvalidInput` when nothing else is found.
+    :class:`~mcp_discovery.errors.InvalidInputError` when nothing else is found.
     """
     local = _is_local(store_url)
     if settings.advertise_url:
@@ -87,7 +87,7 @@ async def choose(settings: Settings, store_url: str, environ: Mapping[str, str])
         return Advertised(None, dialled(host), _LOOPBACK)
     address = await _route(_hosts(store_url))
     if address is None:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"{host} means nothing on other machines, and no route to {store_url} shows this "
             f"machine's address; {_ADVICE}"
         )

@@ -26,7 +26,7 @@ _OURS = frozenset(
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-class CannotStart(DiscoveryError):
+class ChildStartError(DiscoveryError):
     """The command cannot be run; ``code`` is the exit code that a shell would give."""
 
     def __init__(self, problem: str, code: int) -> None:
@@ -49,7 +49,7 @@ class Child:
         """Starts ``command``; its input and output are the sidecar's.
 
         Must be called in the main thread, as the child's end is bound to that of the thread that
-        started it. Raises :class:`CannotStart`.
+        started it. Raises :class:`ChildStartError`.
         """
         program = command[0]
         try:
@@ -57,16 +57,16 @@ class Child:
                 *command, env=_environment(), start_new_session=True, preexec_fn=_dies_with_us()
             )
         except FileNotFoundError as error:
-            raise CannotStart(
+            raise ChildStartError(
                 f"{program!r}: command not found; check its spelling and PATH", NOT_FOUND
             ) from error
         except PermissionError as error:
-            raise CannotStart(
+            raise ChildStartError(
                 f"{program!r} is not executable; make it so, or name its interpreter first",
                 NOT_EXECUTABLE,
             ) from error
         except (OSError, ValueError) as error:
-            raise CannotStart(f"{program!r} cannot be run: {error}", NOT_EXECUTABLE) from error
+            raise ChildStartError(f"{program!r} cannot be run: {error}", NOT_EXECUTABLE) from error
         log.info("started %s as process %d", program, process.pid)
         return cls(process)
 

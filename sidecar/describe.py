@@ -10,7 +10,7 @@ import orjson
 
 from mcp_discovery import secrets
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.probe import Introspection
 from mcp_discovery.probe.offer import Offer, text
 from mcp_discovery.record import Record, to_label, url_problem
@@ -48,7 +48,7 @@ def describe(
 
     What is told in ``settings`` goes before what the server says. What does not fit a record is
     left out of it and noted; the document has everything. Raises
-    :class:`~mcp_discovery.errors.InvalidInput` or a subclass when no record can be made.
+    :class:`~mcp_discovery.errors.InvalidInputError` or a subclass when no record can be made.
     """
     offer = Offer(found)
     fields = _said(offer)
@@ -57,7 +57,7 @@ def describe(
         health_url = None  # For the sidecar's own use only.
     fields |= settings.record_fields(advertised.url(url), health_url)
     if "name" not in fields:
-        raise InvalidInput(
+        raise InvalidInputError(
             "the MCP server tells no name that makes a DNS label; give one with --name"
         )
     fields["registeredAt"] = registered_at

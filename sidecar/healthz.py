@@ -8,10 +8,10 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from mcp_discovery.errors import DiscoveryError, InvalidInput
+from mcp_discovery.errors import DiscoveryError, InvalidInputError
 
 
-class PortInUse(DiscoveryError):
+class PortInUseError(DiscoveryError):
     """Another process listens on the port for health checks."""
 
 
@@ -29,8 +29,9 @@ async def answering(
 
     ``/healthz`` and ``/readyz`` answer 200, or 503 with the reason that their function returns.
     ``POST /drain`` answers when ``drain`` has returned; it is for this machine alone, whatever
-    ``host`` is. Raises :class:`PortInUse`, and :class:`~mcp_discovery.errors.InvalidInput` when the
-    address cannot be had for another reason. ``/metrics`` answers what ``figures`` returns.
+    ``host`` is. Raises :class:`PortInUseError`, and
+    :class:`~mcp_discovery.errors.InvalidInputError` when the address cannot be had for another
+    reason. ``/metrics`` answers what ``figures`` returns.
     """
     if port is None:
         yield
@@ -45,7 +46,7 @@ async def answering(
         try:
             await pages.site(runner, host, port).start()
         except socket.gaierror as error:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"cannot listen on {host!r} for health checks ({error.strerror}); "
                 "give --health-host an address of this machine"
             ) from error
@@ -55,7 +56,9 @@ async def answering(
                 f"({os.strerror(error.errno or 0)}); give another --health-port"
             )
             raise (
-                PortInUse(problem) if error.errno == errno.EADDRINUSE else InvalidInput(problem)
+                PortInUseError(problem)
+                if error.errno == errno.EADDRINUSE
+                else InvalidInputError(problem)
             ) from error
         yield
     finally:

@@ -11,9 +11,9 @@ from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import utcnow
-from mcp_discovery.probe import Introspection, McpProbe, ProbeFailed
+from mcp_discovery.probe import Introspection, McpProbe, ProbeError
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.describe import Description, describe
 from mcp_discovery.sidecar.settings import Settings
@@ -56,7 +56,7 @@ class Introspector:
         advertised: Advertised,
         *,
         described: Callable[[Description], None],
-        unfit: Callable[[InvalidInput], None],
+        unfit: Callable[[InvalidInputError], None],
         look: Callable[[], None],
         started_at: datetime | None = None,
     ) -> None:
@@ -91,7 +91,7 @@ class Introspector:
             pause = self._every
             try:
                 found = await probe.introspect(self._settings.introspect_timeout)
-            except ProbeFailed as failure:
+            except ProbeError as failure:
                 # Either the server is gone, and the watchdog ends this at once, or it is not well.
                 self._look()
                 failures += 1
@@ -140,7 +140,7 @@ class Introspector:
             )
             if before is not None and after.same_as(before):
                 return
-        except InvalidInput as error:
+        except InvalidInputError as error:
             if before is None:
                 self._unfit(error)
             else:

@@ -8,7 +8,7 @@ import time
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Registration
-from mcp_discovery.errors import RegistrationLost, StoreError
+from mcp_discovery.errors import RegistrationLostError, StoreError
 from mcp_discovery.health import Health
 from mcp_discovery.sidecar.tasks import happens
 
@@ -30,7 +30,7 @@ async def drained(
     """Marks the instance as draining and keeps it so until ``end`` (``time.monotonic()``).
 
     ``hurry`` ends the wait early. Returns whether the store took the mark. Raises
-    :class:`~mcp_discovery.errors.RegistrationLost` when nothing of ours is left in the store.
+    :class:`~mcp_discovery.errors.RegistrationLostError` when nothing of ours is left in the store.
     """
     marked = told = False
     backoff = Backoff(0.1, 1.0)
@@ -72,9 +72,9 @@ async def deregistered(registration: Registration, *, answers: bool) -> None:
         try:
             async with asyncio.timeout(left):
                 await registration.deregister()
-        except (RegistrationLost, StoreError, TimeoutError) as error:
+        except (RegistrationLostError, StoreError, TimeoutError) as error:
             problem = str(error) or problem
-            if isinstance(error, RegistrationLost):
+            if isinstance(error, RegistrationLostError):
                 break
             await asyncio.sleep(min(backoff.next(), max(0.0, end - time.monotonic())))
         else:

@@ -16,7 +16,7 @@ import aiohttp
 
 from mcp_discovery.adapters.observed import Tally
 from mcp_discovery.health import Health, Status
-from mcp_discovery.probe import McpProbe, ProbeFailed
+from mcp_discovery.probe import McpProbe, ProbeError
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: The calls by which a registration is kept alive.
@@ -150,7 +150,7 @@ class CountedProbe(McpProbe):
     def _counted(self) -> Iterator[None]:
         try:
             yield
-        except ProbeFailed:
+        except ProbeError:
             self._figures.failed()
             raise
 

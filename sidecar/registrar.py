@@ -10,12 +10,12 @@ from collections.abc import Awaitable
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Registration, Store, new_holder
 from mcp_discovery.errors import (
-    DuplicateInstance,
-    InvalidInput,
-    RegistrationLost,
-    StoreDenied,
+    DuplicateInstanceError,
+    InvalidInputError,
+    RegistrationLostError,
+    StoreDeniedError,
     StoreError,
-    StoreUnavailable,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import Status
 from mcp_discovery.sidecar.describe import Description
@@ -89,9 +89,9 @@ class Registrar:
     async def run(self) -> None:
         """Keeps the instance registered until :meth:`leave` is called.
 
-        Raises :class:`~mcp_discovery.errors.DuplicateInstance` when another holder keeps the id,
-        and :class:`~mcp_discovery.errors.InvalidInput` when the store cannot take the first
-        record.
+        Raises :class:`~mcp_discovery.errors.DuplicateInstanceError` when another holder keeps the
+        id, and :class:`~mcp_discovery.errors.InvalidInputError` when the store cannot take the
+        first record.
         """
         away, refused = Backoff(0.2, _LONGEST_WAIT), Backoff(1.0, _LONGEST_REFUSAL)
         while not self._leaving.is_set():
@@ -101,21 +101,21 @@ class Registrar:
                 continue
             try:
                 await step
-            except RegistrationLost as lost:
+            except RegistrationLostError as lost:
                 log.warning("%s; registering anew", lost)
                 self._forget(str(lost))
-            except DuplicateInstance as error:
+            except DuplicateInstanceError as error:
                 self._held(error)
                 await happens(self._leaving, _TAKE_OVER)
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 # A dead holder's time stands still with its store, and may start over.
                 self._held_since = None
                 self._failed(error)
                 await happens(self._leaving, away.next())
-            except StoreDenied as error:
+            except StoreDeniedError as error:
                 self._failed(error)
                 await happens(self._leaving, refused.next())
-            except InvalidInput as error:
+            except InvalidInputError as error:
                 self._unfit(error)
                 await happens(self._leaving, _REFLECTION)
             else:
@@ -187,7 +187,7 @@ class Registrar:
         self._registration = self._registered = self._told = None
         self._why_not = why
 
-    def _held(self, error: DuplicateInstance) -> None:
+    def _held(self, error: DuplicateInstanceError) -> None:
         """Waits for the holder's end, for as long as a dead one can still look alive."""
         now = time.monotonic()
         patience = self._settings.ttl + _SURELY
@@ -201,7 +201,7 @@ class Registrar:
     def _failed(self, error: StoreError) -> None:
         if self._store_trouble != str(error):
             self._store_trouble = str(error)
-            what = "refuses" if isinstance(error, StoreDenied) else "is away"
+            what = "refuses" if isinstance(error, StoreDeniedError) else "is away"
             log.warning("the store %s, trying on: %s", what, error)
 
     def _succeeded(self) -> None:
@@ -209,7 +209,7 @@ class Registrar:
             self._store_trouble = None
             log.info("the store %s answers again", self._store.url)
 
-    def _unfit(self, error: InvalidInput) -> None:
+    def _unfit(self, error: InvalidInputError) -> None:
         if self._accepted is None:
             raise error
         log.error("the store cannot take the changed record, the old one stays: %s", error)
@@ -234,7 +234,7 @@ class Registrar:
         self._forget("draining")
         try:
             answers = await drained(registration, finding.health, end, hurry)
-        except RegistrationLost as lost:
+        except RegistrationLostError as lost:
             log.warning("%s; nothing is left to deregister", lost)
         else:
             await deregistered(registration, answers=answers)

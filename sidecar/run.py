@@ -16,12 +16,12 @@ import aiohttp
 
 from mcp_discovery.adapters.observed import ObservedStore
 from mcp_discovery.adapters.store import Store
-from mcp_discovery.errors import DuplicateInstance, InvalidInput
+from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import McpProbe
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.advertise import Advertised
-from mcp_discovery.sidecar.child import CannotStart, Child
+from mcp_discovery.sidecar.child import Child, ChildStartError
 from mcp_discovery.sidecar.describe import Description
 from mcp_discovery.sidecar.introspector import Introspector
 from mcp_discovery.sidecar.metrics import CountedProbe, Figures
@@ -103,16 +103,16 @@ async def run(
             finally:
                 if child is not None:
                     await child.stop(settings.child_grace)
-    except CannotStart as error:
+    except ChildStartError as error:
         log.error("%s", error)
         return error.code
-    except DuplicateInstance as error:
+    except DuplicateInstanceError as error:
         log.error("%s", error)
         return DUPLICATE
-    except healthz.PortInUse as error:
+    except healthz.PortInUseError as error:
         log.error("%s", error)
         return PORT_IN_USE
-    except InvalidInput as error:
+    except InvalidInputError as error:
         log.error("%s", error)
         return INVALID_INPUT
 
@@ -157,7 +157,7 @@ class _Sidecar:
                     kept_alive(
                         "registration",
                         self._registrar.run,
-                        ends_with=(DuplicateInstance, InvalidInput),
+                        ends_with=(DuplicateInstanceError, InvalidInputError),
                     ),
                     kept_alive("probing", watchdog.run),
                     stop.wanted.wait(),
@@ -230,7 +230,7 @@ class _Sidecar:
         if not self._first.done():
             self._first.set_result(description)
 
-    def _cannot_be_registered(self, error: InvalidInput) -> None:
+    def _cannot_be_registered(self, error: InvalidInputError) -> None:
         if not self._unfit.done():
             self._unfit.set_exception(error)
 

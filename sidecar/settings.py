@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.record import Auth, Record, url_problem
 
 #: URL schemes by transport, as a record's endpoint wants them.
@@ -45,7 +45,8 @@ class Settings:
     ``command`` starts the MCP server as a child. ``health_port`` is where the sidecar answers
     ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
 
-    Raises :class:`~mcp_discovery.errors.InvalidInput` with one sentence that says what to mend.
+    Raises :class:`~mcp_discovery.errors.InvalidInputError` with one sentence that says what to
+    mend.
     """
 
     url: str
@@ -80,10 +81,12 @@ class Settings:
         self._check_urls()
         self._check_times()
         if self.health_port is not None and not 0 <= self.health_port <= 65535:
-            raise InvalidInput(f"health port {self.health_port} is none; give one of 1 to 65535")
+            raise InvalidInputError(
+                f"health port {self.health_port} is none; give one of 1 to 65535"
+            )
         token = self.server_token
         if token is not None and not (token and token.isascii() and token.isprintable()):
-            raise InvalidInput(
+            raise InvalidInputError(
                 "the MCP server's token is empty or holds characters that no HTTP header carries"
             )
         # The record's own rules, before the server is even asked.
@@ -134,7 +137,9 @@ class Settings:
     def _check_urls(self) -> None:
         if self.transport not in SCHEMES:
             known = ", ".join(SCHEMES)
-            raise InvalidInput(f"a sidecar cannot probe transport {self.transport!r}; use {known}")
+            raise InvalidInputError(
+                f"a sidecar cannot probe transport {self.transport!r}; use {known}"
+            )
         schemes = SCHEMES[self.transport]
         for what, url, allowed in (
             ("the MCP server's URL", self.url, schemes),
@@ -142,7 +147,7 @@ class Settings:
             ("the health URL", self.health_url, ("http", "https")),
         ):
             if url is not None and (problem := url_problem(url, allowed)) is not None:
-                raise InvalidInput(f"{what}: {problem}")
+                raise InvalidInputError(f"{what}: {problem}")
 
     def _check_times(self) -> None:
         for name, value, least in (
@@ -154,13 +159,15 @@ class Settings:
             ("introspection time-out", self.introspect_timeout, 0.1),
         ):
             if not math.isfinite(value) or value < least:
-                raise InvalidInput(f"{name} {value:g} s is too short; give at least {least:g} s")
+                raise InvalidInputError(
+                    f"{name} {value:g} s is too short; give at least {least:g} s"
+                )
         if not math.isfinite(self.reap_after) or self.reap_after < self.ttl:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"reap-after {self.reap_after:g} s must be at least the TTL, {self.ttl:g} s"
             )
         if self.interval > self.ttl / 2:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"probe interval {self.interval:g} s must be at most half of the TTL, "
                 f"{self.ttl:g} s, so that one late heartbeat does not cost the registration"
             )

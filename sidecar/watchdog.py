@@ -15,10 +15,10 @@ import aiohttp
 from mcp_discovery.health import ANSWERS, Health, Status
 from mcp_discovery.probe import (
     McpProbe,
-    NoAnswer,
-    NotOk,
-    ProbeFailed,
-    Unreachable,
+    NoAnswerError,
+    NotOkError,
+    ProbeError,
+    UnreachableError,
     probe_health_url,
 )
 from mcp_discovery.sidecar.advertise import dialled_url
@@ -64,7 +64,7 @@ class Finding:
     at: float
 
 
-class HealthUrlFailed(ProbeFailed):
+class HealthUrlError(ProbeError):
     """The health URL gave no answer, while the MCP server may well have."""
 
 
@@ -99,7 +99,7 @@ class Watchdog:
         self._lag = 0.0  # how long the server's last answer took
         self._look_now = asyncio.Event()
         self._health: Health | None = None
-        self._failure: ProbeFailed | None = None
+        self._failure: ProbeError | None = None
         self._place = public(settings.url)
         self._waiting_told: float | None = None
         self.turned = time.monotonic()
@@ -130,12 +130,12 @@ class Watchdog:
             self._turn()
             try:
                 degraded = "" if answered else await self._check(probe)
-            except HealthUrlFailed as failure:
+            except HealthUrlError as failure:
                 # The MCP server itself answers: its connection stays.
                 self._failed(failure)
                 await self._rest(_RETRY)
                 continue
-            except ProbeFailed as failure:
+            except ProbeError as failure:
                 self._failed(failure)
                 return
             self._failure = None
@@ -158,7 +158,7 @@ class Watchdog:
         return min(max(self._timeout, round(2 * self._lag, 2)), self._longest)
 
     async def _check(self, probe: McpProbe) -> str:
-        """One probe: why the server is degraded, ``""`` when it is not. Raises ``ProbeFailed``."""
+        """One probe: why the server is degraded, ``""`` when it is not. Raises ``ProbeError``."""
         if self._health_url is None:
             return await self._ping(probe)
         async with alongside(self._asked(probe), self._health_status(self._health_url)) as asked:
@@ -197,13 +197,13 @@ class Watchdog:
         return slow
 
     async def _health_status(self, url: str) -> str:
-        """What the health URL complains of; ``""`` when nothing. Raises ``ProbeFailed``."""
+        """What the health URL complains of; ``""`` when nothing. Raises ``ProbeError``."""
         try:
             await probe_health_url(self._http, url, self._timeout)
-        except NotOk as answer:
+        except NotOkError as answer:
             return f"health URL answered {answer.status}"
-        except ProbeFailed as failure:
-            raise HealthUrlFailed(f"health URL: {failure}") from failure
+        except ProbeError as failure:
+            raise HealthUrlError(f"health URL: {failure}") from failure
         return ""
 
     async def _reached(self) -> McpProbe:
@@ -222,10 +222,10 @@ class Watchdog:
                     if (probe := _success(attempts)) is not None:
                         return probe
                 failure = newest.exception() if newest.done() else None
-                self._failed(failure if isinstance(failure, ProbeFailed) else NoAnswer(_QUICK))
+                self._failed(failure if isinstance(failure, ProbeError) else NoAnswerError(_QUICK))
                 if not attempts:
                     # A door that seems open, and a connection that is refused: not in a hurry.
-                    awaited = not awaited and isinstance(failure, Unreachable)
+                    awaited = not awaited and isinstance(failure, UnreachableError)
                     await (self._until_open() if awaited else self._rest(_RETRY))
                     continue
                 await asyncio.wait(attempts, timeout=_RETRY, return_when=asyncio.FIRST_COMPLETED)
@@ -244,7 +244,7 @@ class Watchdog:
             now = time.monotonic()
             if now - told >= _RETRY:
                 self._turn()
-                self._failed(Unreachable("connection refused"))
+                self._failed(UnreachableError("connection refused"))
                 told = now
             await asyncio.sleep(pause(now - began, _RETRY))
 
@@ -259,9 +259,9 @@ class Watchdog:
         self._lag = time.monotonic() - began
         return probe
 
-    def _failed(self, failure: ProbeFailed) -> None:
+    def _failed(self, failure: ProbeError) -> None:
         # A reason that only differs in a time-out is the same reason: it must not churn the store.
-        same = isinstance(failure, NoAnswer) and isinstance(self._failure, NoAnswer)
+        same = isinstance(failure, NoAnswerError) and isinstance(self._failure, NoAnswerError)
         if self._failure is None or not same:
             self._failure = failure
         if self._health is not None:
@@ -304,7 +304,7 @@ def _success(attempts: list[asyncio.Task[McpProbe]]) -> McpProbe | None:
         attempts.remove(attempt)
         try:
             return attempt.result()
-        except ProbeFailed:
+        except ProbeError:
             continue
     return None
 

@@ -10,7 +10,7 @@ import orjson
 
 from mcp_discovery.adapters.consul.checks import Check
 from mcp_discovery.adapters.consul.transport import Transport, path
-from mcp_discovery.errors import StoreDenied
+from mcp_discovery.errors import DiscoveryError, StoreDeniedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class AgentService:
     checks: Mapping[str, Check]
 
 
-class UnknownCheck(Exception):
+class UnknownCheckError(DiscoveryError):
     """The local agent has no such check. Always caught: it says that a registration is lost."""
 
 
@@ -62,7 +62,8 @@ class Agent:
             raise self._http.strange(answer) from error
 
     async def update_check(self, id: str, status: str, output: str) -> None:
-        """Sets a TTL check's status and output, which renews it. Raises :class:`UnknownCheck`."""
+        """Sets a TTL check's status and output, which renews it. Raises
+        :class:`UnknownCheckError`."""
         body = orjson.dumps({"Status": status, "Output": output})
         answer = await self._http.send("PUT", f"/v1/agent/check/update/{path(id)}", data=body)
         if answer.status == 200:
@@ -72,7 +73,7 @@ class Agent:
         if answer.status in (404, 500) and (
             "unknown check" in words or "does not have associated ttl" in words
         ):
-            raise UnknownCheck(id)
+            raise UnknownCheckError(id)
         self._http.refuse(answer)
 
     async def datacenter(self) -> str | None:
@@ -90,7 +91,7 @@ class Agent:
     async def _itself(self, part: str, name: str) -> str | None:
         try:
             answer = await self._http.ask("GET", "/v1/agent/self")
-        except StoreDenied:
+        except StoreDeniedError:
             return None
         try:
             return str(self._http.json(answer)[part][name])

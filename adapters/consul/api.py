@@ -13,7 +13,7 @@ from mcp_discovery.adapters.consul.services import ServiceCatalog
 from mcp_discovery.adapters.consul.transport import Transport
 from mcp_discovery.adapters.consul.url import ConsulAddress
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreDenied
+from mcp_discovery.errors import StoreDeniedError
 
 
 class ConsulApi:
@@ -27,7 +27,7 @@ class ConsulApi:
         self.agent = Agent(self._http)
 
     async def close(self) -> None:
-        """Closes every connection; requests in flight raise ``StoreUnavailable``."""
+        """Closes every connection; requests in flight raise ``StoreUnavailableError``."""
         await self._http.close()
 
     async def together(
@@ -58,7 +58,7 @@ class ConsulApi:
             return None  # The token may not read all of it.
 
     async def require_readable(self) -> None:
-        """Raises :class:`StoreDenied` when the token may not read records, services and nodes.
+        """Raises :class:`StoreDeniedError` when the token may not read records, services and nodes.
 
         To Consul, what may not be read is not there: an unreadable service has no instances, an
         unreadable prefix no keys. Only these questions tell them apart.
@@ -88,5 +88,5 @@ class ConsulApi:
         except (KeyError, TypeError) as error:
             raise self._http.strange(answer) from error
         if lacking:
-            raise StoreDenied(self.address.shown, f"the token lacks {', '.join(lacking)}")
+            raise StoreDeniedError(self.address.shown, f"the token lacks {', '.join(lacking)}")
         await self.services.require_nodes_readable()

@@ -18,7 +18,7 @@ from mcp_discovery.adapters.consul.checks import Presence, read_presence
 from mcp_discovery.adapters.consul.kv import Entry
 from mcp_discovery.adapters.consul.listing import Stored, read_entry
 from mcp_discovery.adapters.consul.registration import record_key
-from mcp_discovery.errors import DuplicateInstance, StoreUnavailable
+from mcp_discovery.errors import DuplicateInstanceError, StoreUnavailableError
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
@@ -41,8 +41,8 @@ async def require_free(
 ) -> Former:
     """Returns what registering ``record`` replaces.
 
-    Raises :class:`DuplicateInstance` while another holder than ``takeover`` keeps the id alive, or
-    when the local agent has a service of that id that is not an MCP server's at all.
+    Raises :class:`DuplicateInstanceError` while another holder than ``takeover`` keeps the id
+    alive, or when the local agent has a service of that id that is not an MCP server's at all.
     """
     await _require_no_stranger(api, record)
     deadline = time.monotonic() + IN_PROGRESS
@@ -76,7 +76,7 @@ async def _require_no_stranger(api: ConsulApi, record: Record) -> None:
     service = await api.agent.service(record.id)
     if service is None or checks.heartbeat_check(record.id) in service.checks:
         return
-    raise DuplicateInstance(
+    raise DuplicateInstanceError(
         record.id, holder=f"the Consul service {service.service!r} on the local agent"
     )
 
@@ -86,21 +86,23 @@ async def _presences(api: ConsulApi, id: str) -> list[Presence]:
         found = await api.services.with_id(id)
         return [read_presence(place, told) for place, told in found.items()]
     except (KeyError, TypeError, AttributeError) as error:
-        raise StoreUnavailable(
+        raise StoreUnavailableError(
             api.address.shown, f"answered checks that are not Consul's: {error!r}"
         ) from error
 
 
-async def _duplicate(api: ConsulApi, id: str, presence: Presence) -> DuplicateInstance:
+async def _duplicate(api: ConsulApi, id: str, presence: Presence) -> DuplicateInstanceError:
     entry = await api.kv.get(f"{api.address.records}{presence.server}/{id}")
     stored = _read(api, entry)
     if stored is None:
-        return DuplicateInstance(id, holder=f"a registrant on node {presence.place.node}")
-    return DuplicateInstance(id, holder=str(stored.lease.holder), url=stored.record.endpoint.url)
+        return DuplicateInstanceError(id, holder=f"a registrant on node {presence.place.node}")
+    return DuplicateInstanceError(
+        id, holder=str(stored.lease.holder), url=stored.record.endpoint.url
+    )
 
 
 async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> None:
-    """After registering: raises :class:`DuplicateInstance` if another has won the record."""
+    """After registering: raises :class:`DuplicateInstanceError` if another has won the record."""
     stored = _read(api, await api.kv.get(record_key(api, record)))
     if stored is not None and stored.lease.holder.id == holder.id:
         return
@@ -109,10 +111,10 @@ async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> No
     if checks.holder_in(beat) == holder.id:
         await api.agent.deregister(record.id)
     if stored is None:
-        raise StoreUnavailable(
+        raise StoreUnavailableError(
             api.address.shown, f"the record of {record.id!r} was removed while it was registered"
         )
-    raise DuplicateInstance(
+    raise DuplicateInstanceError(
         record.id, holder=str(stored.lease.holder), url=stored.record.endpoint.url
     )
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.kv import Entry
-from mcp_discovery.adapters.http import MAX_ANSWER, AnswerTooLarge
+from mcp_discovery.adapters.http import MAX_ANSWER, ResponseTooLargeError
 from mcp_discovery.document import CapabilityDocument, is_digest
-from mcp_discovery.errors import DocumentNotFound, InvalidDocument
+from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +35,17 @@ class Documents:
     async def get(self, digest: str) -> CapabilityDocument:
         """The document with that digest.
 
-        Raises :class:`DocumentNotFound`, also for one whose parts are damaged: the next
+        Raises :class:`DocumentNotFoundError`, also for one whose parts are damaged: the next
         registration of its version mends it.
         """
         if not is_digest(digest):
-            raise DocumentNotFound(digest)
+            raise DocumentNotFoundError(digest)
         entries = await self._parts(digest)
         document = self._assembled(digest, entries)
         if document is None:
             if not entries:  # What the token may not read looks absent too.
                 await self._api.require_readable()
-            raise DocumentNotFound(digest)
+            raise DocumentNotFoundError(digest)
         return document
 
     async def put(self, document: CapabilityDocument) -> None:
@@ -82,7 +82,7 @@ class Documents:
         """All parts of a document; none where they are more than any document has."""
         try:
             return await self._api.kv.entries(self._folder(digest), limit=MAX_ANSWER)
-        except AnswerTooLarge as error:
+        except ResponseTooLargeError as error:
             log.warning("the parts of capability document %s are too large: %s", digest, error)
             return []
 
@@ -94,7 +94,7 @@ class Documents:
         data = b"".join(parts[f"{n}-of-{count}"].value for n in range(1, count + 1))
         try:
             return CapabilityDocument.from_compressed(data, digest=digest)
-        except InvalidDocument as error:
+        except InvalidDocumentError as error:
             log.warning("the parts of capability document %s are damaged: %s", digest, error)
             return None
 

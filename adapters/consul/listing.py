@@ -16,7 +16,7 @@ from mcp_discovery.adapters.consul.checks import Check, Place, Presence, read_pr
 from mcp_discovery.adapters.consul.kv import Entry
 from mcp_discovery.adapters.consul.services import Services
 from mcp_discovery.adapters.skipped import Skipped
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration
 from mcp_discovery.record import Record
@@ -150,7 +150,7 @@ class Listing:
     def _parse(self, entry: Entry) -> Stored | None:
         try:
             stored = read_entry(entry, self._prefix)
-        except (InvalidRecord, ValueError) as error:
+        except (InvalidRecordError, ValueError) as error:
             self._skipped.add(entry.key, str(error))
             return None
         self._skipped.discard(entry.key)
@@ -351,12 +351,12 @@ class Listing:
 def read_entry(entry: Entry, prefix: str) -> Stored:
     """The record in a KV entry below ``prefix``.
 
-    Raises :class:`InvalidRecord` or :class:`ValueError` for what is none.
+    Raises :class:`InvalidRecordError` or :class:`ValueError` for what is none.
     """
     name, slash, id = entry.key.removeprefix(prefix).partition("/")
     if not name or not slash or not id or "/" in id:
-        raise InvalidRecord("", f"the key is not {prefix}<name>/<id>")
+        raise InvalidRecordError("", f"the key is not {prefix}<name>/<id>")
     record, lease = decode_registration(entry.value)
     if (record.name, record.id) != (name, id):
-        raise InvalidRecord("", f"the record says it is {record.name}/{record.id}")
+        raise InvalidRecordError("", f"the record says it is {record.name}/{record.id}")
     return Stored(entry.key, record, lease, entry.modified)

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.agent import UnknownCheck
+from mcp_discovery.adapters.consul.agent import UnknownCheckError
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.documents import Documents
 from mcp_discovery.adapters.consul.kv import Entry
@@ -18,7 +18,7 @@ from mcp_discovery.adapters.consul.listing import read_entry
 from mcp_discovery.adapters.pulse import Pulse
 from mcp_discovery.adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import RegistrationLost
+from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Lease, encode_registration
 from mcp_discovery.record import Record
@@ -168,7 +168,7 @@ class ConsulRegistration:
         else:
             cas = entry.modified
         if not await self._api.kv.put(key, encode_registration(record, lease), cas=cas):
-            raise RegistrationLost(self.id, "another registrant wrote its record just now")
+            raise RegistrationLostError(self.id, "another registrant wrote its record just now")
         self._record, self._written = record, _raw(record, lease)
         await self._define()
         await self._documents.ensure(document)
@@ -192,18 +192,18 @@ class ConsulRegistration:
             await self._api.kv.delete(entry.key, cas=entry.modified)
 
     async def require_held(self) -> Entry:
-        """The entry of its record; raises :class:`RegistrationLost` when it is not ours."""
+        """The entry of its record; raises :class:`RegistrationLostError` when it is not ours."""
         entry = await self._api.kv.get(record_key(self._api, self._record))
         if entry is None:
-            raise RegistrationLost(self.id, "its record is gone from Consul's KV")
+            raise RegistrationLostError(self.id, "its record is gone from Consul's KV")
         if not self._holds(entry):
-            raise RegistrationLost(self.id, "its record in Consul's KV is another holder's")
+            raise RegistrationLostError(self.id, "its record in Consul's KV is another holder's")
         service = await self._api.agent.service(self.id)
         told = service.checks if service is not None else {}
         if checks.holder_in(told.get(checks.heartbeat_check(self.id))) != self._lease.holder.id:
-            raise RegistrationLost(self.id, "the local agent has it no longer, or for another")
+            raise RegistrationLostError(self.id, "the local agent has it no longer, or for another")
         if (check := told.get(checks.health_check(self.id))) is None:
-            raise RegistrationLost(self.id, "its health check is gone from the local agent")
+            raise RegistrationLostError(self.id, "its health check is gone from the local agent")
         if (check["Status"], check["Output"]) != (self._at_agent.status, self._at_agent.output):
             # The agent lost its checks' state, or somebody set the check by hand.
             self._at_agent.status, self._at_agent.output = check["Status"], check["Output"]
@@ -269,8 +269,8 @@ class ConsulRegistration:
     async def _update(self, check: str, status: str, output: str) -> None:
         try:
             await self._api.agent.update_check(check, status, output)
-        except UnknownCheck as error:
-            raise RegistrationLost(self.id, "the Consul agent does not know it") from error
+        except UnknownCheckError as error:
+            raise RegistrationLostError(self.id, "the Consul agent does not know it") from error
 
 
 def _raw(record: Record, lease: Lease) -> str:

@@ -10,7 +10,7 @@ from mcp_discovery.adapters.consul.checks import Check, Place, heartbeat_check, 
 from mcp_discovery.adapters.consul.pieces import Pieces
 from mcp_discovery.adapters.consul.transport import Reading, Transport
 from mcp_discovery.adapters.http import Answer
-from mcp_discovery.errors import StoreDenied
+from mcp_discovery.errors import StoreDeniedError
 
 #: For each place the checks of the service and of its node.
 Services = Mapping[Place, Sequence[Check]]
@@ -42,7 +42,7 @@ class ServiceCatalog:
         return self._read(await self._http.ask("GET", path, {**params, "consistent": ""}))
 
     async def require_nodes_readable(self) -> None:
-        """Raises :class:`StoreDenied` when there are services and the token may read no node.
+        """Raises :class:`StoreDeniedError` when there are services and the token may read no node.
 
         Consul leaves them out of every answer then, but for the list of all services' names.
         """
@@ -51,7 +51,7 @@ class ServiceCatalog:
         if not isinstance(names, dict) or not any(map(self._is_ours, names)):
             return
         if not self._http.json(await self._http.ask("GET", "/v1/catalog/nodes", now)):
-            raise StoreDenied(
+            raise StoreDeniedError(
                 self._http.address.shown,
                 "the token lacks node:read, without which no service can be seen",
             )
@@ -93,7 +93,7 @@ class ServiceCatalog:
         entries = self._http.json(answer)
         filtered = answer.headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true"
         if filtered and not entries:
-            raise StoreDenied(
+            raise StoreDeniedError(
                 self._http.address.shown,
                 f"the token may not read service {self._http.address.service!r} or its nodes",
             )

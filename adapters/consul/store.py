@@ -29,7 +29,7 @@ from mcp_discovery.adapters.store import (
     prepared,
 )
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidStoreURL, StoreUnavailable
+from mcp_discovery.errors import InvalidStoreURLError, StoreUnavailableError
 from mcp_discovery.health import Health, healthy
 from mcp_discovery.instance import Holder, Lease, encode_registration
 from mcp_discovery.record import Record
@@ -49,8 +49,8 @@ class ConsulStore(Closing):
     server, ``<service>-<name>``. The host is the local agent's for whoever registers: it keeps the
     checks. A reader may ask any agent or server.
 
-    Raises :class:`InvalidStoreURL`, and :class:`~mcp_discovery.errors.InvalidInput` for TLS files
-    that cannot be used.
+    Raises :class:`InvalidStoreURLError`, and :class:`~mcp_discovery.errors.InvalidInputError` for
+    TLS files that cannot be used.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ConsulStore(Closing):
         holder: Holder | None = None,
         takeover: str | None = None,
     ) -> ConsulRegistration:
-        """See the seam. Also raises :class:`~mcp_discovery.errors.DuplicateInstance` when the
+        """See the seam. Also raises :class:`~mcp_discovery.errors.DuplicateInstanceError` when the
         agent has a service of that id that is no MCP server's: nothing foreign is overwritten."""
         holder, health = holder or self._holder, health or healthy()
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
@@ -104,7 +104,9 @@ class ConsulStore(Closing):
         else:
             # A key that exists and cannot be read fails each compare-and-set, too.
             await self._api.require_readable()
-            raise StoreUnavailable(self.url, f"others keep writing the record of {record.id!r}")
+            raise StoreUnavailableError(
+                self.url, f"others keep writing the record of {record.id!r}"
+            )
         at_agent = await self._register_service(record, lease)
         registration = ConsulRegistration(
             self._api, self._documents, record, document, lease, health, at_agent
@@ -124,18 +126,18 @@ class ConsulStore(Closing):
         known = await self._api.agent.service(record.id)
         check = known.checks.get(checks.health_check(record.id)) if known is not None else None
         if check is None:
-            raise StoreUnavailable(
+            raise StoreUnavailableError(
                 self.url, f"its agent has no service {record.id!r} right after registering it"
             )
         return AgentHealth(str(check["Node"]), str(check["Status"]), str(check["Output"]), 1)
 
     async def _require_agents_datacenter(self) -> None:
-        """Raises :class:`InvalidStoreURL` when the service and its record would part."""
+        """Raises :class:`InvalidStoreURLError` when the service and its record would part."""
         if self._same_datacenter:
             return
         there = await self._api.agent.datacenter()
         if there is not None and there != self._address.dc:
-            raise InvalidStoreURL(
+            raise InvalidStoreURLError(
                 self.url,
                 f"its agent is of datacenter {there!r} and registers services only there; use an "
                 f"agent of {self._address.dc!r} to register",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from mcp_discovery.adapters.consul.url import ConsulAddress
 from mcp_discovery.adapters.http import Answer, HttpClient
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreDenied, StoreUnavailable
+from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -34,8 +34,8 @@ class Reading(Generic[T]):
 class Transport:
     """Requests to one Consul agent.
 
-    Every method raises :class:`StoreUnavailable` or :class:`StoreDenied` where nothing else is
-    said; the token is sent with each request and never logged.
+    Every method raises :class:`StoreUnavailableError` or :class:`StoreDeniedError` where nothing
+    else is said; the token is sent with each request and never logged.
     """
 
     def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
@@ -44,7 +44,7 @@ class Transport:
         self._http = HttpClient(address.shown, options, headers)
 
     async def close(self) -> None:
-        """Closes every connection; requests in flight raise :class:`StoreUnavailable`."""
+        """Closes every connection; requests in flight raise :class:`StoreUnavailableError`."""
         await self._http.close()
 
     async def send(
@@ -105,18 +105,20 @@ class Transport:
         if answer.status != 200 and not (missing and answer.status == 404):
             self.refuse(answer)
         if answer.headers.get("X-Consul-KnownLeader", "true") == "false":
-            raise StoreUnavailable(self.address.shown, "it knows no leader, its answer is stale")
+            raise StoreUnavailableError(
+                self.address.shown, "it knows no leader, its answer is stale"
+            )
 
     def refuse(self, answer: Answer) -> NoReturn:
         """Raises what an answer other than success means."""
         said = answer.text or "without a word"
         if answer.status in (401, 403):
-            raise StoreDenied(self.address.shown, f"answered {answer.status}: {said}")
-        raise StoreUnavailable(self.address.shown, f"answered {answer.status}: {said}")
+            raise StoreDeniedError(self.address.shown, f"answered {answer.status}: {said}")
+        raise StoreUnavailableError(self.address.shown, f"answered {answer.status}: {said}")
 
-    def strange(self, answer: Answer) -> StoreUnavailable:
+    def strange(self, answer: Answer) -> StoreUnavailableError:
         """The error for an answer that cannot be Consul's."""
-        return StoreUnavailable(
+        return StoreUnavailableError(
             self.address.shown, f"answered what is not Consul's: {answer.text[:100]!r}"
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from mcp_discovery.errors import InvalidStoreURL
+from mcp_discovery.errors import InvalidStoreURLError
 from mcp_discovery.record import is_label
 
 #: ``one-service``: every instance belongs to one Consul service. ``service-per-server``: each
@@ -49,26 +49,30 @@ class ConsulAddress:
 def parse_url(url: str) -> ConsulAddress:
     """Reads ``consul[+https]://host[:port][/service][?dc=…&mode=…]``.
 
-    Raises :class:`InvalidStoreURL`, whose text repeats no credentials.
+    Raises :class:`InvalidStoreURLError`, whose text repeats no credentials.
     """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         # The URL is not repeated: what cannot be taken apart may hold a password anywhere.
-        raise InvalidStoreURL(url.partition(":")[0] + "://…", f"is malformed ({error})") from error
+        raise InvalidStoreURLError(
+            url.partition(":")[0] + "://…", f"is malformed ({error})"
+        ) from error
     shown = _without_secrets(parts)
     if parts.scheme not in _SCHEMES:
-        raise InvalidStoreURL(shown, f"its scheme is none of {', '.join(_SCHEMES)}")
+        raise InvalidStoreURLError(shown, f"its scheme is none of {', '.join(_SCHEMES)}")
     if parts.username is not None or parts.password is not None:
-        raise InvalidStoreURL(shown, "holds credentials; give the ACL token as the token option")
+        raise InvalidStoreURLError(
+            shown, "holds credentials; give the ACL token as the token option"
+        )
     if not host or any(ord(letter) <= 32 for letter in url):
-        raise InvalidStoreURL(shown, "names no host; write consul://127.0.0.1:8500")
+        raise InvalidStoreURLError(shown, "names no host; write consul://127.0.0.1:8500")
     if parts.fragment:
-        raise InvalidStoreURL(shown, "has a fragment (#…), which means nothing here")
+        raise InvalidStoreURLError(shown, "has a fragment (#…), which means nothing here")
     service = parts.path.strip("/") or DEFAULT_SERVICE
     if not is_label(service):
-        raise InvalidStoreURL(
+        raise InvalidStoreURLError(
             shown,
             f"its path {service!r} names the Consul service and must be a DNS label (lower-case "
             "letters, digits and inner hyphens), such as /mcp-staging",
@@ -97,11 +101,11 @@ def _query(text: str, shown: str) -> tuple[str | None, Mode]:
         elif key == "mode" and value in _MODES:
             mode = _MODES[value]
         elif key == "dc":
-            raise InvalidStoreURL(shown, "its dc is not a datacenter's name")
+            raise InvalidStoreURLError(shown, "its dc is not a datacenter's name")
         elif key == "mode":
-            raise InvalidStoreURL(shown, f"its mode is none of {', '.join(_MODES)}")
+            raise InvalidStoreURLError(shown, f"its mode is none of {', '.join(_MODES)}")
         else:
-            raise InvalidStoreURL(
+            raise InvalidStoreURLError(
                 shown, f"has the unknown parameter {key[:40]!r}; known are dc and mode"
             )
     return dc, mode

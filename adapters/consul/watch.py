@@ -18,7 +18,7 @@ from mcp_discovery.adapters.consul.listing import Listing, Memory
 from mcp_discovery.adapters.consul.transport import Reading
 from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
 
 #: Seconds that Consul may hold a query.
@@ -80,7 +80,7 @@ class _Query(Generic[T]):
             await pace.take()
             try:
                 reading = await self._ask(index, WAIT)
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 if not self.answered:
                     raise
                 await asyncio.sleep(Backoff(0.3).next())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.record import MAX_RECORD_BYTES
 
 #: The layout of the file. A file of a newer layout is refused rather than damaged.
@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS documents (digest TEXT PRIMARY KEY, data BLOB NOT NUL
 class StoreFile:
     """Instances and documents in one SQLite file, held by one process at a time.
 
-    Every method raises :class:`StoreUnavailable` when the file cannot be read or written; a write
-    that fails leaves the file as it was.
+    Every method raises :class:`StoreUnavailableError` when the file cannot be read or written; a
+    write that fails leaves the file as it was.
     """
 
     def __init__(self, url: str, path: Path) -> None:
@@ -40,9 +40,9 @@ class StoreFile:
                 problem = f"{path} is in use by another process; stop that one or use another file"
             else:
                 problem = f"cannot open {path} ({error}); its folder must exist and be writable"
-            raise StoreUnavailable(url, problem) from error
+            raise StoreUnavailableError(url, problem) from error
         except sqlite3.DatabaseError as error:
-            raise StoreUnavailable(
+            raise StoreUnavailableError(
                 url, f"{path} is not a store file or is damaged ({error}); move it away"
             ) from error
 
@@ -54,7 +54,7 @@ class StoreFile:
             self._db.execute("PRAGMA synchronous=NORMAL")
             (layout,) = self._db.execute("PRAGMA user_version").fetchone()
             if layout > LAYOUT:
-                raise StoreUnavailable(
+                raise StoreUnavailableError(
                     self._url, f"{path} has layout {layout}, newer than this version's {LAYOUT}"
                 )
             self._db.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} PRAGMA user_version={LAYOUT}; END")
@@ -125,4 +125,6 @@ class StoreFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreUnavailable(self._url, f"its file cannot be used now: {error}") from error
+            raise StoreUnavailableError(
+                self._url, f"its file cannot be used now: {error}"
+            ) from error

@@ -28,13 +28,13 @@ from mcp_discovery.adapters.store import (
 from mcp_discovery.adapters.unreferenced import Unreferenced
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
-    DocumentNotFound,
-    DuplicateInstance,
-    InvalidDocument,
-    InvalidRecord,
-    InvalidStoreURL,
-    RegistrationLost,
-    StoreUnavailable,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    InvalidDocumentError,
+    InvalidRecordError,
+    InvalidStoreURLError,
+    RegistrationLostError,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Load, Status, healthy, silent_for
 from mcp_discovery.instance import (
@@ -69,8 +69,8 @@ class EmbeddedStore(Closing):
     """The store behind ``embedded:`` and ``embedded:///path/file.db``.
 
     With a file, registrations survive a restart of the process: each is given one whole TTL to be
-    heard of again. Raises :class:`InvalidStoreURL`, and :class:`StoreUnavailable` when the file
-    cannot be used. Must be used inside one running event loop.
+    heard of again. Raises :class:`InvalidStoreURLError`, and :class:`StoreUnavailableError` when
+    the file cannot be used. Must be used inside one running event loop.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class EmbeddedStore(Closing):
         old = self._kept.get(record.id)
         allowed = (lease.holder.id, takeover)
         if old and not old.silent and old.instance.lease.holder.id not in allowed:
-            raise DuplicateInstance(
+            raise DuplicateInstanceError(
                 record.id,
                 holder=str(old.instance.lease.holder),
                 url=old.instance.record.endpoint.url,
@@ -145,11 +145,11 @@ class EmbeddedStore(Closing):
         self._require_open()
         data = self._file.document(digest) if self._file else self._documents.get(digest)
         if data is None:
-            raise DocumentNotFound(digest)
+            raise DocumentNotFoundError(digest)
         try:
             return CapabilityDocument.from_compressed(data, digest=digest)
-        except InvalidDocument as error:
-            raise DocumentNotFound(digest) from error
+        except InvalidDocumentError as error:
+            raise DocumentNotFoundError(digest) from error
 
     async def sweep(self) -> int:
         """See :meth:`mcp_discovery.adapters.store.Store.sweep`."""
@@ -179,15 +179,15 @@ class EmbeddedStore(Closing):
     # -- for registrations -------------------------------------------------------------------
 
     def _held(self, id: str, holder: Holder) -> _Kept:
-        """The instance, as long as ``holder`` holds it; raises :class:`RegistrationLost`."""
+        """The instance, as long as ``holder`` holds it; raises :class:`RegistrationLostError`."""
         self._require_open()
         kept = self._kept.get(id)
         if kept is None:
-            raise RegistrationLost(id, "the store does not know it")
+            raise RegistrationLostError(id, "the store does not know it")
         if kept.instance.lease.holder.id != holder.id:
-            raise RegistrationLost(id, f"it is held by {kept.instance.lease.holder} now")
+            raise RegistrationLostError(id, f"it is held by {kept.instance.lease.holder} now")
         if kept.silent:
-            raise RegistrationLost(id, kept.instance.health.reason)
+            raise RegistrationLostError(id, kept.instance.health.reason)
         return kept
 
     def _put(self, kept: _Kept) -> None:
@@ -277,7 +277,7 @@ class EmbeddedStore(Closing):
                 self._put_health(
                     kept, instance.health.then(Status.DOWN, reason, heard=False), instance.load
                 )
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             log.error("%s; the change of %r is kept in memory only", error, id)
 
     # -- opening -----------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class EmbeddedStore(Closing):
             try:
                 record, lease = decode_registration(registration)
                 if record.id != id:
-                    raise InvalidRecord("id", f"the record says it is {record.id!r}")
+                    raise InvalidRecordError("id", f"the record says it is {record.id!r}")
                 instance = Instance(record, health_from_dict(orjson.loads(health)), lease)
             except ValueError as error:
                 self.skipped.add(id, str(error))
@@ -300,7 +300,7 @@ class EmbeddedStore(Closing):
 
     def _require_open(self) -> None:
         if self._closed:
-            raise StoreUnavailable(self.url, "this store object is closed")
+            raise StoreUnavailableError(self.url, "this store object is closed")
 
 
 class EmbeddedRegistration:
@@ -371,5 +371,5 @@ def _path(url: str) -> Path | None:
     if not rest:
         return None
     if not rest.startswith("///") or "?" in rest or "#" in rest:
-        raise InvalidStoreURL(url, "write embedded: or embedded:///path/file.db")
+        raise InvalidStoreURLError(url, "write embedded: or embedded:///path/file.db")
     return Path(unquote(rest.removeprefix("//")))

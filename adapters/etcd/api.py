@@ -14,18 +14,18 @@ import orjson
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.etcd.errors import (
-    Elsewhere,
-    Refused,
-    TokenRejected,
+    MemberUnavailableError,
+    RequestRefusedError,
+    TokenRejectedError,
     from_answer,
     from_object,
 )
 from mcp_discovery.adapters.etcd.keys import decode, encode
 from mcp_discovery.adapters.etcd.txn import Json
 from mcp_discovery.adapters.etcd.url import EtcdURL
-from mcp_discovery.adapters.http import AnswerTooLarge, HttpClient
+from mcp_discovery.adapters.http import HttpClient, ResponseTooLargeError
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreDenied, StoreUnavailable
+from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 
 #: A member without a leader refuses at once instead of waiting for one.
 _HEADERS = {"Grpc-Metadata-hasleader": "true", "Content-Type": "application/json"}
@@ -42,7 +42,7 @@ class Gateway:
     With several endpoints, the first to be asked is any, so that the members share the work; one
     that does not answer in half the time-out is passed over, and the one that answered last is
     asked first. A call takes at most one and a half time-outs.
-    Every method raises :class:`StoreUnavailable`, :class:`StoreDenied`, or what
+    Every method raises :class:`StoreUnavailableError`, :class:`StoreDeniedError`, or what
     :mod:`mcp_discovery.adapters.etcd.errors` makes of a refusal.
     """
 
@@ -110,8 +110,8 @@ class Gateway:
         """All keys of a range in pages, each with the revision at which all of them were read.
 
         The next page is asked for before one is given: use it inside ``aclosing``. Raises
-        :class:`~mcp_discovery.adapters.etcd.errors.RevisionGone` when that revision is compacted,
-        or not yet
+        :class:`~mcp_discovery.adapters.etcd.errors.RevisionGoneError` when that revision is
+        compacted, or not yet
         there.
         """
         first, end = encode(keys[0]), encode(keys[1])
@@ -129,7 +129,7 @@ class Gateway:
             while True:
                 try:
                     answer = await coming
-                except AnswerTooLarge:
+                except ResponseTooLargeError:
                     if page == 1:
                         raise
                     page = max(1, page // 8)  # large values: fewer at a time
@@ -173,22 +173,23 @@ class Gateway:
                     )
             except TimeoutError as error:
                 self._doubt(token)
-                raise StoreUnavailable(
+                raise StoreUnavailableError(
                     self.store, f"no answer within {self._attempt:g} s"
                 ) from error
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 self._doubt(token)
                 raise
             if response.status != 200:
                 raise from_answer(self.store, response.status, await response.content.read(4096))
             yield response
 
-    async def renew_token(self, endpoint: str, rejected: TokenRejected) -> None:
-        """A new token after ``rejected``; raises :class:`StoreDenied` where none can be had."""
+    async def renew_token(self, endpoint: str, rejected: TokenRejectedError) -> None:
+        """A new token after ``rejected``; raises :class:`StoreDeniedError` where none can be
+        had."""
         await self._renew(endpoint, self._token, rejected, self._attempt)
 
     async def close(self) -> None:
-        """Closes every connection; calls from now on raise :class:`StoreUnavailable`."""
+        """Closes every connection; calls from now on raise :class:`StoreUnavailableError`."""
         await self._http.close()
 
     # -- endpoints in turn -------------------------------------------------------------------
@@ -197,7 +198,7 @@ class Gateway:
         deadline = time.monotonic() + self._budget
         backoff = Backoff(0.1, 0.5)
         while True:
-            failures: list[StoreUnavailable] = []
+            failures: list[StoreUnavailableError] = []
             # A single one twice: it may have closed an idle connection just now.
             for _ in range(max(2, len(self._endpoints))):
                 left = deadline - time.monotonic()
@@ -206,23 +207,23 @@ class Gateway:
                 endpoint = self.endpoint
                 try:
                     return await ask(endpoint, min(left, self._attempt))
-                except (Refused, AnswerTooLarge):
+                except (RequestRefusedError, ResponseTooLargeError):
                     raise
-                except StoreUnavailable as error:
+                except StoreUnavailableError as error:
                     failures.append(error)
                     self.pass_over(endpoint)
             pause = backoff.next()
-            passing = any(isinstance(error, Elsewhere) for error in failures)
+            passing = any(isinstance(error, MemberUnavailableError) for error in failures)
             if not passing or time.monotonic() + pause >= deadline:
                 raise self._unavailable(failures) from (failures[-1] if failures else None)
             await asyncio.sleep(pause)
 
-    def _unavailable(self, failures: Sequence[StoreUnavailable]) -> StoreUnavailable:
+    def _unavailable(self, failures: Sequence[StoreUnavailableError]) -> StoreUnavailableError:
         problems = dict.fromkeys(error.problem for error in failures)
         text = "; ".join(problems) or f"no answer within {self._budget:g} s"
         if len(self._endpoints) > 1:
             text = f"none of {len(self._endpoints)} endpoints could serve: {text}"
-        return StoreUnavailable(self.store, text)
+        return StoreUnavailableError(self.store, text)
 
     async def _ask(
         self,
@@ -237,18 +238,18 @@ class Gateway:
         token = self._token
         try:
             return await self._post(endpoint, path, data, read, headers, deadline)
-        except TokenRejected as rejected:
+        except TokenRejectedError as rejected:
             await self._renew(endpoint, token, rejected, max(0.1, deadline - time.monotonic()))
             headers = await self._headers(endpoint, timeout)
             try:
                 return await self._post(endpoint, path, data, read, headers, deadline)
-            except TokenRejected as again:
-                raise StoreDenied(
+            except TokenRejectedError as again:
+                raise StoreDeniedError(
                     self.store, f"a fresh token is refused: {again.problem}"
                 ) from again
-        except (Refused, Elsewhere):
+        except (RequestRefusedError, MemberUnavailableError):
             raise
-        except StoreUnavailable:
+        except StoreUnavailableError:
             self._doubt(token)
             raise
 
@@ -273,7 +274,9 @@ class Gateway:
         try:
             return read(answer.body)
         except ValueError as error:
-            raise Refused(self.store, "answers what is no JSON: this is no etcd") from error
+            raise RequestRefusedError(
+                self.store, "answers what is no JSON: this is no etcd"
+            ) from error
 
     def _results(self, body: bytes) -> list[Json]:
         results = []
@@ -282,7 +285,9 @@ class Gateway:
                 continue
             message = orjson.loads(line)
             if "result" not in message:
-                raise from_object(self.store, message) or Refused(self.store, "an unknown answer")
+                raise from_object(self.store, message) or RequestRefusedError(
+                    self.store, "an unknown answer"
+                )
             results.append(message["result"])
         return results
 
@@ -307,11 +312,11 @@ class Gateway:
         self,
         endpoint: str,
         old: str | None,
-        rejected: TokenRejected | None,
+        rejected: TokenRejectedError | None,
         timeout: float,
     ) -> None:
         if self._user is None:
-            raise StoreDenied(
+            raise StoreDeniedError(
                 self.store, "etcd wants a user and a password; give both as options"
             ) from rejected
         async with self._authenticating:
@@ -323,7 +328,7 @@ class Gateway:
                 answer = await self._post(
                     endpoint, "auth/authenticate", body, _object, _HEADERS, deadline
                 )
-            except Refused as error:
+            except RequestRefusedError as error:
                 if "authentication is not enabled" not in error.problem:
                     raise
                 self._token = None

@@ -13,12 +13,12 @@ from contextlib import aclosing
 import orjson
 
 from mcp_discovery.adapters.etcd.api import Gateway
-from mcp_discovery.adapters.etcd.errors import RevisionGone
+from mcp_discovery.adapters.etcd.errors import RevisionGoneError
 from mcp_discovery.adapters.etcd.keys import Keys, decode, key_text
 from mcp_discovery.adapters.etcd.txn import Json, delete, exists, found, get, put, untouched_since
 from mcp_discovery.adapters.unreferenced import Unreferenced
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
-from mcp_discovery.errors import DocumentNotFound, InvalidDocument, StoreUnavailable
+from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -73,43 +73,43 @@ class Documents:
             )
             if whole:
                 return
-        raise StoreUnavailable(
+        raise StoreUnavailableError(
             self._gateway.store, f"chunks of document {document.digest} vanish as they are written"
         )
 
     async def read(self, digest: str) -> CapabilityDocument:
-        """The document with ``digest``; raises :class:`DocumentNotFound`."""
+        """The document with ``digest``; raises :class:`DocumentNotFoundError`."""
         if not is_digest(digest):
-            raise DocumentNotFound(digest)
+            raise DocumentNotFoundError(digest)
         value = await self._value(self._keys.document(digest))
         if value is None:
-            raise DocumentNotFound(digest)
+            raise DocumentNotFoundError(digest)
         try:
             if not value.startswith(_GZIP):
                 value = await self._joined(digest, value)
             return await asyncio.to_thread(CapabilityDocument.from_compressed, value, digest=digest)
-        except InvalidDocument as error:
+        except InvalidDocumentError as error:
             log.warning("%s: document %s is damaged: %s", self._gateway.store, digest, error)
-            raise DocumentNotFound(digest) from error
+            raise DocumentNotFoundError(digest) from error
 
     async def _joined(self, digest: str, manifest: bytes) -> bytes:
         try:
             content = orjson.loads(manifest)
             count, size = content["chunks"], content["bytes"]
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidDocument("its head is neither gzip nor a manifest") from error
+            raise InvalidDocumentError("its head is neither gzip nor a manifest") from error
         if not isinstance(count, int) or not isinstance(size, int) or size > _MOST_BYTES:
-            raise InvalidDocument("its manifest is of no document that fits the limit")
+            raise InvalidDocumentError("its manifest is of no document that fits the limit")
         data = bytearray()
         for number in range(count):
             part = await self._value(self._keys.chunk(digest, number))
             if not part:
-                raise InvalidDocument(f"chunk {number} of {count} is missing")
+                raise InvalidDocumentError(f"chunk {number} of {count} is missing")
             data += part
             if len(data) > size:
                 break
         if len(data) != size:
-            raise InvalidDocument(f"its chunks are not the {size} bytes that it says")
+            raise InvalidDocumentError(f"its chunks are not the {size} bytes that it says")
         return bytes(data)
 
     async def _value(self, key: str) -> bytes | None:
@@ -131,8 +131,8 @@ class Documents:
             async with aclosing(self._gateway.pages(self._keys.documents, keys_only=True)) as pages:
                 async for _, kvs in pages:
                     there |= {key_text(kv["key"])[start:].partition("/")[0] for kv in kvs}
-        except RevisionGone as error:
-            raise StoreUnavailable(self._gateway.store, error.problem) from error
+        except RevisionGoneError as error:
+            raise StoreUnavailableError(self._gateway.store, error.problem) from error
         removed = 0
         orphans = {digest for digest in there if is_digest(digest)} - used
         for digest in self._unreferenced.confirmed(orphans):

@@ -11,26 +11,26 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.errors import StoreDenied, StoreError, StoreUnavailable
+from mcp_discovery.errors import StoreDeniedError, StoreError, StoreUnavailableError
 
 
-class Elsewhere(StoreUnavailable):
+class MemberUnavailableError(StoreUnavailableError):
     """This member cannot serve now, another or the next leader may: worth asking again."""
 
 
-class Refused(StoreUnavailable):
+class RequestRefusedError(StoreUnavailableError):
     """Every member would refuse the same way."""
 
 
-class TokenRejected(StoreError):
+class TokenRejectedError(StoreError):
     """The token is missing, expired or older than the users' last change: authenticate again."""
 
 
-class LeaseNotFound(StoreError):
+class LeaseNotFoundError(StoreError):
     """The lease is unknown: expired, revoked, or of a store that was wiped since."""
 
 
-class RevisionGone(StoreError):
+class RevisionGoneError(StoreError):
     """The revision is compacted, or in the future of a store that was restored: list again."""
 
 
@@ -39,39 +39,47 @@ _PASSING = {4, 14}
 
 # The first whose text is part of the message decides.
 _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
-    ("invalid auth token", TokenRejected, None),
-    ("auth store is old", TokenRejected, None),
-    ("user name is empty", TokenRejected, None),
+    ("invalid auth token", TokenRejectedError, None),
+    ("auth store is old", TokenRejectedError, None),
+    ("user name is empty", TokenRejectedError, None),
     (
         "authentication failed",
-        StoreDenied,
+        StoreDeniedError,
         "etcd refuses the user or the password; check both",
     ),
     (
         "permission denied",
-        StoreDenied,
+        StoreDeniedError,
         "permission denied; grant the user's role READWRITE on the prefix (READ to watch), "
         "and with ?skydns on the domain's keys",
     ),
-    ("requested lease not found", LeaseNotFound, None),
-    ("has been compacted", RevisionGone, None),
-    ("future revision", RevisionGone, None),
+    ("requested lease not found", LeaseNotFoundError, None),
+    ("has been compacted", RevisionGoneError, None),
+    ("future revision", RevisionGoneError, None),
     (
         "database space exceeded",
-        Refused,
+        RequestRefusedError,
         "etcd is out of space (alarm NOSPACE) and takes no writes; compact and defragment it, "
         "raise --quota-backend-bytes, then disarm the alarm",
     ),
     (
         "request is too large",
-        Refused,
+        RequestRefusedError,
         "etcd refuses a request over its --max-request-bytes; leave that at 1.5 MiB or more",
     ),
-    ("no leader", Elsewhere, "this member has no leader: the cluster has no quorum, or elects"),
-    ("leader changed", Elsewhere, None),
-    ("request timed out", Elsewhere, "etcd could not commit in time: no quorum, or overloaded"),
-    ("too many requests", Elsewhere, None),
-    ("server stopped", Elsewhere, None),
+    (
+        "no leader",
+        MemberUnavailableError,
+        "this member has no leader: the cluster has no quorum, or elects",
+    ),
+    ("leader changed", MemberUnavailableError, None),
+    (
+        "request timed out",
+        MemberUnavailableError,
+        "etcd could not commit in time: no quorum, or overloaded",
+    ),
+    ("too many requests", MemberUnavailableError, None),
+    ("server stopped", MemberUnavailableError, None),
 )
 
 
@@ -81,12 +89,12 @@ def refusal(store: str, message: str, code: int | None = None) -> StoreError:
         if text in message:
             return kind(store, sentence or message)
     if code == 16:
-        return TokenRejected(store, message)
+        return TokenRejectedError(store, message)
     if code == 7:
-        return StoreDenied(store, message)
+        return StoreDeniedError(store, message)
     if code in _PASSING or "code = Unavailable" in message or "code = DeadlineExceeded" in message:
-        return Elsewhere(store, message)
-    return Refused(store, f"etcd refused the request: {message}")
+        return MemberUnavailableError(store, message)
+    return RequestRefusedError(store, f"etcd refused the request: {message}")
 
 
 def from_answer(store: str, status: int, body: bytes) -> StoreError:
@@ -101,14 +109,14 @@ def from_answer(store: str, status: int, body: bytes) -> StoreError:
         return error
     text = body[:200].decode("utf-8", "replace").strip()
     if "HTTP request to an HTTPS server" in text:
-        return Refused(store, "the server wants TLS; write etcd+https://…")
+        return RequestRefusedError(store, "the server wants TLS; write etcd+https://…")
     if "CommonName of client" in text:
-        return Refused(
+        return RequestRefusedError(
             store,
             "etcd's JSON gateway refuses a client certificate with a common name; give one without",
         )
     if status in (502, 503, 504):
-        return Elsewhere(store, f"answers {status}: {text}")
+        return MemberUnavailableError(store, f"answers {status}: {text}")
     return _no_etcd(store, status)
 
 
@@ -125,7 +133,7 @@ def from_object(store: str, content: dict[str, Any]) -> StoreError | None:
 
 
 def _no_etcd(store: str, status: int) -> StoreError:
-    return Refused(
+    return RequestRefusedError(
         store,
         f"answers {status} where etcd's JSON gateway should be; give the client port of an etcd "
         "of 3.4 or later that runs with --enable-grpc-gateway",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mcp_discovery.adapters.etcd.api import Gateway
-from mcp_discovery.adapters.etcd.errors import LeaseNotFound
+from mcp_discovery.adapters.etcd.errors import LeaseNotFoundError
 from mcp_discovery.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ async def revoke(gateway: Gateway, ids: Iterable[str]) -> None:
 async def _revoke(gateway: Gateway, id: str) -> None:
     try:
         await gateway.call("lease/revoke", {"ID": id})
-    except LeaseNotFound:
+    except LeaseNotFoundError:
         pass
     except StoreError as error:
         log.debug("lease %s is left to expire: %s", id, error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from mcp_discovery.errors import DiscoveryError
 
-class LineTooLong(ValueError):
+
+class LineTooLongError(DiscoveryError, ValueError):
     """A line is longer than the limit."""
 
 
@@ -16,7 +18,7 @@ class Lines:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that ``chunk`` completes; raises :class:`LineTooLong` beyond the limit."""
+        """The lines that ``chunk`` completes; raises :class:`LineTooLongError` beyond the limit."""
         *ends, rest = chunk.split(b"\n")
         lines = []
         for end in ends:
@@ -26,5 +28,5 @@ class Lines:
             self._parts.append(rest)
             self._size += len(rest)
         if self._size > self._most:
-            raise LineTooLong(f"a line is over {self._most:,} bytes")
+            raise LineTooLongError(f"a line is over {self._most:,} bytes")
         return [line for line in lines if line.strip()]

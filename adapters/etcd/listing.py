@@ -10,7 +10,7 @@ from mcp_discovery.adapters.etcd.keys import Keys, decode
 from mcp_discovery.adapters.etcd.live import Live
 from mcp_discovery.adapters.etcd.txn import Json
 from mcp_discovery.adapters.skipped import Skipped
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration
 from mcp_discovery.record import Record, is_label
@@ -139,7 +139,7 @@ class Listing:
         try:
             record, lease = decode_registration(value)
             if (record.name, record.id) != (name, id):
-                raise InvalidRecord("", f"the record is of {record.name}/{record.id}")
+                raise InvalidRecordError("", f"the record is of {record.name}/{record.id}")
         except ValueError as error:
             self._forget_record(name, id)
             self._skipped.add(key, str(error))

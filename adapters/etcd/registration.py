@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mcp_discovery.adapters.etcd.api import Gateway
 from mcp_discovery.adapters.etcd.documents import Documents
-from mcp_discovery.adapters.etcd.errors import LeaseNotFound
+from mcp_discovery.adapters.etcd.errors import LeaseNotFoundError
 from mcp_discovery.adapters.etcd.keys import Keys, decode
 from mcp_discovery.adapters.etcd.lease import EtcdLease, keep_alive, revoke
 from mcp_discovery.adapters.etcd.live import Live
@@ -18,10 +18,10 @@ from mcp_discovery.adapters.pulse import Pulse
 from mcp_discovery.adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
-    DuplicateInstance,
-    InvalidRecord,
-    RegistrationLost,
-    StoreUnavailable,
+    DuplicateInstanceError,
+    InvalidRecordError,
+    RegistrationLostError,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Lease, decode_registration, encode_registration
@@ -72,7 +72,7 @@ async def register(
             spare += before.leases
         await revoke(place.gateway, set(spare))
         return registration
-    raise StoreUnavailable(
+    raise StoreUnavailableError(
         place.gateway.store, f"others write {record.id!r} again and again; try later"
     )
 
@@ -116,14 +116,14 @@ def _readable(kv: Json | None) -> Live | None:
         return None  # A stranger's key keeps nobody from registering: it is overwritten.
 
 
-async def _duplicate(place: Place, id: str, live: Live) -> DuplicateInstance:
+async def _duplicate(place: Place, id: str, live: Live) -> DuplicateInstanceError:
     _, responses = await place.gateway.txn([], [get(place.keys.record(live.name, id))])
     kv = found(responses[0])
     try:
         record, lease = decode_registration(decode(kv.get("value", "")) if kv else b"")
-    except InvalidRecord:
-        return DuplicateInstance(id, holder="another registrant")
-    return DuplicateInstance(id, holder=str(lease.holder), url=record.endpoint.url)
+    except InvalidRecordError:
+        return DuplicateInstanceError(id, holder="another registrant")
+    return DuplicateInstanceError(id, holder=str(lease.holder), url=record.endpoint.url)
 
 
 async def _granted(place: Place, lease: Lease) -> tuple[EtcdLease, EtcdLease]:
@@ -161,8 +161,8 @@ async def _written(
     first, *rest = in_parts(new._first_writes(record, before))
     try:
         done, responses = await place.gateway.txn(before.guards, first)
-    except LeaseNotFound as error:
-        raise StoreUnavailable(
+    except LeaseNotFoundError as error:
+        raise StoreUnavailableError(
             place.gateway.store, f"took longer to register than the TTL of {lease.ttl:g} s"
         ) from error
     if not done:
@@ -172,7 +172,7 @@ async def _written(
         await place.documents.put(document)
     try:
         await new._finish(rest)
-    except RegistrationLost:
+    except RegistrationLostError:
         return None  # It is another's already, before the last of its names was written.
     return new
 
@@ -220,7 +220,7 @@ class EtcdRegistration:
     async def _renew(self) -> None:
         sent = time.monotonic()
         if not await keep_alive(self._place.gateway, self._live_lease, self._record_lease):
-            raise RegistrationLost(self.id, "its lease in etcd has expired or was revoked")
+            raise RegistrationLostError(self.id, "its lease in etcd has expired or was revoked")
         self._pulse.renewed(sent)
 
     async def _look(self) -> None:
@@ -228,7 +228,7 @@ class EtcdRegistration:
         on a lease that is revoked. A store that was restored has an older health."""
         (there,) = await self._guarded([get(self._place.keys.live(self.id))])
         if decode((found(there) or {}).get("value", "")) != self._live().encode():
-            raise RegistrationLost(self.id, "etcd has another health than was written last")
+            raise RegistrationLostError(self.id, "etcd has another health than was written last")
         await self._mend_names()
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
@@ -323,7 +323,7 @@ class EtcdRegistration:
         (there,) = await self._guarded([get(self._place.keys.record(self._record.name, self.id))])
         written = encode_registration(self._record, self._lease)
         if decode((found(there) or {}).get("value", "")) != written:
-            raise RegistrationLost(self.id, "etcd has another record than was written last")
+            raise RegistrationLostError(self.id, "etcd has another record than was written last")
 
     async def _guarded(self, writes: list[Json]) -> list[Json]:
         """Does ``writes`` if both keys are still on our leases.
@@ -338,12 +338,12 @@ class EtcdRegistration:
         sent = time.monotonic()
         try:
             held, responses = await self._place.gateway.txn(guards, writes)
-        except LeaseNotFound as error:
-            raise RegistrationLost(
+        except LeaseNotFoundError as error:
+            raise RegistrationLostError(
                 self.id, "its lease in etcd has expired or was revoked"
             ) from error
         if not held:
-            raise RegistrationLost(
+            raise RegistrationLostError(
                 self.id, "its keys in etcd were removed, or another registrant took it over"
             )
         self._pulse.looked(sent)

@@ -21,7 +21,7 @@ from mcp_discovery.adapters.store import (
     prepared,
 )
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import StoreDenied, StoreUnavailable
+from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.health import Health, healthy
 from mcp_discovery.instance import Holder, Lease
 from mcp_discovery.record import Record
@@ -32,8 +32,8 @@ class EtcdStore(Closing):
 
     Speaks etcd's JSON gateway (etcd 3.4 or later). ``options`` give user and password, or the CA
     and client certificate for TLS; etcd does not take a certificate for a user here. Raises
-    :class:`~mcp_discovery.errors.InvalidStoreURL`, and
-    :class:`~mcp_discovery.errors.InvalidInput` for files that cannot be used.
+    :class:`~mcp_discovery.errors.InvalidStoreURLError`, and
+    :class:`~mcp_discovery.errors.InvalidInputError` for files that cannot be used.
 
     With ``?skydns=<domain>`` every instance that is healthy is also named in CoreDNS's records; see
     :mod:`mcp_discovery.adapters.etcd.skydns`.
@@ -100,7 +100,7 @@ class EtcdStore(Closing):
     async def close(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         for watch, task in list(self._watches.items()):
-            watch.feed.fail(StoreUnavailable(self.url, "this store object is closed"))
+            watch.feed.fail(StoreUnavailableError(self.url, "this store object is closed"))
             await _end(task)
         await self._gateway.close()
 
@@ -108,11 +108,11 @@ class EtcdStore(Closing):
 async def _run(watch: Watch) -> None:
     try:
         await watch.run()
-    except (StoreUnavailable, StoreDenied) as error:
+    except (StoreUnavailableError, StoreDeniedError) as error:
         watch.feed.fail(error)
     except BaseException:
         # Whatever ended it, nobody must wait for more.
-        watch.feed.fail(StoreUnavailable(watch.store, "the watch has ended"))
+        watch.feed.fail(StoreUnavailableError(watch.store, "the watch has ended"))
         raise
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 from mcp_discovery.adapters.etcd.skydns import DEFAULT_ROOT, Zone
-from mcp_discovery.errors import InvalidStoreURL
+from mcp_discovery.errors import InvalidStoreURLError
 from mcp_discovery.record import is_label
 
 DEFAULT_PORT = 2379
@@ -41,22 +41,24 @@ def parse_url(url: str) -> EtcdURL:
     ``etcd+https://…`` for TLS.
 
     ``skydns`` is the domain of the SkyDNS records: none without it. ``skydns-path`` is CoreDNS's
-    ``path``, ``/skydns`` unless it is given. Raises :class:`InvalidStoreURL`, which never repeats
-    credentials that were in the URL.
+    ``path``, ``/skydns`` unless it is given. Raises :class:`InvalidStoreURLError`, which never
+    repeats credentials that were in the URL.
     """
     scheme, mark, rest = url.partition("://")
     if scheme not in ("etcd", "etcd+https") or not mark:
-        raise InvalidStoreURL(url, f"is no etcd URL; {_EXAMPLE}, or etcd+https://… for TLS")
+        raise InvalidStoreURLError(url, f"is no etcd URL; {_EXAMPLE}, or etcd+https://… for TLS")
     rest, _, query = rest.partition("?")
     hosts, slash, path = rest.partition("/")
     if "@" in hosts:
-        raise InvalidStoreURL(
+        raise InvalidStoreURLError(
             f"{scheme}://…@{hosts.rpartition('@')[2]}{slash}{path}",
             "credentials do not belong in a URL; give user and password as options",
         )
     shown = f"{scheme}://{rest}"  # somebody may have put a password into the query
     if "#" in rest or "#" in query:
-        raise InvalidStoreURL(shown, f"has a fragment (#…), which means nothing here; {_EXAMPLE}")
+        raise InvalidStoreURLError(
+            shown, f"has a fragment (#…), which means nothing here; {_EXAMPLE}"
+        )
     prefix = _prefix(shown, path)
     zone = _zone(shown, query, prefix)
     url = f"{shown}?{query}" if query else shown
@@ -68,17 +70,21 @@ def parse_url(url: str) -> EtcdURL:
 def _address(url: str, text: str) -> str:
     """``host:port`` in the spelling of a URL."""
     if not text:
-        raise InvalidStoreURL(url, f"names an endpoint without a host; {_EXAMPLE}")
+        raise InvalidStoreURLError(url, f"names an endpoint without a host; {_EXAMPLE}")
     if text.startswith("["):
         inner, closed, after = text[1:].partition("]")
         if not closed or not _is_ipv6(inner) or (after and not after.startswith(":")):
-            raise InvalidStoreURL(url, f"{text!r} is no IPv6 address; write [2001:db8::5]:2379")
+            raise InvalidStoreURLError(
+                url, f"{text!r} is no IPv6 address; write [2001:db8::5]:2379"
+            )
         return f"[{inner}]:{_port(url, after[1:]) if after else DEFAULT_PORT}"
     if text.count(":") > 1:
-        raise InvalidStoreURL(url, f"put the IPv6 address {text!r} in brackets: [2001:db8::5]:2379")
+        raise InvalidStoreURLError(
+            url, f"put the IPv6 address {text!r} in brackets: [2001:db8::5]:2379"
+        )
     host, colon, port = text.partition(":")
     if not _HOST.fullmatch(host):
-        raise InvalidStoreURL(url, f"{host!r} is no host name or address; {_EXAMPLE}")
+        raise InvalidStoreURLError(url, f"{host!r} is no host name or address; {_EXAMPLE}")
     return f"{host}:{_port(url, port) if colon else DEFAULT_PORT}"
 
 
@@ -92,7 +98,7 @@ def _is_ipv6(text: str) -> bool:
 
 def _port(url: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text[:6]) < 65536:
-        raise InvalidStoreURL(url, f"{text[:20]!r} is no port from 1 to 65535; {_EXAMPLE}")
+        raise InvalidStoreURLError(url, f"{text[:20]!r} is no port from 1 to 65535; {_EXAMPLE}")
     return int(text)
 
 
@@ -100,9 +106,13 @@ def _prefix(url: str, path: str) -> str:
     try:
         path = unquote(path, errors="strict").strip("/")
     except UnicodeDecodeError as error:
-        raise InvalidStoreURL(url, "its prefix is not UTF-8; write it in plain letters") from error
+        raise InvalidStoreURLError(
+            url, "its prefix is not UTF-8; write it in plain letters"
+        ) from error
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
-        raise InvalidStoreURL(url, "its prefix has control characters; write it in plain letters")
+        raise InvalidStoreURLError(
+            url, "its prefix has control characters; write it in plain letters"
+        )
     return f"/{path}/" if path else DEFAULT_PREFIX
 
 
@@ -112,30 +122,36 @@ def _zone(shown: str, query: str, prefix: str) -> Zone | None:
     asked = dict(parse_qsl(query, keep_blank_values=True))
     for key in asked:
         if key not in ("skydns", "skydns-path"):
-            raise InvalidStoreURL(
+            raise InvalidStoreURLError(
                 shown, f"has the unknown parameter {key[:40]!r}; known are skydns and skydns-path"
             )
     if query and not asked:
-        raise InvalidStoreURL(shown, "has an unknown parameter; known are skydns and skydns-path")
+        raise InvalidStoreURLError(
+            shown, "has an unknown parameter; known are skydns and skydns-path"
+        )
     if "skydns" not in asked:
         if asked:
-            raise InvalidStoreURL(shown, "has a skydns-path and no skydns=<domain>; give both")
+            raise InvalidStoreURLError(shown, "has a skydns-path and no skydns=<domain>; give both")
         return None
     domain = asked["skydns"].removesuffix(".").lower()
     if not all(is_label(label) for label in domain.split(".")):
-        raise InvalidStoreURL(shown, "its skydns is no domain; write ?skydns=cluster.internal")
+        raise InvalidStoreURLError(shown, "its skydns is no domain; write ?skydns=cluster.internal")
     service = prefix.strip("/").rpartition("/")[2]
     if not is_label(service):
-        raise InvalidStoreURL(
+        raise InvalidStoreURLError(
             shown,
             f"its prefix ends with {service!r}, which with skydns is a part of DNS names; end it "
             "with a DNS label (lower-case letters, digits and inner hyphens), such as /mcp",
         )
     if 2 * 64 + len(service) + 1 + len(domain) > _LONGEST_NAME:
-        raise InvalidStoreURL(shown, "its skydns is too long: names would be over 253 characters")
+        raise InvalidStoreURLError(
+            shown, "its skydns is too long: names would be over 253 characters"
+        )
     root = "/" + asked.get("skydns-path", DEFAULT_ROOT).strip("/")
     if not _ROOT.fullmatch(root):
-        raise InvalidStoreURL(shown, "its skydns-path is not one segment; write /skydns")
+        raise InvalidStoreURLError(shown, "its skydns-path is not one segment; write /skydns")
     if prefix.startswith(f"{root}/"):
-        raise InvalidStoreURL(shown, f"its prefix lies below {root}, where the DNS records are")
+        raise InvalidStoreURLError(
+            shown, f"its prefix lies below {root}, where the DNS records are"
+        )
     return Zone(root, domain, service)

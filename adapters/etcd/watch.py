@@ -15,21 +15,21 @@ import orjson
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.etcd.api import Gateway
 from mcp_discovery.adapters.etcd.errors import (
-    Refused,
-    RevisionGone,
-    TokenRejected,
+    RequestRefusedError,
+    RevisionGoneError,
+    TokenRejectedError,
     from_object,
     refusal,
 )
 from mcp_discovery.adapters.etcd.feed import Feed
 from mcp_discovery.adapters.etcd.keys import Keys, encode, key_text
 from mcp_discovery.adapters.etcd.lease import heard_ago
-from mcp_discovery.adapters.etcd.lines import Lines, LineTooLong
+from mcp_discovery.adapters.etcd.lines import Lines, LineTooLongError
 from mcp_discovery.adapters.etcd.listing import Listing, Stamp
 from mcp_discovery.adapters.etcd.txn import Json
 from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.errors import StoreDenied, StoreError, StoreUnavailable
+from mcp_discovery.errors import StoreDeniedError, StoreError, StoreUnavailableError
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance
 
@@ -74,10 +74,12 @@ class Watch:
         try:
             await self._list()
             await self._follow()
-        except RevisionGone as error:
-            raise StoreUnavailable(self.store, error.problem) from error
+        except RevisionGoneError as error:
+            raise StoreUnavailableError(self.store, error.problem) from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreUnavailable(self.store, f"answers what no etcd does ({error!r})") from error
+            raise StoreUnavailableError(
+                self.store, f"answers what no etcd does ({error!r})"
+            ) from error
 
     # -- the full list -----------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class Watch:
             try:
                 await self._read_all()
                 break
-            except RevisionGone:
+            except RevisionGoneError:
                 # Compacted between two pages.
                 if attempt == _LIST_ATTEMPTS - 1:
                     raise
@@ -140,19 +142,19 @@ class Watch:
             before = self._revision
             try:
                 await self._stream(endpoint)
-            except RevisionGone as error:
+            except RevisionGoneError as error:
                 log.info("%s: listing anew: %s", self.store, error.problem)
                 await self._list()
                 continue
-            except TokenRejected as error:
+            except TokenRejectedError as error:
                 rejected = rejected + 1 if self._revision == before else 1
                 if rejected > 2:
-                    raise StoreDenied(self.store, error.problem) from error
+                    raise StoreDeniedError(self.store, error.problem) from error
                 await self._gateway.renew_token(endpoint, error)
                 continue
-            except Refused:
+            except RequestRefusedError:
                 raise
-            except StoreUnavailable as cut:
+            except StoreUnavailableError as cut:
                 if time.monotonic() - started > RESUME_WITHIN * 2:
                     cut_at = None  # It went well for a while: this is another fault.
                     backoff.reset()
@@ -181,7 +183,7 @@ class Watch:
             ) as pages:
                 async for _, kvs in pages:
                     stamps |= {key_text(kv["key"]): Stamp.of(kv) for kv in kvs}
-        except RevisionGone:
+        except RevisionGoneError:
             await self._list()
             return
         if stamps != self._listing.stamps:
@@ -206,11 +208,11 @@ class Watch:
             while True:
                 chunk = await self._next_chunk(endpoint, response, wait_for_it=created)
                 if not chunk:
-                    raise StoreUnavailable(self.store, "etcd closed the watch")
+                    raise StoreUnavailableError(self.store, "etcd closed the watch")
                 try:
                     ready = lines.feed(chunk)
-                except LineTooLong as error:
-                    raise StoreUnavailable(self.store, f"in a watch {error}") from error
+                except LineTooLongError as error:
+                    raise StoreUnavailableError(self.store, f"in a watch {error}") from error
                 for line in ready:
                     created |= await self._take(orjson.loads(line))
 
@@ -223,7 +225,7 @@ class Watch:
                     return await response.content.readany()
             except TimeoutError as error:
                 if not wait_for_it:
-                    raise StoreUnavailable(
+                    raise StoreUnavailableError(
                         self.store, f"created no watch within {CHECK_EVERY:g} s"
                     ) from error
             await self._check(endpoint)
@@ -232,12 +234,12 @@ class Watch:
         """Takes in one answer; returns whether it says that the watch was created."""
         result = message.get("result")
         if result is None:
-            raise from_object(self.store, message) or Refused(
+            raise from_object(self.store, message) or RequestRefusedError(
                 self.store, "a watch answered neither a result nor an error"
             )
         if result.get("canceled"):
             if int(result.get("compact_revision", 0)):
-                raise RevisionGone(self.store, "the watch's revision has been compacted")
+                raise RevisionGoneError(self.store, "the watch's revision has been compacted")
             reason = result.get("cancel_reason") or "etcd cancelled the watch without a reason"
             raise refusal(self.store, reason)
         self._suspect = False
@@ -294,7 +296,7 @@ class Watch:
     async def _check(self, endpoint: str) -> None:
         """Asks the watch's own peer whether it lives, and whether the watch withholds something.
 
-        Raises :class:`StoreUnavailable` when it does not answer, or knows of a change for the
+        Raises :class:`StoreUnavailableError` when it does not answer, or knows of a change for the
         second time and the watch has told nothing in between.
         """
         first, end = self._keys.watched
@@ -324,6 +326,6 @@ class Watch:
             self._revision = int(changed["header"]["revision"])
             self._suspect = False
         elif self._suspect:
-            raise StoreUnavailable(self.store, "the watch withholds changes")
+            raise StoreUnavailableError(self.store, "the watch withholds changes")
         else:
             self._suspect = True

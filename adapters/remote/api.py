@@ -12,17 +12,17 @@ from mcp_discovery.adapters.http import Answer, HttpClient, Params
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import (
     DiscoveryError,
-    DocumentNotFound,
-    DuplicateInstance,
-    InvalidDocument,
-    InvalidInput,
-    InvalidRecord,
-    InvalidStoreURL,
-    RegistrationLost,
-    StoreDenied,
-    StoreUnavailable,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    InvalidDocumentError,
+    InvalidInputError,
+    InvalidRecordError,
+    InvalidStoreURLError,
+    RegistrationLostError,
+    StoreDeniedError,
+    StoreUnavailableError,
 )
-from mcp_discovery.probe.errors import ProbeFailed
+from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import Event, EventReader
 from mcp_discovery.record import url_problem
 
@@ -35,7 +35,7 @@ _EVENT_BYTES = 512 * 2**20
 _KIND = "urn:mcp-discovery:problem:"
 
 
-class UnknownDocument(DiscoveryError):
+class UnknownDocumentError(DiscoveryError):
     """The facade has to be sent the capability document first."""
 
 
@@ -44,7 +44,7 @@ class FacadeApi:
 
     def __init__(self, url: str, options: StoreOptions) -> None:
         if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
-            raise InvalidStoreURL(
+            raise InvalidStoreURLError(
                 url.partition("?")[0].rpartition("@")[2],
                 "write http://facade:4000, without user or query",
             )
@@ -88,11 +88,11 @@ class FacadeApi:
             async for chunk in response.content.iter_any():
                 try:
                     events = reader.feed(chunk)
-                except ProbeFailed as error:
-                    raise StoreUnavailable(self.url, str(error)) from error
+                except ProbeError as error:
+                    raise StoreUnavailableError(self.url, str(error)) from error
                 for event in events:
                     yield event
-        raise StoreUnavailable(self.url, "the facade ended its stream of events")
+        raise StoreUnavailableError(self.url, "the facade ended its stream of events")
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -114,32 +114,32 @@ class FacadeApi:
         detail = _text(problem.get("detail")) or text or "no detail given"
         match kind:
             case "duplicate-instance":
-                return DuplicateInstance(
+                return DuplicateInstanceError(
                     _text(problem.get("id")),
                     holder=_text(problem.get("holder")) or "somebody",
                     url=_text(problem.get("url")) or None,
                 )
             case "registration-lost" | "unknown-server":
-                return RegistrationLost(
+                return RegistrationLostError(
                     _text(problem.get("id")) or "?", _text(problem.get("why")) or detail
                 )
             case "unknown-document":
-                return UnknownDocument(detail)
+                return UnknownDocumentError(detail)
             case "document-not-found":
-                return DocumentNotFound(_text(problem.get("digest")))
+                return DocumentNotFoundError(_text(problem.get("digest")))
             case "invalid-document":
-                return InvalidDocument(detail)
+                return InvalidDocumentError(detail)
             case "invalid-record" | "secret-in-record" | "record-too-large":
                 field = _text(problem.get("field"))
-                return InvalidRecord(field, detail.removeprefix(f"{field}: "))
+                return InvalidRecordError(field, detail.removeprefix(f"{field}: "))
         if status in (401, 403):
-            return StoreDenied(self.url, detail)
+            return StoreDeniedError(self.url, detail)
         if status == 413:
-            return InvalidRecord("", detail)
+            return InvalidRecordError("", detail)
         if 400 <= status < 500 and status not in _LATER and problem:
-            return InvalidInput(detail)
+            return InvalidInputError(detail)
         hint = "" if problem or status in _LATER else "; is this the address of a facade?"
-        return StoreUnavailable(self.url, f"HTTP {status}: {detail}{hint}")
+        return StoreUnavailableError(self.url, f"HTTP {status}: {detail}{hint}")
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from mcp_discovery.adapters.pulse import Pulse
-from mcp_discovery.adapters.remote.api import FacadeApi, UnknownDocument, server_path
+from mcp_discovery.adapters.remote.api import FacadeApi, UnknownDocumentError, server_path
 from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.adapters.store import (
     Change,
@@ -22,12 +22,12 @@ from mcp_discovery.adapters.store import (
 )
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
-    DocumentNotFound,
-    DuplicateInstance,
-    InvalidDocument,
-    InvalidInput,
-    RegistrationLost,
-    StoreUnavailable,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    InvalidDocumentError,
+    InvalidInputError,
+    RegistrationLostError,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Load, healthy
 from mcp_discovery.instance import (
@@ -45,7 +45,7 @@ from mcp_discovery.record import Record
 class RemoteStore(Closing):
     """The store behind ``http://facade:4000`` and ``https://…``: the facade's own, over HTTP.
 
-    Raises :class:`~mcp_discovery.errors.InvalidStoreURL` for a malformed URL.
+    Raises :class:`~mcp_discovery.errors.InvalidStoreURLError` for a malformed URL.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class RemoteStore(Closing):
                     news = None if stale else self._read(event.name, data)
                 except (ValueError, TypeError, KeyError, AttributeError) as error:
                     problem = f"its event {event.name!r} cannot be read: {error!r}"
-                    raise StoreUnavailable(self.url, problem) from error
+                    raise StoreUnavailableError(self.url, problem) from error
                 if stale:
                     problem = f"the facade lost its own store at {stale[:50]}: {str(why)[:500]}"
-                    raise StoreUnavailable(self.url, problem)
+                    raise StoreUnavailableError(self.url, problem)
                 if news is not None:
                     yield news
 
@@ -104,8 +104,8 @@ class RemoteStore(Closing):
             async with aclosing(self._api.events({"status": "all"})) as events:
                 async for event in events:
                     yield event
-        except InvalidInput as error:
-            raise StoreUnavailable(self.url, f"it refuses to be watched: {error}") from error
+        except InvalidInputError as error:
+            raise StoreUnavailableError(self.url, f"it refuses to be watched: {error}") from error
 
     def _read(self, name: str, data: dict[str, Any]) -> Snapshot | Change | None:
         if name == "snapshot":
@@ -131,8 +131,8 @@ class RemoteStore(Closing):
         answer = await self._api.call("GET", f"/documents/{digest}")
         try:
             return CapabilityDocument.from_json(answer.body, digest=digest)
-        except InvalidDocument as error:
-            raise DocumentNotFound(digest) from error
+        except InvalidDocumentError as error:
+            raise DocumentNotFoundError(digest) from error
 
     async def sweep(self) -> int:
         """Nothing: the facade sweeps its own store."""
@@ -148,12 +148,14 @@ class RemoteStore(Closing):
         """Sends a record; the document too, but only where the facade lacks it."""
         try:
             await self._api.call(method, path, body)
-        except UnknownDocument:
+        except UnknownDocumentError:
             await self._api.put_document(document.digest, document.compressed())
             try:
                 await self._api.call(method, path, body)
-            except UnknownDocument as error:
-                raise StoreUnavailable(self.url, f"the facade lost a document: {error}") from error
+            except UnknownDocumentError as error:
+                raise StoreUnavailableError(
+                    self.url, f"the facade lost a document: {error}"
+                ) from error
 
 
 class RemoteRegistration:
@@ -204,7 +206,7 @@ class RemoteRegistration:
     async def deregister(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         params = {"holder": self._lease.holder.id}
-        with suppress(RegistrationLost), self._ours():  # gone, or another's by now
+        with suppress(RegistrationLostError), self._ours():  # gone, or another's by now
             await self._api.call("DELETE", server_path(self.id), params=params)
 
     @contextmanager
@@ -212,8 +214,8 @@ class RemoteRegistration:
         """To a registrant, a facade that names another holder says that the id is lost."""
         try:
             yield
-        except DuplicateInstance as error:
-            raise RegistrationLost(self.id, f"it is held by {error.holder} now") from error
+        except DuplicateInstanceError as error:
+            raise RegistrationLostError(self.id, f"it is held by {error.holder} now") from error
 
 
 def _registration(record: Record, lease: Lease) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.connections.requests import (
     CapabilityGiven,
     ConnectionPatch,
@@ -28,8 +28,8 @@ Scalar = str | bool | int | float | None
 def posting_of(new: NewConnection, *, document: CapabilityDocument | None = None) -> Posting:
     """What is registered for ``new``; ``document`` says all of its capabilities where it is known.
 
-    Raises :class:`~mcp_discovery.errors.InvalidRecord` or
-    :class:`~mcp_discovery.errors.InvalidDocument`.
+    Raises :class:`~mcp_discovery.errors.InvalidRecordError` or
+    :class:`~mcp_discovery.errors.InvalidDocumentError`.
     """
     fields = new.model_dump(by_alias=True, exclude_none=True, include=_AS_THEY_ARE)
     fields["endpoint"] = _endpoint(new)
@@ -162,12 +162,14 @@ def _endpoint(new: NewConnection) -> dict[str, Any]:
     if isinstance(given, str):
         given = EndpointGiven(url=given)
     if given.command is None and given.url is None:
-        raise InvalidRecord("endpoint", "has neither a command nor a url; say how it is reached")
+        raise InvalidRecordError(
+            "endpoint", "has neither a command nor a url; say how it is reached"
+        )
     endpoint = given.model_dump(exclude_none=True)
     transport = given.transport or _transport(given, new.protocol)
     if new.protocol is not None and protocol_of(transport) != new.protocol:
         problem = f"is {new.protocol!r}, but the endpoint's transport is {transport!r}"
-        raise InvalidRecord("protocol", f"{problem}; give one of the two")
+        raise InvalidRecordError("protocol", f"{problem}; give one of the two")
     return endpoint | {"transport": transport}
 
 

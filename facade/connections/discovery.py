@@ -21,7 +21,7 @@ from mcp_discovery.facade.connections.traits import traits_of
 from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.bodies import read_object
 from mcp_discovery.facade.http.operation import Operation
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.facade.status.handlers import answer
@@ -58,7 +58,7 @@ def select(
 ) -> list[Entry]:
     """The connections that match, those that are fit first, else by name and id.
 
-    Raises :class:`Refused` (422) for a range of versions that is none.
+    Raises :class:`ProblemError` (422) for a range of versions that is none.
     """
     statuses = _several(filters.status) or {"active"}
     query = Query(
@@ -88,7 +88,7 @@ def balanced(
 ) -> list[Entry]:
     """``entries`` in the strategy's order: all that are fit, then the others.
 
-    Raises :class:`Refused` (422) for a ``key`` that is missing or means nothing.
+    Raises :class:`ProblemError` (422) for a ``key`` that is missing or means nothing.
     """
     strategy, key = balancing.strategy or USUAL, balancing.key
     if (strategy == "consistent-hash") != (key is not None):
@@ -96,7 +96,7 @@ def balanced(
         if key is not None:
             problem = f"means nothing to {strategy}; it is for consistent-hash"
         field = "loadBalancing.key"
-        raise Refused(422, "invalid-field", f"{field}: {problem}", field=field)
+        raise ProblemError(422, "invalid-field", f"{field}: {problem}", field=field)
     by_id = {entry.id: entry for entry in entries}
     order: list[Candidate] = []
     for fit in (True, False):
@@ -130,7 +130,7 @@ def _versions(text: str | None) -> frozenset[VersionRange]:
     except ValueError as error:
         field = "filters.version"
         detail = f"{field}: is no range of versions such as >=1.2,<2 or ^1.2 ({error})"
-        raise Refused(422, "invalid-field", detail, field=field) from error
+        raise ProblemError(422, "invalid-field", detail, field=field) from error
 
 
 OPERATIONS = (

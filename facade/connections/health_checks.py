@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.errors import RegistrationLost, StoreError
+from mcp_discovery.errors import RegistrationLostError, StoreError
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.handlers import ID
 from mcp_discovery.facade.connections.requests import BatchCheck, CheckWish
@@ -18,12 +18,12 @@ from mcp_discovery.facade.connections.responses import BatchChecked, Checked
 from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.bodies import read_object
 from mcp_discovery.facade.http.operation import Operation
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.examination import Finding
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.health import Status, rfc3339, utcnow
-from mcp_discovery.probe import NoAnswer
+from mcp_discovery.probe import NoAnswerError
 
 #: How many of one batch are probed at the same time.
 _AT_ONCE = 64
@@ -103,7 +103,7 @@ async def _probe_all(facade: Facade, ids: list[str], seconds: float) -> dict[str
     async def one(id: str) -> _Found:
         try:
             entry = facade.entry(id)
-        except Refused as error:
+        except ProblemError as error:
             return _Found("error", error.detail)
         async with few:
             return await _probe(facade, entry, seconds)
@@ -150,7 +150,7 @@ def _judged(finding: Finding, timeout: float) -> _Found:
         return _Found("healthy", None, finding)
     if finding.status is not Status.DOWN:
         return _Found("degraded", finding.reason, finding)
-    late = str(NoAnswer(timeout)) in finding.reason
+    late = str(NoAnswerError(timeout)) in finding.reason
     return _Found("error", _late(timeout).why if late else finding.reason, finding)
 
 
@@ -162,7 +162,7 @@ async def _publish(facade: Facade, id: str) -> None:
     kept = facade.posted.get(id)
     if kept is None:
         return
-    with suppress(StoreError, RegistrationLost):  # the heartbeat makes up for both
+    with suppress(StoreError, RegistrationLostError):  # the heartbeat makes up for both
         await kept.beat()
     status = Status.DRAINING if kept.draining else kept.health.status
     await facade.settle(id, lambda entry: entry is None or entry.health.status is status)

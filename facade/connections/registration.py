@@ -14,7 +14,7 @@ from mcp_discovery.facade.connections.responses import ConnectionDetails, Discon
 from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.bodies import read_object
 from mcp_discovery.facade.http.operation import Operation
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.handlers import (
     keep,
     kept_elsewhere_alike,
@@ -99,14 +99,14 @@ async def disconnect(request: web.Request) -> web.Response:
     )
 
 
-def _not_ours(facade: Facade, id: str) -> Refused:
+def _not_ours(facade: Facade, id: str) -> ProblemError:
     """Why a connection that is not kept here cannot be changed here; 404 where there is none."""
     holder = facade.entry(id).instance.lease.holder
     what = "change it where it is configured"
     if facade.leased.get(id) is not None:
         what = f"let its registrant say it, with PUT /servers/{id}"
     detail = f"{id!r} is kept registered by {holder}, which would undo a change made here; {what}"
-    return Refused(409, "other-holder", detail, id=id)
+    return ProblemError(409, "other-holder", detail, id=id)
 
 
 OPERATIONS = (

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DocumentNotFound
+from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import shown_metadata
 from mcp_discovery.facade.connections.responses import Exported
@@ -109,7 +109,7 @@ async def _documents(
         async with few:
             try:
                 found[digest] = await documents.get(digest)
-            except DocumentNotFound:
+            except DocumentNotFoundError:
                 return  # lost: the names are all that is left of it
 
     reads = [asyncio.create_task(read(digest), name="export") for digest in offers]

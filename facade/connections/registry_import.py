@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DiscoveryError, InvalidRecord, StoreUnavailable
+from mcp_discovery.errors import DiscoveryError, InvalidRecordError, StoreUnavailableError
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import posting_of
 from mcp_discovery.facade.connections.requests import Export, NewConnection
@@ -23,7 +23,7 @@ from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.bodies import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, keep
 from mcp_discovery.facade.state import Facade, facade_of
@@ -87,7 +87,7 @@ async def import_(request: web.Request) -> web.Response:
             f"{len(plan.refused)} of {len(given.connections)} connections cannot be imported, so "
             "none was; mend or remove them, or send partial=true to import the others"
         )
-        raise Refused(409, "import-refused", detail, **plan.report(dry=False, applied=False))
+        raise ProblemError(409, "import-refused", detail, **plan.report(dry=False, applied=False))
     await _apply(facade, plan)
     report = plan.report(dry=False, applied=True)
     if plan.failed:
@@ -95,7 +95,7 @@ async def import_(request: web.Request) -> web.Response:
             f"{len(plan.failed)} of {len(given.connections)} connections were not imported, the "
             "others were; send the same again, which changes nothing that is there already"
         )
-        raise Refused(503 if plan.unavailable else 409, "import-incomplete", detail, **report)
+        raise ProblemError(503 if plan.unavailable else 409, "import-incomplete", detail, **report)
     log.info("imported %d connections", len(plan.planned))
     return answer(report)
 
@@ -125,10 +125,12 @@ def _planned(
             posting = _posting(item, documents)
             id = posting.record.id
             if (before := seen.setdefault(id, index)) != index:
-                raise InvalidRecord("id", f"{id!r} stands at {before} already; give it another")
+                raise InvalidRecordError(
+                    "id", f"{id!r} stands at {before} already; give it another"
+                )
             facade.posted.dialer.check(posting.record)
             plan.planned.append(Planned(index, posting, _effect(facade, posting)))
-        except (DiscoveryError, Refused) as error:
+        except (DiscoveryError, ProblemError) as error:
             plan.refused.append(_conflict(index, item, error))
     return plan
 
@@ -141,17 +143,19 @@ def _posting(item: Mapping[str, Any], documents: Mapping[str, CapabilityDocument
         return posting_of(new)
     document = documents.get(digest) if isinstance(digest, str) else None
     if document is None:
-        raise InvalidRecord("digest", "is of no document in documents; leave it out, or add that")
+        raise InvalidRecordError(
+            "digest", "is of no document in documents; leave it out, or add that"
+        )
     posting = posting_of(new, document=document)
     named = {each if isinstance(each, str) else each.name for each in new.capabilities or ()}
     if new.capabilities is not None and named != set(representation.names_of(posting.record)):
         problem = "are not those of the document that digest names; leave one of the two out"
-        raise InvalidRecord("capabilities", problem)
+        raise InvalidRecordError("capabilities", problem)
     return posting
 
 
 def _effect(facade: Facade, posting: Posting) -> Literal["created", "replaced", "unchanged"]:
-    """Raises :class:`Refused` where another keeps the id alive."""
+    """Raises :class:`ProblemError` where another keeps the id alive."""
     id = posting.record.id
     entry = facade.catalog.view.entries.get(id)
     if entry is None:
@@ -167,7 +171,7 @@ def _effect(facade: Facade, posting: Posting) -> Literal["created", "replaced", 
         f"{id!r} is kept registered by {holder}, and says otherwise; change it there, or give this "
         "connection another id"
     )
-    raise Refused(409, "other-holder", detail)
+    raise ProblemError(409, "other-holder", detail)
 
 
 def _said(record: Record) -> dict[str, Any]:
@@ -193,10 +197,10 @@ async def _apply(facade: Facade, plan: Plan) -> None:
                 await facade.posted.let_go_of_taken(posting.record.id)
                 async with facade.locks.hold(posting.record.id):
                     await keep(facade, posting, replace=True)
-        except (DiscoveryError, Refused) as error:
+        except (DiscoveryError, ProblemError) as error:
             item = {"id": posting.record.id, "name": posting.record.name}
             plan.failed.append(_conflict(planned.index, item, error))
-            plan.unavailable |= isinstance(error, StoreUnavailable)
+            plan.unavailable |= isinstance(error, StoreUnavailableError)
 
     async with asyncio.TaskGroup() as group:
         for each in plan.planned:
@@ -206,15 +210,15 @@ async def _apply(facade: Facade, plan: Plan) -> None:
 
 
 def _conflict(
-    index: int, item: Mapping[str, Any], error: DiscoveryError | Refused
+    index: int, item: Mapping[str, Any], error: DiscoveryError | ProblemError
 ) -> dict[str, Any]:
     conflict: dict[str, Any] = {"index": index}
     for name in ("id", "name"):
         if isinstance(value := item.get(name), str):
             conflict[name] = value[:100]
     conflict["reason"] = str(error)
-    at = error.field if isinstance(error, InvalidRecord) else None
-    if isinstance(error, Refused):
+    at = error.field if isinstance(error, InvalidRecordError) else None
+    if isinstance(error, ProblemError):
         at = error.facts.get("field")
     return conflict | ({"field": at} if at else {})
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,8 +30,8 @@ _NOT: Mapping[str, str] = {
 def parsed(model: type[Model], body: Mapping[str, Any]) -> Model:
     """``body`` as ``model``.
 
-    Raises :class:`Refused` (422): ``field`` names the first field at fault, ``nearest`` the known
-    one that an unknown one was perhaps meant to be.
+    Raises :class:`ProblemError` (422): ``field`` names the first field at fault, ``nearest`` the
+    known one that an unknown one was perhaps meant to be.
     """
     try:
         return model.model_validate(body)
@@ -39,7 +39,9 @@ def parsed(model: type[Model], body: Mapping[str, Any]) -> Model:
         raise _refused(model, body, error) from error
 
 
-def _refused(model: type[BaseModel], body: Mapping[str, Any], error: ValidationError) -> Refused:
+def _refused(
+    model: type[BaseModel], body: Mapping[str, Any], error: ValidationError
+) -> ProblemError:
     faults = error.errors(include_url=False, include_input=False)
     # Of the ways that a value may be written, the one that got furthest is the one that was meant.
     fault = max(faults, key=lambda each: (len(_path(body, each)), each["type"] not in _NOT))
@@ -51,7 +53,7 @@ def _refused(model: type[BaseModel], body: Mapping[str, Any], error: ValidationE
         hint = f"did you mean {near[0]!r}? " if near else ""
         detail = f"{field}: is not known; {hint}known are {', '.join(known)}"
         facts = {"nearest": near[0]} if near else {}
-        return Refused(422, "unknown-field", detail, field=field, **facts)
+        return ProblemError(422, "unknown-field", detail, field=field, **facts)
     nots: list[str] = []
     if fault["type"] in _NOT:
         alike = (each["type"] for each in faults if _path(body, each) == path)
@@ -64,7 +66,7 @@ def _refused(model: type[BaseModel], body: Mapping[str, Any], error: ValidationE
         problem = f"is not one of {fault['ctx']['expected']}"
     else:
         problem = fault["msg"][:1].lower() + fault["msg"][1:]
-    return Refused(422, "invalid-field", f"{field}: {problem}", field=field)
+    return ProblemError(422, "invalid-field", f"{field}: {problem}", field=field)
 
 
 def _path(body: Any, fault: ErrorDetails) -> tuple[int | str, ...]:

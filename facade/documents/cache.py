@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DocumentNotFound, StoreError
+from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.registration.body import Posting, refused_document
 
 #: How long, in seconds, and how many bytes of documents wait for the registration that names them.
@@ -66,7 +66,7 @@ class Documents:
             return posting.document
         try:
             return await self.get(posting.digest)
-        except DocumentNotFound as error:
+        except DocumentNotFoundError as error:
             raise refused_document(posting.digest) from error
 
     async def learn(self, digests: Iterable[str], *, most: int, timeout: float) -> None:
@@ -84,7 +84,7 @@ class Documents:
     async def _learn(self, digest: str) -> None:
         try:
             await self.get(digest)
-        except DocumentNotFound:
+        except DocumentNotFoundError:
             self._remember(digest, {})
         except StoreError:
             return  # it is asked for again the next time

@@ -7,10 +7,10 @@ import asyncio
 from aiohttp import web
 
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
-from mcp_discovery.errors import DocumentNotFound, InvalidDocument
+from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
 from mcp_discovery.facade.http.bodies import read
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.state import facade_of
 
 #: From so many bytes on, packing and parsing happen beside the event loop.
@@ -21,7 +21,7 @@ async def get(request: web.Request) -> web.Response:
     """The canonical JSON; what a digest names never changes."""
     digest = request.match_info["digest"]
     if not is_digest(digest):
-        raise DocumentNotFound(digest[:100])
+        raise DocumentNotFoundError(digest[:100])
     headers = {
         "Cache-Control": "public, max-age=31536000, immutable",
         "ETag": f'"{digest}"',
@@ -44,7 +44,7 @@ async def put(request: web.Request) -> web.Response:
     """Takes a document in, as JSON or gzip, for the registration that will name it."""
     digest = request.match_info["digest"]
     if not is_digest(digest):
-        raise InvalidDocument(
+        raise InvalidDocumentError(
             f"{digest[:100]!r} is no digest; it is the SHA-256 of the canonical JSON, as 64 "
             "lower-case hexadecimal digits"
         )
@@ -54,7 +54,7 @@ async def put(request: web.Request) -> web.Response:
         data = await read(request, timeout=facade.options.body_timeout, limit=limit)
     except web.HTTPRequestEntityTooLarge as error:
         detail = f"the document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer less"
-        raise Refused(413, "document-too-large", detail) from error
+        raise ProblemError(413, "document-too-large", detail) from error
     if len(data) > _LARGE:
         document = await asyncio.to_thread(_parsed, data, digest)
     else:

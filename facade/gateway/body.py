@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import orjson
 from aiohttp import web
 
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 
 #: So much of a body is kept, in bytes: nearly every call as a whole, so that it can be sent again.
 _KEPT = 64 * 2**10
@@ -26,10 +26,11 @@ class Body:
         self._timeout = timeout
         self._kept = b""
         self.whole = not request.can_read_body
-        self.fault: Refused | None = None
+        self.fault: ProblemError | None = None
 
     async def begin(self) -> None:
-        """Reads the beginning; raises :class:`Refused` for one that is too large or too slow."""
+        """Reads the beginning; raises :class:`ProblemError` for one that is too large or too
+        slow."""
         if (self._length or 0) > MOST:
             raise _too_large()
         while not self.whole and len(self._kept) < _KEPT:
@@ -67,7 +68,7 @@ class Body:
                 if sent > MOST:
                     raise _too_large()
                 yield part
-        except Refused as error:
+        except ProblemError as error:
             self.fault = error
             raise
 
@@ -77,10 +78,12 @@ class Body:
                 return await self._content.readany()
         except TimeoutError as error:
             detail = f"the body did not go on within {self._timeout:g} s; send it again"
-            raise Refused(408, "slow-body", detail) from error
+            raise ProblemError(408, "slow-body", detail) from error
         except (ConnectionError, web.RequestPayloadError) as error:
-            raise Refused(400, "body-broken-off", f"the body cannot be read: {error}") from error
+            raise ProblemError(
+                400, "body-broken-off", f"the body cannot be read: {error}"
+            ) from error
 
 
-def _too_large() -> Refused:
-    return Refused(413, "body-too-large", f"the body is over the limit of {MOST:,} bytes")
+def _too_large() -> ProblemError:
+    return ProblemError(413, "body-too-large", f"the body is over the limit of {MOST:,} bytes")

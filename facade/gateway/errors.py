@@ -6,13 +6,13 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.facade.gateway.body import Body
-from mcp_discovery.facade.http.problems import Refused, problem
+from mcp_discovery.facade.http.problems import ProblemError, problem
 
 #: JSON-RPC 2.0, 5.1: the request is at fault, or the server is.
 _INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
 
 
-def error(request: web.Request, refused: Refused, body: Body) -> web.Response:
+def error(request: web.Request, refused: ProblemError, body: Body) -> web.Response:
     """A JSON-RPC error with the HTTP status of ``refused``; its problem document is the ``data``.
 
     It has the id of the request in ``body`` where that could be read, otherwise ``null``.

@@ -18,12 +18,12 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.gateway import errors as answers
 from mcp_discovery.facade.gateway import headers
 from mcp_discovery.facade.gateway.body import Body
-from mcp_discovery.facade.gateway.in_flight import Ended, UnderWay, only_listens
+from mcp_discovery.facade.gateway.in_flight import ForwardingEndedError, UnderWay, only_listens
 from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates
 from mcp_discovery.facade.gateway.sessions import SESSION, unwrapped
-from mcp_discovery.facade.gateway.upstream import Unreached, ask
+from mcp_discovery.facade.gateway.upstream import ReplicaUnreachableError, ask
 from mcp_discovery.facade.http.outbound import Dialer
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
@@ -101,24 +101,24 @@ class Gateway:
         named, and its answer back; ``look`` gives the list as it is now.
 
         What cannot be passed on is answered with a JSON-RPC error where it is a POST; otherwise
-        :class:`Refused` is raised.
+        :class:`ProblemError` is raised.
         """
         body = Body(request, self._options.body_timeout)
         try:
             async with self._under_way.among(request):
                 if len(self) > _MOST:
                     detail = f"{_MOST} requests are under way; try again soon"
-                    raise Refused(503, "too-busy", detail)
+                    raise ProblemError(503, "too-busy", detail)
                 await body.begin()
                 headers.refuse_loop(request)
                 call = _Call(request, body, time.monotonic())
                 if (given := request.headers.get(SESSION)) is not None:
                     return await self._in_session(call, look(), name, given)
                 return await self._anywhere(call, name, candidates(look(), name, versions))
-        except Ended:
+        except ForwardingEndedError:
             _cut(request)
             return web.Response(status=_CLIENT_LEFT, reason="Client Closed Request")
-        except Refused as refused:
+        except ProblemError as refused:
             if request.method != "POST":
                 raise
             level = logging.INFO if refused.status >= 500 else logging.DEBUG
@@ -134,7 +134,7 @@ class Gateway:
         entry, session = _of_session(view, name, given)
         try:
             return await self._exchanged(call, entry, session)
-        except Unreached as error:
+        except ReplicaUnreachableError as error:
             if entry.health.status is Status.DOWN:
                 raise _session_over(entry.id) from error
             raise _none_reached([entry.id], error) from error
@@ -148,7 +148,7 @@ class Gateway:
             tried.append(entry.id)
             try:
                 return await self._exchanged(call, entry)
-            except Unreached as error:
+            except ReplicaUnreachableError as error:
                 log.info("gateway to %s: %s cannot be reached: %s", name, entry.id, error)
                 last = error
         raise _none_reached(tried, last) from last
@@ -168,11 +168,11 @@ class Gateway:
                     call.body,
                     self._options.gateway_timeout,
                 )
-            except Unreached as error:
+            except ReplicaUnreachableError as error:
                 self._replicas.reached(entry.id, ok=False)
                 self._count(entry.record, call, str(error))
                 raise
-            except Refused as error:
+            except ProblemError as error:
                 if error.status >= 500:
                     self._count(entry.record, call, error.detail)
                 raise
@@ -240,26 +240,26 @@ GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
 
 
 def _of_session(view: View, name: str, given: str) -> tuple[Entry, str]:
-    """The instance that a session is of, and its own id for it; raises :class:`Refused` (404),
+    """The instance that a session is of, and its own id for it; raises :class:`ProblemError` (404),
     upon which a client begins anew (MCP 2025-11-25, session management)."""
     parts = unwrapped(given)
     if parts is None:
         detail = "this session is not one that the gateway gave; start a new one with initialize"
-        raise Refused(404, "unknown-session", detail)
+        raise ProblemError(404, "unknown-session", detail)
     entry = view.entries.get(parts[0])
     if entry is None or entry.record.name != name or entry.record.endpoint.transport != TRANSPORT:
         raise _session_over(parts[0])
     return entry, parts[1]
 
 
-def _session_over(id: str) -> Refused:
+def _session_over(id: str) -> ProblemError:
     detail = f"the session is over, {id} has gone; start a new one with initialize"
-    return Refused(404, "session-over", detail, id=id)
+    return ProblemError(404, "session-over", detail, id=id)
 
 
-def _none_reached(ids: list[str], last: Unreached) -> Refused:
+def _none_reached(ids: list[str], last: ReplicaUnreachableError) -> ProblemError:
     detail = f"{', '.join(ids)} cannot be reached now, nothing was sent; {ids[-1]}: {last}"
-    return Refused(504 if last.late else 502, "not-reached", detail, ids=ids)
+    return ProblemError(504 if last.late else 502, "not-reached", detail, ids=ids)
 
 
 def _cut(request: web.Request) -> None:

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from mcp_discovery.facade.gateway.sessions import SESSION, wrapped
 from mcp_discovery.facade.http.outbound import MARK
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 
 #: What the gateway calls itself in ``Via`` (RFC 9110, 7.6.3).
@@ -43,7 +43,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def refuse_loop(request: web.Request) -> None:
-    """Raises :class:`Refused` (508) for a request that has been through a gateway, or is a probe.
+    """Raises :class:`ProblemError` (508) for a request that has been through a gateway, or is a
+    probe.
 
     One facade's list may have another's address, or its own: nobody would be at the end of that.
     """
@@ -53,7 +54,7 @@ def refuse_loop(request: web.Request) -> None:
             "this request comes from a facade, and the address of a facade's gateway is no "
             "server's; register the server's own URL"
         )
-        raise Refused(508, "loop", detail)
+        raise ProblemError(508, "loop", detail)
 
 
 def to_server(request: web.Request, session: str | None) -> CIMultiDict[str]:

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from mcp_discovery.errors import DiscoveryError
+
 #: How often, in seconds, clients that have left are looked for: aiohttp tells a handler of that
 #: only when it writes.
 _LOOK_EVERY = 0.05
 
 
-class Ended(Exception):
+class ForwardingEndedError(DiscoveryError):
     """The client has left, or the facade ends: what was under way has been aborted."""
 
 
@@ -28,7 +30,8 @@ class UnderWay:
 
     @asynccontextmanager
     async def among(self, request: web.Request) -> AsyncIterator[None]:
-        """Counts ``request`` while the block lasts; ends that with :class:`Ended` where it must."""
+        """Counts ``request`` while the block lasts; ends that with :class:`ForwardingEndedError`
+        where it must."""
         guard = asyncio.timeout(None)
         try:
             async with guard:
@@ -40,7 +43,7 @@ class UnderWay:
         except TimeoutError as error:
             if not guard.expired():
                 raise
-            raise Ended from error
+            raise ForwardingEndedError from error
 
     async def drop_gone(self) -> None:
         """Ends, for ever, the requests whose clients leave: that is how modern clients cancel

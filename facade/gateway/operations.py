@@ -6,7 +6,7 @@ from aiohttp import web
 
 from mcp_discovery.facade.gateway.gateway import GATEWAY
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.state import facade_of
 
@@ -21,7 +21,7 @@ async def mcp(request: web.Request) -> web.StreamResponse:
     gateway = request.app.get(GATEWAY)
     if gateway is None:
         detail = "the gateway is off; start the facade with --gateway to have it"
-        raise Refused(404, "gateway-off", detail)
+        raise ProblemError(404, "gateway-off", detail)
     look, name = facade_of(request).view, request.match_info["name"]
     return await gateway.pass_on(request, look, name, parse(request).versions)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from mcp_discovery.adapters.query import Query
 from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
 
 #: What new sessions and calls without one may go to.
@@ -87,7 +87,7 @@ class Replicas:
 def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list[Entry]:
     """The replicas of ``name`` that take new calls, in one of the ``versions`` if any is named.
 
-    Raises :class:`Refused` where there is none, and says why.
+    Raises :class:`ProblemError` where there is none, and says why.
     """
     query = Query(names=frozenset({name}), transports=frozenset({TRANSPORT}), statuses=_OPEN)
     alive = view.select(query)
@@ -97,7 +97,7 @@ def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list
     if not fit:
         there = ", ".join(sorted({each.record.version for each in alive})[:20])
         detail = f"no replica of {name!r} that is alive has such a version; there are {there}"
-        raise Refused(404, "no-such-version", detail, name=name)
+        raise ProblemError(404, "no-such-version", detail, name=name)
     return fit
 
 
@@ -105,21 +105,21 @@ def _in_range(entry: Entry, versions: frozenset[VersionRange]) -> bool:
     return not versions or any(entry.record.version in wanted for wanted in versions)
 
 
-def _none_alive(view: View, name: str) -> Refused:
+def _none_alive(view: View, name: str) -> ProblemError:
     every = view.select(Query(names=frozenset({name}), statuses=frozenset()))
     if not every:
         detail = f"there is no server called {name[:100]!r}; GET /servers?status=all lists them"
-        return Refused(404, "unknown-server", detail, name=name[:100])
+        return ProblemError(404, "unknown-server", detail, name=name[:100])
     spoken = {each.record.endpoint.transport for each in every}
     if TRANSPORT not in spoken:
         detail = (
             f"{name!r} is reached over {', '.join(sorted(spoken))}, and the gateway passes on "
             f"{TRANSPORT} only; GET /servers?name={name} tells its own address"
         )
-        return Refused(501, "not-passed-on", detail, name=name)
+        return ProblemError(501, "not-passed-on", detail, name=name)
     last = max(every, key=lambda each: each.health.since)
     detail = (
         f"no replica of {name!r} takes calls now, try again soon; {last.id} is "
         f"{last.health.status}: {last.health.reason}"
     )
-    return Refused(503, "no-replica", detail, name=name)
+    return ProblemError(503, "no-replica", detail, name=name)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 import aiohttp
 from aiohttp import web
 
+from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.gateway.body import Body
-from mcp_discovery.facade.http.problems import Refused
-from mcp_discovery.probe import AddressRefused
+from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.probe import AddressRefusedError
 from mcp_discovery.probe.endpoint import Endpoint
 from mcp_discovery.probe.wire import within_origin
 from mcp_discovery.record import Record
@@ -25,7 +26,7 @@ _MOST_REDIRECTS = 2
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
-class Unreached(Exception):
+class ReplicaUnreachableError(DiscoveryError):
     """No connection was made, so that nothing of the request has left; ``late`` says that it took
     too long."""
 
@@ -44,9 +45,9 @@ async def ask(
 ) -> aiohttp.ClientResponse:
     """The server's answer, of which only the head has been read; it is the caller's to close.
 
-    ``timeout`` in seconds is for the answer to begin. Raises :class:`Unreached`, after which
-    another replica may be asked, and :class:`Refused`, after which none may: it is not known what
-    the server has made of the request.
+    ``timeout`` in seconds is for the answer to begin. Raises :class:`ReplicaUnreachableError`,
+    after which another replica may be asked, and :class:`ProblemError`, after which none may: it
+    is not known what the server has made of the request.
     """
     url = Endpoint.of(record.endpoint.url or "", record.endpoint.transport, None).urls[0]
     for _ in range(1 + _MOST_REDIRECTS):
@@ -55,20 +56,20 @@ async def ask(
                 response = await _sent(session, url, request, headers, body)
         except TimeoutError as error:
             detail = f"{record.id} did not begin to answer within {timeout:g} s"
-            raise Refused(504, "no-answer", detail, id=record.id) from error
+            raise ProblemError(504, "no-answer", detail, id=record.id) from error
         if response.status not in _REDIRECTS and response.status >= 200:
             return response
         response.close()
         if response.status < 200:
             detail = f"{record.id} answered HTTP {response.status}, to which nothing was to switch"
-            raise Refused(502, "bad-answer", detail, id=record.id)
+            raise ProblemError(502, "bad-answer", detail, id=record.id)
         target = within_origin(url, response.headers.get("Location", ""))
         if target is None or not body.whole:
             detail = f"{record.id} redirects its MCP endpoint to another address; register that one"
-            raise Refused(502, "redirected", detail, id=record.id)
+            raise ProblemError(502, "redirected", detail, id=record.id)
         url = target
     detail = f"{record.id} redirects its MCP endpoint again and again; register its last address"
-    raise Refused(502, "redirected", detail, id=record.id)
+    raise ProblemError(502, "redirected", detail, id=record.id)
 
 
 async def _sent(
@@ -90,9 +91,9 @@ async def _sent(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT),
         )
     except aiohttp.ConnectionTimeoutError as error:
-        raise Unreached(f"no connection within {_CONNECT:g} s", late=True) from error
-    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, AddressRefused) as error:
-        raise Unreached(_why(error), late=False) from error
+        raise ReplicaUnreachableError(f"no connection within {_CONNECT:g} s", late=True) from error
+    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, AddressRefusedError) as error:
+        raise ReplicaUnreachableError(_why(error), late=False) from error
     except (aiohttp.ClientError, OSError) as error:
         if body.fault is not None:
             raise body.fault from error
@@ -100,7 +101,7 @@ async def _sent(
             "the connection to the server broke before it answered; whether it took the request "
             "in is not known"
         )
-        raise Refused(502, "broken-off", detail) from error
+        raise ProblemError(502, "broken-off", detail) from error
 
 
 def _why(error: Exception) -> str:

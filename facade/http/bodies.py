@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, Refused
+from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 
 #: From so many bytes on, unpacking happens beside the event loop.
 _LARGE = 64 * 2**10
@@ -19,19 +19,19 @@ _GZIP = b"\x1f\x8b"
 async def read(request: web.Request, *, timeout: float, limit: int = MAX_BODY_BYTES) -> bytes:
     """The whole body, unpacked where it is gzip; ``limit`` in bytes holds before and after that.
 
-    Raises ``HTTPRequestEntityTooLarge``, and :class:`Refused` for another encoding and when it has
-    not come within ``timeout`` seconds.
+    Raises ``HTTPRequestEntityTooLarge``, and :class:`ProblemError` for another encoding and when
+    it has not come within ``timeout`` seconds.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         detail = f"Content-Encoding {encoding[:50]!r} is not understood; send gzip or none"
-        raise Refused(415, "unknown-encoding", detail)
+        raise ProblemError(415, "unknown-encoding", detail)
     try:
         async with asyncio.timeout(timeout):
             data = await request.clone(client_max_size=limit).read()
     except TimeoutError as error:
         detail = f"the body did not come within {timeout:g} s; send it again"
-        raise Refused(408, "slow-body", detail) from error
+        raise ProblemError(408, "slow-body", detail) from error
     if not data.startswith(_GZIP):  # which no JSON does
         return data
     if len(data) > _LARGE:
@@ -46,11 +46,11 @@ def _unpacked(data: bytes, limit: int) -> bytes:
         plain = unpack.decompress(data, limit + 1)
     except zlib.error as error:
         detail = f"the body is not the gzip data it begins as ({error}); send it again"
-        raise Refused(400, "not-gzip", detail) from error
+        raise ProblemError(400, "not-gzip", detail) from error
     if len(plain) > limit:
         raise web.HTTPRequestEntityTooLarge(limit)
     if not unpack.eof:
-        raise Refused(400, "not-gzip", "the body's gzip data ends too early; send it again")
+        raise ProblemError(400, "not-gzip", "the body's gzip data ends too early; send it again")
     return plain
 
 
@@ -59,8 +59,8 @@ async def read_object(
 ) -> dict[str, Any]:
     """The body as a JSON object, whatever its content type says; no body is one if ``empty``.
 
-    ``timeout`` in seconds and ``limit`` in bytes are those of :func:`read`. Raises :class:`Refused`
-    where it is not that.
+    ``timeout`` in seconds and ``limit`` in bytes are those of :func:`read`. Raises
+    :class:`ProblemError` where it is not that.
     """
     data = await read(request, timeout=timeout, limit=limit)
     if empty and not data.strip():
@@ -69,10 +69,10 @@ async def read_object(
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         detail = f"the body is not JSON in UTF-8 ({error}); send one JSON object"
-        raise Refused(400, "not-json", detail) from error
+        raise ProblemError(400, "not-json", detail) from error
     if not isinstance(body, dict):
         detail = f"the body is a JSON {_NAMES[type(body)]}; send one JSON object"
-        raise Refused(400, "not-an-object", detail)
+        raise ProblemError(400, "not-an-object", detail)
     return body
 
 

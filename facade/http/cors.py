@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.http.problems import Handler
 from mcp_discovery.record import url_problem
 
@@ -27,7 +27,7 @@ class Cors:
     """Answers for pages of ``origins``; ``*`` stands for all of them. No origin, no headers.
 
     Credentials of the browser (cookies, client certificates) are never asked for: the facade
-    knows none. Raises :class:`InvalidInput` for what is no origin.
+    knows none. Raises :class:`InvalidInputError` for what is no origin.
     """
 
     def __init__(self, origins: tuple[str, ...]) -> None:
@@ -90,7 +90,7 @@ def _check(origin: str) -> None:
         return
     fit = url_problem(origin, ("http", "https")) is None
     if not fit or origin.count("/") != 2 or origin != origin.lower() or "@" in origin:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"{origin[:200]!r} is no origin; write scheme, host and port in lower case, such as "
             "https://console.example.com, or * for all"
         )

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from mcp_discovery.adapters.catalog import Catalog, Event
 from mcp_discovery.adapters.observed import Tally
-from mcp_discovery.errors import StartOver
+from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.connections.statuses import is_fit
 from mcp_discovery.facade.http.problems import Handler
 from mcp_discovery.facade.usage.usage import HEALTH_CHECK
@@ -247,7 +247,7 @@ class _Lag:
         view = self._catalog.view
         try:
             events = self._catalog.since(view.epoch, self._revision)
-        except StartOver:
+        except OutdatedRevisionError:
             events = []  # nobody has asked for longer than the catalog remembers
         self._revision = view.revision
         for event in events:

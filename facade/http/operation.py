@@ -14,7 +14,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import BaseModel
 
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: What an answer or a body looks like: a model, a JSON Schema, or nothing.
@@ -86,7 +86,8 @@ def _pattern(path: str) -> str:
 
 
 def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
-    """Raises :class:`Refused` (400), naming the nearest known parameter, for one that is not."""
+    """Raises :class:`ProblemError` (400), naming the nearest known parameter, for one that is
+    not."""
     for name in given:
         if name in known:
             continue
@@ -95,7 +96,7 @@ def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
         listed = ", ".join(known) or "none"
         detail = f"unknown parameter {name[:100]!r}; {hint}known are {listed}"
         facts = {"nearest": near[0]} if near else {}
-        raise Refused(400, "unknown-parameter", detail, parameter=name[:100], **facts)
+        raise ProblemError(400, "unknown-parameter", detail, parameter=name[:100], **facts)
 
 
 def _allowing(methods: Iterable[str]) -> Handler:

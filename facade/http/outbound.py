@@ -16,9 +16,9 @@ from aiohttp.resolver import DefaultResolver
 from aiohttp.typedefs import Middleware
 from yarl import URL
 
-from mcp_discovery.errors import InvalidRecord
-from mcp_discovery.facade.http.problems import Handler, Refused
-from mcp_discovery.probe import AddressRefused
+from mcp_discovery.errors import InvalidRecordError
+from mcp_discovery.facade.http.problems import Handler, ProblemError
+from mcp_discovery.probe import AddressRefusedError
 from mcp_discovery.record import Record
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -149,20 +149,22 @@ class Dialer:
         )
 
     def check(self, record: Record) -> None:
-        """Raises :class:`InvalidRecord` where a URL that would be probed spells an address that
-        is not dialled, or is none that can be dialled at all."""
+        """Raises :class:`InvalidRecordError` where a URL that would be probed spells an address
+        that is not dialled, or is none that can be dialled at all."""
         for field, url in (("endpoint.url", record.endpoint.url), ("healthUrl", record.health_url)):
             if url is None:
                 continue
             try:
                 host = URL(url).raw_host
             except ValueError as error:
-                raise InvalidRecord(field, f"is not a URL that can be dialled ({error})") from error
+                raise InvalidRecordError(
+                    field, f"is not a URL that can be dialled ({error})"
+                ) from error
             address = literal(host or "")
             if address is not None:
                 why = why_refused(address, private=self._private)
                 if why is not None:
-                    raise InvalidRecord(field, f"{_sentence(address, why)}; name another one")
+                    raise InvalidRecordError(field, f"{_sentence(address, why)}; name another one")
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -174,7 +176,7 @@ class Dialer:
         family, kind, protocol, _, where = info
         address = literal(where[0])
         if address is None:
-            raise AddressRefused(f"its address {where[0][:100]!r} is not understood")
+            raise AddressRefusedError(f"its address {where[0][:100]!r} is not understood")
         _require(address, private=self._private)
         return socket.socket(family, kind, protocol)
 
@@ -189,9 +191,9 @@ class _CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The allowed addresses of ``host``; raises :class:`AddressRefused` if none is."""
+        """The allowed addresses of ``host``; raises :class:`AddressRefusedError` if none is."""
         allowed: list[ResolveResult] = []
-        refusal: AddressRefused | None = None
+        refusal: AddressRefusedError | None = None
         try:
             resolved = await self._resolver.resolve(host, port, family)
         except UnicodeError as error:  # what Python says of ``a..b`` and of labels too long
@@ -202,7 +204,7 @@ class _CheckedResolver(AbstractResolver):
                 continue
             try:
                 _require(address, private=self._private)
-            except AddressRefused as error:
+            except AddressRefusedError as error:
                 refusal = error
             else:
                 allowed.append(found)
@@ -217,7 +219,7 @@ class _CheckedResolver(AbstractResolver):
 def _require(address: Address, *, private: bool) -> None:
     why = why_refused(address, private=private)
     if why is not None:
-        raise AddressRefused(_sentence(address, why))
+        raise AddressRefusedError(_sentence(address, why))
 
 
 def _sentence(address: Address, why: str) -> str:
@@ -251,6 +253,6 @@ def refusing_probes(mark: str, mcp: str) -> Middleware:
         if found is None or allowed:
             return await handler(request)
         detail = "this is a facade, and a facade's probe was led to it; name the server's own URL"
-        raise Refused(508, "loop", detail)
+        raise ProblemError(508, "loop", detail)
 
     return refuse_probes

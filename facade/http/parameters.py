@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 from aiohttp import web
 
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 
 #: How many values one parameter may have.
 MAX_VALUES = 256
@@ -21,7 +21,8 @@ _UNREADABLE = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
 def every(request: web.Request, name: str) -> list[str]:
     """All values of a parameter that is repeated, without the empty ones.
 
-    Raises :class:`Refused` (400) for too many, or for one with control characters or broken UTF-8.
+    Raises :class:`ProblemError` (400) for too many, or for one with control characters or broken
+    UTF-8.
     """
     return _checked(name, request.query.getall(name, []))
 
@@ -39,7 +40,7 @@ def once(request: web.Request, name: str) -> str | None:
     """
     given = every(request, name)
     if len(set(given)) > 1:
-        raise Refused(400, "repeated-parameter", f"give {name} once", parameter=name)
+        raise ProblemError(400, "repeated-parameter", f"give {name} once", parameter=name)
     return given[0] if given else None
 
 
@@ -50,20 +51,20 @@ def nearest(value: str, known: Collection[str]) -> str | None:
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:
-    """``value``, if it is ``allowed``; raises :class:`Refused` (400), naming the nearest."""
+    """``value``, if it is ``allowed``; raises :class:`ProblemError` (400), naming the nearest."""
     if value in allowed:
         return value
     near = nearest(value, allowed)
     hint = f"did you mean {near!r}? " if near else ""
     detail = f"{name}={value[:100]!r} is not known; {hint}use one of {', '.join(allowed)}"
     facts = {"nearest": near} if near else {}
-    raise Refused(400, "unknown-value", detail, parameter=name, **facts)
+    raise ProblemError(400, "unknown-value", detail, parameter=name, **facts)
 
 
 def seconds(request: web.Request, name: str, *, most: float) -> float:
     """A duration such as ``30s``, ``10m``, ``2h`` or plain seconds; 0 where it is absent.
 
-    Raises :class:`Refused` (400) for anything else, and for what is not above 0 and at most
+    Raises :class:`ProblemError` (400) for anything else, and for what is not above 0 and at most
     ``most`` seconds.
     """
     text = once(request, name)
@@ -72,27 +73,28 @@ def seconds(request: web.Request, name: str, *, most: float) -> float:
     found = _DURATION.fullmatch(text)
     if found is None:
         detail = f"{name}={text[:100]!r} is no duration; write 30s, 10m, 2h or a number of seconds"
-        raise Refused(400, "bad-duration", detail, parameter=name)
+        raise ProblemError(400, "bad-duration", detail, parameter=name)
     value = float(found[1]) * _SECONDS[found[2] or "s"]
     if not 0 < value <= most:
         detail = f"{name}={text[:100]!r} is out of bounds; it is above 0 and at most {most:g} s"
-        raise Refused(400, "out-of-bounds", detail, parameter=name, most=most)
+        raise ProblemError(400, "out-of-bounds", detail, parameter=name, most=most)
     return value
 
 
 def whole(request: web.Request, name: str, *, least: int, most: int) -> int | None:
-    """A whole number between two bounds; ``None`` where it is absent; raises :class:`Refused`."""
+    """A whole number between two bounds; ``None`` where it is absent; raises
+    :class:`ProblemError`."""
     text = once(request, name)
     if text is None:
         return None
     if re.fullmatch(r"\d{1,9}", text, re.ASCII) is None or not least <= int(text) <= most:
         detail = f"{name}={text[:100]!r} is no whole number from {least} to {most}"
-        raise Refused(400, "out-of-bounds", detail, parameter=name, least=least, most=most)
+        raise ProblemError(400, "out-of-bounds", detail, parameter=name, least=least, most=most)
     return int(text)
 
 
 def flag(request: web.Request, name: str) -> bool:
-    """``true`` or ``false``, false where it is absent; raises :class:`Refused` otherwise."""
+    """``true`` or ``false``, false where it is absent; raises :class:`ProblemError` otherwise."""
     text = once(request, name)
     return text is not None and one_of(name, text, ("true", "false")) == "true"
 
@@ -101,9 +103,9 @@ def _checked(name: str, values: Iterable[str]) -> list[str]:
     found = [part for value in values if (part := value.strip(" "))]
     if len(found) > MAX_VALUES and len(set(found)) > MAX_VALUES:
         detail = f"{name} has {len(found)} values; it may have {MAX_VALUES} at most"
-        raise Refused(400, "too-many-values", detail, parameter=name, most=MAX_VALUES)
+        raise ProblemError(400, "too-many-values", detail, parameter=name, most=MAX_VALUES)
     for value in found:
         if _UNREADABLE.search(value):
             detail = f"{name} has control characters, or bytes that are no UTF-8; leave them out"
-            raise Refused(400, "unreadable-value", detail, parameter=name)
+            raise ProblemError(400, "unreadable-value", detail, parameter=name)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,16 +12,18 @@ from aiohttp import web
 
 from mcp_discovery.errors import (
     DiscoveryError,
-    DocumentNotFound,
-    DuplicateInstance,
-    InvalidDocument,
-    InvalidInput,
-    InvalidRecord,
-    RegistrationLost,
-    StartOver,
-    StoreDenied,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    InvalidDocumentError,
+    InvalidInputError,
+    InvalidRecordError,
+    OutdatedRevisionError,
+    RecordTooLargeError,
+    RegistrationLostError,
+    SecretInRecordError,
+    StoreDeniedError,
     StoreError,
-    StoreUnavailable,
+    StoreUnavailableError,
 )
 from mcp_discovery.facade.http.tracing import request_id
 
@@ -35,23 +36,25 @@ MAX_BODY_BYTES = 2**20
 #: What a client is told to wait, in seconds, before it asks an unavailable store again.
 RETRY_AFTER = 1
 
-#: Error → status; the first that fits counts. StoreDenied is 502: it is the facade, not its client,
-#: whose credentials are refused upstream.
-STATUSES: tuple[tuple[type[DiscoveryError], int], ...] = (
-    (InvalidRecord, 422),
-    (InvalidDocument, 422),
-    (InvalidInput, 400),
-    (DuplicateInstance, 409),
-    (RegistrationLost, 404),
-    (DocumentNotFound, 404),
-    (StartOver, 410),
-    (StoreDenied, 502),
-    (StoreUnavailable, 503),
-    (StoreError, 502),
+#: Error → status and problem type; the first that fits counts. The types are part of the API.
+#: A refused store is 502: it is the facade, not its client, whose credentials are refused upstream.
+STATUSES: tuple[tuple[type[DiscoveryError], int, str], ...] = (
+    (SecretInRecordError, 422, "secret-in-record"),
+    (RecordTooLargeError, 422, "record-too-large"),
+    (InvalidRecordError, 422, "invalid-record"),
+    (InvalidDocumentError, 422, "invalid-document"),
+    (InvalidInputError, 400, "invalid-input"),
+    (DuplicateInstanceError, 409, "duplicate-instance"),
+    (RegistrationLostError, 404, "registration-lost"),
+    (DocumentNotFoundError, 404, "document-not-found"),
+    (OutdatedRevisionError, 410, "start-over"),
+    (StoreDeniedError, 502, "store-denied"),
+    (StoreUnavailableError, 503, "store-unavailable"),
+    (StoreError, 502, "store-error"),
 )
 
 
-class Refused(Exception):
+class ProblemError(DiscoveryError):
     """A request that cannot be answered as asked.
 
     ``kind`` is the last part of the problem's type, in words joined by hyphens; ``detail`` is one
@@ -104,7 +107,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Turns whatever a handler raises into a problem document; writes one line for each request."""
     try:
         response = await handler(request)
-    except Refused as error:
+    except ProblemError as error:
         response = problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
     except DiscoveryError as error:
         response = _from_error(request, error)
@@ -133,30 +136,29 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _from_error(request: web.Request, error: DiscoveryError) -> web.Response:
-    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    status, kind = next(
+        ((status, kind) for fits, status, kind in STATUSES if isinstance(error, fits)),
+        (500, "error"),
+    )
     facts: dict[str, Any] = {}
     detail = str(error)
     match error:
-        case InvalidRecord():
+        case InvalidRecordError():
             facts = {"field": error.field}
             if error.field == "name" and "DNS label" in detail:
                 detail += "; a name for people goes into 'title'"
-        case DuplicateInstance():
+        case DuplicateInstanceError():
             facts = {"id": error.id, "holder": error.holder, "url": error.url}
-        case RegistrationLost():
+        case RegistrationLostError():
             facts = {"id": error.id, "why": error.why}
-        case DocumentNotFound():
+        case DocumentNotFoundError():
             facts = {"digest": error.digest}
-        case StoreDenied():
+        case StoreDeniedError():
             detail = f"the store refuses the facade's own credentials: {detail}"
-        case StoreUnavailable():
+        case StoreUnavailableError():
             detail = f"the store cannot be reached now, try again soon: {detail}"
     facts = {key: value for key, value in facts.items() if value is not None}
-    return problem(request, status, detail, kind=_kind(error), facts=facts)
-
-
-def _kind(error: DiscoveryError) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()
+    return problem(request, status, detail, kind=kind, facts=facts)
 
 
 def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
-from mcp_discovery.errors import StartOver
+from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.mcp.messages import notification
 from mcp_discovery.facade.mcp.uris import SERVERS, changed
 
@@ -18,7 +18,7 @@ _PAUSE: Final = 0.02
 _LIST: Final = ""
 
 
-class Silenced(Exception):
+class SubscriptionEndedError(DiscoveryError):
     """There will be nothing more to tell: the facade stops, or the client's session is over."""
 
 
@@ -57,22 +57,23 @@ class Listener:
         self._news.set()
 
     async def rest(self, seconds: float) -> None:
-        """Waits so long; what comes meanwhile is told together. Raises :class:`Silenced`."""
+        """Waits so long; what comes meanwhile is told together. Raises
+        :class:`SubscriptionEndedError`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
-                raise Silenced
+                raise SubscriptionEndedError
 
     async def next(self, meta: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Waits until there is something to tell; returns it as notifications with ``_meta``.
 
-        Raises :class:`Silenced`.
+        Raises :class:`SubscriptionEndedError`.
         """
         while not self._waiting and not self._closed.is_set():
             self._news.clear()
             await self._news.wait()
         if self._closed.is_set():
-            raise Silenced
+            raise SubscriptionEndedError
         waiting, self._waiting = self._waiting, {}
         more = {} if meta is None else {"_meta": meta}
         return [
@@ -124,7 +125,7 @@ class Changes:
     def _between(self, before: View, now: View) -> tuple[set[str] | None, bool]:
         try:
             uris, others = changed(self._catalog.since(before.epoch, before.revision))
-        except StartOver:
+        except OutdatedRevisionError:
             return None, True
         if (before.stale_since is None) != (now.stale_since is None):
             uris.add(SERVERS)  # which says so

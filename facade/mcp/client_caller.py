@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from mcp_discovery.errors import BadServer
+from mcp_discovery.errors import BadServerError
 from mcp_discovery.facade.http.outbound import literal, why_refused
 from mcp_discovery.facade.mcp.tool_caller import OnProgress
 
@@ -66,7 +66,7 @@ class ClientCaller:
             )
         except MCPError as error:
             problem = f"it answered with the error {error.code}: {error.message}"
-            raise BadServer(name, server or "its server", problem) from error
+            raise BadServerError(name, server or "its server", problem) from error
         wire: dict[str, Any] = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         return wire
 

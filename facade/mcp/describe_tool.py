@@ -10,7 +10,7 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.query import Query
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.mcp.arguments import BadArguments
+from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError
 from mcp_discovery.facade.mcp.find_tools import PATIENCE
 from mcp_discovery.facade.mcp.tool import Tool, answered
 from mcp_discovery.facade.mcp.tool_caller import OnProgress
@@ -118,7 +118,7 @@ class DescribeTool(Tool):
             if server is None or server in (entry.record.name, entry.id)
         ]
         if not having:
-            raise BadArguments(why_unknown(view, name, server))
+            raise InvalidArgumentsError(why_unknown(view, name, server))
         alike = alike_in(having)
         known = await self._spellings.of(digests_of(alike), timeout=PATIENCE)
         found = detail(offers_of(alike, known, frozenset({name}))[name])

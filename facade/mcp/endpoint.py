@@ -7,11 +7,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.facade.http.bodies import read
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp import request_checks as gate
 from mcp_discovery.facade.mcp.changes import Changes
 from mcp_discovery.facade.mcp.legacy import Legacy
-from mcp_discovery.facade.mcp.messages import INVALID_REQUEST, Fault, decoded
+from mcp_discovery.facade.mcp.messages import INVALID_REQUEST, JsonRpcError, decoded
 from mcp_discovery.facade.mcp.methods import Methods
 from mcp_discovery.facade.mcp.modern import Modern
 from mcp_discovery.facade.mcp.resources import Resources
@@ -45,12 +45,14 @@ class Endpoint:
         """The handler for all methods of HTTP."""
         try:
             return await self._serve(request)
-        except Fault as fault:
+        except JsonRpcError as fault:
             return as_error(None, fault)
-        except Refused as error:
-            return as_error(None, Fault(INVALID_REQUEST, error.detail, status=error.status))
+        except ProblemError as error:
+            return as_error(None, JsonRpcError(INVALID_REQUEST, error.detail, status=error.status))
         except web.HTTPRequestEntityTooLarge:
-            return as_error(None, Fault(INVALID_REQUEST, "the body is too large", status=413))
+            return as_error(
+                None, JsonRpcError(INVALID_REQUEST, "the body is too large", status=413)
+            )
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         gate.check_origin(request, self._options.cors_origins)

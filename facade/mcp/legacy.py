@@ -10,11 +10,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.facade.mcp import request_checks as gate
-from mcp_discovery.facade.mcp.changes import Silenced
+from mcp_discovery.facade.mcp.changes import SubscriptionEndedError
 from mcp_discovery.facade.mcp.messages import (
     BATCHING,
     INVALID_REQUEST,
-    Fault,
+    JsonRpcError,
     Reply,
     Request,
     failure,
@@ -24,14 +24,15 @@ from mcp_discovery.facade.mcp.messages import (
 from mcp_discovery.facade.mcp.methods import Caller, agreed, is_own
 from mcp_discovery.facade.mcp.responses import Answering, as_json, gone
 from mcp_discovery.facade.mcp.sessions import Session, Sessions
-from mcp_discovery.facade.mcp.streams import Left, has_left
+from mcp_discovery.facade.mcp.streams import ClientGoneError, has_left
 
 #: Messages in one body, of the version that knows such bodies.
 _MOST_MESSAGES: Final = 100
 
 
 class Legacy:
-    """Answers what legacy clients send; raises :class:`Fault` for what cannot be answered."""
+    """Answers what legacy clients send; raises :class:`JsonRpcError` for what cannot be
+    answered."""
 
     def __init__(self, answering: Answering, sessions: Sessions) -> None:
         self._answering = answering
@@ -65,7 +66,7 @@ class Legacy:
         session = self._session(request)
         if session.stream is not None and not has_left(session.stream):
             detail = "Conflict: this session has a stream already; close it first"
-            raise Fault(INVALID_REQUEST, detail, status=409)
+            raise JsonRpcError(INVALID_REQUEST, detail, status=409)
         session.stream = request
         stream = self._answering.stream(request)
         try:
@@ -73,7 +74,7 @@ class Legacy:
                 await stream.start(_of(session))
                 async with self._answering.lives.of(request):
                     await self._answering.tell(stream, session.listener, None)
-        except (Left, Silenced, ConnectionResetError):
+        except (ClientGoneError, SubscriptionEndedError, ConnectionResetError):
             pass
         finally:
             if session.stream is request:
@@ -92,7 +93,7 @@ class Legacy:
                 session.version = version
             else:
                 session = self._sessions.open(version, own=is_own(request, asked))
-        except Fault as fault:
+        except JsonRpcError as fault:
             return as_json(failure(asked.id, fault), status=fault.status)
         content = self._answering.methods.initialized(version)
         return as_json(result(asked.id, content), _of(session))
@@ -102,10 +103,10 @@ class Legacy:
         session = self._session(request)
         if session.version != BATCHING:
             detail = f"Invalid request: MCP {session.version} knows no batches; send one message"
-            raise Fault(INVALID_REQUEST, detail, status=400)
+            raise JsonRpcError(INVALID_REQUEST, detail, status=400)
         if not 0 < len(body) <= _MOST_MESSAGES:
             detail = f"Invalid request: a batch has 1 to {_MOST_MESSAGES} messages"
-            raise Fault(INVALID_REQUEST, detail, status=400)
+            raise JsonRpcError(INVALID_REQUEST, detail, status=400)
         messages = list(map(message_of, body))
         caller = Caller(session, session.own)
         answers = []
@@ -114,7 +115,7 @@ class Legacy:
                 if isinstance(each, Reply) or each.id is None:
                     _note(session, each)
                 elif each.method == "initialize":
-                    fault = Fault(INVALID_REQUEST, "initialize must not be part of a batch")
+                    fault = JsonRpcError(INVALID_REQUEST, "initialize must not be part of a batch")
                     answers.append(failure(each.id, fault))
                 else:
                     answers.append(await self._answering.message(each, caller))

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from mcp_discovery.errors import DiscoveryError
+
 #: The versions that begin with ``initialize`` and keep a session.
 LEGACY: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 #: The version in which each request stands for itself.
@@ -45,7 +47,7 @@ STATUSES: Final[Mapping[int, int]] = {
 Id: TypeAlias = str | int
 
 
-class Fault(Exception):
+class JsonRpcError(DiscoveryError):
     """A JSON-RPC error to answer with; ``status`` is the HTTP status where the code has none."""
 
     def __init__(self, code: int, message: str, data: Any = None, status: int = 200) -> None:
@@ -82,17 +84,17 @@ class Request:
         return token if isinstance(token, str | int) and not isinstance(token, bool) else None
 
     def text(self, name: str) -> str:
-        """A parameter that must be a string; raises :class:`Fault`."""
+        """A parameter that must be a string; raises :class:`JsonRpcError`."""
         value = self.params.get(name)
         if not isinstance(value, str):
-            raise Fault(INVALID_PARAMS, f"{self.method} needs params.{name}, a string")
+            raise JsonRpcError(INVALID_PARAMS, f"{self.method} needs params.{name}, a string")
         return value
 
     def object(self, name: str) -> Mapping[str, Any]:
-        """A parameter that must be an object where it is given; raises :class:`Fault`."""
+        """A parameter that must be an object where it is given; raises :class:`JsonRpcError`."""
         value = self.params.get(name)
         if value is not None and not isinstance(value, dict):
-            raise Fault(INVALID_PARAMS, f"params.{name} of {self.method} must be an object")
+            raise JsonRpcError(INVALID_PARAMS, f"params.{name} of {self.method} must be an object")
         return value or {}
 
 
@@ -105,17 +107,17 @@ Message: TypeAlias = Request | Reply
 
 
 def decoded(body: bytes) -> Any:
-    """The JSON in ``body``; raises :class:`Fault`."""
+    """The JSON in ``body``; raises :class:`JsonRpcError`."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Fault(PARSE_ERROR, f"Parse error: the body is not JSON ({error})", status=400) from (
-            error
-        )
+        raise JsonRpcError(
+            PARSE_ERROR, f"Parse error: the body is not JSON ({error})", status=400
+        ) from (error)
 
 
 def message_of(value: Any) -> Message:
-    """One message; raises :class:`Fault` for what is none."""
+    """One message; raises :class:`JsonRpcError` for what is none."""
     if isinstance(value, dict) and value.get("jsonrpc") == "2.0":
         id, method, params = value.get("id"), value.get("method"), value.get("params")
         fit = isinstance(id, str | int) and not isinstance(id, bool)
@@ -127,7 +129,7 @@ def message_of(value: Any) -> Message:
             return Request(id, method, params or {})
         if method is None and ("error" in value or (fit and isinstance(value.get("result"), dict))):
             return Reply()
-    raise Fault(
+    raise JsonRpcError(
         INVALID_REQUEST,
         "Invalid request: the body must be one JSON-RPC 2.0 request, notification or response",
         status=400,
@@ -139,7 +141,7 @@ def result(id: Id, content: Mapping[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "result": content}
 
 
-def failure(id: Id | None, fault: Fault) -> dict[str, Any]:
+def failure(id: Id | None, fault: JsonRpcError) -> dict[str, Any]:
     """An error in answer to the request ``id``; ``None`` where it is not known."""
     return {"jsonrpc": "2.0", "id": id, "error": fault.as_dict()}
 

@@ -11,19 +11,20 @@ from aiohttp import web
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     LEGACY,
     METHOD_NOT_FOUND,
     MODERN,
-    Fault,
+    JsonRpcError,
     Request,
 )
 from mcp_discovery.facade.mcp.request_checks import CLIENT_INFO_KEY
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
 from mcp_discovery.facade.mcp.sessions import Session
+from mcp_discovery.facade.mcp.streams import ClientGoneError
 from mcp_discovery.facade.mcp.tool import Tool
 from mcp_discovery.facade.mcp.tool_caller import OnProgress
 from mcp_discovery.facade.status.handlers import version
@@ -98,16 +99,18 @@ class Methods:
     async def answer(
         self, asked: Request, caller: Caller, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """The result of a request; raises :class:`Fault`."""
+        """The result of a request; raises :class:`JsonRpcError`."""
         handler = (self._modern if caller.modern else self._legacy).get(asked.method)
         if handler is None:
-            raise Fault(METHOD_NOT_FOUND, f"Method not found: {asked.method[:100]!r}")
+            raise JsonRpcError(METHOD_NOT_FOUND, f"Method not found: {asked.method[:100]!r}")
         try:
             result = dict(await handler(asked, caller, on_progress))
-        except Refused as error:
-            raise Fault(INTERNAL_ERROR, error.detail) from error
+        except (JsonRpcError, ClientGoneError):
+            raise
+        except ProblemError as error:
+            raise JsonRpcError(INTERNAL_ERROR, error.detail) from error
         except DiscoveryError as error:
-            raise Fault(INTERNAL_ERROR, str(error)) from error
+            raise JsonRpcError(INTERNAL_ERROR, str(error)) from error
         if caller.modern:
             return modern(result)
         result.pop("ttlMs", None)
@@ -140,7 +143,7 @@ class Methods:
 
     async def _list_tools(self, asked: Request, _: Caller, __: OnProgress | None) -> dict[str, Any]:
         if asked.params.get("cursor") is not None:
-            raise Fault(INVALID_PARAMS, "there is one page of tools; leave out cursor")
+            raise JsonRpcError(INVALID_PARAMS, "there is one page of tools; leave out cursor")
         return {"tools": [tool.definition for tool in self._tools.values()], **_FIXED}
 
     async def _call_tool(
@@ -152,7 +155,9 @@ class Methods:
             near = nearest(name, self._tools)
             hint = f"did you mean {near!r}? " if near else ""
             known = ", ".join(self._tools)
-            raise Fault(INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}")
+            raise JsonRpcError(
+                INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}"
+            )
         return await tool.call(asked.object("arguments"), on_progress)
 
     async def _list_resources(
@@ -160,14 +165,16 @@ class Methods:
     ) -> dict[str, Any]:
         cursor = asked.params.get("cursor")
         if not isinstance(cursor, str | None):
-            raise Fault(INVALID_PARAMS, "params.cursor must be the nextCursor of the page before")
+            raise JsonRpcError(
+                INVALID_PARAMS, "params.cursor must be the nextCursor of the page before"
+            )
         return self._resources.page(cursor, own=caller.own) | _MOVING
 
     async def _list_templates(
         self, asked: Request, _: Caller, __: OnProgress | None
     ) -> dict[str, Any]:
         if asked.params.get("cursor") is not None:
-            raise Fault(INVALID_PARAMS, "there is one page of templates; leave out cursor")
+            raise JsonRpcError(INVALID_PARAMS, "there is one page of templates; leave out cursor")
         return {"resourceTemplates": list(TEMPLATES), **_FIXED}
 
     async def _read_resource(
@@ -222,14 +229,14 @@ def is_own(request: web.Request, asked: Request) -> bool:
 
 
 def agreed(asked: Request) -> str:
-    """The version to speak with the client of an ``initialize``; raises :class:`Fault`.
+    """The version to speak with the client of an ``initialize``; raises :class:`JsonRpcError`.
 
     Its own where it is known here, else the latest of its era.
     """
     requested = asked.text("protocolVersion")
     for name in ("capabilities", "clientInfo"):
         if name not in asked.params:
-            raise Fault(INVALID_PARAMS, f"initialize needs params.{name}, an object")
+            raise JsonRpcError(INVALID_PARAMS, f"initialize needs params.{name}, an object")
         asked.object(name)
     return requested if requested in LEGACY else LEGACY[-1]
 

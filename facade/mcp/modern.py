@@ -10,13 +10,13 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.facade.mcp import request_checks as gate
-from mcp_discovery.facade.mcp.changes import Changes, Listener, Silenced
+from mcp_discovery.facade.mcp.changes import Changes, Listener, SubscriptionEndedError
 from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     RESOURCE_NOT_FOUND,
-    Fault,
+    JsonRpcError,
     Reply,
     Request,
     message_of,
@@ -27,7 +27,7 @@ from mcp_discovery.facade.mcp.methods import Caller, is_own, modern
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import Answering, as_error, as_json, gone
 from mcp_discovery.facade.mcp.sessions import MOST_SUBSCRIBED
-from mcp_discovery.facade.mcp.streams import Left
+from mcp_discovery.facade.mcp.streams import ClientGoneError
 
 _SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
 
@@ -45,10 +45,13 @@ class Modern:
         self._listening = 0
 
     async def post(self, request: web.Request, body: Any) -> web.StreamResponse:
-        """The answer to one message; raises :class:`Fault` where it cannot name its request."""
+        """The answer to one message; raises :class:`JsonRpcError` where it cannot name its
+        request."""
         asked = message_of(body)
         if isinstance(asked, Reply):
-            raise Fault(INVALID_REQUEST, "this server asks nothing; send requests", status=400)
+            raise JsonRpcError(
+                INVALID_REQUEST, "this server asks nothing; send requests", status=400
+            )
         if asked.id is None:
             gate.check_version(request)
             return web.Response(status=202)
@@ -60,7 +63,7 @@ class Modern:
             if self._answering.methods.is_slow(asked):
                 return await self._answering.slowly(request, asked, caller, {})
             return as_json(result(asked.id, await self._answering.methods.answer(asked, caller)))
-        except Fault as fault:
+        except JsonRpcError as fault:
             if fault.code == RESOURCE_NOT_FOUND:  # which is no code of this era
                 fault.code = INVALID_PARAMS
             return as_error(asked.id, fault)
@@ -72,7 +75,9 @@ class Modern:
         assert asked.id is not None
         gate.check_event_stream(request)
         if self._listening >= self._most:
-            raise Fault(INTERNAL_ERROR, "too many clients listen; try again soon", status=503)
+            raise JsonRpcError(
+                INTERNAL_ERROR, "too many clients listen; try again soon", status=503
+            )
         granted = self._granted(asked, caller)
         listener = Listener(
             lists="resourcesListChanged" in granted,
@@ -91,9 +96,9 @@ class Modern:
                 async with self._answering.lives.of(request):
                     await stream.send(acknowledged)
                     await self._answering.tell(stream, listener, meta)
-            except Silenced:
+            except SubscriptionEndedError:
                 await stream.send(result(asked.id, modern({"_meta": meta})))
-        except (Left, ConnectionResetError):
+        except (ClientGoneError, ConnectionResetError):
             pass
         finally:
             self._listening -= 1
@@ -101,9 +106,9 @@ class Modern:
         return stream.response or gone()
 
     def _granted(self, asked: Request, caller: Caller) -> dict[str, Any]:
-        """What of ``params.notifications`` will be told; raises :class:`Fault`."""
+        """What of ``params.notifications`` will be told; raises :class:`JsonRpcError`."""
         if "notifications" not in asked.params:
-            raise Fault(INVALID_PARAMS, "subscriptions/listen needs params.notifications")
+            raise JsonRpcError(INVALID_PARAMS, "subscriptions/listen needs params.notifications")
         wanted = asked.object("notifications")
         granted: dict[str, Any] = {}
         if wanted.get("resourcesListChanged") is True and not caller.own:
@@ -112,9 +117,11 @@ class Modern:
         if uris is None:
             return granted
         if not isinstance(uris, list) or not all(isinstance(each, str) for each in uris):
-            raise Fault(INVALID_PARAMS, "resourceSubscriptions must be an array of URIs")
+            raise JsonRpcError(INVALID_PARAMS, "resourceSubscriptions must be an array of URIs")
         if len(uris) > MOST_SUBSCRIBED:
-            raise Fault(INVALID_PARAMS, f"resourceSubscriptions: {MOST_SUBSCRIBED} URIs at most")
+            raise JsonRpcError(
+                INVALID_PARAMS, f"resourceSubscriptions: {MOST_SUBSCRIBED} URIs at most"
+            )
         for uri in uris:
             self._resources.check(uri)
         return granted | ({"resourceSubscriptions": uris} if uris else {})

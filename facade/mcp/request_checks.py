@@ -19,7 +19,7 @@ from mcp_discovery.facade.mcp.messages import (
     LEGACY,
     MODERN,
     UNSUPPORTED_VERSION,
-    Fault,
+    JsonRpcError,
     Request,
 )
 
@@ -43,7 +43,7 @@ _BASE64 = re.compile(r"=\?base64\?(?P<payload>.*)\?=")
 
 
 def check_origin(request: web.Request, allowed: Iterable[str]) -> None:
-    """Raises :class:`Fault` (403) for a page of another origin, against DNS rebinding.
+    """Raises :class:`JsonRpcError` (403) for a page of another origin, against DNS rebinding.
 
     https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#security-warning
 
@@ -61,7 +61,7 @@ def check_origin(request: web.Request, allowed: Iterable[str]) -> None:
         f"Forbidden: pages of {origin[:100]!r} may not ask here; start the facade with "
         "--cors-origin for those that may"
     )
-    raise Fault(INVALID_REQUEST, detail, status=403)
+    raise JsonRpcError(INVALID_REQUEST, detail, status=403)
 
 
 def _cannot_be_rebound(host: str) -> bool:
@@ -86,20 +86,20 @@ def accepts(request: web.Request) -> tuple[bool, bool]:
 
 
 def check_posted(request: web.Request) -> None:
-    """Raises :class:`Fault` (406, 415) unless JSON comes and JSON may go back."""
+    """Raises :class:`JsonRpcError` (406, 415) unless JSON comes and JSON may go back."""
     if not accepts(request)[0]:
         detail = "Not acceptable: send Accept: application/json, text/event-stream"
-        raise Fault(INVALID_REQUEST, detail, status=406)
+        raise JsonRpcError(INVALID_REQUEST, detail, status=406)
     if request.content_type != _JSON:
         detail = "Unsupported media type: send Content-Type: application/json"
-        raise Fault(INVALID_REQUEST, detail, status=415)
+        raise JsonRpcError(INVALID_REQUEST, detail, status=415)
 
 
 def check_event_stream(request: web.Request) -> None:
-    """Raises :class:`Fault` (406) unless the client takes an event stream."""
+    """Raises :class:`JsonRpcError` (406) unless the client takes an event stream."""
     if not accepts(request)[1]:
         detail = f"Not acceptable: this is answered with a stream; send Accept: {_EVENTS}"
-        raise Fault(INVALID_REQUEST, detail, status=406)
+        raise JsonRpcError(INVALID_REQUEST, detail, status=406)
 
 
 def is_modern(request: web.Request) -> bool:
@@ -110,42 +110,44 @@ def is_modern(request: web.Request) -> bool:
 
 
 def check_version(request: web.Request) -> None:
-    """Raises :class:`Fault` (400) unless the header names the modern version."""
+    """Raises :class:`JsonRpcError` (400) unless the header names the modern version."""
     requested = request.headers.get(VERSION, "")
     if requested != MODERN:
         raise _unsupported(requested)
 
 
 def check_envelope(request: web.Request, asked: Request) -> None:
-    """Raises :class:`Fault` (400) unless a modern request's body and headers agree.
+    """Raises :class:`JsonRpcError` (400) unless a modern request's body and headers agree.
 
     https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http
     """
     for name in (VERSION, _METHOD, _NAME):
         if len(request.headers.getall(name, [])) > 1:
-            raise Fault(HEADER_MISMATCH, f"the header {name} appears more than once")
+            raise JsonRpcError(HEADER_MISMATCH, f"the header {name} appears more than once")
     meta: Any = asked.params.get("_meta")
     if not isinstance(meta, dict):
         detail = f"params._meta must be an object with {_VERSION_KEY!r} and {_CAPABILITIES_KEY!r}"
-        raise Fault(INVALID_PARAMS, detail)
+        raise JsonRpcError(INVALID_PARAMS, detail)
     if missing := [key for key in (_VERSION_KEY, _CAPABILITIES_KEY) if key not in meta]:
-        raise Fault(INVALID_PARAMS, f"params._meta lacks {' and '.join(map(repr, missing))}")
+        raise JsonRpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(map(repr, missing))}")
     version = meta[_VERSION_KEY]
     if request.headers.get(VERSION) != version:
-        raise Fault(HEADER_MISMATCH, f"the header {VERSION} is not the version in params._meta")
+        raise JsonRpcError(
+            HEADER_MISMATCH, f"the header {VERSION} is not the version in params._meta"
+        )
     if request.headers.get(_METHOD) != asked.method:
-        raise Fault(HEADER_MISMATCH, f"the header {_METHOD} is not the method in the body")
+        raise JsonRpcError(HEADER_MISMATCH, f"the header {_METHOD} is not the method in the body")
     key = _NAMED.get(asked.method)
     value = None if key is None else asked.params.get(key)
     if value is not None and _decoded(request.headers.get(_NAME)) != value:
-        raise Fault(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
+        raise JsonRpcError(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
     if version != MODERN:
         raise _unsupported(version)
 
 
-def _unsupported(requested: str) -> Fault:
+def _unsupported(requested: str) -> JsonRpcError:
     data = {"supported": [MODERN], "requested": requested}
-    return Fault(UNSUPPORTED_VERSION, "Unsupported protocol version", data)
+    return JsonRpcError(UNSUPPORTED_VERSION, "Unsupported protocol version", data)
 
 
 def _decoded(value: str | None) -> str | None:

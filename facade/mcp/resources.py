@@ -13,9 +13,9 @@ import orjson
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import is_digest
-from mcp_discovery.errors import DocumentNotFound
+from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.documents.cache import Documents
-from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, Fault
+from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, JsonRpcError
 from mcp_discovery.facade.mcp.uris import (
     DOCUMENT_TEMPLATE,
     SERVER_TEMPLATE,
@@ -70,8 +70,8 @@ class Resources:
 
         A cursor names the last that was told, so that one that stays is on exactly one page,
         whatever comes and goes. ``own`` leaves all but the list itself out, see
-        :class:`mcp_discovery.facade.mcp.methods.Caller`. Raises :class:`Fault` for a cursor that
-        is none.
+        :class:`mcp_discovery.facade.mcp.methods.Caller`. Raises :class:`JsonRpcError` for a cursor
+        that is none.
         """
         kind, last = _place(cursor)
         view = self._view()
@@ -97,7 +97,7 @@ class Resources:
     async def read(self, uri: str) -> tuple[bytes, bool]:
         """The JSON of a resource, and whether it stays the same for ever.
 
-        Raises :class:`Fault` where there is none.
+        Raises :class:`JsonRpcError` where there is none.
         """
         view = self._view()
         if uri == SERVERS:
@@ -111,12 +111,12 @@ class Resources:
         if digest is not None and is_digest(digest):
             try:
                 return (await self._documents.get(digest)).canonical, True
-            except DocumentNotFound:
+            except DocumentNotFoundError:
                 pass  # as any other that is not there
         raise missing(uri)
 
     def check(self, uri: str) -> None:
-        """Raises :class:`Fault` unless ``uri`` is spelled as one of these resources is.
+        """Raises :class:`JsonRpcError` unless ``uri`` is spelled as one of these resources is.
 
         It need not be there: who waits for a server subscribes to it before it comes.
         """
@@ -130,13 +130,13 @@ class Resources:
         return self._catalog.view
 
 
-def missing(uri: str) -> Fault:
+def missing(uri: str) -> JsonRpcError:
     """There is no such resource."""
     detail = (
         f"Resource not found: {uri[:200]!r}; resources/list and resources/templates/list tell "
         "which there are"
     )
-    return Fault(RESOURCE_NOT_FOUND, detail, {"uri": uri[:1000]})
+    return JsonRpcError(RESOURCE_NOT_FOUND, detail, {"uri": uri[:1000]})
 
 
 def _server(entry: Entry) -> dict[str, Any]:
@@ -188,4 +188,6 @@ def _place(cursor: str | None) -> tuple[str, str]:
     match found:
         case ["s" | "d" as kind, str(last)]:
             return kind, last
-    raise Fault(INVALID_PARAMS, "this cursor was not made here; start again without a cursor")
+    raise JsonRpcError(
+        INVALID_PARAMS, "this cursor was not made here; start again without a cursor"
+    )

@@ -13,7 +13,7 @@ from mcp_discovery.facade.mcp.messages import (
     CANCELLED,
     INVALID_REQUEST,
     STATUSES,
-    Fault,
+    JsonRpcError,
     Request,
     encoded,
     failure,
@@ -22,7 +22,7 @@ from mcp_discovery.facade.mcp.messages import (
     result,
 )
 from mcp_discovery.facade.mcp.methods import Caller, Methods
-from mcp_discovery.facade.mcp.streams import PING, EventStream, Left, Lives
+from mcp_discovery.facade.mcp.streams import PING, ClientGoneError, EventStream, Lives
 from mcp_discovery.facade.mcp.tool_caller import OnProgress
 from mcp_discovery.facade.options import FacadeOptions
 
@@ -54,7 +54,7 @@ class Answering:
         assert asked.id is not None
         try:
             return result(asked.id, await self.methods.answer(asked, caller, on_progress))
-        except Fault as fault:
+        except JsonRpcError as fault:
             return failure(asked.id, fault)
 
     def stream(self, request: web.Request) -> EventStream:
@@ -66,8 +66,8 @@ class Answering:
     ) -> None:
         """Writes what ``listener`` has to be told, for ever.
 
-        Raises :class:`Left`, and :class:`~mcp_discovery.facade.mcp.changes.Silenced` when that was
-        all.
+        Raises :class:`ClientGoneError`, and
+        :class:`~mcp_discovery.facade.mcp.changes.SubscriptionEndedError` when that was all.
         """
         while True:
             try:
@@ -85,12 +85,15 @@ class Answering:
         """Answers with JSON, or with a stream once there is progress to tell or time has passed.
 
         A modern client cancels by closing its connection. A legacy one says so in a notification,
-        and means nothing by a connection that is lost. Raises :class:`Fault` for an id in use.
+        and means nothing by a connection that is lost. Raises :class:`JsonRpcError` for an id in
+        use.
         """
         assert asked.id is not None
         running = caller.session.running if caller.session is not None else {}
         if asked.id in running:
-            raise Fault(INVALID_REQUEST, f"the request id {asked.id!r} is in use", status=400)
+            raise JsonRpcError(
+                INVALID_REQUEST, f"the request id {asked.id!r} is in use", status=400
+            )
         waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
         streams = gate.accepts(request)[1]
         token = asked.progress_token if streams else None
@@ -116,14 +119,14 @@ class Answering:
             else:
                 await self._follow(stream, waiting, headers, streams)
             if task.cancelled():
-                message = failure(asked.id, Fault(CANCELLED, "Request cancelled"))
+                message = failure(asked.id, JsonRpcError(CANCELLED, "Request cancelled"))
             else:
                 message = task.result()
             if stream.response is None:
                 code = message.get("error", {}).get("code")
                 return as_json(message, headers, STATUSES.get(code, 200) if caller.modern else 200)
             await stream.send(message)
-        except (Left, ConnectionResetError):
+        except (ClientGoneError, ConnectionResetError):
             if not caller.modern:
                 await asyncio.wait({task})
         finally:
@@ -166,7 +169,7 @@ def as_json(message: Any, headers: dict[str, str] | None = None, status: int = 2
     )
 
 
-def as_error(id: Any, fault: Fault) -> web.Response:
+def as_error(id: Any, fault: JsonRpcError) -> web.Response:
     """An error that is one in HTTP's terms, too."""
     status = fault.status if fault.status != 200 else STATUSES.get(fault.code, 200)
     return as_json(failure(id, fault), status=status)

@@ -10,7 +10,7 @@ from mcp_discovery.adapters.search import words
 from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.mcp.arguments import BadArguments
+from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError
 from mcp_discovery.facade.mcp.tool import strings
 from mcp_discovery.facade.servers.filters import TRANSPORTS
 from mcp_discovery.health import Status
@@ -55,7 +55,8 @@ _MOST_WORDS = 32
 
 
 def query_of(given: Mapping[str, Any]) -> Query:
-    """The filters in arguments that are right; raises :class:`BadArguments` for a bad range."""
+    """The filters in arguments that are right; raises :class:`InvalidArgumentsError` for a bad
+    range."""
     statuses = given.get("status") or [Status.HEALTHY.value]
     return Query(
         tags=frozenset(tag.lower() for tag in given.get("tags") or ()),
@@ -70,14 +71,19 @@ def query_of(given: Mapping[str, Any]) -> Query:
 
 
 def words_of(text: str | None) -> tuple[str, ...]:
-    """The words in ``text``; raises :class:`BadArguments` where it has none, or too many."""
+    """The words in ``text``; raises :class:`InvalidArgumentsError` where it has none, or too
+    many."""
     if text is None:
         return ()
     found = tuple(dict.fromkeys(words(text)))
     if not found:
-        raise BadArguments(f"q is {text[:50]!r}, which has no word; write letters or digits")
+        raise InvalidArgumentsError(
+            f"q is {text[:50]!r}, which has no word; write letters or digits"
+        )
     if len(found) > _MOST_WORDS:
-        raise BadArguments(f"q has {len(found)} words; {_MOST_WORDS} at most, the best ones")
+        raise InvalidArgumentsError(
+            f"q has {len(found)} words; {_MOST_WORDS} at most, the best ones"
+        )
     return found
 
 
@@ -114,6 +120,6 @@ def _versions(text: str | None) -> frozenset[VersionRange]:
     try:
         return frozenset({VersionRange.parse(text)})
     except ValueError as error:
-        raise BadArguments(
+        raise InvalidArgumentsError(
             f"version {text[:100]!r} is no range of versions; write for example '>=1.2,<2'"
         ) from error

@@ -17,8 +17,8 @@ from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
-    Fault,
     Id,
+    JsonRpcError,
 )
 
 #: How many resources one client may subscribe to.
@@ -60,9 +60,9 @@ class Session:
             self.used = time.monotonic()
 
     def subscribe(self, uri: str) -> None:
-        """It hears of ``uri`` from now on; raises :class:`Fault` for too many."""
+        """It hears of ``uri`` from now on; raises :class:`JsonRpcError` for too many."""
         if len(self.listener.uris) >= MOST_SUBSCRIBED and uri not in self.listener.uris:
-            raise Fault(
+            raise JsonRpcError(
                 INVALID_PARAMS,
                 f"{MOST_SUBSCRIBED} resources are subscribed to already; unsubscribe from some",
             )
@@ -92,12 +92,12 @@ class Sessions:
         return len(self._sessions)
 
     def open(self, version: str, *, own: bool) -> Session:
-        """A new one; raises :class:`Fault` (503) where all that there may be are busy."""
+        """A new one; raises :class:`JsonRpcError` (503) where all that there may be are busy."""
         if len(self._sessions) >= self._most:
             oldest = next((each for each in self._sessions.values() if not each.busy), None)
             if oldest is None:
                 detail = f"{self._most} sessions are open and busy; try again soon"
-                raise Fault(INTERNAL_ERROR, detail, status=503)
+                raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
             self.end(oldest)
         session = Session(secrets.token_hex(16), version, own=own)
         self._sessions[session.id] = session
@@ -105,14 +105,14 @@ class Sessions:
         return session
 
     def get(self, id: str | None) -> Session:
-        """The session of a request; raises :class:`Fault` (400 without an id, 404)."""
+        """The session of a request; raises :class:`JsonRpcError` (400 without an id, 404)."""
         if id is None:
             detail = "Bad request: Mcp-Session-Id is missing; send initialize first"
-            raise Fault(INVALID_REQUEST, detail, status=400)
+            raise JsonRpcError(INVALID_REQUEST, detail, status=400)
         session = self._sessions.get(id)
         if session is None:
             detail = "Session not found: it is over; send initialize again"
-            raise Fault(INVALID_REQUEST, detail, status=404)
+            raise JsonRpcError(INVALID_REQUEST, detail, status=404)
         self._sessions.move_to_end(id)
         return session
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.mcp.messages import framed
 
 PING: Final = b": ping\n\n"
@@ -21,7 +22,7 @@ _HEADERS: Final = {
 }
 
 
-class Left(Exception):
+class ClientGoneError(DiscoveryError):
     """The client has closed its connection, or leaves it full for too long."""
 
 
@@ -41,23 +42,23 @@ class EventStream:
         return self.response
 
     async def send(self, *messages: dict[str, Any]) -> None:
-        """Writes messages; raises :class:`Left`."""
+        """Writes messages; raises :class:`ClientGoneError`."""
         await self.write(b"".join(map(framed, messages)))
 
     async def write(self, data: bytes) -> None:
-        """Writes bytes; raises :class:`Left`."""
+        """Writes bytes; raises :class:`ClientGoneError`."""
         assert self.response is not None
         try:
             async with asyncio.timeout(self._write_timeout) as deadline:
                 await self.response.write(data)
         except ConnectionResetError as error:
-            raise Left from error
+            raise ClientGoneError from error
         except TimeoutError as error:
             if not deadline.expired():
                 raise
             if self._request.transport is not None:
                 self._request.transport.abort()
-            raise Left from error
+            raise ClientGoneError from error
 
 
 class Lives:
@@ -75,7 +76,8 @@ class Lives:
 
     @asynccontextmanager
     async def of(self, request: web.Request) -> AsyncIterator[None]:
-        """The block is cancelled, and :class:`Left` raised, soon after the client has left."""
+        """The block is cancelled, and :class:`ClientGoneError` raised, soon after the client has
+        left."""
         try:
             async with asyncio.timeout(None) as life:
                 self._lives[life] = request
@@ -86,7 +88,7 @@ class Lives:
         except TimeoutError as error:
             if not life.expired():
                 raise
-            raise Left from error
+            raise ClientGoneError from error
 
     async def end(self) -> None:
         """Ends those whose client has left, for ever."""

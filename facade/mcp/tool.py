@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.facade.http.problems import Refused
-from mcp_discovery.facade.mcp.arguments import BadArguments, read
+from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.mcp.arguments import read
+from mcp_discovery.facade.mcp.streams import ClientGoneError
 from mcp_discovery.facade.mcp.tool_caller import OnProgress
 
 #: Tools that only look: they change nothing, may be asked again, and know one closed world.
@@ -56,10 +57,12 @@ class Tool(ABC):
         """The result of one call; what is wrong with it is told in it (``isError``)."""
         try:
             return await self.run(read(self.input_schema, arguments), on_progress)
-        except (BadArguments, DiscoveryError) as error:
-            return failed(str(error))
-        except Refused as error:
+        except ClientGoneError:
+            raise
+        except ProblemError as error:
             return failed(error.detail)
+        except DiscoveryError as error:
+            return failed(str(error))
 
     @abstractmethod
     async def run(
@@ -67,8 +70,8 @@ class Tool(ABC):
     ) -> Mapping[str, Any]:
         """The result for arguments that are right and whole.
 
-        Raises :class:`BadArguments`, :class:`Refused` or :class:`DiscoveryError`, whose sentence
-        becomes the result.
+        Raises :class:`InvalidArgumentsError`, :class:`ProblemError` or :class:`DiscoveryError`,
+        whose sentence becomes the result.
         """
 
 

@@ -9,7 +9,7 @@ from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.errors import StartOver, StoreError
+from mcp_discovery.errors import OutdatedRevisionError, StoreError
 
 if TYPE_CHECKING:
     from mcp_discovery.facade.registration.agentless import Posted
@@ -40,7 +40,7 @@ async def follow(posted: Posted, catalog: Catalog) -> None:
                 await catalog.after(view)
             events = catalog.since(view.epoch, view.revision)
             suspects = {event.id for event in events}
-        except (TimeoutError, StartOver):
+        except (TimeoutError, OutdatedRevisionError):
             suspects = set(catalog.view.entries) | set(catalog.view.removed)
         view = catalog.view
 

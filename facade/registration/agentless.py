@@ -17,9 +17,9 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DiscoveryError,
-    DocumentNotFound,
-    DuplicateInstance,
-    RegistrationLost,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    RegistrationLostError,
     StoreError,
 )
 from mcp_discovery.facade.connections.traits import traits_of
@@ -58,11 +58,11 @@ def holder_for(store: Store) -> Holder:
 def _require_same(
     record: Record, replace: bool, holder: Holder, health: Health, present: Record
 ) -> None:
-    """Raises :class:`DuplicateInstance` where another server than the one that is there would
+    """Raises :class:`DuplicateInstanceError` where another server than the one that is there would
     take its id, though it is up and nobody said that it is to be replaced."""
     same = present.endpoint == record.endpoint
     if not same and not replace and health.status is not Status.DOWN:
-        raise DuplicateInstance(record.id, holder=str(holder), url=present.endpoint.url)
+        raise DuplicateInstanceError(record.id, holder=str(holder), url=present.endpoint.url)
 
 
 class Posted:
@@ -115,8 +115,9 @@ class Posted:
 
         The same id with the same endpoint takes the old one's place; with another endpoint it
         does only with ``replace``, or when the old one is ``down``: otherwise raises
-        :class:`DuplicateInstance`, as it does when a registrant that is no facade holds the id.
-        Raises :class:`InvalidRecord` where it names an address that this facade does not dial.
+        :class:`DuplicateInstanceError`, as it does when a registrant that is no facade holds the
+        id.
+        Raises :class:`InvalidRecordError` where it names an address that this facade does not dial.
         """
         self.dialer.check(posting.record)
         id = posting.record.id
@@ -146,13 +147,13 @@ class Posted:
         """Becomes the keeper of an entry that another facade keeps, and that is as it was.
 
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` does, and
-        :class:`RegistrationLost`.
+        :class:`RegistrationLostError`.
         """
         document = await self.stored_document(entry.record)
 
         def make(known: Entry | None) -> Kept:
             if known is None or not is_posted(known):
-                raise RegistrationLost(entry.id, "it was removed in the meantime")
+                raise RegistrationLostError(entry.id, "it was removed in the meantime")
             draining = known.health.status is Status.DRAINING
             return self._make(known.record, document, draining=draining)
 
@@ -196,7 +197,7 @@ class Posted:
         """Registers another record of the same server in the place of the one that is kept.
 
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` raises, and
-        :class:`InvalidRecord` as
+        :class:`InvalidRecordError` as
         :meth:`put` does; nothing has changed then.
         """
         self.dialer.check(record)
@@ -232,7 +233,7 @@ class Posted:
         if digest is not None:
             try:
                 return await self._documents.get(digest)
-            except DocumentNotFound:
+            except DocumentNotFoundError:
                 log.warning("%s: its capability document is lost", record.id)
         return document_of(record.capabilities)
 
@@ -364,7 +365,7 @@ class Posted:
                 document = await self.stored_document(record)
                 kept = self._make(record, document)
                 await kept.start()
-            except DuplicateInstance as error:
+            except DuplicateInstanceError as error:
                 log.debug("another has adopted it: %s", error)
             except StoreError as error:
                 log.info("cannot adopt %s yet: %s", id, error)

@@ -12,8 +12,8 @@ import orjson
 
 from mcp_discovery.adapters import tombstone
 from mcp_discovery.document import CapabilityDocument, is_digest
-from mcp_discovery.errors import InvalidDocument, InvalidRecord
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import DERIVED, Lease
 from mcp_discovery.record import Capabilities, Record, parse_moment
@@ -62,13 +62,13 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
     endpoint and a list of names for the capabilities.
 
     ``remote`` is the client's address, ``id`` the one in the path. Raises
-    :class:`~mcp_discovery.errors.InvalidRecord`, :class:`~mcp_discovery.errors.InvalidDocument` or
-    :class:`Refused`.
+    :class:`~mcp_discovery.errors.InvalidRecordError`,
+    :class:`~mcp_discovery.errors.InvalidDocumentError` or :class:`ProblemError`.
     """
     fields = {key: value for key, value in body.items() if key not in _BESIDE}
     fields["endpoint"] = _endpoint(body)
     if id is not None and fields.setdefault("id", id) != id:
-        raise InvalidRecord("id", f"is not {id!r}, which the path names; an id cannot change")
+        raise InvalidRecordError("id", f"is not {id!r}, which the path names; an id cannot change")
     if "lease" not in body:
         fields.pop("registeredAt", None)
         fields.pop("registered_at", None)
@@ -99,24 +99,24 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
 def health_from(data: Any, before: Health) -> Health:
     """The health in ``data`` (``status`` and, optionally, ``reason``, ``since``, ``lastSeen``).
 
-    What it leaves out is as in ``before``. Raises :class:`InvalidRecord`.
+    What it leaves out is as in ``before``. Raises :class:`InvalidRecordError`.
     """
     if data is None:
         data = {}
     if not isinstance(data, Mapping):
-        raise InvalidRecord("health", "is not an object")
+        raise InvalidRecordError("health", "is not an object")
     said = data.get("status", before.status.value)
     try:
         status = Status(said if isinstance(said, str) else "")
     except ValueError as error:
         allowed = ", ".join(Status)
-        raise InvalidRecord("health.status", f"is not one of {allowed}") from error
+        raise InvalidRecordError("health.status", f"is not one of {allowed}") from error
     if status is before.status:
         reason: Any = data.get("reason", before.reason)
     else:
         reason = data.get("reason", SAID)
     if not isinstance(reason, str):
-        raise InvalidRecord("health.reason", "is not a string")
+        raise InvalidRecordError("health.reason", "is not a string")
     same = before.then(status, reason[:500])
     since, seen = (_moment(data, name) for name in ("since", "lastSeen"))
     return Health(status, reason[:500], since or same.since, seen or utcnow())
@@ -142,13 +142,13 @@ def _endpoint(body: Mapping[str, Any]) -> Any:
         if "command" in flat:
             flat.setdefault("transport", "stdio")
         if not {"url", "command"} & flat.keys():
-            raise InvalidRecord("url", "is missing; say where the server is reached")
+            raise InvalidRecordError("url", "is missing; say where the server is reached")
         return flat
     if isinstance(endpoint, Mapping):
         for key, value in flat.items():
             if endpoint.get(key, value) != value:
                 detail = f"differs from endpoint.{key}; give one of the two"
-                raise InvalidRecord(key, detail)
+                raise InvalidRecordError(key, detail)
     return endpoint
 
 
@@ -159,7 +159,9 @@ def _document(body: Mapping[str, Any]) -> CapabilityDocument | None:
     try:
         data = orjson.dumps(content)
     except (TypeError, RecursionError) as error:
-        raise InvalidDocument(f"the capability document is nested too deeply ({error})") from error
+        raise InvalidDocumentError(
+            f"the capability document is nested too deeply ({error})"
+        ) from error
     return CapabilityDocument.from_json(data)
 
 
@@ -168,9 +170,9 @@ def _digest(record: Record, document: CapabilityDocument | None) -> str | None:
     if digest is None:
         return None
     if not is_digest(digest):
-        raise InvalidRecord("capabilities.digest", "is not 64 lower-case hexadecimal digits")
+        raise InvalidRecordError("capabilities.digest", "is not 64 lower-case hexadecimal digits")
     if document is not None and document.digest != digest:
-        raise InvalidDocument(
+        raise InvalidDocumentError(
             f"the document's digest is {document.digest}, not {digest} as capabilities.digest says"
         )
     return digest
@@ -186,7 +188,7 @@ def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease 
     if given is None:
         return None, False
     if not isinstance(given, Mapping):
-        raise InvalidRecord("lease", "is not an object")
+        raise InvalidRecordError("lease", "is not an object")
     terms = {key: value for key, value in given.items() if value is not None}
     anonymous = "holder" not in terms
     if anonymous:
@@ -200,9 +202,11 @@ def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease 
         terms.setdefault("reapAfter", REAP_AFTER)
     lease = Lease.from_dict(terms)
     if lease.ttl < 1:
-        raise InvalidRecord("lease.ttl", f"is {lease.ttl:g} s; 1 s is the least")
+        raise InvalidRecordError("lease.ttl", f"is {lease.ttl:g} s; 1 s is the least")
     if lease.reap_after < lease.ttl:
-        raise InvalidRecord("lease.reapAfter", "is less than lease.ttl; make it as long or longer")
+        raise InvalidRecordError(
+            "lease.reapAfter", "is less than lease.ttl; make it as long or longer"
+        )
     return lease, anonymous
 
 
@@ -220,13 +224,13 @@ def _moment(data: Mapping[str, Any], name: str) -> datetime | None:
         return parse_moment(value)
     except (TypeError, ValueError) as error:
         detail = "is not a moment such as 2026-01-31T12:00:00Z"
-        raise InvalidRecord(f"health.{name}", detail) from error
+        raise InvalidRecordError(f"health.{name}", detail) from error
 
 
-def refused_document(digest: str) -> Refused:
+def refused_document(digest: str) -> ProblemError:
     """What a poster is told whose document was never sent."""
     detail = (
         f"no capability document {digest} is known here; PUT it to /documents/{digest}, then send "
         "this again"
     )
-    return Refused(409, "unknown-document", detail, digest=digest)
+    return ProblemError(409, "unknown-document", detail, digest=digest)

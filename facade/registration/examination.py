@@ -11,11 +11,11 @@ import aiohttp
 
 from mcp_discovery.health import ANSWERS, Status
 from mcp_discovery.probe import (
-    BadAnswer,
+    BadAnswerError,
     Introspection,
     McpProbe,
-    NotOk,
-    ProbeFailed,
+    NotOkError,
+    ProbeError,
     probe_health_url,
 )
 from mcp_discovery.record import Record
@@ -105,28 +105,28 @@ class Examiner:
         started = clock()
         try:
             seconds = await probe.ping(self._timeout)
-        except BadAnswer as error:
+        except BadAnswerError as error:
             if error.wants_credentials and self._asks_for_credentials:
                 why = "answers, and asks for credentials as its record says"
                 return _Reply(Outcome.OK, why, clock() - started)
             # A way that leads back to a facade reaches no server, whatever a health URL says.
             nowhere = error.status == HTTPStatus.LOOP_DETECTED and self._health_url is not None
             return _Reply(Outcome.SILENT if nowhere else Outcome.WRONG, str(error))
-        except ProbeFailed as error:
+        except ProbeError as error:
             return _Reply(Outcome.SILENT, str(error))
         try:
             # It lives, whatever comes of its lists: what was known of them stays.
             offered = await probe.introspect(max(0.1, started + self._timeout - clock()))
-        except ProbeFailed:
+        except ProbeError:
             offered = None
         return _Reply(Outcome.OK, ANSWERS, seconds, offered)
 
     async def _ask_health_url(self, url: str) -> _Reply:
         try:
             seconds = await probe_health_url(self._session, url, self._timeout)
-        except NotOk as error:
+        except NotOkError as error:
             return _Reply(Outcome.WRONG, str(error))
-        except ProbeFailed as error:
+        except ProbeError as error:
             return _Reply(Outcome.SILENT, f"its health endpoint: {error}")
         return _Reply(Outcome.OK, "its health endpoint answers", seconds)
 

@@ -9,10 +9,10 @@ from typing import Any
 from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.errors import DuplicateInstance, InvalidRecord, RegistrationLost
+from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
 from mcp_discovery.facade.http.bodies import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
 from mcp_discovery.facade.registration.kept import Kept
 from mcp_discovery.facade.registration.leased import Leased, require_holder
@@ -97,7 +97,7 @@ async def put(request: web.Request) -> web.Response:
             _require_named(id, holder, facade.posted.holder, entry)
             await keep(facade, posting, replace=True)
         elif holder is not None or posting.lease is not None:
-            raise RegistrationLost(id, "this facade does not hold it; register it anew")
+            raise RegistrationLostError(id, "this facade does not hold it; register it anew")
         else:
             if entry is not None:
                 _require_ours(entry)
@@ -117,7 +117,8 @@ async def delete(request: web.Request) -> web.Response:
 async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
     """Takes a server out of the store at once; ``holder`` is who holds it, where that was named.
 
-    Raises :class:`Refused` (404, or 409 where another keeps it alive), :class:`DuplicateInstance`.
+    Raises :class:`ProblemError` (404, or 409 where another keeps it alive),
+    :class:`DuplicateInstanceError`.
     """
     await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
@@ -208,7 +209,7 @@ async def _probe_now(facade: Facade, kept: Kept, holder: str | None) -> web.Resp
     await kept.probe(facade.options.probe_timeout + _PROBE_MARGIN)
     try:
         await kept.beat()
-    except RegistrationLost:
+    except RegistrationLostError:
         await kept.beat()  # registers anew: it was probed a moment ago
     health = kept.health
     status = Status.DRAINING if kept.draining else health.status
@@ -246,7 +247,7 @@ def takeover(facade: Facade, id: str, body: dict[str, Any]) -> str | None:
     """
     named = body.get("takeover")
     if named is not None and not isinstance(named, str):
-        raise InvalidRecord("takeover", "is not a string")
+        raise InvalidRecordError("takeover", "is not a string")
     removed = facade.catalog.view.removed.get(id)
     return named if removed is None else removed.lease.holder.id
 
@@ -274,7 +275,7 @@ def _named_holder(request: web.Request, body: dict[str, Any]) -> str | None:
     if holder is None and isinstance(lease, dict):
         holder = lease.get("holder")
     if holder is not None and not isinstance(holder, str):
-        raise InvalidRecord("holder", "is not a string")
+        raise InvalidRecordError("holder", "is not a string")
     return holder
 
 
@@ -286,18 +287,18 @@ def _require_registrant(leased: Leased, holder: str | None) -> None:
 
 
 def _require_named(id: str, holder: str | None, own: Holder, entry: Entry | None) -> None:
-    """Raises :class:`DuplicateInstance` when ``holder`` is named and is not ``own``."""
+    """Raises :class:`DuplicateInstanceError` when ``holder`` is named and is not ``own``."""
     if holder not in (None, own.id):
         url = entry.record.endpoint.url if entry is not None else None
-        raise DuplicateInstance(id, holder=str(own), url=url)
+        raise DuplicateInstanceError(id, holder=str(own), url=url)
 
 
-def _other_holder(id: str, who: str) -> Refused:
+def _other_holder(id: str, who: str) -> ProblemError:
     detail = (
         f"{id!r} is kept by {who}, which would register it again; stop that one, or name it with "
         "holder="
     )
-    return Refused(409, "other-holder", detail, id=id)
+    return ProblemError(409, "other-holder", detail, id=id)
 
 
 def _require_ours(entry: Entry) -> None:
@@ -326,7 +327,7 @@ async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> N
             health=entry.health,
             holder=taken_by,
         )
-    except DuplicateInstance as error:
+    except DuplicateInstanceError as error:
         if holder is not None:
             raise
         raise _other_holder(entry.id, str(lease.holder)) from error
@@ -336,7 +337,7 @@ async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> N
 def _not_held(facade: Facade, id: str) -> Exception:
     if facade.view().entries.get(id) is None:
         return unknown(id)
-    return RegistrationLost(id, "this facade does not hold it; register it anew")
+    return RegistrationLostError(id, "this facade does not hold it; register it anew")
 
 
 # -- answers ----------------------------------------------------------------------------------

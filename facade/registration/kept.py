@@ -14,10 +14,10 @@ from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.adapters.tombstone import is_tombstone
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
-    DuplicateInstance,
-    InvalidDocument,
-    InvalidRecord,
-    RegistrationLost,
+    DuplicateInstanceError,
+    InvalidDocumentError,
+    InvalidRecordError,
+    RegistrationLostError,
     StoreError,
 )
 from mcp_discovery.facade.connections.traits import Traits, traits_of
@@ -38,7 +38,7 @@ NOT_PROBED = "not probed yet"
 UNPROBED = "not probed: its health checks are switched off"
 
 
-class TakenOver(RegistrationLost):
+class TakenOverError(RegistrationLostError):
     """Another facade keeps the entry now, or has removed it: it is not to be registered anew."""
 
 
@@ -166,7 +166,7 @@ class Kept:
         """
         async with self._lock:
             if self._ended:
-                raise RegistrationLost(record.id, "it was removed in the meantime")
+                raise RegistrationLostError(record.id, "it was removed in the meantime")
             before = self._record, self._document, self._fill, self._draining
             self._record, self._document, self._fill = record, document, fill
             self._draining = draining
@@ -181,8 +181,8 @@ class Kept:
     async def beat(self) -> None:
         """Tells the store what is known, registering anew where it knows nothing.
 
-        Raises :class:`RegistrationLost` once, before it registers anew at the next call, and
-        :class:`TakenOver` when it must not.
+        Raises :class:`RegistrationLostError` once, before it registers anew at the next call, and
+        :class:`TakenOverError` when it must not.
         """
         async with self._lock:
             if self._ended:
@@ -196,7 +196,7 @@ class Kept:
                     await self._registration.update(record, self._document)
                     self._outdated = record is not self._record
                 await self._registration.heartbeat(self._health, self._usage.load(self._record.id))
-            except RegistrationLost:
+            except RegistrationLostError:
                 self._lost, self._registration = self._registration, None
                 raise
 
@@ -280,7 +280,7 @@ class Kept:
         rival = await self._rival(self._record.id)
         if rival is not None:
             what = "removed by" if is_tombstone(rival.record) else "taken over by"
-            raise TakenOver(self._record.id, f"it was {what} {rival.lease.holder}")
+            raise TakenOverError(self._record.id, f"it was {what} {rival.lease.holder}")
         await self._register()
 
     async def _keep_probing(self) -> None:
@@ -319,11 +319,11 @@ class Kept:
             self._news.clear()
             try:
                 await self.beat()
-            except (DuplicateInstance, TakenOver) as error:
+            except (DuplicateInstanceError, TakenOverError) as error:
                 log.warning("no longer keeping what was posted: %s", error)
                 await self._on_lost()
                 return
-            except RegistrationLost as error:
+            except RegistrationLostError as error:
                 log.info("%s; registering anew", error)
                 delay = random.uniform(0, 1.0)  # a store that lost one lost them all
             except StoreError as error:
@@ -358,7 +358,7 @@ class Kept:
         if finding.introspection is not None and self._fill:
             try:
                 self._offer(finding.introspection)
-            except (InvalidDocument, InvalidRecord) as error:
+            except (InvalidDocumentError, InvalidRecordError) as error:
                 reason = f"{reason}; what it offers is not listed: {error}"
         heard = finding.status is not Status.DOWN
         health = self._health.then(finding.status, reason[:500], heard=heard)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DuplicateInstance, RegistrationLost
+from mcp_discovery.errors import DuplicateInstanceError, RegistrationLostError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Load
@@ -88,7 +88,7 @@ class LeasedRegistrations:
         try:
             # Clients beat when they like, as long as TTL is not over.
             await leased.registration.heartbeat(health, self._usage.load(id), renew=True)
-        except RegistrationLost:
+        except RegistrationLostError:
             self.forget(id)
             raise
         leased.beat = sent
@@ -98,7 +98,7 @@ class LeasedRegistrations:
         """Passes a new record on."""
         try:
             await leased.registration.update(record, document)
-        except RegistrationLost:
+        except RegistrationLostError:
             self.forget(leased.registration.id)
             raise
         leased.record = record
@@ -107,7 +107,7 @@ class LeasedRegistrations:
         """Passes the wish to drain on."""
         try:
             await leased.registration.drain()
-        except RegistrationLost:
+        except RegistrationLostError:
             self.forget(leased.registration.id)
             raise
 
@@ -130,9 +130,9 @@ class LeasedRegistrations:
 
 
 def require_holder(leased: Leased, holder: str | None) -> None:
-    """Raises :class:`DuplicateInstance` when ``holder`` is named and is another."""
+    """Raises :class:`DuplicateInstanceError` when ``holder`` is named and is another."""
     if holder is not None and holder != leased.lease.holder.id:
-        raise DuplicateInstance(
+        raise DuplicateInstanceError(
             leased.registration.id,
             holder=str(leased.lease.holder),
             url=leased.record.endpoint.url,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 
 from mcp_discovery.adapters.store import Snapshot, Store
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Holder, Instance
 
 #: How long, in seconds, one look at the whole store may take.
@@ -55,7 +55,7 @@ class Rivals:
                         if instance.lease.holder.id != self._holder.id
                     }
         except TimeoutError as error:
-            raise StoreUnavailable(
+            raise StoreUnavailableError(
                 self._store.url, f"told no whole list within {_TIMEOUT:g} s"
             ) from error
-        raise StoreUnavailable(self._store.url, "its watch ended before the first list")
+        raise StoreUnavailableError(self._store.url, "its watch ended before the first list")

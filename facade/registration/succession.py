@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.errors import DuplicateInstance, RegistrationLost
+from mcp_discovery.errors import DuplicateInstanceError, RegistrationLostError
 from mcp_discovery.facade.registration.kept import Kept
 from mcp_discovery.instance import Holder
 
@@ -56,11 +56,11 @@ class Succession:
             kept = make(self._catalog.view.entries.get(id))
             try:
                 await kept.start()
-            except RegistrationLost:  # another wrote the same at the same moment
+            except RegistrationLostError:  # another wrote the same at the same moment
                 if attempt == _ATTEMPTS:
                     raise
                 await asyncio.sleep(random.uniform(0, _JITTER))
-            except DuplicateInstance:
+            except DuplicateInstanceError:
                 if attempt == _ATTEMPTS or not await self._shows_another(id, former):
                     raise
             else:

@@ -13,8 +13,8 @@ from aiohttp import web
 from yarl import URL
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.errors import InvalidInput
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.probe.endpoint import Endpoint
 from mcp_discovery.record import Record, url_problem
 
@@ -53,8 +53,8 @@ class Addresses:
         """Addresses from the facade's options.
 
         ``address`` is ``instance``, ``facade`` or a URL with ``{name}`` in it; ``gateway`` says
-        whether the facade has one. Raises :class:`InvalidInput` where one of them is not fit, or
-        where they do not fit together.
+        whether the facade has one. Raises :class:`InvalidInputError` where one of them is not fit,
+        or where they do not fit together.
         """
         base = _checked_base(public_url) if public_url else ""
         match address:
@@ -62,7 +62,7 @@ class Addresses:
                 return cls("", base)
             case "facade":
                 if not base or not gateway:
-                    raise InvalidInput(
+                    raise InvalidInputError(
                         "--registry-address facade needs --gateway, which passes requests on, and "
                         "--public-url, where hosts reach this facade, such as "
                         "https://mcp.example.com"
@@ -88,12 +88,14 @@ class Addresses:
     def base(self, request: web.Request) -> str:
         """The URL of this facade: the public one, or else the one that ``request`` went to.
 
-        Raises :class:`Refused` (400) where the request names no host that a URL could have.
+        Raises :class:`ProblemError` (400) where the request names no host that a URL could have.
         """
         if self.public_url:
             return self.public_url
         if _HOST.fullmatch(request.host) is None:
-            raise Refused(400, "bad-host", "the Host header of this request is no host; mend it")
+            raise ProblemError(
+                400, "bad-host", "the Host header of this request is no host; mend it"
+            )
         return f"{request.scheme}://{request.host}"
 
 
@@ -137,7 +139,7 @@ def _checked_base(url: str) -> str:
     if problem is None and (set(url) & set("?#@") or spelled(url) is None):
         problem = f"{url[:200]!r} has more than scheme, host, port and path"
     if problem is not None:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"--public-url: {problem}; it is where this facade is reached, such as "
             "https://mcp.example.com"
         )
@@ -148,7 +150,7 @@ def _checked_template(template: str) -> str:
     url = template.replace(_NAME, _ANY_NAME)
     fit = _NAME in template and not set(url) & set("{}#")
     if not fit or url_problem(url, ("http", "https")) is not None or spelled(url) is None:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"--registry-address {template[:200]!r} is none of instance, facade, or a URL with "
             "{name} in it, such as https://{name}.mcp.example.com/mcp"
         )

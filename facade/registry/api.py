@@ -16,7 +16,7 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registry.cursors import Wanted, decode, encode
 from mcp_discovery.facade.registry.entries import Listed
 from mcp_discovery.facade.registry.ledger import LEDGER, Ledger
@@ -125,7 +125,7 @@ def _moment(request: web.Request, name: str) -> datetime | None:
             f"{name}={text[:100]!r} is no moment as RFC 3339 writes it; write for example "
             "2026-08-07T13:15:04.280Z"
         )
-        raise Refused(400, "bad-moment", detail, parameter=name) from error
+        raise ProblemError(400, "bad-moment", detail, parameter=name) from error
 
 
 def _flag(request: web.Request, name: str) -> bool | None:
@@ -134,18 +134,18 @@ def _flag(request: web.Request, name: str) -> bool | None:
         return None
     if text.lower() not in _FLAGS:
         detail = f"{name}={text[:100]!r} is neither true nor false"
-        raise Refused(400, "unknown-value", detail, parameter=name)
+        raise ProblemError(400, "unknown-value", detail, parameter=name)
     return _FLAGS[text.lower()]
 
 
-def _unknown(name: str) -> Refused:
+def _unknown(name: str) -> ProblemError:
     detail = f"there is no server {name[:200]!r} in this registry; GET /v0.1/servers lists them"
-    return Refused(404, "unknown-server", detail)
+    return ProblemError(404, "unknown-server", detail)
 
 
-def _no_version(version: str) -> Refused:
+def _no_version(version: str) -> ProblemError:
     detail = f"there is no version {version[:100]!r} of this server; leave it out of the path to "
-    return Refused(404, "unknown-version", detail + "see which there are")
+    return ProblemError(404, "unknown-version", detail + "see which there are")
 
 
 _TEXT = {"type": "string"}

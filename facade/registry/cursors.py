@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registry.entries import Key
 from mcp_discovery.health import rfc3339
 from mcp_discovery.record import parse_moment
@@ -59,7 +59,8 @@ def encode(after: Key, wanted: Wanted) -> str:
 
 
 def decode(text: str) -> tuple[Key, Wanted]:
-    """What :func:`encode` made a cursor of; raises :class:`Refused` (400) for anything else."""
+    """What :func:`encode` made a cursor of; raises :class:`ProblemError` (400) for anything
+    else."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         return _read(orjson.loads(data))
@@ -68,7 +69,7 @@ def decode(text: str) -> tuple[Key, Wanted]:
             f"cursor={text[:100]!r} is none of this registry's; send back the nextCursor of the "
             "page before, or leave it out to begin anew"
         )
-        raise Refused(400, "bad-cursor", detail, parameter="cursor") from error
+        raise ProblemError(400, "bad-cursor", detail, parameter="cursor") from error
 
 
 def _read(parts: Any) -> tuple[Key, Wanted]:

@@ -17,7 +17,7 @@ from aiohttp import web
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.versions import precedence
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.errors import StartOver
+from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.registry.addresses import Addresses
 from mcp_discovery.facade.registry.cursors import LATEST, Wanted
 from mcp_discovery.facade.registry.entries import Key, Listed
@@ -151,7 +151,7 @@ class Ledger:
         """Puts the instances that changed where they belong; the keys concerned, and since when."""
         try:
             events = self._catalog.since(old.epoch, old.revision)
-        except StartOver:
+        except OutdatedRevisionError:
             return self._everything(view)
         changed: dict[Key, datetime] = {}
         for event in events:

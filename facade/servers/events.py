@@ -24,7 +24,7 @@ from aiohttp import HttpVersion11, web
 
 from mcp_discovery.adapters.catalog import Catalog, Event
 from mcp_discovery.adapters.view import Query, View
-from mcp_discovery.errors import StartOver
+from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.websocket.fanout import Fanout
@@ -51,7 +51,7 @@ _KEPT_VERDICTS = 4096
 _FEW = 64
 
 
-class Stalled(Exception):
+class StalledReaderError(DiscoveryError):
     """A reader leaves its connection full."""
 
 
@@ -86,7 +86,7 @@ class _Group:
         """What leads from ``before`` to the present ``view``, as one chunk of HTTP's chunked coding
         (RFC 9112, 7.1), or nothing; made once for all who are at the same place.
 
-        Raises :class:`~mcp_discovery.errors.StartOver`.
+        Raises :class:`~mcp_discovery.errors.OutdatedRevisionError`.
         """
         if self._news is not None and self._news[0] is before and self._news[1] is view:
             return self._news[2]
@@ -160,7 +160,7 @@ class Streams:
             pass  # closed from this side, or found gone
         except ConnectionResetError:
             pass  # the reader has left
-        except Stalled:
+        except StalledReaderError:
             if request.transport is not None:
                 request.transport.abort()
         finally:
@@ -250,7 +250,7 @@ class _Reader:
             return False
         try:
             news = self._group.news(self._view, view)
-        except StartOver:
+        except OutdatedRevisionError:
             return False
         if len(news) > _CHUNK:
             return False
@@ -291,7 +291,7 @@ class _Reader:
             return
         try:
             events = self._catalog.since(before.epoch, before.revision)
-        except StartOver as error:
+        except OutdatedRevisionError as error:
             await self._write_snapshot(str(error))
             return
         await self._write_changes(events)
@@ -303,7 +303,7 @@ class _Reader:
         try:
             epoch, revision = read_position(last)
             events = self._catalog.since(epoch, revision)
-        except StartOver as error:
+        except OutdatedRevisionError as error:
             await self._write_snapshot(str(error))
             return
         await self._write_changes(events)
@@ -342,7 +342,7 @@ class _Reader:
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            raise Stalled from error
+            raise StalledReaderError from error
 
 
 def _id(view: View) -> bytes:

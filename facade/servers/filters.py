@@ -9,7 +9,7 @@ from mcp_discovery.adapters.query import Query
 from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.facade.http.operation import Parameter
 from mcp_discovery.facade.http.parameters import every, listed, once, one_of, seconds
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
 
 TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio")
@@ -68,8 +68,8 @@ def parse(
 ) -> Query:
     """The filters in the query string; ``statuses`` where none is named.
 
-    Raises :class:`Refused` for an unknown value, naming those that are known, and for filters that
-    contradict each other.
+    Raises :class:`ProblemError` for an unknown value, naming those that are known, and for filters
+    that contradict each other.
     """
     wanted = listed(request, "status")
     for status in wanted:
@@ -102,9 +102,9 @@ def parse(
     )
 
 
-def contradiction(detail: str) -> Refused:
+def contradiction(detail: str) -> ProblemError:
     """Two parameters that cannot both be meant."""
-    return Refused(400, "contradictory-parameters", detail)
+    return ProblemError(400, "contradictory-parameters", detail)
 
 
 def _range(text: str) -> VersionRange:
@@ -115,4 +115,4 @@ def _range(text: str) -> VersionRange:
             f"version={text[:100]!r} is no range of semantic versions; write for example "
             ">=1.2,<2 or ^1.2 or 1.x || >=2.5 (percent-encoded in a URL)"
         )
-        raise Refused(400, "bad-range", detail, parameter="version") from error
+        raise ProblemError(400, "bad-range", detail, parameter="version") from error

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View, keys_of
-from mcp_discovery.errors import StartOver
+from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.repeats import Repeats, connection_of
 from mcp_discovery.facade.servers.request import Asked
 from mcp_discovery.facade.servers.results import Answer, Lists
@@ -197,7 +197,7 @@ class Polls:
         """Wakes the groups whose answer the changes between two views may have changed."""
         try:
             ids = {event.id for event in self._catalog.since(before.epoch, before.revision)}
-        except StartOver:
+        except OutdatedRevisionError:
             self._wake(self._groups.values())
             return
         if len(ids) > _TOO_MANY:

@@ -18,7 +18,7 @@ import orjson
 
 from mcp_discovery.adapters.versions import precedence
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 
 #: What an entry is sorted by, as a cursor can carry it; ``None`` (not known) comes last.
 Key: TypeAlias = str | int | float | None
@@ -152,7 +152,8 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str, sort: Sort, question: str) -> Cursor:
-        """The cursor in ``text``, which must be of ``question``; raises :class:`Refused` (400)."""
+        """The cursor in ``text``, which must be of ``question``; raises :class:`ProblemError`
+        (400)."""
         match _content(text):
             case [int(version), str(asked), int(at), key, str(id), int(limit)] if (
                 version == _FORMAT and 0 <= at < 10**14 and 1 <= limit <= 1000
@@ -178,5 +179,5 @@ def _content(text: str) -> Any:
         return None
 
 
-def _bad(detail: str) -> Refused:
-    return Refused(400, "bad-cursor", detail, parameter="cursor")
+def _bad(detail: str) -> ProblemError:
+    return ProblemError(400, "bad-cursor", detail, parameter="cursor")

@@ -14,7 +14,7 @@ from mcp_discovery.adapters.search import words
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.operation import Parameter
 from mcp_discovery.facade.http.parameters import flag, listed, once, one_of, seconds, whole
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, contradiction, parse
 from mcp_discovery.facade.servers.paging import BY_NAME, SORTS, Cursor, Sort
 from mcp_discovery.instance import DERIVED
@@ -113,7 +113,7 @@ _REMEMBERED, _SHORT = 1024, 1024
 
 
 def read(request: web.Request) -> Asked:
-    """The question in a query string; raises :class:`Refused` (400) for a bad one."""
+    """The question in a query string; raises :class:`ProblemError` (400) for a bad one."""
     text = request.rel_url.raw_query_string
     if (known := _READ.get(text)) is not None:
         _READ.move_to_end(text)
@@ -132,10 +132,10 @@ def _read(request: web.Request) -> Asked:
     sought = tuple(dict.fromkeys(words(text))) if text else ()
     if text and not sought:
         detail = f"q={text[:100]!r} has no word to search for; write letters or digits"
-        raise Refused(400, "unknown-value", detail, parameter="q")
+        raise ProblemError(400, "unknown-value", detail, parameter="q")
     if len(sought) > MAX_WORDS:
         detail = f"q has {len(sought)} words; it may have {MAX_WORDS} at most"
-        raise Refused(400, "too-many-values", detail, parameter="q", most=MAX_WORDS)
+        raise ProblemError(400, "too-many-values", detail, parameter="q", most=MAX_WORDS)
     sort = _sort(request, searching=bool(sought))
     fingerprint = tag_of(_said(query), sought, sort.field, sort.descending)
     cursor_text = once(request, "cursor")
@@ -178,7 +178,7 @@ def _index(text: str | None) -> tuple[str, int] | None:
             f"index={text[:100]!r} is no state of a list; send the X-Discovery-Revision of the "
             "last answer, such as 5f0c2a9be1d3:42"
         )
-        raise Refused(400, "bad-index", detail, parameter="index")
+        raise ProblemError(400, "bad-index", detail, parameter="index")
     return found[1], int(found[2])
 
 

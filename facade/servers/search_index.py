@@ -13,7 +13,7 @@ from typing import Self
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.search import TextIndex
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DocumentNotFound, InvalidDocument, StartOver
+from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
 from mcp_discovery.facade.documents.cache import Documents
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,9 @@ class Searching:
         ids: Iterable[str]
         try:
             if self._position is None:
-                raise StartOver("nothing is indexed yet")
+                raise OutdatedRevisionError("nothing is indexed yet")
             ids = dict.fromkeys(event.id for event in self._catalog.since(*self._position))
-        except StartOver:
+        except OutdatedRevisionError:
             ids = [*view.entries, *(id for id in self._index.ids if id not in view.entries)]
         until = time.monotonic() + _SLICE
         for id in ids:
@@ -118,5 +118,5 @@ class Searching:
         """The document; ``None`` where the store has none that can be read."""
         try:
             return await self._documents.get(digest)
-        except (DocumentNotFound, InvalidDocument):
+        except (DocumentNotFoundError, InvalidDocumentError):
             return None

@@ -15,7 +15,7 @@ import orjson
 
 from mcp_discovery.adapters.search import DESCRIPTION, NAME, TITLE, words
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DocumentNotFound, StoreError
+from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.cache import Documents
 
 #: Documents read at the same time.
@@ -71,7 +71,7 @@ class Spellings:
         async def read() -> None:
             for digest in waiting:
                 # What cannot be read is missing from the answer, which says how many are.
-                with suppress(DocumentNotFound, StoreError):
+                with suppress(DocumentNotFoundError, StoreError):
                     found[digest] = self._learn(await self._documents.get(digest))
                 # A store that answers at once would otherwise hold the loop, and the deadline.
                 await asyncio.sleep(0)

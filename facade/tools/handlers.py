@@ -19,7 +19,7 @@ from mcp_discovery.adapters.view import Entry, Query, View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag, nearest, once, whole
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, parse
 from mcp_discovery.facade.state import facade_of
@@ -147,12 +147,14 @@ async def tool(request: web.Request) -> web.Response:
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 
-def _unknown(name: str, entries: Iterable[Entry]) -> Refused:
+def _unknown(name: str, entries: Iterable[Entry]) -> ProblemError:
     known = set(chain.from_iterable(entry.record.capabilities.tools for entry in entries))
     near = nearest(name, sorted(known)[:10_000])
     hint = f"did you mean {near!r}? " if near else ""
     why = f"no server that matches offers a tool {name[:100]!r}; {hint}GET /tools lists them"
-    return Refused(404, "unknown-tool", why, name=name[:100], **({"nearest": near} if near else {}))
+    return ProblemError(
+        404, "unknown-tool", why, name=name[:100], **({"nearest": near} if near else {})
+    )
 
 
 _NAME = Parameter("name", "The tool's name, percent-encoded.", where="path")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mcp_discovery.facade.http.bodies import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.record import Record
 
@@ -70,9 +70,9 @@ async def outcomes(request: web.Request) -> web.Response:
         try:
             if not isinstance(id, str):
                 detail = "id: each outcome needs the id of its instance"
-                raise Refused(422, "invalid-outcome", detail, field="id")
+                raise ProblemError(422, "invalid-outcome", detail, field="id")
             _count(facade, id, rest)
-        except Refused as error:
+        except ProblemError as error:
             refused.append({"index": number, "detail": error.detail})
     return web.json_response({"counted": len(body.outcomes) - len(refused), "refused": refused})
 
@@ -101,7 +101,7 @@ def _parsed(shape: type[_Body], body: dict[str, Any]) -> _Body:
             f"{field}: {fault['msg']}; send an object such as "
             '{"latency": 120, "success": true, "capability": "search"}, latency in milliseconds'
         )
-        raise Refused(422, "invalid-outcome", detail, field=field) from error
+        raise ProblemError(422, "invalid-outcome", detail, field=field) from error
 
 
 def _require_offered(record: Record, capability: str) -> None:
@@ -116,7 +116,7 @@ def _require_offered(record: Record, capability: str) -> None:
     near = difflib.get_close_matches(capability, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     detail = f"capability: {record.id!r} does not offer {capability[:100]!r}{hint}"
-    raise Refused(422, "unknown-capability", detail, field="capability")
+    raise ProblemError(422, "unknown-capability", detail, field="capability")
 
 
 _ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")

@@ -11,6 +11,7 @@ import orjson
 
 from mcp_discovery.adapters.query import Query
 from mcp_discovery.adapters.view import Entry
+from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.health import rfc3339, utcnow
 
 CONNECTION_STATUS = "connection-status"
@@ -35,7 +36,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 _ANY = Query(statuses=frozenset())
 
 
-class Misunderstood(Exception):
+class InvalidMessageError(DiscoveryError):
     """A message that cannot be obeyed; ``str()`` is one sentence that says why."""
 
 
@@ -74,31 +75,35 @@ class Unsubscribe:
 
 
 def parse(data: bytes) -> Subscribe | Unsubscribe:
-    """Reads one message; raises :class:`Misunderstood`."""
+    """Reads one message; raises :class:`InvalidMessageError`."""
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise Misunderstood(f"the message is not JSON: {error}") from error
+        raise InvalidMessageError(f"the message is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise Misunderstood('the message is not a JSON object such as {"action": "subscribe"}')
+        raise InvalidMessageError(
+            'the message is not a JSON object such as {"action": "subscribe"}'
+        )
     action = content.get("action")
     if not isinstance(action, str):
-        raise Misunderstood("action is missing; it is subscribe or unsubscribe")
+        raise InvalidMessageError("action is missing; it is subscribe or unsubscribe")
     _known("action", action, _FIELDS)
     for name in content:
         _known("field", name, _FIELDS[action])
     events = frozenset(EVENTS if content.get("events") is None else _strings(content, "events"))
     if not events:
-        raise Misunderstood(f"events is empty; leave it out for all, or name {', '.join(EVENTS)}")
+        raise InvalidMessageError(
+            f"events is empty; leave it out for all, or name {', '.join(EVENTS)}"
+        )
     for event in events:
         _known("event", event, EVENTS)
     if action == "unsubscribe":
         return Unsubscribe(events)
     resume, snapshot = content.get("resume"), content.get("snapshot", True)
     if not isinstance(resume, str | None):
-        raise Misunderstood("resume is not a position, a string such as epoch:revision")
+        raise InvalidMessageError("resume is not a position, a string such as epoch:revision")
     if not isinstance(snapshot, bool):
-        raise Misunderstood("snapshot is neither true nor false")
+        raise InvalidMessageError("snapshot is neither true nor false")
     return Subscribe(events, _filter(content), resume, snapshot)
 
 
@@ -108,7 +113,7 @@ def _filter(content: Mapping[str, Any]) -> Filter | None:
         return None
     match = content.get("match", "any")
     if match not in ("any", "all"):
-        raise Misunderstood("match is neither any nor all")
+        raise InvalidMessageError("match is neither any nor all")
     query = Query(
         tags=frozenset(tag.lower() for tag in _strings(content, "tags")),
         any_tag=match == "any",
@@ -123,9 +128,9 @@ def _strings(content: Mapping[str, Any], name: str) -> list[str]:
     if values is None:
         return []
     if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-        raise Misunderstood(f"{name} is not a list of strings")
+        raise InvalidMessageError(f"{name} is not a list of strings")
     if len(values) > _MOST or any(len(each) > _LONGEST for each in values):
-        raise Misunderstood(
+        raise InvalidMessageError(
             f"{name} names more than {_MOST} values, or one of more than {_LONGEST} characters"
         )
     return values
@@ -136,7 +141,7 @@ def _known(what: str, value: str, known: Collection[str]) -> None:
         return
     near = difflib.get_close_matches(value[:100], known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise Misunderstood(f"unknown {what} {value[:100]!r}; {hint}known are {', '.join(known)}")
+    raise InvalidMessageError(f"unknown {what} {value[:100]!r}; {hint}known are {', '.join(known)}")
 
 
 # -- what it is told --------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from mcp_discovery.errors import StartOver
+from mcp_discovery.errors import OutdatedRevisionError
 
 
 def read_position(text: str) -> tuple[str, int]:
-    """The epoch and the revision; raises :class:`StartOver` where ``text`` is no position."""
+    """The epoch and the revision; raises :class:`OutdatedRevisionError` where ``text`` is no
+    position."""
     epoch, colon, revision = text.partition(":")
     if not colon or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
-        raise StartOver(f"{text[:100]!r} is no position of this facade; it is epoch:revision")
+        raise OutdatedRevisionError(
+            f"{text[:100]!r} is no position of this facade; it is epoch:revision"
+        )
     return epoch[:100], int(revision)

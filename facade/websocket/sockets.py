@@ -9,8 +9,8 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.errors import StartOver
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.websocket.audience import Audience
 from mcp_discovery.facade.websocket.fanout import Fanout
@@ -19,7 +19,7 @@ from mcp_discovery.facade.websocket.messages import (
     CONNECTION_STATUS,
     MAX_MESSAGE_BYTES,
     Filter,
-    Misunderstood,
+    InvalidMessageError,
     Subscribe,
     Unsubscribe,
     acknowledged,
@@ -64,7 +64,7 @@ class Sockets:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers ``GET /registry/stream`` until the reader leaves or :meth:`close` is called.
 
-        Raises :class:`Refused` (426) for a request that is no WebSocket handshake.
+        Raises :class:`ProblemError` (426) for a request that is no WebSocket handshake.
         """
         socket = web.WebSocketResponse(
             heartbeat=self.ping,
@@ -75,7 +75,7 @@ class Sockets:
         )
         if request.method != "GET" or not socket.can_prepare(request):
             detail = "this is a WebSocket; connect with ws:// and a WebSocket client"
-            raise Refused(426, "upgrade-required", detail)
+            raise ProblemError(426, "upgrade-required", detail)
         await socket.prepare(request)
         if self._closed:
             await socket.close(code=WSCloseCode.GOING_AWAY)
@@ -170,12 +170,12 @@ class _Reader:
                 return
             try:
                 if message.type is WSMsgType.BINARY:
-                    raise Misunderstood("the message is binary; send JSON as text")
+                    raise InvalidMessageError("the message is binary; send JSON as text")
                 if len(message.data) > MAX_MESSAGE_BYTES:
-                    raise Misunderstood(f"the message is over {MAX_MESSAGE_BYTES:,} bytes")
+                    raise InvalidMessageError(f"the message is over {MAX_MESSAGE_BYTES:,} bytes")
                 await self._obey(parse(message.data))
                 errors = 0
-            except Misunderstood as error:
+            except InvalidMessageError as error:
                 await self._send(failed(str(error)))
                 errors += 1
                 if errors == MOST_ERRORS:
@@ -216,7 +216,7 @@ class _Reader:
                 epoch, self._revision = read_position(wish.resume)
                 self._catalog.since(epoch, self._revision)
                 self._afresh = None
-            except StartOver as error:
+            except OutdatedRevisionError as error:
                 self._afresh = str(error)
         elif self._follows and not other:
             return  # it is told already
@@ -259,7 +259,7 @@ class _Reader:
         view = self._catalog.view
         try:
             events = self._catalog.since(view.epoch, self._revision)
-        except StartOver as error:
+        except OutdatedRevisionError as error:
             await self._tell_snapshot(str(error))
             return
         turn = self._turn

@@ -19,7 +19,7 @@ from mcp_discovery.cli.schemas import (
     resolved,
     shown,
 )
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 #: The order in which a text is read as one of several types: a string is whatever is left.
@@ -29,7 +29,7 @@ _ORDER = ("null", "boolean", "integer", "number", "array", "object", None, "stri
 def from_json(given: str) -> dict[str, Any]:
     """The object in ``given``: JSON itself, ``@FILE``, or ``-`` for standard input.
 
-    Raises :class:`InvalidInput`.
+    Raises :class:`InvalidInputError`.
     """
     name = "--json-args"
     try:
@@ -42,11 +42,13 @@ def from_json(given: str) -> dict[str, Any]:
             text = given.encode()
         found = json.loads(text)
     except OSError as error:
-        raise InvalidInput(f"cannot read {name}: {error.strerror}; give a file of JSON") from error
+        raise InvalidInputError(
+            f"cannot read {name}: {error.strerror}; give a file of JSON"
+        ) from error
     except ValueError as error:
-        raise InvalidInput(f"{name} is not JSON: {error}") from error
+        raise InvalidInputError(f"{name} is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise InvalidInput(f'{name} is no JSON object; write {{"query": "kettle"}}')
+        raise InvalidInputError(f'{name} is no JSON object; write {{"query": "kettle"}}')
     return found
 
 
@@ -54,15 +56,15 @@ def read(pairs: Iterable[str], given: Mapping[str, Any], schema: Schema) -> dict
     """The arguments: ``given`` with the ``key=value`` of ``pairs`` put over it.
 
     Each value is read as its type in ``schema``; ``a.b=1`` is a member of an object; a key that is
-    given again adds to an array. Raises :class:`InvalidInput` for what is not in ``schema``, does
-    not fit it, or is missing.
+    given again adds to an array. Raises :class:`InvalidInputError` for what is not in ``schema``,
+    does not fit it, or is missing.
     """
     arguments = dict(given)
     typed: set[str] = set()
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise InvalidInput(f"{pair!r} is no argument; write key=value, such as limit=5")
+            raise InvalidInputError(f"{pair!r} is no argument; write key=value, such as limit=5")
         path, wanted = _found(key, schema)
         _put(arguments, path, _value(key, text, wanted, schema), again=key in typed, key=key)
         typed.add(key)
@@ -70,7 +72,7 @@ def read(pairs: Iterable[str], given: Mapping[str, Any], schema: Schema) -> dict
         kinds = properties(schema, schema)
         told = ", ".join(f"{name} ({kind_of(kinds.get(name), schema)})" for name in missing)
         are = "is" if len(missing) == 1 else "are"
-        raise InvalidInput(f"{told} {are} missing; write {missing[0]}=…")
+        raise InvalidInputError(f"{told} {are} missing; write {missing[0]}=…")
     return arguments
 
 
@@ -93,7 +95,7 @@ def _found(key: str, schema: Schema) -> tuple[list[str], Schema]:
         near = difflib.get_close_matches(rest, named, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         known = f"it takes {', '.join(named)}" if named else "it takes none"
-        raise InvalidInput(f"there is no argument {key!r}; {hint}{known}")
+        raise InvalidInputError(f"there is no argument {key!r}; {hint}{known}")
 
 
 def _put(
@@ -107,7 +109,7 @@ def _put(
     last = path[-1]
     if again:
         if not isinstance(here.get(last), list) or not isinstance(value, list):
-            raise InvalidInput(f"{key} is given twice, and is no list")
+            raise InvalidInputError(f"{key} is given twice, and is no list")
         value = [*here[last], *value]
     here[last] = value
 
@@ -125,7 +127,7 @@ def _value(key: str, text: str, wanted: Schema, root: Schema) -> Any:
     choices = [shown(each) for one in each for each in one.get("enum") or ()]
     near = difflib.get_close_matches(text, choices, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise InvalidInput(f"{key}={text[:80]!r} is not {kind_of(wanted, root)}{hint}")
+    raise InvalidInputError(f"{key}={text[:80]!r} is not {kind_of(wanted, root)}{hint}")
 
 
 def _type(schema: Schema) -> str | None:

@@ -94,11 +94,11 @@ def call(
     """
     from mcp_discovery.cli import logs
     from mcp_discovery.cli.arguments import from_json
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     options.check_url(facade)
     if server_token and server is None:
-        raise InvalidInput("--server-token is for one server; say which with --server NAME")
+        raise InvalidInputError("--server-token is for one server; say which with --server NAME")
     given = from_json(json_args) if json_args is not None else {}
     logs.start("error", json=False)
 
@@ -140,7 +140,7 @@ async def _call(
     from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, TOOL_ERROR
     from mcp_discovery.cli.progress import showing
     from mcp_discovery.cli.terminal import say
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     try:
         async with asyncio.timeout(timeout) as deadline:
@@ -152,9 +152,9 @@ async def _call(
         return TIMED_OUT
     try:
         arguments = read(pairs, given, tool.input_schema)
-    except InvalidInput as error:
+    except InvalidInputError as error:
         see = f"`mcp-discovery describe --tool {tool.own_name}`"
-        raise InvalidInput(f"{error}; {see} tells all of it") from error
+        raise InvalidInputError(f"{error}; {see} tells all of it") from error
     try:
         with showing(tool.name) as told:
             result = await discovery.call(
@@ -173,10 +173,10 @@ async def _call(
 async def _tool(
     discovery: Discovery, name: str, server: str | None, find: Mapping[str, Any]
 ) -> Tool:
-    """The tool that is meant; raises :class:`UnknownTool` with the nearest names."""
+    """The tool that is meant; raises :class:`UnknownToolError` with the nearest names."""
     import difflib
 
-    from mcp_discovery.errors import AmbiguousTool, UnknownTool
+    from mcp_discovery.errors import AmbiguousToolError, UnknownToolError
 
     # First only those that name it, so that others need not be read; a server's list may be longer
     # than what its record names, and a name may be SERVER.TOOL.
@@ -193,7 +193,7 @@ async def _tool(
         if len(meant) > 1:
             exact = [each for each in meant if each.name == name]
             if len(exact) != 1:
-                raise AmbiguousTool(name, tuple(each.name for each in meant))
+                raise AmbiguousToolError(name, tuple(each.name for each in meant))
             meant = exact
         if meant:
             return meant[0]
@@ -201,23 +201,23 @@ async def _tool(
     names = sorted({each.name for each in tools} | {each.own_name for each in tools})
     near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
     if server is not None and not tools:
-        raise UnknownTool(name, f"no healthy server {server!r} was found")
+        raise UnknownToolError(name, f"no healthy server {server!r} was found")
     where = f"server {server!r} does not offer it" if server else "no healthy server offers it"
-    raise UnknownTool(name, where, near)
+    raise UnknownToolError(name, where, near)
 
 
 async def _require_allowed(
     discovery: Discovery, tool: str, server: str | None, find: Mapping[str, Any]
 ) -> None:
-    """Raises :class:`InvalidInput` where a command is meant that may not be started here."""
-    from mcp_discovery.errors import InvalidInput
+    """Raises :class:`InvalidInputError` where a command is meant that may not be started here."""
+    from mcp_discovery.errors import InvalidInputError
 
     for each in await discovery.servers(**find, status="all", transport="stdio"):
         record = each.record
         if server in (record.name, each.id) if server else tool in record.capabilities.tools:
             if discovery.allows(each):
                 continue
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"{record.name} is a command that would be started on this machine; if you trust "
                 f"it, allow it with --allow-stdio {record.name}"
             )

@@ -18,7 +18,7 @@ from typer.models import OptionInfo
 
 from mcp_discovery.cli import durations
 from mcp_discovery.cli.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 #: What is no setting of a role.
 _NOT_IN_FILES = frozenset({"context", "config"})
@@ -118,57 +118,59 @@ def settings(role: Callable[..., Any]) -> dict[str, Setting]:
 def use(context: typer.Context, role: Callable[..., Any], file: str) -> None:
     """What ``file`` says of ``role`` stands in for the command's defaults from now on.
 
-    Raises :class:`InvalidInput`.
+    Raises :class:`InvalidInputError`.
     """
     name = role.__name__
     section = sections(file, [name], others=True).get(name)
     if section is None:
-        raise InvalidInput(f"{file}: has no part {name}: with options below it")
+        raise InvalidInputError(f"{file}: has no part {name}: with options below it")
     context.default_map = values(section, role, file)
 
 
 def sections(file: str, roles: Iterable[str], *, others: bool = False) -> dict[str, Table]:
     """The parts of ``file`` by role; ``others`` may stand beside them, unread.
 
-    Raises :class:`InvalidInput`.
+    Raises :class:`InvalidInputError`.
     """
     roles = list(roles)
     content = parse(read_bytes(file), file)
     if content is None:
-        raise InvalidInput(f"{file}: is empty; write sidecar: or facade: and options below it")
+        raise InvalidInputError(f"{file}: is empty; write sidecar: or facade: and options below it")
     if not isinstance(content, Table):
-        raise InvalidInput(f"{file}: is no mapping; write sidecar: or facade: and options below it")
+        raise InvalidInputError(
+            f"{file}: is no mapping; write sidecar: or facade: and options below it"
+        )
     found: dict[str, Table] = {}
     for name, part in content.entries.items():
         place = f"{file}:{content.lines[name]}"
         if name not in roles:
             if others:
                 continue
-            raise InvalidInput(f"{place}: {_unknown(name, roles)}")
+            raise InvalidInputError(f"{place}: {_unknown(name, roles)}")
         if not isinstance(part, Table):
-            raise InvalidInput(f"{place}: {name}: needs options below it, such as store: URL")
+            raise InvalidInputError(f"{place}: {name}: needs options below it, such as store: URL")
         found[name] = part
     return found
 
 
 def values(section: Table, role: Callable[..., Any], file: str) -> dict[str, Any]:
-    """What ``section`` gives ``role``, by parameter; raises :class:`InvalidInput`."""
+    """What ``section`` gives ``role``, by parameter; raises :class:`InvalidInputError`."""
     known = settings(role)
     found: dict[str, Any] = {}
     for key, node in section.entries.items():
         place = f"{file}:{section.lines[key]}"
         if key not in known:
-            raise InvalidInput(f"{place}: {_unknown(key, known)}")
+            raise InvalidInputError(f"{place}: {_unknown(key, known)}")
         setting = known[key]
         if key in SECRETS:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"{place}: {key} is a secret, which belongs in no configuration; write {key}-file "
                 f"and the path of a file that holds it, or set {setting.variable}"
             )
         try:
             found[setting.parameter] = setting.read(node)
         except ValueError as error:
-            raise InvalidInput(f"{place}: {key}: {error}") from error
+            raise InvalidInputError(f"{place}: {key}: {error}") from error
     return found
 
 

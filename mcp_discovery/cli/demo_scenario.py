@@ -16,7 +16,7 @@ import typer
 
 from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import DiscoveryError, StoreUnavailable
+from mcp_discovery.errors import DiscoveryError, StoreUnavailableError
 
 Entry = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ Entry = Mapping[str, Any]
 _TTL = 3.0
 
 
-class Failed(DiscoveryError):
+class DemoError(DiscoveryError):
     """The demo did not go as it should; says what was awaited."""
 
 
@@ -82,7 +82,7 @@ class _Scene:
         _step("The list by tag: GET /servers?tags=products")
         found = await self._print("/servers?tags=products")
         if [entry["name"] for entry in found] != ["product-catalog"]:
-            raise Failed(f"the tag 'products' found {[entry['name'] for entry in found]}")
+            raise DemoError(f"the tag 'products' found {[entry['name'] for entry in found]}")
 
         _step("A tool called through what was discovered")
         await self._call_a_tool(found[0])
@@ -94,7 +94,7 @@ class _Scene:
         _say(f"Seen as down after {time.monotonic() - killed:.1f} s:")
         await self._print("/servers?status=all")
         if await self._list("/servers?tags=products"):
-            raise Failed("a server that is down is still offered")
+            raise DemoError("a server that is down is still offered")
 
         _step("The product catalog is started again")
         await self._serve("product-catalog", "product_catalog.py", catalog)
@@ -152,20 +152,20 @@ class _Scene:
             await process.wait()
 
     async def _until(self, what: str, happened: Callable[[], Any]) -> None:
-        """Waits until ``happened`` says so; raises :class:`Failed` when it does not."""
+        """Waits until ``happened`` says so; raises :class:`DemoError` when it does not."""
         deadline = time.monotonic() + 30
         while not await happened():
             ended = [name for name, each in self._processes.items() if each.returncode is not None]
             if ended:
-                raise Failed(f"{', '.join(ended)} ended while waiting until {what}")
+                raise DemoError(f"{', '.join(ended)} ended while waiting until {what}")
             if time.monotonic() > deadline:
-                raise Failed(f"it took more than 30 s until {what}")
+                raise DemoError(f"it took more than 30 s until {what}")
             await asyncio.sleep(0.05)
 
     async def _ready(self) -> bool:
         try:
             await self._api.call("GET", "/ready")
-        except StoreUnavailable:
+        except StoreUnavailableError:
             return False
         return True
 
@@ -195,7 +195,7 @@ class _Scene:
             result = await client.call_tool("search_products", {"query": "lamp"})
         _say(f"search_products(query='lamp') at {entry['url']}")
         if result.is_error or not result.content:
-            raise Failed(f"the tool answered with an error: {result.content}")
+            raise DemoError(f"the tool answered with an error: {result.content}")
         for part in result.content[:3]:
             _say("  " + " ".join(str(getattr(part, "text", part)).split())[:200])
 
@@ -206,7 +206,7 @@ def _examples() -> Path:
     for folder in (package / "examples", package.parent / "examples"):
         if (folder / "product_catalog.py").exists():
             return folder
-    raise Failed("the example servers are not installed; run the demo from a checkout")
+    raise DemoError("the example servers are not installed; run the demo from a checkout")
 
 
 def _free_port(wanted: int = 0) -> int:
@@ -217,7 +217,7 @@ def _free_port(wanted: int = 0) -> int:
                 return found
         except OSError:
             _say(f"Port {port} is in use; taking a free one.")
-    raise Failed("there is no free port on 127.0.0.1")
+    raise DemoError("there is no free port on 127.0.0.1")
 
 
 def _step(text: str) -> None:

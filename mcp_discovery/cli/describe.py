@@ -43,10 +43,10 @@ def describe(
 
     Try: mcp-discovery describe product-catalog; mcp-discovery describe --tool search_products
     """
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     if (server is None) == (tool is None):
-        raise InvalidInput("say what to describe: a server's name or id, or --tool NAME")
+        raise InvalidInputError("say what to describe: a server's name or id, or --tool NAME")
 
     async def work() -> None:
         from mcp_discovery.cli import descriptions as describing
@@ -72,14 +72,14 @@ async def _about_server(
 ) -> tuple[list[Entry], dict[str, dict[str, Any]]]:
     """The instances, and their capability documents by digest."""
     from mcp_discovery.cli.facade_connection import get, get_or_none
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     params = [("status", "all"), ("name", server)]
     instances: list[Entry] = (await get(api, "/servers", params))["servers"]
     if not instances:
         one = await get_or_none(api, f"/servers/{quote(server, safe='')}")
         if one is None:
-            raise InvalidInput(await _unknown(api, server))
+            raise InvalidInputError(await _unknown(api, server))
         instances = [one]
     documents: dict[str, dict[str, Any]] = {}
     for each in instances:
@@ -94,11 +94,11 @@ async def _about_server(
 
 async def _document(api: FacadeApi, path: str) -> dict[str, Any] | None:
     from mcp_discovery.cli.facade_connection import get_or_none
-    from mcp_discovery.errors import DocumentNotFound
+    from mcp_discovery.errors import DocumentNotFoundError
 
     try:
         found: dict[str, Any] | None = await get_or_none(api, path)
-    except DocumentNotFound:
+    except DocumentNotFoundError:
         return None
     return found
 
@@ -117,14 +117,14 @@ async def _unknown(api: FacadeApi, server: str) -> str:
 async def _about_tool(api: FacadeApi, name: str) -> dict[str, Any]:
     """``GET /tools/{name}``, with the servers that offer it beside it."""
     from mcp_discovery.cli.facade_connection import get
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     params = [("status", "all"), ("tool", name)]
     offering = (await get(api, "/servers", params))["servers"]
     if not offering:
         listed = await get(api, "/tools", [("status", "all"), ("limit", "10000")])
         hint = _nearest(name, (each["name"] for each in listed["tools"]))
-        raise InvalidInput(f"no server offers a tool {name!r}{hint}")
+        raise InvalidInputError(f"no server offers a tool {name!r}{hint}")
     path = f"/tools/{quote(name, safe='')}"
     about: dict[str, Any] = await get(api, path, [("status", "all")])
     keys = ("id", "name", "status", "version")

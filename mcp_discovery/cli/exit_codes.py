@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from mcp_discovery.errors import (
-    CallTimeout,
+    CallTimeoutError,
     DiscoveryError,
-    DuplicateInstance,
-    InvalidInput,
-    NoReplica,
-    ServerRefused,
-    StoreDenied,
-    StoreUnavailable,
-    UnknownTool,
+    DuplicateInstanceError,
+    InvalidInputError,
+    NoReplicaError,
+    ServerRefusedError,
+    StoreDeniedError,
+    StoreUnavailableError,
+    UnknownToolError,
 )
 
 DONE = 0
@@ -42,15 +42,15 @@ EXPLAINED = (
 def code_of(error: DiscoveryError) -> int:
     """The exit code for an error that ended a command."""
     match error:
-        case InvalidInput() | UnknownTool():
+        case InvalidInputError() | UnknownToolError():
             return INVALID_INPUT
-        case StoreUnavailable() | NoReplica():
+        case StoreUnavailableError() | NoReplicaError():
             return UNAVAILABLE
-        case StoreDenied() | ServerRefused():
+        case StoreDeniedError() | ServerRefusedError():
             return DENIED
-        case DuplicateInstance():
+        case DuplicateInstanceError():
             return DUPLICATE
-        case CallTimeout():
+        case CallTimeoutError():
             return TIMED_OUT
         case _:
             return FAILED

@@ -66,17 +66,17 @@ def export(
 
     For an MCP host: mcp-discovery export -f mcp-json --tag products -o .mcp.json
     """
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     if format not in FORMATS:
         import difflib
 
         near = difflib.get_close_matches(format, FORMATS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InvalidInput(f"--format {format!r} is none of {', '.join(FORMATS)}{hint}")
+        raise InvalidInputError(f"--format {format!r} is none of {', '.join(FORMATS)}{hint}")
     for_hosts = format in ("mcp-json", "vscode")
     if gateway and not for_hosts:
-        raise InvalidInput("--gateway is for --format mcp-json and vscode")
+        raise InvalidInputError("--gateway is for --format mcp-json and vscode")
     params = filters.query(
         status=status or ("healthy" if for_hosts else "all"),
         tag=tag,
@@ -176,7 +176,7 @@ def _write(content: Mapping[str, Any] | Sequence[Any], output: str | None, *, in
     from pathlib import Path
 
     from mcp_discovery.cli.terminal import json_text, say
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     text = json_text(content, indent=indent)
     if output is None or output == "-":
@@ -185,4 +185,4 @@ def _write(content: Mapping[str, Any] | Sequence[Any], output: str | None, *, in
     try:
         Path(output).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise InvalidInput(f"cannot write {output}: {error.strerror}") from error
+        raise InvalidInputError(f"cannot write {output}: {error.strerror}") from error

@@ -11,7 +11,7 @@ import typer
 
 from mcp_discovery.cli import options
 from mcp_discovery.cli.exit_codes import INVALID_INPUT, PORT_IN_USE
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -147,11 +147,11 @@ def _listening(serve: Callable[[], int]) -> int:
 
 
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
-    """What the command's parameters say; raises :class:`InvalidInput`."""
+    """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.facade.options import FacadeOptions
 
     if parameters["workers"] > 1 and parameters["store"].startswith("embedded:"):
-        raise InvalidInput(
+        raise InvalidInputError(
             f"--workers {parameters['workers']} needs a store that they share, and an embedded one "
             "is of one process alone; name Consul or etcd with --store, or leave out --workers"
         )

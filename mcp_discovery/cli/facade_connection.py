@@ -10,7 +10,7 @@ from mcp_discovery.adapters.http import Params
 from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.cli.options import check_url
-from mcp_discovery.errors import RegistrationLost
+from mcp_discovery.errors import RegistrationLostError
 
 #: Seconds for an answer: a whole list of 100,000 servers takes some.
 _ANSWER = 15.0
@@ -38,5 +38,5 @@ async def get_or_none(api: FacadeApi, path: str) -> Any | None:
     """The same; ``None`` where the facade knows no such server."""
     try:
         return await get(api, path)
-    except RegistrationLost:
+    except RegistrationLostError:
         return None

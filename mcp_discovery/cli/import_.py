@@ -78,7 +78,7 @@ async def _post(
 
     from mcp_discovery.adapters.http import HttpClient
     from mcp_discovery.adapters.store import StoreOptions
-    from mcp_discovery.errors import InvalidInput, StoreDenied, StoreUnavailable
+    from mcp_discovery.errors import InvalidInputError, StoreDeniedError, StoreUnavailableError
 
     options.check_url(facade)
     url = facade.rstrip("/")
@@ -104,11 +104,11 @@ async def _post(
         return report
     detail = report.get("detail") if isinstance(report, dict) else None
     if answer.status in (401, 403):
-        raise StoreDenied(url, str(detail or "it wants other credentials; see --facade-token"))
+        raise StoreDeniedError(url, str(detail or "it wants other credentials; see --facade-token"))
     if 400 <= answer.status < 500 and detail:
-        raise InvalidInput(str(detail))
+        raise InvalidInputError(str(detail))
     hint = str(detail or "is this the address of a facade?")
-    raise StoreUnavailable(url, f"HTTP {answer.status}: {hint}")
+    raise StoreUnavailableError(url, f"HTTP {answer.status}: {hint}")
 
 
 def _outcomes(

@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 import orjson
 
 from mcp_discovery.cli.terminal import clean
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import rfc3339
 
 _LEVELS = ("debug", "info", "warning", "error")
 
 
 def start(level: str, *, json: bool) -> None:
-    """Logs to standard error from ``level`` on; raises :class:`InvalidInput` for an unknown one."""
+    """Logs to standard error from ``level`` on; raises :class:`InvalidInputError` for an unknown
+    one."""
     require_level(level)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if json else _TextLines())
@@ -36,9 +37,9 @@ class _TextLines(logging.Formatter):
 
 
 def require_level(level: str) -> None:
-    """Raises :class:`InvalidInput` for a level that is none."""
+    """Raises :class:`InvalidInputError` for a level that is none."""
     if level.lower() not in _LEVELS:
-        raise InvalidInput(f"log level {level!r} is none of {', '.join(_LEVELS)}")
+        raise InvalidInputError(f"log level {level!r} is none of {', '.join(_LEVELS)}")
 
 
 class _JsonLines(logging.Formatter):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -168,15 +168,17 @@ FACADE = "http://127.0.0.1:4000"
 
 
 def check_url(facade: str) -> None:
-    """Raises :class:`InvalidInput` when ``facade`` is no HTTP URL."""
+    """Raises :class:`InvalidInputError` when ``facade`` is no HTTP URL."""
     if not facade.startswith(("http://", "https://")):
-        raise InvalidInput(f"--facade {facade!r} is not an HTTP URL; write http://127.0.0.1:4000")
+        raise InvalidInputError(
+            f"--facade {facade!r} is not an HTTP URL; write http://127.0.0.1:4000"
+        )
 
 
 def store_options(parameters: Mapping[str, Any], *, read: bool = True) -> StoreOptions:
     """What the credential options say; without ``read``, files of secrets are left alone.
 
-    Raises :class:`InvalidInput`.
+    Raises :class:`InvalidInputError`.
     """
     from mcp_discovery.adapters.store import StoreOptions
 
@@ -191,19 +193,19 @@ def store_options(parameters: Mapping[str, Any], *, read: bool = True) -> StoreO
 
 
 def secret(parameters: Mapping[str, Any], name: str, *, read: bool = True) -> str | None:
-    """The secret that is given itself, or in a file; raises :class:`InvalidInput`."""
+    """The secret that is given itself, or in a file; raises :class:`InvalidInputError`."""
     given, file = parameters[name], parameters[f"{name}_file"]
     option = "--" + name.replace("_", "-")
     if given is not None and file is not None:
-        raise InvalidInput(f"{option} and {option}-file are both given; give one of them")
+        raise InvalidInputError(f"{option} and {option}-file are both given; give one of them")
     if file is None or not read:
         return given if file is None else None
     try:
         text = Path(file).read_text().strip()
     except OSError as error:
-        raise InvalidInput(f"{option}-file: cannot read {file}: {error.strerror}") from error
+        raise InvalidInputError(f"{option}-file: cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{option}-file: {file} is not text") from error
+        raise InvalidInputError(f"{option}-file: {file} is not text") from error
     if not text:
-        raise InvalidInput(f"{option}-file: {file} is empty")
+        raise InvalidInputError(f"{option}-file: {file} is empty")
     return text

@@ -57,13 +57,13 @@ def register(
     Example: {"name": "product-catalog", "url": "http://10.0.0.5:8000/mcp", "tags": ["products"]}
     """
     from mcp_discovery.cli.register_plan import read_list
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     if allow_empty and not prune:
-        raise InvalidInput("--allow-empty goes with --prune")
+        raise InvalidInputError("--allow-empty goes with --prune")
     wanted = read_list(file, source=source, empty=allow_empty)
     if prune and wanted.source is None:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"--prune has to know which servers are this file's: write source: NAME into {file}, "
             "or give --source NAME"
         )

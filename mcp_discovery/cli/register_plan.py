@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcp_discovery.errors import DiscoveryError, InvalidInput, InvalidRecord
+from mcp_discovery.errors import DiscoveryError, InvalidInputError, InvalidRecordError
 from mcp_discovery.record import Record
 
 #: Where a server's metadata names the file that it was registered from.
@@ -68,7 +68,7 @@ class Plan:
 def read_list(file: str, *, source: str | None = None, empty: bool = False) -> ServerList:
     """The servers in ``file``; ``source`` goes before the one that the file names.
 
-    Raises :class:`InvalidInput`; what is wrong with a single server is with that server. With
+    Raises :class:`InvalidInputError`; what is wrong with a single server is with that server. With
     ``empty`` there may be none.
     """
     from mcp_discovery.cli.server_files import read, servers_of
@@ -78,16 +78,18 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> S
         source = source or content["source"]
         if content.keys() - {"source", "servers"}:
             odd = ", ".join(sorted(content.keys() - {"source", "servers"}))
-            raise InvalidInput(f"{file}: beside source and servers there is no {odd}")
+            raise InvalidInputError(f"{file}: beside source and servers there is no {odd}")
     if source is not None and not (isinstance(source, str) and source and source.isprintable()):
-        raise InvalidInput(f"{file}: source is no name; write a word, such as source: bootstrap")
+        raise InvalidInputError(
+            f"{file}: source is no name; write a word, such as source: bootstrap"
+        )
     none = isinstance(content, dict) and content.get("servers", ...) in ([], None)
     bodies = [] if none and empty else servers_of(content, file)
     servers = [_server(body, source) for body in bodies]
     seen: dict[str, int] = {}
     for number, each in enumerate(servers, start=1):
         if each.record is not None and (first := seen.setdefault(each.record.id, number)) != number:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"{file}: servers {first} and {number} have the same id, {each.record.id}; give "
                 "one of them another id or url"
             )
@@ -95,7 +97,7 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> S
 
 
 def _server(body: Mapping[str, Any], source: str | None) -> Server:
-    from mcp_discovery.facade.http.problems import Refused
+    from mcp_discovery.facade.http.problems import ProblemError
     from mcp_discovery.facade.registration.body import parse
 
     if source is not None:
@@ -106,8 +108,8 @@ def _server(body: Mapping[str, Any], source: str | None) -> Server:
         return Server(body, parse(body, remote="").record, None)
     except DiscoveryError as error:
         return Server(body, None, error)
-    except Refused as error:
-        return Server(body, None, InvalidRecord("", str(error)))
+    except ProblemError as error:
+        return Server(body, None, InvalidRecordError("", str(error)))
 
 
 def compare(wanted: ServerList, listed: Sequence[Mapping[str, Any]], *, prune: bool) -> Plan:

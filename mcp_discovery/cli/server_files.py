@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_discovery.cli.hosts import records
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 #: Members of a server's object that a connection has by the same name.
 _SAME = frozenset(
@@ -58,7 +58,7 @@ _BESIDE = frozenset({"document", "holder", "takeover", "command", "args"})
 def read(file: str) -> Any:
     """What the JSON or YAML in ``file``, ``-`` for standard input, says.
 
-    Raises :class:`InvalidInput`.
+    Raises :class:`InvalidInputError`.
     """
     import orjson
 
@@ -66,12 +66,12 @@ def read(file: str) -> Any:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         told = f"cannot read {file}: {error.strerror}; give a file of JSON or YAML"
-        raise InvalidInput(told) from error
+        raise InvalidInputError(told) from error
     if data.lstrip()[:1] in (b"{", b"[", b""):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise InvalidInput(f"{file} is not JSON: {error}") from error
+            raise InvalidInputError(f"{file} is not JSON: {error}") from error
     from mcp_discovery.cli.yaml_files import parse
 
     content = parse(data, file)
@@ -81,7 +81,7 @@ def read(file: str) -> Any:
 def servers_of(content: Any, file: str) -> list[dict[str, Any]]:
     """The servers of a file: one object, a list, ``{"servers": […]}`` or a host's ``mcpServers``.
 
-    Raises :class:`InvalidInput`.
+    Raises :class:`InvalidInputError`.
     """
     if isinstance(content, dict):
         for key in ("mcpServers", "servers"):
@@ -91,14 +91,16 @@ def servers_of(content: Any, file: str) -> list[dict[str, Any]]:
         else:
             content = content.get("servers", [content])
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
-        raise InvalidInput(f"{file} is neither a server's object nor a list of them")
+        raise InvalidInputError(f"{file} is neither a server's object nor a list of them")
     if not content:
-        raise InvalidInput(f"{file} names no server; give at least one object with name and url")
+        raise InvalidInputError(
+            f"{file} names no server; give at least one object with name and url"
+        )
     return content
 
 
 def require_known(server: Mapping[str, Any], name: str) -> None:
-    """Raises :class:`InvalidInput` for a member that a server's object does not have.
+    """Raises :class:`InvalidInputError` for a member that a server's object does not have.
 
     A facade passes over what it does not know, so that a misspelt member is lost without a word.
     """
@@ -109,14 +111,14 @@ def require_known(server: Mapping[str, Any], name: str) -> None:
         if re.sub("_[a-z]", lambda found: found[0][1].upper(), key) not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise InvalidInput(f"{name}: a server has no {key}{hint}")
+            raise InvalidInputError(f"{name}: a server has no {key}{hint}")
 
 
 def export_of(content: Any, file: str) -> dict[str, Any]:
     """The body of ``POST /registry/import`` for whatever ``file`` holds."""
     if isinstance(content, dict) and "connections" in content:
         if not isinstance(content["connections"], list):
-            raise InvalidInput(f"{file}: connections is no list")
+            raise InvalidInputError(f"{file}: connections is no list")
         return content
     return {"connections": [_connection(each) for each in servers_of(content, file)]}
 

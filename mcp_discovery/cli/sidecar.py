@@ -277,7 +277,7 @@ def sidecar(
 def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> Settings:
     """What the command's parameters say; without ``read``, files of secrets are left alone.
 
-    Raises :class:`InvalidInput`.
+    Raises :class:`InvalidInputError`.
     """
     from mcp_discovery.sidecar.settings import Settings
 
@@ -291,11 +291,11 @@ def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> Settings
 
 
 def require_no_embedded(store: str) -> None:
-    """Raises :class:`InvalidStoreURL` for a store that no sidecar can use."""
-    from mcp_discovery.errors import InvalidStoreURL
+    """Raises :class:`InvalidStoreURLError` for a store that no sidecar can use."""
+    from mcp_discovery.errors import InvalidStoreURLError
 
     if store.startswith("embedded:"):
-        raise InvalidStoreURL(
+        raise InvalidStoreURLError(
             store,
             "an embedded store lives inside a facade; start `mcp-discovery facade` and give the "
             "sidecar --store http://127.0.0.1:4000",
@@ -311,9 +311,9 @@ async def _run(settings: Settings, url: str, given: StoreOptions) -> int:
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
-    from mcp_discovery.errors import InvalidInput
+    from mcp_discovery.errors import InvalidInputError
 
     pairs = dict(each.partition("=")[::2] for each in given)
     if "" in pairs or len(pairs) < len(given) or any("=" not in each for each in given):
-        raise InvalidInput("--metadata takes KEY=VALUE, each key once, such as team=shop")
+        raise InvalidInputError("--metadata takes KEY=VALUE, each key once, such as team=shop")
     return pairs

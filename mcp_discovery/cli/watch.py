@@ -10,6 +10,7 @@ import typer
 
 from mcp_discovery.cli import durations, filters, options
 from mcp_discovery.cli.running import run
+from mcp_discovery.errors import DiscoveryError
 
 Entry = Mapping[str, Any]
 Show = Callable[[str, Entry | None], None]
@@ -83,7 +84,7 @@ async def _watch(
     try:
         async with asyncio.timeout(last) as deadline:
             await _follow(facade, token, params, _counted(show, count), once=once)
-    except _Enough:
+    except _LimitReachedError:
         return DONE
     except TimeoutError:
         if not deadline.expired():
@@ -92,7 +93,7 @@ async def _watch(
     return DONE
 
 
-class _Enough(Exception):
+class _LimitReachedError(DiscoveryError):
     """So many lines as were asked for were shown."""
 
 
@@ -104,7 +105,7 @@ def _counted(show: Show, count: int | None) -> Show:
         show(id, entry)
         shown += 1
         if shown == count:
-            raise _Enough
+            raise _LimitReachedError
 
     return counting
 
@@ -117,7 +118,7 @@ async def _follow(
     from mcp_discovery.adapters.backoff import Backoff
     from mcp_discovery.cli.facade_connection import asking
     from mcp_discovery.cli.terminal import say
-    from mcp_discovery.errors import StoreUnavailable
+    from mcp_discovery.errors import StoreUnavailableError
 
     seen: dict[str, Entry] = {}
 
@@ -153,7 +154,7 @@ async def _follow(
                         say("the list is fresh again", err=True)
                     if once:
                         return
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             if not connected:
                 raise
             if not away:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import yaml
@@ -78,13 +78,13 @@ Node = Scalar | Items | Table
 
 
 def read_bytes(file: str) -> bytes:
-    """The content of ``file``, ``-`` for standard input; raises :class:`InvalidInput`."""
+    """The content of ``file``, ``-`` for standard input; raises :class:`InvalidInputError`."""
     try:
         data = sys.stdin.buffer.read(_BYTES + 1) if file == "-" else _head(file)
     except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}") from error
+        raise InvalidInputError(f"cannot read {file}: {error.strerror}") from error
     if len(data) > _BYTES:
-        raise InvalidInput(f"{file} is larger than {_BYTES // 2**20} MiB")
+        raise InvalidInputError(f"{file} is larger than {_BYTES // 2**20} MiB")
     return data
 
 
@@ -96,7 +96,7 @@ def _head(file: str) -> bytes:
 def parse(data: bytes, file: str) -> Node | None:
     """What the YAML (or JSON) in ``data`` says, ``None`` for nothing.
 
-    Raises :class:`InvalidInput` with file and line for what is no YAML, for a key that stands
+    Raises :class:`InvalidInputError` with file and line for what is no YAML, for a key that stands
     twice, for tags that name types of programs, and for what is too large.
     """
     import yaml
@@ -108,19 +108,21 @@ def parse(data: bytes, file: str) -> Node | None:
         place = f"{file}:{mark.line + 1}" if mark is not None else file
         problem = error.problem or error.context or ""
         hint = "; quote a value that ends with a colon" if "mapping values" in problem else ""
-        raise InvalidInput(f"{place}: is not YAML: {problem}{hint}") from error
+        raise InvalidInputError(f"{place}: is not YAML: {problem}{hint}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise InvalidInput(f"{file}: is not YAML: {' '.join(str(error).split())[:200]}") from error
+        raise InvalidInputError(
+            f"{file}: is not YAML: {' '.join(str(error).split())[:200]}"
+        ) from error
     except RecursionError as error:
-        raise InvalidInput(f"{file}: is nested too deeply") from error
+        raise InvalidInputError(f"{file}: is nested too deeply") from error
     if len(documents) > 1:
-        raise InvalidInput(f"{file}: holds several documents; write one")
+        raise InvalidInputError(f"{file}: holds several documents; write one")
     if not documents or documents[0] is None:
         return None
     try:
         return _converted(documents[0], file, iter(range(_THINGS)))
     except RecursionError as error:
-        raise InvalidInput(f"{file}: is nested too deeply") from error
+        raise InvalidInputError(f"{file}: is nested too deeply") from error
 
 
 def _converted(node: yaml.Node, file: str, left: Iterator[int]) -> Node:
@@ -128,19 +130,21 @@ def _converted(node: yaml.Node, file: str, left: Iterator[int]) -> Node:
 
     line = node.start_mark.line + 1
     if next(left, None) is None:
-        raise InvalidInput(f"{file}:{line}: holds too much, or aliases that multiply")
+        raise InvalidInputError(f"{file}:{line}: holds too much, or aliases that multiply")
     if node.tag not in _TAGS:
-        raise InvalidInput(f"{file}:{line}: has the tag {node.tag}; leave it out")
+        raise InvalidInputError(f"{file}:{line}: has the tag {node.tag}; leave it out")
     if isinstance(node, yaml.MappingNode):
         entries: dict[str, Node] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
             at = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise InvalidInput(f"{file}:{at}: a key is a list or a mapping; write a word")
+                raise InvalidInputError(f"{file}:{at}: a key is a list or a mapping; write a word")
             key = key_node.value
             if key in entries:
-                raise InvalidInput(f"{file}:{at}: {key} stands here twice, first in {lines[key]}")
+                raise InvalidInputError(
+                    f"{file}:{at}: {key} stands here twice, first in {lines[key]}"
+                )
             entries[key] = _converted(value_node, file, left)
             lines[key] = at
         return Table(entries, lines, line)

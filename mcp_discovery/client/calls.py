@@ -11,13 +11,19 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, RequestParamsMeta
 
 from mcp_discovery.client.connection import Call, Connection
-from mcp_discovery.client.faults import AttemptFailed, Final
+from mcp_discovery.client.faults import AttemptError, FinalAttemptError
 from mcp_discovery.client.outcomes import Outcomes
 from mcp_discovery.client.pool import Pool
 from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import OnProgress, Settings
 from mcp_discovery.client.source import Outcome
-from mcp_discovery.errors import CallFailed, CallLost, CallTimeout, NoReplica, UnknownTool
+from mcp_discovery.errors import (
+    CallError,
+    CallLostError,
+    CallTimeoutError,
+    NoReplicaError,
+    UnknownToolError,
+)
 from mcp_discovery.health import Status
 
 
@@ -58,7 +64,7 @@ class Calls:
         until = started + self._timeout(wish)
         patient_until: float | None = None
         tried: set[str] = set()
-        last: AttemptFailed | None = None
+        last: AttemptError | None = None
         while True:
             route = await self._route(wish)
             connection = self._router.choose(route, tried, wish.key) if route else None
@@ -81,7 +87,7 @@ class Calls:
                 result = await self._attempt(connection, call, deadline)
                 self._router.answered(route, connection)
                 return result
-            except AttemptFailed as error:
+            except AttemptError as error:
                 last = error
                 tried.add(connection.id)
                 if error.sent and not repeatable:
@@ -96,12 +102,12 @@ class Calls:
             await self._pool.settled({id for id, offer in offers.items() if offer is None})
         try:
             return self._router.resolve(wish.name, server=wish.server, digest=wish.digest)
-        except UnknownTool as error:
-            if type(error) is UnknownTool:
+        except UnknownToolError as error:
+            if type(error) is UnknownToolError:
                 await self._pool.settled()  # a server may offer more than its record has names of
                 try:
                     return self._router.resolve(wish.name, server=wish.server, digest=wish.digest)
-                except UnknownTool:
+                except UnknownToolError:
                     if self._router.knows(wish.name):
                         return None
             raise
@@ -114,10 +120,10 @@ class Calls:
             result = await connection.call(call, deadline=deadline)
             fault = "the tool answered with an error" if result.is_error else None
             return result
-        except AttemptFailed as error:
+        except AttemptError as error:
             fault = error.why
             raise
-        except Final as error:
+        except FinalAttemptError as error:
             fault = str(error.error)
             raise error.error from error.__cause__
         except MCPError as error:
@@ -174,15 +180,15 @@ class Calls:
             return wish.timeout
         return 2 * max(self._settings.deadline, *self._settings.deadlines.values(), 0.0)
 
-    def _gave_up(self, wish: Wish, route: Route | None, last: AttemptFailed | None) -> CallFailed:
+    def _gave_up(self, wish: Wish, route: Route | None, last: AttemptError | None) -> CallError:
         # Only a repeatable call comes here after it was sent.
-        kind = CallLost if last is not None and last.sent else NoReplica
+        kind = CallLostError if last is not None and last.sent else NoReplicaError
         if route is None:
             problem = "every instance that offered it is gone"
             return kind(wish.name, wish.server or "its server", problem)
         return kind(route.tool, route.server, self.state_of(route, last))
 
-    def state_of(self, route: Route, last: AttemptFailed | None) -> str:
+    def state_of(self, route: Route, last: AttemptError | None) -> str:
         """Why none of the route's instances can be called, in words."""
         said = []
         for connection in route.connections:
@@ -201,18 +207,18 @@ class Calls:
         return f"no instance can be called now: {'; '.join(said[:3])}{more}{after}"
 
     @staticmethod
-    def _lost(route: Route, connection: Connection, error: AttemptFailed) -> CallLost:
+    def _lost(route: Route, connection: Connection, error: AttemptError) -> CallLostError:
         problem = (
             f"{error.why}; it may have done its work, and it does not say that it is safe to call "
             "again"
         )
-        kind = CallTimeout if error.slow else CallLost
+        kind = CallTimeoutError if error.slow else CallLostError
         return kind(route.tool, route.server, problem, instance=connection.id)
 
     @staticmethod
-    def _late(route: Route, connection: Connection, took: float) -> CallTimeout:
+    def _late(route: Route, connection: Connection, took: float) -> CallTimeoutError:
         problem = f"no answer within {took:.3g} s"
-        return CallTimeout(route.tool, route.server, problem, instance=connection.id)
+        return CallTimeoutError(route.tool, route.server, problem, instance=connection.id)
 
 
 def _cancelled() -> bool:

@@ -24,12 +24,17 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_discovery.client.breaker import Breaker
-from mcp_discovery.client.faults import AttemptFailed, Final, Misjudged, words
+from mcp_discovery.client.faults import (
+    AttemptError,
+    FinalAttemptError,
+    MisjudgedAttemptError,
+    words,
+)
 from mcp_discovery.client.http import ATTEMPT, Attempt, Http
 from mcp_discovery.client.listing import Listing
 from mcp_discovery.client.session import Session
 from mcp_discovery.client.settings import OnProgress, Settings
-from mcp_discovery.errors import BadServer, ServerRefused
+from mcp_discovery.errors import BadServerError, ServerRefusedError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
@@ -94,7 +99,7 @@ class Connection:
         return self._session.is_open
 
     async def open(self) -> Client:
-        """The session's client, opened if it is not yet; raises :class:`AttemptFailed`."""
+        """The session's client, opened if it is not yet; raises :class:`AttemptError`."""
         return await self._session.open()
 
     async def close(self) -> None:
@@ -104,8 +109,8 @@ class Connection:
     async def call(self, call: Call, *, deadline: float) -> CallToolResult:
         """Makes ``call`` once at this instance, which may take ``deadline`` seconds to answer.
 
-        Raises :class:`AttemptFailed`, :class:`Final`, and the SDK's ``MCPError`` for an error that
-        the server itself answered with.
+        Raises :class:`AttemptError`, :class:`FinalAttemptError`, and the SDK's ``MCPError`` for an
+        error that the server itself answered with.
         """
         self._active += 1
         try:
@@ -117,20 +122,20 @@ class Connection:
     async def _renewed(self, call: Call, deadline: float) -> CallToolResult:
         """The same, with a new session where the one there is refused."""
         session = self._session
-        refused: Misjudged | None = None
+        refused: MisjudgedAttemptError | None = None
         for _ in range(2):
             client = await self._client_for(call)
             mine = session.opened
             try:
                 return await self._attempt(client, call, deadline)
-            except Misjudged as error:
+            except MisjudgedAttemptError as error:
                 refused = error
                 await session.renew(mine)
-            except AttemptFailed as error:
+            except AttemptError as error:
                 if error.over and session.opened is mine:
                     await session.close()
                 raise
-        raise AttemptFailed(f"it refuses its session ({refused})", sent=False) from refused
+        raise AttemptError(f"it refuses its session ({refused})", sent=False) from refused
 
     async def _attempt(self, client: Client, call: Call, deadline: float) -> CallToolResult:
         attempt = Attempt()
@@ -153,15 +158,17 @@ class Connection:
                 raise
             if attempt.fault is not None:
                 raise self._broken(attempt) from attempt.fault
-            raise AttemptFailed("it is down, or its session ended", sent=True) from error
+            raise AttemptError("it is down, or its session ended", sent=True) from error
         except (ValidationError, RuntimeError) as error:
             if not attempt.sent:
-                raise AttemptFailed(f"its session ended ({words(error)})", sent=False) from error
+                raise AttemptError(f"its session ended ({words(error)})", sent=False) from error
             # ValidationError: not MCP. RuntimeError: the SDK's word for a result that is not as
             # the tool's output schema says.
             self.breaker.succeeded()
             problem = f"its answer breaks its own contract ({words(error)})"
-            raise Final(BadServer(call.tool, self._name, problem, instance=self.id)) from error
+            raise FinalAttemptError(
+                BadServerError(call.tool, self._name, problem, instance=self.id)
+            ) from error
         finally:
             ATTEMPT.reset(token)
         self._session.proven = True
@@ -190,7 +197,7 @@ class Connection:
     async def _client_for(self, call: Call) -> Client:
         try:
             return await self.open()
-        except AttemptFailed as error:
+        except AttemptError as error:
             if error.status in (401, 403):
                 raise self._refused(call, error.status) from error
             if error.status in (404, 405) and self._session.try_elsewhere():
@@ -198,15 +205,15 @@ class Connection:
             self.breaker.failed(error.why, at_once=True)
             raise
 
-    def _refused(self, call: Call, status: int) -> Final:
+    def _refused(self, call: Call, status: int) -> FinalAttemptError:
         problem = f"it wants other credentials (HTTP {status}); see the auth option"
-        error = ServerRefused(call.tool, self._name, problem, instance=self.id, status=status)
-        return Final(error)
+        error = ServerRefusedError(call.tool, self._name, problem, instance=self.id, status=status)
+        return FinalAttemptError(error)
 
-    def _broken(self, attempt: Attempt) -> AttemptFailed:
+    def _broken(self, attempt: Attempt) -> AttemptError:
         why = words(attempt.fault) if attempt.fault is not None else "the connection ended"
         self.breaker.failed(why, at_once=not attempt.sent)
-        return AttemptFailed(why, sent=attempt.sent, over=self._is_over(attempt))
+        return AttemptError(why, sent=attempt.sent, over=self._is_over(attempt))
 
     def _is_over(self, attempt: Attempt) -> bool:
         """Whether the session ended, and not a single request of it."""
@@ -222,23 +229,23 @@ class Connection:
         if error.code == REQUEST_TIMEOUT and attempt.status in (None, 200):
             why = f"no answer within {deadline:.3g} s"
             self.breaker.failed(why)
-            return AttemptFailed(why, sent=True, slow=True)
+            return AttemptError(why, sent=True, slow=True)
         status = attempt.status or 200
         if status in (401, 403):
             return self._refused(call, status)
         if status == 429:
             self.breaker.failed("HTTP 429: too many requests", at_once=True)
-            return AttemptFailed("it takes no more requests now (HTTP 429)", sent=False)
+            return AttemptError("it takes no more requests now (HTTP 429)", sent=False)
         if status >= 500:
             self.breaker.failed(f"HTTP {status}")
-            return AttemptFailed(f"HTTP {status}: {error.message}", sent=True)
+            return AttemptError(f"HTTP {status}: {error.message}", sent=True)
         lost = status == 404 and error.code in (INVALID_REQUEST, METHOD_NOT_FOUND)
         era = not self._session.proven or error.code in (
             INVALID_REQUEST,
             UNSUPPORTED_PROTOCOL_VERSION,
         )
         if lost or (status >= 400 and era and self._session.guessed):
-            return Misjudged(f"HTTP {status}: {error.message}")
+            return MisjudgedAttemptError(f"HTTP {status}: {error.message}")
         self.breaker.succeeded()
         return error
 
@@ -256,7 +263,7 @@ class Connection:
                     await self._session.discover()
                 else:
                     await client.session.send_ping()
-        except (AttemptFailed, ValidationError, TimeoutError) as error:
+        except (AttemptError, ValidationError, TimeoutError) as error:
             self.breaker.failed(words(error))
             return False
         except MCPError as error:
@@ -278,7 +285,7 @@ class Connection:
     async def relist(self) -> None:
         """Lets the open session learn of the tools as they are listed now."""
         if self.is_open:
-            with suppress(AttemptFailed, MCPError, ValidationError):  # the next call finds out
+            with suppress(AttemptError, MCPError, ValidationError):  # the next call finds out
                 client = await self.open()
                 await client.list_tools()
 

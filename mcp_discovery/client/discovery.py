@@ -20,7 +20,7 @@ from mcp_discovery.balancing import USUAL, Strategy
 from mcp_discovery.client.calls import Calls, Wish
 from mcp_discovery.client.changes import Change, changes
 from mcp_discovery.client.facade import FacadeSource
-from mcp_discovery.client.faults import AttemptFailed
+from mcp_discovery.client.faults import AttemptError
 from mcp_discovery.client.http import Http
 from mcp_discovery.client.outcomes import Outcomes
 from mcp_discovery.client.pool import Pool
@@ -29,7 +29,7 @@ from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import Auth, Guard, OnLog, OnProgress, Settings
 from mcp_discovery.client.source import Selection, Source, selection
 from mcp_discovery.client.tool import Tool
-from mcp_discovery.errors import DiscoveryError, InvalidInput, NoReplica
+from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Discovery:
     ``list_roots`` answer what servers ask, as the SDK's callbacks of that name; ``client_info``
     is what servers are told of this client.
 
-    Raises :class:`~mcp_discovery.errors.InvalidInput` for what cannot be used.
+    Raises :class:`~mcp_discovery.errors.InvalidInputError` for what cannot be used.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Discovery:
             url = os.environ.get("MCP_DISCOVERY_FACADE") or "http://127.0.0.1:4000"
             token = token or os.environ.get("MCP_DISCOVERY_FACADE_TOKEN")
         if isinstance(allow_stdio, str):
-            raise InvalidInput(f"allow_stdio takes names: write allow_stdio=[{allow_stdio!r}]")
+            raise InvalidInputError(f"allow_stdio takes names: write allow_stdio=[{allow_stdio!r}]")
         self._settings = Settings(
             strategy=strategy,
             deadline=deadline,
@@ -187,14 +187,14 @@ class Discovery:
         done. Sessions are opened by the first call, or now, in parallel, with ``eager``: then only
         those that opened are returned.
 
-        Raises :class:`~mcp_discovery.errors.StoreUnavailable` and
-        :class:`~mcp_discovery.errors.StoreDenied` where the list is not to be had, and
-        :class:`~mcp_discovery.errors.InvalidInput` for an unknown filter.
+        Raises :class:`~mcp_discovery.errors.StoreUnavailableError` and
+        :class:`~mcp_discovery.errors.StoreDeniedError` where the list is not to be had, and
+        :class:`~mcp_discovery.errors.InvalidInputError` for an unknown filter.
         """
         self._require_open()
         wanted = selection({"tags": tags} | filters)
         if wanted.statuses:
-            raise InvalidInput("connect() follows servers in every status; leave out status=")
+            raise InvalidInputError("connect() follows servers in every status; leave out status=")
         await self._roster.follow(wanted)
         found = [each for each in self._roster.selected(wanted) if self._can_be_called(each)]
         if not eager:
@@ -217,7 +217,7 @@ class Discovery:
         async with gate:
             try:
                 await connection.open()
-            except AttemptFailed as error:
+            except AttemptError as error:
                 log.warning("%s: %s", instance.id, error.why)
                 return False
         return True
@@ -276,7 +276,9 @@ class Discovery:
         found = self._router.tools()
         if format is None:
             if options:
-                raise InvalidInput(f"{', '.join(options)}: options of a format; give format= too")
+                raise InvalidInputError(
+                    f"{', '.join(options)}: options of a format; give format= too"
+                )
             return found
         from mcp_discovery.client import formats
 
@@ -306,13 +308,13 @@ class Discovery:
         Another replica with the same schema is asked when the first was not reached, or when the
         tool says that it is read-only or idempotent. A result with ``is_error`` is an answer.
 
-        Raises :class:`~mcp_discovery.errors.UnknownTool`,
-        :class:`~mcp_discovery.errors.AmbiguousTool`, :class:`~mcp_discovery.errors.CallFailed` in
-        one of its kinds, the SDK's ``MCPError`` where the server answers with a JSON-RPC error, and
-        what :meth:`connect` raises.
+        Raises :class:`~mcp_discovery.errors.UnknownToolError`,
+        :class:`~mcp_discovery.errors.AmbiguousToolError`, :class:`~mcp_discovery.errors.CallError`
+        in one of its kinds, the SDK's ``MCPError`` where the server answers with a JSON-RPC error,
+        and what :meth:`connect` raises.
         """
         if timeout is not None and not 0 < timeout < float("inf"):
-            raise InvalidInput(f"timeout={timeout!r} is not a number of seconds above 0")
+            raise InvalidInputError(f"timeout={timeout!r} is not a number of seconds above 0")
         await self._follow_something()
         name, digest = tool, None
         if isinstance(tool, Tool):
@@ -330,13 +332,13 @@ class Discovery:
         that fails is told to the model in words, so that it can go on. ``media`` sends images to
         Gemini 3 and later as such; the others take them anyway, or never.
 
-        Raises :class:`~mcp_discovery.errors.InvalidInput` for what is none of these.
+        Raises :class:`~mcp_discovery.errors.InvalidInputError` for what is none of these.
         """
         from mcp_discovery.client import formats
 
         try:
             call = formats.parse_call(tool_call)
-        except formats.UnreadableCall as error:
+        except formats.UnreadableCallError as error:
             return formats.render_error(error.call, str(error))
         offered = self._offered.get((call.format, call.name))
         if offered is None:
@@ -354,7 +356,7 @@ class Discovery:
         """The SDK's client, connected to one replica of ``server`` (a name, or an instance's id).
 
         For what is no tool call: resources, prompts, completion. It stays this object's: do not
-        close it. Raises :class:`~mcp_discovery.errors.NoReplica`.
+        close it. Raises :class:`~mcp_discovery.errors.NoReplicaError`.
         """
         await self._follow_something()
         every = self._pool.connections.values()
@@ -364,15 +366,15 @@ class Discovery:
         while (connection := self._router.choose(route, tried, None)) is not None:
             try:
                 client = await connection.open()
-            except AttemptFailed as error:
+            except AttemptError as error:
                 connection.breaker.failed(error.why, at_once=True)
                 tried.append(connection.id)
                 continue
             yield client
             return
         if not meant:
-            raise NoReplica("session", server, "no server of this name was found")
-        raise NoReplica("session", server, self._calls.state_of(route, None))
+            raise NoReplicaError("session", server, "no server of this name was found")
+        raise NoReplicaError("session", server, self._calls.state_of(route, None))
 
     async def _follow_something(self) -> None:
         self._require_open()

@@ -15,11 +15,11 @@ from mcp_discovery.client.http import Http
 from mcp_discovery.client.source import Everything, News, One, Outcome, Selection, Staleness
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
-    DocumentNotFound,
-    InvalidInput,
-    InvalidStoreURL,
-    StoreDenied,
-    StoreUnavailable,
+    DocumentNotFoundError,
+    InvalidInputError,
+    InvalidStoreURLError,
+    StoreDeniedError,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance, instance_from_dict
@@ -44,7 +44,7 @@ class FacadeSource:
     def __init__(self, url: str, http: Http, *, token: str | None = None) -> None:
         if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
             shown = url.partition("?")[0].rpartition("@")[2]
-            raise InvalidStoreURL(shown, "write http://facade:4000, without user or query")
+            raise InvalidStoreURLError(shown, "write http://facade:4000, without user or query")
         self.name = url.rstrip("/")
         self._http = http.facade
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -59,7 +59,9 @@ class FacadeSource:
 
     async def document(self, digest: str) -> CapabilityDocument:
         """The document with ``digest``, checked against it."""
-        answer = await self._ask("GET", f"/documents/{digest}", missing=DocumentNotFound(digest))
+        answer = await self._ask(
+            "GET", f"/documents/{digest}", missing=DocumentNotFoundError(digest)
+        )
         return CapabilityDocument.from_json(answer.content, digest=digest)
 
     async def report(self, outcomes: Sequence[Outcome]) -> None:
@@ -90,7 +92,7 @@ class FacadeSource:
                     last, away, bound = id, False, _FIRST
                     yield news
                 problem = "the facade ended its stream"
-            except (StoreUnavailable, StoreDenied, InvalidInput) as error:
+            except (StoreUnavailableError, StoreDeniedError, InvalidInputError) as error:
                 if last is None:
                     raise
                 problem = str(error)
@@ -123,9 +125,9 @@ class FacadeSource:
                     for news in _news(event):
                         yield news, event.id
         except httpx2.TransportError as error:
-            raise StoreUnavailable(self.name, _why(error)) from error
+            raise StoreUnavailableError(self.name, _why(error)) from error
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise StoreUnavailable(self.name, f"an event that is none ({error!r})") from error
+            raise StoreUnavailableError(self.name, f"an event that is none ({error!r})") from error
 
     async def _ask(
         self,
@@ -147,9 +149,9 @@ class FacadeSource:
                     headers=headers,
                 )
         except httpx2.TransportError as error:
-            raise StoreUnavailable(self.name, _why(error)) from error
+            raise StoreUnavailableError(self.name, _why(error)) from error
         except TimeoutError as error:
-            raise StoreUnavailable(self.name, f"no answer within {_ANSWER:g} s") from error
+            raise StoreUnavailableError(self.name, f"no answer within {_ANSWER:g} s") from error
         if answer.status_code == 404 and missing is not None:
             raise missing
         self._check(answer)
@@ -164,11 +166,11 @@ class FacadeSource:
             problem = None
         detail = problem.get("detail") if isinstance(problem, dict) else None
         if answer.status_code in (401, 403):
-            raise StoreDenied(self.name, str(detail or "it wants other credentials"))
+            raise StoreDeniedError(self.name, str(detail or "it wants other credentials"))
         if 400 <= answer.status_code < 500 and isinstance(detail, str):
-            raise InvalidInput(detail)
+            raise InvalidInputError(detail)
         hint = str(detail) if detail else "is this the address of a facade?"
-        raise StoreUnavailable(self.name, f"HTTP {answer.status_code}: {hint}")
+        raise StoreUnavailableError(self.name, f"HTTP {answer.status_code}: {hint}")
 
 
 def _news(event: httpx2.ServerSentEvent) -> Iterator[News]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_discovery.errors import DiscoveryError
 
 
-class AttemptFailed(Exception):
+class AttemptError(DiscoveryError):
     """One instance did not answer. ``why`` says so in words; the cause is chained.
 
     ``sent``: it may have seen the call, so that only a tool that says it is repeatable may be
@@ -30,11 +30,11 @@ class AttemptFailed(Exception):
         self.slow = slow
 
 
-class Misjudged(Exception):
+class MisjudgedAttemptError(DiscoveryError):
     """The session is gone, or of another era than was thought: the request was refused unread."""
 
 
-class Final(Exception):
+class FinalAttemptError(DiscoveryError):
     """Asking another instance would not help; ``error`` is what the caller is told."""
 
     def __init__(self, error: DiscoveryError) -> None:

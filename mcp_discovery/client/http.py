@@ -11,6 +11,8 @@ import httpx2
 import orjson
 from mcp_types import CONNECTION_CLOSED
 
+from mcp_discovery.errors import DiscoveryError
+
 #: The largest answer, in bytes, that is not an event stream.
 MAX_ANSWER = 64 * 2**20
 #: Idle connections are closed before a server closes them (uvicorn does after 5 s).
@@ -31,7 +33,7 @@ _TOLD = 0.05
 _NOTICE = 5.0
 
 
-class AnswerTooLarge(httpx2.TransportError):
+class BodyTooLargeError(DiscoveryError, httpx2.TransportError):
     """The answer is over :data:`MAX_ANSWER`."""
 
 
@@ -192,7 +194,7 @@ class _Body(httpx2.AsyncByteStream):
             async for chunk in self._inner:
                 size += len(chunk)
                 if self._limit is not None and size > self._limit:
-                    self._attempt.broke(AnswerTooLarge(f"over {self._limit:,} bytes"))
+                    self._attempt.broke(BodyTooLargeError(f"over {self._limit:,} bytes"))
                     return
                 yield chunk
         except httpx2.TransportError as error:

@@ -11,13 +11,13 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from mcp_discovery.client.connection import Connection
-from mcp_discovery.client.faults import AttemptFailed, words
+from mcp_discovery.client.faults import AttemptError, words
 from mcp_discovery.client.http import Http
 from mcp_discovery.client.listing import Listing
 from mcp_discovery.client.offers import Index, Offers
 from mcp_discovery.client.settings import Settings
 from mcp_discovery.client.source import Source
-from mcp_discovery.errors import DocumentNotFound, InvalidDocument, StoreError
+from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
@@ -168,7 +168,7 @@ class Pool:
                 return known
             try:
                 document = await self._source.document(digest)
-            except (DocumentNotFound, InvalidDocument, StoreError) as error:
+            except (DocumentNotFoundError, InvalidDocumentError, StoreError) as error:
                 log.info("%s: asking the server itself for its tools: %s", instance.id, error)
                 return None
         self._documents[digest] = offers = Offers(document.tools)
@@ -198,7 +198,7 @@ class Pool:
                     ]
                     if not (cursor := page.next_cursor):
                         break
-        except (AttemptFailed, MCPError, ValidationError, TimeoutError) as error:
+        except (AttemptError, MCPError, ValidationError, TimeoutError) as error:
             log.warning("%s: its tools cannot be read: %s", instance.id, words(error))
             return None
         return Offers(found)

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from datetime import datetime
 
 from mcp_discovery.client.source import Everything, One, Selection, Source, Staleness
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class Roster:
     async def follow(self, wanted: Selection) -> None:
         """Follows ``wanted`` from now on; returns when its instances are there.
 
-        Raises ``StoreUnavailable``, ``StoreDenied`` or ``InvalidInput`` where they are not to be
-        had.
+        Raises ``StoreUnavailableError``, ``StoreDeniedError`` or ``InvalidInputError`` where they
+        are not to be had.
         """
         if wanted not in self._tasks:
             self._shown[wanted] = set()
@@ -139,7 +139,7 @@ class Roster:
         first = self._first.pop(wanted)
         self._stale.pop(wanted, None)
         if not first.done():
-            first.set_exception(StoreUnavailable("the list", "it is not followed any more"))
+            first.set_exception(StoreUnavailableError("the list", "it is not followed any more"))
         first.exception()  # whoever waits is told; when nobody does, nobody needs to be
         task.cancel()
         await asyncio.wait([task])

@@ -15,7 +15,7 @@ from mcp_discovery.client.connection import Connection
 from mcp_discovery.client.offers import Offer
 from mcp_discovery.client.pool import Pool
 from mcp_discovery.client.tool import Tool, is_repeatable
-from mcp_discovery.errors import AmbiguousTool, ToolChanged, UnknownTool
+from mcp_discovery.errors import AmbiguousToolError, ToolChangedError, UnknownToolError
 from mcp_discovery.health import Status
 
 #: Between a server's name, which has none of them, and its tool's. The second one is for where
@@ -75,8 +75,8 @@ class Router:
 
         ``server`` is a server's name or an instance's id; ``digest`` that of the tool as it was
         listed. A name that once meant one server's tool goes on meaning it, whoever else comes to
-        offer one of that name. Raises :class:`UnknownTool`, :class:`AmbiguousTool` and
-        :class:`ToolChanged`.
+        offer one of that name. Raises :class:`UnknownToolError`, :class:`AmbiguousToolError` and
+        :class:`ToolChangedError`.
         """
         if self._resolved_at != self._pool.revision:
             self._resolved.clear()
@@ -94,7 +94,7 @@ class Router:
             found = {meant: found[meant]}
         if len(found) > 1:
             choices = tuple(self.name_of(each, tool) for each in sorted(found))
-            raise AmbiguousTool(name, choices)
+            raise AmbiguousToolError(name, choices)
         ((owner, variants),) = found.items()
         if server is None:
             self._meant[name] = owner
@@ -104,7 +104,7 @@ class Router:
             if route.offer is not None and route.offer.digest == digest:
                 return route
         problem = "no instance offers it any more as it was listed; read the tools again"
-        raise ToolChanged(tool, owner, problem)
+        raise ToolChangedError(tool, owner, problem)
 
     def _found(self, name: str, server: str | None) -> tuple[str, dict[str, list[Route]]]:
         """The tool's own name, and its variants by server."""
@@ -136,7 +136,7 @@ class Router:
             for owner, by_digest in grouped.items()
         }
 
-    def _unknown(self, name: str, server: str | None) -> UnknownTool:
+    def _unknown(self, name: str, server: str | None) -> UnknownToolError:
         near = tuple(difflib.get_close_matches(name, self._pool.index.tools, n=3))
         if server is not None:
             problem = f"{server!r} does not offer it, or is not among the servers that were found"
@@ -144,7 +144,7 @@ class Router:
             problem = "no server was found at all; connect to other tags, or start one"
         else:
             problem = f"none of the {len(self._pool.connections)} instances found offers it"
-        return UnknownTool(name, problem, near)
+        return UnknownToolError(name, problem, near)
 
     def name_of(self, server: str, tool: str) -> str:
         """The tool's name with its server's, as :meth:`resolve` takes it."""

@@ -13,7 +13,7 @@ from mcp.client.caching import CacheConfig
 from mcp_types import DiscoverResult, Implementation, LoggingMessageNotificationParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_discovery.client.faults import AttemptFailed, words
+from mcp_discovery.client.faults import AttemptError, words
 from mcp_discovery.client.http import ATTEMPT, Attempt, Http
 from mcp_discovery.client.listing import Listing
 from mcp_discovery.client.settings import Settings
@@ -86,7 +86,7 @@ class Session:
         return self._mode == "legacy"
 
     async def open(self) -> Client:
-        """The session's client, opened if it is not yet; raises :class:`AttemptFailed`."""
+        """The session's client, opened if it is not yet; raises :class:`AttemptError`."""
         if self._opened is not None and self.is_open and not self._ends:
             return self._opened.result()
         while self._ends and self._owner is not None and not self._owner.done():
@@ -107,9 +107,9 @@ class Session:
         await asyncio.wait([opened])  # which a cancelled caller leaves as it is
         try:
             return opened.result()
-        except AttemptFailed as error:
+        except AttemptError as error:
             # Each waiter raises an exception of its own.
-            raise AttemptFailed(error.why, sent=False, status=error.status) from error.__cause__
+            raise AttemptError(error.why, sent=False, status=error.status) from error.__cause__
 
     async def _own(self, opened: asyncio.Future[Client], ended: asyncio.Event) -> None:
         problem: BaseException | None = None
@@ -137,7 +137,7 @@ class Session:
             if not opened.done():
                 way = ATTEMPT.get() or Attempt()
                 why = words(way.fault or problem) if problem else "the session was closed"
-                failure = AttemptFailed(f"cannot connect ({why})", sent=False, status=way.status)
+                failure = AttemptError(f"cannot connect ({why})", sent=False, status=way.status)
                 failure.__cause__ = problem
                 opened.set_exception(failure)
                 opened.exception()  # whoever waits is told; when nobody does, nobody needs to be

@@ -15,7 +15,7 @@ from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import Implementation, LoggingLevel, LoggingMessageNotificationParams
 
 from mcp_discovery.balancing import STRATEGIES, USUAL, Strategy
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.instance import Instance
 
 Credentials = httpx2.Auth | str
@@ -52,22 +52,22 @@ class Settings:
     list_roots: ListRootsFnT | None = None
 
     def __post_init__(self) -> None:
-        """Raises :class:`InvalidInput` for what cannot be used."""
+        """Raises :class:`InvalidInputError` for what cannot be used."""
         if self.strategy not in STRATEGIES:
             near = difflib.get_close_matches(str(self.strategy), STRATEGIES, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             listed = ", ".join(STRATEGIES)
-            raise InvalidInput(f"strategy {self.strategy!r} is none of {listed}{hint}")
+            raise InvalidInputError(f"strategy {self.strategy!r} is none of {listed}{hint}")
         times = {"deadline": self.deadline, "connect_timeout": self.connect_timeout}
         times |= {f"deadlines[{name!r}]": each for name, each in self.deadlines.items()}
         for name, seconds in times.items():
             if not 0 < seconds < float("inf"):
-                raise InvalidInput(f"{name}={seconds!r} is not a number of seconds above 0")
+                raise InvalidInputError(f"{name}={seconds!r} is not a number of seconds above 0")
         for name in ("patience", "hold"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise InvalidInput(f"{name} is not a number of seconds, 0 or more")
+                raise InvalidInputError(f"{name} is not a number of seconds, 0 or more")
         if self.log_level is not None and self.log_level not in get_args(LoggingLevel):
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"log_level {self.log_level!r} is none of {', '.join(get_args(LoggingLevel))}"
             )
 
@@ -86,14 +86,14 @@ class Settings:
         """What starts a ``stdio`` server: the command, its arguments, what to add to the
         environment; ``${NAME}`` in them is filled in.
 
-        Raises :class:`InvalidInput` where a variable is not set.
+        Raises :class:`InvalidInputError` where a variable is not set.
         """
         known = {**os.environ, **(self.environment or {})}
 
         def filled(text: str) -> str:
             for name in _REFERENCE.findall(text):
                 if name not in known:
-                    raise InvalidInput(
+                    raise InvalidInputError(
                         f"{instance.record.name} is started with ${{{name}}}, which is not set; "
                         "set it in the environment, or give it with environment="
                     )

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
@@ -82,7 +82,7 @@ _CHOICES = {
 def selection(filters: Mapping[str, Any]) -> Selection:
     """The selection that a caller's keyword arguments name.
 
-    Each filter is one string or several. Raises :class:`InvalidInput` for an unknown filter or
+    Each filter is one string or several. Raises :class:`InvalidInputError` for an unknown filter or
     value, naming the nearest.
     """
     given: dict[str, Any] = {}
@@ -94,21 +94,23 @@ def selection(filters: Mapping[str, Any]) -> Selection:
         elif name in _FILTERS:
             values = (value,) if isinstance(value, str) else tuple(value)
             if not all(isinstance(each, str) and each for each in values):
-                raise InvalidInput(f"{name}={value!r} is not a string or several; write {name}='a'")
+                raise InvalidInputError(
+                    f"{name}={value!r} is not a string or several; write {name}='a'"
+                )
             if values == ("all",) and name == "status":
                 values = ()
             given[_FILTERS[name]] = tuple(_known(name, each) for each in values)
         else:
             near = difflib.get_close_matches(name, (*_FILTERS, "match"), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidInput(f"unknown filter {name!r}{hint}")
+            raise InvalidInputError(f"unknown filter {name!r}{hint}")
     return Selection(**given)
 
 
 def _known(name: str, value: str) -> str:
     choices = _CHOICES.get(name)
     if choices is not None and value not in choices:
-        raise InvalidInput(f"{name}={value!r} is none of {', '.join(choices)}")
+        raise InvalidInputError(f"{name}={value!r} is none of {', '.join(choices)}")
     return value
 
 
@@ -152,8 +154,8 @@ class Outcome:
 class Source(Protocol):
     """Where the client learns of servers.
 
-    ``StoreUnavailable`` and ``StoreDenied`` are raised by every method but :meth:`watch` after its
-    first :class:`Everything`.
+    ``StoreUnavailableError`` and ``StoreDeniedError`` are raised by every method but :meth:`watch`
+    after its first :class:`Everything`.
     """
 
     @property
@@ -174,7 +176,7 @@ class Source(Protocol):
         """
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """The document; raises :class:`~mcp_discovery.errors.DocumentNotFound`."""
+        """The document; raises :class:`~mcp_discovery.errors.DocumentNotFoundError`."""
 
     async def report(self, outcomes: Sequence[Outcome]) -> None:
         """Tells how calls went, where there is somebody to be told."""

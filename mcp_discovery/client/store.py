@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mcp_discovery.client.source import Everything, News, One, Outcome, Selection, Staleness
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidInput, StartOver, StoreUnavailable
+from mcp_discovery.errors import InvalidInputError, OutdatedRevisionError, StoreUnavailableError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
@@ -37,7 +37,7 @@ class CatalogSource:
             ready.cancel()
             problem.cancel()
         if not catalog.is_ready:
-            raise StoreUnavailable(self.name, catalog.view.problem or "it gave no list")
+            raise StoreUnavailableError(self.name, catalog.view.problem or "it gave no list")
 
     async def servers(self, wanted: Selection) -> list[Instance]:
         """The instances of ``wanted``, by name and id."""
@@ -63,7 +63,7 @@ class CatalogSource:
             before, view = view, await self._catalog.after(view)
             try:
                 events = self._catalog.since(before.epoch, before.revision)
-            except StartOver:
+            except OutdatedRevisionError:
                 yield Everything({entry.id: entry.instance for entry in view.select(query)})
                 events = []
             for event in events:
@@ -104,7 +104,7 @@ def _query(wanted: Selection) -> Query:
     try:
         versions = frozenset(map(VersionRange.parse, wanted.versions))
     except ValueError as error:
-        raise InvalidInput(f"version: {error}; write for example ^1.2 or >=1.2,<2") from error
+        raise InvalidInputError(f"version: {error}; write for example ^1.2 or >=1.2,<2") from error
     return Query(
         tags=frozenset(tag.lower() for tag in wanted.tags),
         any_tag=wanted.match != "all",

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def transport_for(instance: Instance, url: str | None, settings: Settings, http: Http) -> Transport:
     """A transport to ``instance`` at ``url`` (``None`` for ``stdio``); nothing is connected yet.
 
-    Raises :class:`~mcp_discovery.errors.InvalidInput` where a ``stdio`` server cannot be started
-    for want of a variable.
+    Raises :class:`~mcp_discovery.errors.InvalidInputError` where a ``stdio`` server cannot be
+    started for want of a variable.
     """
     endpoint = instance.record.endpoint
     auth = settings.auth_of(instance)

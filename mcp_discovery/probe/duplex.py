@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 import aiohttp
 
-from mcp_discovery.probe.errors import BadAnswer, ProbeFailed, Unreachable
+from mcp_discovery.probe.errors import BadAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.limits import Budget, Limits
 from mcp_discovery.probe.messages import Answer, Call, digest_of, parse, status_error
@@ -64,7 +64,7 @@ class Duplex(ABC):
 
     async def ask(self, call: Call, budget: Budget, known: bytes | None = None) -> Answer:
         if self._reader is None or self._reader.done():
-            raise Unreachable("the connection is closed", was_connected=True)
+            raise UnreachableError("the connection is closed", was_connected=True)
         answer = asyncio.get_running_loop().create_future()
         self._waiting[call.id] = answer
         try:
@@ -110,13 +110,15 @@ class Duplex(ABC):
         """Send one message."""
 
     async def _read(self, messages: AsyncGenerator[bytes, None]) -> None:
-        failure: ProbeFailed = Unreachable("the server closed the connection", was_connected=True)
+        failure: ProbeError = UnreachableError(
+            "the server closed the connection", was_connected=True
+        )
         try:
             with socket_errors():
                 async with aclosing(messages):
                     async for raw in messages:
                         self._deliver(raw)
-        except ProbeFailed as error:
+        except ProbeError as error:
             failure = error
         finally:
             for waiting in self._waiting.values():
@@ -161,16 +163,16 @@ class HttpSse(Duplex):
         if response.status != HTTPStatus.OK:
             raise status_error(response.status, await read_beginning(response), "GET")
         if response.content_type != "text/event-stream":
-            raise BadAnswer("answered, but not MCP: the GET gave no event stream")
+            raise BadAnswerError("answered, but not MCP: the GET gave no event stream")
         events = await connection.enter_async_context(aclosing(self._events(response)))
         async for name, data in events:
             if name == "endpoint":
                 endpoint = within_origin(self.url, data.decode("utf-8", "replace").strip())
                 if endpoint is None:
-                    raise BadAnswer("the event stream names an endpoint of another origin")
+                    raise BadAnswerError("the event stream names an endpoint of another origin")
                 self._endpoint = endpoint
                 return _messages(events)
-        raise BadAnswer("answered, but not MCP: the event stream named no endpoint")
+        raise BadAnswerError("answered, but not MCP: the event stream named no endpoint")
 
     async def _events(
         self, response: aiohttp.ClientResponse
@@ -223,7 +225,7 @@ class WebSocket(Duplex):
             elif frame.type is aiohttp.WSMsgType.BINARY:
                 yield frame.data
             elif frame.type is aiohttp.WSMsgType.ERROR:
-                raise Unreachable("the connection broke", was_connected=True)
+                raise UnreachableError("the connection broke", was_connected=True)
 
     async def _send(self, body: bytes) -> None:
         await self._socket.send_str(body.decode())

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mcp_discovery.errors import DiscoveryError
+
 CREDENTIAL_STATUSES = frozenset({401, 403, 407})
 
 
-class ProbeFailed(Exception):
+class ProbeError(DiscoveryError):
     """A probe that did not succeed; ``str()`` is one sentence without secrets.
 
     The originals (socket errors, parse errors) are chained as ``__cause__``.
@@ -28,7 +30,7 @@ class ProbeFailed(Exception):
         self.args = (sentence,)
 
 
-class Unreachable(ProbeFailed):
+class UnreachableError(ProbeError):
     """No connection could be made, or it broke before the answer was complete.
 
     Attributes:
@@ -40,7 +42,7 @@ class Unreachable(ProbeFailed):
         self.was_connected = was_connected
 
 
-class AddressRefused(OSError):
+class AddressRefusedError(DiscoveryError, OSError):
     """An address to which the caller's connector does not connect; ``str()`` is the reason.
 
     A connector raises it where it resolves a name or makes a socket; the probe shows it as
@@ -48,7 +50,7 @@ class AddressRefused(OSError):
     """
 
 
-class NoAnswer(ProbeFailed):
+class NoAnswerError(ProbeError):
     """Nothing complete came within ``timeout`` seconds."""
 
     def __init__(self, timeout: float) -> None:
@@ -56,7 +58,7 @@ class NoAnswer(ProbeFailed):
         self.timeout = timeout
 
 
-class BadAnswer(ProbeFailed):
+class BadAnswerError(ProbeError):
     """The server answered, and the answer is an error or is not MCP.
 
     Attributes:
@@ -87,7 +89,7 @@ class BadAnswer(ProbeFailed):
         return self.status in CREDENTIAL_STATUSES
 
 
-class NotOk(ProbeFailed):
+class NotOkError(ProbeError):
     """A health endpoint answered with an HTTP status outside 2xx."""
 
     def __init__(self, status: int) -> None:

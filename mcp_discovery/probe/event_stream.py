@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.errors import BadAnswerError
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 #: What a line of data costs beside its bytes: without it a stream of empty lines had no end.
@@ -76,7 +76,7 @@ class EventReader:
         del self._buffer[:start]
         self._scanned = len(self._buffer)
         if self._size + len(self._buffer) > self._limit:
-            raise BadAnswer(f"sent an event of more than {self._limit} bytes", over_limit=True)
+            raise BadAnswerError(f"sent an event of more than {self._limit} bytes", over_limit=True)
         return events
 
     def finish(self) -> list[Event]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mcp_discovery.probe.errors import BadAnswer, Unreachable
+from mcp_discovery.probe.errors import BadAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import encodable
 from mcp_discovery.probe.limits import Budget, Limits
 from mcp_discovery.probe.messages import (
@@ -70,12 +70,12 @@ async def find_era(wire: Wire, limits: Limits, patience: float) -> Peer:
             await asyncio.wait({modern})
         try:
             return modern.result()
-        except (BadAnswer, Unreachable) as refusal:
+        except (BadAnswerError, UnreachableError) as refusal:
             if not _may_be_legacy(refusal):
                 raise
             try:
                 return await (legacy or initialize(wire, limits))
-            except BadAnswer as error:
+            except BadAnswerError as error:
                 raise error from refusal
     finally:
         started = [task for task in (modern, legacy) if task is not None]
@@ -84,8 +84,8 @@ async def find_era(wire: Wire, limits: Limits, patience: float) -> Peer:
         await asyncio.gather(*started, return_exceptions=True)
 
 
-def _may_be_legacy(refusal: BadAnswer | Unreachable) -> bool:
-    if isinstance(refusal, Unreachable):
+def _may_be_legacy(refusal: BadAnswerError | UnreachableError) -> bool:
+    if isinstance(refusal, UnreachableError):
         return refusal.was_connected  # handmade servers stumble over methods they do not know
     return not refusal.over_limit and refusal.status not in _NO_ERA_VERDICT
 
@@ -100,7 +100,7 @@ async def discover(
     call = _discovery(protocol)
     try:
         answer = await wire.ask(call, Budget(limits), known.digest if known else None)
-    except BadAnswer as refusal:
+    except BadAnswerError as refusal:
         # The server names what it speaks: a later revision than ours is still of this era.
         newer = max((v for v in refusal.versions if v > MODERN and _usable(v)), default=None)
         if refusal.code != UNSUPPORTED_VERSION or newer is None or protocol != MODERN:
@@ -113,7 +113,7 @@ async def discover(
     findings = []
     if not any(version >= MODERN for version in versions):
         if versions or not isinstance(result.get("capabilities"), dict):
-            raise BadAnswer("answered server/discover without a version of the modern era")
+            raise BadAnswerError("answered server/discover without a version of the modern era")
         findings.append("server/discover answered without 'supportedVersions'")
     meta = result.get("_meta")
     info = meta.get(SERVER_INFO_KEY) if isinstance(meta, dict) else None
@@ -142,7 +142,7 @@ async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> P
     else:
         result = result_of(answer.message or {}, call.method)
         if not any(key in result for key in ("protocolVersion", "capabilities", "serverInfo")):
-            raise BadAnswer("answered, but not MCP: the result of initialize says nothing")
+            raise BadAnswerError("answered, but not MCP: the result of initialize says nothing")
         protocol = result.get("protocolVersion")
         findings = []
         if not isinstance(protocol, str) or not _usable(protocol):
@@ -158,7 +158,7 @@ async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> P
             result,
             findings,
         )
-    with suppress(BadAnswer):
+    with suppress(BadAnswerError):
         # Whether the server minds is seen at the next request; a refused notification alone
         # harms nobody.
         await wire.tell(_INITIALIZED, legacy_headers(peer.protocol))
@@ -182,7 +182,9 @@ def _peer(
     capabilities = result.get("capabilities")
     instructions = result.get("instructions")
     if not encodable(result):
-        raise BadAnswer("answered, but not MCP: the description of the server nests too deeply")
+        raise BadAnswerError(
+            "answered, but not MCP: the description of the server nests too deeply"
+        )
     if not isinstance(info, dict):
         findings.append("the server does not say its name and version")
     if not isinstance(capabilities, dict):

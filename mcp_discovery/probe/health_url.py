@@ -6,7 +6,7 @@ import asyncio
 
 import aiohttp
 
-from mcp_discovery.probe.errors import NoAnswer, NotOk
+from mcp_discovery.probe.errors import NoAnswerError, NotOkError
 from mcp_discovery.probe.wire import PLAIN, UNBOUNDED, socket_errors
 
 
@@ -27,7 +27,7 @@ async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: fl
                 ) as response,
             ):
                 if not 200 <= response.status < 300:
-                    raise NotOk(response.status)
+                    raise NotOkError(response.status)
                 return loop.time() - started
     except TimeoutError as error:
-        raise NoAnswer(timeout) from error
+        raise NoAnswerError(timeout) from error

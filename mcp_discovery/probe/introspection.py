@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.messages import result_of
 
 
@@ -76,7 +76,7 @@ def read_page(digest: bytes, message: dict[str, Any], listing: Listing) -> Page:
         findings[f"{listing.method} answered without {listing.items_key!r}"] += 1
         listed = []
     if not isinstance(listed, list):
-        raise BadAnswer(
+        raise BadAnswerError(
             f"answered, but not MCP: {listing.items_key!r} in the result of {listing.method} "
             "is not a list"
         )

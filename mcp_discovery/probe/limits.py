@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.errors import BadAnswerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Budget:
         """Count ``count`` bytes read; raises BadAnswer once they exceed the limit."""
         self._bytes -= count
         if self._bytes < 0:
-            raise BadAnswer(
+            raise BadAnswerError(
                 f"answered with more than {self._limits.body_bytes} bytes", over_limit=True
             )
 
@@ -49,7 +49,7 @@ class Budget:
         """Count ``count`` items listed; raises BadAnswer once they exceed the limit."""
         self._items -= count
         if self._items < 0:
-            raise BadAnswer(
+            raise BadAnswerError(
                 f"{method} brought the items over the limit of {self._limits.items}",
                 over_limit=True,
             )
@@ -57,4 +57,6 @@ class Budget:
     def check_pages(self, page: int, method: str) -> None:
         """Raise BadAnswer when ``page`` (counted from 1) is beyond the limit."""
         if page > self._limits.pages:
-            raise BadAnswer(f"{method} has more than {self._limits.pages} pages", over_limit=True)
+            raise BadAnswerError(
+                f"{method} has more than {self._limits.pages} pages", over_limit=True
+            )

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.introspection import LISTINGS, Listing, Page, read_page
 from mcp_discovery.probe.limits import Budget
 from mcp_discovery.probe.messages import METHOD_NOT_FOUND, Answer, quoted
@@ -97,7 +97,7 @@ class Lister:
                     page = known
                 else:
                     page = read_page(answer.digest, answer.message or {}, listing)
-            except BadAnswer as error:
+            except BadAnswerError as error:
                 if pages or error.code is None:
                     raise
                 if error.code != METHOD_NOT_FOUND and declared:
@@ -110,7 +110,7 @@ class Lister:
             if cursor is None:
                 return pages
             if cursor in cursors:
-                raise BadAnswer(
+                raise BadAnswerError(
                     f"{listing.method} gives the cursor {quoted(cursor)!r} twice, so it never ends",
                     over_limit=True,
                 )

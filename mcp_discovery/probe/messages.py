@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswer
+from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswerError
 
 MODERN: Final = "2026-07-28"
 LATEST_LEGACY: Final = "2025-11-25"
@@ -107,7 +107,7 @@ def parse(raw: bytes) -> Any:
     try:
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
-        raise BadAnswer("answered, but not MCP: the body is not JSON") from error
+        raise BadAnswerError("answered, but not MCP: the body is not JSON") from error
 
 
 def answer_in(decoded: Any, call_id: str) -> dict[str, Any] | None:
@@ -132,11 +132,11 @@ def result_of(message: dict[str, Any], method: str) -> dict[str, Any]:
         raise rpc_error(message["error"], method)
     result = message.get("result")
     if not isinstance(result, dict):
-        raise BadAnswer(f"answered, but not MCP: the result of {method} is not an object")
+        raise BadAnswerError(f"answered, but not MCP: the result of {method} is not an object")
     return result
 
 
-def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswer:
+def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswerError:
     """Turn a JSON-RPC error object into the exception that tells of it."""
     fields = error if isinstance(error, dict) else {"message": error}
     code = fields.get("code")
@@ -145,7 +145,7 @@ def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswer:
     said = quoted(fields.get("message"))
     where = f"error {code}" if isinstance(code, int) else "an error"
     via = f" with HTTP {status}" if status is not None else ""
-    return BadAnswer(
+    return BadAnswerError(
         f"answered {method} with {where}{via}{': ' + said if said else ''}",
         status=status,
         code=code if isinstance(code, int) else None,
@@ -153,14 +153,14 @@ def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswer:
     )
 
 
-def status_error(status: int, body: bytes, method: str) -> BadAnswer:
+def status_error(status: int, body: bytes, method: str) -> BadAnswerError:
     """Turn an HTTP error status (and the beginning of its body) into an exception."""
     if status in CREDENTIAL_STATUSES:
-        return BadAnswer(
+        return BadAnswerError(
             f"HTTP {status} from the MCP endpoint: it wants credentials", status=status
         )
     if status == HTTPStatus.LOOP_DETECTED:
-        return BadAnswer(
+        return BadAnswerError(
             f"HTTP {status} from the MCP endpoint: it leads to a facade", status=status
         )
     try:
@@ -169,7 +169,7 @@ def status_error(status: int, body: bytes, method: str) -> BadAnswer:
         decoded = None
     if isinstance(decoded, dict) and decoded.get("jsonrpc") and decoded.get("error") is not None:
         return rpc_error(decoded["error"], method, status)
-    return BadAnswer(f"HTTP {status} from the MCP endpoint", status=status)
+    return BadAnswerError(f"HTTP {status} from the MCP endpoint", status=status)
 
 
 def quoted(text: Any) -> str:

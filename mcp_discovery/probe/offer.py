@@ -9,7 +9,7 @@ import orjson
 
 from mcp_discovery import secrets
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import RecordTooLarge
+from mcp_discovery.errors import RecordTooLargeError
 from mcp_discovery.probe.introspection import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_semver
 
@@ -52,8 +52,8 @@ class Offer:
         of what it offers.
 
         What does not fit a record is left out of it; with the record come the sentences that say
-        so. Raises :class:`~mcp_discovery.errors.InvalidRecord` where ``fields`` are at fault and
-        :class:`~mcp_discovery.errors.InvalidDocument` where the document is.
+        so. Raises :class:`~mcp_discovery.errors.InvalidRecordError` where ``fields`` are at fault
+        and :class:`~mcp_discovery.errors.InvalidDocumentError` where the document is.
         """
         notes: list[str] = []
         if (self.info, self.instructions) != (self._found.server_info, self._found.instructions):
@@ -105,7 +105,7 @@ def _within_limit(
     while True:
         try:
             record = Record.parse(fields | {"capabilities": index | {"digest": digest}})
-        except RecordTooLarge as error:
+        except RecordTooLargeError as error:
             longest = max(index, key=lambda kind: len(orjson.dumps(index[kind])))
             if not index[longest]:
                 raise

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from mcp_discovery.probe.endpoint import Endpoint
-from mcp_discovery.probe.errors import BadAnswer, NoAnswer, ProbeFailed, Unreachable
+from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
 from mcp_discovery.probe.introspection import LISTINGS, Introspection, joined
 from mcp_discovery.probe.limits import Budget, Limits
@@ -50,8 +50,8 @@ class McpProbe:
     """A client of one MCP server that asks only whether it lives and what it offers.
 
     Every method that asks takes ``timeout`` in seconds for all that it does, and raises a
-    ``ProbeFailed``: ``NoAnswer`` when the time is over, ``Unreachable`` without a connection,
-    ``BadAnswer`` for errors and for what is not MCP. Cancelling a method leaves no task and no
+    ``ProbeError``: ``NoAnswerError`` when the time is over, ``Unreachable`` without a connection,
+    ``BadAnswerError`` for errors and for what is not MCP. Cancelling a method leaves no task and no
     connection of its exchange; what is kept between calls (a legacy session, the connection of
     ``sse`` and ``websocket`` with its reader) ends with ``close``.
 
@@ -157,8 +157,8 @@ class McpProbe:
             async with aclosing(changed_lists(self._wire, peer)) as changes:
                 async for name in changes:
                     yield name
-        except (ProbeFailed, TimeoutError) as failure:
-            if isinstance(failure, ProbeFailed):
+        except (ProbeError, TimeoutError) as failure:
+            if isinstance(failure, ProbeError):
                 failure.conceal(self._endpoint.secrets)
             logger.debug("no more notifications from the MCP server: %s", failure)
 
@@ -182,8 +182,8 @@ class McpProbe:
             if self._endpoint.transport != "streamable-http":
                 # The one connection may be dead without saying so; the next call opens another.
                 self._peer = None
-            raise NoAnswer(timeout) from error
-        except ProbeFailed as failure:
+            raise NoAnswerError(timeout) from error
+        except ProbeError as failure:
             self._peer_said_at = _LONG_AGO  # who answers next may be another
             failure.conceal(self._endpoint.secrets)
             raise
@@ -193,17 +193,17 @@ class McpProbe:
         peer = self._peer or await self._reconnected(None, timeout)
         try:
             return await attempt(peer)
-        except (BadAnswer, Unreachable) as failure:
+        except (BadAnswerError, UnreachableError) as failure:
             if not self._hints_at_another_peer(failure):
                 raise
             replaced = await self._reconnected(peer, timeout)
-            if isinstance(failure, BadAnswer) and failure.code == METHOD_NOT_FOUND:
+            if isinstance(failure, BadAnswerError) and failure.code == METHOD_NOT_FOUND:
                 # After the same handshake as before, it is simply a server without ping.
                 self._answers_ping = not peer.era == replaced.era == "legacy"
         return await attempt(replaced)
 
-    def _hints_at_another_peer(self, failure: BadAnswer | Unreachable) -> bool:
-        if isinstance(failure, Unreachable):
+    def _hints_at_another_peer(self, failure: BadAnswerError | UnreachableError) -> bool:
+        if isinstance(failure, UnreachableError):
             return failure.was_connected and self._endpoint.transport != "streamable-http"
         if failure.over_limit or failure.code == _INTERNAL_ERROR:
             return False
@@ -217,13 +217,13 @@ class McpProbe:
             self._peer = None
             self._answers_ping = True
             self._calls.clear()
-            refusals: list[BadAnswer] = []
+            refusals: list[BadAnswerError] = []
             for url in dict.fromkeys((self._wire.url, *self._endpoint.urls)):
                 await self._wire.close()
                 self._wire.url = url
                 try:
                     peer = await self._introduced(timeout)
-                except BadAnswer as refusal:
+                except BadAnswerError as refusal:
                     if refusal.wants_credentials or refusal.over_limit:
                         raise
                     refusals.append(refusal)
@@ -269,7 +269,7 @@ class McpProbe:
         except TimeoutError:
             if not quick.expired():
                 raise
-        except BadAnswer as failure:
+        except BadAnswerError as failure:
             logger.debug("%s is not answered as before: %s", method, failure)
         self._lister.doubt()
         self.noticed()
@@ -284,7 +284,7 @@ class McpProbe:
         try:
             answer = await self._ask(peer, Budget(self._limits), "ping")
             result_of(answer.message or {}, "ping")
-        except BadAnswer as error:
+        except BadAnswerError as error:
             if error.code != METHOD_NOT_FOUND or self._answers_ping:
                 raise
 

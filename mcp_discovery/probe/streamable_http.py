@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.limits import Budget, Limits
 from mcp_discovery.probe.messages import Answer, Call, answer_in, digest_of, parse, status_error
@@ -70,7 +70,7 @@ class StreamableHttp:
                 if isinstance(answer, Answer):
                     return answer
                 self.url = answer
-        raise BadAnswer("redirects the MCP endpoint more than once")
+        raise BadAnswerError("redirects the MCP endpoint more than once")
 
     async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
         async def post() -> None:
@@ -105,7 +105,9 @@ class StreamableHttp:
                 timeout=UNBOUNDED,
             ) as response:
                 if response.status != HTTPStatus.OK or response.content_type != _EVENT_STREAM:
-                    raise BadAnswer("no stream of notifications is offered", status=response.status)
+                    raise BadAnswerError(
+                        "no stream of notifications is offered", status=response.status
+                    )
                 events = EventReader(self._limits.body_bytes)
                 async for chunk in response.content.iter_any():
                     for event in events.feed(chunk):
@@ -160,7 +162,7 @@ class StreamableHttp:
         """
         target = within_origin(self.url, response.headers.get("Location", ""))
         if target is None:
-            raise BadAnswer("redirects to another origin", status=response.status)
+            raise BadAnswerError("redirects to another origin", status=response.status)
         return target
 
     async def _from_events(
@@ -176,7 +178,7 @@ class StreamableHttp:
         for event in events.finish():
             if answer := _from_event(event.data, call, known):
                 return answer
-        raise BadAnswer(f"the event stream ended without an answer to {call.method}")
+        raise BadAnswerError(f"the event stream ended without an answer to {call.method}")
 
 
 async def _twice(exchange: Callable[[], Awaitable[T]]) -> T:
@@ -215,11 +217,11 @@ def _from_body(body: bytes, call: Call, known: bytes | None) -> Answer:
     if digest == known:
         return Answer(digest, None)
     if not body.strip():
-        raise BadAnswer(f"answered, but not MCP: no body to {call.method}")
+        raise BadAnswerError(f"answered, but not MCP: no body to {call.method}")
     decoded = parse(body)
     message = answer_in(decoded, call.id)
     if message is None and isinstance(decoded, dict) and "result" in decoded:
         message = decoded  # the only answer to the only request, whatever id it bears
     if message is None:
-        raise BadAnswer("answered, but not MCP: the body is not a JSON-RPC answer")
+        raise BadAnswerError("answered, but not MCP: the body is not a JSON-RPC answer")
     return Answer(digest, message)

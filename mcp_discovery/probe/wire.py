@@ -11,7 +11,7 @@ from typing import Protocol
 import aiohttp
 from yarl import URL
 
-from mcp_discovery.probe.errors import AddressRefused, BadAnswer, Unreachable
+from mcp_discovery.probe.errors import AddressRefusedError, BadAnswerError, UnreachableError
 from mcp_discovery.probe.limits import Budget
 from mcp_discovery.probe.messages import Answer, Call
 
@@ -74,35 +74,35 @@ def socket_errors() -> Iterator[None]:
         raise _translated(error) from error
 
 
-def _translated(error: Exception) -> Unreachable | BadAnswer:
+def _translated(error: Exception) -> UnreachableError | BadAnswerError:
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return Unreachable("the TLS certificate is not trusted")
+            return UnreachableError("the TLS certificate is not trusted")
         case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
-            return Unreachable("the TLS handshake failed")
-        case aiohttp.ClientConnectorError(os_error=AddressRefused() as refusal):
-            return Unreachable(str(refusal))
+            return UnreachableError("the TLS handshake failed")
+        case aiohttp.ClientConnectorError(os_error=AddressRefusedError() as refusal):
+            return UnreachableError(str(refusal))
         case aiohttp.ClientConnectorDNSError():
-            return Unreachable("the host name does not resolve")
+            return UnreachableError("the host name does not resolve")
         case aiohttp.ClientConnectorError():
-            return Unreachable(_ERRNO_SENTENCES.get(error.errno or 0, "connection failed"))
+            return UnreachableError(_ERRNO_SENTENCES.get(error.errno or 0, "connection failed"))
         case aiohttp.ServerDisconnectedError():
-            return Unreachable(
+            return UnreachableError(
                 "the server closed the connection without an answer", was_connected=True
             )
         case aiohttp.ClientPayloadError():
-            return Unreachable("the answer broke off", was_connected=True)
+            return UnreachableError("the answer broke off", was_connected=True)
         case aiohttp.WSServerHandshakeError():
-            return BadAnswer(
+            return BadAnswerError(
                 f"HTTP {error.status} instead of a WebSocket handshake", status=error.status
             )
         case aiohttp.ClientResponseError():
-            return BadAnswer("answered, but not HTTP")
+            return BadAnswerError("answered, but not HTTP")
         case OSError():
             reason = _ERRNO_SENTENCES.get(error.errno or 0, "the connection broke")
-            return Unreachable(reason, was_connected=True)
+            return UnreachableError(reason, was_connected=True)
         case _:
-            return Unreachable("connection failed")
+            return UnreachableError("connection failed")
 
 
 async def read_whole(response: aiohttp.ClientResponse, budget: Budget) -> bytes:

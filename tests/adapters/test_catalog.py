@@ -19,7 +19,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.adapters.tombstone import tombstone
 from mcp_discovery.adapters.view import Entry, Query, View
-from mcp_discovery.errors import StartOver, StoreUnavailable
+from mcp_discovery.errors import OutdatedRevisionError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, instance_from_dict
 from tests.records import record
@@ -162,11 +162,11 @@ def test_a_reader_that_cannot_resume_is_told() -> None:
         catalog.apply(Change("a", instance("a", reason=str(number))))
     assert [event.revision for event in catalog.since(epoch, 2)] == [3, 4, 5]
     assert catalog.since(epoch, 5) == []
-    with pytest.raises(StartOver, match="older"):
+    with pytest.raises(OutdatedRevisionError, match="older"):
         catalog.since(epoch, 1)
-    with pytest.raises(StartOver, match="has not happened"):
+    with pytest.raises(OutdatedRevisionError, match="has not happened"):
         catalog.since(epoch, 6)
-    with pytest.raises(StartOver, match="epoch"):
+    with pytest.raises(OutdatedRevisionError, match="epoch"):
         catalog.since("other", 5)
 
 
@@ -282,7 +282,7 @@ class FaultyStore(EmbeddedStore):
 
 
 @pytest.mark.parametrize(
-    "fault", [StoreUnavailable("store", "away"), RuntimeError("a bug")], ids=["away", "bug"]
+    "fault", [StoreUnavailableError("store", "away"), RuntimeError("a bug")], ids=["away", "bug"]
 )
 async def test_the_last_known_list_stays_and_says_since_when(fault: Exception) -> None:
     from tests.records import document
@@ -323,7 +323,7 @@ class ScriptedStore(EmbeddedStore):
 async def test_while_the_store_is_away_the_hold_stands_still() -> None:
     hold = 1.0
     async with ScriptedStore() as store, Catalog(store, hold=hold) as catalog:
-        for said in (Snapshot(many(10)), Snapshot({}), StoreUnavailable("store", "away")):
+        for said in (Snapshot(many(10)), Snapshot({}), StoreUnavailableError("store", "away")):
             store.says.put_nowait(said)
         await until(lambda: catalog.view.stale_since is not None)
         await asyncio.sleep(1.5 * hold)  # the time that it is away
@@ -342,7 +342,7 @@ async def test_what_is_missing_after_an_outage_is_held_for_as_long_as_the_living
     before = many(5)
     older = {id: before[id] for id in list(before)[:3]}
     async with ScriptedStore() as store, Catalog(store, hold=60) as catalog:
-        for said in (Snapshot(before), StoreUnavailable("store", "away"), Snapshot(older)):
+        for said in (Snapshot(before), StoreUnavailableError("store", "away"), Snapshot(older)):
             store.says.put_nowait(said)
         await until(lambda: catalog.held_total == 2)
         assert len(catalog.view) == 5
@@ -362,7 +362,7 @@ async def test_a_watch_that_ends_after_its_snapshot_is_not_asked_for_without_pau
     async with ScriptedStore() as store, Catalog(store) as catalog:
         for _ in range(4):
             store.says.put_nowait(Snapshot({}))
-            store.says.put_nowait(StoreUnavailable("store", "away"))
+            store.says.put_nowait(StoreUnavailableError("store", "away"))
         began = asyncio.get_running_loop().time()
         await until(lambda: catalog.watch_restarts == 4)
         assert asyncio.get_running_loop().time() - began > 0.2 + 0.4 + 0.8

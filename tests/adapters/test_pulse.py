@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mcp_discovery.adapters.pulse import LOOK_WITHIN, Pulse
-from mcp_discovery.errors import RegistrationLost
+from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import healthy
 from mcp_discovery.sidecar.settings import Settings
 
@@ -73,5 +73,5 @@ def test_only_a_renewal_keeps_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: began + 10.5)
     pulse.require_alive()
     monkeypatch.setattr(time, "monotonic", lambda: began + 11.5)
-    with pytest.raises(RegistrationLost, match=r"it was not renewed for 10\.5 s"):
+    with pytest.raises(RegistrationLostError, match=r"it was not renewed for 10\.5 s"):
         pulse.require_alive()

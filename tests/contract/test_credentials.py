@@ -10,7 +10,7 @@ import pytest
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreDenied, StoreUnavailable
+from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.health import Status
 from tests.contract.watching import watching
 from tests.records import document, record
@@ -56,8 +56,10 @@ async def test_tls_with_a_private_ca_and_a_client_certificate(
     certificate, key = str(tls.client.cert_file), str(tls.client.key_file)
     async with server_type(tls=tls) as server:
         await one_round(server.store_url, StoreOptions(ca=ca, certificate=certificate, key=key))
-        await everything_raises(StoreUnavailable, server.store_url, StoreOptions(ca=ca, timeout=3))
-        with pytest.raises(StoreUnavailable, match="certificate"):
+        await everything_raises(
+            StoreUnavailableError, server.store_url, StoreOptions(ca=ca, timeout=3)
+        )
+        with pytest.raises(StoreUnavailableError, match="certificate"):
             async with open_store(server.store_url) as store:
                 await store.document("0" * 64)
 
@@ -74,7 +76,7 @@ async def test_consul_with_a_token() -> None:
         await one_round(server.store_url, StoreOptions(token=token))
         powerless = await server.create_token('node_prefix "" { policy = "read" }')
         for wrong in (None, "s3cr3t-5b5e-4d7e-9f5c-000000000000", powerless):
-            await everything_raises(StoreDenied, server.store_url, StoreOptions(token=wrong))
+            await everything_raises(StoreDeniedError, server.store_url, StoreOptions(token=wrong))
 
 
 async def test_etcd_with_user_and_password() -> None:
@@ -89,4 +91,6 @@ async def test_etcd_with_user_and_password() -> None:
             ("nobody", "s3cr3t"),
             ("stranger", "s3cr3t-2"),
         ):
-            await everything_raises(StoreDenied, url, StoreOptions(user=user, password=password))
+            await everything_raises(
+                StoreDeniedError, url, StoreOptions(user=user, password=password)
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_discovery.adapters.store import Store
-from mcp_discovery.errors import DocumentNotFound, InvalidDocument
+from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
 from tests.contract.beds import Bed
 from tests.records import document, record
 
@@ -28,13 +28,13 @@ async def test_a_large_document_round_trips_and_is_stored_once(
 
 
 async def test_an_unknown_digest(store: Store) -> None:
-    with pytest.raises(DocumentNotFound):
+    with pytest.raises(DocumentNotFoundError):
         await store.document("0" * 64)
 
 
 async def test_a_document_over_the_limit_is_refused(bed: Bed, store: Store) -> None:
     huge = document("a", filler=17 * 2**20)
-    with pytest.raises(InvalidDocument, match="over the limit"):
+    with pytest.raises(InvalidDocumentError, match="over the limit"):
         await store.register(record(), huge, ttl=60, reap_after=120)
     assert await bed.digests() == set()
 

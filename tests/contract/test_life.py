@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mcp_discovery.adapters.store import Registration, Store, new_holder
-from mcp_discovery.errors import DuplicateInstance, InvalidRecord, RegistrationLost
+from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
 from mcp_discovery.health import ANSWERS, Health, Load, Status, healthy
 from tests.contract.beds import Bed
 from tests.contract.conftest import SERVED
@@ -106,7 +106,7 @@ async def test_silent_is_down_with_the_reason_then_gone(bed: Bed, store: Store) 
         await watcher.until_status("catalog-1", Status.DOWN, TTL + LATE)
         assert time.monotonic() - silent > TTL - 0.5
         assert watcher.instances["catalog-1"].health.reason == "no heartbeat for 2 s"
-        with pytest.raises(RegistrationLost):  # a bare heartbeat never revives
+        with pytest.raises(RegistrationLostError):  # a bare heartbeat never revives
             await registration.heartbeat(healthy())
         await watcher.until_status("catalog-1", None, silent + REAP + LATE - time.monotonic())
         assert time.monotonic() - silent > REAP - 0.5
@@ -134,7 +134,7 @@ async def test_deregistered_is_gone_at_once(bed: Bed, store: Store) -> None:
         assert await watcher.until_status("catalog-1", None, 1) < 1
         assert watcher.history("catalog-1") == [None, Status.HEALTHY, None]
         await registration.deregister()  # once more is no error
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await registration.heartbeat(healthy())
 
 
@@ -177,10 +177,10 @@ async def test_an_update_revives_nobody_and_keeps_the_id(bed: Bed, store: Store)
     async with watching(await bed.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
-        with pytest.raises(InvalidRecord, match="must stay 'catalog-1'"):
+        with pytest.raises(InvalidRecordError, match="must stay 'catalog-1'"):
             await registration.update(record("catalog-2"), document("a"))
         await watcher.until_status("catalog-1", Status.DOWN, TTL + LATE)
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await registration.update(record(version="2.0.0"), document("a"))
         await watcher.until_status("catalog-1", None, REAP + LATE)
     assert watcher.history("catalog-1") == [None, Status.HEALTHY, Status.DOWN, None]
@@ -203,10 +203,12 @@ async def test_a_living_holder_keeps_its_id(bed: Bed, store: Store) -> None:
             )
 
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
-        with pytest.raises(DuplicateInstance, match=r"catalog-1.*already held by a sidecar on"):
+        with pytest.raises(
+            DuplicateInstanceError, match=r"catalog-1.*already held by a sidecar on"
+        ):
             await second()
         await first.heartbeat(Health(Status.DOWN, "its server is down, but it lives"))
-        with pytest.raises(DuplicateInstance):
+        with pytest.raises(DuplicateInstanceError):
             await second()
         assert watcher.instances["catalog-1"].record.description == "Products and their stock"
 
@@ -215,11 +217,11 @@ async def test_a_living_holder_keeps_its_id(bed: Bed, store: Store) -> None:
             try:
                 taken = await second()
                 break
-            except DuplicateInstance:
+            except DuplicateInstanceError:
                 assert time.monotonic() - silent < TTL + LATE
                 await asyncio.sleep(0.2)
         await watcher.until_shows("catalog-1", lambda seen: seen.record.description == "another")
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await first.heartbeat(healthy())
         await taken.heartbeat(healthy())
         await first.deregister()  # must not take away what is another's by now
@@ -268,7 +270,7 @@ async def test_registers_anew_after_the_store_was_wiped(own_bed: Bed) -> None:
     registration = await store.register(record(), document("a"), ttl=20, reap_after=60)
     await registration.heartbeat(healthy())
     await own_bed.wipe()
-    with pytest.raises(RegistrationLost):
+    with pytest.raises(RegistrationLostError):
         await registration.heartbeat(healthy())
     again = await store.register(record(), document("a"), ttl=20, reap_after=60)
     await again.heartbeat(healthy())
@@ -283,7 +285,7 @@ async def test_a_living_holder_is_taken_over_by_whoever_names_it(bed: Bed, store
     async with watching(await bed.open()) as watcher:
         first = await store.register(record(), document("a"), holder=former, ttl=20, reap_after=60)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
-        with pytest.raises(DuplicateInstance):
+        with pytest.raises(DuplicateInstanceError):
             await other.register(
                 record(), document("a"), holder=new, takeover=third.id, ttl=20, reap_after=60
             )
@@ -304,7 +306,7 @@ async def test_a_living_holder_is_taken_over_by_whoever_names_it(bed: Bed, store
                 and seen.health.status is Status.DEGRADED
             ),
         )
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await first.update(record(description="late"), document("a"))
         await first.deregister()  # must not take away what is another's by now
         await second.heartbeat(healthy())

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from mcp_discovery.adapters.store import Snapshot, Store
-from mcp_discovery.errors import InvalidRecord, StoreUnavailable
+from mcp_discovery.errors import InvalidRecordError, StoreUnavailableError
 from mcp_discovery.health import Health, Status
 from tests.contract.beds import Bed
 from tests.contract.conftest import SERVED, WRITABLE
@@ -119,7 +119,7 @@ async def test_a_record_over_the_limit_is_refused_and_nothing_is_lost(
 ) -> None:
     registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
     names = tuple(f"tool-{number}-{'x' * 200}" for number in range(2000))
-    with pytest.raises(InvalidRecord, match="over the limit of 262,144"):
+    with pytest.raises(InvalidRecordError, match="over the limit of 262,144"):
         too_big = record().model_copy(
             update={"capabilities": record().capabilities.model_copy(update={"tools": names})}
         )
@@ -188,8 +188,8 @@ async def test_a_closed_store_ends_its_watches(bed: Bed, store: Store) -> None:
     async with watching(store) as watcher:
         await store.close()
         await watcher.until(lambda: watcher.failure is not None, 2, "the end")
-    assert isinstance(watcher.failure, StoreUnavailable)
-    with pytest.raises(StoreUnavailable):
+    assert isinstance(watcher.failure, StoreUnavailableError)
+    with pytest.raises(StoreUnavailableError):
         await store.document("0" * 64)
 
 
@@ -199,16 +199,16 @@ async def test_an_absent_store_is_unavailable_and_comes_back(own_bed: Bed) -> No
     registration = await store.register(record(), document("a"), ttl=60, reap_after=120)
     async with watching(store) as watcher:
         await own_bed.away()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await registration.heartbeat(Health(Status.DEGRADED, "slow"))
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await store.register(record("n-2"), document("b"), ttl=60, reap_after=120)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await store.document(document("b").digest)
         await watcher.until(lambda: watcher.failure is not None, 15, "the watch to fail")
-        assert isinstance(watcher.failure, StoreUnavailable)
+        assert isinstance(watcher.failure, StoreUnavailableError)
         assert "catalog-1" in watcher.instances
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         async with aclosing(store.watch()) as events:
             await anext(events)
     await own_bed.back()

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.facade import CannotListen, create_app, run, serving
+from mcp_discovery.facade import ListenError, create_app, run, serving
 from tests.programs import ROOT
 
 
@@ -38,12 +38,12 @@ async def test_a_port_in_use_is_said_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with EmbeddedStore() as store:
-            with pytest.raises(CannotListen) as caught:
+            with pytest.raises(ListenError) as caught:
                 await run(store, "127.0.0.1", port)
             assert str(caught.value) == (
                 f"127.0.0.1:{port} is in use; stop what listens there, or choose another port"
             )
-            with pytest.raises(CannotListen, match=r"^cannot listen on 192\.0\.2\.1:0: "):
+            with pytest.raises(ListenError, match=r"^cannot listen on 192\.0\.2\.1:0: "):
                 await run(store, "192.0.2.1", 0)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Registration, Store, new_holder
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import healthy
 from tests.faults.programs import Program, ready
 from tests.records import document, record
@@ -90,7 +90,7 @@ async def test_a_full_disk_refuses_and_keeps_what_it_has(kept: Kept) -> None:
     async with asking(kept) as store:
         first = await register(store, "before")
         kept.let_grow(kept.file.stat().st_size)
-        with pytest.raises(StoreUnavailable, match="file cannot be used now"):
+        with pytest.raises(StoreUnavailableError, match="file cannot be used now"):
             for number in range(200):
                 await register(store, f"while-{number}")
         assert "before" in await shown(store)
@@ -142,7 +142,7 @@ async def test_a_file_that_is_cut_off_under_it_empties_no_list(kept: Kept) -> No
         assert await shown(store) == {"before"}
         try:
             await register(store, "after")
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             assert "file cannot be used now" in str(error)
         assert "before" in await shown(store)
     assert "Traceback" not in kept.program.log.read_text()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
-from mcp_discovery.errors import InvalidDocument
+from mcp_discovery.errors import InvalidDocumentError
 from tests.records import document
 
 json = st.recursive(
@@ -40,32 +40,32 @@ def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
     "data", [b"", b"{", b"[]", b'{"tools": {}}', b'{"tools": [1]}', b"[" * 100_000]
 )
 def test_what_is_no_document(data: bytes) -> None:
-    with pytest.raises(InvalidDocument):
+    with pytest.raises(InvalidDocumentError):
         CapabilityDocument.from_json(data)
-    with pytest.raises(InvalidDocument):
+    with pytest.raises(InvalidDocumentError):
         CapabilityDocument.from_compressed(gzip.compress(data))
 
 
 def test_another_digest() -> None:
-    with pytest.raises(InvalidDocument, match="digest is"):
+    with pytest.raises(InvalidDocumentError, match="digest is"):
         CapabilityDocument.from_json(document("a").canonical, digest="0" * 64)
 
 
 @pytest.mark.parametrize("data", [b"no gzip", document("a").compressed()[:-4]])
 def test_broken_compression(data: bytes) -> None:
-    with pytest.raises(InvalidDocument):
+    with pytest.raises(InvalidDocumentError):
         CapabilityDocument.from_compressed(data)
 
 
 def test_a_bomb_is_stopped_at_the_limit() -> None:
-    with pytest.raises(InvalidDocument, match="over the limit"):
+    with pytest.raises(InvalidDocumentError, match="over the limit"):
         CapabilityDocument.from_compressed(gzip.compress(b" " * (MAX_DOCUMENT_BYTES * 4)))
-    with pytest.raises(InvalidDocument, match="over the limit"):
+    with pytest.raises(InvalidDocumentError, match="over the limit"):
         _ = document("a", filler=MAX_DOCUMENT_BYTES).canonical
 
 
 def test_what_json_cannot_hold() -> None:
-    with pytest.raises(InvalidDocument, match="not JSON"):
+    with pytest.raises(InvalidDocumentError, match="not JSON"):
         _ = CapabilityDocument(tools=({"name": "\ud800"},)).digest
 
 

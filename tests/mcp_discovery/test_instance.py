@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_discovery.errors import DiscoveryError, InvalidRecord
+from mcp_discovery.errors import DiscoveryError, InvalidRecordError
 from mcp_discovery.health import Health, Load, Status, utcnow
 from mcp_discovery.instance import (
     Holder,
@@ -63,7 +63,7 @@ def test_an_instance_round_trips() -> None:
 )
 def test_a_malformed_lease(change: dict[str, Any]) -> None:
     data = orjson.loads(encode_registration(record(), LEASE)) | change
-    with pytest.raises(InvalidRecord, match="lease"):
+    with pytest.raises(InvalidRecordError, match="lease"):
         decode_registration(orjson.dumps(data))
 
 
@@ -89,5 +89,5 @@ def test_moments_that_utc_cannot_hold(moment: str) -> None:
     """They parse, and would break whoever spells them anew: the catalog, for every reader."""
     with pytest.raises(ValueError, match="out of range"):
         parse_moment(moment)
-    with pytest.raises(InvalidRecord, match="registeredAt"):
+    with pytest.raises(InvalidRecordError, match="registeredAt"):
         record(registeredAt=moment)

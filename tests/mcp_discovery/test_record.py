@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_discovery.errors import InvalidRecord, RecordTooLarge, SecretInRecord
+from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
 from mcp_discovery.record import Record, default_id, is_label, to_label, to_semver
 from tests.records import record
 
@@ -65,7 +65,7 @@ def test_it_round_trips_through_json_and_keeps_what_it_does_not_know() -> None:
     ],
 )
 def test_a_broken_rule_is_one_clear_sentence(fields: dict[str, Any], field: str, says: str) -> None:
-    with pytest.raises(InvalidRecord) as caught:
+    with pytest.raises(InvalidRecordError) as caught:
         Record.parse(spec(**fields))
     assert caught.value.field == field
     assert says in str(caught.value)
@@ -76,14 +76,14 @@ def test_a_broken_rule_is_one_clear_sentence(fields: dict[str, Any], field: str,
     "data", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000, b'{"name": "\\ud800"}', b"null"]
 )
 def test_what_is_no_record_is_said_to_be_none(data: bytes) -> None:
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(InvalidRecordError):
         Record.from_json(data)
 
 
 def test_a_record_over_the_limit() -> None:
-    with pytest.raises(RecordTooLarge, match="over the limit of 262,144"):
+    with pytest.raises(RecordTooLargeError, match="over the limit of 262,144"):
         Record.parse(spec(capabilities={"tools": [f"{n}-{'x' * 250}" for n in range(1100)]}))
-    with pytest.raises(RecordTooLarge):
+    with pytest.raises(RecordTooLargeError):
         Record.from_json(b" " * 600_000)
 
 
@@ -112,7 +112,7 @@ SECRETS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", SECRETS, ids=str)
 def test_a_secret_is_refused_and_not_repeated(fields: dict[str, Any]) -> None:
-    with pytest.raises(SecretInRecord) as caught:
+    with pytest.raises(SecretInRecordError) as caught:
         Record.parse(spec(**fields))
     said = str(caught.value)
     for value in ("hunter2", "abcdefgh", "ghp_a1", "user:pass"):

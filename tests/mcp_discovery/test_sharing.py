@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_discovery.compact import compact
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.instance import decode_registration
 from mcp_discovery.record import Record
 from tests.records import record
@@ -70,7 +70,7 @@ def _json(content: dict[str, Any]) -> bytes:
 def outcome(read: Any, *given: Any) -> Record | str:
     try:
         found = read(*given)
-    except InvalidRecord as error:
+    except InvalidRecordError as error:
         return str(error)
     return found if isinstance(found, Record) else found[0]
 

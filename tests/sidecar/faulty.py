@@ -9,7 +9,12 @@ from collections.abc import AsyncGenerator, Mapping
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Closing, Registration, Snapshot
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidRecord, RegistrationLost, StoreDenied, StoreUnavailable
+from mcp_discovery.errors import (
+    InvalidRecordError,
+    RegistrationLostError,
+    StoreDeniedError,
+    StoreUnavailableError,
+)
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
@@ -41,11 +46,11 @@ class FaultyStore(Closing):
         self.calls[call] += 1
         if self.hung:
             await asyncio.sleep(5)
-            raise StoreUnavailable(self.url, "no answer within 5 s")
+            raise StoreUnavailableError(self.url, "no answer within 5 s")
         if self.away:
-            raise StoreUnavailable(self.url, "connection refused")
+            raise StoreUnavailableError(self.url, "connection refused")
         if self.denied:
-            raise StoreDenied(self.url, "the token is not known")
+            raise StoreDeniedError(self.url, "the token is not known")
 
     async def wipe(self) -> None:
         """Forgets everything, as a store that lost its data does."""
@@ -79,7 +84,7 @@ class FaultyStore(Closing):
     def inspect(self, record: Record) -> None:
         """Refuses a record that this store finds too large."""
         if self.picky is not None and len(record.capabilities.tools) > self.picky:
-            raise InvalidRecord("capabilities.tools", f"are over the store's {self.picky}")
+            raise InvalidRecordError("capabilities.tools", f"are over the store's {self.picky}")
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         return self.inner.watch()
@@ -107,7 +112,7 @@ class FaultyRegistration:
         await self._store.fail(call)
         if self._home is not self._store.inner:
             # The store was wiped: the new one knows nothing of this registration.
-            raise RegistrationLost(self.id, "the store does not know it")
+            raise RegistrationLostError(self.id, "the store does not know it")
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcp_discovery.adapters.store import Change, Snapshot, Store
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 from mcp_discovery.sidecar.run import Stop, run
@@ -100,7 +100,7 @@ async def watching(store: Store) -> AsyncIterator[Seen]:
                 async with aclosing(store.watch()) as items:
                     async for item in items:
                         seen.take(item)
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 await asyncio.sleep(PAUSE)
 
     task = asyncio.create_task(watch())

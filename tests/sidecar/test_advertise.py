@@ -10,7 +10,7 @@ import pytest
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.sidecar import advertise
 from mcp_discovery.sidecar.settings import Settings
 from tests.servers.process import McpServer
@@ -103,7 +103,7 @@ async def test_a_machine_without_a_route_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(advertise, "_source_address", lambda *_: None)
-    with pytest.raises(InvalidInput, match="give --advertise-url"):
+    with pytest.raises(InvalidInputError, match="give --advertise-url"):
         await advertised(LOCAL, REMOTE)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES
@@ -93,7 +93,7 @@ def test_what_is_told_goes_first() -> None:
 
 @pytest.mark.parametrize("info", [{}, {"name": "", "version": ""}, {"name": "日本"}, {"name": 7}])
 def test_a_server_without_a_usable_name_needs_one(info: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="give one with --name"):
+    with pytest.raises(InvalidInputError, match="give one with --name"):
         described(info)
     assert described(info, name="catalog").record.version == "0.0.0"
 

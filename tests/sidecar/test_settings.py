@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.sidecar.settings import Settings, public
 
 URL = "http://127.0.0.1:8000/mcp"
@@ -47,7 +47,7 @@ def test_the_interval_is_a_third_of_the_ttl() -> None:
     ],
 )
 def test_what_cannot_be_used(given: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         Settings(**({"url": URL} | given))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from mcp_discovery.cli.doctor.dns_message import NO_SUCH_NAME, BadDnsAnswer, DnsAnswer, ask
+from mcp_discovery.cli.doctor.dns_message import NO_SUCH_NAME, DnsAnswer, DnsResponseError, ask
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.targets import Case
 from mcp_discovery.cli.facade_connection import asking, get
@@ -31,7 +31,7 @@ async def check_dns(case: Case) -> AsyncIterator[Finding]:
             advice = "see that DNS is served there, by UDP; Consul's port is 8600"
             yield wrong(_CHECK, f"{server}: no answer within {case.timeout:g} s", advice)
             return
-        except (OSError, ValueError, BadDnsAnswer) as error:
+        except (OSError, ValueError, DnsResponseError) as error:
             advice = "see that DNS is served there; Consul's port is 8600"
             yield wrong(_CHECK, f"{server}: {error}", advice)
             return

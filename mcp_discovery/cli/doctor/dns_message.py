@@ -8,6 +8,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from mcp_discovery.errors import DiscoveryError
+
 TYPES = {"A": 1, "AAAA": 28, "SRV": 33}
 _NAMES = {0: "no error", 1: "format error", 2: "server failure", 3: "no such name", 5: "refused"}
 _HEADER = struct.Struct("!6H")
@@ -17,7 +19,7 @@ NO_SUCH_NAME = 3
 _JUMPS = 32
 
 
-class BadDnsAnswer(Exception):
+class DnsResponseError(DiscoveryError):
     """The answer is no DNS message, or not to this question."""
 
 
@@ -38,7 +40,7 @@ async def ask(server: tuple[str, int], name: str, kind: str, timeout: float) -> 
     """Asks ``server`` for the records of ``kind`` (``A``, ``AAAA``, ``SRV``) of ``name``.
 
     By UDP, and by TCP where the answer is too long for that. Raises :class:`TimeoutError`,
-    :class:`OSError`, :class:`BadDnsAnswer`, and :class:`ValueError` for what is no name.
+    :class:`OSError`, :class:`DnsResponseError`, and :class:`ValueError` for what is no name.
     """
     number = secrets.randbelow(1 << 16)
     question = encode(number, name, kind)
@@ -60,11 +62,11 @@ def encode(number: int, name: str, kind: str) -> bytes:
 
 
 def decode(message: bytes, number: int, kind: str) -> DnsAnswer:
-    """The answer to question ``number``; raises :class:`BadDnsAnswer`."""
+    """The answer to question ``number``; raises :class:`DnsResponseError`."""
     try:
         told, flags, questions, answers, _, _ = _HEADER.unpack_from(message)
         if told != number or not flags & _RESPONSE:
-            raise BadDnsAnswer("the answer is to another question")
+            raise DnsResponseError("the answer is to another question")
         at = _HEADER.size
         for _ in range(questions):
             at = _name(message, at)[1] + 4
@@ -77,7 +79,7 @@ def decode(message: bytes, number: int, kind: str) -> DnsAnswer:
                 records.append(_record(message, at, length, kind))
             at += length
     except (struct.error, IndexError, ValueError) as error:
-        raise BadDnsAnswer(f"the answer is no DNS message ({error})") from error
+        raise DnsResponseError(f"the answer is no DNS message ({error})") from error
     return DnsAnswer(flags & 0xF, tuple(records))
 
 
@@ -139,6 +141,6 @@ async def _by_tcp(server: tuple[str, int], question: bytes) -> bytes:
         (length,) = struct.unpack("!H", await reader.readexactly(2))
         return await reader.readexactly(length)
     except asyncio.IncompleteReadError as error:
-        raise BadDnsAnswer("the answer ended too early") from error
+        raise DnsResponseError("the answer ended too early") from error
     finally:
         writer.close()

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.targets import Case
 from mcp_discovery.cli.facade_connection import asking, get
-from mcp_discovery.errors import DiscoveryError, StoreDenied, StoreUnavailable
+from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
 
 _CHECK = "facade"
 
@@ -19,11 +19,11 @@ async def check_facade(case: Case) -> AsyncIterator[Finding]:
         try:
             health = await get(api, "/health")
             told = str(health["version"])
-        except StoreDenied as error:
+        except StoreDeniedError as error:
             advice = "give the token that the proxy before it asks for: MCP_DISCOVERY_FACADE_TOKEN"
             yield wrong(_CHECK, str(error), advice)
             return
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             advice = "start one with `mcp-discovery facade`, or give its address with --facade"
             yield wrong(_CHECK, str(error), advice)
             return

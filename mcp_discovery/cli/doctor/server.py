@@ -14,7 +14,7 @@ from mcp_discovery.cli.doctor.hosts import is_address, resolvable
 from mcp_discovery.cli.doctor.targets import Case, host_of
 from mcp_discovery.cli.facade_connection import asking, get, get_or_none
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.probe import BadAnswer, Introspection, McpProbe, ProbeFailed
+from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError
 
 Entry = Mapping[str, Any]
 _CHECK = "server"
@@ -105,14 +105,14 @@ async def _spoken(case: Case, entry: Entry, url: str) -> AsyncIterator[Finding]:
             await probe.connect(case.timeout)
             era = probe.era
             offered = await probe.introspect(case.timeout)
-        except BadAnswer as error:
+        except BadAnswerError as error:
             advice = "see that its URL is that of MCP, and the server's log"
             if error.wants_credentials:
                 advice = "give its bearer token in MCP_DISCOVERY_SERVER_TOKEN"
             yield wrong(_CHECK, f"{url} does not answer as MCP: {error}", advice)
             yield _behind(2)
             return
-        except (ProbeFailed, ValueError) as error:
+        except (ProbeError, ValueError) as error:
             advice = "see the server's log, and whether what listens there is the server"
             yield wrong(_CHECK, f"{url} does not answer MCP: {error}", advice)
             yield _behind(2)

@@ -13,7 +13,12 @@ from mcp_discovery.adapters.store import Registration, Snapshot, Store
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.targets import Case
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DiscoveryError, InvalidInput, StoreDenied, StoreUnavailable
+from mcp_discovery.errors import (
+    DiscoveryError,
+    InvalidInputError,
+    StoreDeniedError,
+    StoreUnavailableError,
+)
 from mcp_discovery.health import Health, Status
 from mcp_discovery.record import Record
 
@@ -33,7 +38,7 @@ async def check_store(case: Case) -> AsyncIterator[Finding]:
         return
     try:
         store = open_store(case.store, replace(case.credentials, timeout=case.timeout))
-    except InvalidInput as error:
+    except InvalidInputError as error:
         yield wrong(_CHECK, str(error), "mend --store or its credentials")
         return
     async with store:
@@ -55,10 +60,10 @@ async def _read(store: Store, timeout: float) -> Snapshot | Finding:
             first = await anext(news)
     except TimeoutError:
         return _unreachable(store, f"{store.url}: no list within {timeout:g} s")
-    except StoreDenied as error:
+    except StoreDeniedError as error:
         advice = "give a token or user that may read, with one of the --store-… options"
         return wrong(_CHECK, f"it refuses to be read: {error}", advice)
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         return _unreachable(store, str(error))
     assert isinstance(first, Snapshot), "a watch begins with a snapshot"
     return first
@@ -88,7 +93,7 @@ async def _written(store: Store, timeout: float) -> AsyncIterator[Finding]:
         why = f"it did not take a registration within {timeout:g} s"
         yield wrong(_CHECK, why, "see its load and its log; a cluster needs a leader to write")
         return
-    except StoreDenied as error:
+    except StoreDeniedError as error:
         advice = "a sidecar needs a token or user that may write; facades do with reading"
         yield wrong(_CHECK, f"it can be read, but not written to: {error}", advice)
         return

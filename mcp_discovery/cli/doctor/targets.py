@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +46,12 @@ def host_of(url: str) -> tuple[str, int]:
 
 
 def endpoint_of_dns(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, the port being 53 where there is none; raises :class:`InvalidInput`."""
+    """``HOST:PORT``, the port being 53 where there is none; raises :class:`InvalidInputError`."""
     try:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InvalidInput(f"--dns {text!r}: {error}; write 127.0.0.1:8600") from error
+        raise InvalidInputError(f"--dns {text!r}: {error}; write 127.0.0.1:8600") from error
     if not host or parts.path:
-        raise InvalidInput(f"--dns {text!r} is no host and port; write 127.0.0.1:8600")
+        raise InvalidInputError(f"--dns {text!r} is no host and port; write 127.0.0.1:8600")
     return host, port or 53

@@ -1,6 +1,6 @@
 """Tools in the forms of the three large model APIs, and their calls and results back."""
 
-from mcp_discovery.client.formats.calls import ToolCall, UnreadableCall, parse_call
+from mcp_discovery.client.formats.calls import ToolCall, UnreadableCallError, parse_call
 from mcp_discovery.client.formats.dialects import Format
 from mcp_discovery.client.formats.notes import Note
 from mcp_discovery.client.formats.results import render_error, render_result
@@ -11,7 +11,7 @@ __all__ = [
     "Note",
     "ToolCall",
     "ToolList",
-    "UnreadableCall",
+    "UnreadableCallError",
     "export",
     "parse_call",
     "render_error",

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from mcp_discovery.client.formats.dialects import Format
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ToolCall:
     responses: bool = False
 
 
-class UnreadableCall(InvalidInput):
+class UnreadableCallError(InvalidInputError):
     """A tool call whose arguments are no JSON object.
 
     ``call`` is the call with no arguments, so that the model can be told with
@@ -44,8 +44,8 @@ def parse_call(call: object) -> ToolCall:
 
     Takes an element of ``message.tool_calls`` (OpenAI Chat Completions), an item of type
     ``function_call`` (OpenAI Responses), a ``tool_use`` block (Anthropic), a part with a
-    ``functionCall`` or that itself (Gemini). Raises :class:`InvalidInput` when it is none of these,
-    and :class:`UnreadableCall` when its arguments are no JSON object.
+    ``functionCall`` or that itself (Gemini). Raises :class:`InvalidInputError` when it is none of
+    these, and :class:`UnreadableCallError` when its arguments are no JSON object.
     """
     if isinstance(call, ToolCall):
         return call
@@ -62,7 +62,7 @@ def parse_call(call: object) -> ToolCall:
         return _read("gemini", _get(part, "id"), part, "args")
     if kind is None and _has(call, "args") and _has(call, "name"):
         return _read("gemini", _get(call, "id"), call, "args")
-    raise InvalidInput(
+    raise InvalidInputError(
         f"{_described(call)} is no tool call; give an element of OpenAI's tool_calls, an item of "
         "type function_call, Anthropic's tool_use block or Gemini's functionCall"
     )
@@ -73,9 +73,11 @@ def _read(
 ) -> ToolCall:
     name = _get(source, "name")
     if not isinstance(name, str) or not name:
-        raise InvalidInput(f"{_described(source)} names no tool; a tool call has a name")
+        raise InvalidInputError(f"{_described(source)} names no tool; a tool call has a name")
     if format != "gemini" and (not isinstance(id, str) or not id):
-        raise InvalidInput(f"the call of {name[:200]!r} has no id, without which it has no answer")
+        raise InvalidInputError(
+            f"the call of {name[:200]!r} has no id, without which it has no answer"
+        )
     call = ToolCall(format, id if isinstance(id, str) and id else None, name, {}, responses)
     given = _get(source, member)
     if isinstance(given, str):
@@ -83,11 +85,11 @@ def _read(
             # A function without parameters is called with an empty string by some models.
             given = orjson.loads(given) if given.strip() else {}
         except orjson.JSONDecodeError as error:
-            raise UnreadableCall(call, f"not JSON: {error}") from error
+            raise UnreadableCallError(call, f"not JSON: {error}") from error
     if given is None:
         given = {}
     if not isinstance(given, Mapping):
-        raise UnreadableCall(call, f"{type(given).__name__}, not a JSON object")
+        raise UnreadableCallError(call, f"{type(given).__name__}, not a JSON object")
     return ToolCall(format, call.id, name, {str(k): v for k, v in given.items()}, responses)
 
 

@@ -16,11 +16,11 @@ from mcp_discovery.client.formats.place import (
     MOST_PARTS,
     Cut,
     Flat,
-    Inexpressible,
+    InexpressibleSchemaError,
     Place,
     Remark,
     Schema,
-    Unusable,
+    UnusableSchemaError,
 )
 from mcp_discovery.client.formats.shape import Shape
 from mcp_discovery.client.formats.top import one_object
@@ -54,19 +54,21 @@ class Cutter(ABC):
     def arguments(self) -> Cut:
         """The cut schema of a tool's arguments: an object without alternatives at the top.
 
-        Raises :class:`Unusable`, and :class:`Inexpressible` in strict mode.
+        Raises :class:`UnusableSchemaError`, and :class:`InexpressibleSchemaError` in strict mode.
         """
         start = Place()
         flat = self.flatten(self.root, start)
         named = kinds(flat.node)
         if named is not None and "object" not in named:
-            raise Unusable(f"its input schema is of type {listed(named, 'or')}, not object")
+            raise UnusableSchemaError(
+                f"its input schema is of type {listed(named, 'or')}, not object"
+            )
         hints = self.leave_all(start, flat.rest)
         # Its title is the name of some class or function; the tool has its own.
         node = {name: each for name, each in flat.node.items() if name != "title"}
         node = one_object(self, node | {"type": "object"}, start, hints)
         if len(node.get("properties", ())) > self._parts:
-            raise Unusable(f"its input schema has more than {MOST_PARTS:,} parts")
+            raise UnusableSchemaError(f"its input schema has more than {MOST_PARTS:,} parts")
         schema, shape = self.emit(Flat(node, flat.place), hints)
         definitions: Schema = {}
         while len(definitions) < len(self._definitions):
@@ -100,7 +102,7 @@ class Cutter(ABC):
 
     def _too_much(self, place: Place, why: str) -> Cut:
         if self.dialect.strict:
-            raise Inexpressible(why)
+            raise InexpressibleSchemaError(why)
         self.remark(place.path, f"{why}; what is below was cut to any value")
         return self.anything(place)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp_discovery.client.formats.shape import Shape
+from mcp_discovery.errors import DiscoveryError
 
 #: A schema of one tool may come to so many parts and characters. What is larger fills a model's
 #: context, and references can make little text expand without end.
@@ -16,11 +17,11 @@ Schema = dict[str, Any]
 Cut = tuple[Schema, Shape | None]
 
 
-class Unusable(Exception):
+class UnusableSchemaError(DiscoveryError):
     """No tool can be made of this schema; says why."""
 
 
-class Inexpressible(Exception):
+class InexpressibleSchemaError(DiscoveryError):
     """Strict mode cannot say this; says what."""
 
 

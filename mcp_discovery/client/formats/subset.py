@@ -23,7 +23,7 @@ from mcp_discovery.client.formats.kinds import (
 )
 from mcp_discovery.client.formats.modern import LONGEST, kinds
 from mcp_discovery.client.formats.names import renamed
-from mcp_discovery.client.formats.place import Cut, Flat, Inexpressible, Place, Schema
+from mcp_discovery.client.formats.place import Cut, Flat, InexpressibleSchemaError, Place, Schema
 from mcp_discovery.client.formats.shape import Shape
 from mcp_discovery.client.formats.values import same, text
 from mcp_discovery.client.formats.words import described, joined
@@ -41,7 +41,7 @@ class SubsetCutter(Cutter):
 
     What has no type of its own (any value, an object of any members) goes as JSON text, and an
     object of members that are only known by their values as a list of pairs. In strict mode that
-    raises :class:`Inexpressible`.
+    raises :class:`InexpressibleSchemaError`.
     """
 
     _members = _values = _length = 0
@@ -244,7 +244,7 @@ class SubsetCutter(Cutter):
             return self._open(schema, others, place, hints)
         if others is not None and others is not False:
             if self.dialect.strict:
-                raise Inexpressible("an object with members beyond those that are named")
+                raise InexpressibleSchemaError("an object with members beyond those that are named")
             said = "members beyond those that are named cannot be given"
             self.remark(f"{place.path}/additionalProperties", said, narrows=True)
         return self._closed(schema, members, required, place)
@@ -260,7 +260,7 @@ class SubsetCutter(Cutter):
             where, new = place.to("properties", name), changed.get(name, name)
             if not self._parts:
                 if self.dialect.strict:
-                    raise Inexpressible("so many parts")
+                    raise InexpressibleSchemaError("so many parts")
                 said = "this member and those that follow were left out: the schema is too large"
                 self.remark(where.path, said, narrows=True)
                 break
@@ -297,7 +297,7 @@ class SubsetCutter(Cutter):
             (self._length, STRICT_CHARACTERS, "characters in names and values"),
         ):
             if count > limit:
-                raise Inexpressible(f"more than {limit:,} {what}")
+                raise InexpressibleSchemaError(f"more than {limit:,} {what}")
 
     def _open(self, schema: Schema, others: Any, place: Place, hints: list[str]) -> Cut:
         """An object none of whose members is named."""
@@ -319,7 +319,7 @@ class SubsetCutter(Cutter):
 
     def _encoded(self, place: Place, what: str) -> Cut:
         if self.dialect.strict:
-            raise Inexpressible(what.removesuffix(", as JSON text"))
+            raise InexpressibleSchemaError(what.removesuffix(", as JSON text"))
         self.remark(place.path, f"this is {what}, which is read back")
         return {"type": self._name("string"), "description": what}, Shape(coding="json")
 

@@ -13,11 +13,11 @@ from mcp_discovery.client.formats.dialects import Dialect, Format
 from mcp_discovery.client.formats.loose import LooseCutter
 from mcp_discovery.client.formats.names import mangled
 from mcp_discovery.client.formats.notes import Note
-from mcp_discovery.client.formats.place import Inexpressible, Unusable
+from mcp_discovery.client.formats.place import InexpressibleSchemaError, UnusableSchemaError
 from mcp_discovery.client.formats.shape import Shape, restored
 from mcp_discovery.client.formats.subset import SubsetCutter
 from mcp_discovery.client.tool import Tool
-from mcp_discovery.errors import InvalidInput, UnknownTool
+from mcp_discovery.errors import InvalidInputError, UnknownToolError
 
 #: What may be said of each format, with its usual value.
 _OPTIONS: Mapping[Format, Mapping[str, Any]] = MappingProxyType(
@@ -55,10 +55,10 @@ class ToolList(list[dict[str, Any]]):
         self._ways = dict(ways)
 
     def tool(self, name: str) -> Tool:
-        """The tool that the model calls ``name``; raises :class:`UnknownTool`."""
+        """The tool that the model calls ``name``; raises :class:`UnknownToolError`."""
         if name not in self.names:
             near = difflib.get_close_matches(name[:200], self.names, n=2)
-            raise UnknownTool(name[:200], "no tool of this list has that name", tuple(near))
+            raise UnknownToolError(name[:200], "no tool of this list has that name", tuple(near))
         return self.names[name]
 
     def restore(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class ToolList(list[dict[str, Any]]):
 
         Members get their own names, encoded parts their values, and ``null`` for an optional member
         that is never null is left out. What does not fit the schema stays, for the server to
-        judge. Raises :class:`UnknownTool`.
+        judge. Raises :class:`UnknownToolError`.
         """
         self.tool(name)
         shape, definitions = self._ways[name]
@@ -84,7 +84,7 @@ def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
     ``parametersJsonSchema``, which newer models and SDKs take, instead of ``parameters``.
 
     A tool whose schema cannot be used at all is left out, with a note. Raises
-    :class:`InvalidInput` for an unknown format or option, with the nearest.
+    :class:`InvalidInputError` for an unknown format or option, with the nearest.
     """
     _known("format", format, get_args(Format))
     given = {**_OPTIONS[format]}
@@ -93,7 +93,7 @@ def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
         if option == "api":
             _known("api", value, ("chat", "responses"))
         elif not isinstance(value, bool):
-            raise InvalidInput(f"{option}={value!r} is neither True nor False")
+            raise InvalidInputError(f"{option}={value!r} is neither True nor False")
         given[option] = value
     form = dialects.NAME if format == "gemini" else dialects.NAME_ANY_START
     names = mangled(tools, form, dialects.NAME_LIMIT)
@@ -106,7 +106,7 @@ def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
             notes.append(Note(tool.name, "name", f"the model sees it as {name}"))
         try:
             cutter, schema, shape, strict = _cut(tool, format, given, notes)
-        except Unusable as why:
+        except UnusableSchemaError as why:
             notes.append(Note(tool.name, "", f"it was left out: {why}", narrows=True))
             continue
         notes += (Note(tool.name, each.path, each.said, each.narrows) for each in cutter.remarks)
@@ -127,7 +127,7 @@ def _known(what: str, given: object, choices: Sequence[str]) -> None:
     near = difflib.get_close_matches(str(given), choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(choices) or "nothing, it takes no options"
-    raise InvalidInput(f"{what} {given!r} is none of {listed}{hint}")
+    raise InvalidInputError(f"{what} {given!r} is none of {listed}{hint}")
 
 
 def _cut(
@@ -137,7 +137,7 @@ def _cut(
         cutter: Cutter = SubsetCutter(tool.input_schema, dialects.OPENAI_STRICT)
         try:
             return cutter, *cutter.arguments(), True
-        except Inexpressible as what:
+        except InexpressibleSchemaError as what:
             said = f"strict mode cannot say {what}, so this tool is not strict"
             notes.append(Note(tool.name, "", said))
     if format == "gemini" and not options["json_schema"]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mcp_discovery.client.formats.modern import kinds
-from mcp_discovery.client.formats.place import MOST_PARTS, Place, Schema, Unusable
+from mcp_discovery.client.formats.place import MOST_PARTS, Place, Schema, UnusableSchemaError
 from mcp_discovery.client.formats.values import same
 from mcp_discovery.client.formats.words import listed
 
@@ -45,7 +45,7 @@ def _join(
     found: dict[str, list[Any]] = {}
     for each in flats:
         if not cutter.spend(len(each.get("properties", ()))):
-            raise Unusable(f"its input schema has more than {MOST_PARTS:,} parts")
+            raise UnusableSchemaError(f"its input schema has more than {MOST_PARTS:,} parts")
         for name, schema in each.get("properties", {}).items():
             known = found.setdefault(name, [])
             if not any(same(schema, other) for other in known):

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.store import Registration, Store
-from mcp_discovery.errors import RegistrationLost, StoreUnavailable
+from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.instance import Instance
 from tests.contract.watching import watching
@@ -101,7 +101,7 @@ async def test_a_removed_record_is_noticed(
 ) -> None:
     registration = await register(store)
     await consul_server.api("DELETE", f"/v1/kv/{namespace}/servers/?recurse")
-    with pytest.raises(RegistrationLost, match="its record is gone"):
+    with pytest.raises(RegistrationLostError, match="its record is gone"):
         async with asyncio.timeout(4):  # whatever the TTL
             while True:
                 await registration.heartbeat(healthy())
@@ -113,7 +113,7 @@ async def test_a_removed_service_is_noticed_at_once(
 ) -> None:
     registration = await register(store)
     await consul_server.api("PUT", "/v1/agent/service/deregister/catalog-1")
-    with pytest.raises(RegistrationLost, match="does not know it"):
+    with pytest.raises(RegistrationLostError, match="does not know it"):
         await registration.heartbeat(healthy())
 
 
@@ -135,11 +135,11 @@ async def test_a_store_that_is_away_is_not_a_lost_registration() -> None:
     async with ConsulServer() as server, ConsulStore(server.store_url) as store:
         registration = await register(store)
         await server.stop()
-        with pytest.raises(StoreUnavailable, match="connection refused"):
+        with pytest.raises(StoreUnavailableError, match="connection refused"):
             await registration.heartbeat(healthy())
         await server.start()
         await registration.heartbeat(healthy())
         await server.restart(wipe=True)
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await registration.heartbeat(healthy())
         await (await register(store)).heartbeat(healthy())

@@ -15,10 +15,10 @@ from mcp_discovery.adapters.consul.documents import PART_BYTES, is_whole
 from mcp_discovery.adapters.consul.registration import ConsulRegistration
 from mcp_discovery.adapters.store import new_holder
 from mcp_discovery.errors import (
-    DocumentNotFound,
-    DuplicateInstance,
-    InvalidStoreURL,
-    RegistrationLost,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    InvalidStoreURLError,
+    RegistrationLostError,
 )
 from mcp_discovery.health import Status, healthy
 from tests.contract.watching import watching
@@ -36,7 +36,9 @@ async def test_a_foreign_service_is_not_overwritten(
         id = f"web-{namespace}"
         web = {"ID": id, "Name": name, "Port": 80}
         await consul_server.api("PUT", "/v1/agent/service/register", body=web)
-        with pytest.raises(DuplicateInstance, match=f"Consul service '{name}' on the local agent"):
+        with pytest.raises(
+            DuplicateInstanceError, match=f"Consul service '{name}' on the local agent"
+        ):
             await store.register(record(id), DOC, ttl=5, reap_after=60)
         answer = await consul_server.api("GET", f"/v1/agent/service/{id}")
         assert (answer.json()["Service"], answer.json()["Port"]) == (name, 80)
@@ -93,7 +95,7 @@ async def test_of_two_at_once_one_wins(consul_server: ConsulServer, namespace: s
             )
             held = [result for result in results if isinstance(result, ConsulRegistration)]
             assert len(held) == 1, results
-            assert any(isinstance(result, DuplicateInstance) for result in results), results
+            assert any(isinstance(result, DuplicateInstanceError) for result in results), results
             await held[0].heartbeat(healthy())
             await held[0].require_held()
 
@@ -114,7 +116,7 @@ async def test_an_id_is_one_over_all_nodes_and_passes_on_when_its_node_dies(
             await there.register(before, DOC, ttl=60, reap_after=120)
             await watcher.until_status("catalog-1", Status.HEALTHY, 5)
             after = record(name="after")
-            with pytest.raises(DuplicateInstance, match="held by a sidecar on"):
+            with pytest.raises(DuplicateInstanceError, match="held by a sidecar on"):
                 await here.register(after, DOC, ttl=60, reap_after=120)
 
             await one.kill()
@@ -152,7 +154,7 @@ async def test_an_update_may_rename_the_server(
         keys = await consul_server.api("GET", f"/v1/kv/{namespace}/servers/?keys&consistent")
         assert keys.json() == [f"{namespace}/servers/after/catalog-1"]
         await consul_server.api("DELETE", f"/v1/kv/{namespace}/servers/?recurse")
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await registration.update(record(name="after"), document("other"))
 
 
@@ -174,13 +176,13 @@ async def test_a_document_is_whole_or_not_there_and_is_mended(
 
     missing, damaged = sorted(written)[:2]
     await consul_server.api("DELETE", f"/v1/kv/{missing}")
-    with pytest.raises(DocumentNotFound):
+    with pytest.raises(DocumentNotFoundError):
         await store.document(large.digest)
     await store.register(record(), large, ttl=20, reap_after=60)
     assert await store.document(large.digest) == large
 
     await consul_server.api("PUT", f"/v1/kv/{damaged}", data=b"not gzip")
-    with pytest.raises(DocumentNotFound):
+    with pytest.raises(DocumentNotFoundError):
         await store.document(large.digest)
     await store.register(record("other-1"), large, ttl=20, reap_after=60)
     assert await store.document(large.digest) == large
@@ -197,7 +199,7 @@ async def test_a_document_swept_meanwhile_is_put_back(
         await registration.heartbeat(healthy())
         try:
             return await store.document(DOC.digest) == DOC
-        except DocumentNotFound:
+        except DocumentNotFoundError:
             return False
 
     await until(back, timeout=5, what="the document back in the store")
@@ -222,7 +224,7 @@ async def test_each_server_a_service_of_its_own(
         assert {f"{namespace}-three", f"{namespace}-two"} & set(services) == {f"{namespace}-three"}
         await two.drain()
         await watcher.until_status("two-1", Status.DRAINING, 5)
-        with pytest.raises(DuplicateInstance):
+        with pytest.raises(DuplicateInstanceError):
             await reader.register(record("two-1", name="four"), DOC, ttl=2, reap_after=60)
         await watcher.until_status("one-1", Status.DOWN, 5)
         assert watcher.instances["one-1"].health.reason == "no heartbeat for 2 s"
@@ -240,7 +242,7 @@ async def test_a_datacenter_other_than_the_agents_is_refused(
         await store.register(record(), DOC, ttl=20, reap_after=60)
         await watcher.until_status("catalog-1", Status.HEALTHY, 5)
     async with ConsulStore(f"{url}?dc=eu-2") as store:
-        with pytest.raises(InvalidStoreURL, match="its agent is of datacenter 'dc1'"):
+        with pytest.raises(InvalidStoreURLError, match="its agent is of datacenter 'dc1'"):
             await store.register(record(), DOC, ttl=20, reap_after=60)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.consul.url import parse_url
-from mcp_discovery.errors import InvalidStoreURL
+from mcp_discovery.errors import InvalidStoreURLError
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ async def test_the_store_keeps_service_and_keys_under_one_name() -> None:
     ],
 )
 def test_what_is_wrong_is_said(url: str, problem: str) -> None:
-    with pytest.raises(InvalidStoreURL, match=problem):
+    with pytest.raises(InvalidStoreURLError, match=problem):
         parse_url(url)
 
 
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said(url: str, problem: str) -> None:
     ["consul://user:s3cret@c", "consul://:s3cret@c:8500/mcp", "consul://c?token=s3cret"],
 )
 def test_credentials_are_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(InvalidStoreURL) as caught:
+    with pytest.raises(InvalidStoreURLError) as caught:
         parse_url(url)
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in caught.value.url

@@ -10,7 +10,7 @@ import pytest
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.consul.watch import Pace
 from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions, new_holder
-from mcp_discovery.errors import StoreDenied, StoreUnavailable
+from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.health import Status, healthy
 from tests.contract.watching import watching
 from tests.records import document, record
@@ -92,7 +92,7 @@ async def test_a_restarted_agent_keeps_the_list() -> None:
             await server.stop()
 
             async def failed() -> bool:
-                return isinstance(watcher.failure, StoreUnavailable)
+                return isinstance(watcher.failure, StoreUnavailableError)
 
             await until(failed, timeout=5, what="the watch saying that the store is away")
             assert len(watcher.instances) == 5
@@ -114,7 +114,7 @@ async def test_a_silent_peer_is_noticed_long_before_its_queries_end() -> None:
         watching(store) as watcher,
     ):
         await server.pause()
-        with pytest.raises(StoreUnavailable, match="no answer within"):
+        with pytest.raises(StoreUnavailableError, match="no answer within"):
             await watcher.until(lambda: False, 10, "an end of the watch")
         await server.resume()
 
@@ -128,7 +128,7 @@ async def test_a_lost_leader_is_noticed_long_before_the_queries_end() -> None:
     ):
         for member in cluster.members[:2]:
             await member.kill()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await watcher.until(lambda: False, 10, "an end of the watch")
 
 
@@ -136,9 +136,9 @@ async def test_a_closed_store_ends_its_watch(consul_server: ConsulServer, namesp
     async with ConsulStore(f"{consul_server.store_url}/{namespace}") as store:
         async with watching(store) as watcher:
             await store.close()
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailableError):
                 await watcher.until(lambda: False, 5, "an end of the watch")
-        with pytest.raises(StoreUnavailable, match="closed"):
+        with pytest.raises(StoreUnavailableError, match="closed"):
             await store.document(DOC.digest)
 
 
@@ -157,12 +157,12 @@ async def test_a_token_that_may_not_read_is_denied_not_empty() -> None:
         for rules, problem in lacking.items():
             options = StoreOptions(token=await server.create_token(rules))
             async with ConsulStore(server.store_url, options) as store:
-                with pytest.raises(StoreDenied, match=problem):
+                with pytest.raises(StoreDeniedError, match=problem):
                     async with aclosing(store.watch()) as events:
                         await anext(events)
-                with pytest.raises(StoreDenied):
+                with pytest.raises(StoreDeniedError):
                     await store.register(record(), DOC, ttl=30, reap_after=60, holder=new_holder())
-                with pytest.raises(StoreDenied):  # and takes nothing for an orphan
+                with pytest.raises(StoreDeniedError):  # and takes nothing for an orphan
                     await store.sweep()
 
 
@@ -188,7 +188,7 @@ async def test_a_token_that_is_revoked_ends_the_watch_and_empties_nothing() -> N
                 await server.api(
                     "PUT", "/v1/agent/service/register", body={"ID": "x", "Name": "mcp"}
                 )
-                with pytest.raises(StoreDenied):
+                with pytest.raises(StoreDeniedError):
                     await watcher.until(lambda: False, 10, "an end of the watch")
                 assert list(watcher.instances) == ["catalog-1"]
 

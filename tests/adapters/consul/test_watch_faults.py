@@ -8,7 +8,7 @@ import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Health, Status
 from tests.adapters.consul.faulty import Cut, FaultyConsul, Spoiled
 from tests.contract.watching import Watching, watching
@@ -93,7 +93,7 @@ async def test_answers_that_stay_spoiled_end_the_watch(
     async with ConsulStore(faulty.url) as reader, watching(reader) as watcher:
         faulty.fault = spoil
         await registration.heartbeat(Health(Status.DOWN, "connection refused"))
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await watcher.until(lambda: False, 5, "an end of the watch")
         assert list(watcher.instances) == ["catalog-1"]
         assert removals(watcher) == []

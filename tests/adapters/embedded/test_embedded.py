@@ -12,11 +12,11 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot, new_holder
 from mcp_discovery.errors import (
-    DocumentNotFound,
-    DuplicateInstance,
-    InvalidStoreURL,
-    RegistrationLost,
-    StoreUnavailable,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    InvalidStoreURLError,
+    RegistrationLostError,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Status, healthy
 from tests.contract.watching import watching
@@ -40,7 +40,7 @@ async def test_registrations_survive_a_restart_and_have_a_ttl_to_be_heard_again(
         assert (seen.health.status, seen.health.reason) == (Status.DEGRADED, "slow — ü")
         assert seen.record.tags == ("products", "inventory")
         assert await store.document(document("a").digest) == document("a")
-        with pytest.raises(DuplicateInstance):  # it has its TTL to be heard again
+        with pytest.raises(DuplicateInstanceError):  # it has its TTL to be heard again
             await store.register(record(), document("a"), ttl=2, reap_after=3)
         again = await store.register(record(), document("a"), ttl=2, reap_after=60, holder=holder)
         await again.heartbeat(healthy())
@@ -53,7 +53,7 @@ async def test_registrations_survive_a_restart_and_have_a_ttl_to_be_heard_again(
 async def test_a_file_is_one_process_s_at_a_time(tmp_path: Path) -> None:
     url = f"embedded://{tmp_path}/store.db"
     async with EmbeddedStore(url):
-        with pytest.raises(StoreUnavailable, match="in use by another process"):
+        with pytest.raises(StoreUnavailableError, match="in use by another process"):
             EmbeddedStore(url)
     await EmbeddedStore(url).close()
 
@@ -61,7 +61,7 @@ async def test_a_file_is_one_process_s_at_a_time(tmp_path: Path) -> None:
 async def test_files_that_cannot_be_used_are_left_as_they_are(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"this is no database" * 100)
-    with pytest.raises(StoreUnavailable, match="not a store file or is damaged"):
+    with pytest.raises(StoreUnavailableError, match="not a store file or is damaged"):
         EmbeddedStore(f"embedded://{damaged}")
     assert damaged.read_bytes() == b"this is no database" * 100
 
@@ -69,10 +69,10 @@ async def test_files_that_cannot_be_used_are_left_as_they_are(tmp_path: Path) ->
     with sqlite3.connect(newer) as file:
         file.execute("PRAGMA user_version=99")
     file.close()
-    with pytest.raises(StoreUnavailable, match="layout 99, newer than"):
+    with pytest.raises(StoreUnavailableError, match="layout 99, newer than"):
         EmbeddedStore(f"embedded://{newer}")
 
-    with pytest.raises(StoreUnavailable, match="folder must exist"):
+    with pytest.raises(StoreUnavailableError, match="folder must exist"):
         EmbeddedStore(f"embedded://{tmp_path}/nowhere/store.db")
 
 
@@ -82,7 +82,7 @@ async def test_a_write_that_fails_never_happened(tmp_path: Path) -> None:
         assert store._file is not None
         # The real fault: SQLite may not grow the file any further, as on a full disk.
         store._file._db.execute("PRAGMA max_page_count=1")
-        with pytest.raises(StoreUnavailable, match="full"):
+        with pytest.raises(StoreUnavailableError, match="full"):
             for number in range(100):
                 large = document(f"tool{number}", filler=100_000)
                 await store.register(record(f"n-{number}"), large, ttl=60, reap_after=60)
@@ -100,7 +100,7 @@ async def test_a_document_damaged_in_the_file_is_not_served(tmp_path: Path) -> N
         file.execute("UPDATE documents SET data = x'00'")
     file.close()
     async with EmbeddedStore(url) as store:
-        with pytest.raises(DocumentNotFound):
+        with pytest.raises(DocumentNotFoundError):
             await store.document(document("a").digest)
 
 
@@ -137,11 +137,11 @@ async def test_a_deregistered_id_can_be_taken_at_once_by_anyone() -> None:
         second = await store.register(
             record(), document("a"), ttl=1, reap_after=1, holder=new_holder()
         )
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await first.heartbeat(healthy())
         async with watching(store) as watcher:
             await watcher.until_status("catalog-1", None, 4)
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await second.heartbeat(healthy())
 
 
@@ -157,7 +157,7 @@ async def test_a_deregistered_id_can_be_taken_at_once_by_anyone() -> None:
     ],
 )
 async def test_malformed_urls(url: str) -> None:
-    with pytest.raises(InvalidStoreURL, match=r"write embedded:|unknown scheme"):
+    with pytest.raises(InvalidStoreURLError, match=r"write embedded:|unknown scheme"):
         open_store(url)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_discovery.adapters.etcd import EtcdStore
 from mcp_discovery.adapters.store import Registration, Snapshot
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
 from tests.adapters.etcd.conftest import registered
 from tests.contract.watching import watching
@@ -58,11 +58,11 @@ async def test_a_lost_quorum_is_unavailable_and_comes_back() -> None:
             for member in await cluster.followers():
                 await member.kill()
             began = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="endpoints"):
+            with pytest.raises(StoreUnavailableError, match="endpoints"):
                 await registration.heartbeat(Health(Status.DEGRADED, "alone"))
             assert time.monotonic() - began < 10
             await watcher.until(lambda: watcher.failure is not None, 20, "the failure")
-            assert isinstance(watcher.failure, StoreUnavailable)
+            assert isinstance(watcher.failure, StoreUnavailableError)
             assert watcher.status("catalog-1") is Status.HEALTHY
         for member in cluster.members:
             if not member.running:

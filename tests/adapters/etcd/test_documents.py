@@ -7,7 +7,7 @@ import pytest
 from mcp_discovery.adapters.etcd import EtcdStore
 from mcp_discovery.adapters.etcd import documents as documents_module
 from mcp_discovery.adapters.etcd.keys import Keys, encode
-from mcp_discovery.errors import DocumentNotFound
+from mcp_discovery.errors import DocumentNotFoundError
 from tests.adapters.etcd.test_registration import under
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer
@@ -33,12 +33,12 @@ async def test_a_half_written_document_is_none_and_is_written_whole(
     monkeypatch.setattr(documents_module, "CHUNK", 1000)
     big = document("big", filler=20_000)
     await etcd_server.put(keys.chunk(big.digest, 0), "half of it")
-    with pytest.raises(DocumentNotFound):
+    with pytest.raises(DocumentNotFoundError):
         await store.document(big.digest)
     await store.register(record(), big, ttl=20, reap_after=60)
     assert await store.document(big.digest) == big
     await etcd_server.call("kv/deleterange", {"key": encode(keys.chunk(big.digest, 1))})
-    with pytest.raises(DocumentNotFound):
+    with pytest.raises(DocumentNotFoundError):
         await store.document(big.digest)
 
 
@@ -47,9 +47,9 @@ async def test_a_foreign_value_is_no_document(
 ) -> None:
     for digest, value in (("0" * 64, "x"), ("1" * 64, "[]"), ("2" * 64, '{"chunks":1,"bytes":1}')):
         await etcd_server.put(keys.document(digest), value)
-        with pytest.raises(DocumentNotFound):
+        with pytest.raises(DocumentNotFoundError):
             await store.document(digest)
-    with pytest.raises(DocumentNotFound):
+    with pytest.raises(DocumentNotFoundError):
         await store.document("../" * 20)
 
 

@@ -3,16 +3,16 @@
 import pytest
 
 from mcp_discovery.adapters.etcd.errors import (
-    Elsewhere,
-    LeaseNotFound,
-    Refused,
-    RevisionGone,
-    TokenRejected,
+    LeaseNotFoundError,
+    MemberUnavailableError,
+    RequestRefusedError,
+    RevisionGoneError,
+    TokenRejectedError,
     from_answer,
     from_object,
     refusal,
 )
-from mcp_discovery.errors import StoreDenied
+from mcp_discovery.errors import StoreDeniedError
 
 STORE = "etcd://h"
 
@@ -20,40 +20,48 @@ STORE = "etcd://h"
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (403, b'{"code":7,"message":"etcdserver: permission denied"}', StoreDenied),
+        (403, b'{"code":7,"message":"etcdserver: permission denied"}', StoreDeniedError),
         (
             403,
             b'{"error":"etcdserver: permission denied","message":"etcdserver: permission denied",'
             b'"code":7}',
-            StoreDenied,
+            StoreDeniedError,
         ),
-        (401, b'{"code":16,"message":"etcdserver: invalid auth token"}', TokenRejected),
-        (400, b'{"code":3,"message":"etcdserver: user name is empty"}', TokenRejected),
-        (400, b'{"code":3,"message":"etcdserver: revision of auth store is old"}', TokenRejected),
+        (401, b'{"code":16,"message":"etcdserver: invalid auth token"}', TokenRejectedError),
+        (400, b'{"code":3,"message":"etcdserver: user name is empty"}', TokenRejectedError),
+        (
+            400,
+            b'{"code":3,"message":"etcdserver: revision of auth store is old"}',
+            TokenRejectedError,
+        ),
         (
             400,
             b'{"error":"etcdserver: authentication failed, invalid user ID or password","code":3}',
-            StoreDenied,
+            StoreDeniedError,
         ),
-        (404, b'{"code":5,"message":"etcdserver: requested lease not found"}', LeaseNotFound),
+        (404, b'{"code":5,"message":"etcdserver: requested lease not found"}', LeaseNotFoundError),
         (
             400,
             b'{"code":11,"message":"etcdserver: mvcc: required revision has been compacted"}',
-            RevisionGone,
+            RevisionGoneError,
         ),
         (
             400,
             b'{"code":11,"message":"etcdserver: mvcc: required revision is a future revision"}',
-            RevisionGone,
+            RevisionGoneError,
         ),
-        (429, b'{"code":8,"message":"etcdserver: mvcc: database space exceeded"}', Refused),
-        (503, b'{"code":14,"message":"etcdserver: no leader"}', Elsewhere),
-        (503, b'{"code":14,"message":"etcdserver: request timed out"}', Elsewhere),
-        (503, b"upstream connect error", Elsewhere),
-        (404, b'{"code":5,"message":"Not Found"}', Refused),
-        (404, b"<html>", Refused),
-        (200, b"[]", Refused),
-        (400, b"Client sent an HTTP request to an HTTPS server.\n", Refused),
+        (
+            429,
+            b'{"code":8,"message":"etcdserver: mvcc: database space exceeded"}',
+            RequestRefusedError,
+        ),
+        (503, b'{"code":14,"message":"etcdserver: no leader"}', MemberUnavailableError),
+        (503, b'{"code":14,"message":"etcdserver: request timed out"}', MemberUnavailableError),
+        (503, b"upstream connect error", MemberUnavailableError),
+        (404, b'{"code":5,"message":"Not Found"}', RequestRefusedError),
+        (404, b"<html>", RequestRefusedError),
+        (200, b"[]", RequestRefusedError),
+        (400, b"Client sent an HTTP request to an HTTPS server.\n", RequestRefusedError),
     ],
 )
 def test_answers(status: int, body: bytes, kind: type[Exception]) -> None:
@@ -63,18 +71,24 @@ def test_answers(status: int, body: bytes, kind: type[Exception]) -> None:
 @pytest.mark.parametrize("code", ["code", "grpc_code"])
 def test_stream_errors(code: str) -> None:
     error = from_object(STORE, {"error": {code: 14, "message": "etcdserver: no leader"}})
-    assert type(error) is Elsewhere
+    assert type(error) is MemberUnavailableError
 
 
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
-        ("rpc error: code = PermissionDenied desc = etcdserver: permission denied", StoreDenied),
-        ("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token", TokenRejected),
-        ("rpc error: code = Unavailable desc = etcdserver: no leader", Elsewhere),
-        ("rpc error: code = Unavailable desc = something new", Elsewhere),
-        ("etcdserver: mvcc: required revision has been compacted", RevisionGone),
-        ("something unheard of", Refused),
+        (
+            "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+            StoreDeniedError,
+        ),
+        (
+            "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
+            TokenRejectedError,
+        ),
+        ("rpc error: code = Unavailable desc = etcdserver: no leader", MemberUnavailableError),
+        ("rpc error: code = Unavailable desc = something new", MemberUnavailableError),
+        ("etcdserver: mvcc: required revision has been compacted", RevisionGoneError),
+        ("something unheard of", RequestRefusedError),
     ],
 )
 def test_reasons_of_a_cancelled_watch(reason: str, kind: type[Exception]) -> None:

@@ -9,12 +9,12 @@ import pytest
 from mcp_discovery.adapters.etcd import feed as feed_module
 from mcp_discovery.adapters.etcd.feed import Feed
 from mcp_discovery.adapters.etcd.keys import Keys, encode, key_text
-from mcp_discovery.adapters.etcd.lines import Lines, LineTooLong
+from mcp_discovery.adapters.etcd.lines import Lines, LineTooLongError
 from mcp_discovery.adapters.etcd.listing import Listing
 from mcp_discovery.adapters.etcd.live import Live
 from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Status, healthy
 from mcp_discovery.instance import Holder, Lease, encode_registration
 from tests.records import record
@@ -35,7 +35,7 @@ def test_lines_come_whole_however_they_are_cut(size: int) -> None:
 def test_a_line_without_an_end_is_not_collected_for_ever() -> None:
     lines = Lines(10)
     lines.feed(b"12345")
-    with pytest.raises(LineTooLong):
+    with pytest.raises(LineTooLongError):
         lines.feed(b"678901")
 
 
@@ -43,9 +43,9 @@ async def test_a_feed_keeps_the_order_and_ends_with_the_failure() -> None:
     feed = Feed()
     for id in "abca":
         feed.change(Change(id, None))
-    feed.fail(StoreUnavailable("etcd://h", "gone"))
+    feed.fail(StoreUnavailableError("etcd://h", "gone"))
     assert [each.id for each in await feed.take() if isinstance(each, Change)] == list("abca")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         await feed.take()
 
 

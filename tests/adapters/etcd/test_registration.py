@@ -13,10 +13,10 @@ from mcp_discovery.adapters.etcd import EtcdStore
 from mcp_discovery.adapters.etcd.keys import Keys, encode
 from mcp_discovery.adapters.store import StoreOptions, new_holder
 from mcp_discovery.errors import (
-    DocumentNotFound,
-    DuplicateInstance,
-    RegistrationLost,
-    StoreUnavailable,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    RegistrationLostError,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Status, healthy
 from tests.adapters.etcd.conftest import registered
@@ -116,7 +116,7 @@ async def test_a_lease_revoked_by_hand_is_a_lost_registration(
         key = keys.record("product-catalog", "catalog-1")
     lease = await lease_of(etcd_server, key)
     await etcd_server.call("lease/revoke", {"ID": lease})
-    with pytest.raises(RegistrationLost, match="lease"):
+    with pytest.raises(RegistrationLostError, match="lease"):
         await registration.heartbeat(healthy())
     again = await registered(store)
     await again.heartbeat(healthy())
@@ -131,7 +131,7 @@ async def test_a_key_removed_by_hand_is_noticed_within_ttl(
     async def lost() -> bool:
         try:
             await registration.heartbeat(healthy())
-        except RegistrationLost as error:
+        except RegistrationLostError as error:
             return "removed" in error.why
         return False
 
@@ -143,7 +143,7 @@ async def test_news_are_not_written_over_anothers_keys(
 ) -> None:
     registration = await registered(store)
     await etcd_server.put(keys.live("catalog-1"), "{}")
-    with pytest.raises(RegistrationLost, match="took it over"):
+    with pytest.raises(RegistrationLostError, match="took it over"):
         await registration.heartbeat(Health(Status.DEGRADED, "slow"))
     await registration.deregister()
     assert await etcd_server.get(keys.live("catalog-1")) is None
@@ -158,13 +158,13 @@ async def test_deregistering_leaves_a_successor_alone(
         async def taken_over() -> Any:
             try:
                 return await registered(other)
-            except DuplicateInstance as error:
+            except DuplicateInstanceError as error:
                 assert "sidecar on" in error.holder
                 assert error.url == "http://127.0.0.1:8001/mcp?of=catalog-1"
                 return None
 
         new = await until(taken_over, timeout=5, what="the takeover")
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await old.heartbeat(healthy())
         await old.deregister()
         await new.heartbeat(Health(Status.DEGRADED, "slow"))
@@ -179,7 +179,7 @@ async def test_of_racing_registrants_one_wins(
     results = await asyncio.gather(*(registered(each) for each in stores), return_exceptions=True)
     won = [result for result in results if not isinstance(result, BaseException)]
     assert len(won) == 1
-    assert sum(isinstance(result, DuplicateInstance) for result in results) == 7
+    assert sum(isinstance(result, DuplicateInstanceError) for result in results) == 7
     await won[0].heartbeat(Health(Status.DEGRADED, "slow"))
     # Those who lost gave their leases back.
     assert len(await leases(etcd_server) - before) == 2
@@ -198,12 +198,12 @@ async def test_an_answer_that_was_lost_takes_nobody_off_the_list(
     async def faulty_txn(guards: list[Any], writes: list[Any]) -> Any:
         answer = await really(guards, writes)
         if guards:
-            raise StoreUnavailable(store.url, "the answer is lost")
+            raise StoreUnavailableError(store.url, "the answer is lost")
         return answer
 
     before = await leases(etcd_server)
     monkeypatch.setattr(gateway, "txn", faulty_txn)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         await registered(store)
     written = set(await under(etcd_server, keys))
     assert any(key.startswith("servers/") for key in written)
@@ -262,7 +262,7 @@ async def test_a_drain_that_failed_is_made_up_for(namespace: str) -> None:
     async with EtcdServer() as server, EtcdStore(f"{server.store_url}/{namespace}") as store:
         registration = await registered(store)
         await server.stop()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await registration.drain()
         await server.start()
         await registration.heartbeat(healthy())
@@ -278,11 +278,11 @@ async def test_no_space_is_said_clearly(namespace: str) -> None:
             for number in range(50):  # etcd looks at its size only now and then
                 await server.put(f"filler-{number}", "x" * 1_000_000)
         big = document("big", filler=900_000)
-        with pytest.raises(StoreUnavailable, match="out of space"):
+        with pytest.raises(StoreUnavailableError, match="out of space"):
             await store.register(record("n-2"), big, ttl=20, reap_after=60)
-        with pytest.raises(StoreUnavailable, match="out of space"):
+        with pytest.raises(StoreUnavailableError, match="out of space"):
             await registration.heartbeat(Health(Status.DEGRADED, "slow"))
-        with pytest.raises(DocumentNotFound):
+        with pytest.raises(DocumentNotFoundError):
             await store.document(big.digest)
 
 
@@ -291,7 +291,7 @@ async def test_plain_http_to_a_tls_server_is_unavailable(tmp_path: Any) -> None:
     async with EtcdServer(tls=tls) as server:
         plain = server.store_url.replace("etcd+https", "etcd")
         async with EtcdStore(plain) as store:
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailableError):
                 await registered(store)
 
 
@@ -327,7 +327,7 @@ async def test_deleted_keys_are_noticed_whatever_the_ttl(
     registration = await registered(store)
     span = {"key": encode(keys.prefix), "range_end": encode(prefix_end(keys.prefix))}
     await etcd_server.call("kv/deleterange", span)
-    with pytest.raises(RegistrationLost, match="were removed"):
+    with pytest.raises(RegistrationLostError, match="were removed"):
         async with asyncio.timeout(4):
             while True:
                 await registration.heartbeat(healthy())
@@ -345,7 +345,7 @@ async def test_a_health_that_etcd_cannot_take_is_not_kept_alive() -> None:
             await server.call("maintenance/alarm", alarm)
 
             async def fallen() -> bool:
-                with suppress(RegistrationLost, StoreUnavailable):
+                with suppress(RegistrationLostError, StoreUnavailableError):
                     await dead.heartbeat(Health(Status.DOWN, "connection refused"))
                 await living.heartbeat(healthy())
                 return watcher.status("dead-1") is Status.DOWN
@@ -362,7 +362,7 @@ async def test_an_older_health_in_a_restored_store_is_noticed(
     (older,) = (await etcd_server.call("kv/range", {"key": key}))["kvs"]
     await registration.heartbeat(Health(Status.DEGRADED, "slow"))
     await etcd_server.call("kv/put", {"key": key, "value": older["value"], "lease": older["lease"]})
-    with pytest.raises(RegistrationLost, match="another health"):
+    with pytest.raises(RegistrationLostError, match="another health"):
         async with asyncio.timeout(10):
             while True:
                 await registration.heartbeat(Health(Status.DEGRADED, "slow"))

@@ -16,7 +16,7 @@ from mcp_discovery.adapters.etcd import registration as registration_module
 from mcp_discovery.adapters.etcd.keys import Keys, encode
 from mcp_discovery.adapters.etcd.skydns import Names, Zone, in_parts, text_of
 from mcp_discovery.adapters.store import Registration
-from mcp_discovery.errors import RegistrationLost, StoreUnavailable
+from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.record import Record
 from tests.adapters.etcd.proxy import FaultyProxy
@@ -254,7 +254,7 @@ async def test_a_store_without_the_option_works_beside_one_with_it(
             record(), document("a"), ttl=20, reap_after=60, takeover=named.holder.id
         )
         assert await names(etcd_server, namespace) == []
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await first.heartbeat(Health(Status.DEGRADED, "slow"))
         # And back again.
         await named.register(
@@ -271,7 +271,7 @@ async def test_a_wiped_store_gets_them_again() -> None:
     async with EtcdServer() as server, EtcdStore(f"{server.store_url}?skydns=zone") as store:
         registration = await registered(store)
         await server.restart(wipe=True)
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             async with asyncio.timeout(5):
                 while True:
                     await registration.heartbeat(healthy())
@@ -312,7 +312,7 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
         await server.start()
         assert any("before" in name for name in await names(server, "zone"))
         for registration in (first, second):
-            with pytest.raises(RegistrationLost):
+            with pytest.raises(RegistrationLostError):
                 async with asyncio.timeout(5):
                     while True:
                         await registration.heartbeat(healthy())
@@ -336,7 +336,7 @@ async def test_an_answer_that_is_lost_leaves_no_wrong_name(
         async with EtcdStore(url) as store:
             registration = await registered(store)
             proxy.swallow()
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailableError):
                 await registration.heartbeat(Health(Status.DEGRADED, "slow"))
             proxy.cut()
             await registration.heartbeat(Health(Status.DEGRADED, "slower"))
@@ -354,10 +354,10 @@ async def test_an_answer_that_is_lost_and_an_instance_that_is_well_again(
         async with EtcdStore(url) as store:
             registration = await registered(store)
             proxy.swallow()
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailableError):
                 await registration.heartbeat(Health(Status.DEGRADED, "slow"))
             proxy.cut()
-            with pytest.raises(RegistrationLost):
+            with pytest.raises(RegistrationLostError):
                 async with asyncio.timeout(5):
                     while True:
                         await registration.heartbeat(healthy())

@@ -4,7 +4,7 @@ import pytest
 
 from mcp_discovery.adapters.etcd.skydns import Zone
 from mcp_discovery.adapters.etcd.url import parse_url
-from mcp_discovery.errors import InvalidStoreURL
+from mcp_discovery.errors import InvalidStoreURLError
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_good_urls(url: str, endpoints: tuple[str, ...], prefix: str) -> None:
     ],
 )
 def test_malformed_urls(url: str, problem: str) -> None:
-    with pytest.raises(InvalidStoreURL, match=problem):
+    with pytest.raises(InvalidStoreURLError, match=problem):
         parse_url(url)
 
 
@@ -85,13 +85,13 @@ def test_zones(url: str, zone: Zone | None) -> None:
 
 
 def test_what_stands_in_a_wrong_query_is_not_repeated() -> None:
-    with pytest.raises(InvalidStoreURL) as caught:
+    with pytest.raises(InvalidStoreURLError) as caught:
         parse_url("etcd://h/mcp?password=s3cr3t")
     assert "s3cr3t" not in str(caught.value) + caught.value.url
 
 
 def test_credentials_are_refused_and_not_repeated() -> None:
-    with pytest.raises(InvalidStoreURL, match="as options") as caught:
+    with pytest.raises(InvalidStoreURLError, match="as options") as caught:
         parse_url("etcd://root:s3cr3t@h:2379/mcp")
     assert "s3cr3t" not in str(caught.value)
     assert "s3cr3t" not in caught.value.url

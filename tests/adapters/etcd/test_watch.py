@@ -13,7 +13,7 @@ from mcp_discovery.adapters.etcd import EtcdStore, api
 from mcp_discovery.adapters.etcd.keys import Keys, encode
 from mcp_discovery.adapters.etcd.watch import CHECK_EVERY, CHECK_WITHIN, RESUME_WITHIN, Watch
 from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions
-from mcp_discovery.errors import RegistrationLost, StoreDenied, StoreUnavailable
+from mcp_discovery.errors import RegistrationLostError, StoreDeniedError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy, utcnow
 from tests.adapters.etcd.conftest import registered
 from tests.adapters.etcd.proxy import FaultyProxy
@@ -114,7 +114,7 @@ async def test_a_wiped_store_loses_registrations_and_gives_a_snapshot(
             proxy.hold()
             proxy.cut()
             await server.restart(wipe=True)
-            with pytest.raises(RegistrationLost):
+            with pytest.raises(RegistrationLostError):
                 await registration.heartbeat(healthy())
             if filled:
                 # At the very revisions at which the old store had its keys, and beyond.
@@ -152,7 +152,7 @@ async def test_a_watch_that_withholds_changes_is_noticed(
     assert watch._revision == before + 1
     await registration.deregister()
     await watch._check(endpoint)
-    with pytest.raises(StoreUnavailable, match="withholds"):
+    with pytest.raises(StoreUnavailableError, match="withholds"):
         await watch._check(endpoint)
 
 
@@ -162,11 +162,11 @@ async def test_a_server_that_stops_answering_is_noticed(namespace: str) -> None:
         async with watching(store) as watcher:
             await server.pause()
             began = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="no answer"):
+            with pytest.raises(StoreUnavailableError, match="no answer"):
                 await registration.heartbeat(healthy())
             assert time.monotonic() - began < 7
             await watcher.until(lambda: watcher.failure is not None, 15, "the failure")
-            assert isinstance(watcher.failure, StoreUnavailable)
+            assert isinstance(watcher.failure, StoreUnavailableError)
             await server.resume()
         await registration.heartbeat(healthy())
 
@@ -177,11 +177,11 @@ async def test_a_watch_without_permission_is_denied() -> None:
         options = StoreOptions(user="stranger", password="s3cr3t")
         async with EtcdStore(server.store_url, options) as store:
             async with asyncio.timeout(5):
-                with pytest.raises(StoreDenied, match="permission"):
+                with pytest.raises(StoreDeniedError, match="permission"):
                     await anext(store.watch())
                 # The list was refused; so is a watch alone, which etcd cancels with a reason.
                 watch = Watch(store._gateway, Keys("/mcp/"), store.skipped)
-                with pytest.raises(StoreDenied, match="permission"):
+                with pytest.raises(StoreDeniedError, match="permission"):
                     await watch._follow()
 
 
@@ -194,7 +194,7 @@ async def test_a_permission_taken_away_under_a_watcher() -> None:
             await server.call("auth/role/revoke", {"role": "reader"} | span)
             proxy.cut()
             await watcher.until(lambda: watcher.failure is not None, 10, "the failure")
-            assert isinstance(watcher.failure, StoreDenied)
+            assert isinstance(watcher.failure, StoreDeniedError)
 
 
 async def test_an_expired_token_is_renewed_for_the_watch() -> None:
@@ -223,7 +223,7 @@ async def test_a_token_from_before_a_wipe_is_given_up() -> None:
         async with EtcdStore(server.store_url, options) as store:
             await registered(store)
             await server.restart(wipe=True)
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailableError):
                 async with asyncio.timeout(5):
                     while True:
                         await registered(store, "n-1")
@@ -307,6 +307,6 @@ async def test_a_way_that_went_dead_is_told_within_eleven_seconds() -> None:
         for each in links:
             await each.become("half-open")
         began = time.monotonic()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await watcher.until(lambda: False, 20, "an end of the watch")
         assert time.monotonic() - began < CHECK_EVERY + CHECK_WITHIN + RESUME_WITHIN + 1

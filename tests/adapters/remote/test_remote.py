@@ -12,7 +12,7 @@ from aiohttp import web
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.remote import RemoteStore
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import InvalidStoreURL, StoreDenied, StoreUnavailable
+from mcp_discovery.errors import InvalidStoreURLError, StoreDeniedError, StoreUnavailableError
 from tests.contract.serving import ServedFacade
 from tests.records import document, record
 
@@ -21,7 +21,7 @@ from tests.records import document, record
     "url", ["http://", "http://u:p@h:4000", "http://h:4000/?a=1", "http://[::1", "http://h:999999"]
 )
 async def test_malformed_urls_do_not_repeat_a_password(url: str) -> None:
-    with pytest.raises(InvalidStoreURL, match="write http://facade:4000") as caught:
+    with pytest.raises(InvalidStoreURLError, match="write http://facade:4000") as caught:
         open_store(url)
     assert "u:p" not in str(caught.value)
 
@@ -67,10 +67,10 @@ async def _silent(_: web.Request) -> web.Response:
 @pytest.mark.parametrize(
     ("handler", "error", "says"),
     [
-        (_page, StoreUnavailable, "is this the address of a facade"),
-        (_denied, StoreDenied, "no token"),
-        (_busy, StoreUnavailable, "HTTP 429: slow down"),
-        (_silent, StoreUnavailable, "no answer within 1 s"),
+        (_page, StoreUnavailableError, "is this the address of a facade"),
+        (_denied, StoreDeniedError, "no token"),
+        (_busy, StoreUnavailableError, "HTTP 429: slow down"),
+        (_silent, StoreUnavailableError, "no answer within 1 s"),
     ],
 )
 async def test_what_answers_like_no_facade(
@@ -86,7 +86,7 @@ async def test_what_answers_like_no_facade(
 
 async def test_events_that_are_no_events() -> None:
     async with faulty_facade(_nonsense) as store:
-        with pytest.raises(StoreUnavailable, match="cannot be read"):
+        with pytest.raises(StoreUnavailableError, match="cannot be read"):
             async with aclosing(store.watch()) as events:
                 await anext(events)
 
@@ -95,7 +95,7 @@ async def test_a_registration_goes_on_when_the_facade_was_restarted_with_its_fil
     tmp_path: object,
 ) -> None:
     from mcp_discovery.adapters.embedded import EmbeddedStore
-    from mcp_discovery.errors import RegistrationLost
+    from mcp_discovery.errors import RegistrationLostError
     from mcp_discovery.health import healthy
 
     url = f"embedded://{tmp_path}/store.db"
@@ -103,7 +103,9 @@ async def test_a_registration_goes_on_when_the_facade_was_restarted_with_its_fil
         registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
         await facade.stop()
         await facade.start(EmbeddedStore(url))
-        with pytest.raises(RegistrationLost):  # the list is there, the facade's hold on it is not
+        with pytest.raises(
+            RegistrationLostError
+        ):  # the list is there, the facade's hold on it is not
             await registration.heartbeat(healthy())
         again = await store.register(record(), document("a"), ttl=30, reap_after=60)
         await again.heartbeat(healthy())

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.store import StoreOptions, new_holder
-from mcp_discovery.errors import DuplicateInstance, StoreDenied
+from mcp_discovery.errors import DuplicateInstanceError, StoreDeniedError
 from mcp_discovery.health import Health, Status, healthy
 from tests.contract.watching import watching
 from tests.deploy.consul.agents import POLICIES
@@ -110,7 +110,7 @@ async def test_a_sidecar_has_enough(desk: Desk, role: str, query: str) -> None:
             await other.register(
                 record("life-1", name="weather"), document(), ttl=30, reap_after=60
             )
-            with pytest.raises(DuplicateInstance, match="sidecar"):
+            with pytest.raises(DuplicateInstanceError, match="sidecar"):
                 await live(store, rename=False)
 
 
@@ -272,7 +272,7 @@ async def test_each_rule_is_needed(desk: Desk, role: str, rule: str) -> None:
         await litter(desk)
     del rules[rule]
     async with await desk.store("".join(rules.values()), query) as store:
-        with pytest.raises(StoreDenied) as raised:
+        with pytest.raises(StoreDeniedError) as raised:
             await work(store)
         assert sentence in str(raised.value)
         assert "\n" not in str(raised.value)
@@ -285,7 +285,7 @@ async def test_a_sweeper_that_may_only_read_is_told_so(desk: Desk, rule: str) ->
     rules = rules_of("sweeper")
     rules[rule] = rules[rule].replace("write", "read")
     async with await desk.store("".join(rules.values())) as store:
-        with pytest.raises(StoreDenied, match="ermission denied"):
+        with pytest.raises(StoreDeniedError, match="ermission denied"):
             await sweep_all(store)
 
 
@@ -347,7 +347,7 @@ async def test_abuse_is_refused(desk: Desk, role: str, abuse: str) -> None:
 @pytest.mark.parametrize("role", ["facade", "dns"])
 async def test_who_only_reads_can_write_nothing_of_ours_either(desk: Desk, role: str) -> None:
     async with await desk.store("".join(rules_of(role).values())) as store:
-        with pytest.raises(StoreDenied, match="ermission denied"):
+        with pytest.raises(StoreDeniedError, match="ermission denied"):
             await _registered(store)
         assert not (await desk.server.api("GET", "/v1/agent/services")).json()
 

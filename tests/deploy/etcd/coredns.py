@@ -33,7 +33,7 @@ class CoreDns:
     log: Path
 
     async def ask(self, name: str, kind: str) -> list[str]:
-        """The answer section: the data of the records, sorted. Raises :class:`NoAnswer`."""
+        """The answer section: the data of the records, sorted. Raises :class:`NoAnswerError`."""
         (answer,) = await self.ask_all([(name, kind)])
         return answer
 

@@ -16,7 +16,7 @@ import pytest
 
 from mcp_discovery.adapters.etcd import EtcdStore
 from mcp_discovery.adapters.store import Registration, StoreOptions
-from mcp_discovery.errors import RegistrationLost
+from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.etcd.configured import ConfiguredEtcd, Papers
 from tests.deploy.etcd.coredns import CoreDns, NoAnswer, coredns
@@ -163,7 +163,7 @@ class World:
                 "leave",
             ]
         )
-        with suppress(RegistrationLost):
+        with suppress(RegistrationLostError):
             match what:
                 case "update" | "rename":
                     await registration.update(self._record(id, port), document(what))

@@ -13,7 +13,7 @@ from mcp_discovery.adapters.etcd import EtcdStore
 from mcp_discovery.adapters.etcd import documents as documents_module
 from mcp_discovery.adapters.etcd.keys import encode
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreDenied
+from mcp_discovery.errors import StoreDeniedError
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.etcd.roles import (
     DOMAIN,
@@ -209,7 +209,7 @@ async def test_with_one_permission_less_a_role_fails_and_says_so(
         await grant(served, role, Permission(left, whole.first, whole.end))
     try:
         async with open_as(role) as store:
-            with pytest.raises(StoreDenied) as caught:
+            with pytest.raises(StoreDeniedError) as caught:
                 await WORK[role](store)
         assert "permission denied; grant the user's role" in str(caught.value)
         assert PASSWORD not in str(caught.value)

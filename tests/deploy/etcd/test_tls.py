@@ -14,7 +14,7 @@ import yaml
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Status, healthy
 from tests.contract.watching import watching
 from tests.deploy.etcd.configured import FILE, ConfiguredEtcd, Papers, configured_cluster
@@ -154,7 +154,7 @@ async def test_wrong_papers_are_told_in_one_sentence(
         ),
     ):
         async with open_store(store_url(cluster), options(papers, **wrong)) as store:
-            with pytest.raises(StoreUnavailable, match=expected) as caught:
+            with pytest.raises(StoreUnavailableError, match=expected) as caught:
                 await store.register(record(), document("a"), ttl=30, reap_after=60)
         assert len(str(caught.value).splitlines()) == 1
 
@@ -165,7 +165,7 @@ async def test_a_server_whose_certificate_has_expired(tmp_path: Path) -> None:
     # Ready is what its users find it to be, and nobody trusts it: look at plain TCP.
     server = _Expired(tls=tls)
     async with server, open_store(server.store_url, options(tls, user=None)) as store:
-        with pytest.raises(StoreUnavailable, match="has expired"):
+        with pytest.raises(StoreUnavailableError, match="has expired"):
             await store.document("0" * 64)
 
 
@@ -188,5 +188,5 @@ async def test_a_certificate_with_a_name_is_refused_beside_users(
     named = papers.named("sidecar")
     given = options(papers, certificate=str(named.cert_file), key=str(named.key_file))
     async with open_store(store_url(cluster), given) as store:
-        with pytest.raises(StoreUnavailable, match="with a common name; give one without"):
+        with pytest.raises(StoreUnavailableError, match="with a common name; give one without"):
             await store.register(record(), document("a"), ttl=30, reap_after=60)

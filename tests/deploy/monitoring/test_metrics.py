@@ -12,7 +12,12 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.observed import ObservedStore, Tally
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.errors import DuplicateInstance, RegistrationLost, StoreDenied, StoreUnavailable
+from mcp_discovery.errors import (
+    DuplicateInstanceError,
+    RegistrationLostError,
+    StoreDeniedError,
+    StoreUnavailableError,
+)
 from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.health import ANSWERS, Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
@@ -119,10 +124,10 @@ async def test_lag_is_of_statuses_that_a_registrant_reported() -> None:
     ("error", "outcome"),
     [
         (None, "ok"),
-        (RegistrationLost("a", "gone"), "lost"),
-        (StoreDenied("etcd://x", "permission denied"), "denied"),
-        (StoreUnavailable("etcd://x", "refused"), "unavailable"),
-        (DuplicateInstance("a", holder="a sidecar"), "refused"),
+        (RegistrationLostError("a", "gone"), "lost"),
+        (StoreDeniedError("etcd://x", "permission denied"), "denied"),
+        (StoreUnavailableError("etcd://x", "refused"), "unavailable"),
+        (DuplicateInstanceError("a", holder="a sidecar"), "refused"),
     ],
 )
 def test_each_way_that_a_call_ends_has_its_name(error: Exception | None, outcome: str) -> None:
@@ -144,7 +149,7 @@ async def test_calls_are_counted_at_a_real_store() -> None:
         registration = await store.register(record(), document("find"), ttl=5, reap_after=10)
         await registration.heartbeat(Health(Status.HEALTHY, ANSWERS))
         await registration.deregister()
-        with pytest.raises(RegistrationLost):
+        with pytest.raises(RegistrationLostError):
             await registration.heartbeat(Health(Status.HEALTHY, ANSWERS))
     assert tally.counts == {
         ("register", "ok"): 1,
@@ -168,8 +173,8 @@ def test_a_sidecar_tells_what_it_counted() -> None:
     figures.failed()
     with figures.store_call("heartbeat"):
         pass
-    with pytest.raises(StoreUnavailable), figures.store_call("heartbeat"):
-        raise StoreUnavailable("etcd://x", "refused")
+    with pytest.raises(StoreUnavailableError), figures.store_call("heartbeat"):
+        raise StoreUnavailableError("etcd://x", "refused")
     told = samples(figures.exposition())
     prefix = "mcp_discovery_sidecar"
     assert told[(f"{prefix}_registered",)] == 1

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from mcp_discovery.adapters import open_store
-from mcp_discovery.errors import DuplicateInstance
+from mcp_discovery.errors import DuplicateInstanceError
 from tests.programs import facade
 from tests.records import document, record
 from tests.stores import ConsulServer, EtcdServer
@@ -49,7 +49,7 @@ async def test_an_older_sidecar_is_listed_and_succeeded(
         # One of today registers beside it, and does not take its id while it may be alive …
         await store.register(record("new-1"), document("search"), ttl=60, reap_after=120)
         await asked.until_status("new-1", "healthy", 10)
-        with pytest.raises(DuplicateInstance):
+        with pytest.raises(DuplicateInstanceError):
             await store.register(record("old-1"), document("find"), ttl=10, reap_after=60)
         # … and takes it over once the older one has fallen silent.
         silent = await asked.until_status("old-1", "down", 14)
@@ -58,7 +58,7 @@ async def test_an_older_sidecar_is_listed_and_succeeded(
         async def taken_over() -> bool:
             try:
                 await store.register(record("old-1"), document("find"), ttl=60, reap_after=120)
-            except DuplicateInstance as error:
+            except DuplicateInstanceError as error:
                 raise NotYet(str(error)) from error
             return True
 

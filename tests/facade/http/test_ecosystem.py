@@ -15,7 +15,7 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.app import OPERATIONS
 from mcp_discovery.facade.http.compression import accepts_gzip
 from mcp_discovery.facade.http.cors import Cors
@@ -114,7 +114,7 @@ async def test_every_origin_may_read() -> None:
     ["", "console.example.com", "https://Example.com", "https://a.example/", "ftp://a", "null"],
 )
 def test_what_is_no_origin_is_refused(origin: str) -> None:
-    with pytest.raises(InvalidInput, match="is no origin"):
+    with pytest.raises(InvalidInputError, match="is no origin"):
         Cors((origin,))
 
 

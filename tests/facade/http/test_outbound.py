@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.http.outbound import Dialer, why_refused
 from mcp_discovery.facade.registration.examination import Examiner, Finding
 from mcp_discovery.health import Status
@@ -241,7 +241,7 @@ async def test_odd_spellings_are_checked_where_they_are_resolved() -> None:
 async def test_a_url_that_cannot_be_dialled_is_refused() -> None:
     async with dialing() as dialer:
         spec = {"transport": "streamable-http", "url": "http://a\\b/"}
-        with pytest.raises(InvalidRecord, match="not a URL that can be dialled"):
+        with pytest.raises(InvalidRecordError, match="not a URL that can be dialled"):
             dialer.check(Record.parse({"name": "products", "endpoint": spec}))
 
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from mcp import Client as McpClient
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.mcp.tool_caller import OnProgress
 from tests.facade.harness import Client, served
 from tests.facade.mcp.wire import Legacy, enveloped, message, modern, told
@@ -40,7 +40,7 @@ class Direct:
     ) -> Mapping[str, Any]:
         self.servers.append(server)
         if server == "nobody":
-            raise InvalidInput("no server is called 'nobody'; use 'slow'")
+            raise InvalidInputError("no server is called 'nobody'; use 'slow'")
         told: Any = on_progress
         async with asyncio.timeout(timeout), McpClient(self._url) as client:
             result = await client.call_tool(name, dict(arguments), progress_callback=told)

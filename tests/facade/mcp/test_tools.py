@@ -10,7 +10,7 @@ import orjson
 import pytest
 from mcp import Client as McpClient
 
-from mcp_discovery.facade.mcp.arguments import BadArguments, read
+from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError, read
 from mcp_discovery.facade.mcp.find_servers import FindServers
 from mcp_discovery.facade.mcp.find_tools import FindTools
 from tests.facade.harness import Client, leased, served
@@ -320,7 +320,7 @@ def test_what_is_read_is_what_the_schema_says(tool: type[FindServers] | type[Fin
         for value in values:
             try:
                 read(tool.input_schema, {name: value})
-            except BadArguments:
+            except InvalidArgumentsError:
                 fits = False
             else:
                 fits = True

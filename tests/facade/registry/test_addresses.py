@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.registry.addresses import Addresses
 from tests.facade.harness import leased, served
 from tests.programs import command, facade
@@ -35,7 +35,7 @@ from tests.programs import command, facade
 def test_what_cannot_be_published_is_refused(
     address: str, public_url: str | None, gateway: bool, says: str
 ) -> None:
-    with pytest.raises(InvalidInput, match=says) as caught:
+    with pytest.raises(InvalidInputError, match=says) as caught:
         Addresses.parse(address, public_url, gateway=gateway)
     assert "\n" not in str(caught.value)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.registry.cards import card
 from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.facade.registry.server_json import (
@@ -260,7 +260,7 @@ _RECORD = st.fixed_dictionaries(
 def test_records_of_every_kind(fields: Any, mode: tuple[str, str], by: Any) -> None:
     try:
         one = instance(by=by, **fields)
-    except InvalidRecord:
+    except InvalidRecordError:
         assume(False)
     if len(one.record.version) > 255:
         assert Fleet(one).everything() == []

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import StoreUnavailable
+from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.facade.tools.definitions import score, weights_of
 from tests.facade.harness import Client, leased, served
 from tests.stores.waiting import until
@@ -222,7 +222,7 @@ class FaultyStore(EmbeddedStore):
 
     async def document(self, digest: str) -> CapabilityDocument:
         if self.fails:
-            raise StoreUnavailable(self.url, "the documents cannot be read")
+            raise StoreUnavailableError(self.url, "the documents cannot be read")
         if self.slow:
             await asyncio.Event().wait()
         return await super().document(digest)

@@ -9,12 +9,12 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import strategies as st
 from yarl import URL
 
-from mcp_discovery.errors import StartOver
-from mcp_discovery.facade.http.problems import Refused
+from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import request as asking
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.servers.paging import BY_NAME, Cursor, Sort
-from mcp_discovery.facade.websocket.messages import Misunderstood
+from mcp_discovery.facade.websocket.messages import InvalidMessageError
 from mcp_discovery.facade.websocket.messages import parse as parse_message
 from mcp_discovery.facade.websocket.position import read_position
 from mcp_discovery.health import utcnow
@@ -48,7 +48,7 @@ def _cursor(data: bytes) -> None:
     for sort in (BY_NAME, Sort("version"), Sort("load"), replace(BY_NAME, descending=True)):
         try:
             Cursor.decode(text, sort, "question")
-        except Refused:
+        except ProblemError:
             continue
 
 
@@ -88,20 +88,20 @@ _QUERIES = st.lists(
 ).map(lambda pairs: "&".join(f"{k}={v}" for k, v in pairs).encode("utf-8", "surrogatepass"))
 
 TARGETS = (
-    Target("query", _query, (Refused,), st.one_of(_QUERIES, st.binary(max_size=40))),
-    Target("question", _asked, (Refused,), _QUERIES),
+    Target("query", _query, (ProblemError,), st.one_of(_QUERIES, st.binary(max_size=40))),
+    Target("question", _asked, (ProblemError,), _QUERIES),
     Target("cursor", _cursor, (), text_like(_CURSOR, "", "bnVsbA")),
     Target("signed-cursor", _signed, (), json_like([1, "question", 1, "name", "id", 10])),
     Target(
         "position",
         lambda data: read_position(data.decode("utf-8", "surrogateescape")),
-        (StartOver,),
+        (OutdatedRevisionError,),
         text_like("0a1b2c:17", "a:", ":1", "a:٣"),
     ),
     Target(
         "websocket-message",
         parse_message,
-        (Misunderstood,),
+        (InvalidMessageError,),
         json_like(
             {"action": "subscribe", "events": ["health-check"], "tags": ["a"], "match": "all"},
             {"action": "subscribe", "ids": ["a"], "capabilities": [], "resume": "a:1"},

@@ -24,8 +24,13 @@ from mcp_discovery.adapters.remote import RemoteStore
 from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.skipped import Skipped
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import InvalidStoreURL, StoreDenied, StoreError, StoreUnavailable
-from mcp_discovery.probe.errors import ProbeFailed
+from mcp_discovery.errors import (
+    InvalidStoreURLError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+)
+from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import EventReader
 from tests.faults.fuzz.food import json_like, text_like
 from tests.faults.fuzz.target import Target
@@ -120,16 +125,16 @@ class _FakeEtcd:
     @asynccontextmanager
     async def stream(self, *_: Any, **__: Any) -> AsyncIterator[_FakeStream]:
         if not self._watched:
-            raise StoreDenied(self.store, "enough")
+            raise StoreDeniedError(self.store, "enough")
         yield _FakeStream(self._watched.pop())
 
     async def ask(self, *_: Any) -> Any:
-        raise StoreDenied(self.store, "enough")
+        raise StoreDeniedError(self.store, "enough")
 
     renew_token = call = ask
 
     def pass_over(self, _: str) -> None:
-        raise StoreDenied(self.store, "enough")
+        raise StoreDeniedError(self.store, "enough")
 
 
 def _etcd(data: bytes) -> None:
@@ -169,9 +174,9 @@ def _remote(data: bytes) -> None:
             try:
                 for event in reader.feed(data):
                     yield event
-            except ProbeFailed as error:
-                raise StoreUnavailable("http:", str(error)) from error
-            raise StoreUnavailable("http:", "the stream ended")
+            except ProbeError as error:
+                raise StoreUnavailableError("http:", str(error)) from error
+            raise StoreUnavailableError("http:", "the stream ended")
 
     async def read() -> None:
         store = RemoteStore("http://127.0.0.1:9")
@@ -221,7 +226,7 @@ def _url(data: bytes) -> None:
         for url in (text, f"consul:{rest}", f"etcd:{rest}", f"embedded:{rest}"):
             try:
                 parse(url)
-            except InvalidStoreURL:
+            except InvalidStoreURLError:
                 continue
     FacadeApi(text, StoreOptions())
 
@@ -250,7 +255,7 @@ TARGETS = (
     Target(
         "store-url",
         _url,
-        (InvalidStoreURL,),
+        (InvalidStoreURLError,),
         text_like(
             *("consul://127.0.0.1:8500/mcp?dc=a&mode=one-service", "etcd://a:1,[::1]:2/p%2Fq"),
             *("embedded:///tmp/x.db", "http://facade:4000", "consul+https://user:pass@h"),

@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from mcp_discovery.adapters.etcd.lines import Lines, LineTooLong
+from mcp_discovery.adapters.etcd.lines import Lines, LineTooLongError
 from mcp_discovery.adapters.etcd.live import Live
 from mcp_discovery.adapters.search import TextIndex, words
 from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidDocument, InvalidRecord
+from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import (
     Holder,
@@ -25,7 +25,7 @@ from mcp_discovery.instance import (
     instance_from_dict,
     instance_to_dict,
 )
-from mcp_discovery.probe.errors import ProbeFailed
+from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.introspection import LISTINGS, read_page
 from mcp_discovery.probe.messages import answer_in, parse, strings
@@ -140,16 +140,16 @@ _EVENT = "id: a:1\nevent: change\ndata: {}\n\n: ping\r\n\r\ndata\rdata: b\n\n"
 _PAGE = {"tools": [{"name": "a", "inputSchema": {}}], "nextCursor": "1"}
 
 TARGETS = (
-    Target("registration", _registration, (InvalidRecord,), json_like(*REGISTRATIONS)),
-    Target("record", _record, (InvalidRecord,), json_like(*REGISTRATIONS)),
+    Target("registration", _registration, (InvalidRecordError,), json_like(*REGISTRATIONS)),
+    Target("record", _record, (InvalidRecordError,), json_like(*REGISTRATIONS)),
     Target("entry", _entry, (ValueError,), json_like(ENTRY)),
-    Target("document", _capability_document, (InvalidDocument,), json_like(_DOCUMENT)),
-    Target("gzip", _unpacked, (InvalidDocument,), text_like("\x1f")),
+    Target("document", _capability_document, (InvalidDocumentError,), json_like(_DOCUMENT)),
+    Target("gzip", _unpacked, (InvalidDocumentError,), text_like("\x1f")),
     Target("live", lambda data: Live.decode(data), (ValueError,), json_like(LIVE)),
     Target(
         "event-stream",
         _events,
-        (ProbeFailed,),
+        (ProbeError,),
         st.one_of(
             text_like(_EVENT),
             st.lists(
@@ -170,11 +170,11 @@ TARGETS = (
             ).map(b"".join),
         ),
     ),
-    Target("lines", _lines, (LineTooLong,), text_like('{"a":1}\n{}\n', "\n\n")),
+    Target("lines", _lines, (LineTooLongError,), text_like('{"a":1}\n{}\n', "\n\n")),
     Target(
         "mcp-answer",
         _answer,
-        (ProbeFailed,),
+        (ProbeError,),
         json_like(
             {"jsonrpc": "2.0", "id": "1", "result": _PAGE},
             {"jsonrpc": "2.0", "id": "1", "error": {"code": -32601, "message": "no"}},

@@ -13,7 +13,7 @@ from mcp_discovery import secrets
 from mcp_discovery.adapters.etcd.live import Live
 from mcp_discovery.adapters.search import TextIndex, words
 from mcp_discovery.adapters.versions import VersionRange
-from mcp_discovery.errors import InvalidRecord
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import (
     Holder,
@@ -23,7 +23,7 @@ from mcp_discovery.instance import (
     encode_registration,
     instance_to_dict,
 )
-from mcp_discovery.probe.errors import BadAnswer
+from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.record import Record
 from tests.records import record
@@ -59,7 +59,9 @@ def test_a_hundred_thousand_faults_are_not_all_told() -> None:
     hostile = _registration(capabilities={"tools": [1] * 200_000})
 
     def read() -> None:
-        with pytest.raises(InvalidRecord, match=r"capabilities.tools.0: input should be a valid"):
+        with pytest.raises(
+            InvalidRecordError, match=r"capabilities.tools.0: input should be a valid"
+        ):
             decode_registration(hostile)
 
     assert _seconds(read) < 0.2
@@ -85,7 +87,7 @@ def test_what_is_nested_too_deeply_is_an_invalid_record(levels: int) -> None:
         b'"name":"a","endpoint":{"url":"http://127.0.0.1/"},"icons":[{"src":%b}]' % deep,
     )
     for place in places:
-        with pytest.raises(InvalidRecord):
+        with pytest.raises(InvalidRecordError):
             decode_registration(b'{"lease":%b,%b}' % (orjson.dumps(_LEASE.to_dict()), place))
 
 
@@ -137,6 +139,6 @@ def test_a_range_of_what_is_no_version_is_refused(text: str) -> None:
 
 def test_an_event_of_endless_empty_lines_is_too_large_at_last() -> None:
     reader = EventReader(100_000)
-    with pytest.raises(BadAnswer, match="more than 100000 bytes"):
+    with pytest.raises(BadAnswerError, match="more than 100000 bytes"):
         for _ in range(1000):
             reader.feed(b"data:\n" * 1000)

@@ -8,7 +8,7 @@ import pytest
 
 from mcp_discovery.cli.arguments import read
 from mcp_discovery.cli.schemas import kind_of, signature
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -84,7 +84,7 @@ def test_what_is_typed_is_what_the_schema_says(pairs: list[str], found: dict[str
 def test_what_does_not_fit_is_said(pairs: list[str], says: str) -> None:
     if pairs == ["point.z=1"]:
         says = "there is no argument 'point.z'"
-    with pytest.raises(InvalidInput) as raised:
+    with pytest.raises(InvalidInputError) as raised:
         read(pairs, {}, SCHEMA)
     assert says in str(raised.value)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_discovery.cli.doctor.dns_message import BadDnsAnswer, DnsAnswer, ask, decode, encode
+from mcp_discovery.cli.doctor.dns_message import DnsAnswer, DnsResponseError, ask, decode, encode
 from tests.stores.consul import ConsulServer
 
 NAME = b"\x03red\x03mcp\0"
@@ -55,7 +55,7 @@ def test_names() -> None:
     ],
 )
 def test_what_is_no_answer_is_refused(message: bytes) -> None:
-    with pytest.raises(BadDnsAnswer):
+    with pytest.raises(DnsResponseError):
         decode(message, 7, "A")
 
 
@@ -64,7 +64,7 @@ def test_no_bytes_do_harm(data: bytes, kind: str) -> None:
     for message in (data, struct.pack("!6H", 7, 0x8180, 1, 2, 0, 0) + data):
         try:
             decode(message, 7, kind)
-        except BadDnsAnswer:
+        except DnsResponseError:
             continue
 
 

@@ -14,14 +14,14 @@ from mcp_types import ElicitRequestParams, ElicitResult, LoggingMessageNotificat
 
 from mcp_discovery import Discovery, SyncDiscovery
 from mcp_discovery.errors import (
-    AmbiguousTool,
-    CallLost,
-    CallTimeout,
-    InvalidInput,
-    NoReplica,
-    StoreUnavailable,
-    ToolChanged,
-    UnknownTool,
+    AmbiguousToolError,
+    CallLostError,
+    CallTimeoutError,
+    InvalidInputError,
+    NoReplicaError,
+    StoreUnavailableError,
+    ToolChangedError,
+    UnknownToolError,
 )
 from mcp_discovery.instance import Instance
 from tests.mcp_discovery.client.town import Town, town
@@ -208,7 +208,7 @@ async def test_a_call_that_changes_things_is_never_made_twice(tmp_path: Path) ->
             await place.servers["a"].kill()
             results = await asyncio.gather(*calls, return_exceptions=True)
             await asyncio.gather(*reads)  # these are made again, at the other
-        lost = [each for each in results if isinstance(each, CallLost)]
+        lost = [each for each in results if isinstance(each, CallLostError)]
         done = [each for each in results if not isinstance(each, BaseException)]
         assert len(lost) + len(done) == 10, results
         assert len(done) == sum(1 for key in at_b if key.startswith("write"))
@@ -229,7 +229,7 @@ async def test_what_never_left_goes_to_another(tmp_path: Path) -> None:
                 result = answered(await discovery.call("write", {"key": f"n{number}"}))
                 assert result["times"] == 1
             await place.servers["b"].kill()
-            with pytest.raises(NoReplica, match="no instance can be called now"):
+            with pytest.raises(NoReplicaError, match="no instance can be called now"):
                 await discovery.call("write", {"key": "nobody"}, timeout=1)
 
 
@@ -237,9 +237,9 @@ async def test_deadlines(tmp_path: Path) -> None:
     async with town(tmp_path) as place:
         await place.add("a", "--pause", "30")
         async with Discovery(place.url, deadlines={"counting": 0.5}) as discovery:
-            with pytest.raises(CallTimeout, match=r"no answer within 0\.5 s"):
+            with pytest.raises(CallTimeoutError, match=r"no answer within 0\.5 s"):
                 await discovery.call("write", {"key": "x"})
-            with pytest.raises(CallLost, match="no answer within"):
+            with pytest.raises(CallLostError, match="no answer within"):
                 await discovery.call("read", {"key": "x"}, timeout=1)
 
 
@@ -278,9 +278,9 @@ async def test_replicas_of_another_schema_are_not_mixed(tmp_path: Path) -> None:
             async def changed() -> bool:
                 try:
                     await discovery.call(first, {"key": "gone"})
-                except ToolChanged:
+                except ToolChangedError:
                     return True
-                except NoReplica:
+                except NoReplicaError:
                     pass
                 return False
 
@@ -304,7 +304,7 @@ async def test_two_servers_of_one_tool(tmp_path: Path) -> None:
             assert {"one.read", "other.read"} <= names
             pid = (await place.counts("a"))["pid"]
             assert set(await spread(discovery, 4)) == {pid}, "a name keeps its meaning"
-            with pytest.raises(AmbiguousTool, match=r"one\.write, other\.write"):
+            with pytest.raises(AmbiguousToolError, match=r"one\.write, other\.write"):
                 await discovery.call("write", {"key": "whose"})
             result = answered(await discovery.call("other.write", {"key": "x"}))
             assert result["pid"] == (await place.counts("b"))["pid"]
@@ -316,20 +316,20 @@ async def test_two_servers_of_one_tool(tmp_path: Path) -> None:
 
 
 async def test_mistakes_are_told_in_words(pair: Town) -> None:
-    with pytest.raises(InvalidInput, match="did you mean 'round-robin'"):
+    with pytest.raises(InvalidInputError, match="did you mean 'round-robin'"):
         Discovery(pair.url, strategy="roundrobin")  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="deadline=0"):
+    with pytest.raises(InvalidInputError, match="deadline=0"):
         Discovery(pair.url, deadline=0)
-    with pytest.raises(InvalidInput, match="allow_stdio takes names"):
+    with pytest.raises(InvalidInputError, match="allow_stdio takes names"):
         Discovery(pair.url, allow_stdio="files")
     async with Discovery(pair.url) as discovery:
-        with pytest.raises(InvalidInput, match="did you mean 'tags'"):
+        with pytest.raises(InvalidInputError, match="did you mean 'tags'"):
             await discovery.servers(tag="tests")
-        with pytest.raises(InvalidInput, match="'ill' is none of healthy"):
+        with pytest.raises(InvalidInputError, match="'ill' is none of healthy"):
             await discovery.servers(status="ill")
-        with pytest.raises(UnknownTool, match="did you mean 'read'"):
+        with pytest.raises(UnknownToolError, match="did you mean 'read'"):
             await discovery.call("reed", {})
-        with pytest.raises(InvalidInput, match="timeout=-1"):
+        with pytest.raises(InvalidInputError, match="timeout=-1"):
             await discovery.call("read", {}, timeout=-1)
         wrong = await discovery.call("read", {})
         assert wrong.is_error
@@ -339,5 +339,5 @@ async def test_mistakes_are_told_in_words(pair: Town) -> None:
         async with discovery:
             pass
     async with Discovery("http://127.0.0.1:9") as discovery:
-        with pytest.raises(StoreUnavailable, match="is the facade running there"):
+        with pytest.raises(StoreUnavailableError, match="is the facade running there"):
             await discovery.connect()

@@ -20,7 +20,12 @@ import mcp_discovery
 from mcp_discovery import Discovery
 from mcp_discovery.adapters import open_store
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import CallLost, NoReplica, ServerRefused, StoreUnavailable
+from mcp_discovery.errors import (
+    CallLostError,
+    NoReplicaError,
+    ServerRefusedError,
+    StoreUnavailableError,
+)
 from mcp_discovery.record import Record
 from tests.mcp_discovery.client.town import TTL, town
 from tests.programs import ROOT, facade, running
@@ -95,7 +100,7 @@ async def test_over_an_embedded_file(counting: McpServer, tmp_path: Path) -> Non
 
 async def test_a_store_that_is_away_at_the_start() -> None:
     for url in ("consul://127.0.0.1:9", "etcd://127.0.0.1:9"):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             async with asyncio.timeout(30), Discovery(url):
                 pass
 
@@ -156,10 +161,10 @@ async def test_a_command_is_started_only_where_its_name_was_allowed(tmp_path: Pa
         ):
             assert response.status == 201, await response.text()
         async with Discovery(asked.url, patience=0.2) as discovery:
-            with pytest.raises(NoReplica, match="allow it by name"):
+            with pytest.raises(NoReplicaError, match="allow it by name"):
                 await discovery.call("write", {"key": "x"})
         async with Discovery(asked.url, allow_stdio=["local"], patience=0.2) as discovery:
-            with pytest.raises(NoReplica, match=r"\$\{COUNTING_SCHEMA\}, which is not set"):
+            with pytest.raises(NoReplicaError, match=r"\$\{COUNTING_SCHEMA\}, which is not set"):
                 await discovery.call("write", {"key": "x"})
         environment = {"COUNTING_SCHEMA": "2", "PYTHONPATH": str(ROOT)}
         async with Discovery(
@@ -175,7 +180,7 @@ async def test_a_command_is_started_only_where_its_name_was_allowed(tmp_path: Pa
             async def anew() -> int:
                 try:  # until its end is noticed, a call may be given to the dead
                     result = await discovery.call("write", {"key": "y"})
-                except CallLost:
+                except CallLostError:
                     return 0
                 assert result.structured_content is not None
                 return int(result.structured_content["pid"])
@@ -207,7 +212,7 @@ async def test_credentials_go_to_the_server_they_are_for(tmp_path: Path) -> None
             await asked.until_status("open", "healthy", 20)
             async with Discovery(asked.url) as discovery:
                 tools = [tool for tool in await discovery.tools() if tool.server == "closed"]
-                with pytest.raises(ServerRefused, match="see the auth option"):
+                with pytest.raises(ServerRefusedError, match="see the auth option"):
                     await discovery.call(tools[0], {})
             auth = {"closed": "sesame-opens-this"}
             async with Discovery(asked.url, auth=auth) as discovery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_discovery.probe import BadAnswer, McpProbe, Unreachable
+from mcp_discovery.probe import BadAnswerError, McpProbe, UnreachableError
 from tests.mcp_discovery.probe.conftest import MakeProbe
 from tests.servers.process import example, odd, sdk
 
@@ -91,7 +91,7 @@ async def test_redirect_to_the_slash_is_followed_and_elsewhere_it_is_not(
         await probe.connect(5)
         assert probe.url == server.url + "/"
         await server.control(redirect="http://127.0.0.2:9/mcp")
-        with pytest.raises(BadAnswer, match="another origin"):
+        with pytest.raises(BadAnswerError, match="another origin"):
             await probe_of(server.url).connect(5)
 
 
@@ -102,7 +102,7 @@ async def test_legacy_server_is_restarted(options: tuple[str, ...], probe_of: Ma
         await probe.ping(5)
         await probe.introspect(5)
         await server.kill()
-        with pytest.raises(Unreachable, match=r"^connection refused$"):
+        with pytest.raises(UnreachableError, match=r"^connection refused$"):
             await probe.ping(5)
         await server.start(*("--era", "legacy", *options, "--tools", "9", "--version", "2.0.0"))
         assert await probe.ping(5) < 5

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_discovery.probe import BadAnswer
+from mcp_discovery.probe import BadAnswerError
 from mcp_discovery.probe.event_stream import Event, EventReader
 
 STREAM = (
@@ -43,5 +43,5 @@ def test_any_cut(cuts: list[int]) -> None:
 def test_bounded() -> None:
     for chunk in (b"data: " + b"x" * 60, b"data: x\n" * 60):
         reader = EventReader(50)
-        with pytest.raises(BadAnswer, match="more than 50 bytes"):
+        with pytest.raises(BadAnswerError, match="more than 50 bytes"):
             reader.feed(chunk)

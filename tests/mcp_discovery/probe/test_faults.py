@@ -12,12 +12,12 @@ import aiohttp
 import pytest
 
 from mcp_discovery.probe import (
-    BadAnswer,
+    BadAnswerError,
     Limits,
-    NoAnswer,
-    NotOk,
-    ProbeFailed,
-    Unreachable,
+    NoAnswerError,
+    NotOkError,
+    ProbeError,
+    UnreachableError,
     probe_health_url,
 )
 from tests.mcp_discovery.probe.conftest import MakeProbe, acquired
@@ -27,16 +27,20 @@ from tests.stores.waiting import until
 ERAS = pytest.mark.parametrize("era", ["modern", "legacy"])
 SECRET = "open-sesame-4711"
 
-FAULTS: dict[str, tuple[dict[str, Any], type[ProbeFailed], str]] = {
-    "status": ({"fail": 503}, BadAnswer, "HTTP 503 from the MCP endpoint"),
-    "rpc-error": ({"error": -32603}, BadAnswer, "answered {m} with error -32603: odd on demand"),
-    "html": ({"garbage": True}, BadAnswer, "answered, but not MCP: the body is not JSON"),
-    "hang": ({"hang": True}, NoAnswer, "no answer within 0.7 s"),
-    "slow": ({"delay": 30}, NoAnswer, "no answer within 0.7 s"),
-    "drip": ({"drip": True}, NoAnswer, "no answer within 0.7 s"),
+FAULTS: dict[str, tuple[dict[str, Any], type[ProbeError], str]] = {
+    "status": ({"fail": 503}, BadAnswerError, "HTTP 503 from the MCP endpoint"),
+    "rpc-error": (
+        {"error": -32603},
+        BadAnswerError,
+        "answered {m} with error -32603: odd on demand",
+    ),
+    "html": ({"garbage": True}, BadAnswerError, "answered, but not MCP: the body is not JSON"),
+    "hang": ({"hang": True}, NoAnswerError, "no answer within 0.7 s"),
+    "slow": ({"delay": 30}, NoAnswerError, "no answer within 0.7 s"),
+    "drip": ({"drip": True}, NoAnswerError, "no answer within 0.7 s"),
     "hang-up": (
         {"close": True},
-        Unreachable,
+        UnreachableError,
         "the server closed the connection without an answer",
     ),
 }
@@ -72,9 +76,9 @@ async def test_frozen_server(era: str, probe_of: MakeProbe) -> None:
         probe = probe_of(server.url)
         await probe.ping(5)
         await server.pause()
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoAnswerError):
             await probe.ping(0.3)
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoAnswerError):
             await probe_of(server.url).connect(0.3)
         await server.resume()
         await probe.ping(5)
@@ -85,30 +89,32 @@ async def test_server_that_dies_while_it_is_asked(probe_of: MakeProbe) -> None:
         probe = probe_of(server.url)
         asking = asyncio.create_task(probe.ping(10))
         await server.control(exit=3)
-        with pytest.raises(Unreachable):
+        with pytest.raises(UnreachableError):
             await asking
 
 
 async def test_nobody_listens_and_no_such_host(probe_of: MakeProbe) -> None:
     async with odd() as server:
         await server.kill()
-        with pytest.raises(Unreachable, match=r"^connection refused$"):
+        with pytest.raises(UnreachableError, match=r"^connection refused$"):
             await probe_of(server.url).ping(2)
-    with pytest.raises(Unreachable, match=r"^the host name does not resolve$"):
+    with pytest.raises(UnreachableError, match=r"^the host name does not resolve$"):
         await probe_of("http://no-such-host.invalid/mcp").ping(10)
 
 
 async def test_not_there(probe_of: MakeProbe) -> None:
     async with odd() as server:
         for url in (f"{server.base_url}/nothing", f"{server.base_url}/health"):
-            with pytest.raises(BadAnswer, match=r"^HTTP 40[45] from the MCP endpoint$") as caught:
+            with pytest.raises(
+                BadAnswerError, match=r"^HTTP 40[45] from the MCP endpoint$"
+            ) as caught:
                 await probe_of(url).connect(5)
             assert caught.value.status in (404, 405)
 
 
 async def test_credentials(probe_of: MakeProbe) -> None:
     async with odd("--token", SECRET) as server:
-        with pytest.raises(BadAnswer, match="it wants credentials") as caught:
+        with pytest.raises(BadAnswerError, match="it wants credentials") as caught:
             await probe_of(server.url).connect(5)
         assert caught.value.wants_credentials
         probe = probe_of(server.url, headers={"Authorization": f"Bearer {SECRET}"})
@@ -118,7 +124,7 @@ async def test_credentials(probe_of: MakeProbe) -> None:
 async def test_a_secret_that_the_server_repeats_is_blanked(probe_of: MakeProbe) -> None:
     async with odd("--token", "another", "--echo_token") as server:
         probe = probe_of(server.url, headers={"Authorization": f"Bearer {SECRET}"})
-        with pytest.raises(BadAnswer) as caught:
+        with pytest.raises(BadAnswerError) as caught:
             await probe.connect(5)
         assert "no use for ***" in str(caught.value)
         assert SECRET not in repr(caught.value)
@@ -147,7 +153,7 @@ async def test_bounds(
         probe = probe_of(server.url, limits=limits)
         await probe.connect(5)
         await server.control(**wishes)
-        with pytest.raises(BadAnswer, match=sentence) as caught:
+        with pytest.raises(BadAnswerError, match=sentence) as caught:
             await probe.introspect(20)
         assert caught.value.over_limit
         assert acquired(http) == 0
@@ -159,7 +165,7 @@ async def test_deadline_of_endless_pages(era: str, probe_of: MakeProbe) -> None:
     async with odd("--era", era, "--endless") as server:
         probe = probe_of(server.url, limits=Limits(pages=10**9, items=10**9))
         started = time.monotonic()
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoAnswerError):
             await probe.introspect(0.5)
         assert time.monotonic() - started < 2
 
@@ -256,13 +262,13 @@ async def test_faults_on_one_connection(
         probe = probe_of(server.base_url, transport=transport)
         await probe.ping(5)
         await server.control(hang=True, delay_method="ping")
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoAnswerError):
             await probe.ping(0.3)
         await server.control(hang=False)
         await probe.ping(5)  # over a new connection: the old one may be stuck at the other end
         assert (await server.control())["counts"]["initialize"] == 2
         await server.kill()
-        with pytest.raises(Unreachable, match=r"^connection refused$"):
+        with pytest.raises(UnreachableError, match=r"^connection refused$"):
             await probe.ping(5)
         await server.start()
         await probe.ping(5)
@@ -284,14 +290,14 @@ async def test_health_url(http: aiohttp.ClientSession) -> None:
         url = f"{server.base_url}/health"
         assert await probe_health_url(http, url, 2) < 2
         await server.control(health=429)
-        with pytest.raises(NotOk, match="HTTP 429") as caught:
+        with pytest.raises(NotOkError, match="HTTP 429") as caught:
             await probe_health_url(http, url, 2)
-        assert isinstance(caught.value, ProbeFailed)
+        assert isinstance(caught.value, ProbeError)
         assert caught.value.status == 429
         await server.pause()
-        with pytest.raises(NoAnswer, match=r"^no answer within 0.2 s$"):
+        with pytest.raises(NoAnswerError, match=r"^no answer within 0.2 s$"):
             await probe_health_url(http, url, 0.2)
         await server.kill()
-        with pytest.raises(Unreachable, match=r"^connection refused$"):
+        with pytest.raises(UnreachableError, match=r"^connection refused$"):
             await probe_health_url(http, url, 2)
     assert acquired(http) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_discovery.errors import RecordTooLarge
+from mcp_discovery.errors import RecordTooLargeError
 from mcp_discovery.probe import Introspection
 from mcp_discovery.probe.offer import Offer
 
@@ -42,5 +42,5 @@ def test_only_what_a_record_takes_of_the_protocol() -> None:
 
 
 def test_what_others_put_into_the_fields_is_not_cut() -> None:
-    with pytest.raises(RecordTooLarge):
+    with pytest.raises(RecordTooLargeError):
         Offer(found()).record(FIELDS | {"metadata": {f"k{n}": "v" * 4096 for n in range(64)}})

@@ -12,7 +12,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from mcp_discovery.probe import BadAnswer, McpProbe, ProbeFailed, Unreachable
+from mcp_discovery.probe import BadAnswerError, McpProbe, ProbeError, UnreachableError
 from tests.mcp_discovery.probe.conftest import MakeProbe
 from tests.servers.odd import OddServer, Options
 from tests.servers.process import odd
@@ -36,7 +36,7 @@ async def raw_server(*replies: bytes) -> AsyncIterator[str]:
 
 async def test_not_http(probe_of: MakeProbe) -> None:
     async with raw_server(b"SSH-2.0-OpenSSH_9.2\r\n") as url:
-        with pytest.raises(BadAnswer, match=r"^answered, but not HTTP$"):
+        with pytest.raises(BadAnswerError, match=r"^answered, but not HTTP$"):
             await probe_of(url).connect(5)
 
 
@@ -53,7 +53,7 @@ async def test_not_http(probe_of: MakeProbe) -> None:
 )
 async def test_broken_http(head: bytes, probe_of: MakeProbe) -> None:
     async with raw_server(b"HTTP/1.1 200 OK\r\n" + head) as url:
-        with pytest.raises(ProbeFailed):
+        with pytest.raises(ProbeError):
             await probe_of(url).connect(5)
 
 
@@ -61,13 +61,13 @@ async def test_broken_http(head: bytes, probe_of: MakeProbe) -> None:
 async def test_broken_redirect(location: str, probe_of: MakeProbe) -> None:
     reply = f"HTTP/1.1 307 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
     async with raw_server(reply.encode()) as url:
-        with pytest.raises(BadAnswer, match="redirects"):
+        with pytest.raises(BadAnswerError, match="redirects"):
             await probe_of(url).connect(5)
 
 
 async def test_answer_breaks_off(probe_of: MakeProbe) -> None:
     async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{") as url:
-        with pytest.raises(Unreachable, match=r"^the answer broke off$"):
+        with pytest.raises(UnreachableError, match=r"^the answer broke off$"):
             await probe_of(url).connect(5)
 
 
@@ -100,7 +100,7 @@ async def test_localhost_by_name(probe_of: MakeProbe) -> None:
         probe = probe_of(f"http://localhost:{server.port}/mcp")
         await probe.ping(5)
         await server.kill()
-        with pytest.raises(Unreachable, match=r"^connection refused$"):
+        with pytest.raises(UnreachableError, match=r"^connection refused$"):
             await probe.ping(5)
 
 
@@ -114,9 +114,9 @@ async def test_tls(http: aiohttp.ClientSession) -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving)
         await site.start()
         port = runner.addresses[0][1]
-        with pytest.raises(Unreachable, match=r"^the TLS certificate is not trusted$"):
+        with pytest.raises(UnreachableError, match=r"^the TLS certificate is not trusted$"):
             await McpProbe(f"https://127.0.0.1:{port}", session=http).connect(5)
-        with pytest.raises(Unreachable, match=r"closed the connection|connection reset"):
+        with pytest.raises(UnreachableError, match=r"closed the connection|connection reset"):
             await McpProbe(f"http://127.0.0.1:{port}", session=http).connect(5)
         trusting = ssl.create_default_context()
         authority.configure_trust(trusting)

@@ -21,12 +21,12 @@ from pydantic import BaseModel
 
 from mcp_discovery.client.formats import (
     ToolCall,
-    UnreadableCall,
+    UnreadableCallError,
     parse_call,
     render_error,
     render_result,
 )
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 
 CHAT = {
     "id": "call_1",
@@ -117,7 +117,7 @@ def test_a_call_without_arguments(nothing: Any) -> None:
     ],
 )
 def test_what_is_no_call_is_said_in_a_sentence(call: Any, said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInputError, match=said):
         parse_call(call)
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_call_is_said_in_a_sentence(call: Any, said: str) -> None:
 )
 def test_arguments_that_are_no_object_can_be_told_to_the_model(arguments: str, said: str) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": arguments}}
-    with pytest.raises(UnreadableCall, match=said) as caught:
+    with pytest.raises(UnreadableCallError, match=said) as caught:
         parse_call(call)
     told = render_error(caught.value.call, str(caught.value))
     assert (told["role"], told["tool_call_id"]) == ("tool", "c1")

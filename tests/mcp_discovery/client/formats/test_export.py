@@ -9,7 +9,7 @@ import pytest
 from examples import analytics, product_catalog
 from mcp_discovery.client.formats import Note, export
 from mcp_discovery.client.tool import Tool
-from mcp_discovery.errors import InvalidInput
+from mcp_discovery.errors import InvalidInputError
 from tests.mcp_discovery.client.formats.schemas import served, tool
 
 SCHEMA: dict[str, Any] = {
@@ -325,7 +325,7 @@ def test_more_tools_than_a_request_takes(format: Any, noted: int) -> None:
     ],
 )
 def test_bad_input_is_one_clear_sentence(format: Any, options: Any, said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInputError, match=said):
         export([], format, **options)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_discovery.client.formats import Format, export
-from mcp_discovery.errors import UnknownTool
+from mcp_discovery.errors import UnknownToolError
 from tests.mcp_discovery.client.formats.schemas import tool
 
 RULES: dict[Format, str] = {
@@ -70,5 +70,5 @@ def test_two_servers_with_a_tool_of_one_name_are_told_apart() -> None:
 
 def test_a_name_that_the_model_made_up_is_unknown_with_the_nearest() -> None:
     exported = export([tool({}, "search_products")], "gemini")
-    with pytest.raises(UnknownTool, match="did you mean 'search_products'"):
+    with pytest.raises(UnknownToolError, match="did you mean 'search_products'"):
         exported.restore("search_product", {})
