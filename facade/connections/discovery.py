@@ -19,7 +19,7 @@ from mcp_discovery.facade.connections.responses import Discovered
 from mcp_discovery.facade.connections.statuses import healths_of, is_fit, status_of, transports_of
 from mcp_discovery.facade.connections.traits import traits_of
 from mcp_discovery.facade.connections.validation import parsed
-from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json

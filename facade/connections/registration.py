@@ -12,7 +12,7 @@ from mcp_discovery.facade.connections.handlers import ID
 from mcp_discovery.facade.connections.requests import ConnectionPatch, NewConnection
 from mcp_discovery.facade.connections.responses import ConnectionDetails, Disconnected, Registered
 from mcp_discovery.facade.connections.validation import parsed
-from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.handlers import (

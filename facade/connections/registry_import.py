@@ -20,7 +20,7 @@ from mcp_discovery.facade.connections.responses import Imported
 from mcp_discovery.facade.connections.statuses import status_of
 from mcp_discovery.facade.connections.traits import FIELD
 from mcp_discovery.facade.connections.validation import parsed
-from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag
 from mcp_discovery.facade.http.problems import ProblemError

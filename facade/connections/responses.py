@@ -9,7 +9,7 @@ from pydantic import Field
 from mcp_discovery.balancing import Strategy
 from mcp_discovery.facade.connections.requests import Type
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
-from mcp_discovery.facade.http.shape import Shaped
+from mcp_discovery.facade.http.body import Shaped
 
 
 class EndpointShown(Shaped):

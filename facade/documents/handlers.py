@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
-from mcp_discovery.facade.http.bodies import read
+from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.state import facade_of

@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic import BaseModel, Field
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
 
+from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.operation import Operation, Parameter, Shape
-from mcp_discovery.facade.http.problem_document import Problem
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.status.handlers import version
 
@@ -63,6 +64,16 @@ _HEADERS: Mapping[str, Any] = {
     },
 }
 _EVERYWHERE = ("X-Request-Id", "Server-Timing")
+
+
+class ProblemModel(Shaped):
+    """What went wrong and what to do about it; the facts are further members."""
+
+    type: str = Field(description="`urn:mcp-discovery:problem:<kind>`, or `about:blank`.")
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str = Field(description="One sentence, for people.")
+    instance: str = Field(description="The path that was asked for.")
 
 
 class Description:
@@ -127,7 +138,7 @@ class _Schemas:
     """The JSON Schemas of all models that ``operations`` name, each once."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        wanted: dict[tuple[type[BaseModel], Any], None] = {(Problem, "serialization"): None}
+        wanted: dict[tuple[type[BaseModel], Any], None] = {(ProblemModel, "serialization"): None}
         for each in operations:
             if isinstance(each.body, type):
                 wanted[each.body, "validation"] = None
@@ -147,10 +158,27 @@ class _Schemas:
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out the title that pydantic makes of a field's name: it says nothing more."""
+    """Names each component after its model's class, without a trailing ``Model``.
+
+    The title that pydantic makes of a field's name is left out, since it says nothing more.
+    """
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(_component_name(name))
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        described = super().model_schema(schema)
+        name = schema["cls"].__name__
+        if described.get("title") == name:
+            described["title"] = _component_name(name)
+        return described
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
+
+
+def _component_name(class_name: str) -> str:
+    return class_name.removesuffix("Model") or class_name
 
 
 def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:

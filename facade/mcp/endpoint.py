@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mcp_discovery.facade.http.bodies import read
+from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp import request_checks as gate
 from mcp_discovery.facade.mcp.changes import Changes

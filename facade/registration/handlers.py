@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
-from mcp_discovery.facade.http.bodies import read_object
+from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mcp_discovery.facade.http.shape import Shaped
+from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import Status
 

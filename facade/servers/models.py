@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mcp_discovery.facade.http.shape import Shaped
+from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.health import Status
 from mcp_discovery.record import Auth, Capabilities, Endpoint, Protocol
 

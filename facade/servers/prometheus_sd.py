@@ -15,17 +15,28 @@ from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
+from pydantic import BaseModel, RootModel
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, parse
-from mcp_discovery.facade.servers.prometheus_sd_models import TargetGroups
 from mcp_discovery.facade.state import facade_of
 
 _META = "__meta_mcp_"
 _SECURE = {"https": "https", "wss": "https"}
 _NO_LABEL = re.compile(r"[^a-zA-Z0-9_]")
+
+
+class TargetGroup(BaseModel):
+    """One instance: where it listens, and what is known of it as labels."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
+class TargetGroups(RootModel[list[TargetGroup]]):
+    """All instances that have a host and a port."""
 
 
 async def targets(request: web.Request) -> web.Response:

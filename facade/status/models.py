@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mcp_discovery.facade.http.shape import Shaped
+from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.health import Status
 
 

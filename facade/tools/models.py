@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mcp_discovery.facade.http.shape import Shaped
+from mcp_discovery.facade.http.body import Shaped
 
 
 class ListedTool(Shaped):

@@ -62,7 +62,7 @@ async def test_it_allows_itself_as_many_connections_as_the_system_does() -> None
         "import resource as r\n"
         "_, hard = r.getrlimit(r.RLIMIT_NOFILE)\n"
         "r.setrlimit(r.RLIMIT_NOFILE, (256, hard))\n"
-        "from facade.descriptors import allow_many_connections\n"
+        "from mcp_discovery.facade.http.descriptors import allow_many_connections\n"
         "allowed = allow_many_connections()\n"
         "assert allowed == r.getrlimit(r.RLIMIT_NOFILE)[0] > 256, allowed\n"
         "assert allow_many_connections() == allowed\n"

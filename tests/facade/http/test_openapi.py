@@ -7,6 +7,8 @@ import hashlib
 import re
 from typing import Any
 
+from pydantic import BaseModel
+
 from mcp_discovery.facade.app import OPERATIONS
 from mcp_discovery.facade.http.openapi import document
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -144,3 +146,21 @@ async def test_the_page_needs_nothing_from_elsewhere(ask: Client) -> None:
     tag = reply.headers["ETag"]
     again = await ask("GET", "/docs", headers={"If-None-Match": tag})
     assert (again.status, again.body) == (304, b"")
+
+
+def test_a_component_is_named_after_its_class_without_a_trailing_model() -> None:
+    class HarborModel(BaseModel):
+        """Where ships lie."""
+
+        piers: int
+
+    told = document([Operation("GET", "/harbor", nothing, "discovery", answers={200: HarborModel})])
+    assert told["components"]["schemas"]["Harbor"] == {
+        "description": "Where ships lie.",
+        "properties": {"piers": {"type": "integer"}},
+        "required": ["piers"],
+        "title": "Harbor",
+        "type": "object",
+    }
+    content = told["paths"]["/harbor"]["get"]["responses"]["200"]["content"]
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/Harbor"}

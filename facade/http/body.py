@@ -1,4 +1,4 @@
-"""Reading a request's body, within its limit and its time."""
+"""Bodies: reading that of a request within its limit and its time, and the base of their models."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
 
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 
 #: From so many bytes on, unpacking happens beside the event loop.
 _LARGE = 64 * 2**10
 _GZIP = b"\x1f\x8b"
+
+
+class Shaped(BaseModel):
+    """The base of every model of a body: camel case in JSON, and unknown members are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
 
 async def read(request: web.Request, *, timeout: float, limit: int = MAX_BODY_BYTES) -> bytes:
