@@ -1,16 +1,72 @@
 """mcp-discovery: agents find MCP servers that are alive, by tag and by capability.
 
-``from mcp_discovery import Discovery`` is all that an agent needs.
+``from mcp_discovery import Discovery`` is all that an agent needs. The errors that it raises are
+here as well; :mod:`mcp_discovery.errors` draws them as a tree. ``Change``, ``Discovery``,
+``SyncDiscovery`` and ``Tool`` need the MCP SDK: ``pip install 'mcp-discovery[client]'``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mcp_discovery.errors import (
+    AmbiguousToolError,
+    BadServerError,
+    CallError,
+    CallLostError,
+    CallTimeoutError,
+    DiscoveryError,
+    DocumentNotFoundError,
+    DuplicateInstanceError,
+    InvalidDocumentError,
+    InvalidInputError,
+    InvalidRecordError,
+    InvalidStoreURLError,
+    NoReplicaError,
+    OutdatedRevisionError,
+    RecordTooLargeError,
+    RegistrationLostError,
+    SecretInRecordError,
+    ServerRefusedError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+    ToolChangedError,
+    UnknownToolError,
+)
+
 if TYPE_CHECKING:
     from mcp_discovery.client import Change, Discovery, SyncDiscovery, Tool
 
-__all__ = ["Change", "Discovery", "SyncDiscovery", "Tool"]
+__all__ = [
+    "AmbiguousToolError",
+    "BadServerError",
+    "CallError",
+    "CallLostError",
+    "CallTimeoutError",
+    "Change",
+    "Discovery",
+    "DiscoveryError",
+    "DocumentNotFoundError",
+    "DuplicateInstanceError",
+    "InvalidDocumentError",
+    "InvalidInputError",
+    "InvalidRecordError",
+    "InvalidStoreURLError",
+    "NoReplicaError",
+    "OutdatedRevisionError",
+    "RecordTooLargeError",
+    "RegistrationLostError",
+    "SecretInRecordError",
+    "ServerRefusedError",
+    "StoreDeniedError",
+    "StoreError",
+    "StoreUnavailableError",
+    "SyncDiscovery",
+    "Tool",
+    "ToolChangedError",
+    "UnknownToolError",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,18 @@
+"""What the package exports is a promise: a name that comes or goes is seen here first."""
+
+import mcp_discovery
+from mcp_discovery import errors
+
+
+def test_the_package_exports_these_names() -> None:
+    raised = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.DiscoveryError)
+    }
+    assert set(mcp_discovery.__all__) == raised | {"Change", "Discovery", "SyncDiscovery", "Tool"}
+    assert len(raised) == 23
+    for name in mcp_discovery.__all__:
+        assert getattr(mcp_discovery, name).__name__ == name
+    for name in raised:
+        assert getattr(mcp_discovery, name) is getattr(errors, name)
