@@ -1,19 +1,21 @@
-"""The seam between a store and everything above it: this protocol, and nothing else.
+"""The contract between a store and the rest of the product.
 
-A store keeps registrations alive and tells watchers about them. Whatever the store is, an instance
-lives the same life:
+A store holds registrations of MCP servers, expires them, and reports changes to watchers. An
+instance has the same life in every store:
 
-* ``register`` → listed with the health it was registered with (``healthy`` unless said otherwise);
-* heartbeats stop → ``down`` with the reason "no heartbeat for N s" within TTL plus 2 s;
-* still silent → gone, ``reap_after`` seconds after the last heartbeat, plus 2 s at most;
-* ``deregister`` → gone at once;
-* ``drain`` → listed as ``draining``, offered to nobody.
+* ``register``: listed with the health it was registered with (``healthy`` by default);
+* no renewal for longer than TTL: ``down`` with the reason "no heartbeat for N s", at most 2 s
+  after the TTL has lapsed;
+* still no renewal: removed ``reap_after`` seconds after the last renewal, at most 2 s later;
+* ``deregister``: removed at once;
+* ``drain``: listed as ``draining`` until it is deregistered or expires.
 
-Three rates of change never share a key: the record (rare), the capability document (once for each
-version), health (often). A heartbeat that changes nothing writes no key and wakes no watcher.
+Records (rarely written), capability documents (written once per version) and health (written
+often) are stored under separate keys. A heartbeat with unchanged health and load writes no key
+and wakes no watcher.
 
-``tests/contract/`` is this text executed against every store. How to write another store is told
-in ``adapters/README.md``.
+All times are in seconds. ``tests/contract/`` runs these rules against every store;
+``adapters/README.md`` explains how to write one.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ from mcp_discovery.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All instances, whatever their health, by id. Never a part of them.
+    """The complete list of instances by id, ``down`` and ``draining`` ones included.
 
-    That one is absent here, and was there before, is likely but not certain to mean that it is
-    gone: the catalog holds a mass drop for a while. A :class:`Change` is certain.
+    An instance that an earlier snapshot had and this one lacks is probably, but not certainly,
+    gone: the catalog may keep showing it for a while. A :class:`Change` that removes is certain.
     """
 
     instances: Mapping[str, Instance]
@@ -45,18 +47,31 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One instance as it is now; ``instance`` is ``None`` when it is gone for certain."""
+    """The new state of one instance; ``instance`` is ``None`` when it is gone for certain."""
 
     id: str
     instance: Instance | None
 
 
 class Registration(Protocol):
-    """One instance in a store, as its registrant holds it. Not for concurrent use.
+    """One registered instance, as the registrant that renews it sees it.
 
-    After :class:`~mcp_discovery.errors.RegistrationLostError` the object is spent: register anew.
-    Every method may also raise :class:`~mcp_discovery.errors.StoreUnavailableError` and
-    :class:`~mcp_discovery.errors.StoreDeniedError`, after which it may be called again.
+    **Concurrency.** The methods of one registration must not run at the same time; await each call
+    before the next. Different registrations of one store are independent.
+
+    **Errors.** Besides what each method names, every method may raise:
+
+    * :class:`~mcp_discovery.errors.StoreUnavailableError`: the store did not answer or cannot serve
+      now. The request may or may not have taken effect. The registration stays usable: call the
+      method again later. The TTL goes on running meanwhile.
+    * :class:`~mcp_discovery.errors.StoreDeniedError`: the store refuses the credentials or they
+      lack a permission. Call again once that has been corrected.
+
+    :class:`~mcp_discovery.errors.RegistrationLostError` is final: discard the object and call
+    :meth:`Store.register`. ``deregister`` may still be called, and does no harm.
+
+    **Cancellation.** A cancelled call may or may not have taken effect, and leaves neither task
+    nor connection behind.
     """
 
     @property
@@ -66,50 +81,99 @@ class Registration(Protocol):
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """Says that the registrant lives and what it found; renews the TTL.
+        """Reports that the registrant is alive, and the instance's current health and load.
 
-        Writes to the store only what differs from the last heartbeat. One without news may look
-        whether all is there instead of renewing, where the next one will come in time for that if
-        it comes as soon as this one did. ``renew``: it may not, so this one renews. Raises
-        :class:`~mcp_discovery.errors.RegistrationLostError` when the store no longer knows the
-        instance, when another holder has taken it over, or when more than TTL has passed since
-        the last renewal that arrived, so that nobody renews what may be someone else's by now.
+        **Renewal.** Each call does at least one of two things. It either renews the TTL, or it
+        verifies that the store still holds the registration and what was last written for it.
+        A call renews the TTL if
+
+        * the status or reason differs from what was last written, or the load has to be written;
+        * or ``renew`` is true;
+        * or the next heartbeat, expected after the same interval as the one since the previous
+          heartbeat, would come later than 0.4 TTL after the last renewal.
+
+        Otherwise it may verify only. A call verifies, even if it also renews, when the next
+        heartbeat, expected as above, would come later than 4 s (or 0.9 TTL, if that is less) after
+        the last verification. So a caller whose heartbeats come at regular intervals of at most
+        TTL/6 and 2 s causes one request per heartbeat, renews at least every 0.4 TTL and learns of
+        a loss within 4 s. A caller whose next interval may be longer than its last one has to pass
+        ``renew=True``. Stores in which each renewal verifies as well (``embedded:``, ``http:``)
+        do both in every call.
+
+        **What holds on return.** After a renewal the TTL runs anew, from a moment between call
+        and return. After a mere verification it runs on from the last renewal, which was at most
+        0.4 TTL before the call.
+
+        **What is written.** ``health`` if its status or reason differs from what was last written;
+        while the status stays, ``since`` keeps its first value, whatever ``health.since`` says, and
+        a newer ``last_seen`` alone is no change. ``load`` together with a changed health, or when
+        one of its figures appeared, vanished or moved by more than a tenth and the last write is
+        at least 5 s old; ``None`` leaves the load as it is. After :meth:`drain`, ``draining``
+        takes the place of any ``health``. All else writes no key and wakes no watcher.
+
+        Raises :class:`~mcp_discovery.errors.RegistrationLostError` when the store no longer has
+        the registration or has other values than were last written (expired, deleted, restored
+        from a backup), when another holder has registered the id, or, without asking the store,
+        when more than TTL has passed since the last confirmed renewal was sent: a process that was
+        suspended must not renew what another may have registered since.
         """
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """Replaces the record and the document; ``record.id`` stays. The health is untouched.
+        """Replaces the record and its document. Health, load and lease stay as they are.
 
-        Raises :class:`~mcp_discovery.errors.RegistrationLostError` as a heartbeat does, and
-        :class:`~mcp_discovery.errors.InvalidRecordError` when ``record`` is over the limits or has
-        another id.
+        ``record.id`` must be this registration's; ``record.name`` may differ from before.
+        ``record.capabilities.digest`` is set from ``document``. Watchers see the instance change
+        without it being absent in between. Callers must not rely on the TTL being renewed.
+
+        Raises :class:`~mcp_discovery.errors.RegistrationLostError` as :meth:`heartbeat` does,
+        :class:`~mcp_discovery.errors.InvalidRecordError` when ``record`` breaks a rule, is over
+        the size limit or has another id, and :class:`~mcp_discovery.errors.InvalidDocumentError`
+        when ``document`` is over its limit. After either of the last two nothing has changed and
+        the former record remains registered.
         """
 
     async def drain(self) -> None:
-        """Marks the instance ``draining``: still listed, offered to nobody. It goes on living
-        on heartbeats, which leave it ``draining`` whatever health they carry."""
+        """Marks the instance ``draining`` for good: it is listed, and no longer offered to clients.
+
+        It stays registered as long as heartbeats arrive. Callers must not rely on the TTL being
+        renewed. Raises :class:`~mcp_discovery.errors.RegistrationLostError` as :meth:`heartbeat`
+        does. After :class:`~mcp_discovery.errors.StoreUnavailableError` call it again.
+        """
 
     async def deregister(self) -> None:
-        """Removes the instance at once. Removing what is already gone is no error."""
+        """Removes the instance at once, if this holder still holds it.
+
+        It is not an error if the instance is gone or has another holder: then nothing is removed.
+        If the store cannot be reached, the instance expires by its TTL and ``reap_after``.
+        """
 
 
 class Store(Protocol):
     """A place where instances are registered and watched.
 
-    Every method raises :class:`~mcp_discovery.errors.StoreUnavailableError` when the store cannot
-    be reached or cannot answer now, within a bounded time, and
-    :class:`~mcp_discovery.errors.StoreDeniedError` when it refuses the credentials. Cancelling any
-    call leaves no task and no connection behind.
+    **Concurrency.** All methods may run at the same time, any number of watches included, within
+    one event loop.
+
+    **Errors.** Every method that talks to the store raises
+    :class:`~mcp_discovery.errors.StoreUnavailableError` when it does not answer or cannot serve
+    now, and :class:`~mcp_discovery.errors.StoreDeniedError` when it refuses the credentials or
+    they lack a permission. Neither ever means that an instance is not registered. The caller
+    retries, with a growing delay. Each request is bounded by :attr:`StoreOptions.timeout`, or one
+    and a half times that where several endpoints are tried; a method makes a few of them.
+
+    **Cancellation.** Cancelling a call leaves neither task nor connection behind. The request may
+    or may not have taken effect.
     """
 
     @property
     def url(self) -> str:
-        """The store's URL, without secrets, for people and logs."""
+        """The store's URL without credentials, for messages."""
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """What lies in the store and is not an instance: key → why it was skipped.
+        """Keys in the store that :meth:`watch` could not read as instances, with the reason.
 
-        Filled by ``watch``; bounded (the oldest are forgotten).
+        At most 100: beyond that the oldest are dropped.
         """
 
     async def register(
@@ -123,51 +187,74 @@ class Store(Protocol):
         holder: Holder | None = None,
         takeover: str | None = None,
     ) -> Registration:
-        """Registers an instance and returns its registration.
+        """Registers an instance; on return it is in the store with its document, and TTL runs.
 
-        ``ttl`` and ``reap_after`` are in seconds, ``reap_after`` ≥ ``ttl`` ≥ 1. ``health`` is what
-        it is listed with at first (default: healthy); ``holder`` says who registers (default: the
+        ``ttl`` and ``reap_after`` are in seconds, with 1 ≤ ``ttl`` ≤ ``reap_after``. ``health`` is
+        the initial health (default: healthy). ``holder`` identifies the registrant (default: the
         store object's own identity). ``record.capabilities.digest`` is set from ``document``.
 
-        Registering an id again replaces it when the holder is the same, when the old one is no
-        longer alive (``down`` for want of heartbeats), or when ``takeover`` is the id of just that
-        holder: then its place is taken although it lives, and its own next heartbeat raises
-        :class:`~mcp_discovery.errors.RegistrationLostError`. That is for registrants that agree on
-        it: facades do, for what was posted to them. Raises
-        :class:`~mcp_discovery.errors.DuplicateInstanceError` while another holder keeps it alive,
-        and :class:`~mcp_discovery.errors.InvalidRecordError` or
-        :class:`~mcp_discovery.errors.InvalidDocumentError` when either is over the limits.
+        An existing registration of the same id is replaced if it has the same holder, if its TTL
+        has lapsed, or if ``takeover`` is the id of its holder. With ``takeover`` a live
+        registration is replaced, and its former holder's next heartbeat raises
+        :class:`~mcp_discovery.errors.RegistrationLostError`: it is for registrants that have agreed
+        on it, as facades do for the entries that were posted to them.
+
+        Raises:
+
+        * :class:`~mcp_discovery.errors.DuplicateInstanceError`: another holder keeps the id alive.
+          Its registration is unchanged. Try again after the other's TTL, or use another id.
+        * :class:`~mcp_discovery.errors.InvalidRecordError`,
+          :class:`~mcp_discovery.errors.InvalidDocumentError`: record or document break a rule or
+          are over their size limits.
+        * :class:`ValueError`: ``ttl`` or ``reap_after`` are out of range.
+
+        After :class:`~mcp_discovery.errors.StoreUnavailableError` or a cancellation the instance
+        may be registered all the same. Nobody renews it then, so it expires; registering again
+        with the same ``holder`` replaces it.
         """
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """One full :class:`Snapshot` first, then changes, or new snapshots, as they happen.
+        """Yields one complete :class:`Snapshot`, then changes or further snapshots as they happen.
 
-        Never ends by itself: it runs until it is closed or cancelled, or raises
-        ``StoreUnavailableError`` or ``StoreDeniedError`` and nothing else. A slow consumer costs
-        bounded memory: what piles up is merged. A key or record that cannot be read is put into
-        :attr:`skipped`, never fatal. Close it with ``aclose()`` (``contextlib.aclosing``).
+        Nothing is yielded before the first list is complete, and no list is ever partial. The
+        states of one instance come in their order; a slow consumer may miss intermediate ones,
+        since what it has not taken yet is merged, in bounded memory. A key that cannot be read as
+        an instance goes into :attr:`skipped` and does not end the watch.
+
+        It never ends by itself. It raises only ``StoreUnavailableError`` (also when the store is
+        closed) or ``StoreDeniedError``; then call :meth:`watch` again, which starts with a new
+        snapshot. It notices within 11 s that the store no longer answers (a facade: 40 s). Close
+        it with ``aclose()`` (``contextlib.aclosing``) or by cancelling the task that iterates.
         """
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """The capability document with that digest.
+        """The capability document with that digest (64 lower-case hexadecimal digits).
 
-        Raises :class:`~mcp_discovery.errors.DocumentNotFoundError`.
+        Raises :class:`~mcp_discovery.errors.DocumentNotFoundError` when there is none, or when what
+        is stored is damaged or does not have that digest.
         """
 
     async def sweep(self) -> int:
-        """Removes what nobody references: orphaned records, documents of versions that are gone.
+        """Removes unreferenced data and returns how many keys were removed.
 
-        Safe beside registrations in progress: something is removed only when an earlier sweep by
-        this object, at least a minute before, already found it unreferenced. Returns how many
-        keys were removed.
+        Unreferenced are documents that no record names, and what the store's own expiry leaves
+        behind. A key is removed only if an earlier sweep by this object, at least 60 s before,
+        found it unreferenced too: a registration writes its document before its record. So calls
+        have to be repeated, and may run beside registrations, also from several processes.
         """
 
     async def node_address(self) -> str | None:
-        """The address by which the store knows the machine that it is asked from; ``None`` where
-        it knows none. A local agent of a store that spans machines has one."""
+        """The address under which the store's agent on this machine is known to its cluster.
+
+        ``None`` where the store has no such agent, or the credentials may not read it.
+        """
 
     async def close(self) -> None:
-        """Releases connections and tasks; ends running watches. Registrations are left to TTL."""
+        """Releases connections and tasks. Registrations are not removed: they expire by TTL.
+
+        Running watches and requests end with ``StoreUnavailableError``, as does every later call.
+        Closing again does nothing.
+        """
 
     async def __aenter__(self) -> Self: ...
 
@@ -180,7 +267,7 @@ class Store(Protocol):
 
 
 class Closing:
-    """What most stores share: ``async with``, which closes them, and no address of their own."""
+    """Base of store classes: ``async with`` closes the store, and there is no node address."""
 
     async def node_address(self) -> str | None:
         """See :meth:`Store.node_address`."""
@@ -204,10 +291,11 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """Credentials and connection options that never stand in a store URL.
+    """Credentials and connection options, which are never part of a store URL.
 
-    ``token`` (Consul ACL token, or bearer token of a facade), ``user`` and ``password`` (etcd),
-    ``ca``, ``certificate`` and ``key`` (paths of PEM files), ``timeout`` seconds for one request.
+    ``token`` is a Consul ACL token or a facade's bearer token; ``user`` and ``password`` are for
+    etcd; ``ca``, ``certificate`` and ``key`` are paths of PEM files; ``timeout`` bounds one
+    request, in seconds.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -220,7 +308,7 @@ class StoreOptions:
 
 
 def new_holder(by: Literal["sidecar", "facade"] = "sidecar") -> Holder:
-    """The identity of this process as a registrant, new at each call."""
+    """A new random identity for a registrant in this process."""
     return Holder(secrets.token_hex(8), socket.gethostname()[:255] or "unknown-host", by)
 
 
@@ -232,10 +320,12 @@ def prepared(
     reap_after: float,
     id: str | None = None,
 ) -> Record:
-    """``record`` as every store registers it: its digest set, checked with the terms.
+    """``record`` with its digest set from ``document``, checked together with the lease terms.
 
-    ``id`` is the one that an update must keep. Raises
-    :class:`~mcp_discovery.errors.InvalidRecordError`, :class:`ValueError` for the terms.
+    For an update, ``id`` is the registration's. Raises
+    :class:`~mcp_discovery.errors.InvalidRecordError` when ``record`` has another id, breaks a rule
+    or is over its limit, :class:`~mcp_discovery.errors.InvalidDocumentError` when ``document`` is,
+    and :class:`ValueError` when the terms are out of range.
     """
     if id is not None and record.id != id:
         raise InvalidRecordError("id", f"must stay {id!r} in an update")
