@@ -15,9 +15,9 @@ from typing import TypeAlias, TypeVar
 import orjson
 from rpds import HashTrieMap, HashTrieSet
 
-from mcp_discovery.adapters.query import Query
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Instance, instance_to_dict
+from mcp_discovery.query.query import Query
 from mcp_discovery.record import Record
 
 #: What instances of one server mostly say alike: its JSON is kept once for all of them.

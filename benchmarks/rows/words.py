@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
 
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from mcp_discovery.adapters.search import DESCRIPTION, NAME, TITLE, words
 from mcp_discovery.facade.tools.definitions import Spelling
 from mcp_discovery.facade.tools.index import Offer, ToolIndex
+from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, words
 
 _TOOLS = 1000
 _TOP = 10

@@ -9,8 +9,6 @@ from datetime import datetime
 import orjson
 from aiohttp import web
 
-from mcp_discovery.adapters.query import Query
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import CHANCE, USUAL, Candidate, consistent_hash
 from mcp_discovery.facade.connections import representation
@@ -25,6 +23,8 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.facade.status.handlers import answer
+from mcp_discovery.query.query import Query
+from mcp_discovery.query.versions import VersionRange
 
 _CHANCE = random.Random()
 

@@ -8,7 +8,6 @@ from itertools import chain
 import orjson
 from aiohttp import web
 
-from mcp_discovery.adapters.query import Query
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.responses import ConnectionDetails, ConnectionList
@@ -27,6 +26,7 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.paging import Cursor, Sort
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.facade.status.handlers import answer
+from mcp_discovery.query.query import Query
 
 _TYPES = ("server", "client")
 

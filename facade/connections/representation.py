@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from mcp_discovery.adapters.pulse import DRAINING
-from mcp_discovery.adapters.query import capability_names, uptime
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.facade.connections.conversion import shown_metadata
@@ -22,6 +21,7 @@ from mcp_discovery.facade.registration.examination import NOT_DIALLED
 from mcp_discovery.facade.registration.kept import NOT_PROBED, UNPROBED
 from mcp_discovery.facade.usage.usage import Figures, Usage
 from mcp_discovery.health import Status, rfc3339
+from mcp_discovery.query.query import capability_names, uptime
 from mcp_discovery.record import Endpoint, Record
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import HttpVersion11, web
 
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.gateway import errors as answers
 from mcp_discovery.facade.gateway import headers
@@ -27,6 +26,7 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
+from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from mcp_discovery.adapters.query import Query
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
+from mcp_discovery.query.query import Query
+from mcp_discovery.query.versions import VersionRange
 
 #: What new sessions and calls without one may go to.
 _OPEN = frozenset({Status.HEALTHY, Status.DEGRADED})

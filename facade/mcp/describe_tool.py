@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.query import Query
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError
@@ -19,6 +18,7 @@ from mcp_discovery.facade.state import not_ready
 from mcp_discovery.facade.tools.definitions import Spellings
 from mcp_discovery.facade.tools.index import alike_in, detail, digests_of, offers_of
 from mcp_discovery.health import Status
+from mcp_discovery.query.query import Query
 
 _NAMES = {"type": "array", "items": {"type": "string"}}
 #: Servers that can be used, if not all of them well.

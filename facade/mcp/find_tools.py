@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.search import NAME
 from mcp_discovery.facade.mcp.scope import (
     FILTERS,
     SERVER_FILTERS,
@@ -27,6 +26,7 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import not_ready
 from mcp_discovery.facade.tools.definitions import Spelling, Spellings, score, weights_of
 from mcp_discovery.facade.tools.index import Offer, alike_in, digests_of, offers_of
+from mcp_discovery.query.search import NAME
 
 #: For how many seconds one call waits for documents that were not read before.
 PATIENCE: Final = 2.0

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from mcp_discovery.adapters.query import Query
-from mcp_discovery.adapters.search import words
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError
 from mcp_discovery.facade.mcp.tool import strings
 from mcp_discovery.facade.servers.filters import TRANSPORTS
 from mcp_discovery.health import Status
+from mcp_discovery.query.query import Query
+from mcp_discovery.query.search import words
+from mcp_discovery.query.versions import VersionRange
 
 _STATUSES = (*(each.value for each in Status), "all")
 

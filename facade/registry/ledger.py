@@ -15,7 +15,6 @@ from typing import Any, Self
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.versions import precedence
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.registry.addresses import Addresses
@@ -24,6 +23,7 @@ from mcp_discovery.facade.registry.entries import Key, Listed
 from mcp_discovery.facade.registry.entry_updates import renewed
 from mcp_discovery.facade.registry.server_json import can_be_listed
 from mcp_discovery.health import utcnow
+from mcp_discovery.query.versions import precedence
 
 log = logging.getLogger(__name__)
 

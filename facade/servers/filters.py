@@ -1,16 +1,16 @@
 """Reads the filters of a list, in a query string, into a
-:class:`~mcp_discovery.adapters.query.Query`."""
+:class:`~mcp_discovery.query.query.Query`."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from mcp_discovery.adapters.query import Query
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.facade.http.operation import Parameter
 from mcp_discovery.facade.http.parameters import every, listed, once, one_of, seconds
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
+from mcp_discovery.query.query import Query
+from mcp_discovery.query.versions import VersionRange
 
 TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio")
 #: The longest time, in seconds, that an instance may be asked to have been up: ten years.

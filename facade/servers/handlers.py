@@ -15,7 +15,7 @@ from mcp_discovery.facade.repeats import Told
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.filters import FILTERS
 from mcp_discovery.facade.servers.models import CapabilityLists, Server, ServerList
-from mcp_discovery.facade.servers.request import PARAMETERS, read
+from mcp_discovery.facade.servers.query import PARAMETERS, read_query
 from mcp_discovery.facade.state import facade_of
 
 
@@ -26,7 +26,7 @@ async def servers(request: web.Request) -> web.StreamResponse:
     ``index``, and after ``wait`` at the latest. ``If-None-Match`` is answered with 304 while only
     ``lastSeen`` has moved.
     """
-    asked = read(request)
+    asked = read_query(request)
     facade = facade_of(request)
     facade.view()  # nothing is told before there is a whole list
     answer = await facade.lists.answer(asked)

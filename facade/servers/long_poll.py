@@ -24,7 +24,7 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View, keys_of
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.repeats import Repeats, connection_of
-from mcp_discovery.facade.servers.request import Asked
+from mcp_discovery.facade.servers.query import ServerQuery
 from mcp_discovery.facade.servers.results import Answer, Lists
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance
@@ -62,7 +62,7 @@ class _Poll:
 class _Group:
     """All polls that wait for the answer to one question."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ServerQuery) -> None:
         self.asked = asked
         self.polls: set[_Poll] = set()
 
@@ -99,7 +99,7 @@ class Polls:
     def __len__(self) -> int:
         return len(self._lives)
 
-    async def wait(self, request: web.Request, asked: Asked, tag: str) -> Answer | None:
+    async def wait(self, request: web.Request, asked: ServerQuery, tag: str) -> Answer | None:
         """The answer as soon as its tag is not ``tag``, or as it is after ``asked.wait`` seconds;
         ``None`` where the client has it already.
 
@@ -160,7 +160,7 @@ class Polls:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _join(self, asked: Asked, poll: _Poll) -> _Group:
+    def _join(self, asked: ServerQuery, poll: _Poll) -> _Group:
         group = self._groups.get(asked.key)
         if group is None:
             group = self._groups[asked.key] = _Group(asked)

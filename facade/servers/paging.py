@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from mcp_discovery.adapters.versions import precedence
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.query.versions import precedence
 
 #: What an entry is sorted by, as a cursor can carry it; ``None`` (not known) comes last.
 Key: TypeAlias = str | int | float | None

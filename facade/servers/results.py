@@ -22,7 +22,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.paging import Cursor, Scores
-from mcp_discovery.facade.servers.request import MAX_LIMIT, Asked
+from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
 from mcp_discovery.facade.servers.search_index import Searching
 from mcp_discovery.health import Status, rfc3339
 
@@ -122,7 +122,7 @@ class Lists:
         """Of how many documents the descriptions are searched."""
         return self._searching.documents_known
 
-    async def answer(self, asked: Asked) -> Answer:
+    async def answer(self, asked: ServerQuery) -> Answer:
         """The answer as the list is now."""
         scores: Scores | None = None
         if asked.words:
@@ -139,7 +139,7 @@ class Lists:
         self._remember(asked, known)
         return known
 
-    def body(self, asked: Asked, answer: Answer) -> bytes:
+    def body(self, asked: ServerQuery, answer: Answer) -> bytes:
         """The JSON of ``answer``, at most a second old."""
         now = answer.view.as_of
         key = asked.key, answer.etag, int(now.timestamp())
@@ -150,18 +150,18 @@ class Lists:
                 self._bodies_size -= len(self._bodies.popitem(last=False)[1])
         return made
 
-    def tag_at(self, asked: Asked, index: tuple[str, int]) -> str | None:
+    def tag_at(self, asked: ServerQuery, index: tuple[str, int]) -> str | None:
         """The tag of what was answered to the same question at ``index``; ``None``: not known."""
         epoch, revision = index
         return self._tags.get((asked.key, f"{epoch}:{revision}"))
 
-    def _remember(self, asked: Asked, answer: Answer) -> None:
+    def _remember(self, asked: ServerQuery, answer: Answer) -> None:
         self._tags[asked.key, answer.position] = answer.tag
         self._tags.move_to_end((asked.key, answer.position))
         if len(self._tags) > _TAGS:
             self._tags.popitem(last=False)
 
-    def _select(self, asked: Asked, scores: Scores | None) -> Selection:
+    def _select(self, asked: ServerQuery, scores: Scores | None) -> Selection:
         view = self._catalog.view
         at = asked.cursor.at if asked.cursor is not None else view.as_of
         now = view.as_of
@@ -187,7 +187,7 @@ class Lists:
         self._selections.move_to_end(key)
         return found
 
-    def _compose(self, asked: Asked, selection: Selection) -> Answer:
+    def _compose(self, asked: ServerQuery, selection: Selection) -> Answer:
         view, entries = selection.view, selection.entries
         members: dict[str, object] = {}
         if asked.limit is not None:
@@ -228,7 +228,7 @@ def _picked(entries: Sequence[Entry], fields: Sequence[str], now: datetime) -> t
     return tuple(found)
 
 
-def _left_out(asked: Asked, selection: Selection) -> dict[str, object]:
+def _left_out(asked: ServerQuery, selection: Selection) -> dict[str, object]:
     """For each instance that is left out, by name and id, which filters it fails."""
     view = selection.view
     inside = {entry.id for entry in selection.entries}
@@ -251,7 +251,7 @@ def _left_out(asked: Asked, selection: Selection) -> dict[str, object]:
     return {"excluded": excluded, "totalExcluded": len(outside)}
 
 
-def _due(view: View, asked: Asked, scores: Scores | None, now: datetime) -> datetime | None:
+def _due(view: View, asked: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:
     """When the next instance will have been up for as long as is asked for."""
     wanted = asked.query.min_uptime
     candidates = view.select(replace(asked.query, min_uptime=0.0), among=scores, now=now)

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.search import TextIndex
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
 from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.query.search import TextIndex
 
 log = logging.getLogger(__name__)
 

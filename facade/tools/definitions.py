@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from mcp_discovery.adapters.search import DESCRIPTION, NAME, TITLE, words
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, words
 
 #: Documents read at the same time.
 _AT_ONCE = 16

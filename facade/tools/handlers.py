@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from mcp_discovery.adapters.search import words
 from mcp_discovery.adapters.view import Entry, Query, View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -34,6 +33,7 @@ from mcp_discovery.facade.tools.index import (
     offers_of,
 )
 from mcp_discovery.facade.tools.models import ToolDetail, ToolList
+from mcp_discovery.query.search import words
 
 #: For how many seconds one request waits for documents that were not read before.
 _PATIENCE = 2.0

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from mcp_discovery.adapters.search import Postings
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.tools.definitions import Spelling, Tools, weights_of
+from mcp_discovery.query.search import Postings
 
 #: Ids that stand beside a tool in the list; all of them stand at ``/tools/{name}``.
 _LISTED_IDS = 20

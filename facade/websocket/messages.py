@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.adapters.query import Query
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.health import rfc3339, utcnow
+from mcp_discovery.query.query import Query
 
 CONNECTION_STATUS = "connection-status"
 HEALTH_CHECK = "health-check"

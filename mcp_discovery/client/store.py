@@ -15,8 +15,8 @@ from mcp_discovery.instance import Instance
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.catalog import Catalog
-    from mcp_discovery.adapters.query import Query
     from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.query.query import Query
 
 
 class CatalogSource:
@@ -98,8 +98,8 @@ class StoreSource(CatalogSource):
 
 
 def _query(wanted: Selection) -> Query:
-    from mcp_discovery.adapters.query import Query
-    from mcp_discovery.adapters.versions import VersionRange
+    from mcp_discovery.query.query import Query
+    from mcp_discovery.query.versions import VersionRange
 
     try:
         versions = frozenset(map(VersionRange.parse, wanted.versions))

@@ -19,7 +19,7 @@ NEVER = {
     *("mcp_discovery.client", "mcp_discovery.cli.facade", "mcp_discovery.cli.tables"),
     *(
         "mcp_discovery.adapters.catalog",
-        "mcp_discovery.adapters.search",
+        "mcp_discovery.query.search",
         "mcp_discovery.adapters.embedded",
         "mcp_discovery.adapters.remote",
         "sqlite3",

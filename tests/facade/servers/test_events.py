@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.adapters.query import Query
 from mcp_discovery.facade import create_app, serving
 from mcp_discovery.instance import Instance
+from mcp_discovery.query.query import Query
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.stores.waiting import until
 

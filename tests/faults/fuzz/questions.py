@@ -11,9 +11,9 @@ from yarl import URL
 
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.servers import request as asking
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.servers.paging import BY_NAME, Cursor, Sort
+from mcp_discovery.facade.servers.query import read_query
 from mcp_discovery.facade.websocket.messages import InvalidMessageError
 from mcp_discovery.facade.websocket.messages import parse as parse_message
 from mcp_discovery.facade.websocket.position import read_position
@@ -40,7 +40,7 @@ def _query(data: bytes) -> None:
 
 
 def _asked(data: bytes) -> None:
-    asking.read(_request(data))
+    read_query(_request(data))
 
 
 def _cursor(data: bytes) -> None:

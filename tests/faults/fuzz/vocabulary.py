@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from mcp_discovery.adapters.etcd.lines import Lines, LineTooLongError
 from mcp_discovery.adapters.etcd.live import Live
-from mcp_discovery.adapters.search import TextIndex, words
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
@@ -29,6 +27,8 @@ from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.introspection import LISTINGS, read_page
 from mcp_discovery.probe.messages import answer_in, parse, strings
+from mcp_discovery.query.search import TextIndex, words
+from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
 from tests.faults.fuzz.food import json_like, text_like
 from tests.faults.fuzz.target import Target

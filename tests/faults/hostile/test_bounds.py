@@ -11,8 +11,6 @@ import pytest
 
 from mcp_discovery import secrets
 from mcp_discovery.adapters.etcd.live import Live
-from mcp_discovery.adapters.search import TextIndex, words
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import (
@@ -25,6 +23,8 @@ from mcp_discovery.instance import (
 )
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import EventReader
+from mcp_discovery.query.search import TextIndex, words
+from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
 from tests.records import record
 

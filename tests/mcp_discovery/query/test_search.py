@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_discovery.adapters.search import TextIndex, words
 from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.query.search import TextIndex, words
 from mcp_discovery.record import Record
 from tests.records import document, record
 

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from mcp_discovery.adapters.query import Query, uptime
-from mcp_discovery.adapters.versions import VersionRange, precedence
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
+from mcp_discovery.query.query import Query, uptime
+from mcp_discovery.query.versions import VersionRange, precedence
 from tests.records import record
 
 LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)

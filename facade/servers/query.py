@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from mcp_discovery.adapters.query import Query
-from mcp_discovery.adapters.search import words
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.operation import Parameter
 from mcp_discovery.facade.http.parameters import flag, listed, once, one_of, seconds, whole
@@ -18,6 +16,8 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, contradiction, parse
 from mcp_discovery.facade.servers.paging import BY_NAME, SORTS, Cursor, Sort
 from mcp_discovery.instance import DERIVED
+from mcp_discovery.query.query import Query
+from mcp_discovery.query.search import words
 from mcp_discovery.record import Record
 
 #: The longest page, and the longest wait in seconds.
@@ -75,7 +75,7 @@ PARAMETERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ServerQuery:
     """One question for the list.
 
     ``words`` are searched for. ``fields`` limits each entry, ``None`` leaves it whole. ``index`` is
@@ -107,12 +107,12 @@ class Asked:
 
 
 #: What was read lately: query string → the question. Many ask the same.
-_READ: OrderedDict[str, Asked] = OrderedDict()
+_READ: OrderedDict[str, ServerQuery] = OrderedDict()
 #: How many questions are remembered, and how long, in characters, their query strings may be.
 _REMEMBERED, _SHORT = 1024, 1024
 
 
-def read(request: web.Request) -> Asked:
+def read_query(request: web.Request) -> ServerQuery:
     """The question in a query string; raises :class:`ProblemError` (400) for a bad one."""
     text = request.rel_url.raw_query_string
     if (known := _READ.get(text)) is not None:
@@ -126,7 +126,7 @@ def read(request: web.Request) -> Asked:
     return asked
 
 
-def _read(request: web.Request) -> Asked:
+def _read(request: web.Request) -> ServerQuery:
     query = parse(request)
     text = once(request, "q")
     sought = tuple(dict.fromkeys(words(text))) if text else ()
@@ -156,7 +156,9 @@ def _read(request: web.Request) -> Asked:
         name = "wait" if wait else "explain"
         raise contradiction(f"{name} is for a list from its beginning; leave out cursor or {name}")
     key = tag_of(fingerprint, limit, cursor_text, chosen, explain)
-    return Asked(query, sought, sort, limit, cursor, chosen, explain, wait, index, fingerprint, key)
+    return ServerQuery(
+        query, sought, sort, limit, cursor, chosen, explain, wait, index, fingerprint, key
+    )
 
 
 def _sort(request: web.Request, *, searching: bool) -> Sort:

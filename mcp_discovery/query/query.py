@@ -8,9 +8,9 @@ from datetime import datetime
 from itertools import chain
 from typing import TypeAlias
 
-from mcp_discovery.adapters.versions import VersionRange
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.instance import Instance
+from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
 
 Passes: TypeAlias = Callable[["Query", Instance, datetime], bool]

@@ -1,0 +1,1 @@
+"""Filters, queries, version ranges and text search: what servers and tools are selected by."""
