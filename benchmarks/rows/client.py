@@ -14,7 +14,7 @@ from mcp import Client
 
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from mcp_discovery import Discovery
-from tests.mcp_discovery.client.town import town
+from tests.mcp_discovery.client.cluster import cluster
 
 #: One call of the server's tool.
 _Call: TypeAlias = Callable[[], Awaitable[object]]
@@ -38,7 +38,7 @@ async def calls(scale: Scale) -> AsyncGenerator[Contest, None]:
     """
     warm = scale.of(50, 30)
     with TemporaryDirectory() as folder:
-        async with town(Path(folder)) as place:
+        async with cluster(Path(folder)) as place:
             server = await place.add("a")
 
             @asynccontextmanager

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from mcp_discovery.adapters.store import Store
-from tests.contract.beds import Bed, ConsulBed, EmbeddedBed, EtcdBed, RemoteBed
-from tests.contract.serving import ServedFacade
+from tests.contract.environments import (
+    ConsulEnvironment,
+    EmbeddedEnvironment,
+    EtcdEnvironment,
+    RemoteEnvironment,
+    StoreEnvironment,
+)
+from tests.contract.served_facade import ServedFacade
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 
@@ -31,49 +37,49 @@ def shared_server(kind: str, request: pytest.FixtureRequest) -> ConsulServer | E
 
 
 @pytest.fixture
-async def bed(
+async def environment(
     kind: str, shared_server: ConsulServer | EtcdServer | None, namespace: str, tmp_path: Path
-) -> AsyncIterator[Bed]:
+) -> AsyncIterator[StoreEnvironment]:
     """An empty store of the kind that the test is parametrised with."""
     async with AsyncExitStack() as stack:
-        made: Bed
+        made: StoreEnvironment
         match kind, shared_server:
             case "embedded", None:
-                made = EmbeddedBed()
+                made = EmbeddedEnvironment()
             case "file", None:
-                made = EmbeddedBed(tmp_path / "store.db")
+                made = EmbeddedEnvironment(tmp_path / "store.db")
             case "remote", None:
-                made = RemoteBed(await stack.enter_async_context(ServedFacade()))
+                made = RemoteEnvironment(await stack.enter_async_context(ServedFacade()))
             case _, ConsulServer() as consul:
-                made = ConsulBed(consul, namespace)
+                made = ConsulEnvironment(consul, namespace)
             case _, EtcdServer() as etcd:
-                made = EtcdBed(etcd, namespace)
+                made = EtcdEnvironment(etcd, namespace)
             case other:
-                raise ValueError(f"no bed for {other!r}")
+                raise ValueError(f"no environment for {other!r}")
         yield await stack.enter_async_context(made)
 
 
 @pytest.fixture
-async def own_bed(kind: str, namespace: str) -> AsyncIterator[Bed]:
-    """Like ``bed``, with a server of its own, which the test may stop and wipe."""
+async def own_environment(kind: str, namespace: str) -> AsyncIterator[StoreEnvironment]:
+    """Like ``environment``, with a server of its own, which the test may stop and wipe."""
     async with AsyncExitStack() as stack:
-        made: Bed
+        made: StoreEnvironment
         match kind:
             case "remote":
-                made = RemoteBed(await stack.enter_async_context(ServedFacade()))
+                made = RemoteEnvironment(await stack.enter_async_context(ServedFacade()))
             case "consul":
-                made = ConsulBed(await stack.enter_async_context(ConsulServer()), namespace)
+                made = ConsulEnvironment(await stack.enter_async_context(ConsulServer()), namespace)
             case "etcd":
-                made = EtcdBed(await stack.enter_async_context(EtcdServer()), namespace)
+                made = EtcdEnvironment(await stack.enter_async_context(EtcdServer()), namespace)
             case other:
                 raise ValueError(f"no server for {other!r}")
         yield await stack.enter_async_context(made)
 
 
 @pytest.fixture
-async def store(bed: Bed) -> Store:
-    """A store object on ``bed``."""
-    return await bed.open()
+async def store(environment: StoreEnvironment) -> Store:
+    """A store object on ``environment``."""
+    return await environment.open()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -12,7 +12,7 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.health import Status
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer

@@ -6,23 +6,23 @@ import pytest
 
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
-from tests.contract.beds import Bed
+from tests.contract.environments import StoreEnvironment
 from tests.records import document, record
 
 
 @pytest.mark.parametrize("size", [300_000, 3_000_000], ids=["300KB", "3MB"])
 async def test_a_large_document_round_trips_and_is_stored_once(
-    bed: Bed, store: Store, size: int
+    environment: StoreEnvironment, store: Store, size: int
 ) -> None:
     large = document(*(f"tool_{n}" for n in range(10)), filler=size // 10)
     assert abs(len(large.canonical) - size) < size / 10
     await store.register(record("n-0"), large, ttl=60, reap_after=120)
-    before = await bed.writes()
+    before = await environment.writes()
     for number in range(1, 10):
         await store.register(record(f"n-{number}"), large, ttl=60, reap_after=120)
-    assert await bed.digests() == {large.digest}
-    assert before != await bed.writes() or before is None
-    read = await (await bed.open()).document(large.digest)
+    assert await environment.digests() == {large.digest}
+    assert before != await environment.writes() or before is None
+    read = await (await environment.open()).document(large.digest)
     assert read == large
     assert read.digest == large.digest
 
@@ -32,28 +32,30 @@ async def test_an_unknown_digest(store: Store) -> None:
         await store.document("0" * 64)
 
 
-async def test_a_document_over_the_limit_is_refused(bed: Bed, store: Store) -> None:
+async def test_a_document_over_the_limit_is_refused(
+    environment: StoreEnvironment, store: Store
+) -> None:
     huge = document("a", filler=17 * 2**20)
     with pytest.raises(InvalidDocumentError, match="over the limit"):
         await store.register(record(), huge, ttl=60, reap_after=120)
-    assert await bed.digests() == set()
+    assert await environment.digests() == set()
 
 
 @pytest.mark.over(("embedded", "file", "consul", "etcd"))  # a facade sweeps its own store
 async def test_a_sweep_removes_what_nobody_refers_to(
-    bed: Bed, store: Store, monkeypatch: pytest.MonkeyPatch
+    environment: StoreEnvironment, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used, unused = document("used"), document("unused")
     registration = await store.register(record(), unused, ttl=60, reap_after=120)
     await registration.update(record(), used)
-    sweeper = await bed.open()
+    sweeper = await environment.open()
     clock = [1000.0]
     monkeypatch.setattr("mcp_discovery.adapters.unreferenced.time.monotonic", lambda: clock[0])
     assert await sweeper.sweep() == 0  # seen for the first time
     clock[0] += 59
     assert await sweeper.sweep() == 0
-    assert await bed.digests() == {used.digest, unused.digest}
+    assert await environment.digests() == {used.digest, unused.digest}
     clock[0] += 2
     assert await sweeper.sweep() >= 1
-    assert await bed.digests() == {used.digest}
+    assert await environment.digests() == {used.digest}
     assert await store.document(used.digest) == used

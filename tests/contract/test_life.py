@@ -10,9 +10,9 @@ import pytest
 from mcp_discovery.adapters.store import Registration, Store, new_holder
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
 from mcp_discovery.health import ANSWERS, Health, Load, Status, healthy
-from tests.contract.beds import Bed
 from tests.contract.conftest import SERVED
-from tests.contract.watching import watching
+from tests.contract.environments import StoreEnvironment
+from tests.contract.watcher import watching
 from tests.records import document, record
 
 TTL = 2.0
@@ -26,8 +26,10 @@ async def register(store: Store, id: str = "catalog-1", **fields: object) -> Reg
     )
 
 
-async def test_registered_is_healthy_in_the_watch(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_registered_is_healthy_in_the_watch(
+    environment: StoreEnvironment, store: Store
+) -> None:
+    async with watching(await environment.open()) as watcher:
         given = record(title="Catalogue", metadata={"team": "shop"}, zone="eu-1", weight=3)
         registration = await store.register(
             given, document("search_products"), ttl=TTL, reap_after=REAP
@@ -43,34 +45,38 @@ async def test_registered_is_healthy_in_the_watch(bed: Bed, store: Store) -> Non
     assert watcher.history("catalog-1") == [None, Status.HEALTHY]
 
 
-async def test_registered_with_the_health_that_it_has(bed: Bed, store: Store) -> None:
+async def test_registered_with_the_health_that_it_has(
+    environment: StoreEnvironment, store: Store
+) -> None:
     down = Health(Status.DOWN, "connection refused")
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         await store.register(record(), document("a"), ttl=TTL, reap_after=REAP, health=down)
         await watcher.until_status("catalog-1", Status.DOWN, 2)
     assert watcher.instances["catalog-1"].health.reason == "connection refused"
     assert watcher.history("catalog-1") == [None, Status.DOWN]
 
 
-async def test_heartbeats_keep_it_write_nothing_and_wake_nobody(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_heartbeats_keep_it_write_nothing_and_wake_nobody(
+    environment: StoreEnvironment, store: Store
+) -> None:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         await registration.heartbeat(healthy())
-        before, events = await bed.writes(), len(watcher.events)
+        before, events = await environment.writes(), len(watcher.events)
         end = time.monotonic() + 2 * TTL
         while time.monotonic() < end:
             await registration.heartbeat(healthy())
             await asyncio.sleep(TTL / 4)  # the pace of the heartbeats, not a wait for luck
-        assert await bed.writes() == before
+        assert await environment.writes() == before
         assert watcher.events[events:] == []
         assert watcher.status("catalog-1") is Status.HEALTHY
 
 
 async def test_a_change_of_health_shows_at_once_and_keeps_its_reason(
-    bed: Bed, store: Store
+    environment: StoreEnvironment, store: Store
 ) -> None:
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         for status, reason in (
@@ -83,9 +89,11 @@ async def test_a_change_of_health_shows_at_once_and_keeps_its_reason(
             assert watcher.instances["catalog-1"].health.reason == reason
 
 
-async def test_down_reported_by_a_living_registrant_lasts(bed: Bed, store: Store) -> None:
+async def test_down_reported_by_a_living_registrant_lasts(
+    environment: StoreEnvironment, store: Store
+) -> None:
     """It is heard of, so it is neither silent nor reaped."""
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         down = Health(Status.DOWN, "connection refused")
@@ -97,8 +105,10 @@ async def test_down_reported_by_a_living_registrant_lasts(bed: Bed, store: Store
         assert watcher.history("catalog-1") == [None, Status.HEALTHY, Status.DOWN]
 
 
-async def test_silent_is_down_with_the_reason_then_gone(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_silent_is_down_with_the_reason_then_gone(
+    environment: StoreEnvironment, store: Store
+) -> None:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         await registration.heartbeat(healthy())
@@ -112,10 +122,12 @@ async def test_silent_is_down_with_the_reason_then_gone(bed: Bed, store: Store) 
         assert time.monotonic() - silent > REAP - 0.5
 
 
-async def test_load_is_seen(bed: Bed, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_load_is_seen(
+    environment: StoreEnvironment, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mcp_discovery.adapters.pulse.LOAD_EVERY", 0.0)
     load = Load(active=3, capacity=20, latency=0.12)
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await registration.heartbeat(healthy(), load)
         await watcher.until_shows("catalog-1", lambda seen: seen.load == load)
@@ -126,8 +138,8 @@ async def test_load_is_seen(bed: Bed, store: Store, monkeypatch: pytest.MonkeyPa
         assert len(watcher.events) == events + 1  # a move below a tenth is not worth a write
 
 
-async def test_deregistered_is_gone_at_once(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_deregistered_is_gone_at_once(environment: StoreEnvironment, store: Store) -> None:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         await registration.deregister()
@@ -138,8 +150,10 @@ async def test_deregistered_is_gone_at_once(bed: Bed, store: Store) -> None:
             await registration.heartbeat(healthy())
 
 
-async def test_drained_is_listed_as_draining_until_it_leaves(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_drained_is_listed_as_draining_until_it_leaves(
+    environment: StoreEnvironment, store: Store
+) -> None:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         await registration.drain()
@@ -156,8 +170,8 @@ async def test_drained_is_listed_as_draining_until_it_leaves(bed: Bed, store: St
     ]
 
 
-async def test_update_of_tags_and_digest(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_update_of_tags_and_digest(environment: StoreEnvironment, store: Store) -> None:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await registration.heartbeat(Health(Status.DEGRADED, "slow"))
         await watcher.until_status("catalog-1", Status.DEGRADED, 2)
@@ -169,12 +183,14 @@ async def test_update_of_tags_and_digest(bed: Bed, store: Store) -> None:
         assert seen.health.status is Status.DEGRADED  # the health is untouched
         await registration.heartbeat(healthy())
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
-    assert (await (await bed.open()).document(new.digest)) == new
+    assert (await (await environment.open()).document(new.digest)) == new
     assert None not in watcher.history("catalog-1")[1:]  # never gone meanwhile
 
 
-async def test_an_update_revives_nobody_and_keeps_the_id(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_an_update_revives_nobody_and_keeps_the_id(
+    environment: StoreEnvironment, store: Store
+) -> None:
+    async with watching(await environment.open()) as watcher:
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         with pytest.raises(InvalidRecordError, match="must stay 'catalog-1'"):
@@ -186,12 +202,12 @@ async def test_an_update_revives_nobody_and_keeps_the_id(bed: Bed, store: Store)
     assert watcher.history("catalog-1") == [None, Status.HEALTHY, Status.DOWN, None]
 
 
-async def test_a_living_holder_keeps_its_id(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as watcher:
+async def test_a_living_holder_keeps_its_id(environment: StoreEnvironment, store: Store) -> None:
+    async with watching(await environment.open()) as watcher:
         first = await store.register(
             record(), document("a"), ttl=TTL, reap_after=30, holder=new_holder()
         )
-        other = await bed.open()
+        other = await environment.open()
 
         async def second() -> Registration:
             return await other.register(
@@ -229,9 +245,11 @@ async def test_a_living_holder_keeps_its_id(bed: Bed, store: Store) -> None:
         assert watcher.status("catalog-1") is Status.HEALTHY
 
 
-async def test_the_same_holder_replaces_its_own(bed: Bed, store: Store) -> None:
+async def test_the_same_holder_replaces_its_own(
+    environment: StoreEnvironment, store: Store
+) -> None:
     holder = new_holder()
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         for description in ("first", "second"):
             registration = await store.register(
                 record(description=description),
@@ -245,9 +263,9 @@ async def test_the_same_holder_replaces_its_own(bed: Bed, store: Store) -> None:
     assert len(watcher.instances) == 1
 
 
-async def test_an_id_may_move_to_another_name(bed: Bed, store: Store) -> None:
+async def test_an_id_may_move_to_another_name(environment: StoreEnvironment, store: Store) -> None:
     holder = new_holder()
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         for name in ("before", "after"):
             await store.register(
                 record(name=name), document("a"), ttl=TTL, reap_after=REAP, holder=holder
@@ -265,24 +283,26 @@ async def test_bad_terms_are_refused(store: Store) -> None:
 
 
 @pytest.mark.over(SERVED)
-async def test_registers_anew_after_the_store_was_wiped(own_bed: Bed) -> None:
-    store = await own_bed.open()
+async def test_registers_anew_after_the_store_was_wiped(own_environment: StoreEnvironment) -> None:
+    store = await own_environment.open()
     registration = await store.register(record(), document("a"), ttl=20, reap_after=60)
     await registration.heartbeat(healthy())
-    await own_bed.wipe()
+    await own_environment.wipe()
     with pytest.raises(RegistrationLostError):
         await registration.heartbeat(healthy())
     again = await store.register(record(), document("a"), ttl=20, reap_after=60)
     await again.heartbeat(healthy())
-    async with watching(await own_bed.open()) as watcher:
+    async with watching(await own_environment.open()) as watcher:
         await watcher.until_status("catalog-1", Status.HEALTHY, 5)
     assert (await store.document(document("a").digest)) == document("a")
 
 
-async def test_a_living_holder_is_taken_over_by_whoever_names_it(bed: Bed, store: Store) -> None:
+async def test_a_living_holder_is_taken_over_by_whoever_names_it(
+    environment: StoreEnvironment, store: Store
+) -> None:
     former, new, third = new_holder("facade"), new_holder("facade"), new_holder("facade")
-    other = await bed.open()
-    async with watching(await bed.open()) as watcher:
+    other = await environment.open()
+    async with watching(await environment.open()) as watcher:
         first = await store.register(record(), document("a"), holder=former, ttl=20, reap_after=60)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         with pytest.raises(DuplicateInstanceError):

@@ -12,16 +12,16 @@ import pytest
 from mcp_discovery.adapters.store import Snapshot, Store
 from mcp_discovery.errors import InvalidRecordError, StoreUnavailableError
 from mcp_discovery.health import Health, Status
-from tests.contract.beds import Bed
 from tests.contract.conftest import SERVED, WRITABLE
-from tests.contract.watching import watching
+from tests.contract.environments import StoreEnvironment
+from tests.contract.watcher import watching
 from tests.records import document, record
 
 
-async def test_the_first_snapshot_is_complete(bed: Bed, store: Store) -> None:
+async def test_the_first_snapshot_is_complete(environment: StoreEnvironment, store: Store) -> None:
     for number in range(20):
         await store.register(record(f"n-{number}"), document("a"), ttl=30, reap_after=60)
-    async with aclosing((await bed.open()).watch()) as events:
+    async with aclosing((await environment.open()).watch()) as events:
         first = await anext(events)
     assert isinstance(first, Snapshot)
     assert set(first.instances) == {f"n-{number}" for number in range(20)}
@@ -33,8 +33,8 @@ async def test_an_empty_store_has_an_empty_first_snapshot(store: Store) -> None:
             assert await anext(events) == Snapshot({})
 
 
-async def test_two_watchers_see_the_same_order(bed: Bed, store: Store) -> None:
-    async with watching(await bed.open()) as one, watching(await bed.open()) as two:
+async def test_two_watchers_see_the_same_order(environment: StoreEnvironment, store: Store) -> None:
+    async with watching(await environment.open()) as one, watching(await environment.open()) as two:
         registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
         for number in range(20):
             status = Status.DEGRADED if number % 2 else Status.DOWN
@@ -64,9 +64,11 @@ async def test_two_watchers_see_the_same_order(bed: Bed, store: Store) -> None:
         assert seen[-1] == 19
 
 
-async def test_a_thousand_instances_appear_in_one_watcher(bed: Bed, store: Store) -> None:
+async def test_a_thousand_instances_appear_in_one_watcher(
+    environment: StoreEnvironment, store: Store
+) -> None:
     shared = document("search_products")
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         pending = [record(f"n-{number}") for number in range(1000)]
 
         async def worker() -> None:
@@ -80,7 +82,7 @@ async def test_a_thousand_instances_appear_in_one_watcher(bed: Bed, store: Store
     assert {i.health.status for i in watcher.instances.values()} == {Status.HEALTHY}
 
 
-async def test_unicode_wherever_it_is_allowed(bed: Bed, store: Store) -> None:
+async def test_unicode_wherever_it_is_allowed(environment: StoreEnvironment, store: Store) -> None:
     text = "Großes Angebot — 商品カタログ 🛒 \u202ertl\u202c \u0000 \\ \" ' ${NAME} %2F"
     given = record(
         title=text,
@@ -93,7 +95,7 @@ async def test_unicode_wherever_it_is_allowed(bed: Bed, store: Store) -> None:
         protocol={"instructions": text, "serverInfo": {"name": text}},
     )
     offered = document("søk_produkter", "商品")
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         await store.register(
             given, offered, ttl=30, reap_after=60, health=Health(Status.DOWN, text)
         )
@@ -101,12 +103,14 @@ async def test_unicode_wherever_it_is_allowed(bed: Bed, store: Store) -> None:
     seen = watcher.instances["catalog-1"]
     assert seen.record == given.model_copy(update={"capabilities": seen.record.capabilities})
     assert seen.health.reason == text
-    assert await (await bed.open()).document(offered.digest) == offered
+    assert await (await environment.open()).document(offered.digest) == offered
 
 
-async def test_fields_of_a_newer_schema_are_kept(bed: Bed, store: Store) -> None:
+async def test_fields_of_a_newer_schema_are_kept(
+    environment: StoreEnvironment, store: Store
+) -> None:
     given = record(futureField={"deep": [1, 2]}, auth={"type": "none", "newer": True})
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         await store.register(given, document("a"), ttl=30, reap_after=60)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
     seen = watcher.instances["catalog-1"].record.to_dict()
@@ -115,7 +119,7 @@ async def test_fields_of_a_newer_schema_are_kept(bed: Bed, store: Store) -> None
 
 
 async def test_a_record_over_the_limit_is_refused_and_nothing_is_lost(
-    bed: Bed, store: Store
+    environment: StoreEnvironment, store: Store
 ) -> None:
     registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
     names = tuple(f"tool-{number}-{'x' * 200}" for number in range(2000))
@@ -124,14 +128,16 @@ async def test_a_record_over_the_limit_is_refused_and_nothing_is_lost(
             update={"capabilities": record().capabilities.model_copy(update={"tools": names})}
         )
         await registration.update(too_big, document("a"))
-    async with watching(await bed.open()) as watcher:
+    async with watching(await environment.open()) as watcher:
         assert watcher.instances["catalog-1"].record.capabilities.tools == ()
 
 
 @pytest.mark.over(WRITABLE)
-async def test_foreign_keys_and_malformed_records_are_skipped_and_reported(bed: Bed) -> None:
-    foreign = await bed.put_foreign()
-    store = await bed.open()
+async def test_foreign_keys_and_malformed_records_are_skipped_and_reported(
+    environment: StoreEnvironment,
+) -> None:
+    foreign = await environment.put_foreign()
+    store = await environment.open()
     await store.register(record(), document("a"), ttl=30, reap_after=60)
     async with watching(store) as watcher:
         await watcher.until_status("catalog-1", Status.HEALTHY, 5)
@@ -141,7 +147,9 @@ async def test_foreign_keys_and_malformed_records_are_skipped_and_reported(bed: 
         assert all(store.skipped.values())
 
 
-async def test_cancellation_leaves_no_task_behind(bed: Bed, store: Store) -> None:
+async def test_cancellation_leaves_no_task_behind(
+    environment: StoreEnvironment, store: Store
+) -> None:
     await store.register(record(), document("a"), ttl=30, reap_after=60)
     before = asyncio.all_tasks()
     async with watching(store):
@@ -157,8 +165,10 @@ async def test_cancellation_leaves_no_task_behind(bed: Bed, store: Store) -> Non
 
 
 @pytest.mark.over(SERVED)
-async def test_cancellation_leaves_no_connection_behind(bed: Bed, store: Store) -> None:
-    port = urlsplit(bed.url.split(",")[0]).port
+async def test_cancellation_leaves_no_connection_behind(
+    environment: StoreEnvironment, store: Store
+) -> None:
+    port = urlsplit(environment.url.split(",")[0]).port
 
     def connections() -> int:
         return sum(
@@ -184,7 +194,7 @@ async def test_cancellation_leaves_no_connection_behind(bed: Bed, store: Store) 
             await asyncio.sleep(0.02)
 
 
-async def test_a_closed_store_ends_its_watches(bed: Bed, store: Store) -> None:
+async def test_a_closed_store_ends_its_watches(environment: StoreEnvironment, store: Store) -> None:
     async with watching(store) as watcher:
         await store.close()
         await watcher.until(lambda: watcher.failure is not None, 2, "the end")
@@ -194,11 +204,13 @@ async def test_a_closed_store_ends_its_watches(bed: Bed, store: Store) -> None:
 
 
 @pytest.mark.over(SERVED)
-async def test_an_absent_store_is_unavailable_and_comes_back(own_bed: Bed) -> None:
-    store = await own_bed.open()
+async def test_an_absent_store_is_unavailable_and_comes_back(
+    own_environment: StoreEnvironment,
+) -> None:
+    store = await own_environment.open()
     registration = await store.register(record(), document("a"), ttl=60, reap_after=120)
     async with watching(store) as watcher:
-        await own_bed.away()
+        await own_environment.away()
         with pytest.raises(StoreUnavailableError):
             await registration.heartbeat(Health(Status.DEGRADED, "slow"))
         with pytest.raises(StoreUnavailableError):
@@ -211,7 +223,7 @@ async def test_an_absent_store_is_unavailable_and_comes_back(own_bed: Bed) -> No
     with pytest.raises(StoreUnavailableError):
         async with aclosing(store.watch()) as events:
             await anext(events)
-    await own_bed.back()
+    await own_environment.back()
     again = await store.register(record(), document("a"), ttl=60, reap_after=120)
     async with watching(store) as watcher:
         await watcher.until_status("catalog-1", Status.HEALTHY, 5)

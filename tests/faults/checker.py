@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.faults.history import Happening, History, Terms
-from tests.faults.told import OFFERED, Reader, Truth, Violation
+from tests.faults.history import History, ObservedEvent, Terms
+from tests.faults.observations import OFFERED, Reader, Truth, Violation
 
 #: Seconds.
 MARGIN = 1.5
@@ -53,17 +53,17 @@ class _Judge:
 
     def run(self, history: History) -> Iterator[Violation]:
         last = 0.0
-        for happening in history:
+        for event in history:
             # What was true up to this moment is judged before the moment changes it.
-            yield from self._standing(happening.at)
-            yield from self._take(happening)
-            last = happening.at
+            yield from self._standing(event.at)
+            yield from self._take(event)
+            last = event.at
         yield from self._standing(last)
         yield from self._settled(last)
 
     # -- what is taken in ----------------------------------------------------------------------
 
-    def _take(self, one: Happening) -> Iterator[Violation]:
+    def _take(self, one: ObservedEvent) -> Iterator[Violation]:
         match one.kind:
             case "note":
                 return
@@ -74,10 +74,10 @@ class _Judge:
                 if self._store_away:
                     self._store_left = one.at
                 self._known.clear()
-            case "desk-down" | "desk-up" | "desk-parted" | "desk-joined":
+            case "facade-down" | "facade-up" | "facade-parted" | "facade-joined":
                 for name, reader in self._readers.items():
                     if name.partition("/")[0] == one.target:
-                        reader.desk(one)
+                        reader.facade(one)
                         self._forget(reader=name)
             case "unread" | "read" | "stale" | "fresh":
                 if self._reader(one.target).seen(one):
@@ -92,7 +92,7 @@ class _Judge:
     def _reader(self, name: str) -> Reader:
         return self._readers.setdefault(name, Reader())
 
-    def _position(self, one: Happening) -> Iterator[Violation]:
+    def _position(self, one: ObservedEvent) -> Iterator[Violation]:
         reader = self._reader(one.target)
         epoch, revision = one.data["epoch"], one.data["revision"]
         id = str(one.data.get("id", "*"))
@@ -106,7 +106,7 @@ class _Judge:
                 yield Violation("going back", one.at, one.target, id, how)
         reader.epoch, reader.revision = epoch, revision
 
-    def _listed(self, one: Happening, shown: dict[str, str]) -> Iterator[Violation]:
+    def _listed(self, one: ObservedEvent, shown: dict[str, str]) -> Iterator[Violation]:
         reader = self._reader(one.target)
         blind = self._store_away or reader.parted
         gone = [id for id in reader.shown if id not in shown]

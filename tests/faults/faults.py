@@ -1,8 +1,9 @@
-"""What a fault is, and the list of them all: each small, named, applied and undone.
+"""What a fault is, and the table of all faults: each is small, named, applied and undone.
 
-A fault is an ``async with`` block over a world: it breaks something and notes into the history what
-is true from then on, waits until that can be seen where there is something to see, and mends it at
-the block's end. What it breaks is drawn from a seeded source, so that a schedule can be replayed.
+A fault is an ``async with`` block over an environment: it breaks something, notes into the history
+what is true from then on, waits until that can be seen where there is something to see, and undoes
+it at the block's end. What it breaks is drawn from a seeded source, so that a schedule can be
+replayed.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from tests.faults.world import Desk, Seat, StoreKind, World
+from tests.faults.environment import Environment, FacadeProcess, InstanceProcesses, StoreKind
 
-Claim = Literal["seat", "desk", "store"]
-Does = Callable[[World, Random], AbstractAsyncContextManager[None]]
-Breaks = Callable[[World, Random], AsyncGenerator[None, None]]
+Claim = Literal["instance", "facade", "store"]
+Does = Callable[[Environment, Random], AbstractAsyncContextManager[None]]
+Breaks = Callable[[Environment, Random], AsyncGenerator[None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ FAULTS: dict[str, Fault] = {}
 
 def fault(
     name: str, claims: Claim, *stores: StoreKind, alone: bool = False, apart: bool = False
-) -> Callable[[Callable[[World, Random], AsyncGenerator[None, None]]], Does]:
+) -> Callable[[Callable[[Environment, Random], AsyncGenerator[None, None]]], Does]:
     """Enters a generator that breaks, yields and mends into :data:`FAULTS`."""
 
     def enter(breaks: Breaks) -> Does:
@@ -60,25 +61,33 @@ def of(kind: StoreKind, *, apart: bool = False) -> list[Fault]:
 
 
 @asynccontextmanager
-async def a_seat(world: World, draw: Random) -> AsyncGenerator[Seat, None]:
-    """One of the world's own instances that no other fault has."""
-    seat = draw.choice([each for each in world.own_seats if each.id not in world.taken])
-    with world.taking(seat.id):
-        yield seat
+async def an_instance(
+    environment: Environment, draw: Random
+) -> AsyncGenerator[InstanceProcesses, None]:
+    """One of the environment's own instances that no other fault has."""
+    instance = draw.choice(
+        [each for each in environment.own_instances if each.id not in environment.taken]
+    )
+    with environment.taking(instance.id):
+        yield instance
 
 
 @asynccontextmanager
-async def a_desk(world: World, draw: Random, *, mortal: bool = False) -> AsyncGenerator[Desk, None]:
-    """One of the world's own facades that no other fault has.
+async def a_facade(
+    environment: Environment, draw: Random, *, mortal: bool = False
+) -> AsyncGenerator[FacadeProcess, None]:
+    """One of the environment's own facades that no other fault has.
 
     The first is never ``mortal``: what grows in a process is seen in one that lasts.
     """
-    desks = [each for each in world.own_desks if each.name not in world.taken]
-    desk = draw.choice([each for each in desks if not (mortal and each is world.desks[0])])
-    with world.taking(desk.name):
-        yield desk
+    facades = [each for each in environment.own_facades if each.name not in environment.taken]
+    facade = draw.choice(
+        [each for each in facades if not (mortal and each is environment.facades[0])]
+    )
+    with environment.taking(facade.name):
+        yield facade
 
 
-def seen_within(world: World) -> float:
+def seen_within(environment: Environment) -> float:
     """Seconds after which the end of an instance must have been seen, with some to spare."""
-    return world.history.terms.ttl + 6
+    return environment.history.terms.ttl + 6

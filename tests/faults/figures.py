@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from tests.faults.history import Happening, History
-from tests.faults.told import OFFERED, Reader, Truth
+from tests.faults.history import History, ObservedEvent
+from tests.faults.observations import OFFERED, Reader, Truth
 
 #: What is measured, in words.
 SILENT_WATCHED = "server silent → not shown healthy, its sidecar lives"
@@ -51,7 +51,7 @@ class _Measure:
             for what in (SILENT_WATCHED, SILENT_ALONE, BACK, STORE_BACK, STALE)
         }
 
-    def _take(self, one: Happening) -> None:
+    def _take(self, one: ObservedEvent) -> None:
         match one.kind:
             case "note":
                 return
@@ -63,12 +63,12 @@ class _Measure:
                 for name, reader in self._readers.items():
                     if not (reader.down or reader.parted or reader.away):
                         self._open[STALE if self._away else STORE_BACK, name, "*"] = one.at
-            case "desk-down" | "desk-up" | "desk-parted" | "desk-joined":
+            case "facade-down" | "facade-up" | "facade-parted" | "facade-joined":
                 for name, reader in self._readers.items():
                     if name.partition("/")[0] == one.target:
-                        reader.desk(one)
+                        reader.facade(one)
                         self._drop(name)
-                        if one.kind == "desk-parted" and not self._away:
+                        if one.kind == "facade-parted" and not self._away:
                             self._open[STALE, name, "*"] = one.at
             case "unread" | "read" | "stale" | "fresh":
                 reader = self._readers.setdefault(one.target, Reader())
@@ -86,7 +86,7 @@ class _Measure:
                 self._truth.setdefault(one.target, Truth()).become(one)
                 self._begin(one)
 
-    def _begin(self, one: Happening) -> None:
+    def _begin(self, one: ObservedEvent) -> None:
         truth = self._truth[one.target]
         what = {
             "silent": SILENT_WATCHED if truth.vouched else None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from tests.faults.world import World
+from tests.faults.environment import Environment
 
 #: Seconds between two samples, and of a process's life that count as its warm-up.
 EVERY = 2.0
@@ -30,10 +30,10 @@ class Sample:
 
 
 class Growth:
-    """Samples every sidecar and facade of a world."""
+    """Samples every sidecar and facade of an environment."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
         self._samples: dict[tuple[str, int], list[Sample]] = defaultdict(list)
 
     async def run(self) -> None:
@@ -41,8 +41,8 @@ class Growth:
         began: dict[tuple[str, int], float] = {}
         while True:
             now = asyncio.get_running_loop().time()
-            programs = [(each.id, each.sidecar) for each in self._world.seats]
-            programs += [(each.name, each.program) for each in self._world.desks]
+            programs = [(each.id, each.sidecar) for each in self._environment.instances]
+            programs += [(each.name, each.program) for each in self._environment.facades]
             for name, program in programs:
                 if not program.running:
                     continue

@@ -27,10 +27,10 @@ Kind = Literal[
     "store-shaky",  # some may use it, others not
     "store-back",  # everybody can
     # "target" is a facade
-    "desk-down",  # its process is dead, or frozen
-    "desk-up",
-    "desk-parted",  # it cannot use the store, others can
-    "desk-joined",
+    "facade-down",  # its process is dead, or frozen
+    "facade-up",
+    "facade-parted",  # it cannot use the store, others can
+    "facade-joined",
     # what was seen; "target" is a reader, "<facade>/<kind of reader>"
     "unread",  # the facade gives no list
     "read",
@@ -44,7 +44,7 @@ Kind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class ObservedEvent:
     """One line of the history; ``at`` in monotonic seconds since its beginning."""
 
     at: float
@@ -70,28 +70,28 @@ class History:
         self.terms = terms
         self.seed = seed
         self._began = time.monotonic()
-        self._happenings: list[Happening] = []
-        #: Told of each happening that is noted.
-        self.listeners: list[Callable[[Happening], None]] = []
+        self._events: list[ObservedEvent] = []
+        #: Told of each event that is noted.
+        self.listeners: list[Callable[[ObservedEvent], None]] = []
 
     def note(self, kind: Kind, target: str, **data: Any) -> None:
         """Records that something happened just now."""
-        happening = Happening(self.now, kind, target, data)
-        self._happenings.append(happening)
+        event = ObservedEvent(self.now, kind, target, data)
+        self._events.append(event)
         for listener in self.listeners:
-            listener(happening)
+            listener(event)
 
-    def put(self, happenings: Iterable[Happening]) -> None:
+    def put(self, events: Iterable[ObservedEvent]) -> None:
         """Adds what happened elsewhere or is made up, for tests of the checker."""
-        self._happenings.extend(happenings)
+        self._events.extend(events)
 
     @property
     def now(self) -> float:
         """Seconds since the beginning."""
         return time.monotonic() - self._began
 
-    def __iter__(self) -> Iterator[Happening]:
-        return iter(sorted(self._happenings, key=lambda each: each.at))
+    def __iter__(self) -> Iterator[ObservedEvent]:
+        return iter(sorted(self._events, key=lambda each: each.at))
 
     def write(self, path: Path) -> None:
         """One JSON object a line; the first says the terms and the seed."""
@@ -104,5 +104,5 @@ class History:
         """What :meth:`write` wrote."""
         head, *lines = map(orjson.loads, path.read_bytes().splitlines())
         history = cls(Terms(**head["terms"]), head["seed"])
-        history.put(Happening(**line) for line in lines)
+        history.put(ObservedEvent(**line) for line in lines)
         return history

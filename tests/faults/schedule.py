@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.faults.catalogue import Fault, of
+from tests.faults.environment import Environment
 from tests.faults.faults import Claim
-from tests.faults.world import World
 
 
 class _Turns:
@@ -51,51 +51,52 @@ class _Turns:
 
 @dataclass(frozen=True)
 class Lane:
-    """One sequence of faults: which, in which part of the world, and the seconds between two."""
+    """One sequence of faults: which, in which part of the environment, and the seconds
+    between two."""
 
     name: str
     claims: Claim
-    part: World
+    part: Environment
     pause: tuple[float, float]
 
 
-def lanes(world: World) -> Sequence[Lane]:
-    """The lanes of a world of five instances or more, and two facades or more."""
+def lanes(environment: Environment) -> Sequence[Lane]:
+    """The lanes of an environment of five instances or more, and two facades or more."""
     # The last instance is the store's, and never killed: see tests.faults.growth.
-    *seats, last = world.seats
+    *instances, last = environment.instances
     return [
-        Lane("seats-even", "seat", world.part(seats[::2], []), (0.5, 4.0)),
-        Lane("seats-odd", "seat", world.part(seats[1::2], []), (0.5, 4.0)),
-        Lane("facades", "desk", world.part([last], world.desks), (0.5, 6.0)),
-        Lane("store", "store", world.part([last], []), (3.0, 8.0)),
+        Lane("instances-even", "instance", environment.part(instances[::2], []), (0.5, 4.0)),
+        Lane("instances-odd", "instance", environment.part(instances[1::2], []), (0.5, 4.0)),
+        Lane("facades", "facade", environment.part([last], environment.facades), (0.5, 6.0)),
+        Lane("store", "store", environment.part([last], []), (3.0, 8.0)),
     ]
 
 
 async def run(
-    world: World,
+    environment: Environment,
     seed: int,
     seconds: float,
     say: Callable[[str], None] = lambda _: None,
     only: Collection[str] = (),
 ) -> None:
-    """Breaks ``world`` for ``seconds``, mends all, and waits until it has settled.
+    """Breaks ``environment`` for ``seconds``, mends all, and waits until it has settled.
 
     Draws from all faults, or from those that are named in ``only``.
     """
     end = time.monotonic() + seconds
     turns = _Turns()
     async with asyncio.TaskGroup() as group:
-        for lane in lanes(world):
+        for lane in lanes(environment):
             faults = [
                 each
-                for each in of(world.kind, apart=bool(world.hosts))
+                for each in of(environment.kind, apart=bool(environment.hosts))
                 if each.claims == lane.claims and (not only or each.name in only)
             ]
             if faults:
                 draw = Random(f"{seed}/{lane.name}")
                 group.create_task(_lane(lane, faults, draw, turns, end, say))
-    await world.store_answers()
-    await world.settled()
+    await environment.store_answers()
+    await environment.settled()
 
 
 async def _lane(

@@ -19,11 +19,11 @@ from pathlib import Path
 from tests.faults import schedule
 from tests.faults.catalogue import FAULTS
 from tests.faults.checker import judge
+from tests.faults.environment import StoreKind, environment
 from tests.faults.figures import measure, table
 from tests.faults.growth import Growth
 from tests.faults.history import History, Terms
 from tests.faults.namespaces import why_not
-from tests.faults.world import StoreKind, world
 
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
 STORES: tuple[StoreKind, ...] = ("consul", "etcd")
@@ -37,12 +37,14 @@ def say(text: str) -> None:
 async def soak(
     kind: StoreKind, seconds: float, seed: int, folder: Path, only: Collection[str] = ()
 ) -> bool:
-    """Breaks one world for ``seconds``; returns whether all was kept."""
+    """Breaks one environment for ``seconds``; returns whether all was kept."""
     say(f"\n== {kind}, {seconds:g} s, SEED={seed}; logs and history in {folder}")
     history = History(TERMS, seed)
     began = time.monotonic()
-    async with world(kind, folder, history, apart=why_not() is None) as broken:
-        say(f"   a cluster, {len(broken.seats)} instances and {len(broken.desks)} facades run")
+    async with environment(kind, folder, history, apart=why_not() is None) as broken:
+        say(
+            f"   a cluster, {len(broken.instances)} instances and {len(broken.facades)} facades run"
+        )
         growth = Growth(broken)
         sampling = asyncio.create_task(growth.run())
         try:
@@ -62,7 +64,7 @@ def report(history: History, seen: list[str], grown: list[str]) -> bool:
     faults = sum(
         each.kind == "note" and str(each.data.get("text")).startswith("begins") for each in history
     )
-    say(f"\n{faults} faults, {sum(1 for _ in history)} happenings\n\n{table(measure(history))}")
+    say(f"\n{faults} faults, {sum(1 for _ in history)} events\n\n{table(measure(history))}")
     for line in (*seen, *grown, *broken):
         say(line)
     say("every promise was kept" if not broken else f"{len(broken)} times a promise was broken")

@@ -13,9 +13,9 @@ import pytest
 
 from tests.faults.catalogue import FAULTS, of
 from tests.faults.checker import judge
+from tests.faults.environment import StoreKind, environment
 from tests.faults.history import History, Terms
 from tests.faults.namespaces import why_not
-from tests.faults.world import StoreKind, world
 
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
 NAMES = [each.name for each in of("etcd", apart=True) if each.apart]
@@ -25,7 +25,7 @@ NAMES = [each.name for each in of("etcd", apart=True) if each.apart]
 async def test_members_that_are_parted(kind: StoreKind, tmp_path: Path) -> None:
     missing = why_not()
     history = History(TERMS)
-    async with world(kind, tmp_path, history, seats=3, apart=missing is None) as broken:
+    async with environment(kind, tmp_path, history, instances=3, apart=missing is None) as broken:
         for name in NAMES if missing is None else ["leader frozen", "follower frozen"]:
             history.note("note", "driver", text=f"begins: {name} ({missing or 'namespaces'})")
             async with FAULTS[name].does(broken, Random(name)):

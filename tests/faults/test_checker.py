@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.checker import judge
-from tests.faults.history import Happening, History, Kind, Terms
+from tests.faults.history import History, Kind, ObservedEvent, Terms
 
 TERMS = Terms(ttl=6.0, probe_interval=2.0, notice=12.0)
 READER = "facade/list"
@@ -18,7 +18,7 @@ class Made:
     """A made-up history: two instances that live and are shown from second 1 on."""
 
     def __init__(self) -> None:
-        self.lines: list[Happening] = []
+        self.lines: list[ObservedEvent] = []
         self.revision = 0
         self.epoch = "e"
         self.shown: dict[str, str] = {}
@@ -30,7 +30,7 @@ class Made:
         self.lists(1.0, a="healthy", b="healthy")
 
     def at(self, second: float, kind: Kind, target: str, **data: Any) -> None:
-        self.lines.append(Happening(second, kind, target, data))
+        self.lines.append(ObservedEvent(second, kind, target, data))
 
     def lists(self, second: float, **servers: str) -> None:
         """The reader is shown a whole list at the next revision."""
@@ -215,10 +215,12 @@ def test_a_facade_that_gives_no_list_is_a_loss(made: Made) -> None:
 
 def test_a_reader_that_comes_late_had_nothing_to_miss() -> None:
     lines = [
-        Happening(0.0, "serves", "a"),
-        Happening(0.0, "watched", "a"),
-        Happening(30.0, "read", READER),
-        Happening(30.1, "list", READER, {"epoch": "e", "revision": 1, "servers": {"a": "healthy"}}),
+        ObservedEvent(0.0, "serves", "a"),
+        ObservedEvent(0.0, "watched", "a"),
+        ObservedEvent(30.0, "read", READER),
+        ObservedEvent(
+            30.1, "list", READER, {"epoch": "e", "revision": 1, "servers": {"a": "healthy"}}
+        ),
     ]
     history = History(TERMS)
     history.put(lines)
@@ -226,9 +228,9 @@ def test_a_reader_that_comes_late_had_nothing_to_miss() -> None:
 
 
 def test_a_facade_that_is_dead_gives_no_list(made: Made) -> None:
-    made.at(10, "desk-down", "facade")
+    made.at(10, "facade-down", "facade")
     made.at(10.1, "unread", READER)
-    made.at(30, "desk-up", "facade")
+    made.at(30, "facade-up", "facade")
     made.at(33, "read", READER)
     made.epoch, made.revision = "f", 0
     made.lists(33, a="healthy", b="healthy")
@@ -261,20 +263,20 @@ def test_a_goodbye_that_arrives_when_the_next_sidecar_has_begun(made: Made) -> N
 
 
 def test_one_that_vanishes_while_its_facade_is_parted(made: Made) -> None:
-    made.at(10, "desk-parted", "facade")
+    made.at(10, "facade-parted", "facade")
     made.at(11, "stale", READER)
     made.changes(12, "a", None)
     made.changes(13, "a", "healthy")
-    made.at(14, "desk-joined", "facade")
+    made.at(14, "facade-joined", "facade")
     made.at(14, "fresh", READER)
     assert made.until(60) == ["panic"]
 
 
 @pytest.mark.parametrize(("said", "broken"), [(10.0, []), (14.0, ["panic"])])
 def test_a_facade_says_that_its_store_is_away(made: Made, said: float, broken: list[str]) -> None:
-    made.at(10, "desk-parted", "facade")
+    made.at(10, "facade-parted", "facade")
     made.at(10 + said, "stale", READER)
-    made.at(40, "desk-joined", "facade")
+    made.at(40, "facade-joined", "facade")
     made.at(41, "fresh", READER)
     assert made.until(60) == broken
 
@@ -283,18 +285,18 @@ def test_a_facade_says_that_its_store_is_away(made: Made, said: float, broken: l
 def test_a_store_that_is_away_for_some(made: Made, parted: bool, broken: list[str]) -> None:
     made.at(10, "store-shaky", "store")
     if parted:
-        made.at(10, "desk-parted", "facade")
+        made.at(10, "facade-parted", "facade")
     made.at(40, "store-back", "store")
     if parted:
-        made.at(40, "desk-joined", "facade")
+        made.at(40, "facade-joined", "facade")
     assert made.until(60) == broken
 
 
 def test_a_facade_that_had_no_list_has_its_time_to_notice(made: Made) -> None:
-    made.at(10, "desk-parted", "facade")
+    made.at(10, "facade-parted", "facade")
     made.at(10, "unread", READER)
     made.at(40, "read", READER)
-    made.at(41, "desk-joined", "facade")
+    made.at(41, "facade-joined", "facade")
     assert made.until(60) == []
 
 

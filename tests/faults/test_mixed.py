@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tests.faults import schedule
 from tests.faults.checker import judge
+from tests.faults.environment import StoreKind, environment
 from tests.faults.history import History, Terms
 from tests.faults.namespaces import why_not
-from tests.faults.world import StoreKind, world
 
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
 SECONDS = 25.0
@@ -26,7 +26,7 @@ async def test_etcd(tmp_path: Path) -> None:
 
 async def _mixed(kind: StoreKind, folder: Path) -> None:
     history = History(TERMS, SEED)
-    async with world(kind, folder, history, apart=why_not() is None) as broken:
+    async with environment(kind, folder, history, apart=why_not() is None) as broken:
         await schedule.run(broken, SEED, SECONDS)
     file = folder / "history"
     history.write(file)

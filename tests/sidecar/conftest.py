@@ -9,7 +9,7 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from tests.servers.process import McpServer, odd
-from tests.sidecar.line import Seen, watching
+from tests.sidecar.harness import Seen, watching
 
 
 @pytest.fixture(autouse=True)

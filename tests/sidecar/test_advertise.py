@@ -14,7 +14,7 @@ from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.sidecar import advertise
 from mcp_discovery.sidecar.settings import Settings
 from tests.servers.process import McpServer
-from tests.sidecar.line import Seen, sidecar
+from tests.sidecar.harness import Seen, sidecar
 from tests.stores import ConsulServer
 
 LOCAL = "http://127.0.0.1:8000/mcp"

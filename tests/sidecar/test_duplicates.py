@@ -9,7 +9,7 @@ import pytest
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer, odd
-from tests.sidecar.line import Seen, sidecar
+from tests.sidecar.harness import Seen, sidecar
 from tests.stores.waiting import until
 
 

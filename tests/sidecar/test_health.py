@@ -11,7 +11,7 @@ import pytest
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import ANSWERS, Status
 from tests.servers.process import McpServer, odd, sdk
-from tests.sidecar.line import Seen, sidecar
+from tests.sidecar.harness import Seen, sidecar
 
 INTERVAL = 1.0
 #: What the test itself, its watcher and a busy machine may add.

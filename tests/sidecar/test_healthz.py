@@ -11,7 +11,7 @@ import pytest
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer
-from tests.sidecar.line import Seen, sidecar
+from tests.sidecar.harness import Seen, sidecar
 from tests.stores import ports
 from tests.stores.waiting import until
 

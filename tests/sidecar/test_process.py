@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.servers.process import ROOT, McpServer
-from tests.sidecar.line import QUICK
+from tests.sidecar.harness import QUICK
 from tests.stores import ports
 from tests.stores.waiting import until
 

@@ -12,7 +12,7 @@ import pytest
 from mcp_discovery.adapters import open_store
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer, odd, sdk
-from tests.sidecar.line import Seen, sidecar, watching
+from tests.sidecar.harness import Seen, sidecar, watching
 from tests.stores import ConsulServer, EtcdServer, StoreServer
 
 pytestmark = pytest.mark.parametrize("kind", [ConsulServer, EtcdServer])

@@ -22,7 +22,7 @@ from mcp_discovery.sidecar.run import run
 from mcp_discovery.sidecar.settings import Settings
 from mcp_discovery.sidecar.watchdog import Watchdog
 from tests.servers.process import McpServer
-from tests.sidecar.line import QUICK
+from tests.sidecar.harness import QUICK
 
 STARTING = [(advertise, "choose"), (advertise, "as_known_to"), (Watchdog, "run")]
 STAGES = [

@@ -10,7 +10,7 @@ import pytest
 from mcp_discovery.health import Status
 from tests.servers.process import McpServer
 from tests.sidecar.faulty import FaultyStore
-from tests.sidecar.line import Seen, sidecar, watching
+from tests.sidecar.harness import Seen, sidecar, watching
 from tests.stores.waiting import until
 
 

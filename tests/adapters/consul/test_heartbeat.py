@@ -13,7 +13,7 @@ from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.instance import Instance
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import ConsulServer, until
 

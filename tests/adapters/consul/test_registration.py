@@ -21,7 +21,7 @@ from mcp_discovery.errors import (
     RegistrationLostError,
 )
 from mcp_discovery.health import Status, healthy
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import ConsulAgent, ConsulServer, until
 from tests.stores.binaries import Binary

@@ -12,7 +12,7 @@ from mcp_discovery.adapters.consul.watch import Pace
 from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions, new_holder
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.health import Status, healthy
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import ConsulAgent, ConsulCluster, ConsulServer, until
 

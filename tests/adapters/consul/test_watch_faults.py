@@ -11,7 +11,7 @@ from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Health, Status
 from tests.adapters.consul.faulty import Cut, FaultyConsul, Spoiled
-from tests.contract.watching import Watching, watching
+from tests.contract.watcher import Watching, watching
 from tests.records import document, record
 from tests.stores import ConsulServer
 

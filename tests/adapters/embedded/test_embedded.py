@@ -19,7 +19,7 @@ from mcp_discovery.errors import (
     StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Status, healthy
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.records import document, record
 
 

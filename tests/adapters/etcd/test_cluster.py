@@ -12,7 +12,7 @@ from mcp_discovery.adapters.store import Registration, Snapshot
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
 from tests.adapters.etcd.conftest import registered
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.stores.etcd import EtcdCluster
 
 

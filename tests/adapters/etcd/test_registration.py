@@ -20,7 +20,7 @@ from mcp_discovery.errors import (
 )
 from mcp_discovery.health import Health, Status, healthy
 from tests.adapters.etcd.conftest import registered
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer, prefix_end
 from tests.stores.server import RequestRefused

@@ -20,7 +20,7 @@ from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.record import Record
 from tests.adapters.etcd.proxy import FaultyProxy
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.deploy.etcd.roles import etcdctl as find_etcdctl
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer, prefix_end

@@ -17,7 +17,7 @@ from mcp_discovery.errors import RegistrationLostError, StoreDeniedError, StoreU
 from mcp_discovery.health import Health, Status, healthy, utcnow
 from tests.adapters.etcd.conftest import registered
 from tests.adapters.etcd.proxy import FaultyProxy
-from tests.contract.watching import Watching, watching
+from tests.contract.watcher import Watching, watching
 from tests.faults.proxy import link
 from tests.records import document, record
 from tests.stores.etcd import EtcdCluster, EtcdServer, prefix_end

@@ -13,7 +13,7 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.remote import RemoteStore
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import InvalidStoreURLError, StoreDeniedError, StoreUnavailableError
-from tests.contract.serving import ServedFacade
+from tests.contract.served_facade import ServedFacade
 from tests.records import document, record
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.compose import town
+from tests.deploy.compose import service_processes
 from tests.deploy.compose.project import FILE, STORES
 from tests.deploy.image import daemon
 from tests.programs import AskedFacade
@@ -38,7 +38,7 @@ async def test_up_a_crash_and_down(store: str, built: str, tmp_path: Path) -> No
         "DRAIN": "1s",
     }
     if profile:
-        town.store_image(profile, tmp_path / "root")  # type: ignore[arg-type]
+        service_processes.store_image(profile, tmp_path / "root")  # type: ignore[arg-type]
         local = await asyncio.to_thread(daemon.store, profile, tmp_path / "root")
         environment |= {
             "COMPOSE_PROFILES": profile,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.compose import town
+from tests.deploy.compose import service_processes
 from tests.deploy.compose.project import STORES, in_order, of_store
 from tests.deploy.image.building import Image
 from tests.stores.waiting import until
@@ -20,8 +20,9 @@ async def test_every_service_does_its_part(store: str, image: Image, tmp_path: P
     services = of_store(store, DRAIN="1s")["services"]
     images = {services["facade"]["image"]: image}
     if store in ("consul", "etcd"):
-        images[services[store]["image"]] = town.store_image(store, tmp_path / "root")  # type: ignore[arg-type]
-    async with town.running(services, images, tmp_path) as (here, undo):
+        root = tmp_path / "root"
+        images[services[store]["image"]] = service_processes.store_image(store, root)  # type: ignore[arg-type]
+    async with service_processes.running(services, images, tmp_path) as (here, undo):
 
         async def all_listed() -> bool:
             return await here.servers() == _ALL

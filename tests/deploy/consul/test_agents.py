@@ -12,7 +12,7 @@ from mcp_discovery.adapters.consul.registration import ConsulRegistration
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Status, healthy
 from tests import programs
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.deploy.consul.agents import POLICIES, running, until_alive
 from tests.deploy.consul.conftest import Site, agent, furnish
 from tests.deploy.consul.test_many_names import CONNECTIONS, connections_to

@@ -15,7 +15,7 @@ import aiohttp
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Status
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.deploy.consul.agents import CONSUL, Agent, consul, consul_program
 from tests.deploy.consul.conftest import Site, create_token
 from tests.records import document, record

@@ -20,7 +20,7 @@ from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.store import StoreOptions, new_holder
 from mcp_discovery.errors import DuplicateInstanceError, StoreDeniedError
 from mcp_discovery.health import Health, Status, healthy
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.deploy.consul.agents import POLICIES
 from tests.facade.harness import served
 from tests.records import document, record
@@ -46,7 +46,7 @@ def cases() -> list[tuple[str, str]]:
 
 
 @dataclass
-class Desk:
+class SecuredConsul:
     """An ACL server and stores with tokens of given rules."""
 
     server: ConsulServer
@@ -62,21 +62,21 @@ class Desk:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def desk() -> AsyncIterator[Desk]:
+async def secured() -> AsyncIterator[SecuredConsul]:
     async with ConsulServer(acl=True) as server:
-        yield Desk(server)
+        yield SecuredConsul(server)
 
 
 @pytest.fixture(autouse=True)
-async def clean(desk: Desk) -> AsyncIterator[None]:
+async def clean(secured: SecuredConsul) -> AsyncIterator[None]:
     yield
-    services = await desk.server.api("GET", "/v1/agent/services")
+    services = await secured.server.api("GET", "/v1/agent/services")
     for id in services.json():
-        await desk.server.api("PUT", f"/v1/agent/service/deregister/{id}")
-    await desk.server.api(
+        await secured.server.api("PUT", f"/v1/agent/service/deregister/{id}")
+    await secured.server.api(
         "PUT", "/v1/catalog/deregister", body={"Node": "dead", "Datacenter": "dc1"}
     )
-    await desk.server.api("DELETE", "/v1/kv/?recurse")
+    await secured.server.api("DELETE", "/v1/kv/?recurse")
 
 
 # Enough
@@ -102,11 +102,11 @@ async def live(store: ConsulStore, name: str = "product-catalog", *, rename: boo
 @pytest.mark.parametrize(
     ("role", "query"), [("sidecar", ""), ("sidecar-of-one-server", OWN)], ids=["one", "own"]
 )
-async def test_a_sidecar_has_enough(desk: Desk, role: str, query: str) -> None:
-    async with await desk.store("".join(rules_of(role).values()), query) as store:
+async def test_a_sidecar_has_enough(secured: SecuredConsul, role: str, query: str) -> None:
+    async with await secured.store("".join(rules_of(role).values()), query) as store:
         await live(store, rename=not query)
         # An id that another server holds is refused by name, as with all rights.
-        async with desk.master(query) as other:
+        async with secured.master(query) as other:
             await other.register(
                 record("life-1", name="weather"), document(), ttl=30, reap_after=60
             )
@@ -115,32 +115,32 @@ async def test_a_sidecar_has_enough(desk: Desk, role: str, query: str) -> None:
 
 
 async def test_a_facade_has_enough_to_watch_and_with_the_sidecars_to_keep_what_is_posted(
-    desk: Desk,
+    secured: SecuredConsul,
 ) -> None:
     reading = "".join(rules_of("facade").values())
     body = {"name": "posted", "url": "http://127.0.0.1:9/mcp", "transport": "streamable-http"}
-    async with desk.master() as other:
+    async with secured.master() as other:
         await other.register(record(), document("a"), ttl=30, reap_after=60)
-        async with await desk.store(reading) as store, served(store) as client:
+        async with await secured.store(reading) as store, served(store) as client:
             await client.until_status("catalog-1", "healthy", 5)
             assert (await client("GET", "/servers/catalog-1/capabilities")).json["tools"]
             refused = await client("POST", "/servers", body)
             assert refused.status >= 400
             assert "denied" in refused.json["detail"].lower()
         both = "".join(rules_of("sidecar").values())
-        async with await desk.store(both) as store, served(store) as client:
+        async with await secured.store(both) as store, served(store) as client:
             posted = await client("POST", "/servers", body)
             assert posted.status == 201
             deleted = await client("DELETE", f"/servers/{posted.json['id']}")
             assert deleted.status in (200, 204)
 
 
-async def litter(desk: Desk) -> None:
+async def litter(secured: SecuredConsul) -> None:
     """An orphan, a document that nothing names, and a service on a machine that is gone."""
-    async with desk.master() as other:
+    async with secured.master() as other:
         await other.register(record("orphan-1"), document("orphan"), ttl=30, reap_after=60)
-        await desk.server.api("PUT", "/v1/agent/service/deregister/orphan-1")
-    await desk.server.put(f"mcp/documents/{document('unnamed').digest}/1-of-1", "x")
+        await secured.server.api("PUT", "/v1/agent/service/deregister/orphan-1")
+    await secured.server.put(f"mcp/documents/{document('unnamed').digest}/1-of-1", "x")
     dead: dict[str, Any] = {
         "Node": "dead",
         "Address": "10.9.9.9",
@@ -157,7 +157,7 @@ async def litter(desk: Desk) -> None:
             },
         ],
     }
-    await desk.server.api("PUT", "/v1/catalog/register", body=dead)
+    await secured.server.api("PUT", "/v1/catalog/register", body=dead)
 
 
 async def sweep_all(store: ConsulStore) -> int:
@@ -176,27 +176,29 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_sweeper_has_enough(desk: Desk) -> None:
-    await litter(desk)
-    async with await desk.store("".join(rules_of("sweeper").values())) as store:
+async def test_a_sweeper_has_enough(secured: SecuredConsul) -> None:
+    await litter(secured)
+    async with await secured.store("".join(rules_of("sweeper").values())) as store:
         assert await sweep_all(store) == 4
 
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("role", ["facade", "sweeper"])
-async def test_as_the_files_say_for_a_service_for_each_server(desk: Desk, role: str) -> None:
+async def test_as_the_files_say_for_a_service_for_each_server(
+    secured: SecuredConsul, role: str
+) -> None:
     """`service_prefix "mcp-"` in place of `service "mcp"`."""
     assert 'service_prefix "mcp-" in place of service "mcp"' in (
         POLICIES / f"{role}.hcl"
     ).read_text().replace("\n# ", " ")
     rules = "".join(rules_of(role).values()).replace('service "mcp"', 'service_prefix "mcp-"')
-    async with desk.master(OWN) as other, await desk.store(rules, OWN) as store:
+    async with secured.master(OWN) as other, await secured.store(rules, OWN) as store:
         await other.register(record(), document("a"), ttl=30, reap_after=60)
         async with watching(store) as watcher:
             await watcher.until_status("catalog-1", Status.HEALTHY, 5)
         await store.document(document("a").digest)
         if role == "sweeper":
-            await desk.server.api("PUT", "/v1/agent/service/deregister/catalog-1")
+            await secured.server.api("PUT", "/v1/agent/service/deregister/catalog-1")
             assert await sweep_all(store) == 2  # the record, then the document
 
 
@@ -258,7 +260,7 @@ _ELSEWHERE = {"agent_prefix ''"}
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("role", "rule"), [c for c in cases() if c in _SENTENCE])
-async def test_each_rule_is_needed(desk: Desk, role: str, rule: str) -> None:
+async def test_each_rule_is_needed(secured: SecuredConsul, role: str, rule: str) -> None:
     query = OWN if role == "sidecar-of-one-server" else ""
     work: Callable[[ConsulStore], Awaitable[object]]
     work, sentence = _SENTENCE[role, rule]
@@ -266,12 +268,12 @@ async def test_each_rule_is_needed(desk: Desk, role: str, rule: str) -> None:
     # Taken by another server where the sidecar may read only its own name's rights.
     taken = "weather" if rule in ("service_prefix 'mcp-'", "key_prefix 'mcp/servers/'") else None
     name = taken if query and taken else "product-catalog"
-    async with desk.master(query) as other:
+    async with secured.master(query) as other:
         await other.register(record(name=name), document("a"), ttl=30, reap_after=60)
     if role == "sweeper":
-        await litter(desk)
+        await litter(secured)
     del rules[rule]
-    async with await desk.store("".join(rules.values()), query) as store:
+    async with await secured.store("".join(rules.values()), query) as store:
         with pytest.raises(StoreDeniedError) as raised:
             await work(store)
         assert sentence in str(raised.value)
@@ -280,22 +282,22 @@ async def test_each_rule_is_needed(desk: Desk, role: str, rule: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("rule", [r for r in rules_of("sweeper") if r != "node_prefix ''"])
-async def test_a_sweeper_that_may_only_read_is_told_so(desk: Desk, rule: str) -> None:
-    await litter(desk)
+async def test_a_sweeper_that_may_only_read_is_told_so(secured: SecuredConsul, rule: str) -> None:
+    await litter(secured)
     rules = rules_of("sweeper")
     rules[rule] = rules[rule].replace("write", "read")
-    async with await desk.store("".join(rules.values())) as store:
+    async with await secured.store("".join(rules.values())) as store:
         with pytest.raises(StoreDeniedError, match="ermission denied"):
             await sweep_all(store)
 
 
 @pytest.mark.parametrize("role", ["sidecar", "sidecar-of-one-server"])
 async def test_without_agent_read_the_machines_address_stays_unknown_and_that_is_said(
-    desk: Desk, role: str, caplog: pytest.LogCaptureFixture
+    secured: SecuredConsul, role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rules = rules_of(role)
     del rules["agent_prefix ''"]
-    async with await desk.store("".join(rules.values())) as store:
+    async with await secured.store("".join(rules.values())) as store:
         assert await store.node_address() is None
     assert "lacks agent:read" in caplog.text
     assert "--advertise-url" in caplog.text
@@ -335,28 +337,30 @@ _ABUSES: dict[str, tuple[str, str, Any]] = {
 
 @pytest.mark.parametrize("abuse", _ABUSES)
 @pytest.mark.parametrize("role", sorted(path.stem for path in POLICIES.glob("*.hcl")))
-async def test_abuse_is_refused(desk: Desk, role: str, abuse: str) -> None:
+async def test_abuse_is_refused(secured: SecuredConsul, role: str, abuse: str) -> None:
     method, path, body = _ABUSES[abuse]
-    await desk.server.put("secrets/password", "hunter2")
-    token = await desk.server.create_token("".join(rules_of(role).values()))
+    await secured.server.put("secrets/password", "hunter2")
+    token = await secured.server.create_token("".join(rules_of(role).values()))
     with pytest.raises(RequestRefused) as refused:
-        await desk.server.api(method, path, body=body, token=token)
+        await secured.server.api(method, path, body=body, token=token)
     assert "denied" in refused.value.body, refused.value.body
 
 
 @pytest.mark.parametrize("role", ["facade", "dns"])
-async def test_who_only_reads_can_write_nothing_of_ours_either(desk: Desk, role: str) -> None:
-    async with await desk.store("".join(rules_of(role).values())) as store:
+async def test_who_only_reads_can_write_nothing_of_ours_either(
+    secured: SecuredConsul, role: str
+) -> None:
+    async with await secured.store("".join(rules_of(role).values())) as store:
         with pytest.raises(StoreDeniedError, match="ermission denied"):
             await _registered(store)
-        assert not (await desk.server.api("GET", "/v1/agent/services")).json()
+        assert not (await secured.server.api("GET", "/v1/agent/services")).json()
 
 
-async def test_a_sidecar_of_one_server_writes_nothing_of_another(desk: Desk) -> None:
-    async with desk.master(OWN) as other:
+async def test_a_sidecar_of_one_server_writes_nothing_of_another(secured: SecuredConsul) -> None:
+    async with secured.master(OWN) as other:
         await other.register(record("w-1", name="weather"), document(), ttl=30, reap_after=60)
     rules = "".join(rules_of("sidecar-of-one-server").values())
-    token = await desk.server.create_token(rules)
+    token = await secured.server.create_token(rules)
     service = {"ID": "w-2", "Name": "mcp-weather"}
     hijack = {"ID": "w-1", "Name": "mcp-product-catalog"}
     for method, path, body in (
@@ -369,7 +373,7 @@ async def test_a_sidecar_of_one_server_writes_nothing_of_another(desk: Desk) -> 
         ("DELETE", "/v1/kv/mcp/servers/?recurse", None),
     ):
         with pytest.raises(RequestRefused) as refused:
-            await desk.server.api(method, path, body=body, token=token)
+            await secured.server.api(method, path, body=body, token=token)
         assert refused.value.status == 403, (path, refused.value.body)
-    async with desk.master(OWN) as reader, watching(reader) as watcher:
+    async with secured.master(OWN) as reader, watching(reader) as watcher:
         await watcher.until_status("w-1", Status.HEALTHY, 5)

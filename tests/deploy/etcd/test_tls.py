@@ -16,7 +16,7 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Status, healthy
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.deploy.etcd.configured import FILE, ConfiguredEtcd, Papers, configured_cluster
 from tests.deploy.etcd.roles import PASSWORD, environment, etcdctl, run, script
 from tests.programs import facade, running

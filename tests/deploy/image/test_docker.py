@@ -14,7 +14,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
 from testcontainers.core.network import Network
 
-from tests.deploy.compose import town
+from tests.deploy.compose import service_processes
 from tests.deploy.compose.project import of_store
 from tests.deploy.image import daemon
 from tests.programs import AskedFacade
@@ -112,7 +112,7 @@ async def test_both_roles_beside_a_real_store(
     kind: str, image: str, network: Network, tmp_path: Path
 ) -> None:
     service = of_store(kind)["services"][kind]
-    town.store_image(kind, tmp_path / "root")  # type: ignore[arg-type]
+    service_processes.store_image(kind, tmp_path / "root")  # type: ignore[arg-type]
     store_image = await asyncio.to_thread(daemon.store, kind, tmp_path / "root")
     url = {"consul": "consul://consul:8500", "etcd": "etcd://etcd:2379"}[kind]
     often: dict[str, Any] = {"healthcheck": {"interval": _SECOND}}

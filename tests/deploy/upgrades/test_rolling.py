@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mcp_discovery import Discovery
-from tests.deploy.upgrades.line import Facades, Reader, Restarted, facades
+from tests.deploy.upgrades.cluster import Facades, Reader, Restarted, facades
 from tests.servers.process import McpServer, example
 from tests.stores import EtcdServer
 from tests.stores.waiting import until

@@ -14,7 +14,7 @@ import pytest
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.pulse import Pulse
 from mcp_discovery.adapters.tombstone import is_tombstone
-from tests.contract.watching import watching
+from tests.contract.watcher import watching
 from tests.facade.harness import Client, EventReader, leased, served
 from tests.facade.plain import HealthServer
 from tests.facade.websocket.test_stream import stream

@@ -13,7 +13,16 @@ from urllib.parse import urlencode
 import pytest
 
 from mcp_discovery.health import utcnow
-from tests.facade.crowd import OWNERS, TAGS, TOOLS, TRANSPORTS, WORDS, ZONES, Crowd, crowd
+from tests.facade.large_catalog import (
+    OWNERS,
+    TAGS,
+    TOOLS,
+    TRANSPORTS,
+    WORDS,
+    ZONES,
+    LargeCatalog,
+    large_catalog,
+)
 from tests.stores.waiting import until
 
 Entry = dict[str, Any]
@@ -33,8 +42,8 @@ SORTS = ("name", "id", "status", "since", "version", "registeredAt", "zone", "ow
 
 
 @pytest.fixture(scope="module")
-async def many() -> AsyncIterator[Crowd]:
-    async with crowd(10_000) as found:
+async def many() -> AsyncIterator[LargeCatalog]:
+    async with large_catalog(10_000) as found:
         await found.ask("GET", "/servers?q=orders&limit=1")
         lists = found.facade.lists
 
@@ -59,7 +68,7 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", re.sub("([a-z])([A-Z])", r"\1 \2", text).lower())
 
 
-def scored(entry: Entry, words: list[str], many: Crowd) -> int:
+def scored(entry: Entry, words: list[str], many: LargeCatalog) -> int:
     """The sum, over the words, of the best place where each stands; 0 where one stands nowhere."""
     document = many.documents.get(entry["capabilities"].get("digest", ""))
     described = [tool["description"] for tool in document.tools] if document else []
@@ -88,7 +97,7 @@ def word_in(word: str, text: str, weight: int) -> int:
     return weight // 2 if any(each.startswith(word) for each in found) else 0
 
 
-def scan(many: Crowd, asked: list[tuple[str, str]]) -> list[Entry]:
+def scan(many: LargeCatalog, asked: list[tuple[str, str]]) -> list[Entry]:
     """The entries that a reader would choose by hand, by name and id."""
     given: dict[str, list[str]] = {}
     for name, value in asked:
@@ -150,7 +159,7 @@ def asked_by(chance: random.Random) -> list[tuple[str, str]]:
     return asked
 
 
-async def test_every_filter_answers_as_a_scan_does(many: Crowd) -> None:
+async def test_every_filter_answers_as_a_scan_does(many: LargeCatalog) -> None:
     chance = random.Random(20)
     not_empty = 0
     for number in range(150):
@@ -164,7 +173,7 @@ async def test_every_filter_answers_as_a_scan_does(many: Crowd) -> None:
 
 
 @pytest.mark.parametrize("sort", [sign + name for name in SORTS for sign in ("", "-")])
-async def test_every_order_is_right_and_pages_make_the_whole(many: Crowd, sort: str) -> None:
+async def test_every_order_is_right_and_pages_make_the_whole(many: LargeCatalog, sort: str) -> None:
     entries = scan(many, [("status", "all"), ("tool", "buy"), ("tags", "stock")])
     assert len(entries) > 500
     field = sort.removeprefix("-")
@@ -196,7 +205,7 @@ async def test_every_order_is_right_and_pages_make_the_whole(many: Crowd, sort: 
         *("größ stock", "number7", "numb tells", "nowhere", "orders invoice catalog", "the price"),
     ],
 )
-async def test_words_are_found_and_ranked_as_a_scan_does(many: Crowd, text: str) -> None:
+async def test_words_are_found_and_ranked_as_a_scan_does(many: LargeCatalog, text: str) -> None:
     words = tokens(text)
     scores = {
         entry["id"]: score
@@ -210,7 +219,7 @@ async def test_words_are_found_and_ranked_as_a_scan_does(many: Crowd, text: str)
     assert bool(wanted) == (text != "nowhere")
 
 
-async def test_what_is_left_out_is_explained(many: Crowd) -> None:
+async def test_what_is_left_out_is_explained(many: LargeCatalog) -> None:
     asked = [("zone", "us"), ("version", "^1.2"), ("tool", "buy"), ("q", "orders")]
     query = urlencode([*asked, ("explain", "true"), ("limit", "1000"), ("fields", "id")])
     reply = await many.ask("GET", f"/servers?{query}")
@@ -237,7 +246,7 @@ async def test_what_is_left_out_is_explained(many: Crowd) -> None:
         assert each["name"] == entry["name"]
 
 
-async def test_a_hot_list_is_made_once(many: Crowd) -> None:
+async def test_a_hot_list_is_made_once(many: LargeCatalog) -> None:
     lists = many.facade.lists
     await many.ask("GET", "/servers?tags=rare&limit=3")
     before = lists.selected

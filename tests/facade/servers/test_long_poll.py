@@ -17,8 +17,8 @@ from mcp_discovery.facade import create_app, serving
 from mcp_discovery.facade.state import FACADE
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Instance
-from tests.facade.crowd import LEASE, Crowd, listing
 from tests.facade.harness import QUICK, Client, Reply
+from tests.facade.large_catalog import LEASE, LargeCatalog, listing
 from tests.records import document, record, tool
 from tests.stores.waiting import until
 
@@ -34,60 +34,62 @@ def ailing(one: Instance, reason: str = "slow") -> Instance:
 
 
 @pytest.fixture
-async def few() -> AsyncIterator[Crowd]:
+async def few() -> AsyncIterator[LargeCatalog]:
     """Three servers of two names."""
     a, b = (instance(id, name="catalog", tags=["x"]) for id in ("a", "b"))
     async with listing([a, b, instance("c", name="orders", tags=["y"])]) as found:
         yield found
 
 
-async def poll(crowd: Crowd, query: str, index: str | None = None, wait: str = "20s") -> Reply:
+async def poll(
+    large_catalog: LargeCatalog, query: str, index: str | None = None, wait: str = "20s"
+) -> Reply:
     """One long poll from the answer that is there now."""
     if index is None:
-        index = (await crowd.ask("GET", f"/servers?{query}")).headers[REVISION]
-    return await crowd.ask("GET", f"/servers?{query}&wait={wait}&index={index}")
+        index = (await large_catalog.ask("GET", f"/servers?{query}")).headers[REVISION]
+    return await large_catalog.ask("GET", f"/servers?{query}&wait={wait}&index={index}")
 
 
-async def waiting(crowd: Crowd, count: int) -> None:
+async def waiting(large_catalog: LargeCatalog, count: int) -> None:
     async def so_many() -> bool:
-        return len(crowd.facade.polls) == count
+        return len(large_catalog.facade.polls) == count
 
     await until(so_many, timeout=20, what=f"{count} polls waiting")
 
 
 async def test_one_relevant_change_wakes_exactly_one_of_200() -> None:
     servers = [instance(f"i-{n}", name=f"server-{n}", tags=[f"t-{n % 50}"]) for n in range(200)]
-    async with listing(servers) as crowd:
-        polls = [asyncio.create_task(poll(crowd, f"name=server-{n}")) for n in range(200)]
-        await waiting(crowd, 200)
-        lists, selected = crowd.facade.lists, crowd.facade.lists.selected
-        crowd.change(ailing(servers[77]))
+    async with listing(servers) as large_catalog:
+        polls = [asyncio.create_task(poll(large_catalog, f"name=server-{n}")) for n in range(200)]
+        await waiting(large_catalog, 200)
+        lists, selected = large_catalog.facade.lists, large_catalog.facade.lists.selected
+        large_catalog.change(ailing(servers[77]))
         reply = await asyncio.wait_for(polls[77], 5)
         assert reply.ids == []  # no longer healthy
         # What was not woken has not even been looked at again.
-        assert crowd.facade.polls.groups_woken == 1
-        assert crowd.facade.polls.returned == 1
+        assert large_catalog.facade.polls.groups_woken == 1
+        assert large_catalog.facade.polls.returned == 1
         assert lists.selected == selected + 1
         assert [number for number, each in enumerate(polls) if each.done()] == [77]
-        assert len(crowd.facade.polls) == 199
+        assert len(large_catalog.facade.polls) == 199
         for each in polls:
             each.cancel()
         await asyncio.gather(*polls, return_exceptions=True)
-        await waiting(crowd, 0)  # clients that have left are dropped
+        await waiting(large_catalog, 0)  # clients that have left are dropped
 
 
 async def test_polls_of_one_question_share_the_work() -> None:
     servers = [instance(f"i-{n}", tags=["x"]) for n in range(50)]
-    async with listing(servers) as crowd:
-        polls = [asyncio.create_task(poll(crowd, "tags=x&sort=-id")) for _ in range(300)]
-        await waiting(crowd, 300)
-        selected = crowd.facade.lists.selected
-        crowd.change(ailing(servers[7]))
+    async with listing(servers) as large_catalog:
+        polls = [asyncio.create_task(poll(large_catalog, "tags=x&sort=-id")) for _ in range(300)]
+        await waiting(large_catalog, 300)
+        selected = large_catalog.facade.lists.selected
+        large_catalog.change(ailing(servers[7]))
         replies = await asyncio.gather(*polls)
         assert {reply.body for reply in replies} == {replies[0].body}
         assert len(replies[0].ids) == 49
-        assert crowd.facade.lists.selected == selected + 1
-        assert crowd.facade.polls.groups_woken == 1
+        assert large_catalog.facade.lists.selected == selected + 1
+        assert large_catalog.facade.polls.groups_woken == 1
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ async def test_polls_of_one_question_share_the_work() -> None:
         ("limit=1&status=degraded", True),
     ],
 )
-async def test_only_its_own_answer_counts(few: Crowd, query: str, wakes: bool) -> None:
+async def test_only_its_own_answer_counts(few: LargeCatalog, query: str, wakes: bool) -> None:
     """``b`` becomes degraded; or, on a page of one of several, ``c`` changes its reason."""
     if query == "limit=1":
         few.change(ailing(few.instances["b"]))
@@ -137,7 +139,7 @@ async def test_only_its_own_answer_counts(few: Crowd, query: str, wakes: bool) -
     waits.cancel()
 
 
-async def test_whoever_comes_late_is_answered_at_once(few: Crowd) -> None:
+async def test_whoever_comes_late_is_answered_at_once(few: LargeCatalog) -> None:
     index = (await few.ask("GET", "/servers?tags=x")).headers[REVISION]
     few.change(ailing(few.instances["a"]))
     assert (await poll(few, "tags=x", index)).ids == ["b"]
@@ -149,7 +151,7 @@ async def test_whoever_comes_late_is_answered_at_once(few: Crowd) -> None:
     assert few.facade.polls.returned == 0
 
 
-async def test_a_change_of_something_else_in_between_does_not_answer_it(few: Crowd) -> None:
+async def test_a_change_of_something_else_in_between_does_not_answer_it(few: LargeCatalog) -> None:
     index = (await few.ask("GET", "/servers?tags=y")).headers[REVISION]
     few.change(ailing(few.instances["a"]))
     waits = asyncio.create_task(poll(few, "tags=y", index))
@@ -158,7 +160,7 @@ async def test_a_change_of_something_else_in_between_does_not_answer_it(few: Cro
     assert (await asyncio.wait_for(waits, 5)).ids == []
 
 
-async def test_time_out_gives_the_same_answer_and_where_it_stands(few: Crowd) -> None:
+async def test_time_out_gives_the_same_answer_and_where_it_stands(few: LargeCatalog) -> None:
     index = (await few.ask("GET", "/servers?tags=y")).headers[REVISION]
     waits = asyncio.create_task(poll(few, "tags=y", index, wait="0.5"))
     await waiting(few, 1)
@@ -173,7 +175,7 @@ async def test_time_out_gives_the_same_answer_and_where_it_stands(few: Crowd) ->
     assert (await few.ask("GET", path, headers={"If-None-Match": tag})).status == 304
 
 
-async def test_what_comes_of_age_while_it_is_waited_for(few: Crowd) -> None:
+async def test_what_comes_of_age_while_it_is_waited_for(few: LargeCatalog) -> None:
     young = replace(
         few.instances["a"], health=Health(Status.HEALTHY, "new", utcnow() - timedelta(hours=1))
     )
@@ -182,7 +184,7 @@ async def test_what_comes_of_age_while_it_is_waited_for(few: Crowd) -> None:
     assert reply.ids == ["a"]
 
 
-async def test_what_is_searched_for_is_found_when_it_becomes_known(few: Crowd) -> None:
+async def test_what_is_searched_for_is_found_when_it_becomes_known(few: LargeCatalog) -> None:
     waits = asyncio.create_task(poll(few, "q=does"))
     await waiting(few, 1)
     text = document("find")
@@ -215,28 +217,28 @@ async def test_polls_agree_with_what_is_listed_whatever_changes() -> None:
     chance = random.Random(3)
     servers = [instance(f"i-{n}", name=f"s-{n % 4}", tags=[f"t-{n % 3}"]) for n in range(24)]
     queries = ["", "name=s-1", "tags=t-2&status=all", "status=degraded", "limit=3&sort=-since"]
-    async with listing(servers) as crowd:
+    async with listing(servers) as large_catalog:
         last: dict[str, list[str]] = {}
 
         async def follow(query: str) -> None:
-            reply = await crowd.ask("GET", f"/servers?{query}")
+            reply = await large_catalog.ask("GET", f"/servers?{query}")
             while True:
                 last[query] = reply.ids
-                reply = await poll(crowd, query, reply.headers[REVISION])
+                reply = await poll(large_catalog, query, reply.headers[REVISION])
 
         readers = [asyncio.create_task(follow(query)) for query in queries]
         for number in range(150):
             one = chance.choice(servers)
             match chance.randrange(3):
-                case 0 if one.id in crowd.instances:
-                    crowd.remove(one.id)
+                case 0 if one.id in large_catalog.instances:
+                    large_catalog.remove(one.id)
                 case 1:
-                    crowd.change(ailing(one, str(number)))
+                    large_catalog.change(ailing(one, str(number)))
                 case _:
-                    crowd.change(one)
+                    large_catalog.change(one)
             await asyncio.sleep(0.001 * chance.randrange(4))
         for query in queries:
-            wanted = (await crowd.ask("GET", f"/servers?{query}")).ids
+            wanted = (await large_catalog.ask("GET", f"/servers?{query}")).ids
 
             async def caught_up(query: str = query, wanted: list[str] = wanted) -> bool:
                 return last[query] == wanted

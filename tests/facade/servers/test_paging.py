@@ -15,15 +15,15 @@ import pytest
 from mcp_discovery.facade.servers.paging import SORTS
 from mcp_discovery.health import Health, Load, Status, utcnow
 from mcp_discovery.instance import Instance
-from tests.facade.crowd import LEASE, Crowd, instance, listing
 from tests.facade.http.test_bad_input import is_problem
+from tests.facade.large_catalog import LEASE, LargeCatalog, instance, listing
 from tests.records import record
 
 NOW = utcnow()
 
 
 @pytest.fixture
-async def some() -> AsyncIterator[Crowd]:
+async def some() -> AsyncIterator[LargeCatalog]:
     """Some 120 instances of all kinds."""
     chance = random.Random(5)
     async with listing(instance(f"i-{n:03d}", NOW, chance, []) for n in range(120)) as found:
@@ -31,7 +31,7 @@ async def some() -> AsyncIterator[Crowd]:
 
 
 @pytest.mark.parametrize("sort", [sign + name for name in SORTS for sign in ("", "-")])
-async def test_who_stays_is_on_exactly_one_page(some: Crowd, sort: str) -> None:
+async def test_who_stays_is_on_exactly_one_page(some: LargeCatalog, sort: str) -> None:
     """Others come and go between any two pages, before and behind the cursor."""
     chance = random.Random(sort)
     query = f"/servers?status=all&limit=7&sort={sort}"
@@ -57,7 +57,7 @@ async def test_who_stays_is_on_exactly_one_page(some: Crowd, sort: str) -> None:
     assert number > 5
 
 
-async def test_a_cursor_carries_its_limit_and_is_safe_in_a_url(some: Crowd) -> None:
+async def test_a_cursor_carries_its_limit_and_is_safe_in_a_url(some: LargeCatalog) -> None:
     first = await some.ask("GET", "/servers?status=all&limit=9&sort=-owner")
     cursor = first.json["nextCursor"]
     assert cursor.replace("-", "").replace("_", "").isalnum()
@@ -72,7 +72,7 @@ async def test_a_cursor_carries_its_limit_and_is_safe_in_a_url(some: Crowd) -> N
     assert third.ids == second.ids[:3]
 
 
-async def test_a_cursor_from_elsewhere(some: Crowd) -> None:
+async def test_a_cursor_from_elsewhere(some: LargeCatalog) -> None:
     cursor = (await some.ask("GET", "/servers?status=all&limit=9")).json["nextCursor"]
 
     async def refused(query: str, words: str) -> None:
@@ -100,7 +100,7 @@ async def test_a_cursor_from_elsewhere(some: Crowd) -> None:
     await refused(f"status=all&sort=version&cursor={text}", "changed on its way")
 
 
-async def test_fields_and_no_others(some: Crowd) -> None:
+async def test_fields_and_no_others(some: LargeCatalog) -> None:
     reply = await some.ask("GET", "/servers?status=all&fields=name,lastSeen,zone")
     whole = {
         each["id"]: each for each in (await some.ask("GET", "/servers?status=all")).json["servers"]
@@ -131,23 +131,25 @@ async def test_fields_and_no_others(some: Crowd) -> None:
 async def test_what_is_there_already_is_not_sent_again(path: str) -> None:
     seen = Health(Status.HEALTHY, "answers MCP", NOW, NOW - timedelta(hours=1))
     one = Instance(record("a", capabilities={"tools": ["find"]}), seen, LEASE)
-    async with listing([one]) as crowd:
-        first = await crowd.ask("GET", path)
+    async with listing([one]) as large_catalog:
+        first = await large_catalog.ask("GET", path)
         tag = first.headers["ETag"]
         assert tag.startswith('W/"')
         for given in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
-            reply = await crowd.ask("GET", path, headers={"If-None-Match": given})
+            reply = await large_catalog.ask("GET", path, headers={"If-None-Match": given})
             assert (reply.status, reply.body) == (304, b""), given
             assert reply.headers["ETag"] == tag
             assert reply.headers["X-Discovery-Revision"] == first.headers["X-Discovery-Revision"]
-        assert (await crowd.ask("HEAD", path, headers={"If-None-Match": tag})).status == 304
+        assert (await large_catalog.ask("HEAD", path, headers={"If-None-Match": tag})).status == 304
         for given in ('"x"', "x", "", 'W/"'):
-            reply = await crowd.ask("GET", path, headers={"If-None-Match": given})
+            reply = await large_catalog.ask("GET", path, headers={"If-None-Match": given})
             assert reply.status == 200, given
             assert reply.headers["ETag"] == tag
         tools: Any = {"tools": ["buy"], "digest": None}
-        crowd.change(Instance(record("a", capabilities=tools), replace(seen, reason="x"), LEASE))
-        reply = await crowd.ask("GET", path, headers={"If-None-Match": tag})
+        large_catalog.change(
+            Instance(record("a", capabilities=tools), replace(seen, reason="x"), LEASE)
+        )
+        reply = await large_catalog.ask("GET", path, headers={"If-None-Match": tag})
         changed = "fields=name" not in path
         assert reply.status == (200 if changed else 304)
 
@@ -157,6 +159,6 @@ async def test_what_is_not_known_comes_last_either_way() -> None:
         load = None if active is None else Load(active=active, capacity=10)
         return Instance(record(id), Health(Status.HEALTHY, ""), LEASE, load)
 
-    async with listing([loaded("a", 5), loaded("b", None), loaded("c", 1)]) as crowd:
-        assert (await crowd.ask("GET", "/servers?sort=load")).ids == ["c", "a", "b"]
-        assert (await crowd.ask("GET", "/servers?sort=-load")).ids == ["a", "c", "b"]
+    async with listing([loaded("a", 5), loaded("b", None), loaded("c", 1)]) as large_catalog:
+        assert (await large_catalog.ask("GET", "/servers?sort=load")).ids == ["c", "a", "b"]
+        assert (await large_catalog.ask("GET", "/servers?sort=-load")).ids == ["a", "c", "b"]

@@ -41,7 +41,7 @@ def examine(target: Target, examples: int, number: int) -> None:
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(target.food)
+    @given(target.corpus)
     def judged(data: bytes) -> None:
         target.judge(data)
 

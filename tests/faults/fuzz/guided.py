@@ -58,7 +58,7 @@ def main() -> None:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(target.food)
+        @given(target.corpus)
         def sow(data: bytes) -> None:
             (Path(folder) / str(next(number))).write_bytes(data[:_LONGEST])
 

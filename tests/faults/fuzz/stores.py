@@ -32,10 +32,10 @@ from mcp_discovery.errors import (
 )
 from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import EventReader
-from tests.faults.fuzz.food import json_like, text_like
+from tests.faults.fuzz.corpus import json_like, text_like
 from tests.faults.fuzz.target import Target
 from tests.faults.fuzz.vocabulary import ENTRY, LIVE, REGISTRATIONS
-from tests.faults.hostile import writings
+from tests.faults.hostile import corpus
 
 T = TypeVar("T")
 _ID = REGISTRATIONS[0]["id"]
@@ -90,7 +90,7 @@ def _base64(value: Any) -> str:
 _CHECKS = [
     {**check, "Node": "node", "ServiceName": "mcp", "ServiceTags": [_NAME], "ModifyIndex": 5}
     | {"Notes": "held by holder", "Output": check["Output"].replace(" h ", " holder ")}
-    for check in writings.checks(_ID, writings.output())
+    for check in corpus.checks(_ID, corpus.output())
 ]
 _HEALTH = [{"Node": {"Node": "node"}, "Service": {"ID": _ID, "Service": "mcp"}, "Checks": _CHECKS}]
 _KV = [{"Key": f"mcp/servers/{_NAME}/{_ID}", "Value": _base64(REGISTRATIONS[0]), "ModifyIndex": 6}]

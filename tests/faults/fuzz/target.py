@@ -47,12 +47,12 @@ class Finding(AssertionError):
 
 @dataclass(frozen=True)
 class Target:
-    """``parse`` takes bytes and may raise ``declared`` only; ``food`` makes good bytes for it."""
+    """``parse`` takes bytes and may raise ``declared`` only; ``corpus`` makes good bytes for it."""
 
     name: str
     parse: Callable[[bytes], object]
     declared: tuple[type[Exception], ...]
-    food: st.SearchStrategy[bytes]
+    corpus: st.SearchStrategy[bytes]
 
     def judge(self, data: bytes) -> None:
         """Parses ``data``; raises :class:`Finding`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.fuzz import questions, stores, vocabulary
+from tests.faults.fuzz import facade_requests, stores, vocabulary
 
-TARGETS = (*vocabulary.TARGETS, *stores.TARGETS, *questions.TARGETS)
+TARGETS = (*vocabulary.TARGETS, *stores.TARGETS, *facade_requests.TARGETS)
 BY_NAME = {target.name: target for target in TARGETS}

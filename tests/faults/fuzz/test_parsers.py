@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.fuzz.__main__ import examine
-from tests.faults.fuzz.food import json_like
+from tests.faults.fuzz.corpus import json_like
 from tests.faults.fuzz.target import Finding, Target
 from tests.faults.fuzz.targets import TARGETS
 

@@ -30,7 +30,7 @@ from mcp_discovery.probe.messages import answer_in, parse, strings
 from mcp_discovery.query.search import TextIndex, words
 from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
-from tests.faults.fuzz.food import json_like, text_like
+from tests.faults.fuzz.corpus import json_like, text_like
 from tests.faults.fuzz.target import Target
 from tests.records import document, record
 

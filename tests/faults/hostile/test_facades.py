@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.faults.hostile import writings
-from tests.faults.hostile.strain import desk, program, strain
+from tests.faults.hostile import corpus
+from tests.faults.hostile.processes import facade, measured, program
 from tests.servers.process import odd
 from tests.stores import ports
 from tests.stores.waiting import until
@@ -24,7 +24,7 @@ _DEEP = b"[" * 1015 + b"]" * 1015
 
 @pytest.mark.asyncio
 async def test_what_is_posted_is_refused_in_a_sentence_and_holds_nobody_up(tmp_path: Path) -> None:
-    async with desk(tmp_path, "embedded:") as at, odd() as fine, aiohttp.ClientSession() as http:
+    async with facade(tmp_path, "embedded:") as at, odd() as fine, aiohttp.ClientSession() as http:
         posted = {"id": "fine", "name": "fine", "url": fine.url}
         async with http.post(f"{at.url}/servers", json=posted) as answer:
             assert answer.status == 201
@@ -35,9 +35,9 @@ async def test_what_is_posted_is_refused_in_a_sentence_and_holds_nobody_up(tmp_p
             "healthUrl": f"{at.url}/health",
         }
         bodies = [
-            *writings.unreadable().values(),
-            *writings.readable(at.url).values(),
-            *writings.bad_health().values(),
+            *corpus.unreadable().values(),
+            *corpus.readable(at.url).values(),
+            *corpus.bad_health().values(),
             b"x" * 5_000_000,
             b'{"name":"a","url":"http://127.0.0.1:9/","health":%b}' % _DEEP,
             b'{"name":"a","url":%b}' % _DEEP,
@@ -50,7 +50,7 @@ async def test_what_is_posted_is_refused_in_a_sentence_and_holds_nobody_up(tmp_p
             "/registry/discover",
         )
         before = len(at.program.lines())
-        async with strain(at.program.pid, f"{at.url}/health") as meanwhile:
+        async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
             for path in paths:
                 for body in bodies:
                     async with http.post(f"{at.url}{path}", data=body) as answer:
@@ -161,7 +161,7 @@ async def test_a_sidecar_survives_whatever_its_facade_answers(tmp_path: Path) ->
         given = ("--store", fake.url, "--url", server.url, "--ttl", "6", "--id", "a", "--name", "a")
         async with program(tmp_path, "sidecar", "sidecar", *given) as sidecar:
             await _asked(fake, 1)
-            async with strain(sidecar.pid) as meanwhile:
+            async with measured(sidecar.pid) as meanwhile:
                 for answer in (_gigabytes, _deep, _garbage, _elsewhere):
                     fake.answer = answer
                     await _asked(fake, 2)
@@ -175,8 +175,8 @@ async def test_a_sidecar_survives_whatever_its_facade_answers(tmp_path: Path) ->
 @pytest.mark.asyncio
 @pytest.mark.soak
 async def test_a_facade_survives_whatever_stream_another_sends(tmp_path: Path) -> None:
-    async with _fake_facade() as fake, desk(tmp_path, fake.url) as at:
-        async with strain(at.program.pid, f"{at.url}/health") as meanwhile:
+    async with _fake_facade() as fake, facade(tmp_path, fake.url) as at:
+        async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
             for answer in _EVENTS.values():
                 fake.answer = answer
                 await _asked(fake, 2)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.hostile.strain import Desk, Program, desk, program, strain
+from tests.faults.hostile.processes import FacadeProcess, Program, facade, measured, program
 from tests.servers.process import McpServer, odd
 from tests.stores.waiting import until
 
@@ -35,13 +35,13 @@ _HARM: Mapping[str, tuple[dict[str, Any], str]] = {
 class Line:
     """A facade, a server that means harm, and one that does not, each with its sidecar."""
 
-    at: Desk
+    at: FacadeProcess
     evil: McpServer
     watcher: Program
     fine: McpServer
 
 
-def _sidecar(folder: Path, at: Desk, server: McpServer, id: str) -> Any:
+def _sidecar(folder: Path, at: FacadeProcess, server: McpServer, id: str) -> Any:
     given = ("--store", at.url, "--url", server.url, "--id", id, "--name", id)
     return program(
         folder, id, "sidecar", *given, "--ttl", "6", "--probe-interval", f"{_INTERVAL:g}"
@@ -51,7 +51,7 @@ def _sidecar(folder: Path, at: Desk, server: McpServer, id: str) -> Any:
 @asynccontextmanager
 async def _line(folder: Path) -> AsyncIterator[Line]:
     async with (
-        desk(folder, "embedded:") as at,
+        facade(folder, "embedded:") as at,
         odd() as evil,
         odd() as fine,
         _sidecar(folder, at, evil, "evil") as watcher,
@@ -62,7 +62,7 @@ async def _line(folder: Path) -> AsyncIterator[Line]:
         yield Line(at, evil, watcher, fine)
 
 
-async def _tools(at: Desk, id: str) -> list[str]:
+async def _tools(at: FacadeProcess, id: str) -> list[str]:
     found: list[str] = (await at.servers())[id]["capabilities"].get("tools", [])
     return found
 
@@ -79,8 +79,8 @@ async def _suffer(line: Line, number: int, wishes: dict[str, Any], said: str) ->
         return len(await _tools(line.at, "fine")) == number + 5
 
     async with (
-        strain(line.watcher.pid) as meanwhile,
-        strain(line.at.program.pid, f"{line.at.url}/health") as at,
+        measured(line.watcher.pid) as meanwhile,
+        measured(line.at.program.pid, f"{line.at.url}/health") as at,
     ):
         await line.evil.control(**wishes, version=f"1.0.{number}")
         await until(told, timeout=15, what=f"{said} being told")
@@ -115,7 +115,7 @@ async def test_a_server_that_changes_at_every_call_does_not_fill_the_store(tmp_p
 
         await until(settled, timeout=25, what="the sidecar having had enough")
         at_first = await _tools(line.at, "evil")
-        async with strain(line.watcher.pid) as meanwhile:
+        async with measured(line.watcher.pid) as meanwhile:
             await line.watcher.quiet(4)
         meanwhile.check(megabytes=50)
         assert await _tools(line.at, "evil") == at_first

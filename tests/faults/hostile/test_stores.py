@@ -17,8 +17,8 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Registration, StoreOptions
 from mcp_discovery.health import Health, Status, healthy
-from tests.faults.hostile import writings
-from tests.faults.hostile.strain import Desk, desk, strain
+from tests.faults.hostile import corpus
+from tests.faults.hostile.processes import FacadeProcess, facade, measured
 from tests.records import document, record
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
@@ -52,7 +52,7 @@ async def neighbour(url: str) -> AsyncIterator[Registration]:
             await registration.deregister()
 
 
-async def _notices(at: Desk, other: Registration) -> float:
+async def _notices(at: FacadeProcess, other: Registration) -> float:
     """Seconds until the facade shows a change of the neighbour; it is healthy again after it."""
     await other.heartbeat(Health(Status.DEGRADED, "a change"))
     took = await at.until_listed("neighbour", "degraded")
@@ -76,15 +76,15 @@ class Consul:
             "Node": "evil",
             "Address": "127.0.0.9",
             "Service": {"ID": id, "Service": self._namespace, "Tags": ["evil"] * 20},
-            "Checks": writings.checks(id, output or writings.output()),
+            "Checks": corpus.checks(id, output or corpus.output()),
         }
         await self._server.api("PUT", "/v1/catalog/register", data=orjson.dumps(body))
 
     async def bad_lives(self) -> list[str]:
-        for id, output in writings.bad_outputs().items():
-            await self.record(id, writings.registration(id))
+        for id, output in corpus.bad_outputs().items():
+            await self.record(id, corpus.registration(id))
             await self.alive(id, output)
-        return list(writings.bad_outputs())
+        return list(corpus.bad_outputs())
 
     async def forget(self) -> None:
         body = orjson.dumps({"Node": "evil"})
@@ -107,15 +107,15 @@ class Etcd:
         await self._put(f"{self._prefix}servers/{name}/{id}", value)
 
     async def alive(self, id: str, value: bytes | None = None) -> None:
-        await self._put(f"{self._prefix}live/{id}", value or writings.health())
+        await self._put(f"{self._prefix}live/{id}", value or corpus.health())
 
     async def bad_lives(self) -> list[str]:
-        for id, value in writings.bad_health().items():
-            await self.record(id, writings.registration(id))
+        for id, value in corpus.bad_health().items():
+            await self.record(id, corpus.registration(id))
             await self.alive(id, value)
         for key in ("live/\udcff\udcfe", "live/a/b", "lost", "servers/x", "servers/" + "k" * 5000):
             await self._put(self._prefix + key, b"?")
-        return list(writings.bad_health())
+        return list(corpus.bad_health())
 
     async def forget(self) -> None:
         end = self._prefix[:-1] + "0"
@@ -143,11 +143,11 @@ def writer(kind: str, request: pytest.FixtureRequest, namespace: str) -> Writer:
 
 async def test_what_a_stranger_writes_is_noticed_by_nobody(writer: Writer, tmp_path: Path) -> None:
     try:
-        async with neighbour(writer.url) as other, desk(tmp_path, writer.url) as at:
+        async with neighbour(writer.url) as other, facade(tmp_path, writer.url) as at:
             await at.until_listed("neighbour")
-            async with strain(at.program.pid, f"{at.url}/health") as meanwhile:
-                fine = writings.readable(at.url)
-                for id, value in (writings.unreadable() | fine).items():
+            async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
+                fine = corpus.readable(at.url)
+                for id, value in (corpus.unreadable() | fine).items():
                     await writer.record(id, value)
                     await writer.alive(id)
                 for id in fine:
@@ -157,9 +157,9 @@ async def test_what_a_stranger_writes_is_noticed_by_nobody(writer: Writer, tmp_p
                 assert "neighbour" in str(await at.ask("/servers?q=products&status=all"))
             meanwhile.check()
             listed = await at.servers()
-            assert not set(writings.unreadable()) - {"deep-command"} & listed.keys()
+            assert not set(corpus.unreadable()) - {"deep-command"} & listed.keys()
             assert listed["prototype"]["metadata"]["__proto__"] == "x"
-            for id in writings.unreadable():
+            for id in corpus.unreadable():
                 assert len(at.program.lines("skipped '", f"/{id}'")) == 1, at.program.lines(id)
             assert not at.program.lines("Traceback")
             await at.program.quiet(3)
@@ -171,8 +171,8 @@ async def test_a_health_that_is_none_is_nobody_elses_trouble(
     writer: Writer, tmp_path: Path
 ) -> None:
     try:
-        async with neighbour(writer.url) as other, desk(tmp_path, writer.url) as at:
-            async with strain(at.program.pid, f"{at.url}/health") as meanwhile:
+        async with neighbour(writer.url) as other, facade(tmp_path, writer.url) as at:
+            async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
                 ids = await writer.bad_lives()
 
                 async def all_listed() -> bool:
@@ -189,14 +189,14 @@ async def test_a_health_that_is_none_is_nobody_elses_trouble(
 
 async def test_large_values_are_read_in_bounded_memory(writer: Writer, tmp_path: Path) -> None:
     """Consul: 20 MB of records in each answer; etcd: 70 MB, which is more than one answer holds."""
-    size, count = (writings.MOST, 40) if isinstance(writer, Consul) else (1_000_000, 70)
+    size, count = (corpus.MOST, 40) if isinstance(writer, Consul) else (1_000_000, 70)
     try:
         async with neighbour(writer.url) as other:
             for number in range(count):
                 await writer.record(f"large-{number}", b'"' + b"x" * size, name=f"n{number}")
-            async with desk(tmp_path, writer.url) as at:
+            async with facade(tmp_path, writer.url) as at:
                 await at.until_listed("neighbour")
-                async with strain(at.program.pid, f"{at.url}/health") as meanwhile:
+                async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
                     assert await _notices(at, other) < _NOTICED
                 meanwhile.check()
                 assert len(at.program.lines("skipped '")) <= 20
@@ -209,12 +209,10 @@ async def test_a_writer_that_never_stops_does_not_fill_the_log(
     writer: Writer, tmp_path: Path
 ) -> None:
     try:
-        async with neighbour(writer.url) as other, desk(tmp_path, writer.url) as at:
-            async with strain(at.program.pid, f"{at.url}/health") as meanwhile:
+        async with neighbour(writer.url) as other, facade(tmp_path, writer.url) as at:
+            async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
                 for number in range(300):
-                    await writer.record(
-                        "flood", writings.registration("flood", version=f"v{number}")
-                    )
+                    await writer.record("flood", corpus.registration("flood", version=f"v{number}"))
                     await writer.record(f"flood-{number}", b"[")
                 assert await _notices(at, other) < _NOTICED
             meanwhile.check()
@@ -236,24 +234,24 @@ async def test_the_file_of_an_embedded_store_by_another_hand(tmp_path: Path) -> 
             "lastSeen": "2026-01-01T00:00:00Z",
         }
     )
-    values = writings.unreadable() | writings.readable("http://127.0.0.1:9")
+    values = corpus.unreadable() | corpus.readable("http://127.0.0.1:9")
     rows: list[tuple[object, object, object]] = [(id, value, fine) for id, value in values.items()]
-    rows += [(id, writings.registration(id), value) for id, value in writings.bad_health().items()]
+    rows += [(id, corpus.registration(id), value) for id, value in corpus.bad_health().items()]
     rows += [
         ("text", "a text", "another"),
         ("number", 7, 1.5),
-        ("bad-id", writings.registration("bad-id"), b""),
-        (7, writings.registration("7"), fine),
-        (b"\xff", writings.registration("x"), fine),
+        ("bad-id", corpus.registration("bad-id"), b""),
+        (7, corpus.registration("7"), fine),
+        (b"\xff", corpus.registration("x"), fine),
     ]
     file = sqlite3.connect(path)
     with file:
         file.executemany("INSERT INTO instances VALUES (?, ?, ?)", rows)
     file.close()
-    async with desk(tmp_path, url) as at, neighbour(at.url) as other:
-        async with strain(at.program.pid, f"{at.url}/health") as meanwhile:
+    async with facade(tmp_path, url) as at, neighbour(at.url) as other:
+        async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
             assert await _notices(at, other) < _NOTICED
-            assert set(writings.readable("")) <= (await at.servers()).keys()
+            assert set(corpus.readable("")) <= (await at.servers()).keys()
         meanwhile.check()
         assert not at.program.lines("Traceback")
         assert len(at.program.lines("skipped '")) <= 20

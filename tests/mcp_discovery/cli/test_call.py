@@ -10,22 +10,22 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.mcp_discovery.cli.town import TALKER, Town, on_terminal
+from tests.mcp_discovery.cli.cluster import INTERACTIVE_SERVER, Cluster, on_terminal
 from tests.programs import command, facade, running
 from tests.servers import process
 from tests.stores.waiting import until
 
 
-async def counts(here: Town) -> dict[str, int]:
+async def counts(here: Cluster) -> dict[str, int]:
     async with (
         aiohttp.ClientSession() as http,
-        http.get(f"{here.talker.base_url}/counts") as response,
+        http.get(f"{here.interactive_server.base_url}/counts") as response,
     ):
         told: dict[str, int] = await response.json()
         return told
 
 
-async def test_the_result_is_the_output(here: Town) -> None:
+async def test_the_result_is_the_output(here: Cluster) -> None:
     ended = await here.ask("call", "count", "to=3")
     assert (ended.code, ended.out) == (0, "counted to 3\n")
     assert "number 3" in ended.err
@@ -35,12 +35,12 @@ async def test_the_result_is_the_output(here: Town) -> None:
     assert result["content"] == [{"type": "text", "text": "counted to 3"}]
 
 
-async def echoed(here: Town, *arguments: str) -> Any:
+async def echoed(here: Cluster, *arguments: str) -> Any:
     (result,) = await here.asked("call", "echo", *arguments)
     return json.loads(result["content"][0]["text"])
 
 
-async def test_arguments_are_read_by_the_schema(here: Town) -> None:
+async def test_arguments_are_read_by_the_schema(here: Cluster) -> None:
     found = await echoed(
         here,
         *("text=5", "number=5", "ratio=2.5", "flag=true", "tags=a", "tags=b", "numbers=[1,2]"),
@@ -59,7 +59,7 @@ async def test_arguments_are_read_by_the_schema(here: Town) -> None:
     }
 
 
-async def test_arguments_as_json(here: Town, tmp_path: Path) -> None:
+async def test_arguments_as_json(here: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "arguments.json"
     file.write_text('{"text": "from the file", "number": 1}')
     found = await echoed(here, "--json-args", f"@{file}", "number=2")
@@ -91,7 +91,7 @@ async def test_arguments_as_json(here: Town, tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 async def test_what_cannot_be_called_is_one_sentence(
-    here: Town, arguments: tuple[str, ...], says: str
+    here: Cluster, arguments: tuple[str, ...], says: str
 ) -> None:
     ended = await here.ask("call", *arguments)
     assert (ended.code, ended.out) == (2, "")
@@ -99,7 +99,7 @@ async def test_what_cannot_be_called_is_one_sentence(
     assert "Traceback" not in ended.err
 
 
-async def test_whose_tool_is_meant(here: Town) -> None:
+async def test_whose_tool_is_meant(here: Cluster) -> None:
     for server in ("talker", "talker-2"):
         ended = await here.ask("call", "count", "to=1", "--server", server)
         assert (ended.code, ended.out) == (0, "counted to 1\n")
@@ -109,7 +109,7 @@ async def test_whose_tool_is_meant(here: Town) -> None:
     assert ended.code == 2
 
 
-async def test_a_tool_that_fails_has_an_exit_code_of_its_own(here: Town) -> None:
+async def test_a_tool_that_fails_has_an_exit_code_of_its_own(here: Cluster) -> None:
     ended = await here.ask("call", "fail")
     assert ended.code == 7
     assert "the lamp is broken" in ended.out
@@ -119,14 +119,14 @@ async def test_a_tool_that_fails_has_an_exit_code_of_its_own(here: Town) -> None
     assert json.loads(ended.out)["isError"] is True
 
 
-async def test_a_tool_that_takes_too_long(here: Town) -> None:
+async def test_a_tool_that_takes_too_long(here: Cluster) -> None:
     ended = await here.ask("call", "wait", "seconds=30", "--timeout", "1500ms")
     assert ended.code == 8, ended
     assert ended.out == ""
     assert len(ended.err.splitlines()) == 1
 
 
-async def test_ctrl_c_cancels_the_call_at_the_server(here: Town, tmp_path: Path) -> None:
+async def test_ctrl_c_cancels_the_call_at_the_server(here: Cluster, tmp_path: Path) -> None:
     before = await counts(here)
 
     async def waiting() -> bool:
@@ -144,7 +144,7 @@ async def test_ctrl_c_cancels_the_call_at_the_server(here: Town, tmp_path: Path)
     await until(cancelled, timeout=10, what="the call being cancelled")
 
 
-async def test_no_control_character_of_a_result_reaches_the_terminal(here: Town) -> None:
+async def test_no_control_character_of_a_result_reaches_the_terminal(here: Cluster) -> None:
     told = {"MCP_DISCOVERY_FACADE": here.facade.url, "NO_COLOR": "1"}
     for more in ((), ("--json",)):
         shown = await on_terminal("call", "shout", *more, environment=told)
@@ -159,7 +159,7 @@ async def test_no_control_character_of_a_result_reaches_the_terminal(here: Town)
     assert result["content"][0]["text"].startswith("red \x1b[31mred\x1b]0;title\x07 \x9b31m")
 
 
-async def test_progress_is_a_bar_on_a_terminal(here: Town) -> None:
+async def test_progress_is_a_bar_on_a_terminal(here: Cluster) -> None:
     told = {"MCP_DISCOVERY_FACADE": here.facade.url}
     shown = await on_terminal("call", "count", "to=5", environment=told)
     assert "━" in shown
@@ -167,7 +167,10 @@ async def test_progress_is_a_bar_on_a_terminal(here: Town) -> None:
 
 
 async def test_two_servers_with_one_tool(tmp_path: Path) -> None:
-    async with facade(tmp_path, "embedded:") as asked, process.running(TALKER) as talker:
+    async with (
+        facade(tmp_path, "embedded:") as asked,
+        process.running(INTERACTIVE_SERVER) as talker,
+    ):
         file = tmp_path / "two.json"
         two = [{"name": name, "url": talker.url} for name in ("first", "second")]
         file.write_text(json.dumps(two))

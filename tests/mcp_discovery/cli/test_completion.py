@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mcp_discovery.cli.town import Town
+from tests.mcp_discovery.cli.cluster import Cluster
 from tests.programs import ENVIRONMENT, ROOT, Ended, command, facade
 from tests.servers.process import odd
 
@@ -61,11 +61,11 @@ async def tab(url: str, *words: str) -> list[str]:
     ],
     ids=lambda value: " ".join(value),
 )
-async def test_tab_in_bash(here: Town, words: tuple[str, ...], found: list[str]) -> None:
+async def test_tab_in_bash(here: Cluster, words: tuple[str, ...], found: list[str]) -> None:
     assert sorted(await tab(here.facade.url, *words)) == sorted(found)
 
 
-async def test_the_facade_that_was_typed_is_asked(here: Town) -> None:
+async def test_the_facade_that_was_typed_is_asked(here: Cluster) -> None:
     # In zsh: bash takes the URL's colons for ends of words.
     line = f"mcp-discovery call --facade {here.facade.url} ec"
     told = {"MCP_DISCOVERY_FACADE": "http://127.0.0.1:9", "_TYPER_COMPLETE_ARGS": line}
@@ -122,7 +122,7 @@ async def test_completion_for_each_shell(shell: str, says: str) -> None:
     assert says in ended.out
 
 
-async def test_zsh_and_fish_are_answered(here: Town) -> None:
+async def test_zsh_and_fish_are_answered(here: Cluster) -> None:
     told = {
         "MCP_DISCOVERY_FACADE": here.facade.url,
         "_TYPER_COMPLETE_ARGS": "mcp-discovery call ec",
@@ -134,7 +134,7 @@ async def test_zsh_and_fish_are_answered(here: Town) -> None:
     assert ended.out.strip() == "echo"
 
 
-async def test_it_is_installed_for_bash(here: Town, tmp_path: Path) -> None:
+async def test_it_is_installed_for_bash(here: Cluster, tmp_path: Path) -> None:
     # The command looks for the shell among its own parents: bash has to wait for it.
     ended = await bash("mcp-discovery --install-completion; exit $?", HOME=str(tmp_path))
     assert ended.code == 0, ended

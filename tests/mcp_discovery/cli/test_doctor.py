@@ -15,7 +15,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Snapshot
-from tests.mcp_discovery.cli.town import Town, on_terminal
+from tests.mcp_discovery.cli.cluster import Cluster, on_terminal
 from tests.programs import AskedFacade, command, facade
 from tests.servers.process import odd
 from tests.stores.consul import ConsulServer
@@ -130,8 +130,8 @@ async def test_names_that_do_not_resolve() -> None:
     assert report.has("ok names", "localhost is ")
 
 
-async def test_what_is_no_facade(here: Town) -> None:
-    report = await doctor("--facade", here.talker.base_url)
+async def test_what_is_no_facade(here: Cluster) -> None:
+    report = await doctor("--facade", here.interactive_server.base_url)
     assert report.has("wrong facade")
     assert report.has("unchecked clock", "what answers at")
     assert not report.has("ok facade")
@@ -149,7 +149,7 @@ async def test_a_store_that_cannot_be_opened(arguments: tuple[str, ...], says: s
     assert (await doctor("--facade", NOWHERE, *arguments)).has("wrong store", says)
 
 
-async def test_an_embedded_store_is_its_facades(here: Town) -> None:
+async def test_an_embedded_store_is_its_facades(here: Cluster) -> None:
     report = await doctor("--facade", here.facade.url, "--store", "embedded:")
     assert (report.code, report.has("unchecked store", "lives in its facade")) == (0, True)
     report = await doctor("--facade", here.facade.url, "--store", here.facade.url)
@@ -175,7 +175,7 @@ async def test_credentials_that_may_read_but_not_write() -> None:
         assert not any(wrong in line or reading in line for line in report.lines)
 
 
-async def test_a_server_end_to_end(here: Town, tmp_path: Path) -> None:
+async def test_a_server_end_to_end(here: Cluster, tmp_path: Path) -> None:
     asked = ("--facade", here.facade.url, "--server")
     report = await doctor(*asked, "nobody")
     assert report.has("wrong server", "nobody is not listed")
@@ -238,7 +238,7 @@ async def test_the_clock(ahead: float, says: str) -> None:
     assert report.has(says) or report.has(close), report
 
 
-async def test_people_see_marks_and_advice(here: Town) -> None:
+async def test_people_see_marks_and_advice(here: Cluster) -> None:
     told = {"MCP_DISCOVERY_FACADE": here.facade.url}
     shown = await on_terminal("doctor", "--server", "talker", environment=told, columns=60)
     assert "\x1b[32m✓" in shown
@@ -250,7 +250,7 @@ async def test_people_see_marks_and_advice(here: Town) -> None:
     assert "\x1b" not in ended.out
 
 
-async def _plain(here: Town) -> str:
+async def _plain(here: Cluster) -> str:
     told = {"MCP_DISCOVERY_FACADE": here.facade.url, "TERM": "dumb"}
     return await on_terminal("doctor", environment=told, columns=60)
 

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_discovery.cli.export import posted
 from mcp_discovery.cli.hosts import mcp_json, records, vscode
-from tests.mcp_discovery.cli.town import Town
+from tests.mcp_discovery.cli.cluster import Cluster
 from tests.programs import AskedFacade, Ended, command, facade
 
 
@@ -34,7 +34,7 @@ def said(ended: Ended) -> dict[str, str]:
 
 @pytest.mark.parametrize("format", ["registry", "servers"])
 async def test_what_is_exported_is_imported(
-    here: Town, empty: AskedFacade, tmp_path: Path, format: str
+    here: Cluster, empty: AskedFacade, tmp_path: Path, format: str
 ) -> None:
     file = str(tmp_path / "all.json")
     ended = await here.ask("export", "--format", format, "-o", file)
@@ -58,7 +58,7 @@ async def test_what_is_exported_is_imported(
             assert copied[id].get(key) == there[id].get(key)
 
 
-async def test_a_part_is_exported(here: Town) -> None:
+async def test_a_part_is_exported(here: Cluster) -> None:
     ended = await here.ask("export", "-t", "strange", "--json")
     content = json.loads(ended.out)
     assert [each["id"] for each in content["connections"]] == ["odd-1"]
@@ -66,12 +66,12 @@ async def test_a_part_is_exported(here: Town) -> None:
     assert list(content["documents"]) == [content["connections"][0]["digest"]]
 
 
-async def test_hosts_get_one_entry_for_each_server(here: Town, empty: AskedFacade) -> None:
+async def test_hosts_get_one_entry_for_each_server(here: Cluster, empty: AskedFacade) -> None:
     content = json.loads((await here.ask("export", "-f", "mcp-json")).out)
     assert content == {
         "mcpServers": {
             "odd": {"type": "http", "url": here.odd.url},
-            "talker": {"type": "http", "url": here.talker.url},
+            "talker": {"type": "http", "url": here.interactive_server.url},
         }
     }
     content = json.loads((await here.ask("export", "-f", "vscode", "--gateway")).out)
@@ -157,7 +157,7 @@ def test_only_what_a_registrant_says_is_exported() -> None:
 
 
 async def test_import_says_what_became_of_each(
-    here: Town, empty: AskedFacade, tmp_path: Path
+    here: Cluster, empty: AskedFacade, tmp_path: Path
 ) -> None:
     file = tmp_path / "some.json"
     entries = [
@@ -199,7 +199,7 @@ async def test_a_file_that_is_none(tmp_path: Path, content: str, says: str) -> N
     assert says in ended.err
 
 
-async def test_formats_and_files_that_cannot_be(here: Town) -> None:
+async def test_formats_and_files_that_cannot_be(here: Cluster) -> None:
     ended = await here.ask("export", "-f", "mcpjson")
     assert (ended.code, "did you mean mcp-json?" in ended.err) == (2, True)
     ended = await here.ask("export", "-o", "/no/such/folder/x.json")

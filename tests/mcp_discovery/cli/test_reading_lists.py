@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mcp_discovery.cli.town import Town, on_terminal
+from tests.mcp_discovery.cli.cluster import Cluster, on_terminal
 from tests.programs import command, facade
 
 
-async def ids(here: Town, *arguments: str) -> list[str]:
+async def ids(here: Cluster, *arguments: str) -> list[str]:
     return [each["id"] for each in await here.asked("servers", *arguments)]
 
 
@@ -34,18 +34,18 @@ async def ids(here: Town, *arguments: str) -> list[str]:
     ],
     ids=lambda value: " ".join(value),
 )
-async def test_servers_filters(here: Town, filters: tuple[str, ...], found: list[str]) -> None:
+async def test_servers_filters(here: Cluster, filters: tuple[str, ...], found: list[str]) -> None:
     assert await ids(here, *filters) == found
 
 
-async def test_a_filter_that_cannot_be_is_one_sentence(here: Town) -> None:
+async def test_a_filter_that_cannot_be_is_one_sentence(here: Cluster) -> None:
     for arguments in (("--status", "helthy"), ("--version", "newest"), ("--match", "some")):
         ended = await here.ask("servers", "-t", "x", *arguments)
         assert ended.code == 2
         assert len(ended.err.splitlines()) == 1
 
 
-async def test_wide_servers(here: Town) -> None:
+async def test_wide_servers(here: Cluster) -> None:
     ended = await here.ask("servers", "--wide", "--name", "odd")
     head, row = ended.out.splitlines()
     assert head.split()[7:] == [
@@ -61,7 +61,7 @@ async def test_wide_servers(here: Town) -> None:
     assert "streamable-http  attic  nobody  2" in row
 
 
-async def test_tools(here: Town) -> None:
+async def test_tools(here: Cluster) -> None:
     ended = await here.ask("tools")
     assert ended.code == 0
     assert [line.split()[0] for line in ended.out.splitlines()][:2] == ["TOOL", "count"]
@@ -75,7 +75,7 @@ async def test_tools(here: Town) -> None:
     assert "6 more match" in ended.err
 
 
-async def test_describe_a_server(here: Town) -> None:
+async def test_describe_a_server(here: Cluster) -> None:
     ended = await here.ask("describe", "talker")
     assert ended.code == 0
     for told in (
@@ -99,7 +99,7 @@ async def test_describe_a_server(here: Town) -> None:
     assert document["tools"][0]["name"] == "echo"
 
 
-async def test_describe_a_tool(here: Town) -> None:
+async def test_describe_a_tool(here: Cluster) -> None:
     ended = await here.ask("describe", "--tool", "echo")
     assert ended.code == 0
     assert [line.split()[1] for line in ended.out.splitlines()[-2:]] == ["talker-1", "talker-2"]
@@ -119,14 +119,14 @@ async def test_describe_a_tool(here: Town) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 async def test_what_is_not_there_is_nearly_named(
-    here: Town, arguments: tuple[str, ...], says: str
+    here: Cluster, arguments: tuple[str, ...], says: str
 ) -> None:
     ended = await here.ask(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert says in ended.err
 
 
-async def test_watch_ends_when_it_is_told_to(here: Town) -> None:
+async def test_watch_ends_when_it_is_told_to(here: Cluster) -> None:
     ended = await here.ask("watch", "--count", "2", "--json")
     assert (ended.code, len(ended.out.splitlines())) == (0, 2)
     ended = await here.ask("watch", "--for", "2s", "--name", "odd")
@@ -140,7 +140,7 @@ async def test_watch_ends_when_it_is_told_to(here: Town) -> None:
     assert "write 30 (seconds), 30s, 5m or 2h" in " ".join(ended.err.replace("│", " ").split())
 
 
-async def test_no_control_character_reaches_a_terminal(here: Town) -> None:
+async def test_no_control_character_reaches_a_terminal(here: Cluster) -> None:
     told = {"MCP_DISCOVERY_FACADE": here.facade.url, "NO_COLOR": "1"}
     for arguments in (
         ("servers", "--wide"),
@@ -162,14 +162,14 @@ async def test_no_control_character_reaches_a_terminal(here: Town) -> None:
     assert "\\x1b[31mred\\x1b[0m \\x9b5m and \\u202ebackwards" in " ".join(shown.split())
 
 
-async def test_colour_is_for_terminals_that_want_it(here: Town) -> None:
+async def test_colour_is_for_terminals_that_want_it(here: Cluster) -> None:
     told = {"MCP_DISCOVERY_FACADE": here.facade.url}
     assert "\x1b[32mhealthy" in await on_terminal("servers", environment=told)
     assert "\x1b[32m" not in await on_terminal("servers", environment=told | {"NO_COLOR": "1"})
     assert "\x1b" not in await on_terminal("servers", environment=told | {"TERM": "dumb"})
 
 
-async def test_narrow_terminals_lose_nothing(here: Town) -> None:
+async def test_narrow_terminals_lose_nothing(here: Cluster) -> None:
     told = {"MCP_DISCOVERY_FACADE": here.facade.url, "NO_COLOR": "1"}
 
     async def shown(columns: int, *arguments: str) -> str:
@@ -188,7 +188,7 @@ async def test_narrow_terminals_lose_nothing(here: Town) -> None:
         assert "ZONE       attic" in blocks
 
 
-async def test_a_pipe_that_is_closed_early_ends_the_command_quietly(here: Town) -> None:
+async def test_a_pipe_that_is_closed_early_ends_the_command_quietly(here: Cluster) -> None:
     import asyncio
     import sys
 

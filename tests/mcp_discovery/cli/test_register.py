@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from mcp_discovery.cli.register_plan import ServerList, _server, compare
-from tests.mcp_discovery.cli.town import on_terminal
+from tests.mcp_discovery.cli.cluster import on_terminal
 from tests.programs import ROOT, AskedFacade, Ended, command, facade
 from tests.servers.process import McpServer, odd
 from tests.stores import ConsulServer, EtcdServer, until

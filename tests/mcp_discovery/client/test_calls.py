@@ -24,24 +24,24 @@ from mcp_discovery.errors import (
     UnknownToolError,
 )
 from mcp_discovery.instance import Instance
-from tests.mcp_discovery.client.town import Town, town
+from tests.mcp_discovery.client.cluster import Cluster, cluster
 from tests.stores.waiting import until
 
 
 @pytest.fixture(scope="module", params=["both", "legacy"])
 async def eras(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[str, Town]]:
+) -> AsyncIterator[tuple[str, Cluster]]:
     """Two replicas of each era that nobody harms."""
-    async with town(tmp_path_factory.mktemp("pair")) as place:
+    async with cluster(tmp_path_factory.mktemp("pair")) as place:
         for id in ("a", "b"):
             await place.add(id, "--era", request.param)
         yield request.param, place
 
 
 @pytest.fixture
-def pair(eras: tuple[str, Town]) -> Town:
-    """The town alone."""
+def pair(eras: tuple[str, Cluster]) -> Cluster:
+    """The cluster alone."""
     return eras[1]
 
 
@@ -56,7 +56,7 @@ def answered(result: Any) -> dict[str, Any]:
 # -- a call, and what passes through it --------------------------------------------------------
 
 
-async def test_one_line_is_enough(pair: Town) -> None:
+async def test_one_line_is_enough(pair: Cluster) -> None:
     async with Discovery(pair.url) as discovery:
         assert answered(await discovery.call("read", {"key": "one-line"}))["times"] == 1
         tools = {tool.name: tool for tool in await discovery.tools()}
@@ -68,7 +68,7 @@ async def test_one_line_is_enough(pair: Town) -> None:
     assert tools["read"].input_schema["required"] == ["key"]
 
 
-async def test_progress_and_cancellation(pair: Town) -> None:
+async def test_progress_and_cancellation(pair: Cluster) -> None:
     place = pair
     seen: list[tuple[float, float | None, str | None]] = []
 
@@ -96,7 +96,7 @@ async def test_progress_and_cancellation(pair: Town) -> None:
         await until(cancelled, timeout=10, what="the server seeing the cancellation")
 
 
-async def test_logs_and_questions(eras: tuple[str, Town]) -> None:
+async def test_logs_and_questions(eras: tuple[str, Cluster]) -> None:
     era, place = eras
     logged: list[tuple[str, Any]] = []
 
@@ -121,7 +121,7 @@ async def test_logs_and_questions(eras: tuple[str, Town]) -> None:
     assert logged[0][1] == "hello from the server"
 
 
-async def test_outcomes_reach_the_facade(pair: Town) -> None:
+async def test_outcomes_reach_the_facade(pair: Cluster) -> None:
     async def requests() -> int:
         found = (await pair.facade.get("/capabilities"))["capabilities"]
         return int(next(each["totalRequests"] for each in found if each["name"] == "write"))
@@ -133,13 +133,13 @@ async def test_outcomes_reach_the_facade(pair: Town) -> None:
     assert await requests() == before + 5
 
 
-async def test_the_environment_says_where(pair: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_says_where(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_DISCOVERY_FACADE", pair.url)
     async with Discovery() as discovery:
         assert {each.id for each in await discovery.servers()} == {"a", "b"}
 
 
-def test_without_await(pair: Town) -> None:
+def test_without_await(pair: Cluster) -> None:
     steps: list[float] = []
     with SyncDiscovery(pair.url) as discovery:
         assert [each.id for each in discovery.connect("tests")] == ["a", "b"]
@@ -165,7 +165,7 @@ async def spread(discovery: Discovery, calls: int, **options: Any) -> Counter[in
     return pids
 
 
-async def test_modern_calls_spread_and_legacy_ones_stay(eras: tuple[str, Town]) -> None:
+async def test_modern_calls_spread_and_legacy_ones_stay(eras: tuple[str, Cluster]) -> None:
     era, place = eras
     async with Discovery(place.url, strategy="round-robin") as discovery:
         found = sorted((await spread(discovery, 10)).values())
@@ -175,7 +175,7 @@ async def test_modern_calls_spread_and_legacy_ones_stay(eras: tuple[str, Town]) 
         assert len(await spread(discovery, 40)) == (1 if era == "legacy" else 2)
 
 
-async def test_an_instance_may_be_named(pair: Town) -> None:
+async def test_an_instance_may_be_named(pair: Cluster) -> None:
     async with Discovery(pair.url) as discovery:
         for id in ("a", "b"):
             (pid,) = await spread(discovery, 5, server=id)
@@ -186,7 +186,7 @@ async def test_an_instance_may_be_named(pair: Town) -> None:
 
 
 async def test_a_call_that_changes_things_is_never_made_twice(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         for id in ("a", "b"):
             await place.add(id, "--pause", "1.0")
         async with Discovery(place.url, strategy="round-robin") as discovery:
@@ -219,7 +219,7 @@ async def test_a_call_that_changes_things_is_never_made_twice(tmp_path: Path) ->
 
 
 async def test_what_never_left_goes_to_another(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         for id in ("a", "b"):
             await place.add(id)
         async with Discovery(place.url, strategy="round-robin") as discovery:
@@ -234,7 +234,7 @@ async def test_what_never_left_goes_to_another(tmp_path: Path) -> None:
 
 
 async def test_deadlines(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         await place.add("a", "--pause", "30")
         async with Discovery(place.url, deadlines={"counting": 0.5}) as discovery:
             with pytest.raises(CallTimeoutError, match=r"no answer within 0\.5 s"):
@@ -247,7 +247,7 @@ async def test_deadlines(tmp_path: Path) -> None:
 
 
 async def test_replicas_of_another_schema_are_not_mixed(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         for id in ("a", "b"):
             await place.add(id)
         async with Discovery(place.url, strategy="round-robin") as discovery:
@@ -290,7 +290,7 @@ async def test_replicas_of_another_schema_are_not_mixed(tmp_path: Path) -> None:
 
 
 async def test_two_servers_of_one_tool(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         await place.add("a", name="one")
         async with Discovery(place.url) as discovery:
             assert answered(await discovery.call("read", {"key": "first"}))
@@ -315,7 +315,7 @@ async def test_two_servers_of_one_tool(tmp_path: Path) -> None:
 # -- mistakes ----------------------------------------------------------------------------------
 
 
-async def test_mistakes_are_told_in_words(pair: Town) -> None:
+async def test_mistakes_are_told_in_words(pair: Cluster) -> None:
     with pytest.raises(InvalidInputError, match="did you mean 'round-robin'"):
         Discovery(pair.url, strategy="roundrobin")  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="deadline=0"):

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_discovery import Change, Discovery
 from mcp_discovery.client.breaker import FAILURES, Breaker
-from tests.mcp_discovery.client.town import town
+from tests.mcp_discovery.client.cluster import cluster
 from tests.programs import AskedFacade, facade, running
 from tests.servers.process import McpServer
 from tests.stores import ports
@@ -88,7 +88,7 @@ async def test_a_watch_misses_nothing_over_a_facade_that_is_started_anew(tmp_pat
 
 
 async def test_an_upgrade_in_place_is_read_again(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         server = await place.add("a")
         async with Discovery(place.url) as discovery:
             assert not (await discovery.call("read", {"key": "x"})).is_error
@@ -129,7 +129,7 @@ def test_a_breaker() -> None:
 async def test_a_server_that_is_back_is_called_again_before_anybody_says_so(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         for id in ("a", "b"):
             await place.add(id)
         # Without their sidecars nobody tells that one is down, or up again.
@@ -160,7 +160,7 @@ async def test_a_server_that_is_back_is_called_again_before_anybody_says_so(
     "strategy", ["least-loaded", "power-of-two", "weighted", "consistent-hash"]
 )
 async def test_each_strategy_chooses(strategy: str, tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         await place.add("light", sidecar=("--weight", "1"))
         await place.add("heavy", sidecar=("--weight", "9"))
         pids = {(await place.counts(id))["pid"]: id for id in ("light", "heavy")}

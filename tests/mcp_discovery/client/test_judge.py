@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from mcp_discovery import Discovery
-from tests.mcp_discovery.client.town import INTERVAL, TTL, Town, town
+from tests.mcp_discovery.client.cluster import INTERVAL, TTL, Cluster, cluster
 
 RATE = 50
 #: How long to wait, beyond what is promised, for the facade to show what was done to a server.
@@ -55,7 +55,7 @@ class Load:
 
 @pytest.mark.parametrize("era", ["both", "legacy"])
 async def test_no_call_is_lost(era: str, tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         for id in ("a", "b", "c"):
             await place.add(id, "--era", era)
         before = asyncio.all_tasks()
@@ -78,7 +78,7 @@ async def test_no_call_is_lost(era: str, tmp_path: Path) -> None:
         assert load.results["ok"] > RATE * 10
 
 
-def _connections(place: Town) -> list[str]:
+def _connections(place: Cluster) -> list[str]:
     """What this process has open to the servers and the facade; a socket that is only waiting for
     its last packets is closed."""
     ports = {server.port for server in place.servers.values()}
@@ -90,7 +90,7 @@ def _connections(place: Town) -> list[str]:
     ]
 
 
-async def _go_through_it(place: Town, era: str) -> tuple[int, float, float]:
+async def _go_through_it(place: Cluster, era: str) -> tuple[int, float, float]:
     """Everything that happens to the servers; which process hung, since when it was shown as
     down, and when it went on."""
     a, b = place.servers["a"], place.servers["b"]

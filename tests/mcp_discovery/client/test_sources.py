@@ -27,7 +27,7 @@ from mcp_discovery.errors import (
     StoreUnavailableError,
 )
 from mcp_discovery.record import Record
-from tests.mcp_discovery.client.town import TTL, town
+from tests.mcp_discovery.client.cluster import TTL, cluster
 from tests.programs import ROOT, facade, running
 from tests.servers.process import McpServer, odd
 from tests.stores import ConsulServer, EtcdServer
@@ -121,7 +121,7 @@ async def test_what_was_posted_without_a_path_is_called_where_it_speaks(
 
 
 async def test_over_http_and_sse(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         server = await place.add("a", "--transport", "sse")
         await place.add("b", "--transport", "sse")
         async with Discovery(place.url) as discovery:
@@ -224,7 +224,7 @@ async def test_credentials_go_to_the_server_they_are_for(tmp_path: Path) -> None
 
 
 async def test_it_is_about_as_fast_as_the_sdk_alone(tmp_path: Path) -> None:
-    async with town(tmp_path) as place:
+    async with cluster(tmp_path) as place:
         server = await place.add("a")
         first: dict[str, list[float]] = {"sdk": [], "ours": []}
         warm: dict[str, list[float]] = {"sdk": [], "ours": []}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.faults.history import Happening
+from tests.faults.history import ObservedEvent
 
 #: Statuses under which an instance is offered.
 OFFERED = frozenset({"healthy", "degraded"})
@@ -53,7 +53,7 @@ class Truth:
         says = self.serves and not self.slow and self.vouched
         return says and not self.left and not self.withheld
 
-    def become(self, one: Happening) -> None:
+    def become(self, one: ObservedEvent) -> None:
         """Takes in what the driver made of it."""
         vouched = self.vouched
         match one.kind:
@@ -99,16 +99,16 @@ class Reader:
     revision: int = -1
     _since: dict[str, float] = field(default_factory=dict)
 
-    def desk(self, one: Happening) -> None:
+    def facade(self, one: ObservedEvent) -> None:
         """Takes in what the driver did to its facade."""
         match one.kind:
-            case "desk-down" | "desk-up":
-                self.down = one.kind == "desk-down"
+            case "facade-down" | "facade-up":
+                self.down = one.kind == "facade-down"
             case _:
-                self.parted = one.kind == "desk-parted"
+                self.parted = one.kind == "facade-parted"
         self.since = one.at
 
-    def seen(self, one: Happening) -> bool:
+    def seen(self, one: ObservedEvent) -> bool:
         """Takes in whether there is a list, and what the facade says of its age.
 
         Returns whether that is news.
@@ -126,7 +126,7 @@ class Reader:
         self.turned = one.at
         return True
 
-    def listed(self, one: Happening) -> dict[str, str]:
+    def listed(self, one: ObservedEvent) -> dict[str, str]:
         """What is shown after ``one``, a list or a change."""
         if one.kind == "list":
             return dict(one.data["servers"])

@@ -1,4 +1,4 @@
-"""A line that is upgraded part by part: facades behind HAProxy as docs/operations.md has it."""
+"""Two facades behind HAProxy, upgraded one by one as docs/operations.md has it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _EVERY = 0.02
 
 
 @dataclass
-class Strain:
+class Measurement:
     """``grown`` bytes of memory at most beyond the first look; ``pause`` seconds, the longest that
     a question about its health took; ``refused`` are the answers that were none."""
 
@@ -38,10 +38,10 @@ class Strain:
 
 
 @asynccontextmanager
-async def strain(pid: int, health_url: str | None = None) -> AsyncIterator[Strain]:
+async def measured(pid: int, health_url: str | None = None) -> AsyncIterator[Measurement]:
     """Measures the process ``pid``, and how it answers ``health_url``, until the block ends."""
     process = psutil.Process(pid)
-    found, first = Strain(), process.memory_info().rss
+    found, first = Measurement(), process.memory_info().rss
 
     async def look() -> None:
         async with aiohttp.ClientSession() as http:
@@ -103,7 +103,7 @@ async def program(folder: Path, name: str, *arguments: str) -> AsyncIterator[Pro
         await made.process.close()
 
 
-class Desk:
+class FacadeProcess:
     """A facade process, with questions to it."""
 
     def __init__(self, program: Program, url: str) -> None:
@@ -135,7 +135,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(folder: Path, store: str, *options: str) -> AsyncIterator[Desk]:
+async def facade(folder: Path, store: str, *options: str) -> AsyncIterator[FacadeProcess]:
     """A facade process over ``store`` that answers."""
     port = ports.draw()
     url = f"http://127.0.0.1:{port.number}"
@@ -147,5 +147,5 @@ async def desk(folder: Path, store: str, *options: str) -> AsyncIterator[Desk]:
                 return response.status == 200
 
         await until(answers, timeout=20, what=f"the facade: {made.lines()[-5:]}")
-        yield Desk(made, url)
+        yield FacadeProcess(made, url)
     port.release()

@@ -16,7 +16,7 @@ TTL = 6.0
 INTERVAL = TTL / 3
 
 
-class Town:
+class Cluster:
     """One facade; :meth:`add` puts a counting server with a sidecar beside it."""
 
     def __init__(self, asked: AskedFacade, folder: Path, stack: AsyncExitStack) -> None:
@@ -60,8 +60,8 @@ class Town:
 
 
 @asynccontextmanager
-async def town(folder: Path) -> AsyncIterator[Town]:
-    """A town with a facade and nothing else."""
+async def cluster(folder: Path) -> AsyncIterator[Cluster]:
+    """A cluster with a facade and nothing else."""
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(facade(folder, "embedded:"))
-        yield Town(asked, folder, stack)
+        yield Cluster(asked, folder, stack)

@@ -18,14 +18,14 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Store, StoreOptions
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import Holder, Lease, encode_registration, health_to_dict
-from tests.contract.serving import ServedFacade
+from tests.contract.served_facade import ServedFacade
 from tests.records import record
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer, encode, prefix_end
 from tests.stores.server import RequestRefused
 
 
-class Bed(ABC):
+class StoreEnvironment(ABC):
     """One store, empty at first. Every object from :meth:`open` is another party to it."""
 
     def __init__(self, url: str) -> None:
@@ -33,7 +33,7 @@ class Bed(ABC):
         self.stack = AsyncExitStack()
 
     async def open(self, options: StoreOptions | None = None) -> Store:
-        """A store object of its own on this store, closed with the bed."""
+        """A store object of its own on this store, closed with the environment."""
         store = open_store(self.url, options or StoreOptions(timeout=10))
         return await self.stack.enter_async_context(store)
 
@@ -54,7 +54,7 @@ class Bed(ABC):
         raise NotImplementedError(f"{self.url} cannot lose its data while it runs")
 
     async def away(self) -> None:
-        """Stops the store's server. Only for a bed with a server of its own."""
+        """Stops the store's server. Only for an environment with a server of its own."""
         raise NotImplementedError(f"{self.url} has no server")
 
     async def back(self) -> None:
@@ -68,7 +68,7 @@ class Bed(ABC):
         await self.stack.aclose()
 
 
-class EmbeddedBed(Bed):
+class EmbeddedEnvironment(StoreEnvironment):
     """In process: one store object, which every party shares; perhaps with a file."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -103,7 +103,7 @@ class EmbeddedBed(Bed):
         return MALFORMED
 
 
-class RemoteBed(Bed):
+class RemoteEnvironment(StoreEnvironment):
     """A facade with its embedded store behind real HTTP."""
 
     def __init__(self, facade: ServedFacade) -> None:
@@ -127,8 +127,8 @@ class RemoteBed(Bed):
         await self._facade.start(EmbeddedStore())
 
 
-class ConsulBed(Bed):
-    """A Consul server, shared or of this bed's own."""
+class ConsulEnvironment(StoreEnvironment):
+    """A Consul server, shared or of this environment's own."""
 
     def __init__(self, server: ConsulServer, namespace: str) -> None:
         super().__init__(f"{server.store_url}/{namespace}")
@@ -172,8 +172,8 @@ class ConsulBed(Bed):
         await self._server.start()
 
 
-class EtcdBed(Bed):
-    """An etcd server, shared or of this bed's own."""
+class EtcdEnvironment(StoreEnvironment):
+    """An etcd server, shared or of this environment's own."""
 
     def __init__(self, server: EtcdServer, namespace: str) -> None:
         super().__init__(f"{server.store_url}/{namespace}")
@@ -237,5 +237,5 @@ FOREIGN = {f"x/{id}": value for id, value in MALFORMED.items()} | {
     "Ünï/çødé": b"{}",
 }
 
-#: How a test asks for a bed: by its name.
-MakeBed = Callable[[str], Awaitable[Bed]]
+#: How a test asks for an environment: by its name.
+MakeEnvironment = Callable[[str], Awaitable[StoreEnvironment]]

@@ -71,7 +71,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def spelled(value: Any) -> bytes:
+def encoded(value: Any) -> bytes:
     """``value`` as JSON, deep nesting included; what JSON cannot say is said all the same."""
     text = json.dumps(value, ensure_ascii=True)
 
@@ -103,7 +103,7 @@ def _put(value: Any, way: Sequence[Any], other: Any) -> Any:
 
 
 @st.composite
-def _bent(draw: st.DrawFn, seeds: Sequence[Any]) -> bytes:
+def _mutated(draw: st.DrawFn, seeds: Sequence[Any]) -> bytes:
     """A seed with a few of its values replaced, removed or added to."""
     value = draw(st.sampled_from(list(seeds)))
     for _ in range(draw(st.integers(0, 3))):
@@ -111,11 +111,11 @@ def _bent(draw: st.DrawFn, seeds: Sequence[Any]) -> bytes:
         value = _put(value, way, draw(st.one_of(scalars, values, _deep)))
         if isinstance(value, dict) and draw(st.booleans()):
             value = {**value, draw(keys): draw(values)}
-    return spelled(value)
+    return encoded(value)
 
 
 @st.composite
-def _torn(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
+def _truncated(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
     """A seed that was cut, or of which bytes were exchanged."""
     data = bytearray(draw(st.sampled_from(list(seeds))))
     for _ in range(draw(st.integers(0, 4))):
@@ -127,12 +127,12 @@ def _torn(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
 
 def json_like(*seeds: Any) -> st.SearchStrategy[bytes]:
     """JSON near ``seeds``, JSON far from them, and what is no JSON."""
-    written = [spelled(seed) for seed in seeds]
+    written = [encoded(seed) for seed in seeds]
     return st.one_of(
-        _bent(seeds),
-        _bent(seeds),
-        _torn(written),
-        values.map(spelled),
+        _mutated(seeds),
+        _mutated(seeds),
+        _truncated(written),
+        values.map(encoded),
         st.binary(max_size=64),
         st.sampled_from(
             [b"[" * 100_000, b'{"a":' * 50_000, b'"' + b"\xff" * 10, b"\xef\xbb\xbf{}"]
@@ -144,7 +144,7 @@ def text_like(*seeds: str) -> st.SearchStrategy[bytes]:
     """Text near ``seeds``, and any text and bytes."""
     written = [seed.encode() for seed in seeds]
     return st.one_of(
-        _torn(written),
+        _truncated(written),
         st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")),
         st.lists(st.sampled_from(_STRINGS + list(seeds)), max_size=4).map(
             lambda parts: "".join(parts).encode("utf-8", "surrogatepass")

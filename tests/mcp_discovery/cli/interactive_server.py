@@ -1,7 +1,7 @@
 """An MCP server whose tools do what a caller at a shell has to cope with.
 
-``python -m tests.mcp_discovery.cli.talker --port 0``. ``GET /cancelled`` counts the calls of
-``wait`` that were cancelled, ``GET /waiting`` those that are running.
+``python -m tests.mcp_discovery.cli.interactive_server --port 0``. ``GET /cancelled`` counts the
+calls of ``wait`` that were cancelled, ``GET /waiting`` those that are running.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def store_image(store: binaries.StoreName, root: Path) -> Image:
     return Image(root, (), (), {"PATH": "/bin"}, {}, "100:1000", ())
 
 
-class Town:
+class ServiceProcesses:
     """The services of a project; ``await start()`` them, ask them, stop them."""
 
     def __init__(
@@ -183,7 +183,7 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
 @asynccontextmanager
 async def running(
     services: dict[str, Any], images: dict[str, Image], folder: Path
-) -> AsyncIterator[tuple[Town, AsyncExitStack]]:
+) -> AsyncIterator[tuple[ServiceProcesses, AsyncExitStack]]:
     """Starts ``services``; what is left at the end of the block is killed."""
     async with AsyncExitStack() as undo:
         network = subprocess.Popen(
@@ -196,6 +196,6 @@ async def running(
         assert network.stdout is not None
         assert await asyncio.to_thread(network.stdout.readline) == b"up\n"
         undo.callback(network.stdout.close)
-        town = Town(services, images, folder, network.pid)
-        await town.start(undo)
-        yield town, undo
+        started = ServiceProcesses(services, images, folder, network.pid)
+        await started.start(undo)
+        yield started, undo

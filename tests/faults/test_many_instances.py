@@ -19,17 +19,17 @@ from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.health import Health, Status, healthy
 from tests.faults.checker import judge
 from tests.faults.history import History, Terms
+from tests.faults.observations import Reader
+from tests.faults.observer import Observer
 from tests.faults.proxy import link
 from tests.faults.readers import reading
-from tests.faults.told import Reader
-from tests.faults.witness import Witness
 from tests.programs import AskedFacade, facade
 from tests.records import document, record
 from tests.stores import ConsulServer, EtcdServer
 from tests.stores.waiting import until
 
 TERMS = Terms(ttl=300.0, probe_interval=100.0)
-CROWDS = {"consul": 500, "etcd": 2000}
+SIZES = {"consul": 500, "etcd": 2000}
 AT_ONCE = 64
 
 Server = ConsulServer | EtcdServer
@@ -75,9 +75,9 @@ async def watched(
 
 async def test_all_registrations_of_a_fleet_at_once(server: Server, tmp_path: Path) -> None:
     history = History(TERMS)
-    witness = Witness(history)
+    observer = Observer(history)
     async with watched(tmp_path, server, history, lists=False) as (_, store):
-        ids = [f"thing-{number}" for number in range(CROWDS[server.store])]
+        ids = [f"thing-{number}" for number in range(SIZES[server.store])]
         for id in ids:
             history.note("serves", id)
             history.note("watched", id)
@@ -86,7 +86,7 @@ async def test_all_registrations_of_a_fleet_at_once(server: Server, tmp_path: Pa
         history.note("store-back", server.store)
 
         async def all_there() -> bool:
-            return witness.settled(["facade"])
+            return observer.settled(["facade"])
 
         await until(all_there, timeout=30, what="every reader seeing all of them")
     broken = [each for each in judge(history) if each.promise != "loss"]
@@ -97,7 +97,7 @@ async def test_a_reader_slower_than_the_changes_has_the_last_state(
     server: Server, tmp_path: Path
 ) -> None:
     history = History(TERMS)
-    witness = Witness(history)
+    observer = Observer(history)
     async with (
         watched(tmp_path, server, history, lists=True) as (asked, store),
         AsyncExitStack() as stack,
@@ -121,7 +121,7 @@ async def test_a_reader_slower_than_the_changes_has_the_last_state(
 
         async def all_have_it() -> bool:
             names = ("facade/stream", "facade/list", "slow/stream", "slow/list")
-            return all(right(witness.readers.get(name)) for name in names)
+            return all(right(observer.readers.get(name)) for name in names)
 
         await until(all_have_it, timeout=60, what="the slow reader having the last state")
         async with aiohttp.ClientSession() as http, http.get(f"{asked.url}/health") as answer:

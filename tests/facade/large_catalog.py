@@ -34,7 +34,7 @@ TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio")
 
 
 @dataclass(frozen=True)
-class Crowd:
+class LargeCatalog:
     """The facade, a client of it, and what its list consists of."""
 
     facade: Facade
@@ -106,7 +106,7 @@ def instance(id: str, now: datetime, chance: random.Random, documents: list[str]
 
 
 @asynccontextmanager
-async def crowd(count: int, seed: int = 1) -> AsyncIterator[Crowd]:
+async def large_catalog(count: int, seed: int = 1) -> AsyncIterator[LargeCatalog]:
     """A facade with ``count`` instances; they stand in its list and in no store."""
     chance, now = random.Random(seed), utcnow()
     texts = {each.digest: each for each in documents(20)}
@@ -118,7 +118,7 @@ async def crowd(count: int, seed: int = 1) -> AsyncIterator[Crowd]:
 @asynccontextmanager
 async def listing(
     instances: Iterable[Instance], texts: dict[str, CapabilityDocument] | None = None
-) -> AsyncIterator[Crowd]:
+) -> AsyncIterator[LargeCatalog]:
     """A facade with just these instances in its list."""
     async with EmbeddedStore() as store:
         app = create_app(store, QUICK)
@@ -137,4 +137,4 @@ async def listing(
             facade.catalog.apply(Snapshot(dict(known)))
             for text in (texts or {}).values():
                 facade.documents.put(text)
-            yield Crowd(facade, ask, known, texts or {})
+            yield LargeCatalog(facade, ask, known, texts or {})

@@ -18,7 +18,7 @@ from mcp_discovery.facade.websocket.messages import InvalidMessageError
 from mcp_discovery.facade.websocket.messages import parse as parse_message
 from mcp_discovery.facade.websocket.position import read_position
 from mcp_discovery.health import utcnow
-from tests.faults.fuzz.food import json_like, text_like
+from tests.faults.fuzz.corpus import json_like, text_like
 from tests.faults.fuzz.target import Target
 
 _CURSOR = Cursor("question", utcnow(), "name", "id", 10).encode()

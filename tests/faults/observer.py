@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tests.faults.history import Happening, History
-from tests.faults.told import OFFERED, Reader, Truth
+from tests.faults.history import History, ObservedEvent
+from tests.faults.observations import OFFERED, Reader, Truth
 
 
-class Witness:
+class Observer:
     """Follows a history from its beginning."""
 
     def __init__(self, history: History) -> None:
@@ -16,11 +16,11 @@ class Witness:
         self.readers: dict[str, Reader] = {}
         history.listeners.append(self._take)
 
-    def _take(self, one: Happening) -> None:
+    def _take(self, one: ObservedEvent) -> None:
         match one.kind:
             case "note" | "store-away" | "store-shaky" | "store-back":
                 return
-            case "desk-down" | "desk-up" | "desk-parted" | "desk-joined":
+            case "facade-down" | "facade-up" | "facade-parted" | "facade-joined":
                 return
             case "unread" | "read" | "stale" | "fresh":
                 self.readers.setdefault(one.target, Reader()).seen(one)
@@ -30,15 +30,15 @@ class Witness:
             case _:
                 self.truth.setdefault(one.target, Truth()).become(one)
 
-    def of(self, desks: Collection[str]) -> list[Reader]:
+    def of(self, facades: Collection[str]) -> list[Reader]:
         """The readers of these facades."""
-        return [each for name, each in self.readers.items() if name.partition("/")[0] in desks]
+        return [each for name, each in self.readers.items() if name.partition("/")[0] in facades]
 
-    def settled(self, desks: Collection[str]) -> bool:
-        """Whether all readers of ``desks`` see just what is true, and see it fresh."""
+    def settled(self, facades: Collection[str]) -> bool:
+        """Whether all readers of ``facades`` see just what is true, and see it fresh."""
         lives = {id for id, truth in self.truth.items() if truth.lives}
         return all(
             not (each.away or each.stale)
             and {id for id, status in each.shown.items() if status in OFFERED} == lives
-            for each in self.of(desks)
+            for each in self.of(facades)
         )

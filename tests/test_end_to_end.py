@@ -1,4 +1,4 @@
-"""The whole line as an operator starts it: MCP server, sidecar, store, facade, agent.
+"""The whole system as an operator starts it: MCP server, sidecar, store, facade, agent.
 
 Everything is a process of its own. The times are the promises of the README, seen from an agent.
 """
@@ -26,7 +26,7 @@ MARGIN = 1.0
 
 
 @dataclass
-class Line:
+class Cluster:
     """A store, a facade over it, and a folder for logs."""
 
     store_url: str
@@ -45,7 +45,7 @@ class Line:
 
 
 @pytest.fixture(params=["facade", "consul", "etcd"])
-async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Line]:
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
         server: ConsulServer | EtcdServer | None = None
         store_url = "embedded:"
@@ -54,46 +54,46 @@ async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             await stack.enter_async_context(server)
             store_url = server.store_url
         asked = await stack.enter_async_context(facade(tmp_path, store_url))
-        yield Line(asked.url if server is None else store_url, asked, tmp_path, server)
+        yield Cluster(asked.url if server is None else store_url, asked, tmp_path, server)
 
 
-async def test_the_life_of_a_server_that_nobody_touched(line: Line, tmp_path: Path) -> None:
+async def test_the_life_of_a_server_that_nobody_touched(cluster: Cluster, tmp_path: Path) -> None:
     server = McpServer(("-m", "tests.servers.odd", "--tools", "12"), tmp_path)
-    async with line.sidecar(server.url, "--tag", "things") as sidecar:
+    async with cluster.sidecar(server.url, "--tag", "things") as sidecar:
         try:
             await server.start()
-            seen = await line.facade.until_status("one", "healthy", 2 + MARGIN)
+            seen = await cluster.facade.until_status("one", "healthy", 2 + MARGIN)
             assert seen["tags"] == ["things"]
             assert seen["url"] == server.url
             assert len(seen["capabilities"]["tools"]) == 12
-            found = await line.facade.servers("tags=things,other")
+            found = await cluster.facade.servers("tags=things,other")
             assert list(found) == ["one"]
-            offered = await line.facade.get("/servers/one/capabilities")
+            offered = await cluster.facade.get("/servers/one/capabilities")
             assert len(offered["tools"]) == 12
             assert offered["tools"][0]["inputSchema"]["type"] == "object"
 
             await server.control(fail=503)
-            down = await line.facade.until_status("one", "down", INTERVAL + MARGIN)
+            down = await cluster.facade.until_status("one", "down", INTERVAL + MARGIN)
             assert "HTTP 503" in down["reason"]
-            assert await line.facade.servers("tags=things") == {}
+            assert await cluster.facade.servers("tags=things") == {}
             await server.control(fail=None)
-            await line.facade.until_status("one", "healthy", INTERVAL + MARGIN)
+            await cluster.facade.until_status("one", "healthy", INTERVAL + MARGIN)
 
             await server.pause()
-            await line.facade.until_status("one", "down", INTERVAL + MARGIN)
+            await cluster.facade.until_status("one", "down", INTERVAL + MARGIN)
             await server.resume()
-            await line.facade.until_status("one", "healthy", INTERVAL + MARGIN)
+            await cluster.facade.until_status("one", "healthy", INTERVAL + MARGIN)
 
             await server.kill()
-            down = await line.facade.until_status("one", "down", INTERVAL + MARGIN)
+            down = await cluster.facade.until_status("one", "down", INTERVAL + MARGIN)
             assert down["reason"].startswith("connection re")  # refused, or reset at first
             await server.start()
-            await line.facade.until_status("one", "healthy", INTERVAL + MARGIN)
+            await cluster.facade.until_status("one", "healthy", INTERVAL + MARGIN)
 
             began = time.monotonic()
             leaving = asyncio.create_task(sidecar.stop())
-            await line.facade.until_status("one", "draining", 1)
-            await line.facade.until_status("one", None, 2)
+            await cluster.facade.until_status("one", "draining", 1)
+            await cluster.facade.until_status("one", None, 2)
             assert await leaving == 0
             assert time.monotonic() - began < 1 + 1 + MARGIN
         finally:
@@ -102,47 +102,50 @@ async def test_the_life_of_a_server_that_nobody_touched(line: Line, tmp_path: Pa
 
 @pytest.mark.parametrize("tools", [0, 400])
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_eras_and_sizes(line: Line, era: str, tools: int) -> None:
+async def test_eras_and_sizes(cluster: Cluster, era: str, tools: int) -> None:
     async with (
         sdk("--era", "legacy" if era == "legacy" else "both", "--tools", str(tools)) as server,
-        line.sidecar(server.url),
+        cluster.sidecar(server.url),
     ):
-        seen = await line.facade.until_status("one", "healthy", 5 + MARGIN)
+        seen = await cluster.facade.until_status("one", "healthy", 5 + MARGIN)
         assert len(seen["capabilities"]["tools"]) == tools
         assert seen["protocol"]["era"] == era
 
 
-async def test_a_killed_sidecar_leaves_no_ghost(line: Line) -> None:
-    async with odd() as server, line.sidecar(server.url) as sidecar:
-        await line.facade.until_status("one", "healthy", 5)
+async def test_a_killed_sidecar_leaves_no_ghost(cluster: Cluster) -> None:
+    async with odd() as server, cluster.sidecar(server.url) as sidecar:
+        await cluster.facade.until_status("one", "healthy", 5)
         await sidecar.stop(9)
-        down = await line.facade.until_status("one", "down", TTL + 2 + MARGIN)
+        down = await cluster.facade.until_status("one", "down", TTL + 2 + MARGIN)
         assert down["reason"] == "no heartbeat for 6 s"
         # … and another one takes the id over at once, now that its holder is dead.
-        async with line.sidecar(server.url):
-            await line.facade.until_status("one", "healthy", 5)
+        async with cluster.sidecar(server.url):
+            await cluster.facade.until_status("one", "healthy", 5)
 
 
-@pytest.mark.parametrize("line", ["consul", "etcd"], indirect=True)
-async def test_back_after_the_store_was_restarted(line: Line) -> None:
-    assert line.server is not None
-    async with odd() as server, line.sidecar(server.url):
-        await line.facade.until_status("one", "healthy", 5)
-        await line.server.restart(wipe=True)
+@pytest.mark.parametrize("cluster", ["consul", "etcd"], indirect=True)
+async def test_back_after_the_store_was_restarted(cluster: Cluster) -> None:
+    assert cluster.server is not None
+    async with odd() as server, cluster.sidecar(server.url):
+        await cluster.facade.until_status("one", "healthy", 5)
+        await cluster.server.restart(wipe=True)
         back = time.monotonic()
-        await line.facade.until_status("one", "healthy", 5 + MARGIN)
-        status = await line.facade.get("/status")
+        await cluster.facade.until_status("one", "healthy", 5 + MARGIN)
+        status = await cluster.facade.get("/status")
         while "staleSince" in status:
             assert time.monotonic() - back < 5 + MARGIN, status
             await asyncio.sleep(0.05)
-            status = await line.facade.get("/status")
+            status = await cluster.facade.get("/status")
 
 
-async def test_the_example_agent_finds_and_calls(line: Line) -> None:
-    async with example("product_catalog") as server, line.sidecar(server.url, "--tag", "products"):
-        await line.facade.until_status("one", "healthy", 5)
+async def test_the_example_agent_finds_and_calls(cluster: Cluster) -> None:
+    async with (
+        example("product_catalog") as server,
+        cluster.sidecar(server.url, "--tag", "products"),
+    ):
+        await cluster.facade.until_status("one", "healthy", 5)
         agent = await asyncio.create_subprocess_exec(
-            *(sys.executable, "examples/agent_find_and_call.py", "--facade", line.facade.url),
+            *(sys.executable, "examples/agent_find_and_call.py", "--facade", cluster.facade.url),
             *("--tag", "products", "--tool", "search_products", "--args", '{"query": "lamp"}'),
             cwd=ROOT,
             env=ENVIRONMENT,

@@ -14,11 +14,11 @@ from typing import Literal
 from tests.faults.faulty_clock import Clock
 from tests.faults.history import History
 from tests.faults.namespaces import Host, network
+from tests.faults.observations import Reader
+from tests.faults.observer import Observer
 from tests.faults.programs import Program, ready
 from tests.faults.proxy import Link, Mode, link
 from tests.faults.readers import reading
-from tests.faults.told import Reader
-from tests.faults.witness import Witness
 from tests.servers.process import McpServer
 from tests.stores import (
     ConsulAgent,
@@ -54,7 +54,7 @@ session_prefix "" { policy = "write" }
 
 
 @dataclass
-class Way:
+class StoreRoute:
     """All that leads from one program to the store."""
 
     url: str
@@ -67,48 +67,48 @@ class Way:
 
 
 @dataclass
-class Seat:
+class InstanceProcesses:
     """One instance: its MCP server and its sidecar, which takes its own way to the store."""
 
     id: str
     server: McpServer
     sidecar: Program
-    way: Way
+    route: StoreRoute
     agent: ConsulAgent | None
     clock: Clock
 
 
 @dataclass
-class Desk:
+class FacadeProcess:
     """One facade, with its own way to the store."""
 
     name: str
     url: str
     program: Program
-    way: Way
+    route: StoreRoute
     agent: ConsulAgent | None
     clock: Clock
 
 
-class World:
-    """A cluster with what uses it. Build it with :func:`world`."""
+class Environment:
+    """A cluster with what uses it. Build it with :func:`environment`."""
 
     def __init__(self, kind: StoreKind, cluster: Cluster, history: History, folder: Path) -> None:
         self.kind = kind
         self.cluster = cluster
         self.history = history
-        self.witness = Witness(history)
+        self.observer = Observer(history)
         self.folder = folder
         self.agents: list[ConsulAgent] = []
-        self.seats: list[Seat] = []
-        self.desks: list[Desk] = []
+        self.instances: list[InstanceProcesses] = []
+        self.facades: list[FacadeProcess] = []
         #: Where its members are, when each has a network of its own.
         self.hosts: Sequence[Host] = ()
         #: The members that are cut off from the others.
         self.apart: list[StoreServer] = []
         #: Those that faults may take.
-        self.own_seats: Sequence[Seat] = self.seats
-        self.own_desks: Sequence[Desk] = self.desks
+        self.own_instances: Sequence[InstanceProcesses] = self.instances
+        self.own_facades: Sequence[FacadeProcess] = self.facades
         #: The instances and facades that some fault has for itself.
         self.taken: set[str] = set()
         self._token = str(uuid.uuid4())
@@ -121,14 +121,14 @@ class World:
 
     # -- building it ---------------------------------------------------------------------------
 
-    async def way(self, number: int) -> Way:
+    async def route(self, number: int) -> StoreRoute:
         """A new way to the store: for Consul to one of the agents, for etcd to every member."""
         targets = [self.agents[number % len(self.agents)]] if self.agents else self.cluster.members
         links = [
             await self._stack.enter_async_context(link(each.host, each.http_port))
             for each in targets
         ]
-        return Way(f"{self.kind}://{','.join(each.address for each in links)}", links)
+        return StoreRoute(f"{self.kind}://{','.join(each.address for each in links)}", links)
 
     def agent_of(self, number: int) -> ConsulAgent | None:
         """The agent that the program with this number uses."""
@@ -168,64 +168,70 @@ class World:
         assert isinstance(member, ConsulServer)
         await member.api("DELETE", f"/v1/acl/token/{self._accessor}")
 
-    async def sit(self, id: str, *, options: Sequence[str] = ()) -> Seat:
+    async def start_instance(self, id: str, *, options: Sequence[str] = ()) -> InstanceProcesses:
         """Starts one more instance: an MCP server, and a sidecar for it."""
-        number = len(self.seats)
-        way = await self.way(number)
+        number = len(self.instances)
+        route = await self.route(number)
         server = McpServer(("-m", "tests.servers.odd"), self.folder)
         self._stack.push_async_callback(server.close)
         clock = Clock(self.folder / f"clock-{id}")
-        seat = Seat(id, server, self._sidecar(id, server, way, clock, options), way, None, clock)
-        seat.agent = self.agent_of(number)
-        self.seats.append(seat)
+        instance = InstanceProcesses(
+            id, server, self._sidecar(id, server, route, clock, options), route, None, clock
+        )
+        instance.agent = self.agent_of(number)
+        self.instances.append(instance)
         await server.start()
         self.history.note("serves", id)
-        await seat.sidecar.start()
+        await instance.sidecar.start()
         self.history.note("watched", id)
-        return seat
+        return instance
 
-    async def move(self, seat: Seat) -> None:
-        """Gives the seat another MCP server, on another port, and a sidecar that is told so."""
-        await seat.server.close()
-        seat.server = McpServer(("-m", "tests.servers.odd"), self.folder)
-        self._stack.push_async_callback(seat.server.close)
-        await seat.server.start()
-        seat.sidecar = self._sidecar(seat.id, seat.server, seat.way, seat.clock, ())
+    async def move(self, instance: InstanceProcesses) -> None:
+        """Gives the instance another MCP server, on another port, and a sidecar that is told so."""
+        await instance.server.close()
+        instance.server = McpServer(("-m", "tests.servers.odd"), self.folder)
+        self._stack.push_async_callback(instance.server.close)
+        await instance.server.start()
+        instance.sidecar = self._sidecar(
+            instance.id, instance.server, instance.route, instance.clock, ()
+        )
 
     def _sidecar(
-        self, id: str, server: McpServer, way: Way, clock: Clock, options: Sequence[str]
+        self, id: str, server: McpServer, route: StoreRoute, clock: Clock, options: Sequence[str]
     ) -> Program:
         given = ("--url", server.url, "--id", id, "--name", "thing", "--tag", "things")
         terms = self.history.terms
         times = ("--ttl", f"{terms.ttl:g}", "--probe-interval", f"{terms.probe_interval:g}")
         more = ("--reap-after", "600", "--drain", "0.5", *self.credentials, *options)
-        arguments = ("sidecar", "--store", way.url, *given, *times, *more)
+        arguments = ("sidecar", "--store", route.url, *given, *times, *more)
         sidecar = Program(self.folder, f"sidecar-{id}", arguments, clock)
         self._stack.push_async_callback(sidecar.close)
         return sidecar
 
-    async def open_desk(self, name: str) -> Desk:
+    async def start_facade(self, name: str) -> FacadeProcess:
         """Starts one more facade, and reads it from now on."""
-        number = len(self.desks)
-        way = await self.way(number)
+        number = len(self.facades)
+        route = await self.route(number)
         port = ports.draw()
         self._stack.callback(port.release)
         url = f"http://{ports.LOOPBACK}:{port.number}"
-        arguments = ("facade", "--store", way.url, "--port", str(port.number), *self.credentials)
+        arguments = ("facade", "--store", route.url, "--port", str(port.number), *self.credentials)
         clock = Clock(self.folder / f"clock-{name}")
         program = Program(self.folder, name, arguments, clock)
         self._stack.push_async_callback(program.close)
         await program.start()
         await ready(url)
-        desk = Desk(name, url, program, way, self.agent_of(number), clock)
-        self.desks.append(desk)
+        facade = FacadeProcess(name, url, program, route, self.agent_of(number), clock)
+        self.facades.append(facade)
         await self._stack.enter_async_context(reading(self.history, name, url))
-        return desk
+        return facade
 
-    def part(self, seats: Sequence[Seat], desks: Sequence[Desk]) -> World:
-        """The same world, in which faults take none but these instances and facades."""
+    def part(
+        self, instances: Sequence[InstanceProcesses], facades: Sequence[FacadeProcess]
+    ) -> Environment:
+        """The same environment, in which faults take none but these instances and facades."""
         part = copy.copy(self)
-        part.own_seats, part.own_desks = seats, desks
+        part.own_instances, part.own_facades = instances, facades
         return part
 
     @contextmanager
@@ -306,8 +312,8 @@ class World:
 
         What stays untrue is the checker's to tell.
         """
-        names = [each.name for each in self.desks]
-        await self.seen(lambda: self.witness.settled(names), timeout)
+        names = [each.name for each in self.facades]
+        await self.seen(lambda: self.observer.settled(names), timeout)
 
     async def shows(
         self,
@@ -315,29 +321,30 @@ class World:
         status: str,
         *,
         timeout: float = 30,
-        desks: Sequence[Desk] | None = None,
+        facades: Sequence[FacadeProcess] | None = None,
     ) -> None:
-        """Waits until every facade, or these ``desks``, shows ``ids`` with ``status``."""
+        """Waits until every facade, or these ``facades``, shows ``ids`` with ``status``."""
         wanted = list(ids)
         await self.seen(
             lambda: all(
-                each.shown.get(id) == status for each in self._readers(desks) for id in wanted
+                each.shown.get(id) == status for each in self._readers(facades) for id in wanted
             ),
             timeout,
         )
 
-    async def says_stale(self, *desks: Desk, timeout: float = 40) -> None:
+    async def says_stale(self, *facades: FacadeProcess, timeout: float = 40) -> None:
         """Waits until these facades, or all, say that their store is away, or that they have no
         list."""
-        readers = self._readers(desks or None)
+        readers = self._readers(facades or None)
         await self.seen(lambda: all(each.stale or each.away for each in readers), timeout)
 
-    async def gives_no_list(self, desk: Desk) -> None:
-        """Waits until the readers of ``desk`` have noticed that it is gone."""
-        await self.seen(lambda: all(each.away for each in self._readers([desk])), 30)
+    async def gives_no_list(self, facade: FacadeProcess) -> None:
+        """Waits until the readers of ``facade`` have noticed that it is gone."""
+        await self.seen(lambda: all(each.away for each in self._readers([facade])), 30)
 
     async def seen(self, holds: Callable[[], bool], timeout: float) -> None:
-        """Waits until ``holds``; after ``timeout`` seconds that is noted, and the world goes on."""
+        """Waits until ``holds``; after ``timeout`` seconds that is noted, and the
+        test goes on."""
 
         async def condition() -> bool:
             return holds()
@@ -347,32 +354,32 @@ class World:
         except TimeoutError as error:
             self.history.note("note", "driver", text=f"in vain: {error}")
 
-    def _readers(self, desks: Sequence[Desk] | None) -> list[Reader]:
+    def _readers(self, facades: Sequence[FacadeProcess] | None) -> list[Reader]:
         # What happens to a facade that a fault has for itself is that fault's business.
-        free = [each for each in self.desks if each.name not in self.taken]
-        return self.witness.of([each.name for each in (free if desks is None else desks)])
+        free = [each for each in self.facades if each.name not in self.taken]
+        return self.observer.of([each.name for each in (free if facades is None else facades)])
 
 
 @asynccontextmanager
-async def world(
+async def environment(
     kind: StoreKind,
     folder: Path,
     history: History,
     *,
-    seats: int = 5,
+    instances: int = 5,
     facades: int = 2,
     apart: bool = False,
-) -> AsyncGenerator[World, None]:
-    """A three-member cluster (with two client agents where it is Consul), ``seats`` instances that
-    are listed, and ``facades`` that are read. With ``apart`` each member is in a network namespace
-    of its own."""
+) -> AsyncGenerator[Environment, None]:
+    """A three-member cluster (with two client agents where it is Consul), as many listed
+    ``instances``, and as many ``facades`` with readers. With ``apart`` each member is in a network
+    namespace of its own."""
     async with AsyncExitStack() as stack:
         cluster: Cluster
         if kind == "consul":
             cluster = ConsulCluster(acl=True, config=_CONSUL)
         else:
             cluster = EtcdCluster(auth=True)
-        made = World(kind, cluster, history, folder)
+        made = Environment(kind, cluster, history, folder)
         here = ports.LOOPBACK
         if apart:
             net = await stack.enter_async_context(network(len(cluster.members)))
@@ -387,8 +394,10 @@ async def world(
                 made.agents.append(await stack.enter_async_context(agent))
         await made.give_token()
         stack.push_async_callback(made.close)
-        await asyncio.gather(*(made.sit(f"thing-{number}") for number in range(seats)))
+        await asyncio.gather(
+            *(made.start_instance(f"thing-{number}") for number in range(instances))
+        )
         for number in range(facades):
-            await made.open_desk(f"facade-{number}")
+            await made.start_facade(f"facade-{number}")
         await made.settled()
         yield made

@@ -17,15 +17,15 @@ from typing import Any
 from tests.programs import ENVIRONMENT, ROOT, AskedFacade, Ended, command, facade
 from tests.servers.process import McpServer, odd, running
 
-TALKER = ("-m", "tests.mcp_discovery.cli.talker")
+INTERACTIVE_SERVER = ("-m", "tests.mcp_discovery.cli.interactive_server")
 
 
 @dataclass(frozen=True)
-class Town:
+class Cluster:
     """A facade, a talkative server with two instances of one URL, and an odd one."""
 
     facade: AskedFacade
-    talker: McpServer
+    interactive_server: McpServer
     odd: McpServer
 
     async def ask(self, *arguments: str, timeout: float = 30, **environment: str) -> Ended:
@@ -41,16 +41,26 @@ class Town:
 
 
 @asynccontextmanager
-async def town(folder: Path) -> AsyncIterator[Town]:
-    """A town with everybody registered and healthy."""
+async def cluster(folder: Path) -> AsyncIterator[Cluster]:
+    """A cluster with everybody registered and healthy."""
     async with (
         facade(folder, "embedded:") as asked,
-        running(TALKER) as talker,
+        running(INTERACTIVE_SERVER) as interactive_server,
         odd("--tools", "2") as other,
     ):
         servers = [
-            {"id": "talker-1", "name": "talker", "url": talker.url, "tags": ["talk", "one"]},
-            {"id": "talker-2", "name": "talker", "url": talker.url, "tags": ["talk", "two"]},
+            {
+                "id": "talker-1",
+                "name": "talker",
+                "url": interactive_server.url,
+                "tags": ["talk", "one"],
+            },
+            {
+                "id": "talker-2",
+                "name": "talker",
+                "url": interactive_server.url,
+                "tags": ["talk", "two"],
+            },
             {
                 "id": "odd-1",
                 "name": "odd",
@@ -61,13 +71,13 @@ async def town(folder: Path) -> AsyncIterator[Town]:
                 "description": "See \x1b[31mred\x1b[0m \x9b5m and \u202ebackwards",
             },
         ]
-        file = folder / "town.json"
+        file = folder / "cluster.json"
         file.write_text(json.dumps(servers))
         ended = await command("register", str(file), "--facade", asked.url)
         assert ended.code == 0, ended
         for each in servers:
             await asked.until_status(str(each["id"]), "healthy", 15)
-        yield Town(asked, talker, other)
+        yield Cluster(asked, interactive_server, other)
 
 
 async def on_terminal(
