@@ -10,6 +10,7 @@
     │   ├── InvalidDocumentError             a capability document is malformed or over the limit
     │   ├── UnreadableCallError              a model's tool call has arguments that are no object
     │   └── InvalidStoreURLError             unknown scheme or malformed store URL
+    ├── MissingExtraError (also ImportError) an extra of this distribution is not installed
     ├── DuplicateInstanceError               the id is held by another, living registrant
     ├── RegistrationLostError                the store no longer knows the instance
     ├── DocumentNotFoundError                no document with that digest
@@ -86,6 +87,15 @@ class InvalidStoreURLError(InvalidInputError):
     def __init__(self, url: str, problem: str) -> None:
         super().__init__(f"store URL {url[:300]!r}: {problem[:1000]}")
         self.url = url
+        self.problem = problem
+
+
+class MissingExtraError(DiscoveryError, ImportError):
+    """What is wanted needs an extra of this distribution (``client``) that is not installed."""
+
+    def __init__(self, extra: str, problem: str) -> None:
+        super().__init__(f"{problem}; run: pip install 'mcp-discovery[{extra}]'")
+        self.extra = extra
         self.problem = problem
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from tests.stores import ports
 from tests.stores.waiting import until
 
 ROOT = Path(__file__).parents[1]
+#: The command as it is started in these tests: that of the checkout.
+PROGRAM = (sys.executable, "-m", "mcp_discovery.cli")
 #: The environment of a process: what the test run has, less what is meant for the command.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MCP_DISCOVERY_")}
 
@@ -31,11 +33,17 @@ class Ended:
     err: str
 
 
-async def command(*arguments: str, timeout: float = 30, **environment: str) -> Ended:
-    """Runs ``mcp-discovery`` to its end."""
+async def command(
+    *arguments: str,
+    timeout: float = 30,
+    program: Sequence[str] = PROGRAM,
+    cwd: Path | str = ROOT,
+    **environment: str,
+) -> Ended:
+    """Runs ``mcp-discovery``, or another installation's ``program``, to its end."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mcp_discovery.cli", *arguments),
-        cwd=ROOT,
+        *(*program, *arguments),
+        cwd=cwd,
         env=ENVIRONMENT | {"COLUMNS": "200"} | environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -79,13 +87,19 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Running]:
+async def running(
+    folder: Path,
+    *arguments: str,
+    program: Sequence[str] = PROGRAM,
+    cwd: Path | str = ROOT,
+    **environment: str,
+) -> AsyncIterator[Running]:
     """Starts ``mcp-discovery``; killed at the end where it still runs."""
     log = folder / f"{arguments[0]}-{len(list(folder.iterdir()))}.log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mcp_discovery.cli", *arguments),
-            cwd=ROOT,
+            *(*program, *arguments),
+            cwd=cwd,
             env=ENVIRONMENT | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
@@ -133,12 +147,19 @@ class AskedFacade:
 
 
 @asynccontextmanager
-async def facade(folder: Path, store: str, **environment: str) -> AsyncIterator[AskedFacade]:
+async def facade(
+    folder: Path,
+    store: str,
+    *,
+    program: Sequence[str] = PROGRAM,
+    cwd: Path | str = ROOT,
+    **environment: str,
+) -> AsyncIterator[AskedFacade]:
     """A facade process over ``store`` that is ready."""
     port = ports.draw()
     url = f"http://127.0.0.1:{port.number}"
     arguments = ("facade", "--store", store, "--port", str(port.number))
-    async with running(folder, *arguments, **environment) as process:
+    async with running(folder, *arguments, program=program, cwd=cwd, **environment) as process:
         asked = AskedFacade(url, process)
 
         async def ready() -> bool:

@@ -1,7 +1,7 @@
 # Facades of mcp-discovery in Nomad, for a cluster whose nodes run a Consul agent:
 #
 #   nomad job validate facade.nomad.hcl
-#   nomad job run -var image=mcp-discovery:0.1.0 facade.nomad.hcl
+#   nomad job run -var image=mcp-discovery:0.2.0.dev0 facade.nomad.hcl
 #   curl http://mcp-facade.service.consul:4000/servers
 #
 # All facades over one Consul are equal, so there is one on each of two nodes, at the same port of
@@ -10,7 +10,7 @@
 variable "image" {
   type        = string
   description = "The image of mcp-discovery."
-  default     = "mcp-discovery:0.1.0"
+  default     = "mcp-discovery:0.2.0.dev0"
 }
 
 variable "datacenters" {

@@ -1,7 +1,7 @@
 # An MCP server with its sidecar in Nomad, for a cluster whose nodes run a Consul agent:
 #
 #   nomad job validate mcp-server.nomad.hcl
-#   nomad job run -var image=mcp-discovery:0.1.0 mcp-server.nomad.hcl
+#   nomad job run -var image=mcp-discovery:0.2.0.dev0 mcp-server.nomad.hcl
 #
 # The server is the product catalog that comes in the image of mcp-discovery: put your own image,
 # command and port in its place. The sidecar registers it at the address that Nomad gave the group,
@@ -10,7 +10,7 @@
 variable "image" {
   type        = string
   description = "The image of mcp-discovery."
-  default     = "mcp-discovery:0.1.0"
+  default     = "mcp-discovery:0.2.0.dev0"
 }
 
 variable "datacenters" {

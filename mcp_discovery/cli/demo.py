@@ -28,6 +28,9 @@ def demo(
     started again and seen as healthy. Everything runs on 127.0.0.1 and ends with the demo.
     """
     from mcp_discovery.cli.demo_scenario import play
+    from mcp_discovery.extras import require_extra
+
+    require_extra("client", "the demo")
 
     try:
         raise typer.Exit(asyncio.run(play(port, once=once)))

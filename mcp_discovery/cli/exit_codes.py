@@ -7,6 +7,7 @@ from mcp_discovery.errors import (
     DiscoveryError,
     DuplicateInstanceError,
     InvalidInputError,
+    MissingExtraError,
     NoReplicaError,
     ServerRefusedError,
     StoreDeniedError,
@@ -42,7 +43,7 @@ EXPLAINED = (
 def code_of(error: DiscoveryError) -> int:
     """The exit code for an error that ended a command."""
     match error:
-        case InvalidInputError() | UnknownToolError():
+        case InvalidInputError() | UnknownToolError() | MissingExtraError():
             return INVALID_INPUT
         case StoreUnavailableError() | NoReplicaError():
             return UNAVAILABLE

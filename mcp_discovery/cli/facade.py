@@ -12,6 +12,7 @@ import typer
 from mcp_discovery.cli import options
 from mcp_discovery.cli.exit_codes import INVALID_INPUT, PORT_IN_USE
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.extras import require_extra
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -155,6 +156,8 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
             f"--workers {parameters['workers']} needs a store that they share, and an embedded one "
             "is of one process alone; name Consul or etcd with --store, or leave out --workers"
         )
+    if parameters["mcp_call_tool"]:
+        require_extra("client", "--mcp-call-tool")
     return FacadeOptions(
         probe_private=not parameters["probe_public_only"],
         cors_origins=tuple(parameters["cors_origin"] or ()),

@@ -11,7 +11,7 @@ def test_the_package_exports_these_names() -> None:
         if isinstance(value, type) and issubclass(value, errors.DiscoveryError)
     }
     assert set(mcp_discovery.__all__) == raised | {"Change", "Discovery", "SyncDiscovery", "Tool"}
-    assert len(raised) == 23
+    assert len(raised) == 24
     for name in mcp_discovery.__all__:
         assert getattr(mcp_discovery, name).__name__ == name
     for name in raised:

@@ -46,9 +46,9 @@ def context(folder: Path, wheels: Path) -> None:
     ]
     for name in sorted(exclude_paths(str(ROOT), patterns)):
         source, target = ROOT / name, folder / name
-        if source.is_file():
+        if source.is_file() or source.is_symlink():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
+            shutil.copy2(source, target, follow_symlinks=False)
     target = folder / "deploy/docker/wheels"
     for wheel in wheels.glob("*.whl"):
         shutil.copy2(wheel, target / wheel.name)

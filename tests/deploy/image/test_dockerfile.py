@@ -42,10 +42,12 @@ def _wanted(*names: str) -> set[str]:
 
 
 def _dependencies() -> list[str]:
+    """What the image installs: `call`, `demo` and `doctor` are commands in it, too."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return list(project["dependencies"])
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *extras["client"], *extras["doctor"]]
 
 
 def test_every_line_is_in_exec_form() -> None:

@@ -91,7 +91,9 @@ async def test_nothing_is_writable_and_nobody_is_root(image: Image) -> None:
 
 
 async def test_it_says_its_version_and_teaches_itself(image: Image) -> None:
-    assert (await ended(image, [*image.entrypoint, "--version"])).out == "mcp-discovery 0.1.0\n"
+    assert (
+        await ended(image, [*image.entrypoint, "--version"])
+    ).out == "mcp-discovery 0.2.0.dev0\n"
     told = await ended(image, [*image.entrypoint, *image.command])
     assert "sidecar" in told.out and "facade" in told.out
 
@@ -107,16 +109,25 @@ def test_its_labels(image: Image) -> None:
     assert labels.pop("description")
     assert labels == {
         "title": "mcp-discovery",
-        "version": "0.1.0",
+        "version": "0.2.0.dev0",
         "revision": REVISION,
         "base.name": "python:3.11-slim-bookworm",
     }
 
 
 async def test_a_sidecar_in_it_loads_nothing_that_it_does_not_use(image: Image) -> None:
-    script = "import sidecar.run, sys; print(*{m.partition('.')[0] for m in sys.modules})"
+    script = "import mcp_discovery.sidecar.run, sys; print(*sys.modules)"
     told = await ended(image, ["/opt/mcp-discovery/bin/python", "-c", script])
-    assert not {"facade", "mcp", "rich", "typer", "httpx2", "uvicorn"} & set(told.out.split())
+    assert told.code == 0, told.err
+    loaded = set(told.out.split())
+    assert "mcp_discovery.sidecar.run" in loaded
+    assert not {"mcp_discovery.facade", "mcp", "rich", "typer", "httpx2", "uvicorn"} & loaded
+
+
+async def test_every_command_is_complete_in_it(image: Image) -> None:
+    script = "from mcp_discovery import Discovery; import dns.asyncresolver, uvloop"
+    told = await ended(image, ["/opt/mcp-discovery/bin/python", "-c", script])
+    assert told.code == 0, told.err
 
 
 def test_nothing_that_installs_builds_or_tests_is_in_it(image: Image) -> None:

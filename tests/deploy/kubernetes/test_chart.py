@@ -125,7 +125,7 @@ def test_the_sidecar_goes_into_other_charts(tmp_path: Path) -> None:
     chart = tmp_path / "mine"
     (chart / "templates").mkdir(parents=True)
     shutil.copytree(CHART, chart / "charts/mcp-discovery")
-    dependency = {"name": "mcp-discovery", "version": "0.1.0"}
+    dependency = {"name": "mcp-discovery", "version": "0.2.0-dev.0"}
     about = {"apiVersion": "v2", "name": "mine", "version": "1.0.0", "dependencies": [dependency]}
     (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
     (chart / "values.yaml").write_text("mcp-discovery: {facade: {enabled: false}}\n")

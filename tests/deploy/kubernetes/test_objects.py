@@ -47,7 +47,7 @@ def test_pods_meet_the_restricted_pod_security_standard_and_more() -> None:
             assert {"cpu", "memory"} <= set(container["resources"]["requests"])
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 assert container[probe]["httpGet"]["path"].startswith("/")
-            assert container["image"] == "mcp-discovery:0.1.0"
+            assert container["image"] == "mcp-discovery:0.2.0.dev0"
 
 
 def test_hooks_leave_time_to_drain_and_to_end() -> None:

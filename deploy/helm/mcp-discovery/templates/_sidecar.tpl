@@ -2,7 +2,7 @@
 The sidecar for the pod of an MCP server, for this chart and for yours. In your Chart.yaml:
 
   dependencies:
-    - {name: mcp-discovery, version: 0.1.0, repository: "file://…/deploy/helm/mcp-discovery"}
+    - {name: mcp-discovery, version: 0.2.0-dev.0, repository: "file://…/deploy/helm/mcp-discovery"}
 
 in your values `mcp-discovery: {facade: {enabled: false}}` unless you want facades as well, and in your
 Deployment (examples: templates/example-server.yaml):
@@ -36,7 +36,7 @@ hook lets the server live on until then.
 {{- $healthPort := .healthPort | default 4001 -}}
 {{- $drain := int (.drain | default 5) -}}
 - name: mcp-discovery
-  image: {{ .image | default "mcp-discovery:0.1.0" }}
+  image: {{ .image | default "mcp-discovery:0.2.0.dev0" }}
   imagePullPolicy: {{ .pullPolicy | default "IfNotPresent" }}
   restartPolicy: Always
   command: [mcp-discovery]

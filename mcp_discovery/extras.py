@@ -1,0 +1,27 @@
+"""The extras of this distribution: what each brings, and the error where it is not installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Literal
+
+from mcp_discovery.errors import MissingExtraError
+
+Extra = Literal["client", "doctor"]
+
+#: A module that only the extra brings, and what the extra brings in words. Version 1 of the MCP
+#: SDK has no ``mcp_types``.
+_EXTRAS: dict[Extra, tuple[str, str]] = {
+    "client": ("mcp_types", "the MCP SDK 2"),
+    "doctor": ("dns", "dnspython"),
+}
+
+
+def require_extra(extra: Extra, what: str) -> None:
+    """Raises :class:`MissingExtraError` where ``extra``, which ``what`` needs, is not installed.
+
+    Nothing is imported.
+    """
+    module, brought = _EXTRAS[extra]
+    if find_spec(module) is None:
+        raise MissingExtraError(extra, f"{what} needs {brought}, which is not installed here")
