@@ -38,6 +38,8 @@ class Cutter(ABC):
         self.root = root
         self.dialect = dialect
         self.remarks: list[Remark] = []
+        #: How often :meth:`remark` was called; ``remarks`` holds each once, and not too many.
+        self.losses = 0
         self.shapes: dict[str, Shape | None] = {}
         self._parts = MOST_PARTS
         self._characters = MOST_CHARACTERS
@@ -200,6 +202,7 @@ class Cutter(ABC):
 
     def remark(self, path: str, said: str, *, narrows: bool = False) -> None:
         """Notes it once, and no more than a reader would read."""
+        self.losses += 1
         remark = Remark(path, said, narrows)
         if len(self.remarks) < LONGEST and (not self.remarks or self.remarks[-1] != remark):
             self.remarks.append(remark)

@@ -6,33 +6,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcp_discovery.client.formats.dialects import ANNOTATIONS
-from mcp_discovery.client.formats.modern import LONGEST, TYPES
+from mcp_discovery.client.formats.modern import LONGEST, TYPES, kinds, modern
 from mcp_discovery.client.formats.place import Schema
 from mcp_discovery.client.formats.values import same
 
 _LITERAL = frozenset(("const", "enum", "type")) | ANNOTATIONS
+_OF_NUMBERS = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"),
+)
+#: Keywords of which 0 and ``false`` allow everything.
+_FROM_ZERO = frozenset(("minLength", "minItems", "minProperties", "uniqueItems"))
 #: The constraints of each type; what belongs to another says nothing about a value of this one.
 OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "null": (),
     "boolean": (),
-    "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-    "string": ("minLength", "maxLength", "pattern", "contentEncoding", "contentMediaType"),
+    "integer": _OF_NUMBERS,
+    "number": _OF_NUMBERS,
+    "string": (
+        *("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType"),
+    ),
     "array": (
-        *("minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains"),
-        "unevaluatedItems",
+        *(
+            "items",
+            "prefixItems",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+            "contains",
+            "minContains",
+            "maxContains",
+        ),
+        *("unevaluatedItems",),
     ),
     "object": (
+        *("properties", "required", "additionalProperties"),
         *("minProperties", "maxProperties", "propertyNames", "patternProperties"),
         *("dependentRequired", "dependentSchemas", "unevaluatedProperties"),
     ),
 }
-_TELLING = (
-    ("object", ("properties", "required", "additionalProperties", *OF_TYPE["object"])),
-    ("array", ("items", "prefixItems", *OF_TYPE["array"])),
-    ("string", (*OF_TYPE["string"], "format")),
-    ("number", OF_TYPE["number"]),
-)
+_TELLING = ("object", "array", "string", "number")
 
 
 def is_of(value: Any, kind: str) -> bool:
@@ -50,7 +62,19 @@ def inferred(node: Schema) -> list[str]:
     if "enum" in node:
         values = node["enum"]
         return [kind for kind in TYPES if kind != "integer" and any(is_of(v, kind) for v in values)]
-    return [kind for kind, keywords in _TELLING if any(each in node for each in keywords)][:1]
+    return [kind for kind in _TELLING if any(each in node for each in OF_TYPE[kind])][:1]
+
+
+def constraints(node: Schema, kind: str) -> Schema:
+    """The keywords of ``node`` that say which values of type ``kind`` are valid: all but
+    annotations, ``type``, those of other types, and those whose value allows everything."""
+    others = {each for keywords in OF_TYPE.values() for each in keywords} - set(OF_TYPE[kind])
+    return {
+        keyword: value
+        for keyword, value in node.items()
+        if keyword not in ANNOTATIONS | others | {"type"}
+        and not (keyword in _FROM_ZERO and not value)
+    }
 
 
 def literals(branches: list[Any]) -> list[Any] | None:
@@ -59,10 +83,16 @@ def literals(branches: list[Any]) -> list[Any] | None:
     for each in branches:
         if not isinstance(each, Mapping) or each.keys() - _LITERAL:
             return None
-        if each.get("type") == "null" and not {"const", "enum"} & each.keys():
-            values.append(None)
-        elif isinstance(listed := each.get("enum", [each.get("const", ...)]), list):
-            values.extend(listed)
+        if not {"const", "enum"} & each.keys():
+            listed: Any = [None] if each.get("type") == "null" else None
+        else:
+            listed = each.get("enum", [each.get("const")])
+        if not isinstance(listed, list):
+            return None
+        named = kinds(modern(each)[0])
+        values += (
+            value for value in listed if named is None or any(is_of(value, n) for n in named)
+        )
         if len(values) > LONGEST or any(
             not isinstance(value, str | int | float | None) for value in values
         ):

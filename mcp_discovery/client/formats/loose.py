@@ -20,7 +20,14 @@ _SWITCHES = frozenset(
     ("additionalProperties", "unevaluatedProperties", "items", "unevaluatedItems")
 )
 #: Where members are renamed at the top, these would speak of names that are not there.
-_BY_MEMBER = ("dependentRequired", "dependentSchemas", "patternProperties", "propertyNames")
+_BY_MEMBER = frozenset(
+    (
+        *("dependentRequired", "dependentSchemas", "patternProperties", "propertyNames"),
+        *("if", "then", "else"),
+    )
+)
+#: What these forbid depends on the keywords beside them.
+_UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 
 
 class LooseCutter(Cutter):
@@ -59,10 +66,17 @@ class LooseCutter(Cutter):
             schema["type"] = "object"
             node = {"properties": {}} | node
         changed = self._names(node, place)
+        out = set(_BY_MEMBER if changed else ())
+        without_patterns = {"patternProperties"} - (self.dialect.keywords - out)
+        if "patternProperties" in node and without_patterns:
+            # It allows members that additionalProperties alone would not.
+            out.add("additionalProperties")
+        if any(each in out or each not in self.dialect.keywords for each in node):
+            out.update(_UNEVALUATED)
         for keyword, value in node.items():
             if keyword in ("title", "description"):
                 continue
-            if keyword not in self.dialect.keywords or (changed and keyword in _BY_MEMBER):
+            if keyword not in self.dialect.keywords or keyword in out:
                 self.leave(place, keyword, value, hints)
             elif keyword in ANNOTATIONS or keyword in CONSTRAINTS:
                 self._copy(schema, keyword, value, place, hints)
@@ -123,7 +137,7 @@ class LooseCutter(Cutter):
         changed: dict[str, str],
     ) -> None:
         """Cuts the schemas that ``keyword`` holds."""
-        before = len(self.remarks)
+        before, losses = len(self.remarks), self.losses
         if keyword in NAMED:
             new_names = changed if keyword == "properties" else {}
             named = self._named(value, place, keyword, new_names)
@@ -144,7 +158,7 @@ class LooseCutter(Cutter):
             schema[keyword], shape = self.cut_in(value, place.to(keyword))
             if keyword in ("items", "additionalProperties") and shape:
                 shapes["items" if keyword == "items" else "rest"] = shape
-        if keyword in _DELICATE and len(self.remarks) > before:
+        if keyword in _DELICATE and self.losses > losses:
             del self.remarks[before:]
             if keyword == "oneOf" and "anyOf" not in schema:
                 schema["anyOf"] = schema.pop(keyword)
@@ -158,8 +172,8 @@ class LooseCutter(Cutter):
         """The same for a place where ``true`` and ``false`` are worth keeping."""
         if raw is True:
             return {}, None
-        if raw is False:
-            return ({"not": {}} if "not" in self.dialect.keywords else {}), None
+        if raw is False and "not" in self.dialect.keywords:
+            return {"not": {}}, None
         return self.cut(raw, place)
 
     def _named(

@@ -15,7 +15,8 @@ _BY_NAME = frozenset(("properties", "patternProperties", "dependentSchemas"))
 _BOTH = frozenset(
     ("items", "additionalProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties")
 )
-_CONDITION = ("if", "then", "else")
+#: Keywords that only together say something.
+_TOGETHER = (("if", "then", "else"), ("contains", "minContains", "maxContains"))
 
 
 def merged(
@@ -28,8 +29,11 @@ def merged(
     """
     both = dict(one)
     rest: dict[str, Any] = {}
-    if "if" in one and "if" in other:
-        rest = {name: other[name] for name in _CONDITION if name in other}
+    for group in _TOGETHER:
+        mine = {name: one[name] for name in group if name in one}
+        theirs = {name: other[name] for name in group if name in other}
+        if mine and theirs and not same(mine, theirs):
+            rest |= theirs
     for name, value in other.items():
         if name in rest:
             continue
@@ -96,7 +100,14 @@ def _join_named(mine: Mapping[Any, Any], theirs: Mapping[Any, Any]) -> dict[Any,
 
 
 def _weaker(closed: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether ``closed`` forbids or constrains members that only ``other`` names."""
+    """Whether ``closed`` forbids or constrains members or items that only ``other`` names."""
+    if {"unevaluatedProperties", "unevaluatedItems"} & closed.keys():
+        return bool(other.keys() - ANNOTATIONS)
+    if closed.get("items", True) is not True and "prefixItems" in other:
+        return len(other["prefixItems"]) > len(closed.get("prefixItems", ()))
     if closed.get("additionalProperties", True) is True:
         return False
-    return bool(set(other.get("properties", ())) - set(closed.get("properties", ())))
+    return any(
+        set(other.get(named, ())) - set(closed.get(named, ()))
+        for named in ("properties", "patternProperties")
+    )

@@ -69,6 +69,8 @@ _FORMS: dict[str, Callable[[object], bool]] = {
     "required": _names,
     "type": _type,
 }
+#: Keywords that say nothing without the one that they belong to.
+_COMPANIONS = {"if": ("then", "else"), "contains": ("minContains", "maxContains")}
 #: Other references: what they mean is only known to who has all the documents.
 _ELSEWHERE = ("$dynamicRef", "$recursiveRef")
 
@@ -108,6 +110,10 @@ def modern(schema: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
             new[name] = int(value)
         else:
             new[name] = value
+    for leading, following in _COMPANIONS.items():
+        if leading not in new:
+            for name in following:
+                new.pop(name, None)
     return new, wrong
 
 
@@ -116,7 +122,8 @@ def _split(dependencies: Mapping[Any, Any], given: dict[str, Any]) -> None:
     for keyword, form in (("dependentRequired", _names), ("dependentSchemas", _schema)):
         found = {name: value for name, value in dependencies.items() if form(value)}
         if found:
-            given[keyword] = found | dict(given.get(keyword) or {})
+            known = given.get(keyword)
+            given[keyword] = found | dict(known if isinstance(known, Mapping) else {})
 
 
 def kinds(schema: Mapping[str, Any]) -> tuple[str, ...] | None:

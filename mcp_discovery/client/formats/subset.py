@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from mcp_discovery.client.formats.cutter import Cutter
 from mcp_discovery.client.formats.dialects import (
     ANNOTATIONS,
@@ -14,7 +16,7 @@ from mcp_discovery.client.formats.dialects import (
     STRICT_VALUES,
 )
 from mcp_discovery.client.formats.kinds import (
-    OF_TYPE,
+    constraints,
     disjoint,
     explained,
     inferred,
@@ -25,12 +27,13 @@ from mcp_discovery.client.formats.modern import LONGEST, kinds
 from mcp_discovery.client.formats.names import renamed
 from mcp_discovery.client.formats.place import Cut, Flat, InexpressibleSchemaError, Place, Schema
 from mcp_discovery.client.formats.shape import Shape
-from mcp_discovery.client.formats.values import same, text
+from mcp_discovery.client.formats.values import same
 from mcp_discovery.client.formats.words import described, joined
 
 _MEMBER_LIMIT = 64
 _ANY = "any value, as JSON text"
 _OBJECT = "an object of any members, as JSON text"
+_EMPTY = "an object without members, as JSON text"
 #: Annotations that a model should know of.
 _SAID = ("default", "examples", "deprecated")
 _OF_ANY = ("not", "if", "then", "else")
@@ -108,6 +111,9 @@ class SubsetCutter(Cutter):
             return self._typed({**node, **said, "enum": values}, place, hints)
         cuts: list[Cut] = []
         nullable = False
+        if len(branches) > self._parts:
+            problem = "the schema is too large; some of the alternatives were left out"
+            self.remark(f"{place.path}/anyOf", problem, narrows=True)
         for number, branch in enumerate(branches[: self._parts]):
             if branch is False:
                 continue
@@ -150,46 +156,48 @@ class SubsetCutter(Cutter):
         return schema, Shape(branches=tuple(cuts)) if any(each for _, each in cuts) else None
 
     def _single(self, kind: str, node: Schema, place: Place, hints: list[str]) -> Cut:
+        """One type. Each keyword that constrains its values is taken out of ``unsaid`` by what
+        says it; what remains is either copied or left out with a note."""
+        unsaid = constraints(node, kind)
         schema: Schema = {"type": self._name(kind)}
         shape: Shape | None = None
-        for keyword in OF_TYPE[kind]:
-            if keyword in node and keyword != "patternProperties":
-                self._constrain(schema, kind, keyword, node[keyword], place, hints)
-        if "format" in node and kind not in ("object", "array", "boolean"):
-            known = (self.dialect.formats or frozenset()) | self.dialect.formats_by_type.get(
-                kind, frozenset()
-            )
-            if node["format"] in known:
-                schema["format"] = node["format"]
-            else:
-                self.leave(place, "format", node["format"], hints)
         if kind == "object":
-            schema, shape = self._object(schema, node, place, hints)
+            schema, shape = self._object(schema, unsaid, place, hints)
         elif kind == "array":
-            shape = self._array(schema, node, place)
-        if "enum" in node:
-            values = [value for value in node["enum"] if is_of(value, kind)]
+            shape = self._array(schema, unsaid, place)
+        if "enum" in unsaid:
+            values = [value for value in unsaid.pop("enum") if is_of(value, kind)]
             shape = self._enum(schema, kind, values, place, hints) or shape
+        self._bounds(kind, unsaid, place, hints)
+        # A text or a list of pairs stands for the value: constraints of the value are none of it.
+        stands_in = shape is not None and bool(shape.coding or shape.texts)
+        for keyword, value in unsaid.items():
+            if not stands_in and self._takes(keyword, value, kind) and self.afford(value):
+                schema[keyword] = value
+            else:
+                self.leave(place, keyword, value, hints)
         return schema, shape
 
-    def _constrain(
-        self, schema: Schema, kind: str, keyword: str, value: Any, place: Place, hints: list[str]
-    ) -> None:
-        whole = kind == "integer" and keyword in ("exclusiveMinimum", "exclusiveMaximum")
-        lookaround = keyword == "pattern" and "(?" in value
-        if keyword in self.dialect.keywords and not lookaround and self.afford(value):
-            if keyword not in schema:
-                schema[keyword] = value
-        elif whole and keyword == "exclusiveMinimum":
-            least = math.floor(value) + 1
-            schema["minimum"] = max(least, schema.get("minimum", least))
-        elif whole:
-            most = math.ceil(value) - 1
-            schema["maximum"] = min(most, schema.get("maximum", most))
-        else:
-            self.leave(place, keyword, value, hints)
-            if keyword in ("exclusiveMinimum", "exclusiveMaximum"):
-                schema.setdefault(keyword.replace("exclusiveM", "m"), value)
+    def _takes(self, keyword: str, value: Any, kind: str) -> bool:
+        if keyword == "format":
+            formats = self.dialect.formats or frozenset()
+            return value in formats | self.dialect.formats_by_type.get(kind, frozenset())
+        return keyword in self.dialect.keywords and not (keyword == "pattern" and "(?" in value)
+
+    def _bounds(self, kind: str, unsaid: Schema, place: Place, hints: list[str]) -> None:
+        """Says exclusive bounds as inclusive ones, where the dialect has only these."""
+        for keyword, inclusive, nearer in (
+            ("exclusiveMinimum", "minimum", max),
+            ("exclusiveMaximum", "maximum", min),
+        ):
+            if keyword not in unsaid or keyword in self.dialect.keywords:
+                continue
+            bound = unsaid.pop(keyword)
+            if kind == "integer":
+                bound = math.floor(bound) + 1 if nearer is max else math.ceil(bound) - 1
+            else:
+                self.leave(place, keyword, bound, hints)
+            unsaid[inclusive] = nearer(bound, unsaid.get(inclusive, bound))
 
     def _enum(
         self, schema: Schema, kind: str, values: list[Any], place: Place, hints: list[str]
@@ -206,41 +214,46 @@ class SubsetCutter(Cutter):
             schema["enum"] = list(dict.fromkeys(values))
             return None
         # Enums are of strings that are not empty: a text stands for each other value.
-        texts = {text(each, 1_000) or "": each for each in values}
-        schema.clear()
+        texts = {orjson.dumps(each).decode(): each for each in values}
         schema.update(type=self._name("string"), enum=list(texts))
         return Shape(texts=texts)
 
-    def _array(self, schema: Schema, node: Schema, place: Place) -> Shape | None:
-        items, first = node.get("items", True), node.get("prefixItems")
+    def _array(self, schema: Schema, unsaid: Schema, place: Place) -> Shape | None:
+        items, first = unsaid.pop("items", True), unsaid.pop("prefixItems", None)
         if first:
             self.remark(f"{place.path}/prefixItems", "the order of the items cannot be said")
             if items is False:
-                schema["maxItems"] = min(schema.get("maxItems", len(first)), len(first))
+                unsaid["maxItems"] = min(unsaid.get("maxItems", len(first)), len(first))
             items = True if items is True else {"anyOf": [*first, items]}
         schema["items"], shape = self.cut(items, place.to("items"))
         return Shape(items=shape) if shape else None
 
-    def _object(self, schema: Schema, node: Schema, place: Place, hints: list[str]) -> Cut:
+    def _object(self, schema: Schema, unsaid: Schema, place: Place, hints: list[str]) -> Cut:
+        named = unsaid.pop("properties", {})
         members = {
             name: each
-            for name, each in node.get("properties", {}).items()
+            for name, each in named.items()
             if isinstance(name, str) and each is not False
         }
-        required = node.get("required", [])
-        others = node.get("additionalProperties")
-        patterns = node.get("patternProperties", {})
+        forbidden = [name for name, each in named.items() if each is False]
+        required = unsaid.pop("required", [])
+        others = unsaid.pop("additionalProperties", None)
+        patterns = unsaid.pop("patternProperties", {})
         if patterns:
             self.leave(place, "patternProperties", list(patterns)[:LONGEST], hints)
-            named = [each for each in patterns.values() if each is not False]
-            if named and others in (None, False):
-                others = {"anyOf": named} if len(named) <= LONGEST else True
+            allowed = [each for each in patterns.values() if each is not False]
+            if allowed and others in (None, False):
+                others = {"anyOf": allowed} if len(allowed) <= LONGEST else True
         for name in required:
-            if name not in members and others is False:
+            if name not in members and (others is False or name in forbidden):
                 said = f"{name} is asked for and not allowed: no value is valid"
                 self.remark(f"{place.path}/required", said)
             members.setdefault(name, True if others in (None, False) else others)
         if not members and place.depth:
+            if others is not False:
+                for name in forbidden:
+                    said = "it is not allowed here, which cannot be said"
+                    self.remark(place.to("properties", name).path, said)
             return self._open(schema, others, place, hints)
         if others is not None and others is not False:
             if self.dialect.strict:
@@ -313,9 +326,12 @@ class SubsetCutter(Cutter):
             }
             hints.append("pairs of a member's name and its value")
             return schema, Shape(coding="pairs", items=shape)
-        if others is False and self.dialect.strict:
+        if others is not False:
+            return self._encoded(place, _OBJECT)
+        if self.dialect.strict:
             return self._closed(schema, {}, [], place)
-        return self._encoded(place, _OBJECT)
+        schema, shape = self._encoded(place, _EMPTY)
+        return schema | {"enum": ["{}"]}, shape
 
     def _encoded(self, place: Place, what: str) -> Cut:
         if self.dialect.strict:

@@ -27,12 +27,15 @@ def one_object(cutter: Cutter, node: Schema, place: Place, hints: list[str]) -> 
             cutter.leave(place, keyword, alternatives, hints)
             continue
         flats = [
-            cutter.flatten(each, place.to(keyword, number)).node
+            cutter.flatten({} if each is True else each, place.to(keyword, number)).node
             for number, each in enumerate(alternatives)
-            if isinstance(each, Mapping)
+            if each is True or isinstance(each, Mapping)
         ]
         flats = [each for each in flats if "object" in (kinds(each) or ("object",))]
-        if flats:
+        if alternatives and not flats:
+            said = "none of the alternatives is an object: no value is valid"
+            cutter.remark(f"{place.path}/{keyword}", said)
+        elif flats:
             _join(cutter, node, keyword, flats, place, hints)
     return node
 
@@ -54,8 +57,7 @@ def _join(
     for name, schemas in found.items():
         schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
         narrows = narrows or not all(
-            name in each.get("properties", ()) or each.get("additionalProperties") is False
-            for each in flats
+            name in each.get("properties", ()) or _is_closed(each) for each in flats
         )
         members[name] = {"allOf": [members[name], schema]} if name in members else schema
     always = list(node.get("required", ()))
@@ -75,10 +77,15 @@ def _join(
         node["properties"] = members
     if always or common:
         node["required"] = list(dict.fromkeys((*always, *common)))
-    if all(each.get("additionalProperties") is False for each in flats):
+    if all(map(_is_closed, flats)):
         node.setdefault("additionalProperties", False)
     cutter.remark(
         f"{place.path}/{keyword}",
         "alternatives are not allowed at the top level; they were joined into one object",
         narrows=narrows,
     )
+
+
+def _is_closed(node: Schema) -> bool:
+    """Whether it allows only the members that it names."""
+    return node.get("additionalProperties") is False and "patternProperties" not in node

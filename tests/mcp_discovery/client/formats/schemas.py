@@ -43,6 +43,69 @@ def _objects(inner: st.SearchStrategy[Any], required: bool = True) -> st.SearchS
     )
 
 
+def _extended_once(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Schemas that say little themselves, for :func:`_constraints` to be joined to."""
+    return st.one_of(
+        st.sampled_from(
+            ({}, {"type": "object"}, {"type": "array"}, {"type": ["array", "object", "null"]})
+        ),
+        st.builds(lambda each: {"type": "object", "additionalProperties": each}, inner),
+        st.builds(lambda name, each: {"properties": {name: each}}, NAMES, inner),
+        st.builds(lambda each: {"enum": each}, st.lists(SCALARS, min_size=1, max_size=4)),
+        st.builds(
+            lambda each: {"anyOf": each},
+            st.lists(
+                st.builds(
+                    lambda kind, each: {"type": kind, "enum": each},
+                    st.sampled_from(("string", "integer", "null")),
+                    st.lists(SCALARS, min_size=1, max_size=2),
+                ),
+                min_size=1,
+                max_size=2,
+            ),
+        ),
+    )
+
+
+def _constraints(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """One or two keywords of each kind that constrains values."""
+    one = st.one_of(
+        st.builds(
+            lambda keyword, count: {keyword: count},
+            st.sampled_from(
+                (
+                    *("minProperties", "maxProperties", "minItems", "maxItems", "minLength"),
+                    *("maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+                )
+            ),
+            st.integers(0, 2),
+        ),
+        st.builds(
+            lambda keyword, each: {keyword: each},
+            st.sampled_from(
+                (
+                    *("items", "additionalProperties", "propertyNames", "contains", "not"),
+                    *("unevaluatedItems", "unevaluatedProperties"),
+                )
+            ),
+            inner,
+        ),
+        st.builds(
+            lambda keyword, name, each: {keyword: {name: each}},
+            st.sampled_from(("properties", "patternProperties", "dependentSchemas")),
+            NAMES,
+            inner,
+        ),
+        st.builds(lambda name: {"required": [name]}, NAMES),
+        st.builds(lambda name, other: {"dependentRequired": {name: [other]}}, NAMES, NAMES),
+        st.builds(lambda each: {"if": each, "then": False}, inner),
+        st.builds(lambda each: {"contains": each, "minContains": 2}, inner),
+        st.sampled_from(({"uniqueItems": True}, {"multipleOf": 2}, {"pattern": "^x"})),
+        st.builds(lambda each: {"prefixItems": [each]}, inner),
+    )
+    return st.builds(lambda first, second: {**first, **second}, one, one)
+
+
 def _extended(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     several = st.lists(inner, min_size=1, max_size=3)
     return st.one_of(
@@ -56,14 +119,21 @@ def _extended(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(lambda each: {"oneOf": each}, several),
         st.builds(lambda each: {"allOf": each}, several),
         st.builds(
-            lambda one, many: {**(one if one is not True else {}), "anyOf": many}, inner, several
+            lambda one, many: {**(one if isinstance(one, dict) else {}), "anyOf": many},
+            inner,
+            several,
         ),
         st.builds(lambda each: {"not": each}, inner),
         st.builds(lambda i, t, e: {"if": i, "then": t, "else": e}, inner, inner, inner),
         st.builds(
-            lambda each: {"type": "object", "patternProperties": {"^[ab]$": each}},
+            lambda each, others: {"patternProperties": {"^[ab]$": each}, **others},
             inner,
+            st.fixed_dictionaries(
+                {},
+                optional={"type": st.just("object"), "additionalProperties": st.booleans() | inner},
+            ),
         ),
+        st.builds(lambda each, more: {**each, **more}, _extended_once(inner), _constraints(inner)),
     )
 
 
@@ -99,7 +169,14 @@ LEAVES = st.one_of(
     st.builds(lambda each: {"const": each}, SCALARS),
     st.builds(lambda each: {"enum": each}, st.lists(SCALARS, min_size=1, max_size=4)),
     st.sampled_from(
-        ({"$ref": "#/$defs/tree"}, {"$ref": "#/$defs/word"}, {"$ref": "#/$defs/gone"}, {}, True)
+        (
+            {"$ref": "#/$defs/tree"},
+            {"$ref": "#/$defs/word"},
+            {"$ref": "#/$defs/gone"},
+            {},
+            True,
+            False,
+        )
     ),
     st.just({"type": "object"}),
 )
@@ -118,6 +195,18 @@ SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.builds(
     st.just({})
     | st.fixed_dictionaries({"anyOf": st.lists(_objects(LEAVES), min_size=1, max_size=3)})
     | st.fixed_dictionaries({"allOf": st.lists(_objects(LEAVES), min_size=1, max_size=2)}),
+)
+
+#: Input schemas with one required member of few keywords: most of them can be said without a note.
+SMALL: st.SearchStrategy[dict[str, Any]] = st.builds(
+    lambda part: {
+        "type": "object",
+        "properties": {"a": part},
+        "required": ["a"],
+        "$defs": DEFINITIONS,
+    },
+    st.builds(lambda one, more: {**one, **more}, _extended_once(LEAVES), _constraints(LEAVES))
+    | _extended(LEAVES),
 )
 
 

@@ -418,3 +418,173 @@ def test_a_default_is_said_even_when_it_is_nothing_much() -> None:
         "all": {"type": "BOOLEAN", "description": "false by default"},
         "after": {"type": "STRING", "description": "Cursor", "nullable": True},
     }
+
+
+#: Parts of a schema → the keywords that Gemini's ``parameters`` cannot carry for them.
+UNSAID: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "an object that is not empty": ({"type": "object", "minProperties": 1}, {"minProperties"}),
+    "an object that is not large": ({"type": "object", "maxProperties": 1}, {"maxProperties"}),
+    "members by value, not none": (
+        {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 1},
+        {"minProperties"},
+    ),
+    "members by pattern": (
+        {"type": "object", "patternProperties": {"^a": {"type": "integer"}}},
+        {"patternProperties"},
+    ),
+    "names of members": (
+        {"type": "object", "propertyNames": {"pattern": "^x"}, "minProperties": 0},
+        {"propertyNames"},
+    ),
+    "members that want others": (
+        {"type": "object", "dependentRequired": {"a": ["b"]}},
+        {"dependentRequired"},
+    ),
+    "schemas that want members": (
+        {"type": "object", "dependentSchemas": {"a": {"required": ["b"]}}},
+        {"dependentSchemas"},
+    ),
+    "no unevaluated members": (
+        {"type": "object", "unevaluatedProperties": False},
+        {"unevaluatedProperties"},
+    ),
+    "an empty object that is not empty": (
+        {"type": "object", "additionalProperties": False, "minProperties": 1},
+        {"minProperties"},
+    ),
+    "a member that is forbidden": ({"type": "object", "properties": {"x": False}}, {"x"}),
+    "a member that is forbidden beside others": (
+        {"properties": {"x": False}, "additionalProperties": {"type": "integer"}},
+        {"x", ""},
+    ),
+    "a member that is required and forbidden": (
+        {"type": "object", "properties": {"x": False}, "required": ["x"]},
+        {"required"},
+    ),
+    "a required member that is not named": ({"type": "object", "required": ["x"]}, set()),
+    "items of any kind": ({"type": "array", "minItems": 1, "maxItems": 2}, set()),
+    "unique items": ({"type": "array", "uniqueItems": True}, {"uniqueItems"}),
+    "items that may repeat": ({"type": "array", "uniqueItems": False}, set()),
+    "an item among others": (
+        {"type": "array", "contains": {"type": "integer"}, "minContains": 2},
+        {"contains", "minContains"},
+    ),
+    "a count of nothing": ({"type": "array", "minContains": 2}, set()),
+    "any value but some": ({"not": {"type": "string"}}, {"not"}),
+    "a condition": ({"if": {"type": "string"}, "then": False}, {"if", "then"}),
+    "no condition": ({"type": "boolean", "then": False, "else": False}, set()),
+    "numbers with a bound": ({"type": "integer", "enum": [1, 2], "minimum": 2}, {"minimum"}),
+    "numbers with an exclusive bound": (
+        {"type": "integer", "enum": [1, 2], "exclusiveMinimum": 1},
+        {"minimum"},
+    ),
+    "texts with a bound": (
+        {"type": "string", "enum": ["", "x"], "minLength": 1},
+        {"minLength"},
+    ),
+    "a constant in bounds": (
+        {"const": 0, "anyOf": [{"type": "integer", "minimum": 1}]},
+        {"minimum"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSAID)
+def test_a_constraint_that_is_not_carried_is_noted(name: str) -> None:
+    part, unsaid = UNSAID[name]
+    schema = {"type": "object", "properties": {"part": part}, "required": ["part"]}
+    notes = [
+        note
+        for note in export([tool(schema)], "gemini").notes
+        if "which is read back" not in note.said
+    ]
+    assert {note.path.removeprefix("/properties/part").rpartition("/")[2] for note in notes} == (
+        unsaid
+    )
+
+
+def test_an_object_without_members_is_said_exactly() -> None:
+    part = {"type": "object", "additionalProperties": False}
+    exported = export([tool({"properties": {"options": part}})], "gemini")
+    (declared,) = exported[0]["functionDeclarations"]
+    assert declared["parameters"]["properties"]["options"] == {
+        "type": "STRING",
+        "enum": ["{}"],
+        "description": "an object without members, as JSON text",
+    }
+    assert exported.restore("look", {"options": "{}"}) == {"options": {}}
+
+
+def test_values_that_their_own_type_forbids_are_not_offered() -> None:
+    part = {"anyOf": [{"type": "string", "enum": [1, "x"]}, {"type": "null"}]}
+    exported = export([tool({"properties": {"part": part}})], "gemini")
+    (declared,) = exported[0]["functionDeclarations"]
+    assert declared["parameters"]["properties"]["part"] == {
+        "type": "STRING",
+        "enum": ["x"],
+        "nullable": True,
+    }
+
+
+def test_members_by_pattern_and_no_others_stay_possible_where_patterns_cannot_be_said() -> None:
+    part = {"patternProperties": {"^a": {"type": "integer"}}, "additionalProperties": False}
+    exported = export([tool({"properties": {"part": part}})], "gemini", json_schema=True)
+    (declared,) = exported[0]["functionDeclarations"]
+    assert "additionalProperties" not in declared["parametersJsonSchema"]["properties"]["part"]
+    assert {note.path.rpartition("/")[2] for note in exported.notes} == {
+        "patternProperties",
+        "additionalProperties",
+    }
+
+
+def test_a_member_that_no_value_is_valid_for_is_noted_where_that_cannot_be_said() -> None:
+    schema = {"properties": {"part": False}}
+    assert export([tool(schema)], "openai").notes == ()
+    (note,) = export([tool(schema)], "gemini", json_schema=True).notes
+    assert (note.path, note.narrows) == ("/properties/part", False)
+
+
+def test_conditions_on_members_that_are_renamed_are_left_out() -> None:
+    schema = {
+        "properties": {"$kind": {"type": "string"}, "size": {"type": "integer"}},
+        "if": {"properties": {"$kind": {"const": "box"}}, "required": ["$kind"]},
+        "else": {"required": ["size"]},
+    }
+    exported = export([tool(schema)], "anthropic")
+    assert exported[0]["input_schema"].keys() == {"type", "properties"}
+    assert {note.path for note in exported.notes} == {"/properties/$kind", "/if", "/else"}
+
+
+def test_an_alternative_at_the_top_that_allows_everything_asks_for_nothing() -> None:
+    schema = {"properties": {"a": {}}, "anyOf": [True, {"required": ["a"]}]}
+    exported = export([tool(schema)], "openai")
+    assert "required" not in exported[0]["function"]["parameters"]
+    (note,) = export([tool({"anyOf": [{"type": "string"}]})], "openai").notes
+    assert note.said == "none of the alternatives is an object: no value is valid"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"contains": {"type": "integer"}}, {"minContains": 2}),
+        ({"if": {"type": "array"}}, {"then": False}),
+        ({"items": {"type": "integer"}}, {"prefixItems": [{"type": "string"}]}),
+        (
+            {"type": "object", "additionalProperties": False},
+            {"patternProperties": {"^a": {}}},
+        ),
+    ],
+)
+def test_keywords_of_two_parts_do_not_say_together_what_neither_says(one: Any, other: Any) -> None:
+    schema = {"properties": {"a": {"allOf": [one, other]}}}
+    exported = export([tool(schema)], "gemini", json_schema=True)
+    shown = exported[0]["functionDeclarations"][0]["parametersJsonSchema"]["properties"]["a"]
+    assert not {"minContains", "then"} & shown.keys()
+    assert exported.notes
+
+
+def test_dependencies_beside_nonsense() -> None:
+    schema = {"dependencies": {"a": ["b"]}, "dependentRequired": [1], "properties": {"a": {}}}
+    assert export([tool(schema)], "openai")[0]["function"]["parameters"]["dependentRequired"] == {
+        "a": ["b"]
+    }
