@@ -14,11 +14,21 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.observed import Around, ObservedStore, Tally
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
-from mcp_discovery.facade.connections import operations as connections
+from mcp_discovery.facade.connections import (
+    discovery,
+    health_checks,
+    registration,
+    registry_export,
+    registry_import,
+    statistics,
+)
+from mcp_discovery.facade.connections import (
+    handlers as connections,
+)
 from mcp_discovery.facade.documents import handlers as exchange
 from mcp_discovery.facade.documents.cache import Documents
-from mcp_discovery.facade.gateway import GATEWAY, Gateway
-from mcp_discovery.facade.gateway import operations as gateway
+from mcp_discovery.facade.gateway import handlers as gateway
+from mcp_discovery.facade.gateway.gateway import GATEWAY, Gateway
 from mcp_discovery.facade.http import docs_page, openapi
 from mcp_discovery.facade.http.aliases import aliases
 from mcp_discovery.facade.http.compression import Compression
@@ -29,20 +39,19 @@ from mcp_discovery.facade.http.operation import routes
 from mcp_discovery.facade.http.outbound import refusing_probes
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, problems
 from mcp_discovery.facade.http.tracing import asking_store, sign, traced
-from mcp_discovery.facade.mcp.client_caller import ClientCaller
-from mcp_discovery.facade.mcp.endpoint import PATH
-from mcp_discovery.facade.mcp.server import McpServer
-from mcp_discovery.facade.mcp.tool_caller import ToolCaller
+from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
+from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration import handlers as registering
 from mcp_discovery.facade.registration.agentless import Posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
-from mcp_discovery.facade.registry import operations as registry
+from mcp_discovery.facade.registry import api as registry
+from mcp_discovery.facade.registry import cards
 from mcp_discovery.facade.registry.addresses import Addresses
+from mcp_discovery.facade.registry.api import open_to_all, plain_errors
 from mcp_discovery.facade.registry.cards import CATALOGS, Catalogs
-from mcp_discovery.facade.registry.ledger import LEDGER, Ledger
-from mcp_discovery.facade.registry.middleware import open_to_all, plain_errors
+from mcp_discovery.facade.registry.index import LEDGER, Ledger
 from mcp_discovery.facade.repeats import Repeats
 from mcp_discovery.facade.servers import handlers as servers
 from mcp_discovery.facade.servers import prometheus_sd
@@ -67,7 +76,14 @@ _PLAIN = tuple(
         servers,
         tools,
         connections,
+        registration,
+        discovery,
+        health_checks,
+        statistics,
+        registry_export,
+        registry_import,
         registry,
+        cards,
         registering,
         stream,
         exchange,

@@ -14,13 +14,15 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.facade.gateway import errors as answers
 from mcp_discovery.facade.gateway import headers
-from mcp_discovery.facade.gateway.body import Body
-from mcp_discovery.facade.gateway.in_flight import ForwardingEndedError, UnderWay, only_listens
+from mcp_discovery.facade.gateway.headers import SESSION, unwrapped
 from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates
-from mcp_discovery.facade.gateway.sessions import SESSION, unwrapped
-from mcp_discovery.facade.gateway.upstream import ReplicaUnreachableError, ask
+from mcp_discovery.facade.gateway.upstream import (
+    ForwardedBody,
+    ReplicaUnreachableError,
+    send_request,
+)
+from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
@@ -35,6 +37,9 @@ PROTOCOL = "MCP-Protocol-Version"
 #: The first protocol version without sessions; versions are dates, and compare as texts.
 _MODERN = "2026-07-28"
 
+#: Seconds between two checks for clients that have left: closing the connection is how modern
+#: clients cancel (MCP 2026-07-28, cancellation).
+_DISCONNECT_CHECK = 0.05
 #: How many requests may be under way at once.
 _MOST = 8192
 #: How many replicas are tried for one request.
@@ -51,7 +56,7 @@ class _Call:
     """One request on its way; ``began`` in seconds of the monotonic clock."""
 
     request: web.Request
-    body: Body
+    body: ForwardedBody
     began: float
 
 
@@ -62,12 +67,12 @@ class Gateway:
         self._options = options
         self._usage = usage
         self._replicas = Replicas()
-        self._under_way = UnderWay()
+        self._in_flight = DisconnectWatch(_DISCONNECT_CHECK)
         self._http: aiohttp.ClientSession | None = None
 
     def __len__(self) -> int:
         """How many requests are under way."""
-        return len(self._under_way)
+        return len(self._in_flight)
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """From start to clean-up of the application."""
@@ -78,7 +83,7 @@ class Gateway:
             keepalive=_KEPT_ALIVE,
         )
         self._http = dialer.session
-        looking = asyncio.create_task(self._under_way.drop_gone(), name="gateway: gone clients")
+        looking = asyncio.create_task(self._in_flight.run(), name="gateway: gone clients")
         try:
             yield
         finally:
@@ -88,24 +93,23 @@ class Gateway:
 
     async def end_streams(self, _: web.Application) -> None:
         """Ends what would keep the application from ending."""
-        self._under_way.end_streams()
+        self._in_flight.end(only_listens)
 
-    async def pass_on(
+    async def forward(
         self,
         request: web.Request,
-        look: Callable[[], View],
+        body: ForwardedBody,
+        current_view: Callable[[], View],
         name: str,
         versions: frozenset[VersionRange],
     ) -> web.StreamResponse:
-        """Passes ``request`` to a replica of ``name``, in one of the ``versions`` where some are
-        named, and its answer back; ``look`` gives the list as it is now.
+        """Forwards ``request`` to a replica of ``name`` and returns the response it streamed back.
 
-        What cannot be passed on is answered with a JSON-RPC error where it is a POST; otherwise
-        :class:`ProblemError` is raised.
+        ``versions`` restricts the replicas where it is not empty. ``current_view`` returns the
+        list as it is now. Raises :class:`ProblemError` for a request that cannot be forwarded.
         """
-        body = Body(request, self._options.body_timeout)
         try:
-            async with self._under_way.among(request):
+            async with self._in_flight.guard(request):
                 if len(self) > _MOST:
                     detail = f"{_MOST} requests are under way; try again soon"
                     raise ProblemError(503, "too-busy", detail)
@@ -113,17 +117,11 @@ class Gateway:
                 headers.refuse_loop(request)
                 call = _Call(request, body, time.monotonic())
                 if (given := request.headers.get(SESSION)) is not None:
-                    return await self._in_session(call, look(), name, given)
-                return await self._anywhere(call, name, candidates(look(), name, versions))
-        except ForwardingEndedError:
+                    return await self._in_session(call, current_view(), name, given)
+                return await self._anywhere(call, name, candidates(current_view(), name, versions))
+        except ClientGoneError:
             _cut(request)
             return web.Response(status=_CLIENT_LEFT, reason="Client Closed Request")
-        except ProblemError as refused:
-            if request.method != "POST":
-                raise
-            level = logging.INFO if refused.status >= 500 else logging.DEBUG
-            log.log(level, "gateway to %s: %s", name, refused.detail)
-            return answers.error(request, refused, body)
 
     # -- to the server ------------------------------------------------------------------------
 
@@ -160,7 +158,7 @@ class Gateway:
         request = call.request
         with self._replicas.using(entry.id):
             try:
-                response = await ask(
+                response = await send_request(
                     self._http,
                     entry.record,
                     request,
@@ -237,6 +235,11 @@ class Gateway:
 
 
 GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
+
+
+def only_listens(request: web.Request) -> bool:
+    """Whether ``request`` asks for a stream of notifications, legacy or modern."""
+    return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
 
 
 def _of_session(view: View, name: str, given: str) -> tuple[Entry, str]:

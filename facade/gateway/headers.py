@@ -1,4 +1,4 @@
-"""Which headers pass the gateway, in either direction."""
+"""Which headers pass the gateway, and the session ids that name the instance in them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,29 @@ from collections.abc import Mapping
 from aiohttp import web
 from multidict import CIMultiDict
 
-from mcp_discovery.facade.gateway.sessions import SESSION, wrapped
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
+from mcp_discovery.record import is_label
+
+#: The header of MCP before 2026-07-28 in which a session's id comes and goes.
+SESSION = "Mcp-Session-Id"
+
+
+def wrapped(instance: str, session: str) -> str:
+    """What a client is given for ``session`` of ``instance``.
+
+    An instance's id is a DNS label, so that the first dot ends it; the session's own id stays as
+    the server made it.
+    """
+    return f"{instance}.{session}"
+
+
+def unwrapped(text: str) -> tuple[str, str] | None:
+    """The instance's id and its session; ``None`` for what :func:`wrapped` did not make."""
+    instance, _, session = text.partition(".")
+    return (instance, session) if session and is_label(instance) else None
+
 
 #: What the gateway calls itself in ``Via`` (RFC 9110, 7.6.3).
 _PSEUDONYM = "mcp-discovery"

@@ -10,7 +10,7 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.mcp.messages import notification
-from mcp_discovery.facade.mcp.uris import SERVERS, changed
+from mcp_discovery.facade.mcp.resources import SERVERS, changed
 
 #: Seconds between two looks at the list: what comes in between is worked out together.
 _PAUSE: Final = 0.02

@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError
 from mcp_discovery.facade.mcp.find_tools import PATIENCE
-from mcp_discovery.facade.mcp.tool import Tool, answered
-from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.mcp.tool import InvalidArgumentsError, OnProgress, Tool, answered
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import not_ready
 from mcp_discovery.facade.tools.definitions import Spellings

@@ -15,8 +15,7 @@ from mcp_discovery.facade.mcp.scope import (
     why_nothing,
     words_of,
 )
-from mcp_discovery.facade.mcp.tool import Tool, answered
-from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.mcp.tool import OnProgress, Tool, answered
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.paging import Sort
 from mcp_discovery.facade.servers.search_index import Searching

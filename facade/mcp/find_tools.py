@@ -20,8 +20,7 @@ from mcp_discovery.facade.mcp.scope import (
     why_nothing,
     words_of,
 )
-from mcp_discovery.facade.mcp.tool import Tool, answered, strings
-from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.mcp.tool import OnProgress, Tool, answered, strings
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import not_ready
 from mcp_discovery.facade.tools.definitions import Spelling, Spellings, score, weights_of

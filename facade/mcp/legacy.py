@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mcp_discovery.facade.http.disconnects import ClientGoneError, has_left
 from mcp_discovery.facade.mcp import request_checks as gate
 from mcp_discovery.facade.mcp.changes import SubscriptionEndedError
 from mcp_discovery.facade.mcp.messages import (
@@ -24,7 +25,6 @@ from mcp_discovery.facade.mcp.messages import (
 from mcp_discovery.facade.mcp.methods import Caller, agreed, is_own
 from mcp_discovery.facade.mcp.responses import Answering, as_json, gone
 from mcp_discovery.facade.mcp.sessions import Session, Sessions
-from mcp_discovery.facade.mcp.streams import ClientGoneError, has_left
 
 #: Messages in one body, of the version that knows such bodies.
 _MOST_MESSAGES: Final = 100
@@ -72,7 +72,7 @@ class Legacy:
         try:
             with session.in_use():
                 await stream.start(_of(session))
-                async with self._answering.lives.of(request):
+                async with self._answering.disconnects.guard(request):
                     await self._answering.tell(stream, session.listener, None)
         except (ClientGoneError, SubscriptionEndedError, ConnectionResetError):
             pass

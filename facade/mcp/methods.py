@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
@@ -24,9 +25,7 @@ from mcp_discovery.facade.mcp.messages import (
 from mcp_discovery.facade.mcp.request_checks import CLIENT_INFO_KEY
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
 from mcp_discovery.facade.mcp.sessions import Session
-from mcp_discovery.facade.mcp.streams import ClientGoneError
-from mcp_discovery.facade.mcp.tool import Tool
-from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.mcp.tool import OnProgress, Tool
 from mcp_discovery.facade.status.handlers import version
 
 _SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.mcp import request_checks as gate
 from mcp_discovery.facade.mcp.changes import Changes, Listener, SubscriptionEndedError
 from mcp_discovery.facade.mcp.messages import (
@@ -27,7 +28,6 @@ from mcp_discovery.facade.mcp.methods import Caller, is_own, modern
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import Answering, as_error, as_json, gone
 from mcp_discovery.facade.mcp.sessions import MOST_SUBSCRIBED
-from mcp_discovery.facade.mcp.streams import ClientGoneError
 
 _SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
 
@@ -93,7 +93,7 @@ class Modern:
         try:
             await stream.start({})
             try:
-                async with self._answering.lives.of(request):
+                async with self._answering.disconnects.guard(request):
                     await stream.send(acknowledged)
                     await self._answering.tell(stream, listener, meta)
             except SubscriptionEndedError:

@@ -1,4 +1,4 @@
-"""Answers to requests of either era: at once, or slowly, with progress and cancellation."""
+"""Responses to MCP requests: one JSON message, or an event stream with progress."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.mcp import request_checks as gate
 from mcp_discovery.facade.mcp.changes import Listener
 from mcp_discovery.facade.mcp.messages import (
@@ -22,12 +23,56 @@ from mcp_discovery.facade.mcp.messages import (
     result,
 )
 from mcp_discovery.facade.mcp.methods import Caller, Methods
-from mcp_discovery.facade.mcp.streams import PING, ClientGoneError, EventStream, Lives
-from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.mcp.tool import OnProgress
 from mcp_discovery.facade.options import FacadeOptions
+
+PING: Final = b": ping\n\n"
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+class EventStream:
+    """One answer as server-sent events; ``write_timeout`` in seconds is how long a client may
+    leave its connection full."""
+
+    def __init__(self, request: web.Request, write_timeout: float) -> None:
+        self._request = request
+        self._write_timeout = write_timeout
+        self.response: web.StreamResponse | None = None
+
+    async def start(self, headers: dict[str, str]) -> web.StreamResponse:
+        """Sends the head; the body is all that is left to do."""
+        self.response = web.StreamResponse(headers=_HEADERS | headers)
+        await self.response.prepare(self._request)
+        return self.response
+
+    async def send(self, *messages: dict[str, Any]) -> None:
+        """Writes messages; raises :class:`ClientGoneError`."""
+        await self.write(b"".join(map(framed, messages)))
+
+    async def write(self, data: bytes) -> None:
+        """Writes bytes; raises :class:`ClientGoneError`."""
+        assert self.response is not None
+        try:
+            async with asyncio.timeout(self._write_timeout) as deadline:
+                await self.response.write(data)
+        except ConnectionResetError as error:
+            raise ClientGoneError from error
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ClientGoneError from error
+
 
 #: Seconds between two batches of notifications to one client: what comes in between goes together.
 _PACE: Final = 1.0
+#: Seconds between two checks for clients that have left.
+_DISCONNECT_CHECK: Final = 0.25
 #: Progress that waits for a client; more of it is left out, since the latest says it all.
 _MOST_WAITING: Final = 100
 
@@ -38,7 +83,7 @@ class Answering:
     def __init__(self, methods: Methods, options: FacadeOptions) -> None:
         self.methods = methods
         self.options = options
-        self.lives = Lives()
+        self.disconnects = DisconnectWatch(_DISCONNECT_CHECK)
         self._calls: set[asyncio.Task[dict[str, Any]]] = set()
 
     async def close(self) -> None:
@@ -114,7 +159,7 @@ class Answering:
         stream = self.stream(request)
         try:
             if caller.modern:
-                async with self.lives.of(request):
+                async with self.disconnects.guard(request):
                     await self._follow(stream, waiting, headers, streams)
             else:
                 await self._follow(stream, waiting, headers, streams)

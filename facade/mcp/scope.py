@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError
-from mcp_discovery.facade.mcp.tool import strings
+from mcp_discovery.facade.mcp.tool import InvalidArgumentsError, strings
 from mcp_discovery.facade.servers.filters import TRANSPORTS
 from mcp_discovery.health import Status
 from mcp_discovery.query.query import Query

@@ -5,9 +5,12 @@ https://github.com/modelcontextprotocol/registry, docs/reference/api/openapi.yam
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -16,15 +19,87 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
-from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.registry.cursors import Wanted, decode, encode
-from mcp_discovery.facade.registry.entries import Listed
-from mcp_discovery.facade.registry.ledger import LEDGER, Ledger
+from mcp_discovery.facade.http.problems import Handler, ProblemError
+from mcp_discovery.facade.registry.entries import Key, Listed
+from mcp_discovery.facade.registry.index import LEDGER, Ledger, Wanted
 from mcp_discovery.facade.registry.models import RegistryEntry, RegistryError, RegistryList
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import facade_of
 from mcp_discovery.health import rfc3339
 from mcp_discovery.record import parse_moment
+
+
+def encode(after: Key, wanted: Wanted) -> str:
+    """The cursor of the page behind ``after``: only letters, digits, ``-`` and ``_``."""
+    since = None if wanted.since is None else rfc3339(wanted.since)
+    data = orjson.dumps([*after, wanted.search, wanted.version, since, wanted.deleted])
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(text: str) -> tuple[Key, Wanted]:
+    """What :func:`encode` made a cursor of; raises :class:`ProblemError` (400) for anything
+    else."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return _read(orjson.loads(data))
+    except (binascii.Error, ValueError) as error:
+        detail = (
+            f"cursor={text[:100]!r} is none of this registry's; send back the nextCursor of the "
+            "page before, or leave it out to begin anew"
+        )
+        raise ProblemError(400, "bad-cursor", detail, parameter="cursor") from error
+
+
+def _read(parts: Any) -> tuple[Key, Wanted]:
+    match parts:
+        case [
+            str(name),
+            str(before),
+            str() | None as search,
+            str() | None as version,
+            str() | None as since,
+            bool() | None as deleted,
+        ]:
+            moment = None if since is None else parse_moment(since)
+            return (name, before), Wanted(search, version, moment, deleted)
+        case _:
+            raise ValueError("not the parts of a cursor")
+
+
+#: What the registry's OpenAPI document puts its paths under.
+PREFIX = "/v0.1/"
+#: https://docs.github.com/en/copilot, "Configure an MCP registry": on every answer.
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+}
+
+
+@web.middleware
+async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Makes of a problem document the ``{"error"}`` that clients of a registry read."""
+    response = await handler(request)
+    if (
+        request.path.startswith(PREFIX)
+        and isinstance(response, web.Response)
+        and isinstance(response.body, bytes)
+        and response.content_type == "application/problem+json"
+    ):
+        response.body = orjson.dumps({"error": orjson.loads(response.body)["detail"]})
+        response.content_type = "application/json"
+    return response
+
+
+async def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
+    """Lets pages of every origin read what is public by design, whatever the facade's options say.
+
+    A signal for ``on_response_prepare``, behind the one that minds those options.
+    """
+    path = request.path
+    if path.startswith((PREFIX, "/.well-known/")) or path.endswith("/server-card"):
+        response.headers.update(_CORS)
+
 
 #: How many entries a page has unless a limit is given, and at most.
 DEFAULT_LIMIT = 30

@@ -16,9 +16,8 @@ from aiohttp import web
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
-from mcp_discovery.facade.registry.cursors import LATEST
 from mcp_discovery.facade.registry.entries import Listed
-from mcp_discovery.facade.registry.ledger import LEDGER, Ledger
+from mcp_discovery.facade.registry.index import LATEST, LEDGER, Ledger
 from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
 from mcp_discovery.facade.registry.server_json import identity, remote_of
 from mcp_discovery.facade.state import facade_of, unknown

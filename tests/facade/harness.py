@@ -16,7 +16,7 @@ from yarl import URL
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.facade import FacadeOptions, create_app, serving
-from mcp_discovery.facade.mcp.tool_caller import ToolCaller
+from mcp_discovery.facade.mcp.call_tool import ToolCaller
 from tests.stores.waiting import until
 
 #: Quick enough for tests, slow enough to be told apart. Its pings never come in a test: a reader

@@ -12,7 +12,7 @@ import pytest
 from mcp import Client as McpClient
 
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.facade.mcp.tool_caller import OnProgress
+from mcp_discovery.facade.mcp.tool import OnProgress
 from tests.facade.harness import Client, served
 from tests.facade.mcp.wire import Legacy, enveloped, message, modern, told
 from tests.servers.process import McpServer, running

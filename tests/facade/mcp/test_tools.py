@@ -10,9 +10,9 @@ import orjson
 import pytest
 from mcp import Client as McpClient
 
-from mcp_discovery.facade.mcp.arguments import InvalidArgumentsError, read
 from mcp_discovery.facade.mcp.find_servers import FindServers
 from mcp_discovery.facade.mcp.find_tools import FindTools
+from mcp_discovery.facade.mcp.tool import InvalidArgumentsError, read
 from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import modern
 from tests.facade.tools.test_tools import BUY, ODD, FaultyStore, find

@@ -15,9 +15,8 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.facade.registry.addresses import Addresses
-from mcp_discovery.facade.registry.cursors import Wanted
 from mcp_discovery.facade.registry.entries import OFFICIAL, Listed
-from mcp_discovery.facade.registry.ledger import Ledger
+from mcp_discovery.facade.registry.index import Ledger, Wanted
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder, Instance, Lease
 from tests.records import record

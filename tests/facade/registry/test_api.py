@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.facade.registry.cursors import decode, encode
+from mcp_discovery.facade.registry.api import decode, encode
 from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import utcnow
 from tests.facade.harness import Client, Reply, leased, served

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from mcp_discovery.adapters.tombstone import tombstone
-from mcp_discovery.facade.registry import ledger
-from mcp_discovery.facade.registry.cursors import Wanted
+from mcp_discovery.facade.registry import index
 from mcp_discovery.facade.registry.entries import LIVE
+from mcp_discovery.facade.registry.index import Wanted
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import Instance
 from tests.facade.registry.fleet import NAME, START, Fleet, instance, shown
@@ -389,7 +389,7 @@ def test_what_is_gone_is_forgotten_after_a_week() -> None:
     fleet.wait(1)
     fleet.remove("a")
     assert fleet.one(deleted=True).key[1] == "2.0.0"
-    fleet.wait(ledger.REMEMBERED_FOR - 1)
+    fleet.wait(index.REMEMBERED_FOR - 1)
     assert [each.key[1] for each in fleet.everything()] == ["1.0.0"]
     assert fleet.told(deleted=True)["isLatest"] is True
     fleet.wait(1)
@@ -399,7 +399,7 @@ def test_what_is_gone_is_forgotten_after_a_week() -> None:
 
 
 def test_no_more_is_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(index, "MOST_REMEMBERED", 2)
     fleet = Fleet(*(instance(f"i{n}", version=f"{n}.0.0") for n in range(4)))
     for n in (1, 3, 0):
         fleet.wait(1)

@@ -1,4 +1,4 @@
-"""The registry's entries, kept in step with the live list, and what has become of those gone."""
+"""The registry's entries, kept in step with the live list, deleted ones included for a while."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +18,42 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.registry.addresses import Addresses
-from mcp_discovery.facade.registry.cursors import LATEST, Wanted
-from mcp_discovery.facade.registry.entries import Key, Listed
-from mcp_discovery.facade.registry.entry_updates import renewed
+from mcp_discovery.facade.registry.entries import Key, Listed, renewed
 from mcp_discovery.facade.registry.server_json import can_be_listed
 from mcp_discovery.health import utcnow
 from mcp_discovery.query.versions import precedence
+
+#: Which entries are wanted where the version is no version.
+LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries are asked for; what is ``None`` leaves the matter open.
+
+    ``search`` is part of a name, in any case; ``version`` is one, or :data:`LATEST`. ``since``
+    implies ``deleted``.
+    """
+
+    search: str | None = None
+    version: str | None = None
+    since: datetime | None = None
+    deleted: bool | None = None
+
+    @property
+    def with_deleted(self) -> bool:
+        """Whether those that are gone are wanted, too."""
+        return bool(self.deleted) or self.since is not None
+
+    def or_else(self, other: Wanted) -> Wanted:
+        """What is asked for here, and of ``other`` what is left open here."""
+        return Wanted(
+            search=other.search if self.search is None else self.search,
+            version=other.version if self.version is None else self.version,
+            since=other.since if self.since is None else self.since,
+            deleted=other.deleted if self.deleted is None else self.deleted,
+        )
+
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,60 @@
+"""Ends the handlers of requests whose clients have left: aiohttp notices that only on a write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from mcp_discovery.errors import DiscoveryError
+
+
+class ClientGoneError(DiscoveryError):
+    """Nobody waits for the response any more: the client has left, or the facade ends it."""
+
+
+class DisconnectWatch:
+    """The requests that end when their client leaves, checked every ``interval`` seconds."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._requests: dict[asyncio.Timeout, web.Request] = {}
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @asynccontextmanager
+    async def guard(self, request: web.Request) -> AsyncIterator[None]:
+        """Cancels the block and raises :class:`ClientGoneError` soon after the client has left."""
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._requests[scope] = request
+                try:
+                    yield
+                finally:
+                    del self._requests[scope]
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise ClientGoneError from error
+
+    async def run(self) -> None:
+        """Ends, for ever, the requests whose clients have left."""
+        while True:
+            await asyncio.sleep(self._interval)
+            self.end(has_left)
+
+    def end(self, condition: Callable[[web.Request], bool]) -> None:
+        """Ends those requests for which ``condition`` holds."""
+        now = asyncio.get_running_loop().time()
+        for scope, request in self._requests.items():
+            if condition(request) and not scope.expired():
+                scope.reschedule(now)
+
+
+def has_left(request: web.Request) -> bool:
+    """Whether the client's connection is closed, as far as the facade knows."""
+    return request.transport is None or request.transport.is_closing()
