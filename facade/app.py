@@ -62,7 +62,7 @@ from mcp_discovery.facade.servers.search_index import Searching
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.tools import handlers as tools
-from mcp_discovery.facade.tools.definitions import Spellings
+from mcp_discovery.facade.tools.definitions import ToolDefinitions
 from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.facade.websocket import endpoint as stream
@@ -130,12 +130,12 @@ def create_app(
     usage.listeners.append(sockets.happenings.note)
     searching = Searching(catalog, documents)
     lists = Lists(catalog, searching)
-    spellings = Spellings(documents)
+    tool_definitions = ToolDefinitions(documents)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
         calls = caller or ClientCaller(catalog, usage, private=options.probe_private)
     mcp = McpServer(
-        *(catalog, documents, searching, spellings, options),
+        *(catalog, documents, searching, tool_definitions, options),
         calls,
     )
     passing = Gateway(options, usage)
@@ -173,8 +173,8 @@ def create_app(
     )
     app.on_response_prepare.extend((cors.sign, open_to_all, sign, repeats.keep))
     app[DESCRIPTION] = Description(OPERATIONS)
-    app[tools.SPELLINGS] = spellings
-    app[tools.OFFERED] = tools.Offerings(spellings)
+    app[tools.TOOL_DEFINITIONS] = tool_definitions
+    app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)
     addresses = Addresses.parse(
         options.registry_address, options.public_url, gateway=options.gateway
     )

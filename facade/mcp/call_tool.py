@@ -11,7 +11,7 @@ from aiohttp import web
 
 from mcp_discovery.errors import BadServerError
 from mcp_discovery.facade.http.outbound import literal, why_refused
-from mcp_discovery.facade.mcp.tool import OnProgress
+from mcp_discovery.facade.mcp.tool import TOOL_NAME, OnProgress
 
 if TYPE_CHECKING:
     import httpx2
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mcp_discovery.facade.usage.usage import Usage
 from typing import ClassVar, Final
 
-from mcp_discovery.facade.mcp.tool import Tool, failed
+from mcp_discovery.facade.mcp.tool import McpTool, tool_error
 
 
 class ToolCaller(Protocol):
@@ -39,9 +39,9 @@ class ToolCaller(Protocol):
     ) -> Mapping[str, Any]:
         """Calls the tool ``name``, of the server named ``server`` where that is said.
 
-        Returns the tool's own result as JSON has it on MCP's wire: ``content``, and where the tool
-        gave them ``structuredContent`` and ``isError``. ``on_progress`` is awaited for each
-        progress notification of the tool. Whoever cancels this cancels the call.
+        Returns the tool's own result as MCP serializes it: ``content``, and where the tool gave
+        them ``structuredContent`` and ``isError``. ``on_progress`` is awaited for each progress
+        notification of the tool. Cancelling this coroutine cancels the call.
 
         Raises :class:`~mcp_discovery.errors.DiscoveryError`, with a sentence that says what to do,
         where the tool was not called, and :class:`TimeoutError` after ``timeout`` seconds.
@@ -50,11 +50,10 @@ class ToolCaller(Protocol):
 
 
 class ClientCaller:
-    """A :class:`mcp_discovery.facade.mcp.call_tool.ToolCaller`; the client is made by the first
-    call.
+    """A :class:`ToolCaller` that uses the client library over the facade's own catalog.
 
-    It imports the MCP SDK, some 40 MB, which a facade that calls no tools does without. ``usage``
-    is told how calls went, as it is by other clients. ``private`` allows servers in loopback,
+    The first call imports the MCP SDK, some 40 MB, which a facade that calls no tools does not
+    need. The outcome of each call is counted in ``usage``. ``private`` allows servers in loopback,
     private and shared ranges; see :mod:`mcp_discovery.facade.http.outbound`.
     """
 
@@ -74,12 +73,12 @@ class ClientCaller:
         timeout: float,
         on_progress: OnProgress | None,
     ) -> Mapping[str, Any]:
-        """See :meth:`mcp_discovery.facade.mcp.call_tool.ToolCaller.call`."""
+        """See :meth:`ToolCaller.call`."""
         from mcp.shared.exceptions import MCPError
 
         discovery = await self._opened()
 
-        async def told(progress: float, total: float | None, message: str | None) -> None:
+        async def forward(progress: float, total: float | None, message: str | None) -> None:
             assert on_progress is not None
             await on_progress(progress, total, message)
 
@@ -89,7 +88,7 @@ class ClientCaller:
                 arguments,
                 server=server,
                 timeout=timeout,
-                on_progress=told if on_progress is not None else None,
+                on_progress=forward if on_progress is not None else None,
             )
         except MCPError as error:
             problem = f"it answered with the error {error.code}: {error.message}"
@@ -107,15 +106,15 @@ class ClientCaller:
         from mcp_discovery.client import Discovery
         from mcp_discovery.client.store import CatalogSource
 
-        class Source(CatalogSource):
-            """The facade's catalog, whose figures are the facade's own."""
+        class ReportingCatalogSource(CatalogSource):
+            """The facade's catalog; outcomes are counted in the facade itself."""
 
             async def report(_, outcomes: Sequence[Outcome]) -> None:
                 self._report(outcomes)
 
         async with self._opening:
             if self._discovery is None:
-                found = Discovery(Source(self._catalog), guard=self._guard)
+                found = Discovery(ReportingCatalogSource(self._catalog), guard=self._guard)
                 self._discovery = await found.__aenter__()
         return self._discovery
 
@@ -130,30 +129,29 @@ class ClientCaller:
             )
 
     async def _guard(self, url: httpx2.URL) -> None:
-        """Refuses what the facade does not dial for others, by every address of the host."""
+        """Raises PermissionError unless the address policy allows every address of the host."""
         loop = asyncio.get_running_loop()
-        spelled = literal(url.host)
-        hosts = [url.host] if spelled is not None else []
-        if spelled is None:
+        hosts = [url.host]
+        if literal(url.host) is None:
             found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-            hosts = [str(where[0]) for *_, where in found]
+            hosts = [str(address[0]) for *_, address in found]
         for host in hosts:
-            address = literal(host)
+            parsed = literal(host)
             why = "not understood"
-            if address is not None:
-                why = why_refused(address, private=self._private) or ""
+            if parsed is not None:
+                why = why_refused(parsed, private=self._private) or ""
             if why:
                 raise PermissionError(f"its address {host} is not allowed ({why})")
 
 
-#: How long, in seconds, a call may take: unless it says otherwise, and at most.
+#: The default and the greatest time-out of a call, in seconds.
 _TIMEOUT, _LONGEST = 60, 600
-#: How many calls may be under way at the same time.
+#: How many calls may run at the same time.
 _MOST_CALLS: Final = 256
 
 
-class CallTool(Tool):
-    """Passes calls on to ``caller``."""
+class CallTool(McpTool):
+    """Calls any tool of any server through ``caller``."""
 
     name = "call_tool"
     title = "Call a tool"
@@ -165,12 +163,7 @@ class CallTool(Tool):
     input_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
-            "name": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 256,
-                "description": "The tool's exact name, as find_tools tells it.",
-            },
+            "name": TOOL_NAME,
             "arguments": {
                 "type": "object",
                 "default": {},
@@ -193,25 +186,25 @@ class CallTool(Tool):
         "required": ["name"],
         "additionalProperties": False,
     }
-    # It can be anything: the answer is the tool's own, so there is no schema of it.
+    # There is no output schema: the result is the called tool's own.
     annotations: ClassVar[Mapping[str, Any]] = {
         "readOnlyHint": False,
         "destructiveHint": True,
         "idempotentHint": False,
         "openWorldHint": True,
     }
-    slow = True
+    long_running = True
 
     def __init__(self, caller: ToolCaller) -> None:
         self._caller = caller
-        self._under_way = 0
+        self._running = 0
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
     ) -> Mapping[str, Any]:
-        if self._under_way >= _MOST_CALLS:
-            return failed(f"{_MOST_CALLS} calls are under way already; try again soon")
-        self._under_way += 1
+        if self._running >= _MOST_CALLS:
+            return tool_error(f"{_MOST_CALLS} calls are under way already; try again soon")
+        self._running += 1
         try:
             return await self._caller.call(
                 arguments["name"],
@@ -221,9 +214,9 @@ class CallTool(Tool):
                 on_progress=on_progress,
             )
         except TimeoutError:
-            return failed(
+            return tool_error(
                 f"{arguments['name'][:100]!r} did not answer within {arguments['timeout']:g} s; "
                 "raise timeout, or find another tool"
             )
         finally:
-            self._under_way -= 1
+            self._running -= 1

@@ -1,4 +1,4 @@
-"""The tool ``describe_tool``: a tool's whole definition, who offers it, whether they agree."""
+"""The tool ``describe_tool``: a tool's whole definition, and whether all servers agree on it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from typing import Any, ClassVar
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.mcp.find_tools import PATIENCE
-from mcp_discovery.facade.mcp.tool import InvalidArgumentsError, OnProgress, Tool, answered
+from mcp_discovery.facade.mcp.tool import (
+    STALENESS_PROPERTIES,
+    TOOL_NAME,
+    InvalidArgumentsError,
+    McpTool,
+    OnProgress,
+    tool_result,
+)
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import not_ready
-from mcp_discovery.facade.tools.definitions import Spellings
-from mcp_discovery.facade.tools.index import alike_in, detail, digests_of, offers_of
+from mcp_discovery.facade.tools.definitions import DOCUMENTS_TIMEOUT, ToolDefinitions
+from mcp_discovery.facade.tools.index import detail, digests_of, instance_groups, tool_offers
 from mcp_discovery.health import Status
 from mcp_discovery.query.query import Query
 
 _NAMES = {"type": "array", "items": {"type": "string"}}
-#: Servers that can be used, if not all of them well.
+#: The statuses of servers that can be used.
 _USABLE = frozenset({Status.HEALTHY, Status.DEGRADED})
 
 
-class DescribeTool(Tool):
-    """Looks into one catalog, and into the documents in which tools are described."""
+class DescribeTool(McpTool):
+    """Reads one catalog, and the documents in which tools are defined."""
 
     name = "describe_tool"
     title = "Describe a tool"
@@ -36,12 +42,7 @@ class DescribeTool(Tool):
     input_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
-            "name": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 256,
-                "description": "The tool's exact name, as find_tools tells it.",
-            },
+            "name": TOOL_NAME,
             "server": {
                 "type": "string",
                 "minLength": 1,
@@ -89,18 +90,14 @@ class DescribeTool(Tool):
             "unknown": _NAMES
             | {"description": "Instances that offer it and whose definition is not known."},
             "note": {"type": "string"},
-            "staleSince": {
-                "type": "string",
-                "description": "The list may be out of date since then.",
-            },
-            "problem": {"type": "string", "description": "Why it may be."},
+            **STALENESS_PROPERTIES,
         },
         "required": ["name", "servers", "instances", "consistent", "variants"],
     }
 
-    def __init__(self, catalog: Catalog, spellings: Spellings) -> None:
+    def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
         self._catalog = catalog
-        self._spellings = spellings
+        self._definitions = definitions
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
@@ -116,34 +113,34 @@ class DescribeTool(Tool):
             if server is None or server in (entry.record.name, entry.id)
         ]
         if not having:
-            raise InvalidArgumentsError(why_unknown(view, name, server))
-        alike = alike_in(having)
-        known = await self._spellings.of(digests_of(alike), timeout=PATIENCE)
-        found = detail(offers_of(alike, known, frozenset({name}))[name])
+            raise InvalidArgumentsError(_why_unknown(view, name, server))
+        groups = instance_groups(having)
+        known = await self._definitions.of(digests_of(groups), timeout=DOCUMENTS_TIMEOUT)
+        found = detail(tool_offers(groups, known, frozenset({name}))[name])
         variants = [
             {key: each[key] for key in ("servers", "instances", "differs")}
             | ({"definition": each["tool"]} if number else {})
             for number, each in enumerate(found["variants"])
         ]
-        told: dict[str, Any] = {"name": name}
+        content: dict[str, Any] = {"name": name}
         if found["variants"]:
-            told["definition"] = found["variants"][0]["tool"]
+            content["definition"] = found["variants"][0]["tool"]
         else:
-            told["note"] = (
+            content["note"] = (
                 "Its definition is not known: the servers that offer it told their tools' names "
                 "only, or it could not be read in time."
             )
-        told |= {key: found[key] for key in ("servers", "instances", "consistent")}
-        told["variants"] = variants
+        content |= {key: found[key] for key in ("servers", "instances", "consistent")}
+        content["variants"] = variants
         if found["unknown"]:
-            told["unknown"] = found["unknown"]
+            content["unknown"] = found["unknown"]
         if not found["consistent"] and len(found["servers"]) > 1 and server is None:
-            told["note"] = "Servers differ in what they mean by it; say which one with server."
-        return answered(told | list_json.staleness(view))
+            content["note"] = "Servers differ in what they mean by it; say which one with server."
+        return tool_result(content | list_json.staleness(view))
 
 
-def why_unknown(view: View, name: str, server: str | None) -> str:
-    """Why no server that can be used offers the tool ``name``, in a sentence."""
+def _why_unknown(view: View, name: str, server: str | None) -> str:
+    """One sentence that says why no usable server offers the tool ``name``."""
     everyone = view.select(Query(statuses=frozenset(), tools=frozenset({name})))
     usable = [entry for entry in everyone if entry.health.status in _USABLE]
     if usable:

@@ -15,7 +15,7 @@ from mcp_discovery.facade.mcp.scope import (
     why_nothing,
     words_of,
 )
-from mcp_discovery.facade.mcp.tool import OnProgress, Tool, answered
+from mcp_discovery.facade.mcp.tool import STALENESS_PROPERTIES, McpTool, OnProgress, tool_result
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.paging import Sort
 from mcp_discovery.facade.servers.search_index import Searching
@@ -24,8 +24,8 @@ from mcp_discovery.facade.state import not_ready
 _LIMIT, _MOST = 20, 200
 
 
-class FindServers(Tool):
-    """Looks into one catalog, and for words into its texts."""
+class FindServers(McpTool):
+    """Searches one catalog by filters and by words."""
 
     name = "find_servers"
     title = "Find MCP servers"
@@ -88,11 +88,7 @@ class FindServers(Tool):
             },
             "matched": {"type": "integer", "description": "How many servers match in all."},
             "note": {"type": "string", "description": "What to do about an incomplete answer."},
-            "staleSince": {
-                "type": "string",
-                "description": "The list may be out of date since then.",
-            },
-            "problem": {"type": "string", "description": "Why it may be."},
+            **STALENESS_PROPERTIES,
         },
         "required": ["servers", "matched"],
     }
@@ -113,10 +109,10 @@ class FindServers(Tool):
         if scores is not None:
             found = Sort("relevance").ordered(found, scores, view.as_of)
         shown = found[: arguments["limit"]]
-        told: dict[str, Any] = {"servers": list(map(_told, shown)), "matched": len(found)}
+        content: dict[str, Any] = {"servers": list(map(_summary, shown)), "matched": len(found)}
         if note := self._note(view, len(shown), len(found), why_nothing(view, query)):
-            told["note"] = note
-        return answered(told | list_json.staleness(view))
+            content["note"] = note
+        return tool_result(content | list_json.staleness(view))
 
     @staticmethod
     def _note(view: View, shown: int, found: int, nothing: str) -> str | None:
@@ -127,9 +123,9 @@ class FindServers(Tool):
         return None
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _summary(entry: Entry) -> dict[str, Any]:
     record, health = entry.record, entry.health
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "id": entry.id,
         "name": record.name,
         "title": record.title,
@@ -142,4 +138,4 @@ def _told(entry: Entry) -> dict[str, Any]:
         "reason": None if health.status.value == "healthy" else health.reason,
         "tools": len(record.capabilities.tools),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in summary.items() if value is not None}

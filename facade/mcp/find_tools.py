@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.query.search import NAME
 from mcp_discovery.facade.mcp.scope import (
     FILTERS,
     SERVER_FILTERS,
@@ -20,54 +21,63 @@ from mcp_discovery.facade.mcp.scope import (
     why_nothing,
     words_of,
 )
-from mcp_discovery.facade.mcp.tool import OnProgress, Tool, answered, strings
+from mcp_discovery.facade.mcp.tool import (
+    STALENESS_PROPERTIES,
+    McpTool,
+    OnProgress,
+    strings,
+    tool_result,
+)
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import not_ready
-from mcp_discovery.facade.tools.definitions import Spelling, Spellings, score, weights_of
-from mcp_discovery.facade.tools.index import Offer, alike_in, digests_of, offers_of
-from mcp_discovery.query.search import NAME
+from mcp_discovery.facade.tools.definitions import (
+    DOCUMENTS_TIMEOUT,
+    ToolDefinition,
+    ToolDefinitions,
+    score,
+    weights_of,
+)
+from mcp_discovery.facade.tools.index import ToolOffer, digests_of, instance_groups, tool_offers
 
-#: For how many seconds one call waits for documents that were not read before.
-PATIENCE: Final = 2.0
 _LIMIT, _MOST = 20, 500
 _TOKENS, _MOST_TOKENS = 4000, 200_000
-#: Characters of JSON that are counted as one token.
+#: How many characters of JSON are counted as one token.
 _CHARACTERS: Final = 4
 
-#: What an item can carry; its name and its server it always has.
+#: The optional members of an item; ``name`` and ``server`` are always there.
 _DEFINITION = ("title", "description", "inputSchema", "outputSchema", "annotations")
 _FIELDS = ("name", "server", *_DEFINITION)
 _USUAL = ("name", "server", "title", "description")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One tool of one server, as most of its replicas spell it (``None``: not known)."""
+class ToolMatch:
+    """One tool of one server, as most of its replicas define it (``None``: not known)."""
 
     name: str
     server: str
-    spelling: Spelling | None
+    definition: ToolDefinition | None
 
     def rank(self, words: Sequence[str], of_server: Sequence[int]) -> tuple[int, int]:
-        """How many of ``words`` it has, and how well; ``of_server`` is what its server's name
-        adds for each of them."""
-        spelled = self.spelling.weights if self.spelling else weights_of(self.name)
+        """How many of ``words`` it has, and its score; ``of_server`` is the score of each word in
+        the name of its server."""
+        weights = self.definition.weights if self.definition else weights_of(self.name)
         found = total = 0
         for word, least in zip(words, of_server, strict=True):
-            best = score(spelled, (word,)) or least
+            best = score(weights, (word,)) or least
             found += best > 0
             total += best
         return found, total
 
-    def told(self, fields: Sequence[str]) -> dict[str, Any]:
-        """The item, with these fields where they are known."""
-        tool = self.spelling.tool if self.spelling else {}
-        told: dict[str, Any] = {"name": self.name, "server": self.server}
-        return told | {each: tool[each] for each in _DEFINITION if each in fields and each in tool}
+    def item(self, fields: Sequence[str]) -> dict[str, Any]:
+        """The item of the result, with those of ``fields`` that are known."""
+        tool = self.definition.tool if self.definition else {}
+        item: dict[str, Any] = {"name": self.name, "server": self.server}
+        return item | {each: tool[each] for each in _DEFINITION if each in fields and each in tool}
 
 
-class FindTools(Tool):
-    """Looks into one catalog, and into the documents in which tools are described."""
+class FindTools(McpTool):
+    """Reads one catalog, and the documents in which tools are defined."""
 
     name = "find_tools"
     title = "Find tools"
@@ -137,18 +147,14 @@ class FindTools(Tool):
                 "description": "What left out the rest, where not all that match are told.",
             },
             "note": {"type": "string", "description": "What to do about an incomplete answer."},
-            "staleSince": {
-                "type": "string",
-                "description": "The list may be out of date since then.",
-            },
-            "problem": {"type": "string", "description": "Why it may be."},
+            **STALENESS_PROPERTIES,
         },
         "required": ["tools", "matched", "tokens"],
     }
 
-    def __init__(self, catalog: Catalog, spellings: Spellings) -> None:
+    def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
         self._catalog = catalog
-        self._spellings = spellings
+        self._definitions = definitions
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
@@ -158,13 +164,13 @@ class FindTools(Tool):
         if not self._catalog.is_ready:
             raise not_ready(self._catalog)
         view = self._catalog.view
-        alike = await asyncio.to_thread(lambda: alike_in(view.select(query)))
-        digests = digests_of(alike)
-        known = await self._spellings.of(digests, timeout=PATIENCE)
+        groups = await asyncio.to_thread(lambda: instance_groups(view.select(query)))
+        digests = digests_of(groups)
+        known = await self._definitions.of(digests, timeout=DOCUMENTS_TIMEOUT)
 
-        def told() -> dict[str, Any]:
-            found = found_in(offers_of(alike, known, frozenset()), words)
-            body = _within(found, arguments)
+        def make_result() -> dict[str, Any]:
+            found = ranked_matches(tool_offers(groups, known, frozenset()), words)
+            body = _limited(found, arguments)
             if not found:
                 body["note"] = why_nothing(view, query)
             elif unread := len(digests - known.keys()):
@@ -172,23 +178,23 @@ class FindTools(Tool):
                     f"{unread} servers' descriptions could not be read in time; ask again. "
                     + body.get("note", "")
                 ).rstrip()
-            return answered(body | list_json.staleness(view))
+            return tool_result(body | list_json.staleness(view))
 
-        # Beside the event loop: there may be many, and nothing of it changes any more.
-        return await asyncio.to_thread(told)
+        # In a thread: there may be many tools.
+        return await asyncio.to_thread(make_result)
 
 
-def found_in(offers: Mapping[str, Offer], words: Sequence[str]) -> list[Found]:
-    """Each tool of each server, the best first: those with any of ``words``, all without words."""
+def ranked_matches(offers: Mapping[str, ToolOffer], words: Sequence[str]) -> list[ToolMatch]:
+    """The tools with any of ``words``, best first; every tool by name where there are no words."""
     found = [
-        Found(name, server, spelling)
+        ToolMatch(name, server, definition)
         for name, offer in offers.items()
-        for server, spelling in _by_server(offer).items()
+        for server, definition in _by_server(offer).items()
     ]
     found.sort(key=lambda each: (each.name, each.server))
     if not words:
         return found
-    # A word in the server's name counts less than any in the tool's own.
+    # A word in the server's name counts less than one in the tool's name.
     of_servers = {
         server: [score(weights_of(server), (word,)) * 2 // NAME for word in words]
         for server in {each.server for each in found}
@@ -198,52 +204,52 @@ def found_in(offers: Mapping[str, Offer], words: Sequence[str]) -> list[Found]:
     return [each for rank, each in ranks if rank[0]]
 
 
-def _by_server(offer: Offer) -> dict[str, Spelling | None]:
-    """Server → how most of its instances spell the tool."""
+def _by_server(offer: ToolOffer) -> dict[str, ToolDefinition | None]:
+    """Server → the definition that most of its instances have."""
     if len(offer.groups) == 1:
         ((digest, groups),) = offer.groups.items()
         servers = chain.from_iterable(group.servers for group in groups)
-        return dict.fromkeys(servers, offer.spellings.get(digest or ""))
+        return dict.fromkeys(servers, offer.definitions.get(digest or ""))
     votes: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
     for digest, groups in offer.groups.items():
         for group in groups:
             for server, ids in group.servers.items():
                 votes[server][digest] = votes[server].get(digest, 0) + len(ids)
     return {
-        # One that is known counts more than any that is not.
-        server: offer.spellings.get(
+        # A known definition counts more than an unknown one.
+        server: offer.definitions.get(
             max(counted, key=lambda each: (each is not None, counted[each], each or "")) or ""
         )
         for server, counted in votes.items()
     }
 
 
-def _within(found: Sequence[Found], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The items from the best on, as many as the limit and the budget allow."""
+def _limited(found: Sequence[ToolMatch], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The best items, as many as the limit and the budget of tokens allow."""
     fields = arguments["fields"] or _USUAL
-    told: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     characters = 2
     cut: str | None = None
     for each in found:
-        if len(told) == arguments["limit"]:
+        if len(items) == arguments["limit"]:
             cut = "limit"
             break
-        item = each.told(fields)
+        item = each.item(fields)
         size = len(orjson.dumps(item, default=dict).decode()) + 1
         if characters + size > arguments["max_tokens"] * _CHARACTERS:
             cut = "max_tokens"
             break
         characters += size
-        told.append(item)
+        items.append(item)
     body: dict[str, Any] = {
-        "tools": told,
+        "tools": items,
         "matched": len(found),
         "tokens": -(-characters // _CHARACTERS),
     }
     if cut is None:
         return body
-    left = len(found) - len(told)
-    if told:
+    left = len(found) - len(items)
+    if items:
         note = f"{left} more match; add words to q, or raise {cut}."
     else:
         note = (

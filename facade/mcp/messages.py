@@ -1,4 +1,4 @@
-"""JSON-RPC as MCP uses it: versions, codes, what comes in and what goes out.
+"""MCP's protocol versions, and its JSON-RPC messages and error codes.
 
 https://modelcontextprotocol.io/specification/2025-11-25/basic and …/2026-07-28/basic
 """
@@ -13,12 +13,10 @@ import orjson
 
 from mcp_discovery.errors import DiscoveryError
 
-#: The versions that begin with ``initialize`` and keep a session.
+#: The legacy versions, which begin with ``initialize`` and keep a session; the latest is last.
 LEGACY: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
-#: The version in which each request stands for itself.
+#: The modern version, in which every request stands for itself.
 MODERN: Final = "2026-07-28"
-#: The version a client speaks that names none in its header.
-UNNAMED: Final = "2025-03-26"
 #: The only version whose clients may send several messages in one body.
 BATCHING: Final = "2025-03-26"
 
@@ -27,14 +25,14 @@ INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
-#: Legacy only; a modern client is told INVALID_PARAMS.
+#: Legacy only; a modern client gets INVALID_PARAMS.
 RESOURCE_NOT_FOUND: Final = -32002
 HEADER_MISMATCH: Final = -32020
 UNSUPPORTED_VERSION: Final = -32022
 #: What the MCP SDK answers to a legacy request that was cancelled: its HTTP response must end.
 CANCELLED: Final = -32800
 
-#: HTTP statuses of errors in the modern era; an error that is not here is told with 200.
+#: The HTTP statuses of modern errors; an error that is not listed has 200.
 STATUSES: Final[Mapping[int, int]] = {
     PARSE_ERROR: 400,
     INVALID_REQUEST: 400,
@@ -59,12 +57,12 @@ class JsonRpcError(DiscoveryError):
 
     def as_dict(self) -> dict[str, Any]:
         """The ``error`` member."""
-        told: dict[str, Any] = {"code": self.code, "message": self.message}
-        return told if self.data is None else told | {"data": self.data}
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        return error if self.data is None else error | {"data": self.data}
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RpcRequest:
     """A request, or (``id`` is ``None``) a notification."""
 
     id: Id | None
@@ -79,7 +77,7 @@ class Request:
 
     @property
     def progress_token(self) -> Id | None:
-        """What the client wants its progress to be told under."""
+        """The token that the client wants in its progress notifications."""
         token = self.meta.get("progressToken")
         return token if isinstance(token, str | int) and not isinstance(token, bool) else None
 
@@ -99,11 +97,11 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A client's answer to a request of ours; there are none, so it means nothing."""
+class RpcResponse:
+    """A client's response to a request of this server, which sends none: it is ignored."""
 
 
-Message: TypeAlias = Request | Reply
+Message: TypeAlias = RpcRequest | RpcResponse
 
 
 def decoded(body: bytes) -> Any:
@@ -113,11 +111,11 @@ def decoded(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         raise JsonRpcError(
             PARSE_ERROR, f"Parse error: the body is not JSON ({error})", status=400
-        ) from (error)
+        ) from error
 
 
 def message_of(value: Any) -> Message:
-    """One message; raises :class:`JsonRpcError` for what is none."""
+    """``value`` as one message; raises :class:`JsonRpcError` where it is none."""
     if isinstance(value, dict) and value.get("jsonrpc") == "2.0":
         id, method, params = value.get("id"), value.get("method"), value.get("params")
         fit = isinstance(id, str | int) and not isinstance(id, bool)
@@ -126,9 +124,9 @@ def message_of(value: Any) -> Message:
             and isinstance(params, dict | None)
             and (fit or "id" not in value)
         ):
-            return Request(id, method, params or {})
+            return RpcRequest(id, method, params or {})
         if method is None and ("error" in value or (fit and isinstance(value.get("result"), dict))):
-            return Reply()
+            return RpcResponse()
     raise JsonRpcError(
         INVALID_REQUEST,
         "Invalid request: the body must be one JSON-RPC 2.0 request, notification or response",
@@ -137,19 +135,19 @@ def message_of(value: Any) -> Message:
 
 
 def result(id: Id, content: Mapping[str, Any]) -> dict[str, Any]:
-    """A good answer to the request ``id``."""
+    """The response with a result to the request ``id``."""
     return {"jsonrpc": "2.0", "id": id, "result": content}
 
 
 def failure(id: Id | None, fault: JsonRpcError) -> dict[str, Any]:
-    """An error in answer to the request ``id``; ``None`` where it is not known."""
+    """The response with an error to the request ``id``; ``None`` where that is not known."""
     return {"jsonrpc": "2.0", "id": id, "error": fault.as_dict()}
 
 
 def notification(method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A notification to a client."""
-    told: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
-    return told if params is None else told | {"params": params}
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    return message if params is None else message | {"params": params}
 
 
 def encoded(message: Any) -> bytes:

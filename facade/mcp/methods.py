@@ -1,4 +1,4 @@
-"""What each MCP method answers, whatever the era and whatever the wire."""
+"""The MCP methods and their results, independent of HTTP."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from mcp_discovery.facade.mcp.messages import (
     METHOD_NOT_FOUND,
     MODERN,
     JsonRpcError,
-    Request,
+    RpcRequest,
 )
 from mcp_discovery.facade.mcp.request_checks import CLIENT_INFO_KEY
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
-from mcp_discovery.facade.mcp.sessions import Session
-from mcp_discovery.facade.mcp.tool import OnProgress, Tool
+from mcp_discovery.facade.mcp.sessions import LegacySession
+from mcp_discovery.facade.mcp.tool import McpTool, OnProgress
 from mcp_discovery.facade.status.handlers import version
 
 _SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 #: The name of this server, and of mcp-discovery's own clients.
 NAME: Final = "mcp-discovery"
 
-#: For how long, in milliseconds, a client may keep an answer, and whether others may be told it.
+#: How many milliseconds a client may cache a result, and whether it may share it with others.
 _FIXED: Final = {"ttlMs": 60_000, "cacheScope": "public"}  # the same until the facade restarts
 _MOVING: Final = {"ttlMs": 0, "cacheScope": "private"}
 _FOREVER: Final = {"ttlMs": 86_400_000, "cacheScope": "private"}
@@ -51,26 +51,26 @@ _WITHOUT_CALLS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``session`` is a legacy client's; a modern client has none.
+    """The client of a request. ``session`` is a legacy client's; a modern client has none.
 
-    ``own`` says that it is mcp-discovery itself, which wants to know what this server offers as a
-    server: its resources are then told without those that come and go with the list. Otherwise a
-    facade in its own list would change with each look at it, which would change the list.
+    ``internal`` says that it is mcp-discovery itself, which introspects this server. It is given
+    only the resources that do not depend on the list: otherwise each introspection of a facade in
+    its own list would find other resources, and so change the list.
     """
 
-    session: Session | None
-    own: bool
+    session: LegacySession | None
+    internal: bool
 
     @property
     def modern(self) -> bool:
-        """Whether it is of the modern era."""
+        """Whether the client speaks the modern protocol."""
         return self.session is None
 
 
 class Methods:
     """The methods of one facade."""
 
-    def __init__(self, tools: Iterable[Tool], resources: Resources) -> None:
+    def __init__(self, tools: Iterable[McpTool], resources: Resources) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._resources = resources
         self._modern: Mapping[str, _Handler] = {
@@ -89,21 +89,21 @@ class Methods:
         self._legacy = {**self._modern, **legacy}
         del self._legacy["server/discover"]
 
-    def is_slow(self, asked: Request) -> bool:
-        """Whether the answer may take long, tell of its progress and be cancelled."""
-        name = asked.params.get("name")
+    def is_long_running(self, rpc: RpcRequest) -> bool:
+        """Whether the request can run long, report progress and be cancelled."""
+        name = rpc.params.get("name")
         tool = self._tools.get(name) if isinstance(name, str) else None
-        return asked.method == "tools/call" and tool is not None and tool.slow
+        return rpc.method == "tools/call" and tool is not None and tool.long_running
 
     async def answer(
-        self, asked: Request, caller: Caller, on_progress: OnProgress | None = None
+        self, rpc: RpcRequest, caller: Caller, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
         """The result of a request; raises :class:`JsonRpcError`."""
-        handler = (self._modern if caller.modern else self._legacy).get(asked.method)
+        handler = (self._modern if caller.modern else self._legacy).get(rpc.method)
         if handler is None:
-            raise JsonRpcError(METHOD_NOT_FOUND, f"Method not found: {asked.method[:100]!r}")
+            raise JsonRpcError(METHOD_NOT_FOUND, f"Method not found: {rpc.method[:100]!r}")
         try:
-            result = dict(await handler(asked, caller, on_progress))
+            result = dict(await handler(rpc, caller, on_progress))
         except (JsonRpcError, ClientGoneError):
             raise
         except ProblemError as error:
@@ -111,7 +111,7 @@ class Methods:
         except DiscoveryError as error:
             raise JsonRpcError(INTERNAL_ERROR, str(error)) from error
         if caller.modern:
-            return modern(result)
+            return modern_result(result)
         result.pop("ttlMs", None)
         result.pop("cacheScope", None)
         return result
@@ -129,7 +129,7 @@ class Methods:
     def _instructions(self) -> str:
         return INSTRUCTIONS + (_WITH_CALLS if "call_tool" in self._tools else _WITHOUT_CALLS)
 
-    async def _discover(self, _: Request, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
+    async def _discover(self, _: RpcRequest, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
         return {
             "supportedVersions": [MODERN],
             "capabilities": _capabilities(),
@@ -137,18 +137,20 @@ class Methods:
             **_FIXED,
         }
 
-    async def _ping(self, _: Request, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
+    async def _ping(self, _: RpcRequest, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
         return {}
 
-    async def _list_tools(self, asked: Request, _: Caller, __: OnProgress | None) -> dict[str, Any]:
-        if asked.params.get("cursor") is not None:
+    async def _list_tools(
+        self, rpc: RpcRequest, _: Caller, __: OnProgress | None
+    ) -> dict[str, Any]:
+        if rpc.params.get("cursor") is not None:
             raise JsonRpcError(INVALID_PARAMS, "there is one page of tools; leave out cursor")
         return {"tools": [tool.definition for tool in self._tools.values()], **_FIXED}
 
     async def _call_tool(
-        self, asked: Request, _: Caller, on_progress: OnProgress | None
+        self, rpc: RpcRequest, _: Caller, on_progress: OnProgress | None
     ) -> Mapping[str, Any]:
-        name = asked.text("name")
+        name = rpc.text("name")
         tool = self._tools.get(name)
         if tool is None:
             near = nearest(name, self._tools)
@@ -157,55 +159,55 @@ class Methods:
             raise JsonRpcError(
                 INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}"
             )
-        return await tool.call(asked.object("arguments"), on_progress)
+        return await tool.call(rpc.object("arguments"), on_progress)
 
     async def _list_resources(
-        self, asked: Request, caller: Caller, _: OnProgress | None
+        self, rpc: RpcRequest, caller: Caller, _: OnProgress | None
     ) -> dict[str, Any]:
-        cursor = asked.params.get("cursor")
+        cursor = rpc.params.get("cursor")
         if not isinstance(cursor, str | None):
             raise JsonRpcError(
                 INVALID_PARAMS, "params.cursor must be the nextCursor of the page before"
             )
-        return self._resources.page(cursor, own=caller.own) | _MOVING
+        return self._resources.page(cursor, internal=caller.internal) | _MOVING
 
     async def _list_templates(
-        self, asked: Request, _: Caller, __: OnProgress | None
+        self, rpc: RpcRequest, _: Caller, __: OnProgress | None
     ) -> dict[str, Any]:
-        if asked.params.get("cursor") is not None:
+        if rpc.params.get("cursor") is not None:
             raise JsonRpcError(INVALID_PARAMS, "there is one page of templates; leave out cursor")
         return {"resourceTemplates": list(TEMPLATES), **_FIXED}
 
     async def _read_resource(
-        self, asked: Request, _: Caller, __: OnProgress | None
+        self, rpc: RpcRequest, _: Caller, __: OnProgress | None
     ) -> dict[str, Any]:
-        uri = asked.text("uri")
+        uri = rpc.text("uri")
         content, fixed = await self._resources.read(uri)
-        told = {"uri": uri, "mimeType": "application/json", "text": content.decode()}
-        return {"contents": [told], **(_FOREVER if fixed else _MOVING)}
+        item = {"uri": uri, "mimeType": "application/json", "text": content.decode()}
+        return {"contents": [item], **(_FOREVER if fixed else _MOVING)}
 
     async def _subscribe(
-        self, asked: Request, caller: Caller, _: OnProgress | None
+        self, rpc: RpcRequest, caller: Caller, _: OnProgress | None
     ) -> dict[str, Any]:
-        uri = asked.text("uri")
+        uri = rpc.text("uri")
         self._resources.check(uri)
         assert caller.session is not None
         caller.session.subscribe(uri)
         return {}
 
     async def _unsubscribe(
-        self, asked: Request, caller: Caller, _: OnProgress | None
+        self, rpc: RpcRequest, caller: Caller, _: OnProgress | None
     ) -> dict[str, Any]:
         assert caller.session is not None
-        caller.session.listener.forget(asked.text("uri"))
+        caller.session.subscription.unsubscribe(rpc.text("uri"))
         return {}
 
 
-_Handler = Callable[[Request, Caller, OnProgress | None], Awaitable[Mapping[str, Any]]]
+_Handler = Callable[[RpcRequest, Caller, OnProgress | None], Awaitable[Mapping[str, Any]]]
 
 
-def modern(result: Mapping[str, Any]) -> dict[str, Any]:
-    """``result`` with what every result of the modern era says."""
+def modern_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """``result`` with the members that every modern result has."""
     meta = result.get("_meta")
     known = meta if isinstance(meta, Mapping) else {}
     return {
@@ -220,28 +222,28 @@ def server_info() -> dict[str, str]:
     return {"name": NAME, "title": "MCP discovery", "version": version()}
 
 
-def is_own(request: web.Request, asked: Request) -> bool:
-    """Whether ``initialize``, or a modern request, is mcp-discovery's own; see :class:`Caller`."""
-    info = asked.params.get("clientInfo") or asked.meta.get(CLIENT_INFO_KEY)
+def is_internal(request: web.Request, rpc: RpcRequest) -> bool:
+    """Whether the client of a request is mcp-discovery itself; see :class:`Caller`."""
+    info = rpc.params.get("clientInfo") or rpc.meta.get(CLIENT_INFO_KEY)
     name = info.get("name") if isinstance(info, dict) else None
     return name == NAME or MARK in request.headers
 
 
-def agreed(asked: Request) -> str:
+def negotiated_version(rpc: RpcRequest) -> str:
     """The version to speak with the client of an ``initialize``; raises :class:`JsonRpcError`.
 
-    Its own where it is known here, else the latest of its era.
+    The requested one where this server knows it, else the latest legacy version.
     """
-    requested = asked.text("protocolVersion")
+    requested = rpc.text("protocolVersion")
     for name in ("capabilities", "clientInfo"):
-        if name not in asked.params:
+        if name not in rpc.params:
             raise JsonRpcError(INVALID_PARAMS, f"initialize needs params.{name}, an object")
-        asked.object(name)
+        rpc.object(name)
     return requested if requested in LEGACY else LEGACY[-1]
 
 
 def _capabilities() -> dict[str, Any]:
-    # The facade's own tools stay the same while it runs, whatever the list does.
+    # The facade's own tools do not change while it runs.
     return {
         "tools": {"listChanged": False},
         "resources": {"subscribe": True, "listChanged": True},

@@ -1,4 +1,4 @@
-"""What a request to ``/mcp`` must be like before anything in its body counts."""
+"""Validates the headers of a request to ``/mcp``, and a modern request's envelope."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mcp_discovery.facade.mcp.messages import (
     MODERN,
     UNSUPPORTED_VERSION,
     JsonRpcError,
-    Request,
+    RpcRequest,
 )
 
 VERSION: Final = "MCP-Protocol-Version"
@@ -43,19 +43,19 @@ _BASE64 = re.compile(r"=\?base64\?(?P<payload>.*)\?=")
 
 
 def check_origin(request: web.Request, allowed: Iterable[str]) -> None:
-    """Raises :class:`JsonRpcError` (403) for a page of another origin, against DNS rebinding.
+    """Raises :class:`JsonRpcError` (403) for a page of another origin: prevents DNS rebinding.
 
     https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#security-warning
 
-    Allowed are no origin at all (no browser), the origins in ``allowed`` (``*``: all), and the
-    host that is asked itself, if it is an address or ``localhost``: a name could be one that an
-    attacker has led here a moment ago, for which origin and host agree as well.
+    Allowed are no origin at all (no browser), the origins in ``allowed`` (``*``: all), and this
+    host itself where it is an address or ``localhost``. A name is not enough: an attacker's name
+    that was just made to resolve to this host has the same origin and host, too.
     """
     origin = request.headers.get("Origin")
     if origin is None or origin in allowed or "*" in allowed:
         return
-    asked = urlsplit(origin)
-    if asked.netloc and asked.netloc == request.host and _cannot_be_rebound(asked.hostname or ""):
+    parts = urlsplit(origin)
+    if parts.netloc and parts.netloc == request.host and _cannot_be_rebound(parts.hostname or ""):
         return
     detail = (
         f"Forbidden: pages of {origin[:100]!r} may not ask here; start the facade with "
@@ -75,7 +75,7 @@ def _cannot_be_rebound(host: str) -> bool:
 
 
 def accepts(request: web.Request) -> tuple[bool, bool]:
-    """Whether the client takes JSON, and whether it takes event streams (RFC 9110, 12.5.1)."""
+    """Whether the client accepts JSON, and whether it accepts event streams (RFC 9110, 12.5.1)."""
     header = ",".join(request.headers.getall("Accept", [])).lower()
     types = {each.partition(";")[0].strip() for each in header.split(",")}
     anything = "*/*" in types
@@ -86,7 +86,7 @@ def accepts(request: web.Request) -> tuple[bool, bool]:
 
 
 def check_posted(request: web.Request) -> None:
-    """Raises :class:`JsonRpcError` (406, 415) unless JSON comes and JSON may go back."""
+    """Raises :class:`JsonRpcError` (406, 415) unless the body is JSON and JSON is accepted."""
     if not accepts(request)[0]:
         detail = "Not acceptable: send Accept: application/json, text/event-stream"
         raise JsonRpcError(INVALID_REQUEST, detail, status=406)
@@ -96,15 +96,14 @@ def check_posted(request: web.Request) -> None:
 
 
 def check_event_stream(request: web.Request) -> None:
-    """Raises :class:`JsonRpcError` (406) unless the client takes an event stream."""
+    """Raises :class:`JsonRpcError` (406) unless the client accepts an event stream."""
     if not accepts(request)[1]:
         detail = f"Not acceptable: this is answered with a stream; send Accept: {_EVENTS}"
         raise JsonRpcError(INVALID_REQUEST, detail, status=406)
 
 
 def is_modern(request: web.Request) -> bool:
-    """Whether the header names another version than the legacy ones: they alone are spoken
-    without it."""
+    """Whether the version header names no legacy version; without the header it is legacy."""
     version = request.headers.get(VERSION)
     return version is not None and version not in LEGACY
 
@@ -116,7 +115,7 @@ def check_version(request: web.Request) -> None:
         raise _unsupported(requested)
 
 
-def check_envelope(request: web.Request, asked: Request) -> None:
+def check_envelope(request: web.Request, rpc: RpcRequest) -> None:
     """Raises :class:`JsonRpcError` (400) unless a modern request's body and headers agree.
 
     https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http
@@ -124,7 +123,7 @@ def check_envelope(request: web.Request, asked: Request) -> None:
     for name in (VERSION, _METHOD, _NAME):
         if len(request.headers.getall(name, [])) > 1:
             raise JsonRpcError(HEADER_MISMATCH, f"the header {name} appears more than once")
-    meta: Any = asked.params.get("_meta")
+    meta: Any = rpc.params.get("_meta")
     if not isinstance(meta, dict):
         detail = f"params._meta must be an object with {_VERSION_KEY!r} and {_CAPABILITIES_KEY!r}"
         raise JsonRpcError(INVALID_PARAMS, detail)
@@ -135,10 +134,10 @@ def check_envelope(request: web.Request, asked: Request) -> None:
         raise JsonRpcError(
             HEADER_MISMATCH, f"the header {VERSION} is not the version in params._meta"
         )
-    if request.headers.get(_METHOD) != asked.method:
+    if request.headers.get(_METHOD) != rpc.method:
         raise JsonRpcError(HEADER_MISMATCH, f"the header {_METHOD} is not the method in the body")
-    key = _NAMED.get(asked.method)
-    value = None if key is None else asked.params.get(key)
+    key = _NAMED.get(rpc.method)
+    value = None if key is None else rpc.params.get(key)
     if value is not None and _decoded(request.headers.get(_NAME)) != value:
         raise JsonRpcError(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
     if version != MODERN:
@@ -151,7 +150,7 @@ def _unsupported(requested: str) -> JsonRpcError:
 
 
 def _decoded(value: str | None) -> str | None:
-    """A header's value; what no header can hold comes as ``=?base64?…?=``. ``None``: broken."""
+    """A header's value, decoded where it has the form ``=?base64?…?=``; ``None`` if malformed."""
     if value is None or (found := _BASE64.fullmatch(value)) is None:
         return value
     try:

@@ -49,7 +49,7 @@ def document_in(uri: str) -> str | None:
 
 
 def changed(events: Iterable[Event]) -> tuple[set[str], bool]:
-    """The resources whose contents ``events`` change, and whether others are listed than before."""
+    """The resources whose contents ``events`` change, and whether other resources are listed."""
     uris: set[str] = set()
     others = False
     for event in events:
@@ -95,24 +95,24 @@ TEMPLATES: Final = (
 
 
 class Resources:
-    """Those of one catalog."""
+    """The resources of one catalog."""
 
     def __init__(self, catalog: Catalog, documents: Documents) -> None:
         self._catalog = catalog
         self._documents = documents
 
-    def page(self, cursor: str | None, *, own: bool) -> dict[str, Any]:
+    def page(self, cursor: str | None, *, internal: bool) -> dict[str, Any]:
         """One page: the list itself, then servers by id, then documents by digest.
 
-        A cursor names the last that was told, so that one that stays is on exactly one page,
-        whatever comes and goes. ``own`` leaves all but the list itself out, see
-        :class:`mcp_discovery.facade.mcp.methods.Caller`. Raises :class:`JsonRpcError` for a cursor
-        that is none.
+        A cursor names the last resource of its page, so that a resource that stays is on exactly
+        one page, whatever is added or removed meanwhile. ``internal`` leaves out all but the list
+        itself, see :class:`mcp_discovery.facade.mcp.methods.Caller`. Raises :class:`JsonRpcError`
+        for an invalid cursor.
         """
         kind, last = _place(cursor)
         view = self._view()
         items: list[dict[str, Any]] = [dict(_ALL)] if kind == "" else []
-        if own:
+        if internal:
             return {"resources": items}
         room = PAGE - len(items)
         if kind != "d":
@@ -125,10 +125,10 @@ class Resources:
         digests = _digests(view, last)
         chosen = heapq.nsmallest(room + 1, digests)
         items += [_document(digest, digests[digest]) for digest in chosen[:room]]
-        told: dict[str, Any] = {"resources": items}
+        page: dict[str, Any] = {"resources": items}
         if len(chosen) > room:
-            told["nextCursor"] = _cursor("d", chosen[room - 1] if room else "")
-        return told
+            page["nextCursor"] = _cursor("d", chosen[room - 1] if room else "")
+        return page
 
     async def read(self, uri: str) -> tuple[bytes, bool]:
         """The JSON of a resource, and whether it stays the same for ever.
@@ -148,13 +148,13 @@ class Resources:
             try:
                 return (await self._documents.get(digest)).canonical, True
             except DocumentNotFoundError:
-                pass  # as any other that is not there
+                pass  # reported as any other missing resource
         raise missing(uri)
 
     def check(self, uri: str) -> None:
-        """Raises :class:`JsonRpcError` unless ``uri`` is spelled as one of these resources is.
+        """Raises :class:`JsonRpcError` unless ``uri`` has the form of one of these resources.
 
-        It need not be there: who waits for a server subscribes to it before it comes.
+        It need not exist: a client may subscribe to a server before that is registered.
         """
         digest = document_in(uri)
         if uri != SERVERS and server_in(uri) is None and not (digest and is_digest(digest)):
@@ -177,13 +177,13 @@ def missing(uri: str) -> JsonRpcError:
 
 def _server(entry: Entry) -> dict[str, Any]:
     record = entry.record
-    told = {
+    resource = {
         "uri": server_uri(entry.id),
         "name": entry.id,
         "title": record.title or record.name,
         "mimeType": _JSON,
     }
-    return told | ({"description": record.description} if record.description else {})
+    return resource | ({"description": record.description} if record.description else {})
 
 
 def _document(digest: str, entry: Entry) -> dict[str, Any]:

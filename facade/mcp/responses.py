@@ -8,14 +8,13 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
-from mcp_discovery.facade.mcp import request_checks as gate
-from mcp_discovery.facade.mcp.changes import Listener
+from mcp_discovery.facade.mcp import request_checks as request_checks
 from mcp_discovery.facade.mcp.messages import (
     CANCELLED,
     INVALID_REQUEST,
     STATUSES,
     JsonRpcError,
-    Request,
+    RpcRequest,
     encoded,
     failure,
     framed,
@@ -23,6 +22,7 @@ from mcp_discovery.facade.mcp.messages import (
     result,
 )
 from mcp_discovery.facade.mcp.methods import Caller, Methods
+from mcp_discovery.facade.mcp.subscriptions import Subscription
 from mcp_discovery.facade.mcp.tool import OnProgress
 from mcp_discovery.facade.options import FacadeOptions
 
@@ -35,8 +35,7 @@ _HEADERS: Final = {
 
 
 class EventStream:
-    """One answer as server-sent events; ``write_timeout`` in seconds is how long a client may
-    leave its connection full."""
+    """One response as server-sent events; ``write_timeout`` bounds each write, in seconds."""
 
     def __init__(self, request: web.Request, write_timeout: float) -> None:
         self._request = request
@@ -44,7 +43,7 @@ class EventStream:
         self.response: web.StreamResponse | None = None
 
     async def start(self, headers: dict[str, str]) -> web.StreamResponse:
-        """Sends the head; the body is all that is left to do."""
+        """Sends the status line and the headers."""
         self.response = web.StreamResponse(headers=_HEADERS | headers)
         await self.response.prepare(self._request)
         return self.response
@@ -69,93 +68,90 @@ class EventStream:
             raise ClientGoneError from error
 
 
-#: Seconds between two batches of notifications to one client: what comes in between goes together.
+#: Seconds between two batches of notifications to one client.
 _PACE: Final = 1.0
 #: Seconds between two checks for clients that have left.
 _DISCONNECT_CHECK: Final = 0.25
-#: Progress that waits for a client; more of it is left out, since the latest says it all.
+#: How many progress notifications may wait for one client; further ones are dropped.
 _MOST_WAITING: Final = 100
 
 
-class Answering:
-    """What both eras have in common."""
+class Responder:
+    """Sends the responses of both protocol generations."""
 
     def __init__(self, methods: Methods, options: FacadeOptions) -> None:
         self.methods = methods
         self.options = options
         self.disconnects = DisconnectWatch(_DISCONNECT_CHECK)
-        self._calls: set[asyncio.Task[dict[str, Any]]] = set()
+        self._running: set[asyncio.Task[dict[str, Any]]] = set()
 
     async def close(self) -> None:
-        """Cancels what calls are still under way, those of clients that have left among them."""
-        for task in self._calls:
+        """Cancels the requests that are still running."""
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def message(
-        self, asked: Request, caller: Caller, on_progress: OnProgress | None = None
+    async def response_message(
+        self, rpc: RpcRequest, caller: Caller, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """The answer to a request, good or bad, as a message."""
-        assert asked.id is not None
+        """The response message to a request: its result, or an error."""
+        assert rpc.id is not None
         try:
-            return result(asked.id, await self.methods.answer(asked, caller, on_progress))
+            return result(rpc.id, await self.methods.answer(rpc, caller, on_progress))
         except JsonRpcError as fault:
-            return failure(asked.id, fault)
+            return failure(rpc.id, fault)
 
     def stream(self, request: web.Request) -> EventStream:
-        """An answer to ``request`` as a stream, which has not begun."""
+        """A response to ``request`` as an event stream, not yet started."""
         return EventStream(request, self.options.write_timeout)
 
-    async def tell(
-        self, stream: EventStream, listener: Listener, meta: dict[str, Any] | None
+    async def notify(
+        self, stream: EventStream, subscription: Subscription, meta: dict[str, Any] | None
     ) -> None:
-        """Writes what ``listener`` has to be told, for ever.
+        """Writes the notifications of ``subscription`` to ``stream``, for ever.
 
-        Raises :class:`ClientGoneError`, and
-        :class:`~mcp_discovery.facade.mcp.changes.SubscriptionEndedError` when that was all.
+        Raises :class:`ClientGoneError`, and when the subscription ends
+        :class:`~mcp_discovery.facade.mcp.subscriptions.SubscriptionEndedError`.
         """
         while True:
             try:
                 async with asyncio.timeout(self.options.ping):
-                    notes = await listener.next(meta)
+                    notifications = await subscription.next(meta)
             except TimeoutError:
                 await stream.write(PING)
                 continue
-            await stream.send(*notes)
-            await listener.rest(_PACE)
+            await stream.send(*notifications)
+            await subscription.pause(_PACE)
 
-    async def slowly(
-        self, request: web.Request, asked: Request, caller: Caller, headers: dict[str, str]
+    async def respond_when_done(
+        self, request: web.Request, rpc: RpcRequest, caller: Caller, headers: dict[str, str]
     ) -> web.StreamResponse:
-        """Answers with JSON, or with a stream once there is progress to tell or time has passed.
+        """Responds with JSON, or with a stream once there is progress or a ping is due.
 
-        A modern client cancels by closing its connection. A legacy one says so in a notification,
-        and means nothing by a connection that is lost. Raises :class:`JsonRpcError` for an id in
-        use.
+        A modern client cancels by closing its connection, a legacy one with a notification: its
+        request goes on when the connection is lost. Raises :class:`JsonRpcError` for an id in use.
         """
-        assert asked.id is not None
+        assert rpc.id is not None
         running = caller.session.running if caller.session is not None else {}
-        if asked.id in running:
-            raise JsonRpcError(
-                INVALID_REQUEST, f"the request id {asked.id!r} is in use", status=400
-            )
+        if rpc.id in running:
+            raise JsonRpcError(INVALID_REQUEST, f"the request id {rpc.id!r} is in use", status=400)
         waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
-        streams = gate.accepts(request)[1]
-        token = asked.progress_token if streams else None
+        streams = request_checks.accepts(request)[1]
+        token = rpc.progress_token if streams else None
 
         async def on_progress(done: float, total: float | None, message: str | None) -> None:
-            told = {"progressToken": token, "progress": done, "total": total, "message": message}
-            params = {name: value for name, value in told.items() if value is not None}
+            facts = {"progressToken": token, "progress": done, "total": total, "message": message}
+            params = {name: value for name, value in facts.items() if value is not None}
             if waiting.qsize() < _MOST_WAITING:
                 waiting.put_nowait(framed(notification("notifications/progress", params)))
 
         task = asyncio.create_task(
-            self.message(asked, caller, None if token is None else on_progress),
-            name=f"mcp {asked.method}",
+            self.response_message(rpc, caller, None if token is None else on_progress),
+            name=f"mcp {rpc.method}",
         )
         task.add_done_callback(lambda _: waiting.put_nowait(None))
-        self._calls.add(task)
-        running[asked.id] = task
+        self._running.add(task)
+        running[rpc.id] = task
         stream = self.stream(request)
         try:
             if caller.modern:
@@ -164,22 +160,24 @@ class Answering:
             else:
                 await self._follow(stream, waiting, headers, streams)
             if task.cancelled():
-                message = failure(asked.id, JsonRpcError(CANCELLED, "Request cancelled"))
+                message = failure(rpc.id, JsonRpcError(CANCELLED, "Request cancelled"))
             else:
                 message = task.result()
             if stream.response is None:
                 code = message.get("error", {}).get("code")
-                return as_json(message, headers, STATUSES.get(code, 200) if caller.modern else 200)
+                return json_response(
+                    message, headers, STATUSES.get(code, 200) if caller.modern else 200
+                )
             await stream.send(message)
         except (ClientGoneError, ConnectionResetError):
             if not caller.modern:
                 await asyncio.wait({task})
         finally:
-            running.pop(asked.id, None)
+            running.pop(rpc.id, None)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            self._calls.discard(task)
-        return stream.response or gone()
+            self._running.discard(task)
+        return stream.response or client_gone_response()
 
     async def _follow(
         self,
@@ -188,7 +186,7 @@ class Answering:
         headers: dict[str, str],
         streams: bool,
     ) -> None:
-        """Writes what is ``waiting`` until there is no more of it."""
+        """Writes the frames in ``waiting`` until it holds ``None``."""
         while True:
             try:
                 async with asyncio.timeout(self.options.ping):
@@ -203,23 +201,25 @@ class Answering:
                 await stream.write(frame)
 
 
-def as_json(message: Any, headers: dict[str, str] | None = None, status: int = 200) -> web.Response:
-    """An answer that is one message, or a batch of them."""
+def json_response(
+    message: Any, headers: dict[str, str] | None = None, status: int = 200
+) -> web.Response:
+    """A response whose body is one message, or a batch of them."""
     return web.Response(
         status=status,
         body=encoded(message),
         content_type="application/json",
-        # No two are alike: they are not worth compressing and keeping for others.
+        # No two are equal, so compressing and caching them is of no use.
         headers={"Cache-Control": "no-cache, no-transform"} | (headers or {}),
     )
 
 
-def as_error(id: Any, fault: JsonRpcError) -> web.Response:
-    """An error that is one in HTTP's terms, too."""
+def error_response(id: Any, fault: JsonRpcError) -> web.Response:
+    """An error response with the HTTP status of the error."""
     status = fault.status if fault.status != 200 else STATUSES.get(fault.code, 200)
-    return as_json(failure(id, fault), status=status)
+    return json_response(failure(id, fault), status=status)
 
 
-def gone() -> web.Response:
-    """What a handler answers whose client has left: nobody reads it."""
+def client_gone_response() -> web.Response:
+    """The response of a handler whose client has left: nobody reads it."""
     return web.Response(status=499)

@@ -12,64 +12,70 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.mcp import request_checks as gate
+from mcp_discovery.facade.mcp import request_checks as request_checks
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
-from mcp_discovery.facade.mcp.changes import Changes
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
 from mcp_discovery.facade.mcp.find_servers import FindServers
 from mcp_discovery.facade.mcp.find_tools import FindTools
-from mcp_discovery.facade.mcp.legacy import Legacy
+from mcp_discovery.facade.mcp.legacy import LegacyProtocol
 from mcp_discovery.facade.mcp.messages import INVALID_REQUEST, JsonRpcError, decoded
 from mcp_discovery.facade.mcp.methods import Methods
-from mcp_discovery.facade.mcp.modern import Modern
+from mcp_discovery.facade.mcp.modern import ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
-from mcp_discovery.facade.mcp.responses import Answering, as_error
-from mcp_discovery.facade.mcp.sessions import Sessions
-from mcp_discovery.facade.mcp.tool import Tool
+from mcp_discovery.facade.mcp.responses import Responder, error_response
+from mcp_discovery.facade.mcp.sessions import LegacySessions
+from mcp_discovery.facade.mcp.subscriptions import Subscriptions
+from mcp_discovery.facade.mcp.tool import McpTool
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.servers.search_index import Searching
-from mcp_discovery.facade.tools.definitions import Spellings
+from mcp_discovery.facade.tools.definitions import ToolDefinitions
 
 PATH: Final = "/mcp"
 _METHODS: Final = "GET, POST, DELETE"
 
 
-class Endpoint:
-    """Answers every request to ``/mcp``."""
+class McpEndpoint:
+    """Dispatches the requests to ``/mcp`` by HTTP method and protocol generation."""
 
     def __init__(
-        self, methods: Methods, resources: Resources, changes: Changes, options: FacadeOptions
+        self,
+        methods: Methods,
+        resources: Resources,
+        subscriptions: Subscriptions,
+        options: FacadeOptions,
     ) -> None:
         most = options.mcp_sessions
         self._options = options
-        self.sessions = Sessions(changes, most=most, idle=options.mcp_idle)
-        self._answering = answering = Answering(methods, options)
-        self.disconnects = answering.disconnects
-        self._legacy = Legacy(answering, self.sessions)
-        self._modern = Modern(answering, resources, changes, most=most)
+        self.sessions = LegacySessions(subscriptions, most=most, idle=options.mcp_idle)
+        self._responder = responder = Responder(methods, options)
+        self.disconnects = responder.disconnects
+        self._legacy = LegacyProtocol(responder, self.sessions)
+        self._modern = ModernProtocol(responder, resources, subscriptions, most=most)
 
     async def close(self) -> None:
-        """Ends what is still under way."""
-        await self._answering.close()
+        """Cancels the requests that are still running."""
+        await self._responder.close()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """The handler for all methods of HTTP."""
+        """The handler for all HTTP methods."""
         try:
             return await self._serve(request)
         except JsonRpcError as fault:
-            return as_error(None, fault)
+            return error_response(None, fault)
         except ProblemError as error:
-            return as_error(None, JsonRpcError(INVALID_REQUEST, error.detail, status=error.status))
+            return error_response(
+                None, JsonRpcError(INVALID_REQUEST, error.detail, status=error.status)
+            )
         except web.HTTPRequestEntityTooLarge:
-            return as_error(
+            return error_response(
                 None, JsonRpcError(INVALID_REQUEST, "the body is too large", status=413)
             )
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        gate.check_origin(request, self._options.cors_origins)
+        request_checks.check_origin(request, self._options.cors_origins)
         if request.method == "OPTIONS":
             return web.Response(status=204, headers={"Allow": f"{_METHODS}, OPTIONS"})
-        if gate.is_modern(request):
+        if request_checks.is_modern(request):
             if request.method == "POST":
                 return await self._modern.post(request, await self._body(request))
             return web.Response(status=405, headers={"Allow": "POST"})
@@ -83,14 +89,14 @@ class Endpoint:
         return web.Response(status=405, headers={"Allow": _METHODS})
 
     async def _body(self, request: web.Request) -> Any:
-        gate.check_posted(request)
+        request_checks.check_posted(request)
         return decoded(await read(request, timeout=self._options.body_timeout))
 
 
 class McpServer:
     """The MCP server over one catalog, served at ``/mcp`` of ``app`` and alive while that is.
 
-    ``call_tool`` is offered where there is a ``caller``, whose life is its maker's.
+    ``call_tool`` is offered where there is a ``caller``, which stays the owner's to close.
     """
 
     def __init__(
@@ -98,20 +104,22 @@ class McpServer:
         catalog: Catalog,
         documents: Documents,
         searching: Searching,
-        spellings: Spellings,
+        definitions: ToolDefinitions,
         options: FacadeOptions,
         caller: ToolCaller | None,
     ) -> None:
-        tools: list[Tool] = [
+        tools: list[McpTool] = [
             FindServers(catalog, searching),
-            FindTools(catalog, spellings),
-            DescribeTool(catalog, spellings),
+            FindTools(catalog, definitions),
+            DescribeTool(catalog, definitions),
         ]
         if caller is not None:
             tools.append(CallTool(caller))
         resources = Resources(catalog, documents)
-        self._changes = Changes(catalog)
-        self._endpoint = Endpoint(Methods(tools, resources), resources, self._changes, options)
+        self._subscriptions = Subscriptions(catalog)
+        self._endpoint = McpEndpoint(
+            Methods(tools, resources), resources, self._subscriptions, options
+        )
 
     @property
     def sessions(self) -> int:
@@ -131,7 +139,7 @@ class McpServer:
 
     async def _alive(self, _: web.Application) -> AsyncIterator[None]:
         tasks = [
-            asyncio.create_task(self._changes.run(), name="mcp: follow the list"),
+            asyncio.create_task(self._subscriptions.run(), name="mcp: follow the list"),
             asyncio.create_task(self._endpoint.disconnects.run(), name="mcp: clients that left"),
             asyncio.create_task(self._endpoint.sessions.expire(), name="mcp: idle sessions"),
         ]
@@ -144,4 +152,4 @@ class McpServer:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _end_streams(self, _: web.Application) -> None:
-        self._changes.close()
+        self._subscriptions.close()

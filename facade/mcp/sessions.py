@@ -1,4 +1,4 @@
-"""The sessions of legacy clients: bounded in number, and over when they are not used."""
+"""The sessions of legacy clients: bounded in number, and ended when they are idle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Final
 
 from aiohttp import web
 
-from mcp_discovery.facade.mcp.changes import Changes, Listener
 from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -20,24 +19,25 @@ from mcp_discovery.facade.mcp.messages import (
     Id,
     JsonRpcError,
 )
+from mcp_discovery.facade.mcp.subscriptions import Subscription, Subscriptions
 
 #: How many resources one client may subscribe to.
 MOST_SUBSCRIBED: Final = 1000
 
 
-class Session:
+class LegacySession:
     """One legacy client from ``initialize`` on.
 
-    ``own`` says that it is mcp-discovery itself, see
+    ``internal`` says that the client is mcp-discovery itself, see
     :class:`mcp_discovery.facade.mcp.methods.Caller`.
     """
 
-    def __init__(self, id: str, version: str, *, own: bool) -> None:
+    def __init__(self, id: str, version: str, *, internal: bool) -> None:
         self.id = id
         self.version = version
-        self.own = own
-        #: What it hears of, kept while no stream of its is open.
-        self.listener = Listener(lists=not own)
+        self.internal = internal
+        #: Its notifications stay pending while it has no stream open.
+        self.subscription = Subscription(list_changes=not internal)
         #: The requests that can be cancelled.
         self.running: dict[Id, asyncio.Task[object]] = {}
         self.stream: web.Request | None = None
@@ -46,12 +46,12 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether a request of it is being answered, or its stream is open."""
+        """Whether one of its requests is running, or its stream is open."""
         return self._requests > 0
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """It does not expire inside."""
+        """The session does not expire while the block runs."""
         self._requests += 1
         try:
             yield
@@ -60,51 +60,51 @@ class Session:
             self.used = time.monotonic()
 
     def subscribe(self, uri: str) -> None:
-        """It hears of ``uri`` from now on; raises :class:`JsonRpcError` for too many."""
-        if len(self.listener.uris) >= MOST_SUBSCRIBED and uri not in self.listener.uris:
+        """Subscribes to ``uri``; raises :class:`JsonRpcError` where there are too many."""
+        if len(self.subscription.uris) >= MOST_SUBSCRIBED and uri not in self.subscription.uris:
             raise JsonRpcError(
                 INVALID_PARAMS,
                 f"{MOST_SUBSCRIBED} resources are subscribed to already; unsubscribe from some",
             )
-        self.listener.uris.add(uri)
+        self.subscription.uris.add(uri)
 
     def cancel(self, id: Id) -> None:
-        """Cancels a request of it; nothing where it is answered already."""
+        """Cancels one of its requests, unless that has ended already."""
         if (task := self.running.get(id)) is not None:
             task.cancel()
 
 
-class Sessions:
-    """All of them: ``most`` at the same time; one that is not used for ``idle`` seconds is over.
+class LegacySessions:
+    """The sessions, ``most`` of them at the same time; each ends after ``idle`` unused seconds.
 
-    Where there are too many, the one that has been idle for longest makes room: its client is told
-    404 and begins again, as the protocol has it.
+    Where there are too many, the longest idle one is ended: its client gets 404 and initializes
+    again, as the protocol specifies.
     """
 
-    def __init__(self, changes: Changes, *, most: int, idle: float) -> None:
-        self._changes = changes
+    def __init__(self, subscriptions: Subscriptions, *, most: int, idle: float) -> None:
+        self._subscriptions = subscriptions
         self._most = most
         self._idle = idle
         # The least recently used first.
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, LegacySession] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def open(self, version: str, *, own: bool) -> Session:
-        """A new one; raises :class:`JsonRpcError` (503) where all that there may be are busy."""
+    def open(self, version: str, *, internal: bool) -> LegacySession:
+        """A new session; raises :class:`JsonRpcError` (503) where all of ``most`` are busy."""
         if len(self._sessions) >= self._most:
             oldest = next((each for each in self._sessions.values() if not each.busy), None)
             if oldest is None:
                 detail = f"{self._most} sessions are open and busy; try again soon"
                 raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
             self.end(oldest)
-        session = Session(secrets.token_hex(16), version, own=own)
+        session = LegacySession(secrets.token_hex(16), version, internal=internal)
         self._sessions[session.id] = session
-        self._changes.join(session.listener)
+        self._subscriptions.add(session.subscription)
         return session
 
-    def get(self, id: str | None) -> Session:
+    def get(self, id: str | None) -> LegacySession:
         """The session of a request; raises :class:`JsonRpcError` (400 without an id, 404)."""
         if id is None:
             detail = "Bad request: Mcp-Session-Id is missing; send initialize first"
@@ -116,16 +116,16 @@ class Sessions:
         self._sessions.move_to_end(id)
         return session
 
-    def end(self, session: Session) -> None:
-        """Ends its stream and its calls."""
+    def end(self, session: LegacySession) -> None:
+        """Ends the session with its stream and its requests."""
         self._sessions.pop(session.id, None)
-        self._changes.leave(session.listener)
-        session.listener.close()
+        self._subscriptions.remove(session.subscription)
+        session.subscription.close()
         for task in session.running.values():
             task.cancel()
 
     async def expire(self) -> None:
-        """Ends those that are not used, for ever."""
+        """Ends idle sessions, for ever."""
         while True:
             await asyncio.sleep(self._idle / 10)
             before = time.monotonic() - self._idle

@@ -1,4 +1,4 @@
-"""The facade's own MCP tools: their definition, arguments and results."""
+"""The base of the facade's own MCP tools: definition, validation of arguments, results."""
 
 from __future__ import annotations
 
@@ -29,70 +29,72 @@ _TYPES: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
 
 
 class InvalidArgumentsError(DiscoveryError):
-    """Arguments that cannot be used; ``str()`` is one sentence that says what to do."""
+    """Invalid arguments; ``str()`` is one sentence that says what to do."""
 
 
-def read(schema: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """``given`` with the defaults of ``schema``; what is ``null`` counts as left out.
+def read_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` with the defaults of ``schema``; ``null`` counts as absent.
 
     ``schema`` is an object's JSON Schema with the keywords that the facade's own tools use.
     Raises :class:`InvalidArgumentsError`.
     """
     properties: Mapping[str, Mapping[str, Any]] = schema["properties"]
-    for name in given:
+    for name in arguments:
         if name not in properties:
-            what = f"there is no argument {name[:100]!r}"
-            raise InvalidArgumentsError(f"{what}; {_instead(name, properties)}")
+            problem = f"there is no argument {name[:100]!r}"
+            raise InvalidArgumentsError(f"{problem}; {_suggestion(name, properties)}")
     for name in schema.get("required", ()):
-        if given.get(name) is None:
-            told = properties[name]["description"].rstrip(".")
-            raise InvalidArgumentsError(f"the argument {name!r} is missing; it is needed ({told})")
-    found = {}
-    for name, rule in properties.items():
-        value = given.get(name)
+        if arguments.get(name) is None:
+            about = properties[name]["description"].rstrip(".")
+            raise InvalidArgumentsError(f"the argument {name!r} is missing; it is needed ({about})")
+    checked = {}
+    for name, spec in properties.items():
+        value = arguments.get(name)
         if value is None:
-            value = rule.get("default")
+            value = spec.get("default")
         else:
-            _check(name, value, rule)
-        found[name] = value
-    return found
+            _check(name, value, spec)
+        checked[name] = value
+    return checked
 
 
-def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
-    kind, fits = _TYPES[rule["type"]]
+def _check(name: str, value: Any, spec: Mapping[str, Any]) -> None:
+    kind, fits = _TYPES[spec["type"]]
     if not fits(value):
-        raise InvalidArgumentsError(f"{name} must be {kind}, not {_shown(value)}")
-    match rule["type"]:
+        raise InvalidArgumentsError(f"{name} must be {kind}, not {_described(value)}")
+    match spec["type"]:
         case "string":
-            allowed = rule.get("enum")
+            allowed = spec.get("enum")
             if allowed is not None and value not in allowed:
                 raise InvalidArgumentsError(
-                    f"{name} cannot be {value[:100]!r}; {_instead(value, allowed)}"
+                    f"{name} cannot be {value[:100]!r}; {_suggestion(value, allowed)}"
                 )
-            longest = rule.get("maxLength", 1000)
-            if not rule.get("minLength", 0) <= len(value) <= longest:
-                said = "is empty" if not value else f"is over {longest:,} characters"
-                raise InvalidArgumentsError(f"{name} {said}; leave it out or write something else")
+            longest = spec.get("maxLength", 1000)
+            if not spec.get("minLength", 0) <= len(value) <= longest:
+                problem = "is empty" if not value else f"is over {longest:,} characters"
+                raise InvalidArgumentsError(
+                    f"{name} {problem}; leave it out or write something else"
+                )
         case "integer" | "number":
-            least, most = rule["minimum"], rule["maximum"]
+            least, most = spec["minimum"], spec["maximum"]
             if not least <= value <= most:
                 raise InvalidArgumentsError(
                     f"{name} must be from {least:,} to {most:,}, not {value}"
                 )
         case "array":
-            if len(value) > rule["maxItems"]:
-                raise InvalidArgumentsError(f"{name} may have {rule['maxItems']} items at most")
+            if len(value) > spec["maxItems"]:
+                raise InvalidArgumentsError(f"{name} may have {spec['maxItems']} items at most")
             for number, item in enumerate(value):
-                _check(f"{name}[{number}]", item, rule["items"])
+                _check(f"{name}[{number}]", item, spec["items"])
 
 
-def _instead(name: str, known: Collection[str]) -> str:
+def _suggestion(name: str, known: Collection[str]) -> str:
     near = nearest(name, known)
     hint = f"did you mean {near!r}? " if near else ""
     return f"{hint}use {', '.join(known)}"
 
 
-def _shown(value: Any) -> str:
+def _described(value: Any) -> str:
     match value:
         case bool():
             return "true" if value else "false"
@@ -109,7 +111,7 @@ def _shown(value: Any) -> str:
 #: are ``None`` where they are not known.
 OnProgress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
 
-#: Tools that only look: they change nothing, may be asked again, and know one closed world.
+#: The annotations of a tool that changes nothing and reads only this facade's list.
 READ_ONLY: Final = {
     "readOnlyHint": True,
     "destructiveHint": False,
@@ -118,11 +120,11 @@ READ_ONLY: Final = {
 }
 
 
-class Tool(ABC):
-    """One tool. ``input_schema`` is also what arguments are checked by.
+class McpTool(ABC):
+    """One tool; its arguments are validated against ``input_schema``.
 
-    ``output_schema`` is ``None`` where an answer is another tool's; ``slow`` says that a call may
-    take long, tell of its progress and be cancelled.
+    ``output_schema`` is ``None`` where the result is another tool's. A ``long_running`` tool can
+    report progress and be cancelled.
     """
 
     name: ClassVar[str]
@@ -131,54 +133,70 @@ class Tool(ABC):
     input_schema: ClassVar[Mapping[str, Any]]
     output_schema: ClassVar[Mapping[str, Any] | None] = None
     annotations: ClassVar[Mapping[str, Any]] = READ_ONLY
-    slow: ClassVar[bool] = False
+    long_running: ClassVar[bool] = False
 
     @property
     def definition(self) -> dict[str, Any]:
-        """The tool as ``tools/list`` tells it."""
-        told: dict[str, Any] = {
+        """The tool as ``tools/list`` returns it."""
+        definition: dict[str, Any] = {
             "name": self.name,
             "title": self.title,
             "description": self.description,
             "inputSchema": self.input_schema,
         }
         if self.output_schema is not None:
-            told["outputSchema"] = self.output_schema
-        return told | {"annotations": {"title": self.title, **self.annotations}}
+            definition["outputSchema"] = self.output_schema
+        return definition | {"annotations": {"title": self.title, **self.annotations}}
 
     async def call(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
     ) -> Mapping[str, Any]:
-        """The result of one call; what is wrong with it is told in it (``isError``)."""
+        """The result of one call; a failed call returns a result with ``isError``."""
         try:
-            return await self.run(read(self.input_schema, arguments), on_progress)
+            return await self.run(read_arguments(self.input_schema, arguments), on_progress)
         except ClientGoneError:
             raise
         except ProblemError as error:
-            return failed(error.detail)
+            return tool_error(error.detail)
         except DiscoveryError as error:
-            return failed(str(error))
+            return tool_error(str(error))
 
     @abstractmethod
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
     ) -> Mapping[str, Any]:
-        """The result for arguments that are right and whole.
+        """The result for validated arguments.
 
-        Raises :class:`InvalidArgumentsError`, :class:`ProblemError` or :class:`DiscoveryError`,
-        whose sentence becomes the result.
+        Raises :class:`ProblemError` or :class:`DiscoveryError`; its sentence becomes the result.
         """
 
 
-def answered(told: Mapping[str, Any]) -> dict[str, Any]:
-    """A result that is ``told``, as structured content and as text for those who read only that."""
-    text = orjson.dumps(told, default=dict).decode()
-    return {"content": [{"type": "text", "text": text}], "structuredContent": told}
+def tool_result(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with ``content``, structured and as text for clients that read only text."""
+    text = orjson.dumps(content, default=dict).decode()
+    return {"content": [{"type": "text", "text": text}], "structuredContent": content}
 
 
-def failed(sentence: str) -> dict[str, Any]:
-    """A result that says why there is none."""
+def tool_error(sentence: str) -> dict[str, Any]:
+    """A failed call's result; ``sentence`` says why it failed."""
     return {"content": [{"type": "text", "text": sentence}], "isError": True}
+
+
+#: The members that every tool's result has while the list may be out of date.
+STALENESS_PROPERTIES: Final[Mapping[str, Any]] = {
+    "staleSince": {
+        "type": "string",
+        "description": "The list may be out of date since then.",
+    },
+    "problem": {"type": "string", "description": "Why it may be."},
+}
+#: The argument that names one tool.
+TOOL_NAME: Final[Mapping[str, Any]] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 256,
+    "description": "The tool's exact name, as find_tools tells it.",
+}
 
 
 def strings(description: str, *, most: int = 64, **more: Any) -> dict[str, Any]:

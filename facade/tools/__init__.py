@@ -1,1 +1,1 @@
-"""Tools across servers."""
+"""Tools across all servers: who offers each, and whether their definitions agree."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,9 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from cachetools import LRUCache
 
+from mcp_discovery.query.search import words
 from mcp_discovery.adapters.view import Entry, Query, View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -22,77 +23,74 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, parse
 from mcp_discovery.facade.state import facade_of
-from mcp_discovery.facade.tools.definitions import Spellings
+from mcp_discovery.facade.tools.definitions import DOCUMENTS_TIMEOUT, ToolDefinitions
 from mcp_discovery.facade.tools.index import (
-    Offer,
     ToolIndex,
-    alike_in,
+    ToolOffer,
     detail,
     digests_of,
+    instance_groups,
     listed,
-    offers_of,
+    tool_offers,
 )
-from mcp_discovery.facade.tools.models import ToolDetail, ToolList
-from mcp_discovery.query.search import words
+from mcp_discovery.facade.tools.models import ToolDetail, ToolListModel
 
-#: For how many seconds one request waits for documents that were not read before.
-_PATIENCE = 2.0
 _LIMIT, _MOST = 1000, 10_000
 
-#: Of so many queries it is remembered what is offered.
-_QUERIES = 16
-#: So many tools at most are told without leaving the event loop.
-_FEW = 50
+#: For how many queries the listing is cached.
+_CACHED_LISTINGS = 16
+#: Up to this many tools are serialized on the event loop; more of them in a thread.
+_SERIALIZED_ON_LOOP = 50
 
 
 @dataclass(frozen=True)
-class Offered:
-    """The tools of the servers that match a query in one view; of ``unread`` documents it is not
-    known how they spell them."""
+class ToolListing:
+    """The tools of the servers that match a query in one view; ``unread`` counts the documents
+    whose definitions could not be read."""
 
     view: View
-    offers: Mapping[str, Offer]
+    offers: Mapping[str, ToolOffer]
     unread: int
 
     @cached_property
     def index(self) -> ToolIndex:
-        """Their words; made when it is first asked for."""
+        """The search index over them, made on first use."""
         return ToolIndex(self.offers)
 
 
-class Offerings:
-    """What is offered, worked out once for each view and query, unless the clock decides, too."""
+class ToolListings:
+    """The tools that are offered, listed once for each view and query.
 
-    def __init__(self, spellings: Spellings) -> None:
-        self._spellings = spellings
-        self._known: OrderedDict[Query, Offered] = OrderedDict()
+    A query by uptime is not cached: its result changes with the clock alone.
+    """
 
-    async def of(self, view: View, query: Query) -> Offered:
-        """What is offered in ``view`` by what matches ``query``."""
-        known = self._known.get(query)
-        if known is not None and known.view is view and not known.unread:
-            self._known.move_to_end(query)
-            return known
-        alike = await asyncio.to_thread(lambda: alike_in(view.select(query)))
-        digests = digests_of(alike)
-        spelled = await self._spellings.of(digests, timeout=_PATIENCE)
-        unread = len(digests - spelled.keys())
+    def __init__(self, definitions: ToolDefinitions) -> None:
+        self._definitions = definitions
+        self._cache: LRUCache[Query, ToolListing] = LRUCache(_CACHED_LISTINGS)
 
-        def worked_out() -> Offered:
-            found = Offered(view, offers_of(alike, spelled, query.tools), unread)
-            _ = found.index  # here, where it holds nobody up
-            return found
+    async def of(self, view: View, query: Query) -> ToolListing:
+        """The tools of the servers that match ``query`` in ``view``."""
+        cached = self._cache.get(query)
+        if cached is not None and cached.view is view and not cached.unread:
+            return cached
+        groups = await asyncio.to_thread(lambda: instance_groups(view.select(query)))
+        digests = digests_of(groups)
+        tools = await self._definitions.of(digests, timeout=DOCUMENTS_TIMEOUT)
+        unread = len(digests - tools.keys())
 
-        made = await asyncio.to_thread(worked_out)
+        def make_listing() -> ToolListing:
+            listing = ToolListing(view, tool_offers(groups, tools, query.tools), unread)
+            _ = listing.index  # made in this thread, not on the event loop
+            return listing
+
+        listing = await asyncio.to_thread(make_listing)
         if not query.min_uptime:
-            self._known[query] = made
-        if len(self._known) > _QUERIES:
-            self._known.popitem(last=False)
-        return made
+            self._cache[query] = listing
+        return listing
 
 
-SPELLINGS = web.AppKey("spellings", Spellings)
-OFFERED = web.AppKey("offered", Offerings)
+TOOL_DEFINITIONS = web.AppKey("tool_definitions", ToolDefinitions)
+TOOL_LISTINGS = web.AppKey("tool_listings", ToolListings)
 
 
 async def tools(request: web.Request) -> web.Response:
@@ -106,23 +104,23 @@ async def tools(request: web.Request) -> web.Response:
     text = once(request, "q")
     with_schema = flag(request, "schema")
     limit = whole(request, "limit", least=1, most=_MOST) or _LIMIT
-    offered = await request.app[OFFERED].of(facade.view(), query)
-    view = offered.view
+    listing = await request.app[TOOL_LISTINGS].of(facade.view(), query)
+    view = listing.view
 
-    def told() -> bytes:
+    def serialize() -> bytes:
         if text is None:
-            found, total = heapq.nsmallest(limit, offered.offers), len(offered.offers)
+            found, total = heapq.nsmallest(limit, listing.offers), len(listing.offers)
         else:
-            found, total = offered.index.find(words(text), limit)
+            found, total = listing.index.find(words(text), limit)
         body: dict[str, Any] = {
-            "tools": [listed(offered.offers[name], with_schema) for name in found],
+            "tools": [listed(listing.offers[name], with_schema) for name in found],
             "totalTools": total,
-            "unread": offered.unread,
+            "unread": listing.unread,
         }
         return orjson.dumps(body | list_json.staleness(view), default=dict)
 
-    # Beside the event loop where there may be many: nothing of it changes any more.
-    data = told() if limit <= _FEW and text else await asyncio.to_thread(told)
+    on_loop = limit <= _SERIALIZED_ON_LOOP and text
+    data = serialize() if on_loop else await asyncio.to_thread(serialize)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 
@@ -139,10 +137,11 @@ async def tool(request: web.Request) -> web.Response:
     having = view.select(replace(query, tools=query.tools | {name}))
     if not having:
         raise _unknown(name, view.select(query))
-    alike = alike_in(having)
-    known = await request.app[SPELLINGS].of(digests_of(alike), timeout=_PATIENCE)
-    offer = offers_of(alike, known, frozenset({name}))[name]
-    body = detail(offer) | {"unread": len(digests_of(alike) - known.keys())}
+    groups = instance_groups(having)
+    digests = digests_of(groups)
+    known = await request.app[TOOL_DEFINITIONS].of(digests, timeout=DOCUMENTS_TIMEOUT)
+    offer = tool_offers(groups, known, frozenset({name}))[name]
+    body = detail(offer) | {"unread": len(digests - known.keys())}
     data = orjson.dumps(body | list_json.staleness(view), default=dict)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
@@ -165,7 +164,7 @@ OPERATIONS = (
         "/tools",
         tools,
         "tools",
-        answers={200: ToolList, 304: None},
+        answers={200: ToolListModel, 304: None},
         parameters=(
             Parameter("q", "Words that name, title or description have, all of them."),
             *_SCOPE,

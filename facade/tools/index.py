@@ -1,4 +1,4 @@
-"""Which servers offer which tools, and how each spells them: from many records to one answer."""
+"""Which servers offer which tools under which definitions, and the search index over them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from mcp_discovery.adapters.view import Entry
-from mcp_discovery.facade.tools.definitions import Spelling, Tools, weights_of
 from mcp_discovery.query.search import Postings
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.tools.definitions import ToolDefinition, Tools, weights_of
 
-#: Ids that stand beside a tool in the list; all of them stand at ``/tools/{name}``.
+#: How many instance ids an item of the list has; ``/tools/{name}`` has all of them.
 _LISTED_IDS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
-    """Instances that offer the same names from the same document; ids in order."""
+class InstanceGroup:
+    """Instances that offer the same tools from the same document; ``ids`` are sorted."""
 
     digest: str | None
     ids: list[str] = field(default_factory=list)
@@ -27,89 +27,89 @@ class Alike:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """One tool and who offers it: groups by the digest of how they spell it, ``None`` unread."""
+class ToolOffer:
+    """One tool and the groups that offer it, by the digest of its definition there.
+
+    ``groups[None]`` are those whose definition could not be read.
+    """
 
     name: str
-    spellings: dict[str, Spelling] = field(default_factory=dict)
-    groups: dict[str | None, list[Alike]] = field(default_factory=lambda: defaultdict(list))
+    definitions: dict[str, ToolDefinition] = field(default_factory=dict)
+    groups: dict[str | None, list[InstanceGroup]] = field(default_factory=lambda: defaultdict(list))
 
     @property
-    def everyone(self) -> list[Alike]:
+    def all_groups(self) -> list[InstanceGroup]:
         """All groups that offer it."""
         return list(chain.from_iterable(self.groups.values()))
 
-    def ordered(self) -> list[Spelling]:
-        """Its spellings, that of most instances first; digests decide between equals."""
+    def ordered(self) -> list[ToolDefinition]:
+        """Its definitions, that of most instances first; equal ones ordered by digest."""
         return sorted(
-            self.spellings.values(),
+            self.definitions.values(),
             key=lambda each: (-count(self.groups[each.digest]), each.digest),
         )
 
 
-# -- who offers what --------------------------------------------------------------------------
+def instance_groups(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[InstanceGroup]]:
+    """The groups of instances by the names of the tools that they offer.
 
-
-def alike_in(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[Alike]]:
-    """Names of tools → groups of instances that offer just those, one for each document.
-
-    Instances of one version are alike, so that names are looked at once for each version.
+    Instances of one version are equal, so the names are processed once for each version.
     """
-    found: dict[tuple[tuple[str, ...], str | None], Alike] = {}
+    found: dict[tuple[tuple[str, ...], str | None], InstanceGroup] = {}
     for entry in entries:
-        offered = entry.record.capabilities
-        group = found.setdefault((offered.tools, offered.digest), Alike(offered.digest))
+        tools, digest = entry.record.capabilities.tools, entry.record.capabilities.digest
+        group = found.setdefault((tools, digest), InstanceGroup(digest))
         group.ids.append(entry.id)
         group.servers[entry.record.name].append(entry.id)
-    by_names: defaultdict[tuple[str, ...], list[Alike]] = defaultdict(list)
+    by_names: defaultdict[tuple[str, ...], list[InstanceGroup]] = defaultdict(list)
     for (names, _), group in found.items():
         group.ids.sort()
         by_names[names].append(group)
     return by_names
 
 
-def digests_of(alike: Mapping[tuple[str, ...], list[Alike]]) -> set[str]:
-    """The digests of the documents that say how their tools are spelled."""
-    groups = chain.from_iterable(groups for names, groups in alike.items() if names)
+def digests_of(groups_by_names: Mapping[tuple[str, ...], list[InstanceGroup]]) -> set[str]:
+    """The digests of the documents in which their tools are defined."""
+    groups = chain.from_iterable(groups for names, groups in groups_by_names.items() if names)
     return {group.digest for group in groups if group.digest is not None}
 
 
-def offers_of(
-    alike: Mapping[tuple[str, ...], list[Alike]],
-    known: Mapping[str, Tools],
+def tool_offers(
+    groups_by_names: Mapping[tuple[str, ...], list[InstanceGroup]],
+    tools_by_digest: Mapping[str, Tools],
     only: frozenset[str],
-) -> dict[str, Offer]:
-    """Name → the tool, of those in ``only`` where it names any; ``known`` are tools by digest."""
-    offers: dict[str, Offer] = {}
-    for names, groups in alike.items():
+) -> dict[str, ToolOffer]:
+    """The tools by name; ``only`` restricts the names where it is not empty."""
+    offers: dict[str, ToolOffer] = {}
+    for names, groups in groups_by_names.items():
         for name in dict.fromkeys(names):
             if only and name not in only:
                 continue
-            offer = offers.setdefault(name, Offer(name))
+            offer = offers.setdefault(name, ToolOffer(name))
             for group in groups:
-                spelling = known.get(group.digest or "", {}).get(name)
-                if spelling is not None:
-                    offer.spellings.setdefault(spelling.digest, spelling)
-                offer.groups[spelling.digest if spelling else None].append(group)
+                definition = tools_by_digest.get(group.digest or "", {}).get(name)
+                if definition is not None:
+                    offer.definitions.setdefault(definition.digest, definition)
+                offer.groups[definition.digest if definition else None].append(group)
     return offers
 
 
 class ToolIndex:
-    """Tools by the words of their spellings; scores as
-    :func:`mcp_discovery.facade.tools.definitions.score` has them."""
+    """The search index over tools; scores are those of
+    :func:`mcp_discovery.facade.tools.definitions.score`."""
 
-    def __init__(self, offers: Mapping[str, Offer]) -> None:
-        self._names: list[str] = []  # of each spelling, in order
+    def __init__(self, offers: Mapping[str, ToolOffer]) -> None:
+        self._names: list[str] = []  # of each definition, in order
         self._postings: Postings[int] = Postings()
         for name in sorted(offers):
-            spelled = [each.weights for each in offers[name].spellings.values()]
-            for weights in spelled or [weights_of(name)]:
+            defined = [each.weights for each in offers[name].definitions.values()]
+            for weights in defined or [weights_of(name)]:
                 self._postings.add(len(self._names), weights)
                 self._names.append(name)
 
     def find(self, wanted: Sequence[str], most: int) -> tuple[list[str], int]:
-        """The names of the ``most`` best that have every word of ``wanted`` in one spelling, and
-        how many there are in all."""
+        """The ``most`` best tools with every word of ``wanted`` in one definition, and how many
+        match in all."""
         scores: Mapping[int, int] = {}
         for number, word in enumerate(wanted):
             found = self._postings.find(word)
@@ -122,78 +122,80 @@ class ToolIndex:
         return list(islice(names, most)), len(names)
 
 
-def count(groups: Iterable[Alike]) -> int:
+def count(groups: Iterable[InstanceGroup]) -> int:
     """How many instances are in ``groups``."""
     return sum(len(group.ids) for group in groups)
 
 
-def _ids(groups: Iterable[Alike]) -> list[str]:
+def _ids(groups: Iterable[InstanceGroup]) -> list[str]:
     return list(heapq.merge(*(group.ids for group in groups)))
 
 
-def _servers(groups: Iterable[Alike]) -> list[str]:
+def _servers(groups: Iterable[InstanceGroup]) -> list[str]:
     return sorted(set(chain.from_iterable(group.servers for group in groups)))
 
 
-# -- what is told -----------------------------------------------------------------------------
+def _described(offer: ToolOffer, definition: ToolDefinition | None) -> dict[str, Any]:
+    item: dict[str, Any] = {"name": offer.name}
+    if definition is not None:
+        texts = {member: definition.text(member) for member in ("title", "description")}
+        item |= {member: text for member, text in texts.items() if text}
+    return item
 
 
-def _described(offer: Offer, spelling: Spelling | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": offer.name}
-    if spelling is not None:
-        texts = {member: spelling.text(member) for member in ("title", "description")}
-        told |= {member: text for member, text in texts.items() if text}
-    return told
-
-
-def listed(offer: Offer, with_schema: bool) -> dict[str, Any]:
-    """The tool as it stands in a list."""
-    groups, spellings = offer.everyone, offer.ordered()
-    first = spellings[0] if spellings else None
-    told = _described(offer, first) | {
+def listed(offer: ToolOffer, with_schema: bool) -> dict[str, Any]:
+    """The tool as an item of ``GET /tools``."""
+    groups, definitions = offer.all_groups, offer.ordered()
+    first = definitions[0] if definitions else None
+    item = _described(offer, first) | {
         "servers": len(_servers(groups)),
         "providers": count(groups),
         "instances": list(islice(heapq.merge(*(each.ids for each in groups)), _LISTED_IDS)),
-        "variants": len(spellings),
+        "variants": len(definitions),
     }
     if with_schema and first is not None and isinstance(first.tool.get("inputSchema"), dict | bool):
-        told["inputSchema"] = first.tool["inputSchema"]
-    return told
+        item["inputSchema"] = first.tool["inputSchema"]
+    return item
 
 
-def detail(offer: Offer) -> dict[str, Any]:
-    """All that is known of the tool."""
-    groups, spellings = offer.everyone, offer.ordered()
-    first = spellings[0] if spellings else None
-    others = [offer.groups[each.digest] for each in spellings[1:]]
+def detail(offer: ToolOffer) -> dict[str, Any]:
+    """The tool as ``GET /tools/{name}`` returns it."""
+    groups, definitions = offer.all_groups, offer.ordered()
+    first = definitions[0] if definitions else None
+    others = [offer.groups[each.digest] for each in definitions[1:]]
     return _described(offer, first) | {
         "servers": _servers(groups),
         "providers": count(groups),
         "instances": _ids(groups),
-        "consistent": len(spellings) < 2,
-        "variants": [_variant(each, spellings[0], offer.groups[each.digest]) for each in spellings],
+        "consistent": len(definitions) < 2,
+        "variants": [
+            _variant(each, definitions[0], offer.groups[each.digest]) for each in definitions
+        ],
         "odd": _ids(chain.from_iterable(others)),
         "inconsistentServers": _inconsistent(offer),
         "unknown": _ids(offer.groups.get(None, ())),
     }
 
 
-def _variant(spelling: Spelling, first: Spelling, groups: Sequence[Alike]) -> dict[str, Any]:
-    members = sorted({*spelling.tool, *first.tool})
+def _variant(
+    definition: ToolDefinition, first: ToolDefinition, groups: Sequence[InstanceGroup]
+) -> dict[str, Any]:
+    tool = definition.tool
+    members = sorted({*tool, *first.tool})
     return {
-        "digest": spelling.digest,
-        "schema": spelling.tool.get("inputSchema"),
-        "differs": [each for each in members if spelling.tool.get(each) != first.tool.get(each)],
+        "digest": definition.digest,
+        "schema": tool.get("inputSchema"),
+        "differs": [each for each in members if tool.get(each) != first.tool.get(each)],
         "servers": _servers(groups),
         "instances": _ids(groups),
-        "tool": spelling.tool,
+        "tool": tool,
     }
 
 
-def _inconsistent(offer: Offer) -> list[str]:
-    """The names of servers whose own replicas spell it in more than one way."""
-    ways: defaultdict[str, set[str]] = defaultdict(set)
+def _inconsistent(offer: ToolOffer) -> list[str]:
+    """The names of servers whose own replicas have more than one definition of it."""
+    by_server: defaultdict[str, set[str]] = defaultdict(set)
     for digest, groups in offer.groups.items():
         for name in chain.from_iterable(group.servers for group in groups) if digest else ():
-            ways[name].add(digest or "")
-    return sorted(name for name, digests in ways.items() if len(digests) > 1)
+            by_server[name].add(digest or "")
+    return sorted(name for name, digests in by_server.items() if len(digests) > 1)

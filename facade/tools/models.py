@@ -27,7 +27,7 @@ class ListedTool(Shaped):
     )
 
 
-class ToolList(Shaped):
+class ToolListModel(Shaped):
     """Tools in the order of their names or, with `q`, the best first."""
 
     tools: list[ListedTool]

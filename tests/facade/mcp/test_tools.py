@@ -12,7 +12,7 @@ from mcp import Client as McpClient
 
 from mcp_discovery.facade.mcp.find_servers import FindServers
 from mcp_discovery.facade.mcp.find_tools import FindTools
-from mcp_discovery.facade.mcp.tool import InvalidArgumentsError, read
+from mcp_discovery.facade.mcp.tool import InvalidArgumentsError, read_arguments
 from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import modern
 from tests.facade.tools.test_tools import BUY, ODD, FaultyStore, find
@@ -319,7 +319,7 @@ def test_what_is_read_is_what_the_schema_says(tool: type[FindServers] | type[Fin
     for name in (*tool.input_schema["properties"], "other"):
         for value in values:
             try:
-                read(tool.input_schema, {name: value})
+                read_arguments(tool.input_schema, {name: value})
             except InvalidArgumentsError:
                 fits = False
             else:
