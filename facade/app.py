@@ -50,8 +50,8 @@ from mcp_discovery.facade.registry import api as registry
 from mcp_discovery.facade.registry import cards
 from mcp_discovery.facade.registry.addresses import Addresses
 from mcp_discovery.facade.registry.api import open_to_all, plain_errors
-from mcp_discovery.facade.registry.cards import CATALOGS, Catalogs
-from mcp_discovery.facade.registry.index import LEDGER, Ledger
+from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
+from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.repeats import Repeats
 from mcp_discovery.facade.servers import handlers as servers
 from mcp_discovery.facade.servers import prometheus_sd
@@ -178,8 +178,8 @@ def create_app(
     addresses = Addresses.parse(
         options.registry_address, options.public_url, gateway=options.gateway
     )
-    app[LEDGER] = Ledger(catalog, addresses)
-    app[CATALOGS] = Catalogs(app[LEDGER])
+    app[REGISTRY_INDEX] = RegistryIndex(catalog, addresses)
+    app[AI_CATALOGS] = AiCatalogs(app[REGISTRY_INDEX])
     app[FACADE] = Facade(
         catalog,
         documents,
@@ -222,7 +222,7 @@ def _timed(tally: Tally) -> Around:
 async def _alive(app: web.Application) -> AsyncIterator[None]:
     """The facade's own tasks, from start to clean-up."""
     facade = app[FACADE]
-    async with facade.catalog, facade.posted, facade.lists, facade.polls, app[LEDGER]:
+    async with facade.catalog, facade.posted, facade.lists, facade.polls, app[REGISTRY_INDEX]:
         tasks = [
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
             asyncio.create_task(facade.streams.drop_gone(), name="gone readers"),

@@ -1,7 +1,4 @@
-"""Which address the registry publishes for a server, and under which the facade itself is reached.
-
-This is the one place that knows; ``server.json``, server cards and the AI catalog ask here.
-"""
+"""The addresses that ``server.json``, server cards and the AI catalog publish."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ from mcp_discovery.record import Record, url_problem
 
 RemoteType = Literal["streamable-http", "sse"]
 
-#: What stands in a template for the server's name, a DNS label.
+#: The placeholder for the server's name, a DNS label, in a template.
 _NAME = "{name}"
-#: Any name, to see whether a template makes a URL.
+#: A name with which a template is validated.
 _ANY_NAME = "a"
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Where a host finds a server: a transport that ``server.json`` knows, and a URL."""
+    """Where a host connects to a server: a transport of ``server.json``, and a URL."""
 
     type: RemoteType
     url: str
@@ -82,7 +79,7 @@ class Addresses:
             return None
         if self.template and (kind == "streamable-http" or not self.through_facade):
             return Remote(kind, self.template.replace(_NAME, entry.record.name))
-        url = _dialled(entry)
+        url = _instance_url(entry)
         return None if url is None else Remote(kind, url)
 
     def base(self, request: web.Request) -> str:
@@ -100,7 +97,7 @@ class Addresses:
 
 
 def remote_type(record: Record) -> RemoteType | None:
-    """The record's transport as ``remotes[].type`` spells it; ``None`` where it cannot."""
+    """The record's transport as ``remotes[].type``; ``None`` where that has no such type."""
     match record.endpoint.transport:
         case "streamable-http" | "sse" as kind:
             return kind
@@ -108,10 +105,10 @@ def remote_type(record: Record) -> RemoteType | None:
             return None
 
 
-def spelled(url: str) -> str | None:
-    """``url`` in the characters that a URI has (RFC 3986), braces encoded: they would be variables.
+def encoded_url(url: str) -> str | None:
+    """``url`` with every character encoded that RFC 3986 does not allow, braces included.
 
-    ``None`` for what no client could dial.
+    Braces would be variables in ``server.json``. ``None`` for an invalid URL.
     """
     try:
         return str(URL(url))
@@ -119,10 +116,10 @@ def spelled(url: str) -> str | None:
         return None
 
 
-def _dialled(entry: Entry) -> str | None:
-    """The URL at which the instance is spoken to.
+def _instance_url(entry: Entry) -> str | None:
+    """The URL of the instance's MCP endpoint.
 
-    A sidecar registers the exact URL; one that was posted without a path has the usual one below.
+    A sidecar registers the exact URL; a posted one without a path gets the usual path.
     """
     endpoint = entry.record.endpoint
     url = endpoint.url or ""
@@ -131,12 +128,12 @@ def _dialled(entry: Entry) -> str | None:
             url = Endpoint.of(url, endpoint.transport, None).urls[0]
     except ValueError:
         return None
-    return spelled(url)
+    return encoded_url(url)
 
 
 def _checked_base(url: str) -> str:
     problem = url_problem(url, ("http", "https"))
-    if problem is None and (set(url) & set("?#@") or spelled(url) is None):
+    if problem is None and (set(url) & set("?#@") or encoded_url(url) is None):
         problem = f"{url[:200]!r} has more than scheme, host, port and path"
     if problem is not None:
         raise InvalidInputError(
@@ -149,7 +146,7 @@ def _checked_base(url: str) -> str:
 def _checked_template(template: str) -> str:
     url = template.replace(_NAME, _ANY_NAME)
     fit = _NAME in template and not set(url) & set("{}#")
-    if not fit or url_problem(url, ("http", "https")) is not None or spelled(url) is None:
+    if not fit or url_problem(url, ("http", "https")) is not None or encoded_url(url) is None:
         raise InvalidInputError(
             f"--registry-address {template[:200]!r} is none of instance, facade, or a URL with "
             "{name} in it, such as https://{name}.mcp.example.com/mcp"

@@ -20,8 +20,8 @@ from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
 from mcp_discovery.facade.http.problems import Handler, ProblemError
-from mcp_discovery.facade.registry.entries import Key, Listed
-from mcp_discovery.facade.registry.index import LEDGER, Ledger, Wanted
+from mcp_discovery.facade.registry.entries import Key, ServerVersion
+from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex, RegistryQuery
 from mcp_discovery.facade.registry.models import RegistryEntry, RegistryError, RegistryList
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import facade_of
@@ -29,16 +29,19 @@ from mcp_discovery.health import rfc3339
 from mcp_discovery.record import parse_moment
 
 
-def encode(after: Key, wanted: Wanted) -> str:
-    """The cursor of the page behind ``after``: only letters, digits, ``-`` and ``_``."""
-    since = None if wanted.since is None else rfc3339(wanted.since)
-    data = orjson.dumps([*after, wanted.search, wanted.version, since, wanted.deleted])
+def encode_cursor(after: Key, query: RegistryQuery) -> str:
+    """The cursor of the page behind ``after``: only letters, digits, ``-`` and ``_``.
+
+    It carries the filters: VS Code appends a cursor as it is, and leaves out the search from the
+    second page on.
+    """
+    since = None if query.since is None else rfc3339(query.since)
+    data = orjson.dumps([*after, query.search, query.version, since, query.deleted])
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def decode(text: str) -> tuple[Key, Wanted]:
-    """What :func:`encode` made a cursor of; raises :class:`ProblemError` (400) for anything
-    else."""
+def decode_cursor(text: str) -> tuple[Key, RegistryQuery]:
+    """The key and the filters in a cursor; raises :class:`ProblemError` (400) if it is invalid."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         return _read(orjson.loads(data))
@@ -50,7 +53,7 @@ def decode(text: str) -> tuple[Key, Wanted]:
         raise ProblemError(400, "bad-cursor", detail, parameter="cursor") from error
 
 
-def _read(parts: Any) -> tuple[Key, Wanted]:
+def _read(parts: Any) -> tuple[Key, RegistryQuery]:
     match parts:
         case [
             str(name),
@@ -61,7 +64,7 @@ def _read(parts: Any) -> tuple[Key, Wanted]:
             bool() | None as deleted,
         ]:
             moment = None if since is None else parse_moment(since)
-            return (name, before), Wanted(search, version, moment, deleted)
+            return (name, before), RegistryQuery(search, version, moment, deleted)
         case _:
             raise ValueError("not the parts of a cursor")
 
@@ -78,7 +81,7 @@ _CORS = {
 
 @web.middleware
 async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Makes of a problem document the ``{"error"}`` that clients of a registry read."""
+    """Replaces a problem document by the ``{"error"}`` that clients of a registry read."""
     response = await handler(request)
     if (
         request.path.startswith(PREFIX)
@@ -92,9 +95,9 @@ async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 async def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
-    """Lets pages of every origin read what is public by design, whatever the facade's options say.
+    """Lets pages of every origin read the registry API, which is public by design.
 
-    A signal for ``on_response_prepare``, behind the one that minds those options.
+    A signal for ``on_response_prepare``, behind the one that applies the facade's CORS options.
     """
     path = request.path
     if path.startswith((PREFIX, "/.well-known/")) or path.endswith("/server-card"):
@@ -113,9 +116,9 @@ async def servers(request: web.Request) -> web.Response:
     By name and version. Parameters that are left out are taken from the `cursor`; unknown ones are
     ignored. `updated_since` implies those that are deleted.
     """
-    view, ledger = _now(request)
+    view, index = _now(request)
     limit = whole(request, "limit", least=1, most=MAX_LIMIT) or DEFAULT_LIMIT
-    wanted = Wanted(
+    query = RegistryQuery(
         once(request, "search"),
         once(request, "version"),
         _moment(request, "updated_since"),
@@ -123,20 +126,20 @@ async def servers(request: web.Request) -> web.Response:
     )
     after = None
     if cursor := once(request, "cursor"):
-        after, asked_before = decode(cursor)
-        wanted = wanted.or_else(asked_before)
-    page, more = ledger.page(wanted, after, limit)
+        after, asked_before = decode_cursor(cursor)
+        query = query.with_defaults(asked_before)
+    page, more = index.page(query, after, limit)
     metadata: dict[str, object] = {"count": len(page)}
     if more:
-        metadata["nextCursor"] = encode(page[-1].key, wanted)
+        metadata["nextCursor"] = encode_cursor(page[-1].key, query)
     return _list(request, view, page, metadata)
 
 
 async def versions(request: web.Request) -> web.Response:
     """Every version of one server, the newest first."""
-    view, ledger = _now(request)
+    view, index = _now(request)
     name = _name(request)
-    found = ledger.versions(name, deleted=bool(_flag(request, "include_deleted")))
+    found = index.versions(name, deleted=bool(_flag(request, "include_deleted")))
     if not found:
         raise _unknown(name)
     return _list(request, view, found, {"count": len(found)})
@@ -144,12 +147,12 @@ async def versions(request: web.Request) -> web.Response:
 
 async def version(request: web.Request) -> web.Response:
     """One version of one server; `latest` is the greatest by semantic versioning."""
-    view, ledger = _now(request)
-    name, wanted = _name(request), request.match_info["version"]
+    view, index = _now(request)
+    name, query = _name(request), request.match_info["version"]
     deleted = bool(_flag(request, "include_deleted"))
-    found = ledger.version(name, wanted, deleted=deleted)
+    found = index.version(name, query, deleted=deleted)
     if found is None:
-        raise _unknown(name) if not ledger.versions(name, deleted=deleted) else _no_version(wanted)
+        raise _unknown(name) if not index.versions(name, deleted=deleted) else _no_version(query)
     return tagged(
         request,
         tag_of(found.digest),
@@ -158,20 +161,20 @@ async def version(request: web.Request) -> web.Response:
     )
 
 
-def _now(request: web.Request) -> tuple[View, Ledger]:
-    """The list, once there is one, and the entries made of it."""
+def _now(request: web.Request) -> tuple[View, RegistryIndex]:
+    """The list and the registry's entries; raises until there is a first list."""
     view = facade_of(request).view()
-    return view, request.app[LEDGER]
+    return view, request.app[REGISTRY_INDEX]
 
 
 def _name(request: web.Request) -> str:
-    """The server's name, whether its slash came encoded or a proxy has decoded it on the way."""
+    """The server's name; a proxy may have decoded its slash."""
     given = request.match_info
     return "/".join(given[part] for part in ("namespace", "serverName") if part in given)
 
 
 def _list(
-    request: web.Request, view: View, found: Sequence[Listed], metadata: dict[str, object]
+    request: web.Request, view: View, found: Sequence[ServerVersion], metadata: dict[str, object]
 ) -> web.Response:
     if view.stale_since is not None:
         metadata["staleSince"] = rfc3339(view.stale_since)
@@ -183,7 +186,7 @@ def _list(
     )
 
 
-def _body(found: Iterable[Listed], now: datetime, metadata: dict[str, object]) -> bytes:
+def _body(found: Iterable[ServerVersion], now: datetime, metadata: dict[str, object]) -> bytes:
     entries = b",".join([each.json(now) for each in found])
     return b'{"servers":[%b],"metadata":%b}' % (entries, orjson.dumps(metadata))
 
@@ -193,7 +196,7 @@ def _moment(request: web.Request, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        # A blank is the sign of an offset that was not encoded.
+        # A blank is the plus of an offset that was not percent-encoded.
         return parse_moment(text.replace(" ", "+").upper())
     except ValueError as error:
         detail = (
@@ -290,7 +293,7 @@ _ONE = (
 OPERATIONS = (
     *_LIST,
     *_ONE,
-    # Some proxies decode the slash of a name before they pass a request on.
+    # Some proxies decode the slash of a name before they forward a request.
     *(
         replace(each, path=each.path.replace("{serverName}", "{namespace}/{serverName}"))
         for each in _ONE

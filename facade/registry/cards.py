@@ -6,18 +6,19 @@ version 1; the catalog's that of https://github.com/Agent-Card/ai-catalog, versi
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 from aiohttp import web
+from cachetools import LRUCache
 
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
-from mcp_discovery.facade.registry.entries import Listed
-from mcp_discovery.facade.registry.index import LATEST, LEDGER, Ledger
+from mcp_discovery.facade.registry.entries import ServerVersion
+from mcp_discovery.facade.registry.index import LATEST, REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
 from mcp_discovery.facade.registry.server_json import identity, remote_of
 from mcp_discovery.facade.state import facade_of, unknown
@@ -27,38 +28,39 @@ from mcp_discovery.health import rfc3339
 CARD = "application/mcp-server-card+json"
 CATALOG = "application/ai-catalog+json"
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json"
-#: Who this facade is as an MCP server.
+#: The registry name of this facade as an MCP server.
 OWN_NAME = "io.github.mcp-discovery/facade"
-#: For how many spellings of this facade's address the catalog is kept.
-_CATALOGS = 8
+#: How many bytes of catalogs are cached, one for each base URL of this facade that clients use.
+_CACHE_BYTES = 64 * 2**20
 
 
-class Catalogs:
-    """The AI catalog, made once for each edition of the registry and address of this facade."""
+class AiCatalogs:
+    """The AI catalog, made once for each generation of the registry and base URL of this facade."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._made: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+    def __init__(self, index: RegistryIndex) -> None:
+        self._index = index
+        self._cache: LRUCache[str, tuple[int, bytes]] = LRUCache(
+            _CACHE_BYTES, getsizeof=lambda cached: len(cached[1])
+        )
 
     def body(self, base: str) -> bytes:
         """The catalog as JSON, its URLs below ``base``."""
-        listed = self._ledger.latest()
-        edition, body = self._made.pop(base, (-1, b""))
-        if edition != self._ledger.edition:
-            body = orjson.dumps(catalog(listed, base))
-        self._made[base] = self._ledger.edition, body
-        if len(self._made) > _CATALOGS:
-            self._made.popitem(last=False)
+        versions = self._index.latest()
+        generation, body = self._cache.get(base, (-1, b""))
+        if generation != self._index.generation:
+            body = orjson.dumps(catalog(versions, base))
+            if len(body) <= _CACHE_BYTES:
+                self._cache[base] = self._index.generation, body
         return body
 
 
-CATALOGS = web.AppKey("AI catalogs", Catalogs)
+AI_CATALOGS = web.AppKey("AI catalogs", AiCatalogs)
 
 
 async def ai_catalog(request: web.Request) -> web.Response:
     """Where the cards of all servers with an address are, and that of this facade itself."""
-    facade_of(request).view()  # nothing is told before there is a whole list
-    body = request.app[CATALOGS].body(request.app[LEDGER].addresses.base(request))
+    facade_of(request).view()  # raises until there is a first list
+    body = request.app[AI_CATALOGS].body(request.app[REGISTRY_INDEX].addresses.base(request))
     return _typed(tagged(request, tag_of(body), body), CATALOG)
 
 
@@ -77,11 +79,11 @@ async def server_card(request: web.Request) -> web.Response:
 
 async def own_card(request: web.Request) -> web.Response:
     """The card of this facade as an MCP server."""
-    body = orjson.dumps(_own(request.app[LEDGER].addresses.base(request)))
+    body = orjson.dumps(_own(request.app[REGISTRY_INDEX].addresses.base(request)))
     return _typed(tagged(request, tag_of(body), body), CARD)
 
 
-def catalog(listed: list[Listed], base: str) -> dict[str, Any]:
+def catalog(listed: list[ServerVersion], base: str) -> dict[str, Any]:
     """The AI catalog of ``listed`` and of the facade that is reached at ``base``."""
     own = {"identifier": identifier(OWN_NAME), "type": CARD, "url": f"{base}/mcp/server-card"}
     names = Counter(each.server.record.name for each in listed)
@@ -93,7 +95,7 @@ def catalog(listed: list[Listed], base: str) -> dict[str, Any]:
     return {"specVersion": "1.0", "entries": [own, *entries]}
 
 
-def card(listed: Listed) -> dict[str, Any]:
+def card(listed: ServerVersion) -> dict[str, Any]:
     """The card of one version of a server."""
     record, remote = listed.server.record, listed.server.remote
     found = {"$schema": SCHEMA, **identity(record)}
@@ -115,8 +117,8 @@ def identifier(name: str) -> str:
     return f"urn:air:{'.'.join(reversed(namespace.split('.')))}:mcp:{last}"
 
 
-def _entry(listed: Listed, base: str, *, alone: bool) -> dict[str, Any]:
-    """``alone`` says whether its name tells it from all others, whoever publishes them."""
+def _entry(listed: ServerVersion, base: str, *, alone: bool) -> dict[str, Any]:
+    """``alone`` says whether no other publisher has a server of the same name."""
     name = listed.key[0]
     path = listed.server.record.name if alone else quote(name, safe="")
     entry: dict[str, Any] = {
@@ -130,17 +132,17 @@ def _entry(listed: Listed, base: str, *, alone: bool) -> dict[str, Any]:
     return entry
 
 
-def _found(request: web.Request, given: str) -> Listed | None:
-    view, ledger = facade_of(request).view(), request.app[LEDGER]
+def _found(request: web.Request, given: str) -> ServerVersion | None:
+    view, index = facade_of(request).view(), request.app[REGISTRY_INDEX]
     if "/" in given:
-        return ledger.version(given, LATEST)
+        return index.version(given, LATEST)
     ids = view.having("name", given)
     for name in sorted({view.entries[id].record.registry_name for id in ids}):
-        if (found := ledger.version(name, LATEST)) is not None:
+        if (found := index.version(name, LATEST)) is not None:
             return found
     if (entry := view.entries.get(given)) is None:
         return None
-    return ledger.version(entry.record.registry_name, entry.record.version)
+    return index.version(entry.record.registry_name, entry.record.version)
 
 
 def _own(base: str) -> dict[str, Any]:

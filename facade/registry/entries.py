@@ -1,4 +1,4 @@
-"""One entry of the registry: a version of a server, whatever the number of its instances."""
+"""An entry of the registry: one version of a server, made of all its instances."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from mcp_discovery.health import Status, rfc3339
 
 #: The registry's key for what it says itself: status, times and whether it is the latest version.
 OFFICIAL = "io.modelcontextprotocol.registry/official"
-#: Our key for how the server is right now.
+#: This project's key for the server's current health.
 LIVE = "io.github.mcp-discovery/live"
 
-#: Name and version: what tells entries apart, and what they are sorted by.
+#: Name and version: the identity and the sort key of an entry.
 Key = tuple[str, str]
 
-#: Best first: a server is as well as the best of its instances.
+#: The statuses, best first: a server's status is that of its best instance.
 RANK = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.DOWN: 2, Status.DRAINING: 3}
 
 
 def seniority(entry: Entry) -> tuple[datetime, str]:
-    """What the longest-registered instance is the least of."""
+    """The sort key by which the longest-registered instance is first."""
     return entry.record.registered_at, entry.id
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A version of a server with its instances, or the memory of one that is gone.
+class ServerVersion:
+    """A version of a server with its instances; a ``deleted`` one has no instances any more.
 
-    ``updated`` is when what hosts are told changed, as far as records tell; ``noticed`` is when
-    this facade knew. ``instances`` are none where it is ``deleted``.
+    ``updated`` is when the published content changed, as far as the records tell; ``seen_at`` is
+    when this facade saw the change.
     """
 
     key: Key
@@ -47,21 +47,21 @@ class Listed:
     instances: tuple[Entry, ...]
     published: datetime
     updated: datetime
-    noticed: datetime
+    seen_at: datetime
     status_changed: datetime
     is_latest: bool = True
     deleted: bool = False
 
-    def gone(self, at: datetime) -> Listed:
-        """The same entry when its last instance has left."""
-        told = max(at, self.updated)
+    def as_deleted(self, at: datetime) -> ServerVersion:
+        """The same entry after its last instance has left."""
+        changed = max(at, self.updated)
         return replace(
-            self, instances=(), deleted=True, status_changed=told, updated=told, noticed=at
+            self, instances=(), deleted=True, status_changed=changed, updated=changed, seen_at=at
         )
 
     @cached_property
     def digest(self) -> bytes:
-        """Stands for all that :meth:`json` says but ``lastSeen``: 12 bytes."""
+        """12 bytes that change when anything in :meth:`json` but ``lastSeen`` changes."""
         return hashlib.blake2b(self._start, digest_size=12).digest()
 
     def json(self, now: datetime) -> bytes:
@@ -73,7 +73,7 @@ class Listed:
 
     @cached_property
     def _start(self) -> bytes:
-        """All of it, up to the value of ``lastSeen`` where there is one."""
+        """The JSON up to the value of ``lastSeen``; the whole of it where the entry is deleted."""
         official = orjson.dumps(
             {
                 "status": "deleted" if self.deleted else "active",
@@ -91,18 +91,17 @@ class Listed:
 
 
 def _live(instances: tuple[Entry, ...]) -> dict[str, Any]:
-    """How a server is: as well as the best of its instances, and how many there are of each kind.
+    """The server's current health: that of its best instances, and how many have which status.
 
-    ``reason`` is that of the longest-registered of the best; ``since`` is when the first of them
-    came to be so.
+    ``reason`` is that of the longest-registered of the best; ``since`` is the earliest of theirs.
     """
     best = min((each.health.status for each in instances), key=RANK.__getitem__)
-    so = sorted((each for each in instances if each.health.status is best), key=seniority)
+    bests = sorted((each for each in instances if each.health.status is best), key=seniority)
     counts = Counter(each.health.status for each in instances)
     live: dict[str, Any] = {
         "status": best.value,
-        "reason": so[0].health.reason,
-        "since": rfc3339(min(each.health.since for each in so)),
+        "reason": bests[0].health.reason,
+        "since": rfc3339(min(each.health.since for each in bests)),
         "instances": {status.value: counts[status] for status in Status},
         "tags": sorted({tag for each in instances for tag in each.record.tags}),
     }
@@ -111,55 +110,56 @@ def _live(instances: tuple[Entry, ...]) -> dict[str, Any]:
     return live
 
 
-def renewed(
+def updated_version(
     key: Key,
     instances: tuple[Entry, ...],
-    old: Listed | None,
+    old: ServerVersion | None,
     addresses: Addresses,
     at: datetime,
     *,
     first: bool,
-) -> Listed | None:
+) -> ServerVersion | None:
     """The entry at ``key`` with these instances, where ``old`` was before; ``at`` is now.
 
-    ``first`` says that this facade has just begun: what it sees then is as old as records say.
+    ``first`` says that this facade has just started: entries are then as old as their records say.
     ``None`` where there is nothing to list, and never was. An entry whose instances all drain is
-    deleted; one whose instances are all down is listed as that.
+    deleted; one whose instances are all down is listed with that status.
     """
     fit = [each for each in instances if each.health.status is not Status.DRAINING]
     if not fit:
-        return old if old is None or old.deleted else old.gone(at)
+        return old if old is None or old.deleted else old.as_deleted(at)
     eldest = min(fit, key=seniority).record
-    server = ServerJson(eldest, _speaker(fit, old), addresses)
+    server = ServerJson(eldest, _representative(fit, old), addresses)
     published = eldest.registered_at
     if old is None:
         updated = max(published, eldest.started_at or published)
-        noticed = updated if first else at
-        return Listed(key, server, instances, published, updated, noticed, published)
-    if not old.deleted and server.says_the_same(old.server):
+        seen_at = updated if first else at
+        return ServerVersion(key, server, instances, published, updated, seen_at, published)
+    if not old.deleted and server.same_content(old.server):
         return replace(old, instances=instances, published=min(old.published, published))
-    # A registration that is younger than what was told is what was done: all facades know its time.
-    told = published if published > old.updated else max(at, old.updated)
+    # A registration younger than the last change is the cause of this one; every facade knows its
+    # time, so that all of them publish the same.
+    changed = published if published > old.updated else max(at, old.updated)
     return replace(
         old,
         server=server,
         instances=instances,
         published=min(old.published, published),
-        updated=told,
-        noticed=at,
-        status_changed=told if old.deleted else old.status_changed,
+        updated=changed,
+        seen_at=at,
+        status_changed=changed if old.deleted else old.status_changed,
         deleted=False,
     )
 
 
-def _speaker(fit: Iterable[Entry], old: Listed | None) -> Entry:
-    """The instance whose address is published: the same for as long as it is not down.
+def _representative(fit: Iterable[Entry], old: ServerVersion | None) -> Entry:
+    """The instance whose address is published: the same one for as long as it is not down.
 
-    Then the longest-registered of those that are best; one that is down only where all are.
+    After that the longest-registered of the best; one that is down only where all are.
     """
-    there = {each.id: each for each in fit}
-    best = min(there.values(), key=_fitness)
-    held = there.get(old.server.speaker.id) if old is not None else None
+    by_id = {each.id: each for each in fit}
+    best = min(by_id.values(), key=_preference)
+    held = by_id.get(old.server.representative.id) if old is not None else None
     if held is None or remote_type(held.record) is None:
         return best
     if held.health.status is Status.DOWN and best.health.status is not Status.DOWN:
@@ -167,5 +167,5 @@ def _speaker(fit: Iterable[Entry], old: Listed | None) -> Entry:
     return held
 
 
-def _fitness(entry: Entry) -> tuple[bool, int, tuple[datetime, str]]:
+def _preference(entry: Entry) -> tuple[bool, int, tuple[datetime, str]]:
     return remote_type(entry.record) is None, RANK[entry.health.status], seniority(entry)

@@ -1,4 +1,4 @@
-"""A record as ``server.json`` says it, so that it is always valid against the schema.
+"""A record as ``server.json``, always valid against its schema.
 
 https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json
 """
@@ -15,14 +15,14 @@ from pydantic import BaseModel
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.compact import compact
-from mcp_discovery.facade.registry.addresses import Addresses, Remote, spelled
+from mcp_discovery.facade.registry.addresses import Addresses, Remote, encoded_url
 from mcp_discovery.record import Record, url_problem
 
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
-#: The registry's key for what a publisher says of a server, and how many bytes of it it takes.
+#: The registry's key for the publisher's own members, and how many bytes it accepts of them.
 PUBLISHER = "io.modelcontextprotocol.registry/publisher-provided"
 MAX_PUBLISHER = 4096
-#: Our key for an endpoint that ``remotes`` cannot name: WebSocket, stdio.
+#: This project's key for an endpoint that ``remotes`` cannot express: WebSocket, stdio.
 ENDPOINT = "io.github.mcp-discovery/endpoint"
 
 #: The longest description, title and version, in characters.
@@ -35,30 +35,35 @@ _TOKEN = {"bearer": "Bearer, followed by a token", "oauth2": "Bearer, followed b
 
 
 class ServerJson:
-    """The ``server.json`` of one version of a server, made when it is first asked for.
+    """The ``server.json`` of one version of a server, made on first use.
 
-    ``record`` says who the server is, ``speaker`` is the instance whose address is published.
+    ``record`` describes the server; the address of ``representative`` is published.
     """
 
-    def __init__(self, record: Record, speaker: Entry, addresses: Addresses) -> None:
+    def __init__(self, record: Record, representative: Entry, addresses: Addresses) -> None:
         self.record = record
-        self.speaker = speaker
+        self.representative = representative
         self._addresses = addresses
 
     @cached_property
     def remote(self) -> Remote | None:
-        """Where the server is reached, as far as ``server.json`` can say it."""
-        return self._addresses.remote(self.speaker)
+        """The server's address, where ``server.json`` can express it."""
+        return self._addresses.remote(self.representative)
 
     @cached_property
     def data(self) -> bytes:
         """The document as JSON."""
         return compact(orjson.dumps(document(self.record, self.remote)))
 
-    def says_the_same(self, other: ServerJson) -> bool:
-        """Whether a host would read the same in both."""
-        same = self.record is other.record and self.speaker.record is other.speaker.record
-        return (same and _by(self.speaker) == _by(other.speaker)) or self.data == other.data
+    def same_content(self, other: ServerJson) -> bool:
+        """Whether both are the same document."""
+        same = (
+            self.record is other.record
+            and self.representative.record is other.representative.record
+        )
+        return (
+            same and _holder_kind(self.representative) == _holder_kind(other.representative)
+        ) or self.data == other.data
 
 
 def can_be_listed(record: Record) -> bool:
@@ -72,8 +77,8 @@ def document(record: Record, remote: Remote | None) -> dict[str, Any]:
     if remote is not None:
         found["remotes"] = [remote_of(record, remote)]
     meta: dict[str, Any] = {}
-    if said := _publisher(record):
-        meta[PUBLISHER] = said
+    if members := _publisher(record):
+        meta[PUBLISHER] = members
     if remote is None:
         meta[ENDPOINT] = _fields(record.endpoint)
     if meta:
@@ -82,7 +87,7 @@ def document(record: Record, remote: Remote | None) -> dict[str, Any]:
 
 
 def identity(record: Record) -> dict[str, Any]:
-    """What ``server.json`` and a server card alike say of who a server is."""
+    """The members that describe a server in ``server.json`` and in a server card alike."""
     found: dict[str, Any] = {
         "name": record.registry_name,
         "description": _description(record),
@@ -90,7 +95,7 @@ def identity(record: Record) -> dict[str, Any]:
     }
     if title := shortened(record.title or "", MAX_TEXT):
         found["title"] = title
-    if record.website_url and (url := spelled(record.website_url)):
+    if record.website_url and (url := encoded_url(record.website_url)):
         found["websiteUrl"] = url
     if icons := [icon for each in record.icons if (icon := _icon(each))]:
         found["icons"] = icons
@@ -116,12 +121,12 @@ def shortened(text: str, most: int) -> str:
     return kept.rstrip(" ,;:.-") + "…"
 
 
-def _by(entry: Entry) -> str:
+def _holder_kind(entry: Entry) -> str:
     return entry.instance.lease.holder.by
 
 
 def _description(record: Record) -> str:
-    """Never empty: a host takes an entry without one for broken."""
+    """The description, which is never empty: hosts reject an entry without one."""
     return (
         shortened(record.description, MAX_TEXT)
         or shortened(record.title or "", MAX_TEXT)
@@ -130,11 +135,11 @@ def _description(record: Record) -> str:
 
 
 def _icon(icon: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema allows of an icon; empty where its source is not fit."""
+    """The members of an icon that the schema allows; empty where its source is invalid."""
     source = icon.get("src")
     if not isinstance(source, str) or url_problem(source, ("https",)) is not None:
         return {}
-    url = spelled(source)
+    url = encoded_url(source)
     if url is None or len(url) > _MAX_ICON:
         return {}
     found: dict[str, Any] = {"src": url}
@@ -151,10 +156,10 @@ def _icon(icon: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _publisher(record: Record) -> dict[str, Any]:
-    """What the record says beside, the most useful first, as far as there is room for it."""
+    """Further members of the record, the most useful first, as many as fit."""
     found: dict[str, Any] = {}
     size = 2
-    for name, value in _said(record):
+    for name, value in _publisher_members(record):
         if not value:
             continue
         more = len(orjson.dumps({name: value})) - 1  # its braces, for a comma
@@ -165,12 +170,12 @@ def _publisher(record: Record) -> dict[str, Any]:
 
 
 def _fields(part: BaseModel) -> dict[str, Any]:
-    """A part of a record as JSON spells it, without what is empty."""
+    """A part of a record as JSON, without its empty members."""
     fields = part.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {name: value for name, value in fields.items() if value != []}
 
 
-def _said(record: Record) -> Iterable[tuple[str, Any]]:
+def _publisher_members(record: Record) -> Iterable[tuple[str, Any]]:
     auth, offered = record.auth, record.capabilities
     yield "owner", record.owner
     yield "tags", record.tags

@@ -1,4 +1,4 @@
-"""Instances made for tests, a ledger over a list that the test itself changes, and the schemas."""
+"""Instances made for tests, a registry index over a list that a test changes, and the schemas."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.facade.registry.addresses import Addresses
-from mcp_discovery.facade.registry.entries import OFFICIAL, Listed
-from mcp_discovery.facade.registry.index import Ledger, Wanted
+from mcp_discovery.facade.registry.entries import OFFICIAL, ServerVersion
+from mcp_discovery.facade.registry.index import RegistryIndex, RegistryQuery
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder, Instance, Lease
 from tests.records import record
@@ -45,7 +45,7 @@ def instance(
 
 
 class Fleet:
-    """A list, the ledger over it, and the clock of the ledger.
+    """A list, the index over it, and the clock of the index.
 
     The catalog is a real one, told of changes as its store's watch would tell it; its clock is
     that of the fleet.
@@ -56,19 +56,19 @@ class Fleet:
         self.catalog = Catalog(EmbeddedStore(), hold=0)
         self.catalog.apply(Snapshot({each.id: each for each in first}))
         addresses = Addresses.parse(address, base or None, gateway=True)
-        self.ledger = Ledger(self.catalog, addresses, now=lambda: self.now)
-        self.ledger.catch_up()
+        self.index = RegistryIndex(self.catalog, addresses, now=lambda: self.now)
+        self.index.refresh()
 
     def wait(self, seconds: float) -> None:
         """Lets time pass."""
         self.now += timedelta(seconds=seconds)
 
     def put(self, *instances: Instance) -> None:
-        """Lets the list have these, and the ledger see it."""
+        """Lets the list have these, and the index see it."""
         self._apply(*(Change(each.id, each) for each in instances))
 
     def remove(self, *ids: str) -> None:
-        """Lets the list have these no more, and the ledger see it."""
+        """Lets the list have these no more, and the index see it."""
         self._apply(*(Change(each, None) for each in ids))
 
     def replace(self, instances: Iterable[Instance]) -> None:
@@ -76,7 +76,7 @@ class Fleet:
         self._apply(Snapshot({each.id: each for each in instances}))
 
     def come_and_go(self, *instances: Instance) -> None:
-        """Lets the list have these for a moment, too short for the ledger to see them there."""
+        """Lets the list have these for a moment, too short for the index to see them there."""
         came = (Change(each.id, each) for each in instances)
         self._apply(*came, *(Change(each.id, None) for each in instances))
 
@@ -84,17 +84,19 @@ class Fleet:
         with patch("mcp_discovery.adapters.catalog.utcnow", lambda: self.now):
             for each in changes:
                 self.catalog.apply(each)
-        self.ledger.catch_up()
+        self.index.refresh()
 
-    def one(self, version: str = "latest", name: str = NAME, *, deleted: bool = False) -> Listed:
+    def one(
+        self, version: str = "latest", name: str = NAME, *, deleted: bool = False
+    ) -> ServerVersion:
         """One entry; fails where there is none."""
-        found = self.ledger.version(name, version, deleted=deleted)
+        found = self.index.version(name, version, deleted=deleted)
         assert found is not None, (name, version)
         return found
 
-    def everything(self) -> list[Listed]:
+    def everything(self) -> list[ServerVersion]:
         """All entries, deleted ones, too."""
-        return self.ledger.page(Wanted(deleted=True), None, 1000)[0]
+        return self.index.page(RegistryQuery(deleted=True), None, 1000)[0]
 
     def told(self, version: str = "latest", *, deleted: bool = False) -> dict[str, Any]:
         """What the registry says itself of one entry."""
@@ -104,6 +106,6 @@ class Fleet:
         return found
 
 
-def shown(entry: Listed, now: datetime = START) -> Any:
+def shown(entry: ServerVersion, now: datetime = START) -> Any:
     """The entry as hosts read it."""
     return orjson.loads(entry.json(now))

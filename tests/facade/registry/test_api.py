@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.facade.registry.api import decode, encode
+from mcp_discovery.facade.registry.api import decode_cursor, encode_cursor
 from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import utcnow
 from tests.facade.harness import Client, Reply, leased, served
@@ -185,11 +185,11 @@ async def test_what_is_asked_anew_counts_before_what_the_cursor_says(some: Clien
 
 
 async def test_a_cursor_may_name_what_is_gone(some: Client) -> None:
-    after, wanted = decode(
+    after, wanted = decode_cursor(
         (await some("GET", "/v0.1/servers?limit=1")).json["metadata"]["nextCursor"]
     )
     assert after == ("com.example/files", "0.1.0")
-    cursor = encode(("com.example/weather", "1.11"), wanted)
+    cursor = encode_cursor(("com.example/weather", "1.11"), wanted)
     found = keys(await some("GET", f"/v0.1/servers?cursor={cursor}"))
     assert found == ["weather@1.2.0", "wind@2.0.0", "wind@2.0.0-rc.1"]
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from mcp_discovery.adapters.tombstone import tombstone
-from mcp_discovery.facade.registry import index
+from mcp_discovery.facade.registry import index as registry_index
 from mcp_discovery.facade.registry.entries import LIVE
-from mcp_discovery.facade.registry.index import Wanted
+from mcp_discovery.facade.registry.index import RegistryQuery
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import Instance
 from tests.facade.registry.fleet import NAME, START, Fleet, instance, shown
@@ -78,12 +78,12 @@ def test_it_was_seen_when_the_last_of_its_instances_was() -> None:
 
 def test_only_what_is_shown_is_spelled() -> None:
     fleet = Fleet(*(instance(f"i{n:03d}", registryName=f"x/{n:03d}") for n in range(300)))
-    page, more = fleet.ledger.page(Wanted(version="latest"), ("x/100", "1.2.3"), 5)
+    page, more = fleet.index.page(RegistryQuery(version="latest"), ("x/100", "1.2.3"), 5)
     assert more
     for each in page:
         each.json(START)
-    spelled = [each.key[0] for each in fleet.everything() if "data" in vars(each.server)]
-    assert spelled == ["x/101", "x/102", "x/103", "x/104", "x/105"]
+    encoded_url = [each.key[0] for each in fleet.everything() if "data" in vars(each.server)]
+    assert encoded_url == ["x/101", "x/102", "x/103", "x/104", "x/105"]
 
 
 def test_a_server_that_is_down_stays_until_it_is_gone() -> None:
@@ -94,7 +94,7 @@ def test_a_server_that_is_down_stays_until_it_is_gone() -> None:
     assert shown(fleet.one())["_meta"][LIVE]["status"] == "down"
     fleet.wait(5)
     fleet.remove("a")
-    assert fleet.ledger.version(NAME, "latest") is None
+    assert fleet.index.version(NAME, "latest") is None
     told = fleet.told(deleted=True)
     assert told["status"] == "deleted"
     assert told["statusChangedAt"] == told["updatedAt"] == rfc3339(START + timedelta(seconds=5))
@@ -167,7 +167,7 @@ def test_the_latest_that_goes_leaves_its_place_to_the_one_before() -> None:
     assert fleet.told("2.0.0", deleted=True)["isLatest"] is False
     fleet.put(instance("b", version="1.5.0"))
     assert fleet.one().key[1] == "1.5.0"
-    assert [each.key[1] for each in fleet.ledger.versions(NAME)] == ["1.5.0", "1.0.0"]
+    assert [each.key[1] for each in fleet.index.versions(NAME)] == ["1.5.0", "1.0.0"]
 
 
 def test_versions_come_the_newest_publication_first() -> None:
@@ -176,7 +176,7 @@ def test_versions_come_the_newest_publication_first() -> None:
         instance("b", version="1.9.1", age=10),
         instance("c", version="1.0.0", age=50),
     )
-    assert [each.key[1] for each in fleet.ledger.versions(NAME)] == ["1.9.1", "2.0.0", "1.0.0"]
+    assert [each.key[1] for each in fleet.index.versions(NAME)] == ["1.9.1", "2.0.0", "1.0.0"]
 
 
 def test_an_upgrade_in_place() -> None:
@@ -194,7 +194,7 @@ def test_an_upgrade_in_place() -> None:
 def test_health_that_comes_and_goes_moves_no_time() -> None:
     one, other = instance("a", age=20), instance("b", age=10)
     fleet = Fleet(one, other)
-    before, edition = fleet.told(), fleet.ledger.edition
+    before, generation = fleet.told(), fleet.index.generation
     for status in (Status.DEGRADED, Status.HEALTHY) * 3:
         fleet.wait(1)
         fleet.put(turned(one, status), replace(other, load=Load(active=3)))
@@ -202,7 +202,7 @@ def test_health_that_comes_and_goes_moves_no_time() -> None:
         fleet.wait(1)
         fleet.put(turned(other, status))
     assert fleet.told() == before
-    assert fleet.ledger.edition == edition
+    assert fleet.index.generation == generation
 
 
 def test_a_load_that_moves_makes_no_entry_anew() -> None:
@@ -263,8 +263,8 @@ def test_who_asks_since_a_moment_misses_nothing() -> None:
     fleet = Fleet(instance("a", age=60))
 
     def since(seconds: float) -> list[str]:
-        wanted = Wanted(since=START + timedelta(seconds=seconds))
-        return [each.server.record.id for each in fleet.ledger.page(wanted, None, 10)[0]]
+        wanted = RegistryQuery(since=START + timedelta(seconds=seconds))
+        return [each.server.record.id for each in fleet.index.page(wanted, None, 10)[0]]
 
     assert since(-60) == ["a"]
     assert since(-59) == []
@@ -389,7 +389,7 @@ def test_what_is_gone_is_forgotten_after_a_week() -> None:
     fleet.wait(1)
     fleet.remove("a")
     assert fleet.one(deleted=True).key[1] == "2.0.0"
-    fleet.wait(index.REMEMBERED_FOR - 1)
+    fleet.wait(registry_index.REMEMBERED_FOR - 1)
     assert [each.key[1] for each in fleet.everything()] == ["1.0.0"]
     assert fleet.told(deleted=True)["isLatest"] is True
     fleet.wait(1)
@@ -399,7 +399,7 @@ def test_what_is_gone_is_forgotten_after_a_week() -> None:
 
 
 def test_no_more_is_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(registry_index, "MOST_REMEMBERED", 2)
     fleet = Fleet(*(instance(f"i{n}", version=f"{n}.0.0") for n in range(4)))
     for n in (1, 3, 0):
         fleet.wait(1)
