@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
 
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, words
 from mcp_discovery.facade.tools.definitions import ToolDefinition
-from mcp_discovery.facade.tools.index import ToolOffer, ToolIndex
+from mcp_discovery.facade.tools.index import ToolIndex, ToolOffer
+from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, words
 
 _TOOLS = 1000
 _TOP = 10
@@ -46,7 +46,9 @@ async def found_by_words(scale: Scale) -> AsyncGenerator[Contest, None]:
     """The mean over the same questions; both find the same tools: those that have all the words,
     or words that begin with them."""
     tools = _tools()
-    offers = {tool["name"]: ToolOffer(tool["name"], {"": ToolDefinition("", tool)}) for tool in tools}
+    offers = {
+        tool["name"]: ToolOffer(tool["name"], {"": ToolDefinition("", tool)}) for tool in tools
+    }
     index = ToolIndex(offers)
     with closing(sqlite3.connect(":memory:")) as database:
         database.execute("CREATE VIRTUAL TABLE tools USING fts5(name, title, description)")

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.query.search import NAME
 from mcp_discovery.facade.mcp.scope import (
     FILTERS,
     SERVER_FILTERS,
@@ -38,6 +37,7 @@ from mcp_discovery.facade.tools.definitions import (
     weights_of,
 )
 from mcp_discovery.facade.tools.index import ToolOffer, digests_of, instance_groups, tool_offers
+from mcp_discovery.query.search import NAME
 
 _LIMIT, _MOST = 20, 500
 _TOKENS, _MOST_TOKENS = 4000, 200_000

@@ -14,7 +14,6 @@ import orjson
 from aiohttp import web
 from cachetools import LRUCache
 
-from mcp_discovery.query.search import words
 from mcp_discovery.adapters.view import Entry, Query, View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -34,6 +33,7 @@ from mcp_discovery.facade.tools.index import (
     tool_offers,
 )
 from mcp_discovery.facade.tools.models import ToolDetail, ToolListModel
+from mcp_discovery.query.search import words
 
 _LIMIT, _MOST = 1000, 10_000
 

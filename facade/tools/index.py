@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from mcp_discovery.query.search import Postings
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.tools.definitions import ToolDefinition, Tools, weights_of
+from mcp_discovery.query.search import Postings
 
 #: How many instance ids an item of the list has; ``/tools/{name}`` has all of them.
 _LISTED_IDS = 20
