@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 
 from mcp_discovery.errors import BadServerError
+from mcp_discovery.extras import require_extra
 from mcp_discovery.facade.http.outbound import literal, why_refused
 from mcp_discovery.facade.mcp.tool import TOOL_NAME, OnProgress
 
@@ -58,6 +59,7 @@ class ClientCaller:
     """
 
     def __init__(self, catalog: Catalog, usage: Usage, *, private: bool) -> None:
+        require_extra("client", "calling tools through the facade")
         self._catalog = catalog
         self._usage = usage
         self._private = private
