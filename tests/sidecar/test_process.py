@@ -87,7 +87,7 @@ def running(
     hangup: signal.Handlers = signal.SIG_DFL,
 ) -> Iterator[Process]:
     """Runs a sidecar as a process until the block ends; ``hangup`` is what SIGHUP means before."""
-    process = Process(settings, tmp_path / "mcp_discovery.sidecar.log", store, hangup)
+    process = Process(settings, tmp_path / "sidecar.log", store, hangup)
     try:
         yield process
     finally:

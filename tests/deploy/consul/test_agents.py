@@ -93,7 +93,7 @@ async def test_heartbeats_go_on_while_the_servers_hang(tmp_path: Path) -> None:
             return bool(member["Tags"]["acls"] == "1")
 
         await until(settled, timeout=20, what="the client agent's change to the new ACLs")
-        rules = (POLICIES / "mcp_discovery.sidecar.hcl").read_text()
+        rules = (POLICIES / "sidecar.hcl").read_text()
         await server.api("PUT", "/v1/acl/policy", {"Name": "sidecar", "Rules": rules})
         made = await server.api("PUT", "/v1/acl/token", {"Policies": [{"Name": "sidecar"}]})
         options = StoreOptions(token=made["SecretID"], timeout=2)

@@ -79,14 +79,14 @@ def test_it_is_hardly_exposed(root: Path, name: str) -> None:
 
 
 async def test_a_sidecar_has_time_to_drain() -> None:
-    told = unit.environment_file("mcp_discovery.sidecar.env")
+    told = unit.environment_file("sidecar.env")
     given = durations.seconds(unit.read(SIDECAR).one("TimeoutStopSec"))
     assert given >= durations.seconds(told["MCP_DISCOVERY_DRAIN"]) + 10
 
 
 @pytest.mark.parametrize(
     ("name", "role"),
-    [("mcp_discovery.facade.env", "facade"), ("mcp_discovery.sidecar.env", "sidecar")],
+    [("facade.env", "facade"), ("sidecar.env", "sidecar")],
 )
 async def test_the_sample_files_name_options_that_there_are(name: str, role: str) -> None:
     told = await command(role, "--help", COLUMNS="300")
@@ -131,7 +131,7 @@ async def test_both_run_in_their_sandbox(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     place = "/var/lib/mcp-discovery"
-    facade_told = unit.environment_file("mcp_discovery.facade.env")
+    facade_told = unit.environment_file("facade.env")
     assert facade_told["MCP_DISCOVERY_STORE"] == f"embedded://{place}/list.db"
     assert unit.read(FACADE).one("StateDirectory") == "mcp-discovery"
     # A folder of this machine stands for the state directory, which only systemd could make.
@@ -144,7 +144,7 @@ async def test_both_run_in_their_sandbox(tmp_path: Path) -> None:
         _service(FACADE, tmp_path, facade_told, (state, "/tmp/state")),
     ):
         asked = AskedFacade(f"http://127.0.0.1:{port.number}", None)  # type: ignore[arg-type]
-        sidecar_told = unit.environment_file("mcp_discovery.sidecar.env") | {
+        sidecar_told = unit.environment_file("sidecar.env") | {
             "MCP_DISCOVERY_URL": server.url,
             "MCP_DISCOVERY_STORE": asked.url,
             "MCP_DISCOVERY_DRAIN": "1s",

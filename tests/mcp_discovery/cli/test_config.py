@@ -181,14 +181,14 @@ async def test_the_examples_run_together_over_consul(tmp_path: Path) -> None:
         serve = (
             "facade",
             "--config",
-            str(EXAMPLES / "mcp_discovery.facade.yaml"),
+            str(EXAMPLES / "facade.yaml"),
             "--store",
             consul.store_url,
         )
         beside = (
             "sidecar",
             "--config",
-            str(EXAMPLES / "mcp_discovery.sidecar.yaml"),
+            str(EXAMPLES / "sidecar.yaml"),
             "--url",
             server.url,
         )
