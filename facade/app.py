@@ -28,7 +28,7 @@ from mcp_discovery.facade.connections import (
 from mcp_discovery.facade.documents import handlers as exchange
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.gateway import handlers as gateway
-from mcp_discovery.facade.gateway.gateway import GATEWAY, Gateway
+from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import docs_page, openapi
 from mcp_discovery.facade.http.aliases import aliases
 from mcp_discovery.facade.http.compression import Compression
@@ -138,7 +138,7 @@ def create_app(
         *(catalog, documents, searching, tool_definitions, options),
         calls,
     )
-    passing = Gateway(options, usage)
+    passing = McpGateway(options, usage)
     metrics = Metrics(
         catalog,
         {

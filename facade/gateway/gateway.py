@@ -1,4 +1,4 @@
-"""Passes MCP requests to one living replica of a server, and its answers back as they come."""
+"""Forwards MCP requests to one replica of a server, and streams its responses back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.gateway import headers
-from mcp_discovery.facade.gateway.headers import SESSION, unwrapped
+from mcp_discovery.facade.gateway.headers import SESSION, unwrap_session
 from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates
 from mcp_discovery.facade.gateway.upstream import (
     ForwardedBody,
@@ -40,28 +40,28 @@ _MODERN = "2026-07-28"
 #: Seconds between two checks for clients that have left: closing the connection is how modern
 #: clients cancel (MCP 2026-07-28, cancellation).
 _DISCONNECT_CHECK = 0.05
-#: How many requests may be under way at once.
-_MOST = 8192
+#: How many requests may be in flight at once.
+_MOST_REQUESTS = 8192
 #: How many replicas are tried for one request.
 _MOST_TRIES = 3
-#: How long an idle connection to a server is kept, in seconds: less than the 5 s after which
-#: uvicorn, under which most Python servers run, closes it, perhaps as a request is on its way.
+#: How many seconds an idle connection to a server is kept: less than the 5 s after which uvicorn,
+#: which most Python servers run under, closes it, perhaps while a request is on its way.
 _KEPT_ALIVE = 4.0
-#: The status of a request whose client left, for the metrics; nobody reads it.
+#: The status of a request whose client has left; only the metrics see it.
 _CLIENT_LEFT = 499
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """One request on its way; ``began`` in seconds of the monotonic clock."""
+class _Exchange:
+    """One request and its body; ``began`` in seconds of the monotonic clock."""
 
     request: web.Request
     body: ForwardedBody
     began: float
 
 
-class Gateway:
-    """The gateway of one facade. Inside of :meth:`running` it takes requests."""
+class McpGateway:
+    """The gateway of one facade; it accepts requests inside of :meth:`running`."""
 
     def __init__(self, options: FacadeOptions, usage: Usage) -> None:
         self._options = options
@@ -71,7 +71,7 @@ class Gateway:
         self._http: aiohttp.ClientSession | None = None
 
     def __len__(self) -> int:
-        """How many requests are under way."""
+        """How many requests are in flight."""
         return len(self._in_flight)
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
@@ -83,16 +83,16 @@ class Gateway:
             keepalive=_KEPT_ALIVE,
         )
         self._http = dialer.session
-        looking = asyncio.create_task(self._in_flight.run(), name="gateway: gone clients")
+        watch = asyncio.create_task(self._in_flight.run(), name="gateway: gone clients")
         try:
             yield
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
             await dialer.close()
 
     async def end_streams(self, _: web.Application) -> None:
-        """Ends what would keep the application from ending."""
+        """Ends the streams that would keep the application from stopping."""
         self._in_flight.end(only_listens)
 
     async def forward(
@@ -110,52 +110,54 @@ class Gateway:
         """
         try:
             async with self._in_flight.guard(request):
-                if len(self) > _MOST:
-                    detail = f"{_MOST} requests are under way; try again soon"
+                if len(self) > _MOST_REQUESTS:
+                    detail = f"{_MOST_REQUESTS} requests are under way; try again soon"
                     raise ProblemError(503, "too-busy", detail)
                 await body.begin()
-                headers.refuse_loop(request)
-                call = _Call(request, body, time.monotonic())
+                headers.reject_loop(request)
+                exchange = _Exchange(request, body, time.monotonic())
                 if (given := request.headers.get(SESSION)) is not None:
-                    return await self._in_session(call, current_view(), name, given)
-                return await self._anywhere(call, name, candidates(current_view(), name, versions))
+                    return await self._forward_in_session(exchange, current_view(), name, given)
+                return await self._forward_to_any(
+                    exchange, name, candidates(current_view(), name, versions)
+                )
         except ClientGoneError:
-            _cut(request)
+            _abort(request)
             return web.Response(status=_CLIENT_LEFT, reason="Client Closed Request")
 
-    # -- to the server ------------------------------------------------------------------------
-
-    async def _in_session(
-        self, call: _Call, view: View, name: str, given: str
+    async def _forward_in_session(
+        self, exchange: _Exchange, view: View, name: str, given: str
     ) -> web.StreamResponse:
-        """Passes it to the instance that began the session, whatever its health."""
+        """Forwards to the instance that began the session, whatever its health."""
         entry, session = _of_session(view, name, given)
         try:
-            return await self._exchanged(call, entry, session)
+            return await self._send_to(exchange, entry, session)
         except ReplicaUnreachableError as error:
             if entry.health.status is Status.DOWN:
                 raise _session_over(entry.id) from error
             raise _none_reached([entry.id], error) from error
 
-    async def _anywhere(self, call: _Call, name: str, fit: list[Entry]) -> web.StreamResponse:
-        """Passes it to one of ``fit``; to another one as long as nothing of it was sent."""
-        protocol = call.request.headers.get(PROTOCOL, "")
+    async def _forward_to_any(
+        self, exchange: _Exchange, name: str, fit: list[Entry]
+    ) -> web.StreamResponse:
+        """Forwards to one of ``fit``; tries the next one as long as nothing was sent."""
+        protocol = exchange.request.headers.get(PROTOCOL, "")
         order = self._replicas.ordered(fit, protocol if protocol >= _MODERN else None)
         tried: list[str] = []
         for entry in order[:_MOST_TRIES]:
             tried.append(entry.id)
             try:
-                return await self._exchanged(call, entry)
+                return await self._send_to(exchange, entry)
             except ReplicaUnreachableError as error:
                 log.info("gateway to %s: %s cannot be reached: %s", name, entry.id, error)
                 last = error
         raise _none_reached(tried, last) from last
 
-    async def _exchanged(
-        self, call: _Call, entry: Entry, session: str | None = None
+    async def _send_to(
+        self, exchange: _Exchange, entry: Entry, session: str | None = None
     ) -> web.StreamResponse:
         assert self._http is not None, "requests come inside of running()"
-        request = call.request
+        request = exchange.request
         with self._replicas.using(entry.id):
             try:
                 response = await send_request(
@@ -163,30 +165,28 @@ class Gateway:
                     entry.record,
                     request,
                     headers.to_server(request, session),
-                    call.body,
+                    exchange.body,
                     self._options.gateway_timeout,
                 )
             except ReplicaUnreachableError as error:
-                self._replicas.reached(entry.id, ok=False)
-                self._count(entry.record, call, str(error))
+                self._replicas.record_connection(entry.id, ok=False)
+                self._count(entry.record, exchange, str(error))
                 raise
             except ProblemError as error:
                 if error.status >= 500:
-                    self._count(entry.record, call, error.detail)
+                    self._count(entry.record, exchange, error.detail)
                 raise
-            self._replicas.reached(entry.id, ok=True)
+            self._replicas.record_connection(entry.id, ok=True)
             try:
-                return await self._answered(entry.record, call, response)
+                return await self._stream_response(entry.record, exchange, response)
             finally:
-                response.close()  # of an answer that was read whole the connection is kept
+                response.close()  # keeps the connection where the response was read to its end
 
-    # -- and back -----------------------------------------------------------------------------
-
-    async def _answered(
-        self, record: Record, call: _Call, response: aiohttp.ClientResponse
+    async def _stream_response(
+        self, record: Record, exchange: _Exchange, response: aiohttp.ClientResponse
     ) -> web.StreamResponse:
-        """Passes the answer on, chunk by chunk; where it breaks off, so does this."""
-        request = call.request
+        """Streams the server's response to the client; aborts both if it breaks off."""
+        request = exchange.request
         answer = web.StreamResponse(
             status=response.status,
             reason=response.reason if (response.reason or "").isascii() else None,
@@ -198,8 +198,8 @@ class Gateway:
                 part = await response.content.readany()
             except (aiohttp.ClientError, OSError) as error:
                 log.info("the answer of %s broke off: %s", record.id, error)
-                self._count(record, call, "the answer broke off")
-                _cut(request)
+                self._count(record, exchange, "the answer broke off")
+                _abort(request)
                 return answer
             if not part:
                 break
@@ -207,19 +207,19 @@ class Gateway:
                 async with asyncio.timeout(self._options.write_timeout):
                     await answer.write(part)
             except (TimeoutError, ConnectionError):
-                _cut(request)
+                _abort(request)
                 return answer
         if response.status < 300 or response.status >= 500:
             failed = response.status >= 500
-            self._count(record, call, f"HTTP {response.status}" if failed else None)
+            self._count(record, exchange, f"HTTP {response.status}" if failed else None)
         return answer
 
-    def _count(self, record: Record, call: _Call, error: str | None) -> None:
-        """Counts a call towards what is known of the instance, as its client's report would be.
+    def _count(self, record: Record, exchange: _Exchange, error: str | None) -> None:
+        """Counts the outcome of a call, as a client's report would.
 
-        What clients listen on, and the end of a session, have no outcome: they are not counted.
+        A stream that clients listen on, and the end of a session, have no outcome.
         """
-        request = call.request
+        request = exchange.request
         if request.method != "POST" or only_listens(request):
             return
         name = request.headers.get("Mcp-Name")
@@ -227,14 +227,14 @@ class Gateway:
         known = name in offered.tools or name in offered.prompts
         self._usage.outcome(
             record.id,
-            latency=time.monotonic() - call.began,
+            latency=time.monotonic() - exchange.began,
             success=error is None,
             capability=name if known else None,
             error=error,
         )
 
 
-GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
+GATEWAY: web.AppKey[McpGateway] = web.AppKey("gateway", McpGateway)
 
 
 def only_listens(request: web.Request) -> bool:
@@ -243,9 +243,12 @@ def only_listens(request: web.Request) -> bool:
 
 
 def _of_session(view: View, name: str, given: str) -> tuple[Entry, str]:
-    """The instance that a session is of, and its own id for it; raises :class:`ProblemError` (404),
-    upon which a client begins anew (MCP 2025-11-25, session management)."""
-    parts = unwrapped(given)
+    """The instance of a session, and the instance's own session id.
+
+    Raises :class:`ProblemError` (404), after which a client initializes again (MCP 2025-11-25,
+    session management).
+    """
+    parts = unwrap_session(given)
     if parts is None:
         detail = "this session is not one that the gateway gave; start a new one with initialize"
         raise ProblemError(404, "unknown-session", detail)
@@ -265,13 +268,13 @@ def _none_reached(ids: list[str], last: ReplicaUnreachableError) -> ProblemError
     return ProblemError(504 if last.late else 502, "not-reached", detail, ids=ids)
 
 
-def _cut(request: web.Request) -> None:
-    """Ends the connection so that no client takes what it has for the whole answer."""
+def _abort(request: web.Request) -> None:
+    """Closes the connection so that no client takes a partial response for a whole one."""
     transport = request.transport
     if transport is None:
         return
     if request.version < HttpVersion11:
-        # Without chunks an end is an end, unless it is a reset.
+        # Without chunked encoding only a reset tells a broken response from a complete one.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

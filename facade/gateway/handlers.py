@@ -1,4 +1,4 @@
-"""``/gateway/{name}/mcp``: MCP requests to be forwarded, and the gateway's own error responses."""
+"""``/gateway/{name}/mcp``: forwards MCP requests, and responds with the gateway's own errors."""
 
 from __future__ import annotations
 

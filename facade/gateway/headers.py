@@ -1,4 +1,4 @@
-"""Which headers pass the gateway, and the session ids that name the instance in them."""
+"""The headers that pass the gateway, and session ids that name the instance that gave them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.record import is_label
 
-#: The header of MCP before 2026-07-28 in which a session's id comes and goes.
+#: The header with a legacy session's id.
 SESSION = "Mcp-Session-Id"
 
 
-def wrapped(instance: str, session: str) -> str:
-    """What a client is given for ``session`` of ``instance``.
+def wrap_session(instance: str, session: str) -> str:
+    """The session id for the client, which names the instance, so that any facade can route it.
 
-    An instance's id is a DNS label, so that the first dot ends it; the session's own id stays as
-    the server made it.
+    An instance's id is a DNS label, so the first dot ends it.
     """
     return f"{instance}.{session}"
 
 
-def unwrapped(text: str) -> tuple[str, str] | None:
-    """The instance's id and its session; ``None`` for what :func:`wrapped` did not make."""
+def unwrap_session(text: str) -> tuple[str, str] | None:
+    """The instance's id and its own session id; ``None`` where ``text`` has not that form."""
     instance, _, session = text.partition(".")
     return (instance, session) if session and is_label(instance) else None
 
@@ -41,7 +40,8 @@ _HOP_BY_HOP = frozenset(
         *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
     )
 )
-#: Besides those: what is written anew, and cookies, since all servers share the gateway's origin.
+#: Further headers not forwarded: those that the gateway writes itself, and cookies, since all
+#: servers share the gateway's origin.
 _NOT_TO_SERVER = frozenset(
     (
         *("host", "content-length", "expect", "cookie", "via", "x-forwarded-for"),
@@ -54,18 +54,18 @@ _NOT_TO_SERVER = frozenset(
         ),
     )
 )
-#: Which pages may read an answer is for the facade to say, as for all its answers.
+#: Headers not returned to the client; so are those of CORS, which the facade sets itself.
 _NOT_TO_CLIENT = frozenset(("set-cookie", SESSION.lower()))
 _CORS = "access-control-"
-#: What aiohttp reads bytes as that are no UTF-8; it would not write them again.
+#: aiohttp decodes bytes that are no UTF-8 to surrogates, which it refuses to encode.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def refuse_loop(request: web.Request) -> None:
-    """Raises :class:`ProblemError` (508) for a request that has been through a gateway, or is a
-    probe.
+def reject_loop(request: web.Request) -> None:
+    """Raises :class:`ProblemError` (508) for a request that a gateway has forwarded, or a probe.
 
-    One facade's list may have another's address, or its own: nobody would be at the end of that.
+    The address of a server in the list may be that of a facade, this one included: such a request
+    would go round for ever.
     """
     through = (each.split()[1:2] for each in _listed(request, "Via"))
     if [_PSEUDONYM] in through or MARK in request.headers:
@@ -77,30 +77,30 @@ def refuse_loop(request: web.Request) -> None:
 
 
 def to_server(request: web.Request, session: str | None) -> CIMultiDict[str]:
-    """The headers for the server; ``session`` is its own id of the session, if there is one."""
-    passed = _end_to_end(request.headers, _NOT_TO_SERVER)
+    """The headers for the server; ``session`` is the server's own session id, if there is one."""
+    forwarded = _end_to_end(request.headers, _NOT_TO_SERVER)
     if session is not None:
-        passed[SESSION] = session
+        forwarded[SESSION] = session
     if (id := request_id()) is not None:
-        passed[REQUEST_ID] = id
+        forwarded[REQUEST_ID] = id
     version = f"{request.version.major}.{request.version.minor}"
-    passed["Via"] = ", ".join((*_listed(request, "Via"), f"{version} {_PSEUDONYM}"))
+    forwarded["Via"] = ", ".join((*_listed(request, "Via"), f"{version} {_PSEUDONYM}"))
     remote = (request.remote,) if request.remote else ()
-    passed["X-Forwarded-For"] = ", ".join((*_listed(request, "X-Forwarded-For"), *remote))
-    # What a proxy in front of the facade saw is nearer to the client.
+    forwarded["X-Forwarded-For"] = ", ".join((*_listed(request, "X-Forwarded-For"), *remote))
+    # A proxy in front of the facade has seen the client's own values.
     for name, seen in (("X-Forwarded-Host", request.host), ("X-Forwarded-Proto", request.scheme)):
-        passed[name] = request.headers.get(name, seen)
-    return passed
+        forwarded[name] = request.headers.get(name, seen)
+    return forwarded
 
 
 def to_client(headers: Mapping[str, str], instance: str) -> CIMultiDict[str]:
-    """The headers for the client of an answer by ``instance``."""
-    passed = _end_to_end(headers, _NOT_TO_CLIENT)
-    for name in [each for each in passed if each.lower().startswith(_CORS)]:
-        passed.popall(name, None)
+    """The headers for the client of a response by ``instance``."""
+    forwarded = _end_to_end(headers, _NOT_TO_CLIENT)
+    for name in [each for each in forwarded if each.lower().startswith(_CORS)]:
+        forwarded.popall(name, None)
     if session := headers.get(SESSION):
-        passed[SESSION] = wrapped(instance, session)
-    return passed
+        forwarded[SESSION] = wrap_session(instance, session)
+    return forwarded
 
 
 def _end_to_end(headers: Mapping[str, str], dropped: frozenset[str]) -> CIMultiDict[str]:

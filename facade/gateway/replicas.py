@@ -1,4 +1,4 @@
-"""Which replica of a server is asked next: healthy ones first, by weight and calls in flight."""
+"""The replicas of a server in the order to try: by health, weight and calls in flight."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mcp_discovery.health import Status
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.versions import VersionRange
 
-#: What new sessions and calls without one may go to.
+#: The statuses of replicas that get new sessions and calls without a session.
 _OPEN = frozenset({Status.HEALTHY, Status.DEGRADED})
-#: The only transport that is passed on.
+#: The only transport that the gateway forwards.
 TRANSPORT = "streamable-http"
-#: For so many seconds one that could not be reached comes after all others.
-_SHUNNED = 5.0
+#: For how many seconds a replica that could not be reached comes after all others.
+_UNREACHED_FOR = 5.0
 
 
 class Replicas:
-    """What one facade knows of the replicas that it sends calls to.
+    """The calls in flight to each replica, and which of them could not be reached.
 
     ``clock`` gives monotonic seconds.
     """
@@ -49,30 +49,30 @@ class Replicas:
             if not self._in_flight[id]:
                 del self._in_flight[id]
 
-    def reached(self, id: str, *, ok: bool) -> None:
+    def record_connection(self, id: str, *, ok: bool) -> None:
         """Whether the instance could be connected to just now."""
         self._unreached.pop(id, None)
         if not ok:
             self._unreached[id] = self._clock()
-            # Whoever was last unreached long ago is of no interest, and may be gone.
+            # Drops the oldest failure when it has expired, so that removed replicas do not stay.
             first = next(iter(self._unreached))
-            if self._clock() - self._unreached[first] > _SHUNNED:
+            if self._clock() - self._unreached[first] > _UNREACHED_FOR:
                 del self._unreached[first]
 
     def ordered(self, entries: Iterable[Entry], protocol: str | None) -> list[Entry]:
-        """``entries``, the one to ask first at the beginning.
+        """``entries`` in the order to try.
 
-        Those that could just not be reached come last, then the degraded, then those that are not
-        known to speak ``protocol`` where that is named. Among equals the one with the fewest calls
-        in flight for its weight comes first; where these are equal too, chance in proportion to
-        the weight decides. Weight 0 comes after all other weights.
+        Those that recently could not be reached come last, before them the degraded ones, and
+        before these the ones not known to speak ``protocol`` where that is given. Among equals the
+        one with the fewest calls in flight for its weight comes first, then chance in proportion
+        to the weight decides. Weight 0 comes after all other weights.
         """
         now = self._clock()
 
         def rank(entry: Entry) -> tuple[bool, bool, bool, bool, float, float]:
             record, weight = entry.record, entry.record.weight
             return (
-                now - self._unreached.get(record.id, -_SHUNNED) < _SHUNNED,
+                now - self._unreached.get(record.id, -_UNREACHED_FOR) < _UNREACHED_FOR,
                 entry.health.status is not Status.HEALTHY,
                 protocol is not None and protocol not in record.protocol.versions,
                 not weight,

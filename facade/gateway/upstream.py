@@ -1,4 +1,4 @@
-"""One request to one replica: its body on the way out, and the head of the response."""
+"""One request to one replica: its body, streamed, and the head of the response."""
 
 from __future__ import annotations
 
@@ -17,62 +17,64 @@ from mcp_discovery.probe.endpoint import Endpoint
 from mcp_discovery.probe.wire import within_origin
 from mcp_discovery.record import Record
 
-#: So much of a body is kept, in bytes: nearly every call as a whole, so that it can be sent again.
-_KEPT = 64 * 2**10
-#: The largest body that is passed on, in bytes.
-MOST = 64 * 2**20
+#: How many bytes of a body are buffered: nearly every call fits, so that it can be sent again.
+_PREFIX_BYTES = 64 * 2**10
+#: The largest body that is forwarded, in bytes.
+MAX_BODY_BYTES = 64 * 2**20
 
 
 class ForwardedBody:
-    """The body of one request. ``fault`` says what was wrong with it while it was passed on."""
+    """The body of one request; its beginning is buffered, the rest is streamed.
+
+    ``whole`` says that all of it is buffered; ``fault`` is the error that occurred while streaming.
+    """
 
     def __init__(self, request: web.Request, timeout: float) -> None:
-        """``timeout`` in seconds bounds the wait for its beginning and for each part after it."""
+        """``timeout`` in seconds bounds the wait for each part of the body."""
         self._content = request.content
         self._length = request.content_length
         self._timeout = timeout
-        self._kept = b""
+        self._prefix = b""
         self.whole = not request.can_read_body
         self.fault: ProblemError | None = None
 
     async def begin(self) -> None:
-        """Reads the beginning; raises :class:`ProblemError` for one that is too large or too
-        slow."""
-        if (self._length or 0) > MOST:
+        """Buffers the beginning; raises :class:`ProblemError` where it is too large or too slow."""
+        if (self._length or 0) > MAX_BODY_BYTES:
             raise _too_large()
-        while not self.whole and len(self._kept) < _KEPT:
+        while not self.whole and len(self._prefix) < _PREFIX_BYTES:
             part = await self._part()
-            self._kept += part
+            self._prefix += part
             self.whole = not part
 
-    def to_send(self) -> bytes | AsyncIterator[bytes] | None:
-        """What to send on; only a body that is ``whole`` can be sent twice."""
+    def payload(self) -> bytes | AsyncIterator[bytes] | None:
+        """The body to send; only a ``whole`` one can be sent twice."""
         if self.whole:
-            return self._kept or None
+            return self._prefix or None
         return self._parts()
 
     @property
     def headers(self) -> dict[str, str]:
-        """How long it is, where that was said."""
+        """``Content-Length``, where the client sent it."""
         return {} if self.whole or self._length is None else {"Content-Length": str(self._length)}
 
     @property
     def id(self) -> str | int | float | None:
         """The id of the JSON-RPC request in it; ``None`` where it cannot be read."""
         try:
-            message = orjson.loads(self._kept)
+            message = orjson.loads(self._prefix)
         except orjson.JSONDecodeError:
             return None
         id = message.get("id") if isinstance(message, dict) else None
         return id if isinstance(id, str | int | float) and not isinstance(id, bool) else None
 
     async def _parts(self) -> AsyncIterator[bytes]:
-        yield self._kept
-        sent = len(self._kept)
+        yield self._prefix
+        sent = len(self._prefix)
         try:
             while part := await self._part():
                 sent += len(part)
-                if sent > MOST:
+                if sent > MAX_BODY_BYTES:
                     raise _too_large()
                 yield part
         except ProblemError as error:
@@ -93,21 +95,22 @@ class ForwardedBody:
 
 
 def _too_large() -> ProblemError:
-    return ProblemError(413, "body-too-large", f"the body is over the limit of {MOST:,} bytes")
+    return ProblemError(
+        413, "body-too-large", f"the body is over the limit of {MAX_BODY_BYTES:,} bytes"
+    )
 
 
-#: How many seconds a connection may take to be made.
-_CONNECT = 5.0
-#: Only what a trailing slash causes is followed: same origin, same method, same body.
+#: How many seconds connecting may take.
+_CONNECT_TIMEOUT = 5.0
+#: The redirects that are followed: within the origin, with the same method and body.
 _REDIRECTS = frozenset((301, 302, 307, 308))
 _MOST_REDIRECTS = 2
-#: Headers that aiohttp would add of its own.
+#: Headers that aiohttp must not add.
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class ReplicaUnreachableError(DiscoveryError):
-    """No connection was made, so that nothing of the request has left; ``late`` says that it took
-    too long."""
+    """No connection was made, so nothing was sent; ``late`` says that connecting timed out."""
 
     def __init__(self, why: str, *, late: bool) -> None:
         super().__init__(why)
@@ -122,17 +125,17 @@ async def send_request(
     body: ForwardedBody,
     timeout: float,
 ) -> aiohttp.ClientResponse:
-    """The server's answer, of which only the head has been read; it is the caller's to close.
+    """The server's response, with only its head read; the caller closes it.
 
-    ``timeout`` in seconds is for the answer to begin. Raises :class:`ReplicaUnreachableError`,
-    after which another replica may be asked, and :class:`ProblemError`, after which none may: it
-    is not known what the server has made of the request.
+    ``timeout`` in seconds bounds the wait for the head. Raises :class:`ReplicaUnreachableError`,
+    after which another replica may be tried, and :class:`ProblemError`, after which none may: the
+    server may have processed the request.
     """
     url = Endpoint.of(record.endpoint.url or "", record.endpoint.transport, None).urls[0]
     for _ in range(1 + _MOST_REDIRECTS):
         try:
             async with asyncio.timeout(timeout):
-                response = await _sent(session, url, request, headers, body)
+                response = await _send(session, url, request, headers, body)
         except TimeoutError as error:
             detail = f"{record.id} did not begin to answer within {timeout:g} s"
             raise ProblemError(504, "no-answer", detail, id=record.id) from error
@@ -151,7 +154,7 @@ async def send_request(
     raise ProblemError(502, "redirected", detail, id=record.id)
 
 
-async def _sent(
+async def _send(
     session: aiohttp.ClientSession,
     url: str,
     request: web.Request,
@@ -162,15 +165,17 @@ async def _sent(
         return await session.request(
             request.method,
             url,
-            data=body.to_send(),
+            data=body.payload(),
             headers={**headers, **body.headers},
             skip_auto_headers=_NOT_ADDED,
             allow_redirects=False,
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
         )
     except aiohttp.ConnectionTimeoutError as error:
-        raise ReplicaUnreachableError(f"no connection within {_CONNECT:g} s", late=True) from error
+        raise ReplicaUnreachableError(
+            f"no connection within {_CONNECT_TIMEOUT:g} s", late=True
+        ) from error
     except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, AddressRefusedError) as error:
         raise ReplicaUnreachableError(_why(error), late=False) from error
     except (aiohttp.ClientError, OSError) as error:

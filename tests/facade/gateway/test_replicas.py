@@ -49,12 +49,12 @@ def test_degraded_ones_and_those_just_not_reached_come_last() -> None:
     entries = [entry("a"), entry("b", Status.DEGRADED)]
     with replicas.using("a"):
         assert first(replicas, entries) == "a"
-    replicas.reached("a", ok=False)
+    replicas.record_connection("a", ok=False)
     assert first(replicas, entries) == "b"
     now += 5.1
     assert first(replicas, entries) == "a"
-    replicas.reached("a", ok=False)
-    replicas.reached("a", ok=True)
+    replicas.record_connection("a", ok=False)
+    replicas.record_connection("a", ok=True)
     assert first(replicas, entries) == "a"
 
 
