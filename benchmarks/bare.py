@@ -8,6 +8,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from mcp_discovery.facade.run import run_in_loop
+
 
 async def _serve(body: bytes) -> None:
     async def answer(_: web.Request) -> web.Response:
@@ -24,4 +26,4 @@ async def _serve(body: bytes) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]).read_bytes()))
+    run_in_loop(_serve(Path(sys.argv[1]).read_bytes()))

@@ -20,7 +20,7 @@ import orjson
 from benchmarks.filling import KEYS
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.facade.garbage_collection import settle
+from mcp_discovery.facade.run import freeze_first_list
 
 _PAGE = 1000
 
@@ -28,7 +28,7 @@ _PAGE = 1000
 async def _catalog(url: str) -> dict[str, float]:
     began = time.perf_counter()
     async with open_store(url) as store, Catalog(store) as catalog:
-        settling = asyncio.create_task(settle(catalog))  # as a facade does
+        settling = asyncio.create_task(freeze_first_list(catalog))  # as a facade does
         await catalog.ready()
         seconds = time.perf_counter() - began
         await settling

@@ -23,7 +23,7 @@ import aiohttp
 import psutil
 
 from benchmarks.harness import Unavailable
-from mcp_discovery.facade.http.descriptors import allow_many_connections
+from mcp_discovery.facade.run import allow_many_connections
 from tests.stores.process import die_with_parent
 
 ROOT = Path(__file__).parents[1]

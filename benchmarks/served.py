@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from benchmarks import data
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.facade import run
+from mcp_discovery.facade.run import run, run_in_loop
 from mcp_discovery.instance import Instance, decode_registration, encode_registration
 
 
@@ -48,4 +48,4 @@ def _tell(url: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_serve(*map(int, sys.argv[1:]))))
+    sys.exit(run_in_loop(_serve(*map(int, sys.argv[1:]))))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from mcp_discovery.facade.http.descriptors import allow_many_connections
+from mcp_discovery.facade.run import allow_many_connections
 
 #: How many connect at the same time, and for how long, in seconds, a change is waited for.
 _AT_ONCE = 200

@@ -31,14 +31,14 @@ from mcp_discovery.facade.gateway import handlers as gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import docs_page, openapi
 from mcp_discovery.facade.http.aliases import aliases
-from mcp_discovery.facade.http.compression import Compression
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import Metrics
+from mcp_discovery.facade.http.middleware import Outermost
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
 from mcp_discovery.facade.http.operation import routes
 from mcp_discovery.facade.http.outbound import refusing_probes
-from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, problems
-from mcp_discovery.facade.http.tracing import asking_store, sign, traced
+from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
+from mcp_discovery.facade.http.tracing import asking_store
 from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import FacadeOptions
@@ -49,15 +49,14 @@ from mcp_discovery.facade.registration.leased import LeasedRegistrations
 from mcp_discovery.facade.registry import api as registry
 from mcp_discovery.facade.registry import cards
 from mcp_discovery.facade.registry.addresses import Addresses
-from mcp_discovery.facade.registry.api import open_to_all, plain_errors
+from mcp_discovery.facade.registry.api import open_to_all, reshape_error
 from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
-from mcp_discovery.facade.repeats import Repeats
 from mcp_discovery.facade.servers import handlers as servers
 from mcp_discovery.facade.servers import prometheus_sd
-from mcp_discovery.facade.servers.events import Streams
-from mcp_discovery.facade.servers.long_poll import Polls
-from mcp_discovery.facade.servers.results import Lists
+from mcp_discovery.facade.servers.events import EventStreams
+from mcp_discovery.facade.servers.long_poll import LongPolls
+from mcp_discovery.facade.servers.results import ServerLists
 from mcp_discovery.facade.servers.search_index import Searching
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
@@ -123,13 +122,13 @@ def create_app(
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
     posted = Posted(catalog, documents, locks, options, usage)
-    streams = Streams(catalog, ping=options.ping, write_timeout=options.write_timeout)
+    streams = EventStreams(catalog, ping=options.ping, write_timeout=options.write_timeout)
     sockets = Sockets(
         catalog, ping=options.ping, write_timeout=options.write_timeout, idle=options.idle
     )
     usage.listeners.append(sockets.happenings.note)
     searching = Searching(catalog, documents)
-    lists = Lists(catalog, searching)
+    lists = ServerLists(catalog, searching)
     tool_definitions = ToolDefinitions(documents)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
@@ -155,23 +154,17 @@ def create_app(
         version=status.version(),
     )
     usage.listeners.append(metrics.note)
-    repeats = Repeats(catalog, metrics)
-    polls = Polls(catalog, lists, repeats)
-    searching.on_learned(polls.text_known)
-    cors = Cors(options.cors_origins)
-    app = web.Application(
-        middlewares=[
-            traced,
-            cors.preflight,
-            Compression().compress,
-            metrics.count,
-            plain_errors,
-            problems,
-            refusing_probes(posted.holder.id, PATH),
-        ],
-        client_max_size=MAX_BODY_BYTES,
+    polls = LongPolls(catalog, lists)
+    searching.on_learned(polls.descriptions_known)
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    Outermost(
+        metrics, Cors(options.cors_origins), reshape_error=reshape_error, sign=open_to_all
+    ).install(
+        app,
+        # What decides who may ask stands here, from the outside in: host and origin, caller,
+        # rights. Each request passes it, whatever its protocol, before its operation.
+        refusing_probes(posted.holder.id, PATH),
     )
-    app.on_response_prepare.extend((cors.sign, open_to_all, sign, repeats.keep))
     app[DESCRIPTION] = Description(OPERATIONS)
     app[tools.TOOL_DEFINITIONS] = tool_definitions
     app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)
@@ -193,7 +186,6 @@ def create_app(
         lists,
         polls,
         sockets,
-        repeats,
     )
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
+import resource
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -16,24 +19,31 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.app import create_app
-from mcp_discovery.facade.garbage_collection import settle
-from mcp_discovery.facade.http.descriptors import allow_many_connections
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.repeats import Connection
 from mcp_discovery.facade.state import FACADE
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 #: How many connections may wait to be accepted: thousands of readers come back at the same moment.
 _BACKLOG = 4096
-#: How long, in seconds, what is left of a body that is not wanted is read, so that its sender
-#: finds the answer.
+#: How long, in seconds, the rest of an unwanted body is read, so that its sender finds the
+#: response.
 _LINGER = 2.0
-#: The longest request line, in bytes: one with too many filters is answered in words of ours.
+#: The longest request line, in bytes: one with too many filters gets a problem document.
 _LONGEST_LINE = 256 * 2**10
 #: How long, in seconds, one of several workers waits for its first list before it takes a share of
 #: the connections. Later it takes them without one: then the store is away.
 _FIRST_LIST = 5.0
+#: How many open files are more than any facade needs: some systems have no upper limit, and then
+#: loops over all of them.
+_MOST_FILES = 2**20
+#: While the first list comes in, this is the garbage collector's threshold of its youngest
+#: generation, and how many of its collections make one of an older generation.
+_YOUNG, _OLDER = 50_000, 1000
+#: Within how many seconds the first list comes, if the store can be reached.
+_FIRST_LIST_AT_MOST = 60.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -44,31 +54,53 @@ class ListenError(DiscoveryError, OSError):
         return str(self.strerror)
 
 
-class _Site(web.BaseSite):
-    """Where the facade listens; its connections first look for what can be repeated."""
+def run_in_loop(main: Coroutine[Any, Any, Result]) -> Result:
+    """Runs ``main`` as :func:`asyncio.run` does, in an event loop of uvloop where it is
+    installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int, *, shared: bool) -> None:
-        super().__init__(runner, backlog=_BACKLOG)
-        self._host, self._port, self._shared = host, port, shared
-        self._repeats = runner.app[FACADE].repeats
 
-    @property
-    def name(self) -> str:
-        """Its URL."""
-        return _url(self._host, self._port)
+def allow_many_connections() -> int:
+    """Raises this process's soft limit of open files to the hard one; returns the limit.
 
-    async def start(self) -> None:
-        """Listens; raises :class:`OSError`."""
-        await super().start()
-        handlers = self._runner.server
-        assert handlers is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(handlers(), self._repeats),
-            self._host,
-            self._port,
-            backlog=self._backlog,
-            reuse_port=self._shared or None,
-        )
+    Each reader of a stream is an open file, and the usual soft limit is 1024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError) as error:  # a system may allow less than it says
+        log.warning("at most %d open files: the limit cannot be raised: %s", soft, error)
+        return soft
+    return wanted
+
+
+async def freeze_first_list(catalog: Catalog) -> None:
+    """Waits for the first list, and excludes it from garbage collection.
+
+    An entry is some forty objects, none of which is ever part of a cycle. With 100,000 instances
+    each full collection would hold up everything for a quarter of a second, and those during the
+    reading of the list would take as long as reading it.
+    """
+    usual = gc.get_threshold()
+    gc.set_threshold(_YOUNG, _OLDER, _OLDER)
+    try:
+        async with asyncio.timeout(_FIRST_LIST_AT_MOST):
+            await catalog.ready()
+    except TimeoutError:
+        pass  # the store is away; the garbage of that time has to be collected
+    finally:
+        gc.set_threshold(*usual)
+    await catalog.ready()
+    gc.collect()
+    gc.freeze()
 
 
 @asynccontextmanager
@@ -99,7 +131,7 @@ async def serving(
     try:
         if first is not None:
             await first()
-        site = _Site(runner, host, port, shared=shared)
+        site = web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_port=shared or None)
         try:
             await site.start()
         except OSError as error:
@@ -139,9 +171,11 @@ async def run(
             log.info("listening on %s (store %s)", url, store.url)
             if ready is not None:
                 ready(url)
-            settling = asyncio.create_task(settle(app[FACADE].catalog), name="settle")
+            freezing = asyncio.create_task(
+                freeze_first_list(app[FACADE].catalog), name="freeze the first list"
+            )
             await stop.wait()
-            settling.cancel()
+            freezing.cancel()
             log.info("stopping")
     finally:
         if life is not None:

@@ -20,10 +20,9 @@ from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.agentless import Posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
-from mcp_discovery.facade.repeats import Repeats
-from mcp_discovery.facade.servers.events import Streams
-from mcp_discovery.facade.servers.long_poll import Polls
-from mcp_discovery.facade.servers.results import Lists
+from mcp_discovery.facade.servers.events import EventStreams
+from mcp_discovery.facade.servers.long_poll import LongPolls
+from mcp_discovery.facade.servers.results import ServerLists
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.facade.websocket.sockets import Sockets
 
@@ -36,15 +35,14 @@ class Facade:
     documents: Documents
     leased: LeasedRegistrations
     posted: Posted
-    streams: Streams
+    streams: EventStreams
     metrics: Metrics
     locks: IdLocks
     options: FacadeOptions
     usage: Usage
-    lists: Lists
-    polls: Polls
+    lists: ServerLists
+    polls: LongPolls
     sockets: Sockets
-    repeats: Repeats
     rotation: Rotation = field(default_factory=Rotation)
     started: float = field(default_factory=time.monotonic)
 

@@ -1,23 +1,22 @@
-"""Answers compressed with gzip, for those who take it."""
+"""Responses compressed with gzip, for clients that accept it."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-from collections import OrderedDict
 from functools import lru_cache
 
 from aiohttp import web
+from cachetools import LRUCache
 
 from mcp_discovery.facade.http.cors import vary
-from mcp_discovery.facade.http.problems import Handler
 
-#: Smaller answers fit into one packet, compressed or not.
-_FROM = 1024
-#: From so many bytes on, compressing happens beside the event loop.
+#: Bodies below so many bytes fit into one packet, compressed or not.
+MIN_BYTES = 1024
+#: From so many bytes on, compressing happens in a thread beside the event loop.
 _LARGE = 64 * 2**10
-#: Compressed bodies that are kept, in bytes of both spellings.
-_KEPT = 16 * 2**20
+#: How many bytes the cache of compressed bodies may hold, of both forms together.
+_CACHE_BYTES = 16 * 2**20
 _TYPES = frozenset(
     {
         "application/json",
@@ -30,52 +29,49 @@ _TYPES = frozenset(
 )
 
 
+class EncodedResponse(web.Response):
+    """A response whose content coding was chosen where it was made."""
+
+
 class Compression:
-    """Compresses whole answers, never streams; a body that is sent again is compressed once."""
+    """Compresses whole responses, never streams; a body that is sent again is compressed once."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
-        self._size = 0
+        # Whoever caches a body hands out the same object: its hash is known, equality is identity.
+        self._cache: LRUCache[bytes, tuple[bytes, int]] = LRUCache(
+            _CACHE_BYTES, getsizeof=lambda each: each[1]
+        )
 
-    @web.middleware
-    async def compress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Compresses the answer where it is worth it and the client takes it."""
-        response = await handler(request)
-        if not isinstance(response, web.Response) or "Content-Encoding" in response.headers:
-            return response
-        body = response.body
-        if not isinstance(body, bytes) or response.content_type not in _TYPES:
-            return response
+    async def compress(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Compresses ``response`` where that is worth it and the client accepts it."""
+        if not isinstance(response, web.Response):
+            return
+        body, headers = response.body, response.headers
+        if not isinstance(body, bytes) or len(body) < MIN_BYTES or "Content-Encoding" in headers:
+            return
         # RFC 9111, 5.2.2.6: what is marked so goes out as it is, and is not kept for others.
-        if len(body) < _FROM or "no-transform" in response.headers.get("Cache-Control", ""):
-            return response
+        if response.content_type not in _TYPES or "no-transform" in headers.get(
+            "Cache-Control", ""
+        ):
+            return
         vary(response, "Accept-Encoding")
         if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
-            return response
+            return
         response.body = await self._compressed(body)
-        response.headers["Content-Encoding"] = "gzip"
-        tag = response.headers.get("ETag", "")
+        headers["Content-Encoding"] = "gzip"
+        tag = headers.get("ETag", "")
         if tag.startswith('"'):
             # Other bytes than those without compression: no longer a strong tag (RFC 9110, 8.8.1).
-            response.headers["ETag"] = f"W/{tag}"
-        return response
+            headers["ETag"] = f"W/{tag}"
 
     async def _compressed(self, body: bytes) -> bytes:
-        # Whoever keeps a body hands out the same object: its hash is known, equality is identity.
-        if (known := self._kept.get(body)) is not None:
-            self._kept.move_to_end(body)
-            return known
-        if len(body) >= _LARGE:
-            packed = await asyncio.to_thread(_packed, body)
-        else:
-            packed = _packed(body)
-        size = len(body) + len(packed)
-        if size <= _KEPT // 2 and body not in self._kept:
-            self._kept[body] = packed
-            self._size += size
-            while self._size > _KEPT:
-                self._size -= sum(map(len, self._kept.popitem(last=False)))
-        return packed
+        if (known := self._cache.get(body)) is not None:
+            return known[0]
+        compressed = await gzipped(body)
+        size = len(body) + len(compressed)
+        if size <= _CACHE_BYTES // 2:
+            self._cache[body] = compressed, size
+        return compressed
 
 
 @lru_cache(256)
@@ -92,5 +88,8 @@ def accepts_gzip(header: str) -> bool:
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
 
-def _packed(body: bytes) -> bytes:
-    return gzip.compress(body, compresslevel=1 if len(body) >= _LARGE else 6, mtime=0)
+async def gzipped(body: bytes) -> bytes:
+    """``body`` as gzip; a large one without holding up the event loop, and less densely."""
+    if len(body) < _LARGE:
+        return gzip.compress(body, compresslevel=6, mtime=0)
+    return await asyncio.to_thread(gzip.compress, body, compresslevel=1, mtime=0)

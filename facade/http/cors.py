@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from aiohttp import web
 
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.facade.http.problems import Handler
 from mcp_discovery.record import url_problem
-
-Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 #: What a page may read of an answer's head besides what every page may.
 _EXPOSED = (
@@ -35,22 +30,17 @@ class Cors:
             _check(each)
         self._origins = frozenset(origins)
 
-    @web.middleware
-    async def preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Adds to an answer to ``OPTIONS`` what a browser asks for before it sends a request."""
-        response = await handler(request)
+    def answer_preflight(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Adds to the response to ``OPTIONS`` what a browser asks for before it sends a request."""
         wanted = request.headers.get("Access-Control-Request-Method")
-        if request.method != "OPTIONS" or wanted is None or response.status != 204:
-            return response
-        if self._allowed(request) is not None:
+        if wanted is not None and self._allowed(request) is not None:
             sent = request.headers.get("Access-Control-Request-Headers", "")
             response.headers["Access-Control-Allow-Methods"] = response.headers["Allow"]
             response.headers["Access-Control-Allow-Headers"] = _sane(sent) or _SENT
             response.headers["Access-Control-Max-Age"] = str(_MAX_AGE)
-        return response
 
-    async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Says on every answer, as its head goes out, which origin may read it."""
+    def sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Says on a response, as its head is written, which origin may read it."""
         if not self._origins:
             return
         if "*" not in self._origins:

@@ -37,6 +37,16 @@ def has_already(request: web.Request, tag: str) -> bool:
     return any(each.value in (tag, "*") for each in given)
 
 
+def headers_of(tag: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """``headers``, with those of a response that has an entity tag."""
+    return {"Cache-Control": "no-cache", "ETag": f'W/"{tag}"', **headers}
+
+
+def not_modified(tag: str, headers: Mapping[str, str]) -> web.Response:
+    """304, with ``ETag: W/"<tag>"`` and ``headers``."""
+    return web.Response(status=304, headers=headers_of(tag, headers))
+
+
 def tagged(
     request: web.Request,
     tag: str,
@@ -47,8 +57,8 @@ def tagged(
 
     ``body`` may be a callable, which is not called for a 304. ``headers`` stand on both.
     """
-    given = {"Cache-Control": "no-cache", "ETag": f'W/"{tag}"', **(headers or {})}
+    given = headers or {}
     if has_already(request, tag):
-        return web.Response(status=304, headers=given)
+        return not_modified(tag, given)
     data = body if isinstance(body, bytes) else body()
-    return web.Response(body=data, content_type="application/json", headers=given)
+    return web.Response(body=data, content_type="application/json", headers=headers_of(tag, given))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_urldispatcher import AbstractResource
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -19,7 +19,6 @@ from mcp_discovery.adapters.catalog import Catalog, Event
 from mcp_discovery.adapters.observed import Tally
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.connections.statuses import is_fit
-from mcp_discovery.facade.http.problems import Handler
 from mcp_discovery.facade.usage.usage import HEALTH_CHECK
 from mcp_discovery.health import Status, utcnow
 
@@ -34,17 +33,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """Where requests of one kind are counted, and timed unless they are streams or wait."""
+class _RequestSeries:
+    """The series of requests of one kind; streams and long polls are not timed."""
 
     requests: Counter
     durations: Histogram | None
-
-    def add(self, took: float) -> None:
-        """One more, which took so many seconds."""
-        self.requests.inc()
-        if self.durations is not None:
-            self.durations.observe(took)
 
 
 class Metrics:
@@ -72,7 +65,7 @@ class Metrics:
             ("method", "route", "status"),
             registry=self._registry,
         )
-        self._counted: dict[tuple[str, str, int, bool], Counted] = {}
+        self._series: dict[tuple[AbstractResource | None, str, int, bool], _RequestSeries] = {}
         self._durations = Histogram(
             "mcp_discovery_request_duration_seconds",
             "Time to answer a request that is neither a stream nor a long poll.",
@@ -98,29 +91,24 @@ class Metrics:
         self._lag.catch_up()
         return generate_latest(self._registry)
 
-    @web.middleware
-    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Counts the answer; the route is the pattern, so that ids make no series of their own."""
-        began = time.monotonic()
-        response = await handler(request)
-        counted = self.counted(request, response.status, timed=isinstance(response, web.Response))
-        counted.add(time.monotonic() - began)
-        return response
+    def count(self, request: web.Request, response: web.StreamResponse, took: float) -> None:
+        """Counts a request that took so many seconds until its response was there.
 
-    def counted(self, request: web.Request, status: int, *, timed: bool) -> Counted:
-        """Where requests are counted that are like this one and are answered with ``status``;
-        ``timed`` where the answer is no stream."""
+        The route is the pattern, so that ids make no series of their own.
+        """
         resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "other"
         method = request.method if request.method in _METHODS else "other"
-        timed = timed and "wait" not in request.query
-        key = method, route, status, timed
-        counted = self._counted.get(key)
-        if counted is None:
-            requests = self._requests.labels(method, route, str(status))
+        timed = isinstance(response, web.Response) and not _may_wait(request)
+        key = resource, method, response.status, timed
+        series = self._series.get(key)
+        if series is None:
+            route = resource.canonical if resource is not None else "other"
+            requests = self._requests.labels(method, route, str(response.status))
             durations = self._durations.labels(route) if timed else None
-            counted = self._counted[key] = Counted(requests, durations)
-        return counted
+            series = self._series[key] = _RequestSeries(requests, durations)
+        series.requests.inc()
+        if series.durations is not None:
+            series.durations.observe(took)
 
     def note(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
         """A listener of :class:`mcp_discovery.facade.usage.usage.Usage`: takes in what this facade
@@ -131,6 +119,12 @@ class Metrics:
             self._probes.observe(facts["latency"])
         if not facts["success"]:
             self._failed_probes.inc()
+
+
+def _may_wait(request: web.Request) -> bool:
+    """Whether a request is a long poll, found without reading the query string of all others."""
+    text = request.rel_url.raw_query_string
+    return ("wait" in text or "%" in text) and "wait" in request.query
 
 
 class _Figures(Collector):

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aiohttp import web
+from cachetools import LRUCache
 from pydantic import BaseModel
 
 from mcp_discovery.facade.http.problems import ProblemError
 
+#: How many characters of accepted query strings each operation remembers.
+_ACCEPTED_CHARACTERS = 64 * 2**10
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: What an answer or a body looks like: a model, a JSON Schema, or nothing.
 Shape = type[BaseModel] | Mapping[str, Any] | None
@@ -109,12 +112,19 @@ def _allowing(methods: Iterable[str]) -> Handler:
 
 
 def _strict(operation: Operation) -> Handler:
+    if operation.lenient:
+        return operation.handler
     known = tuple(each.name for each in operation.parameters if each.where == "query")
+    #: The query strings that had no unknown parameter: many requests have the same.
+    accepted: LRUCache[str, str] = LRUCache(_ACCEPTED_CHARACTERS, getsizeof=len)
 
     @functools.wraps(operation.handler)
     async def handle(request: web.Request) -> web.StreamResponse:
-        if not operation.lenient:
+        text = request.rel_url.raw_query_string
+        if text and text not in accepted:
             refuse_unknown(request.query, known)
+            if len(text) <= _ACCEPTED_CHARACTERS:
+                accepted[text] = text
         return await operation.handler(request)
 
     return handle

@@ -1,8 +1,7 @@
-"""Every error as a problem document (RFC 9457): one table, one middleware."""
+"""Every error as a problem document (RFC 9457): one table from errors to statuses."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -25,9 +24,6 @@ from mcp_discovery.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mcp_discovery.facade.http.tracing import request_id
-
-log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -102,37 +98,20 @@ def problem(
     )
 
 
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a handler raises into a problem document; writes one line for each request."""
-    try:
-        response = await handler(request)
-    except ProblemError as error:
-        response = problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
-    except DiscoveryError as error:
-        response = _from_error(request, error)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        response = _from_http(request, error)
-    except web.RequestPayloadError as error:
-        response = problem(request, 400, f"the body cannot be read: {error}")
-    except Exception:  # the guard that keeps a fault of ours from a client's eyes
-        log.exception(
-            "%s %s failed in a way it must not (request %s)",
-            *(request.method, request.rel_url.raw_path, request_id()),
-        )
-        detail = "the facade failed to answer this request; its log says why"
-        response = problem(request, 500, detail)
-    level = logging.WARNING if response.status >= 500 else logging.DEBUG
-    if log.isEnabledFor(level):
-        # The path only: what stands in a query is nobody else's business.
-        log.log(
-            level,
-            "%s %s → %d (request %s)",
-            *(request.method, request.rel_url.raw_path, response.status, request_id()),
-        )
-    return response
+def problem_of(request: web.Request, error: Exception) -> web.Response:
+    """The problem document for what a handler raised; of an unexpected error it says no more than
+    that there was one."""
+    match error:
+        case ProblemError():
+            return problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
+        case DiscoveryError():
+            return _from_error(request, error)
+        case web.HTTPException():
+            return _from_http(request, error)
+        case web.RequestPayloadError():
+            return problem(request, 400, f"the body cannot be read: {error}")
+    detail = "the facade failed to answer this request; its log says why"
+    return problem(request, 500, detail)
 
 
 def _from_error(request: web.Request, error: DiscoveryError) -> web.Response:

@@ -1,67 +1,83 @@
-"""What every answer says of itself: the request's id, and how long it took."""
+"""The trace of a request: its id, and how long it took, of which so much in the store."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 
 from aiohttp import web
+from multidict import istr
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-#: The header in which a request's id comes and goes.
-REQUEST_ID = "X-Request-Id"
-#: In which an answer says how long it took (W3C Server Timing).
-SERVER_TIMING = "Server-Timing"
-#: What an id from outside may look like: it goes into logs and headers as it is.
-_SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+#: The header that carries a request's id in both directions.
+REQUEST_ID = istr("X-Request-Id")
+#: The header that says how long a response took (W3C Server Timing).
+SERVER_TIMING = istr("Server-Timing")
+#: The ids from outside that are used as they are; they go into logs and headers.
+_SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
 
-@dataclass(slots=True)
 class Trace:
     """One request: its id, when it began, and how long the store was asked (monotonic seconds).
 
     Calls to the store that overlap count once: ``store`` never exceeds the whole.
     """
 
-    id: str
-    began: float = field(default_factory=time.monotonic)
-    store: float | None = None
-    _asking: int = 0
-    _asked: float = 0.0
+    __slots__ = ("_calls", "_entered", "began", "id", "store")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.began = time.monotonic()
+        self.store: float | None = None
+        self._calls = 0
+        self._entered = 0.0
 
     def enter(self) -> None:
-        """The store is asked."""
-        if self._asking == 0:
-            self._asked = time.monotonic()
-        self._asking += 1
+        """A call to the store begins."""
+        if self._calls == 0:
+            self._entered = time.monotonic()
+        self._calls += 1
 
     def leave(self) -> None:
-        """The store has answered."""
-        self._asking -= 1
-        if self._asking == 0:
-            self.store = (self.store or 0.0) + time.monotonic() - self._asked
+        """A call to the store has ended."""
+        self._calls -= 1
+        if self._calls == 0:
+            self.store = (self.store or 0.0) + time.monotonic() - self._entered
 
-    def timing(self) -> str:
-        """The value of ``Server-Timing`` (W3C), in milliseconds."""
-        told = f"app;dur={(time.monotonic() - self.began) * 1000:.1f}"
+    def sign(self, response: web.StreamResponse) -> None:
+        """Sets the headers with the id and the durations in milliseconds."""
+        headers = response.headers
+        headers[REQUEST_ID] = self.id
+        timing = f"app;dur={(time.monotonic() - self.began) * 1000:.1f}"
         if self.store is not None:
-            told += f", store;dur={self.store * 1000:.1f}"
-        return told
+            timing += f", store;dur={self.store * 1000:.1f}"
+        headers[SERVER_TIMING] = timing
 
 
-#: The request that the current task answers. It is not taken back when the handler is done, since
-#: the answer's head goes out after that; the connection's next request puts its own there.
+#: The trace of the request that the current task answers. It stays when the handler is done, since
+#: the head of the response is written after that; each request has a task of its own.
 _CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
+def begin_trace(request: web.Request) -> Trace:
+    """The trace of ``request``, with the id that it brings or a new one; the current one from now
+    on."""
+    given = request.headers.get(REQUEST_ID)
+    trace = Trace(given if given is not None and _SANE(given) else secrets.token_hex(8))
+    _CURRENT.set(trace)
+    return trace
+
+
+def current_trace() -> Trace | None:
+    """The trace of the request that the current task answers, if any."""
+    return _CURRENT.get()
+
+
 def request_id() -> str | None:
-    """The id of the request that is being answered, where there is one."""
+    """The id of the request that the current task answers, if any."""
     trace = _CURRENT.get()
     return None if trace is None else trace.id
 
@@ -78,22 +94,3 @@ def asking_store() -> Iterator[None]:
         yield
     finally:
         trace.leave()
-
-
-@web.middleware
-async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives the request its id and its clock; the outermost of all middlewares."""
-    given = request.headers.get(REQUEST_ID, "")
-    _CURRENT.set(Trace(given if _SANE.fullmatch(given) else secrets.token_hex(8)))
-    return await handler(request)
-
-
-async def sign(request: web.Request, response: web.StreamResponse) -> None:
-    """Puts id and timing on an answer as its head goes out.
-
-    A signal (``on_response_prepare``), so that streams and WebSockets have them, too.
-    """
-    trace = _CURRENT.get()
-    if trace is not None:
-        response.headers[REQUEST_ID] = trace.id
-        response.headers[SERVER_TIMING] = trace.timing()

@@ -19,7 +19,7 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
-from mcp_discovery.facade.http.problems import Handler, ProblemError
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registry.entries import Key, ServerVersion
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex, RegistryQuery
 from mcp_discovery.facade.registry.models import RegistryEntry, RegistryError, RegistryList
@@ -79,10 +79,8 @@ _CORS = {
 }
 
 
-@web.middleware
-async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
     """Replaces a problem document by the ``{"error"}`` that clients of a registry read."""
-    response = await handler(request)
     if (
         request.path.startswith(PREFIX)
         and isinstance(response, web.Response)
@@ -91,13 +89,12 @@ async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResp
     ):
         response.body = orjson.dumps({"error": orjson.loads(response.body)["detail"]})
         response.content_type = "application/json"
-    return response
 
 
-async def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
+def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
     """Lets pages of every origin read the registry API, which is public by design.
 
-    A signal for ``on_response_prepare``, behind the one that applies the facade's CORS options.
+    It is applied as the head of a response is written, after the facade's CORS options.
     """
     path = request.path
     if path.startswith((PREFIX, "/.well-known/")) or path.endswith("/server-card"):

@@ -1,13 +1,13 @@
 """The list as server-sent events, resumable, and bounded for slow readers.
 
 A reader gets one ``snapshot`` and then a ``change`` for each instance that changes, ``stale`` and
-``fresh`` as the store goes and returns. Whoever reconnects with ``Last-Event-ID`` gets what it
-missed; where that cannot be told any more it gets another ``snapshot``, with ``startedOver``
-saying why, and loses nothing.
+``fresh`` as the store goes and returns. A reader that reconnects with ``Last-Event-ID`` gets what
+it missed; where the catalog does not remember that any more it gets another ``snapshot``, with
+``startedOver`` saying why, and loses nothing.
 
-Each reader has a task, which writes all that takes more than one go: a snapshot, what was missed,
-what a slow reader has not taken yet. A change that finds a reader up to date and its connection
-empty is written by whoever tells of it, past that task: see :meth:`_Reader.wake`.
+Each reader has a task, which writes all that may have to wait for the client: a snapshot, what was
+missed, what a slow reader has not taken yet. Where a reader is up to date and its connection empty,
+the fan-out's own task writes a change to it: see :meth:`_EventReader.notify`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 from aiohttp import HttpVersion11, web
+from cachetools import LRUCache
 
 from mcp_discovery.adapters.catalog import Catalog, Event
 from mcp_discovery.adapters.view import Query, View
@@ -37,17 +37,20 @@ _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-#: Frames that are kept for the other readers, in bytes.
-_KEPT_FRAMES = 8 * 2**20
-#: For how long a snapshot is good for others: what ``lastSeen`` says in it grows old.
+#: How many bytes of serialized changes are cached for other readers.
+_FRAME_BYTES = 8 * 2**20
+#: For how many seconds other readers get the same snapshot: its ``lastSeen`` grow old.
 _SNAPSHOT_SECONDS = 1.0
-#: How much is written to a reader at once, in bytes.
+#: How many bytes a reader's own task writes at once.
 _CHUNK = 256 * 2**10
-#: Seconds between two looks for readers that have left.
-_LOOK_EVERY = 0.5
-#: For how many changes a group remembers what they mean to it.
-_KEPT_VERDICTS = 4096
-#: A reader that is behind by more changes than these is told them by its own task, bit by bit.
+#: How many bytes the fan-out writes to a reader at most: they fit into the transport's buffer
+#: (64 KiB), so that the fan-out never waits for one reader.
+_AT_ONCE_BYTES = 32 * 2**10
+#: Seconds between two checks for readers that have left.
+_CHECK_EVERY = 0.5
+#: For how many changes a group caches what they mean to it.
+_VERDICTS = 4096
+#: A reader that is behind by more changes than these gets them from its own task, bit by bit.
 _FEW = 64
 
 
@@ -55,15 +58,15 @@ class StalledReaderError(DiscoveryError):
     """A reader leaves its connection full."""
 
 
-class _Group:
-    """All readers with the same filters: each change is held against them once."""
+class _EventGroup:
+    """All readers with the same filters, with which each change is compared once."""
 
-    def __init__(self, streams: Streams, query: Query) -> None:
+    def __init__(self, streams: EventStreams, query: Query) -> None:
         self._streams = streams
         self.query = query
         self.readers = 0
         self._news: tuple[View, View, bytes] | None = None
-        self._verdicts: OrderedDict[int, bool | None] = OrderedDict()
+        self._verdicts: LRUCache[int, bool | None] = LRUCache(_VERDICTS)
         self._snapshot: tuple[View, float, bytes] | None = None
 
     def shows(self, event: Event) -> bool | None:
@@ -78,13 +81,11 @@ class _Group:
         elif event.before is not None and self.query.matches(event.before.instance):
             verdict = False
         self._verdicts[event.revision] = verdict
-        if len(self._verdicts) > _KEPT_VERDICTS:
-            self._verdicts.popitem(last=False)
         return verdict
 
     def news(self, before: View, view: View) -> bytes:
-        """What leads from ``before`` to the present ``view``, as one chunk of HTTP's chunked coding
-        (RFC 9112, 7.1), or nothing; made once for all who are at the same place.
+        """The events from ``before`` to the present ``view``, serialized once for all readers that
+        are at the same place; may be empty.
 
         Raises :class:`~mcp_discovery.errors.OutdatedRevisionError`.
         """
@@ -92,18 +93,17 @@ class _Group:
             return self._news[2]
         events = self._streams.catalog.since(before.epoch, before.revision)
         data = b"".join(self.frames(events)) + _staleness(before, view)
-        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        self._news = before, view, chunk
-        return chunk
+        self._news = before, view, data
+        return data
 
     def frames(self, events: Iterable[Event]) -> Iterator[bytes]:
-        """Those of ``events`` that mean something to its readers, as they go over the wire."""
+        """Those of ``events`` that mean something to its readers, serialized."""
         for event in events:
             if (present := self.shows(event)) is not None:
                 yield self._streams.frame(event, present=present)
 
     def snapshot(self, view: View) -> bytes:
-        """Its entries of ``view`` as a JSON array; kept for those who connect at the same time."""
+        """Its entries of ``view`` as a JSON array, cached for readers that connect together."""
         now = time.monotonic()
         if self._snapshot is not None:
             known, made, data = self._snapshot
@@ -114,7 +114,7 @@ class _Group:
         return data
 
 
-class Streams:
+class EventStreams:
     """All readers of one catalog's events.
 
     ``ping`` and ``write_timeout`` in seconds: the pause between comments to an idle reader, and
@@ -126,14 +126,13 @@ class Streams:
         self.fanout = Fanout(catalog)
         self.ping = ping
         self.write_timeout = write_timeout
-        self._lives: dict[asyncio.Timeout, web.Request] = {}
+        self._timeouts: dict[asyncio.Timeout, web.Request] = {}
         self._closed = False
-        self._groups: dict[Query, _Group] = {}
-        self._frames: OrderedDict[tuple[int, bool], bytes] = OrderedDict()
-        self._frames_size = 0
+        self._groups: dict[Query, _EventGroup] = {}
+        self._frames: LRUCache[tuple[int, bool], bytes] = LRUCache(_FRAME_BYTES, getsizeof=len)
 
     def __len__(self) -> int:
-        return len(self._lives)
+        return len(self._timeouts)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers ``GET /events`` until the reader leaves or :meth:`close` is called."""
@@ -145,17 +144,17 @@ class Streams:
         if request.method == "HEAD" or self._closed:
             return response
         last = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
-        group = self._groups.setdefault(query, _Group(self, query))
+        group = self._groups.setdefault(query, _EventGroup(self, query))
         group.readers += 1
-        reader = _Reader(self, request, response, group)
-        self.fanout.join(reader.wake)
+        reader = _EventReader(self, request, response, group)
+        self.fanout.join(reader.notify)
         try:
-            async with asyncio.timeout(None) as life:
-                self._lives[life] = request
+            async with asyncio.timeout(None) as deadline:
+                self._timeouts[deadline] = request
                 try:
                     await reader.feed(last)
                 finally:
-                    del self._lives[life]
+                    del self._timeouts[deadline]
         except TimeoutError:
             pass  # closed from this side, or found gone
         except ConnectionResetError:
@@ -164,7 +163,7 @@ class Streams:
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            self.fanout.leave(reader.wake)
+            self.fanout.leave(reader.notify)
             group.readers -= 1
             if not group.readers:
                 self._groups.pop(query, None)
@@ -174,48 +173,46 @@ class Streams:
         """Ends every stream at once, and those to come."""
         self._closed = True
         now = asyncio.get_running_loop().time()
-        for life in self._lives:
-            if not life.expired():
-                life.reschedule(now)
+        for deadline in self._timeouts:
+            if not deadline.expired():
+                deadline.reschedule(now)
 
     async def drop_gone(self) -> None:
         """Ends the streams of readers that have left, for ever.
 
-        aiohttp tells a handler that its client has left only when it writes; that would keep each
-        for as long as a ping takes.
+        A handler of aiohttp notices that its client has left only when it writes; without this each
+        would stay until its next ping.
         """
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_CHECK_EVERY)
             now = asyncio.get_running_loop().time()
-            for life, request in self._lives.items():
+            for deadline, request in self._timeouts.items():
                 left = request.transport is None or request.transport.is_closing()
-                if left and not life.expired():
-                    life.reschedule(now)
+                if left and not deadline.expired():
+                    deadline.reschedule(now)
 
     def frame(self, event: Event, *, present: bool) -> bytes:
-        """A change as bytes on the wire, encoded once for all readers."""
+        """A change as an event, serialized once for all readers."""
         key = event.revision, present
         frame = self._frames.get(key)
         if frame is None:
             view = self.catalog.view
             shown = event.entry.json(view.as_of) if present and event.entry else b"null"
             frame = _change(view.epoch, event, shown)
-            self._frames[key] = frame
-            self._frames_size += len(frame)
-            while self._frames_size > _KEPT_FRAMES and len(self._frames) > 1:
-                self._frames_size -= len(self._frames.popitem(last=False)[1])
+            if len(frame) <= _FRAME_BYTES:
+                self._frames[key] = frame
         return frame
 
 
-class _Reader:
-    """One connection's place in the changes."""
+class _EventReader:
+    """One connection, and which view it has."""
 
     def __init__(
         self,
-        streams: Streams,
+        streams: EventStreams,
         request: web.Request,
         response: web.StreamResponse,
-        group: _Group,
+        group: _EventGroup,
     ) -> None:
         self._streams = streams
         self._catalog = streams.catalog
@@ -226,41 +223,42 @@ class _Reader:
         self._waits = False  # whether its task does nothing but wait for news
         self._view = self._catalog.view
 
-    def wake(self) -> None:
+    async def notify(self) -> None:
         """There is something new: writes it where the reader keeps up, else wakes its task.
 
-        Thousands of tasks that wake up each to write the same bytes take ten times as long as the
-        writing.
+        It does not wait for the client. Waking thousands of tasks, each to write the same bytes,
+        would take ten times as long as writing them from here.
         """
         try:
-            written = self._write_at_once()
-        except Exception:  # the guard that keeps it from those who are woken after this one
+            written = await self._write_at_once()
+        except ConnectionError:
+            written = False  # the reader has left, which its task notices
+        except Exception:  # the guard that keeps it from the readers that come after this one
             log.exception("writing to a reader of events failed in a way it must not")
             written = False
         if not written:
             self._news.set()
 
-    def _write_at_once(self) -> bool:
-        """Writes what is new past the task, where that does not come between what it writes."""
+    async def _write_at_once(self) -> bool:
+        """Writes what is new, if the reader's task writes nothing and the connection is empty."""
         transport, view = self._request.transport, self._catalog.view
-        behind = view.revision - self._view.revision
-        if not self._waits or not self._response.chunked or behind > _FEW:
+        if not self._waits or view.revision - self._view.revision > _FEW:
             return False
-        if transport is None or transport.get_write_buffer_size():
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
             return False
         try:
             news = self._group.news(self._view, view)
         except OutdatedRevisionError:
             return False
-        if len(news) > _CHUNK:
+        if len(news) > _AT_ONCE_BYTES:
             return False
         self._view = view
         if news:
-            transport.write(news)
+            await self._response.write(news)
         return True
 
     async def feed(self, last: str | None) -> None:
-        """Writes for ever; ``last`` is the id of the last event that the reader had."""
+        """Writes until it is cancelled; ``last`` is the id of the reader's last event."""
         if last is None:
             await self._write_snapshot()
         else:
@@ -308,7 +306,7 @@ class _Reader:
             return
         await self._write_changes(events)
         if self._view.stale_since is not None:
-            await self._write(_told_staleness(self._view))
+            await self._write(_staleness_event(self._view))
 
     async def _write_snapshot(self, started_over: str | None = None) -> None:
         view = self._view = self._catalog.view
@@ -350,12 +348,12 @@ def _id(view: View) -> bytes:
 
 
 def _staleness(before: View, view: View) -> bytes:
-    """What is told where the store went or returned between the two, else nothing."""
+    """The event that says that the store went or returned between the two, else nothing."""
     gone, was_gone = view.stale_since is not None, before.stale_since is not None
-    return b"" if gone is was_gone else _told_staleness(view)
+    return b"" if gone is was_gone else _staleness_event(view)
 
 
-def _told_staleness(view: View) -> bytes:
+def _staleness_event(view: View) -> bytes:
     data = list_json.staleness(view)
     name = b"stale" if data else b"fresh"
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (_id(view), name, orjson.dumps(data))

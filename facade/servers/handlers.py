@@ -9,9 +9,14 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.etag import (
+    IF_NONE_MATCH,
+    has_already,
+    not_modified,
+    tag_of,
+    tagged,
+)
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.repeats import Told
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.filters import FILTERS
 from mcp_discovery.facade.servers.models import CapabilityLists, Server, ServerList
@@ -26,25 +31,19 @@ async def servers(request: web.Request) -> web.StreamResponse:
     ``index``, and after ``wait`` at the latest. ``If-None-Match`` is answered with 304 while only
     ``lastSeen`` has moved.
     """
-    asked = read_query(request)
+    wanted = read_query(request)
     facade = facade_of(request)
-    facade.view()  # nothing is told before there is a whole list
-    answer = await facade.lists.answer(asked)
-    known = facade.lists.tag_at(asked, asked.index) if asked.index is not None else None
-    if answer.tag == known:
-        waited = await facade.polls.wait(request, asked, known)
-        if waited is None:
-            return Told()
-        answer = waited
-    # A poll that timed out has an answer of its own: the next one has to wait.
-    if asked.steady and answer.tag != known:
-        facade.repeats.may_keep(request, answer.view)
-    return tagged(
-        request,
-        answer.etag,
-        lambda: facade.lists.body(asked, answer),
-        {list_json.REVISION: answer.position},
-    )
+    facade.view()  # there is no result before there is a whole list
+    lists = facade.lists
+    if wanted.index is None and (prepared := lists.prepared(wanted)) is not None:
+        return await prepared.respond(request)
+    result = await lists.result(wanted)
+    known = lists.tag_at(wanted, wanted.index) if wanted.index is not None else None
+    if result.tag == known:
+        result = await facade.polls.wait(request, wanted, known)
+    if has_already(request, result.etag):
+        return not_modified(result.etag, {list_json.REVISION: result.position})
+    return await lists.prepare(wanted, result).respond(request)
 
 
 async def server(request: web.Request) -> web.Response:
@@ -78,7 +77,7 @@ async def capabilities(request: web.Request) -> web.Response:
 async def events(request: web.Request) -> web.StreamResponse:
     """The list and every change to it, as server-sent events."""
     facade = facade_of(request)
-    facade.view()  # nothing is told before there is a whole list
+    facade.view()  # there are no events before there is a whole list
     return await facade.streams.serve(request)
 
 

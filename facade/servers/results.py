@@ -1,13 +1,13 @@
-"""Answers questions for the list: selects, orders, cuts, spells, and remembers what is asked often.
+"""Answers list requests: selects, sorts, pages and serializes, and caches each of these steps.
 
-Nothing here knows of HTTP. An answer belongs to one view of the list and never changes, but for
-``lastSeen``, which is put in when its bytes are asked for.
+A result belongs to one view of the list and never changes, but for ``lastSeen``, which is set when
+it is serialized.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,25 +16,28 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
+from cachetools import LRUCache
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.etag import tag_of
+from mcp_discovery.facade.http.prepared import PreparedResponse
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.paging import Cursor, Scores
 from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
 from mcp_discovery.facade.servers.search_index import Searching
 from mcp_discovery.health import Status, rfc3339
 
-#: How many selections, and how many bytes of answers, are kept for those who ask the same.
+#: How many selections, and how many results, are cached for requests for the same.
 _SELECTIONS = 128
-_ANSWER_BYTES = 32 * 2**20
-#: For how many answers it is remembered what they were.
+#: How many bytes of prepared responses are cached.
+_RESPONSE_BYTES = 32 * 2**20
+#: Of how many results the tag is remembered, for long polls that name their revision.
 _TAGS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ListSelection:
     """All that match, in order, as of one view; ``due`` is when that changes by the clock alone."""
 
     view: View
@@ -46,15 +49,15 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is answered to one question.
+class ListResult:
+    """The servers that one request is answered with.
 
-    ``tag`` is the same for as long as the list that was asked for is, but for ``lastSeen``;
-    ``etag`` also minds what stands beside the list. ``parts`` are entries cut down to some fields,
-    empty where they are whole.
+    ``tag`` is the same for as long as the requested list is, but for ``lastSeen``; ``etag`` also
+    depends on the members beside the list. ``parts`` are entries cut down to some fields, empty
+    where they are whole.
     """
 
-    selection: Selection
+    selection: ListSelection
     tag: str
     etag: str
     entries: Sequence[Entry]
@@ -87,22 +90,37 @@ class Answer:
         return list_json.with_members(b'{"servers":' + servers + b"}", self.members)
 
 
-class Lists:
-    """All answers from one catalog. Use it as ``async with``.
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A prepared response: the result that it is of, and the second of its ``lastSeen``."""
 
-    What was selected is kept while the view stays; what was spelled is kept for a second, so that
-    a list that many ask for is made once.
+    result: ListResult
+    second: int
+    response: PreparedResponse
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds, its compressed form included."""
+        return 2 * len(self.response.body) + 4096
+
+
+class ServerLists:
+    """The results for one catalog. Use it as ``async with``.
+
+    A selection is cached for as long as the view stays, a prepared response for a second at most,
+    so that a list that many ask for is serialized once.
     """
 
     def __init__(self, catalog: Catalog, searching: Searching) -> None:
         self._catalog = catalog
         self._searching = searching
-        self._selections: OrderedDict[tuple[str, int], Selection] = OrderedDict()
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
-        self._bodies: OrderedDict[tuple[str, str, int], bytes] = OrderedDict()
-        self._bodies_size = 0
-        self._tags: OrderedDict[tuple[str, str], str] = OrderedDict()
-        #: How many selections were made rather than remembered.
+        self._selections: LRUCache[tuple[str, int], ListSelection] = LRUCache(_SELECTIONS)
+        self._results: LRUCache[str, ListResult] = LRUCache(_SELECTIONS)
+        self._prepared: LRUCache[str, _Prepared] = LRUCache(
+            _RESPONSE_BYTES, getsizeof=lambda each: each.size
+        )
+        self._tags: LRUCache[tuple[str, str], str] = LRUCache(_TAGS)
+        #: How many selections were made rather than found in the cache.
         self.selected = 0
 
     async def __aenter__(self) -> Self:
@@ -122,98 +140,98 @@ class Lists:
         """Of how many documents the descriptions are searched."""
         return self._searching.documents_known
 
-    async def answer(self, asked: ServerQuery) -> Answer:
-        """The answer as the list is now."""
+    async def result(self, wanted: ServerQuery) -> ListResult:
+        """The result as the list is now."""
         scores: Scores | None = None
-        if asked.words:
-            scores = await self._searching.scores(asked.words)
-        # From here to the end nothing is awaited: what is answered is of this view.
-        selection = self._select(asked, scores)
-        known = self._answers.get(asked.key)
-        if known is None or known.selection is not selection:
-            known = self._compose(asked, selection)
-            self._answers[asked.key] = known
-            if len(self._answers) > _SELECTIONS:
-                self._answers.popitem(last=False)
-        self._answers.move_to_end(asked.key)
-        self._remember(asked, known)
-        return known
+        if wanted.words:
+            scores = await self._searching.scores(wanted.words)
+        # From here to the end nothing is awaited: the result is of this view.
+        selection = self._select(wanted, scores)
+        result = self._results.get(wanted.key)
+        if result is None or result.selection is not selection:
+            result = self._results[wanted.key] = self._compose(wanted, selection)
+        self._tags[wanted.key, result.position] = result.tag
+        return result
 
-    def body(self, asked: ServerQuery, answer: Answer) -> bytes:
-        """The JSON of ``answer``, at most a second old."""
-        now = answer.view.as_of
-        key = asked.key, answer.etag, int(now.timestamp())
-        if (made := self._bodies.get(key)) is None:
-            made = self._bodies[key] = answer.body(now)
-            self._bodies_size += len(made)
-            while self._bodies_size > _ANSWER_BYTES or len(self._bodies) > 4 * _SELECTIONS:
-                self._bodies_size -= len(self._bodies.popitem(last=False)[1])
-        return made
+    def prepared(self, wanted: ServerQuery) -> PreparedResponse | None:
+        """The response to a steady request, where it was prepared for this view and second."""
+        known = self._prepared.get(wanted.key)
+        if (
+            known is None
+            or known.result.view is not self._catalog.view
+            or known.second != int(time.time())
+            or not wanted.steady
+        ):
+            return None
+        return known.response
 
-    def tag_at(self, asked: ServerQuery, index: tuple[str, int]) -> str | None:
-        """The tag of what was answered to the same question at ``index``; ``None``: not known."""
+    def prepare(self, wanted: ServerQuery, result: ListResult) -> PreparedResponse:
+        """The response with ``result``, whose ``lastSeen`` are at most a second old."""
+        known, second = self._prepared.get(wanted.key), int(time.time())
+        if known is not None and known.result is result and known.second == second:
+            return known.response
+        headers = {list_json.REVISION: result.position}
+        response = PreparedResponse(result.etag, result.body(result.view.as_of), headers)
+        made = _Prepared(result, second, response)
+        if made.size <= _RESPONSE_BYTES:
+            self._prepared[wanted.key] = made
+        return response
+
+    def tag_at(self, wanted: ServerQuery, index: tuple[str, int]) -> str | None:
+        """The tag of the result of an equal request at ``index``; ``None``: not known."""
         epoch, revision = index
-        return self._tags.get((asked.key, f"{epoch}:{revision}"))
+        return self._tags.get((wanted.key, f"{epoch}:{revision}"))
 
-    def _remember(self, asked: ServerQuery, answer: Answer) -> None:
-        self._tags[asked.key, answer.position] = answer.tag
-        self._tags.move_to_end((asked.key, answer.position))
-        if len(self._tags) > _TAGS:
-            self._tags.popitem(last=False)
-
-    def _select(self, asked: ServerQuery, scores: Scores | None) -> Selection:
+    def _select(self, wanted: ServerQuery, scores: Scores | None) -> ListSelection:
         view = self._catalog.view
-        at = asked.cursor.at if asked.cursor is not None else view.as_of
+        at = wanted.cursor.at if wanted.cursor is not None else view.as_of
         now = view.as_of
         # The same for all but those whose order moves with the time.
-        sorted_at = int(at.timestamp() * 1000) if asked.sort.moves else 0
-        key = asked.fingerprint, sorted_at
+        sorted_at = int(at.timestamp() * 1000) if wanted.sort.moves else 0
+        key = wanted.fingerprint, sorted_at
         known = self._searching.documents_known
         found = self._selections.get(key)
         if (
             found is None
             or found.view is not view
             or (found.due is not None and found.due <= now)
-            or (asked.words and found.known != known)
+            or (wanted.words and found.known != known)
         ):
-            entries = view.select(asked.query, among=scores, now=now)
-            ordered = asked.sort.ordered(entries, scores or {}, at)
-            due = _due(view, asked, scores, now) if asked.query.min_uptime else None
-            found = Selection(view, known, at, ordered, scores or {}, due)
+            entries = view.select(wanted.query, among=scores, now=now)
+            ordered = wanted.sort.ordered(entries, scores or {}, at)
+            due = _due(view, wanted, scores, now) if wanted.query.min_uptime else None
+            found = ListSelection(view, known, at, ordered, scores or {}, due)
             self.selected += 1
             self._selections[key] = found
-            if len(self._selections) > _SELECTIONS:
-                self._selections.popitem(last=False)
-        self._selections.move_to_end(key)
         return found
 
-    def _compose(self, asked: ServerQuery, selection: Selection) -> Answer:
+    def _compose(self, wanted: ServerQuery, selection: ListSelection) -> ListResult:
         view, entries = selection.view, selection.entries
         members: dict[str, object] = {}
-        if asked.limit is not None:
+        if wanted.limit is not None:
             start = 0
-            if asked.cursor is not None:
-                start = asked.sort.after(entries, asked.cursor, selection.scores)
-            page = entries[start : start + asked.limit]
+            if wanted.cursor is not None:
+                start = wanted.sort.after(entries, wanted.cursor, selection.scores)
+            page = entries[start : start + wanted.limit]
             members["total"] = len(entries)
-            if start + asked.limit < len(entries):
-                key = asked.sort.key(page[-1], selection.scores, selection.at)
-                cursor = Cursor(asked.fingerprint, selection.at, key, page[-1].id, asked.limit)
+            if start + wanted.limit < len(entries):
+                key = wanted.sort.key(page[-1], selection.scores, selection.at)
+                cursor = Cursor(wanted.fingerprint, selection.at, key, page[-1].id, wanted.limit)
                 members["nextCursor"] = cursor.encode()
             entries = page
-        parts = _picked(entries, asked.fields, view.as_of) if asked.fields is not None else ()
+        parts = _picked(entries, wanted.fields, view.as_of) if wanted.fields is not None else ()
         content = b"".join(parts or [entry.digest for entry in entries])
-        tag = tag_of(asked.key, content, members.get("total"), "nextCursor" in members)
+        tag = tag_of(wanted.key, content, members.get("total"), "nextCursor" in members)
         beside: dict[str, object] = dict(list_json.staleness(view))
-        if asked.explain:
-            beside |= _left_out(asked, selection)
-        return Answer(
+        if wanted.explain:
+            beside |= _left_out(wanted, selection)
+        return ListResult(
             selection=selection,
             tag=tag,
             etag=tag_of(tag, beside),
             entries=entries,
             parts=parts,
-            tells_last_seen=asked.fields is not None and "lastSeen" in asked.fields,
+            tells_last_seen=wanted.fields is not None and "lastSeen" in wanted.fields,
             members=members | beside,
         )
 
@@ -228,16 +246,16 @@ def _picked(entries: Sequence[Entry], fields: Sequence[str], now: datetime) -> t
     return tuple(found)
 
 
-def _left_out(asked: ServerQuery, selection: Selection) -> dict[str, object]:
+def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object]:
     """For each instance that is left out, by name and id, which filters it fails."""
     view = selection.view
     inside = {entry.id for entry in selection.entries}
     outside = [entry for entry in view if entry.id not in inside]
-    most = asked.limit or MAX_LIMIT
+    most = wanted.limit or MAX_LIMIT
     excluded = []
     for entry in heapq.nsmallest(most, outside, key=attrgetter("order")):
-        failed = asked.query.failed(entry.instance, view.as_of)
-        if asked.words and entry.id not in selection.scores:
+        failed = wanted.query.failed(entry.instance, view.as_of)
+        if wanted.words and entry.id not in selection.scores:
             failed.append("q")
         excluded.append(
             {
@@ -251,13 +269,11 @@ def _left_out(asked: ServerQuery, selection: Selection) -> dict[str, object]:
     return {"excluded": excluded, "totalExcluded": len(outside)}
 
 
-def _due(view: View, asked: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:
+def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:
     """When the next instance will have been up for as long as is asked for."""
-    wanted = asked.query.min_uptime
-    candidates = view.select(replace(asked.query, min_uptime=0.0), among=scores, now=now)
+    least = timedelta(seconds=wanted.query.min_uptime)
+    candidates = view.select(replace(wanted.query, min_uptime=0.0), among=scores, now=now)
     times = (
-        entry.health.since + timedelta(seconds=wanted)
-        for entry in candidates
-        if entry.health.status is not Status.DOWN
+        entry.health.since + least for entry in candidates if entry.health.status is not Status.DOWN
     )
     return min((each for each in times if each > now), default=None)

@@ -80,7 +80,7 @@ class Sockets:
         if self._closed:
             await socket.close(code=WSCloseCode.GOING_AWAY)
             return socket
-        reader = _Reader(self, socket, request)
+        reader = _SocketReader(self, socket, request)
         try:
             async with asyncio.timeout(None) as life:
                 self._lives.add(life)
@@ -116,8 +116,8 @@ class Sockets:
             self._audiences.pop(audience.filter, None)
 
 
-class _Reader:
-    """One connection: what it has subscribed to, and how far it has been told."""
+class _SocketReader:
+    """One connection: what it has subscribed to, and how far it has been notified."""
 
     def __init__(
         self, sockets: Sockets, socket: web.WebSocketResponse, request: web.Request
@@ -127,7 +127,7 @@ class _Reader:
         self._socket = socket
         self._request = request
         self._news = asyncio.Event()
-        sockets.fanout.join(self._news.set)
+        sockets.fanout.join(self._notify)
         self._audience = sockets.join(Filter())
         self._follows = False  # the statuses of connections
         self._afresh: str | None = None  # a snapshot is due, and why; "" for the first one
@@ -145,9 +145,12 @@ class _Reader:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
 
+    async def _notify(self) -> None:
+        self._news.set()
+
     def leave(self) -> None:
         """Gives back what it shares with others."""
-        self._sockets.fanout.leave(self._news.set)
+        self._sockets.fanout.leave(self._notify)
         self._sockets.leave(self._audience)
         for kind in self._numbers:
             self._sockets.happenings.unsubscribe(kind)

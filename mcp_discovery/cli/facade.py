@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -134,7 +134,7 @@ def facade(
     if workers > 1:
         code = _listening(lambda: _supervise(workers, store, given, host, port, settings))
     else:
-        code = _listening(lambda: asyncio.run(_serve(store, given, host, port, settings)))
+        code = _listening(lambda: _run(_serve(store, given, host, port, settings)))
     raise typer.Exit(code)
 
 
@@ -178,7 +178,13 @@ def _supervise(
 
     asyncio.run(_require_usable(url, given))
     found = free_port(host, port)
-    return supervise(count, lambda life: _listening(lambda: asyncio.run(serve(life))))
+    return supervise(count, lambda life: _listening(lambda: _run(serve(life))))
+
+
+def _run(serving: Coroutine[Any, Any, int]) -> int:
+    from mcp_discovery.facade.run import run_in_loop
+
+    return run_in_loop(serving)
 
 
 async def _require_usable(url: str, given: StoreOptions) -> None:

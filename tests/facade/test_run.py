@@ -20,7 +20,7 @@ from tests.programs import ROOT
 async def test_it_serves_until_a_signal(
     number: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "facade")
+    caplog.set_level("INFO", "mcp_discovery.facade")
     listening = asyncio.get_running_loop().create_future()
     async with EmbeddedStore() as store, aiohttp.ClientSession() as session:
         facade = asyncio.create_task(run(store, "127.0.0.1", 0, ready=listening.set_result))
@@ -62,7 +62,7 @@ async def test_it_allows_itself_as_many_connections_as_the_system_does() -> None
         "import resource as r\n"
         "_, hard = r.getrlimit(r.RLIMIT_NOFILE)\n"
         "r.setrlimit(r.RLIMIT_NOFILE, (256, hard))\n"
-        "from mcp_discovery.facade.http.descriptors import allow_many_connections\n"
+        "from mcp_discovery.facade.run import allow_many_connections\n"
         "allowed = allow_many_connections()\n"
         "assert allowed == r.getrlimit(r.RLIMIT_NOFILE)[0] > 256, allowed\n"
         "assert allow_many_connections() == allowed\n"

@@ -215,7 +215,7 @@ async def test_every_answer_has_an_id_and_its_timing(ask: Client) -> None:
 
 
 async def test_a_sane_id_is_taken_and_logged(ask: Client, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "mcp_discovery.facade.http.problems")
+    caplog.set_level(logging.DEBUG, "mcp_discovery.facade.http.middleware")
     reply = await ask("GET", "/nowhere", headers={"X-Request-Id": "trace-1/span=2"})
     assert reply.headers["X-Request-Id"] == "trace-1/span=2"
     assert "(request trace-1/span=2)" in caplog.text

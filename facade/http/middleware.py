@@ -1,0 +1,94 @@
+"""The outermost middleware: what all responses have in common, whatever answers.
+
+A request passes, from the outside in: this middleware (trace, problems, metrics, compression,
+CORS) → the middlewares that decide who may ask (:func:`mcp_discovery.facade.app.create_app` lists
+them) → its operation.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.compression import Compression, EncodedResponse
+from mcp_discovery.facade.http.cors import Cors
+from mcp_discovery.facade.http.metrics import Metrics
+from mcp_discovery.facade.http.problems import Handler, problem_of
+from mcp_discovery.facade.http.tracing import begin_trace, current_trace
+
+log = logging.getLogger(__name__)
+
+
+#: Changes a response, if it is to a request that this is for.
+Finish: TypeAlias = Callable[[web.Request, web.StreamResponse], None]
+
+
+class Outermost:
+    """Traces, times and counts each request, and finishes its response.
+
+    ``reshape_error`` gives problem documents another shape below the paths of an API that others
+    have specified; ``sign`` sets that API's headers as the head of any response is written.
+    """
+
+    def __init__(
+        self, metrics: Metrics, cors: Cors, *, reshape_error: Finish, sign: Finish
+    ) -> None:
+        self._metrics = metrics
+        self._cors = cors
+        self._reshape_error = reshape_error
+        self._sign_specified = sign
+        self._compression = Compression()
+
+    def install(self, app: web.Application, *inner: Middleware) -> None:
+        """Makes this the outermost middleware of ``app``, with ``inner`` below it in that order."""
+        app.middlewares.extend((self._answer, *inner))
+        app.on_response_prepare.append(self._sign)
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        trace = begin_trace(request)
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            response = problem_of(request, error)
+        except (DiscoveryError, web.RequestPayloadError) as error:
+            response = problem_of(request, error)
+        except Exception as error:  # the guard that keeps a fault of ours from a client's eyes
+            log.exception(
+                "%s %s failed in a way it must not (request %s)",
+                *(request.method, request.rel_url.raw_path, trace.id),
+            )
+            response = problem_of(request, error)
+        status = response.status
+        if status >= 400:
+            self._reshape_error(request, response)
+        self._metrics.count(request, response, time.monotonic() - trace.began)
+        level = logging.WARNING if status >= 500 else logging.DEBUG
+        if log.isEnabledFor(level):
+            # The path only: what stands in a query is nobody else's business.
+            log.log(
+                level,
+                "%s %s → %d (request %s)",
+                *(request.method, request.rel_url.raw_path, status, trace.id),
+            )
+        if not isinstance(response, EncodedResponse):
+            await self._compression.compress(request, response)
+        if status == 204 and request.method == "OPTIONS":
+            self._cors.answer_preflight(request, response)
+        return response
+
+    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Sets the headers that streams and WebSockets have as well, as a head is written."""
+        self._cors.sign(request, response)
+        self._sign_specified(request, response)
+        trace = current_trace()
+        if trace is not None:
+            trace.sign(response)

@@ -1,0 +1,52 @@
+"""A response prepared once for all who ask for the same: plain, compressed, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from mcp_discovery.facade.http.compression import (
+    MIN_BYTES,
+    EncodedResponse,
+    accepts_gzip,
+    gzipped,
+)
+from mcp_discovery.facade.http.etag import has_already, headers_of
+
+
+class PreparedResponse:
+    """JSON with its headers, in each form in which it may be asked for.
+
+    ``tag`` is its entity tag. Every request gets a response of its own, with a copy of the headers.
+    """
+
+    __slots__ = ("_compressed", "_compressible", "_plain", "_tag", "_unchanged", "body")
+
+    def __init__(self, tag: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self.body = body
+        self._tag = tag
+        self._unchanged = CIMultiDict(headers_of(tag, headers))
+        self._plain = CIMultiDict(self._unchanged)
+        self._plain["Content-Type"] = "application/json"
+        self._compressible = len(body) >= MIN_BYTES
+        if self._compressible:
+            self._plain["Vary"] = "Accept-Encoding"
+        self._compressed: tuple[bytes, CIMultiDict[str]] | None = None
+
+    async def respond(self, request: web.Request) -> web.Response:
+        """200 in the coding that ``request`` accepts, or 304 where it names the tag."""
+        headers = request.headers
+        if "If-None-Match" in headers and has_already(request, self._tag):
+            return EncodedResponse(status=304, headers=self._unchanged)
+        if self._compressible and accepts_gzip(headers.get("Accept-Encoding", "")):
+            body, given = self._compressed or await self._compress()
+            return EncodedResponse(body=body, headers=given)
+        return EncodedResponse(body=self.body, headers=self._plain)
+
+    async def _compress(self) -> tuple[bytes, CIMultiDict[str]]:
+        headers = self._plain.copy()
+        headers["Content-Encoding"] = "gzip"
+        self._compressed = await gzipped(self.body), headers
+        return self._compressed
