@@ -1,4 +1,4 @@
-"""Waiting between attempts: exponential with full jitter, so that a fleet keeps out of step."""
+"""Delays between attempts: exponential with full jitter, so that clients do not retry in step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 class Backoff:
-    """Delays that grow from ``first`` to ``most`` seconds, each drawn from 0 to its bound.
+    """Delays drawn uniformly from 0 to a bound, which grows from ``first`` to ``most`` seconds.
 
     Full jitter as in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
     """

@@ -28,7 +28,7 @@ class ResponseTooLargeError(StoreUnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoreResponse:
     """An HTTP answer, read whole."""
 
     status: int
@@ -73,7 +73,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         limit: int = MAX_ANSWER,
-    ) -> Answer:
+    ) -> StoreResponse:
         """One request, answered whole; ``timeout`` in seconds over all (default: the options').
 
         Raises :class:`StoreUnavailableError` when no whole answer comes in time,
@@ -90,7 +90,7 @@ class HttpClient:
                     if len(body) > limit:
                         break
                 else:
-                    return Answer(response.status, response.headers, bytes(body))
+                    return StoreResponse(response.status, response.headers, bytes(body))
             response.close()  # or the rest would be read, to use the connection again
             raise ResponseTooLargeError(self._store, f"its answer is larger than {limit:,} bytes")
 

@@ -1,9 +1,10 @@
-"""What stands in a store for an instance that was removed while its keeper may not know it.
+"""Tombstones: records that mark an instance as removed by a facade that did not register it.
 
-A facade that removes what another facade keeps puts a tombstone in its place, so that the keeper,
-whose registration is lost by that, does not register it again. It is a record like any other to a
-store, registered for a second and never renewed, so that anyone may register the id again; it lies
-there until the keeper has seen it, at most ``reap_after`` seconds. The catalog shows none.
+A facade that removes an entry which another facade registered puts a tombstone in its place. The
+other one loses its registration by that, finds the tombstone and does not register the entry again.
+To a store a tombstone is an ordinary record, registered with a TTL of one second and never renewed,
+so that anyone may register the id again. It stays until the other facade has removed it, at most
+``reap_after`` seconds. The catalog lists none.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
-#: The field of a record that marks it; a record keeps fields that it does not know.
+#: The field that marks a record as a tombstone; records keep unknown fields, so any version can
+#: carry it.
 FIELD = "removed"
-#: The TTL of a tombstone, in seconds: the least that a store takes.
+#: The TTL of a tombstone in seconds: the shortest that stores accept.
 _TTL = 1.0
 _NOTHING = CapabilityDocument()
 
@@ -35,10 +37,11 @@ def is_tombstone(record: Record) -> bool:
 async def bury(
     store: Store, record: Record, *, takeover: str, reap_after: float, by: Holder
 ) -> Registration:
-    """Registers a tombstone in the place of what ``takeover`` holds, for ``reap_after`` seconds.
+    """Replaces the registration that the holder ``takeover`` has of ``record`` by a tombstone.
 
-    Its own holder is nobody else, so that who takes the tombstone's place cannot take that of
-    anything registered later. Raises what :meth:`mcp_discovery.adapters.store.Store.register` does.
+    It expires after ``reap_after`` seconds. Its holder is a new random one, so that whoever is
+    allowed to replace the tombstone is not allowed to replace a later registration. Raises what
+    :meth:`mcp_discovery.adapters.store.Store.register` does.
     """
     return await store.register(
         tombstone(record),

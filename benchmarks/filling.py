@@ -13,9 +13,7 @@ import orjson
 from benchmarks import data
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.registration import service_definition
-from mcp_discovery.adapters.etcd.keys import Keys, encode
-from mcp_discovery.adapters.etcd.live import Live
-from mcp_discovery.adapters.etcd.txn import put
+from mcp_discovery.adapters.etcd.keys import Keys, LiveValue, encode, put
 from mcp_discovery.instance import Instance, encode_registration
 
 #: A node that has no agent, so that no agent takes away what it does not know.
@@ -35,7 +33,7 @@ async def fill_etcd(url: str, count: int) -> None:
 
 def _etcd_writes(instance: Instance) -> list[dict[str, object]]:
     record, lease = instance.record, instance.lease
-    live = Live(instance.health, None, lease.holder.id, record.name)
+    live = LiveValue(instance.health, None, lease.holder.id, record.name)
     return [
         put(KEYS.record(record.name, record.id), encode_registration(record, lease), "0"),
         put(KEYS.live(record.id), live.encode(), "0"),
@@ -59,7 +57,7 @@ def _consul_writes(instance: Instance) -> list[dict[str, object]]:
     status, output = checks.to_check(instance.health, None, lease.holder.id)
     key = f"{_SERVICE}/servers/{record.name}/{record.id}"
     written = [
-        _check(instance, beat, checks.PASSING, checks.beats_of(lease.holder.id)),
+        _check(instance, beat, checks.PASSING, checks.heartbeat_output(lease.holder.id)),
         _check(instance, told, status, output),
     ]
     value = encode(encode_registration(record, lease))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.observed import Around, ObservedStore, Tally
+from mcp_discovery.adapters.observed_store import Around, ObservedStore, Tally
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.connections import (

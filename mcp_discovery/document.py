@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.compact import compact
 from mcp_discovery.errors import InvalidDocumentError
 
 #: The largest document that any store takes, as canonical JSON.
@@ -23,13 +22,22 @@ _DIGEST_HEX = frozenset("0123456789abcdef")
 
 
 def is_digest(text: str) -> bool:
-    """Whether ``text`` is spelled like a digest: 64 lower-case hexadecimal digits."""
+    """Whether ``text`` has the form of a digest: 64 lower-case hexadecimal digits."""
     return len(text) == 64 and _DIGEST_HEX.issuperset(text)
+
+
+def compact(data: bytes) -> bytes:
+    """A copy of ``data`` that takes no more memory than its length; for JSON that is kept.
+
+    orjson allocates for the longest encoding of a text, up to eight times its length, and the
+    bytes that it returns keep that allocation (observed in 3.13).
+    """
+    return bytes(memoryview(data))
 
 
 @dataclass(frozen=True)
 class CapabilityDocument:
-    """Tools, resources, resource templates and prompts, spelled as MCP spells them.
+    """Tools, resources, resource templates and prompts, with MCP's own field names.
 
     Its canonical JSON has sorted keys, no white space and UTF-8 text; the digest is the SHA-256 of
     that, in lower-case hexadecimal. Instances of one version share one document.
@@ -63,15 +71,15 @@ class CapabilityDocument:
         return hashlib.sha256(self.canonical).hexdigest()
 
     def compressed(self) -> bytes:
-        """The canonical JSON, gzip-compressed, the same bytes each time."""
+        """The canonical JSON, gzip-compressed; equal documents give equal bytes."""
         return gzip.compress(self.canonical, compresslevel=6, mtime=0)
 
     @classmethod
     def from_json(cls, data: bytes | str, *, digest: str | None = None) -> CapabilityDocument:
-        """The document in ``data``, checked against ``digest`` where one is given.
+        """The document in ``data``; it must have ``digest`` if one is given.
 
-        Raises :class:`InvalidDocumentError` when it is no JSON object of lists of objects, is over
-        the limit, or has another digest.
+        Raises :class:`InvalidDocumentError` when it is not a JSON object of lists of objects, is
+        over the limit, or has another digest.
         """
         _check_size(len(data))
         try:
@@ -90,7 +98,7 @@ class CapabilityDocument:
 
     @classmethod
     def from_compressed(cls, data: bytes, *, digest: str | None = None) -> CapabilityDocument:
-        """Like :meth:`from_json`, from gzip; a bomb is stopped at the limit, not unpacked."""
+        """Like :meth:`from_json`, from gzip; decompression stops at the size limit."""
         unpack = zlib.decompressobj(wbits=31)
         try:
             plain = unpack.decompress(data, MAX_DOCUMENT_BYTES + 1)

@@ -13,7 +13,7 @@ import orjson
 from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, parse_moment
-from mcp_discovery.sharing import record_of
+from mcp_discovery.record_cache import record_of
 
 
 @dataclass(frozen=True, slots=True)

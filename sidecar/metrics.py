@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import aiohttp
 
-from mcp_discovery.adapters.observed import Tally
+from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, ProbeError
 
@@ -44,7 +44,7 @@ class Figures:
 
     @contextmanager
     def store_call(self, operation: str) -> Iterator[None]:
-        """Counts a call to the store; an :data:`mcp_discovery.adapters.observed.Around`."""
+        """Counts a call to the store; an :data:`mcp_discovery.adapters.observed_store.Around`."""
         began = time.monotonic()
         with self._tally(operation):
             yield

@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from mcp_discovery.adapters.observed import ObservedStore
+from mcp_discovery.adapters.observed_store import ObservedStore
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow

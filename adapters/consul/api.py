@@ -1,57 +1,236 @@
-"""Consul's HTTP API as this adapter uses it: KV, services, the local agent, permissions."""
+"""Consul's HTTP API as this store uses it: KV, the local agent, transactions, permissions."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from mcp_discovery.adapters.consul.agent import Agent
 from mcp_discovery.adapters.consul.checks import Check
-from mcp_discovery.adapters.consul.kv import Entry, Kv
 from mcp_discovery.adapters.consul.services import ServiceCatalog
-from mcp_discovery.adapters.consul.transport import Transport
+from mcp_discovery.adapters.consul.transport import (
+    MAX_LIST,
+    ConsulTransport,
+    QueryResult,
+    path,
+)
 from mcp_discovery.adapters.consul.url import ConsulAddress
+from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreDeniedError
+from mcp_discovery.errors import DiscoveryError, StoreDeniedError
+
+
+@dataclass(frozen=True, slots=True)
+class KVPair:
+    """One KV entry. ``raw`` is its value in base64, as Consul sends it, and cheap to compare."""
+
+    key: str
+    raw: str
+    modified: int
+
+    @property
+    def value(self) -> bytes:
+        """The value."""
+        return base64.b64decode(self.raw)
+
+
+class KVStore:
+    """Consul's KV store. Reads are confirmed by the quorum where nothing else is said."""
+
+    def __init__(self, http: ConsulTransport) -> None:
+        self._http = http
+
+    async def get(self, key: str) -> KVPair | None:
+        """The entry at ``key``."""
+        response = await self._http.request(
+            "GET", f"/v1/kv/{path(key)}", {"consistent": ""}, missing=True
+        )
+        entries = self._entries(response)
+        return entries[0] if entries else None
+
+    async def entries(self, prefix: str, *, limit: int = MAX_LIST) -> list[KVPair]:
+        """Every entry whose key starts with ``prefix``.
+
+        Raises :class:`~mcp_discovery.adapters.http.ResponseTooLargeError` where they are over
+        ``limit`` bytes in all.
+        """
+        params = {"recurse": "", "consistent": ""}
+        where = f"/v1/kv/{path(prefix)}"
+        return self._entries(
+            await self._http.request("GET", where, params, missing=True, limit=limit)
+        )
+
+    async def keys(self, prefix: str) -> list[str]:
+        """Every key that starts with ``prefix``."""
+        params = {"keys": "", "consistent": ""}
+        response = await self._http.request("GET", f"/v1/kv/{path(prefix)}", params, missing=True)
+        if response.status == 404:
+            return []
+        found = self._http.json(response)
+        if not isinstance(found, list):
+            raise self._http.malformed(response)
+        return [str(key) for key in found]
+
+    async def put(self, key: str, value: bytes, *, cas: int | None = None) -> bool:
+        """Writes an entry; with ``cas`` only if its ModifyIndex is that (0: if there is none).
+
+        Returns whether it was written.
+        """
+        params = {} if cas is None else {"cas": str(cas)}
+        response = await self._http.request("PUT", f"/v1/kv/{path(key)}", params, data=value)
+        return response.body.strip() == b"true"
+
+    async def delete(self, key: str, *, cas: int | None = None) -> bool:
+        """Deletes an entry; with ``cas`` only if its ModifyIndex is that. Returns whether so."""
+        params = {} if cas is None else {"cas": str(cas)}
+        response = await self._http.request("DELETE", f"/v1/kv/{path(key)}", params)
+        return response.body.strip() == b"true"
+
+    async def require_served(self, timeout: float) -> None:
+        """Raises unless the leader answers a read with our token within ``timeout`` seconds."""
+        where = f"/v1/kv/{path(self._http.address.records)}"
+        await self._http.request("GET", where, missing=True, timeout=timeout)
+
+    async def watch(self, index: int, wait: float) -> QueryResult[list[KVPair]]:
+        """A blocking query for all records; see :meth:`ConsulTransport.block`."""
+        where = f"/v1/kv/{path(self._http.address.records)}"
+        response = await self._http.block(where, {"recurse": ""}, index, wait)
+        now = self._http.index(response)
+        return QueryResult(now, None if now == index else self._entries(response))
+
+    def _entries(self, response: StoreResponse) -> list[KVPair]:
+        if response.status == 404:
+            return []
+        try:
+            entries = [
+                KVPair(item["Key"], item["Value"] or "", item["ModifyIndex"])
+                for item in self._http.json(response)
+            ]
+        except (KeyError, TypeError) as error:
+            raise self._http.malformed(response) from error
+        for each in entries:
+            known = isinstance(each.key, str) and isinstance(each.raw, str)
+            if not known or not isinstance(each.modified, int):
+                raise self._http.malformed(response)
+        return entries
+
+
+@dataclass(frozen=True, slots=True)
+class AgentService:
+    """A service as the local agent has it. ``service`` is the name of its Consul service."""
+
+    service: str
+    checks: Mapping[str, Check]
+
+
+class UnknownCheckError(DiscoveryError):
+    """The local agent has no such check: the registration is lost. Never leaves the adapter."""
+
+
+class ConsulAgent:
+    """Services and checks of the local agent, as the agent itself has them."""
+
+    def __init__(self, http: ConsulTransport) -> None:
+        self._http = http
+
+    async def register(self, definition: Mapping[str, Any]) -> None:
+        """Registers a service with the local agent, replacing its checks."""
+        await self._http.request(
+            "PUT",
+            "/v1/agent/service/register",
+            {"replace-existing-checks": "true"},
+            data=orjson.dumps(definition),
+        )
+
+    async def deregister(self, id: str) -> None:
+        """Removes a service from the local agent; it is not an error if there is none."""
+        await self._http.request("PUT", f"/v1/agent/service/deregister/{path(id)}", missing=True)
+
+    async def service(self, id: str) -> AgentService | None:
+        """The service with that id at the local agent."""
+        # The status is the health: 200 passing, 429 warning, 503 critical, 404 unknown.
+        response = await self._http.send(
+            "GET", f"/v1/agent/health/service/id/{path(id)}", {"format": "json"}
+        )
+        if "X-Consul-Reason" not in response.headers and response.status != 200:
+            self._http.refuse(response)
+        content = self._http.json(response)
+        try:
+            if content["Service"] is None:
+                return None
+            checks = {check["CheckID"]: check for check in content["Checks"] or ()}
+            return AgentService(content["Service"]["Service"], checks)
+        except (KeyError, TypeError) as error:
+            raise self._http.malformed(response) from error
+
+    async def update_check(self, id: str, status: str, output: str) -> None:
+        """Sets a TTL check's status and output, which renews it. Raises
+        :class:`UnknownCheckError`."""
+        body = orjson.dumps({"Status": status, "Output": output})
+        response = await self._http.send("PUT", f"/v1/agent/check/update/{path(id)}", data=body)
+        if response.status == 200:
+            return
+        # Consul 1.8 answers 500, later versions 404; only the text tells what it means.
+        text = response.text.lower()
+        if response.status in (404, 500) and (
+            "unknown check" in text or "does not have associated ttl" in text
+        ):
+            raise UnknownCheckError(id)
+        self._http.refuse(response)
+
+    async def describe(self, part: str, name: str) -> str | None:
+        """A fact about the local agent itself, such as ``("Config", "NodeName")``; ``None`` where
+        the token may not read it."""
+        try:
+            response = await self._http.request("GET", "/v1/agent/self")
+        except StoreDeniedError:
+            return None
+        try:
+            return str(self._http.json(response)[part][name])
+        except (KeyError, TypeError) as error:
+            raise self._http.malformed(response) from error
 
 
 class ConsulApi:
-    """One Consul agent, in four parts. Their methods raise what :class:`Transport` says."""
+    """One Consul agent's API, in three parts, each of which raises what
+    :class:`ConsulTransport` does."""
 
     def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
         self.address = address
-        self._http = Transport(address, options)
-        self.kv = Kv(self._http)
+        self._http = ConsulTransport(address, options)
+        self.kv = KVStore(self._http)
         self.services = ServiceCatalog(self._http)
-        self.agent = Agent(self._http)
+        self.agent = ConsulAgent(self._http)
 
     async def close(self) -> None:
         """Closes every connection; requests in flight raise ``StoreUnavailableError``."""
         await self._http.close()
 
-    async def together(
+    async def entry_and_checks(
         self, key: str, node: str, checks: Sequence[str]
-    ) -> tuple[Entry, Mapping[str, Check]] | None:
-        """The entry at ``key`` and the ``checks`` of ``node`` by their ids, as the leader has them
-        now, in one request that writes nothing; ``None`` where it does not give all of them.
+    ) -> tuple[KVPair, Mapping[str, Check]] | None:
+        """The entry at ``key`` and the ``checks`` of ``node`` by their ids, as the leader has them,
+        in one request that writes nothing; ``None`` where it does not return all of them.
         """
         wanted = [
             {"KV": {"Verb": "get", "Key": key}},
             *({"Check": {"Verb": "get", "Check": {"Node": node, "CheckID": id}}} for id in checks),
         ]
-        answer = await self._http.send(
+        response = await self._http.send(
             "PUT", "/v1/txn", {"consistent": ""}, data=orjson.dumps(wanted)
         )
-        if answer.status in (404, 405, 409):  # no such key or check, or a proxy in between
+        if response.status in (404, 405, 409):  # no such key or check, or blocked by a proxy
             return None
-        if answer.status != 200:
-            self._http.refuse(answer)
+        if response.status != 200:
+            self._http.refuse(response)
         try:
-            entry, *told = self._http.json(answer)["Results"]
+            entry, *rest = self._http.json(response)["Results"]
             kv = entry["KV"]
-            found = {each["Check"]["CheckID"]: each["Check"] for each in told}
-            return Entry(kv["Key"], kv["Value"] or "", kv["ModifyIndex"]), {
+            found = {each["Check"]["CheckID"]: each["Check"] for each in rest}
+            return KVPair(kv["Key"], kv["Value"] or "", kv["ModifyIndex"]), {
                 id: found[id] for id in checks
             }
         except (KeyError, TypeError, ValueError):
@@ -60,8 +239,8 @@ class ConsulApi:
     async def require_readable(self) -> None:
         """Raises :class:`StoreDeniedError` when the token may not read records, services and nodes.
 
-        To Consul, what may not be read is not there: an unreadable service has no instances, an
-        unreadable prefix no keys. Only these questions tell them apart.
+        Consul answers a read without permission as if there were no such instance or key. Only
+        these requests tell the two apart.
         """
         service = self.address.service
         wanted = [
@@ -70,23 +249,23 @@ class ConsulApi:
             {"Resource": "service", "Segment": service, "Access": "read"},
         ]
         if self.address.mode == "service-per-server":
-            # An example of such a name: a prefix cannot be asked for.
+            # Permission for a prefix cannot be queried, only for one name that has it.
             wanted[2]["Segment"] = f"{service}-"
-        answer = await self._http.send(
+        response = await self._http.send(
             "POST", "/v1/internal/acl/authorize", data=orjson.dumps(wanted)
         )
-        if answer.status in (401, 404, 405):  # ACLs are off, or a proxy does not let this through.
+        if response.status in (401, 404, 405):  # ACLs are off, or a proxy blocks the request
             return
-        if answer.status != 200:
-            self._http.refuse(answer)
+        if response.status != 200:
+            self._http.refuse(response)
         try:
             lacking = [
                 f"{item['Resource']}:{item['Access']} on {item['Segment']!r}"
-                for item in self._http.json(answer)
+                for item in self._http.json(response)
                 if not item["Allow"]
             ]
         except (KeyError, TypeError) as error:
-            raise self._http.strange(answer) from error
+            raise self._http.malformed(response) from error
         if lacking:
             raise StoreDeniedError(self.address.shown, f"the token lacks {', '.join(lacking)}")
         await self.services.require_nodes_readable()

@@ -1,11 +1,11 @@
-"""What Consul's checks say: an instance's heartbeat, its health, its node, maintenance mode.
+"""Reading and writing Consul's checks: an instance's heartbeat, its health, its node, maintenance.
 
 Each instance has two checks of its own. ``mcp:<id>`` is the heartbeat: a TTL check that passes
-while the registrant lives and that Consul turns critical when it does not. ``mcp-health:<id>`` is
-what the registrant found. They are two because an agent holds back a change of a check's output
-alone for minutes (``check_update_interval``, 5 m by default) and tells only a change of status at
-once: in one check, the end of an instance that was critical already would show minutes late. And
-an instance that its living registrant calls down must not be reaped.
+while the registrant renews it and that Consul turns critical otherwise. ``mcp-health:<id>`` carries
+the health that the registrant reports. There are two because an agent sends a change of status to
+its servers at once, but delays a change of output alone by ``check_update_interval`` (5 minutes by
+default): with one check, the end of an instance that is critical already would show minutes late.
+Besides, an instance that its registrant reports as ``down`` must not be removed by Consul.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import load_from_dict, load_to_dict
 from mcp_discovery.record import parse_moment
 
-#: A check as Consul spells it.
+#: A check as a JSON object of Consul's API.
 Check = Mapping[str, Any]
 
-#: The fields of a check that :func:`read_presence` asks for.
+#: The fields of a check that :func:`read_presence` reads.
 READ = ("CheckID", "Status", "Output", "Notes", "Name", "ServiceTags", "ModifyIndex")
 
 PASSING, WARNING, CRITICAL = "passing", "warning", "critical"
@@ -36,21 +36,21 @@ _STATUS = {
 }
 _HOLDER = "held by "
 _SERF = "serfHealth"
-#: How Consul introduces the last output of a TTL check that has expired.
+#: The words before the last output in the output of a TTL check that has lapsed.
 _QUOTED = "last output before timeout follows"
 _MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
 
 
-class Place(NamedTuple):
+class ServicePlace(NamedTuple):
     """Where a service is registered: its node, and its id there."""
 
     node: str
     id: str
 
 
-def place_of(check: Check) -> Place:
+def place_of(check: Check) -> ServicePlace:
     """The place of the service that ``check`` belongs to."""
-    return Place(check["Node"], check["ServiceID"])
+    return ServicePlace(check["Node"], check["ServiceID"])
 
 
 def heartbeat_check(id: str) -> str:
@@ -63,22 +63,22 @@ def health_check(id: str) -> str:
     return f"mcp-health:{id}"
 
 
-def beats_of(holder: str) -> str:
-    """The output of a heartbeat of ``holder``.
+def heartbeat_output(holder: str) -> str:
+    """The output of the heartbeat check after a renewal by ``holder``.
 
-    Constant: a heartbeat that changes nothing must move no index. It names the holder because
-    registering a service again leaves its checks in the state that the holder before left them.
+    It is constant, so that a renewal moves no index. It names the holder because a service that is
+    registered again keeps the state in which the former holder left its checks.
     """
     return f"heartbeats of {holder} arrive"
 
 
 def holder_notes(holder: str) -> str:
-    """The notes of a heartbeat check: who holds the instance."""
+    """The notes of a heartbeat check, which name the holder."""
     return _HOLDER + holder
 
 
 def holder_in(check: Check | None) -> str | None:
-    """The holder that a heartbeat check names."""
+    """The id of the holder that a heartbeat check's notes name."""
     notes = check.get("Notes") if check is not None else None
     if not isinstance(notes, str) or not notes.startswith(_HOLDER):
         return None
@@ -86,7 +86,7 @@ def holder_in(check: Check | None) -> str | None:
 
 
 def to_check(health: Health, load: Load | None, holder: str) -> tuple[str, str]:
-    """Status and output of the health check: the reason for people, then a line of JSON."""
+    """Status and output of the health check. The output is the reason and then a line of JSON."""
     facts: dict[str, Any] = {
         "status": health.status.value,
         "since": rfc3339(health.since),
@@ -98,7 +98,7 @@ def to_check(health: Health, load: Load | None, holder: str) -> tuple[str, str]:
 
 
 def from_check(check: Check, holder: str | None) -> tuple[Health, Load | None] | None:
-    """Reads what :func:`to_check` wrote for ``holder``; ``None`` where it is not that."""
+    """Reads what :func:`to_check` wrote for ``holder``; ``None`` where it is anything else."""
     reason, line, text = _text(check.get("Output")).rpartition("\n")
     if not line:
         return None
@@ -116,13 +116,13 @@ def from_check(check: Check, holder: str | None) -> tuple[Health, Load | None] |
 class Presence:
     """What the checks of one service instance say.
 
-    ``beats``: its heartbeat passes. ``started``: its registrant has said how it is; before that,
-    for a moment, the checks mean nothing. ``unreachable``: the node is. ``others`` is what the
-    remaining checks say (maintenance mode, checks by operators), as status and reason. ``index``
-    is Consul's of the last change to its own checks.
+    ``beats``: the heartbeat check passes. ``began``: it has been set by the present holder.
+    ``unreachable``: its node is. ``own`` and ``load`` are what the registrant reported. ``others``
+    is what other checks say (maintenance mode, checks by operators), as status and reason.
+    ``index`` is the Consul index of the last change to its own checks.
     """
 
-    place: Place
+    place: ServicePlace
     holder: str | None
     server: str | None
     beats: bool
@@ -135,30 +135,30 @@ class Presence:
 
     @property
     def started(self) -> bool:
-        """Whether its registrant has said how it is, after registering."""
+        """Whether its registrant has reported a health; before that the checks mean nothing."""
         return self.began and self.own is not None
 
     @property
     def alive(self) -> bool:
-        """Whether its holder keeps it, for all that Consul knows."""
+        """Whether its holder renews it and its node is reachable, as far as Consul knows."""
         return self.beats and not self.unreachable
 
 
-def read_presence(place: Place, checks: Sequence[Check]) -> Presence:
+def read_presence(place: ServicePlace, checks: Sequence[Check]) -> Presence:
     """Reads the checks of the service at ``place`` and of its node.
 
-    A field that is not Consul's raises :class:`KeyError` or :class:`TypeError`.
+    Missing or malformed fields raise :class:`KeyError` or :class:`TypeError`.
     """
     by_id = {check["CheckID"]: check for check in checks}
     beat = by_id.pop(heartbeat_check(place.id), None)
-    told = by_id.pop(health_check(place.id), None)
+    health = by_id.pop(health_check(place.id), None)
     serf = by_id.pop(_SERF, None)
     holder = holder_in(beat)
-    said = from_check(told, holder) if told is not None else None
+    own = from_check(health, holder) if health is not None else None
     tags = (beat.get("ServiceTags") or ()) if beat is not None else ()
-    others = [found for check in by_id.values() if (found := _said_by_others(check)) is not None]
-    if said is None:
-        others.append(_unread(told))
+    others = [found for check in by_id.values() if (found := _other_check(check)) is not None]
+    if own is None:
+        others.append(_status_only(health))
     return Presence(
         place=place,
         holder=holder,
@@ -166,10 +166,10 @@ def read_presence(place: Place, checks: Sequence[Check]) -> Presence:
         beats=beat is not None and beat["Status"] == PASSING,
         began=beat is not None and _began(beat, holder),
         unreachable=serf is not None and serf["Status"] == CRITICAL,
-        own=said[0] if said else None,
-        load=said[1] if said else None,
+        own=own[0] if own else None,
+        load=own[1] if own else None,
         others=tuple(others),
-        index=max((_index(c) for c in (beat, told) if c is not None), default=0),
+        index=max((_index(c) for c in (beat, health) if c is not None), default=0),
     )
 
 
@@ -185,23 +185,23 @@ def _index(check: Check) -> int:
 
 
 def _began(beat: Check, holder: str | None) -> bool:
-    """Whether ``holder`` has ever beaten. Consul quotes the last output when it turns a check
-    critical; one that was never updated has none."""
+    """Whether ``holder`` has ever renewed the check. Consul quotes the last output when the TTL
+    lapses; a check that was never renewed has none."""
     output = _text(beat["Output"])
     if not output:
         return False
     _, quoted, last = output.partition(_QUOTED)
-    return not quoted or holder is None or beats_of(holder) in last
+    return not quoted or holder is None or heartbeat_output(holder) in last
 
 
-def _unread(told: Check | None) -> tuple[Status, str]:
-    """What a health check says by its status alone: someone else wrote it, or it was lost."""
-    status = _text(told["Status"]) if told is not None else CRITICAL
+def _status_only(health: Check | None) -> tuple[Status, str]:
+    """What a health check means by its status alone: another program wrote it, or it was lost."""
+    status = _text(health["Status"]) if health is not None else CRITICAL
     meaning = {PASSING: Status.HEALTHY, WARNING: Status.DEGRADED}.get(status, Status.DOWN)
-    return meaning, f"its health check is {status if told is not None else 'missing'}"
+    return meaning, f"its health check is {status if health is not None else 'missing'}"
 
 
-def _said_by_others(check: Check) -> tuple[Status, str] | None:
+def _other_check(check: Check) -> tuple[Status, str] | None:
     status, id = check["Status"], check["CheckID"]
     if status == PASSING:
         return None
@@ -218,10 +218,8 @@ _WORST = [Status.DOWN, Status.DRAINING, Status.DEGRADED, Status.HEALTHY]
 
 
 def verdict(presence: Presence) -> tuple[Status, str] | None:
-    """The worst of what Consul and others say against a beating instance, if it is worse than
-    what its registrant says; ``None`` leaves the registrant's word.
-
-    An instance that does not beat is no case for this.
+    """The worst status that the node and other checks give an instance whose heartbeats arrive, if
+    it is worse than the one that its registrant reports; otherwise ``None``.
     """
     if presence.unreachable:
         return Status.DOWN, f"node {presence.place.node} is unreachable"

@@ -1,7 +1,7 @@
-"""Joins what Consul's services say and what the records say into the list of instances.
+"""Joins Consul's services and the records in KV into the list of instances.
 
-Pure: it is fed answers and asked for the list. Only what changed is read again, so that an answer
-about a thousand instances costs one comparison for each and one parse for the one that changed.
+It does no input or output. Only what has changed is parsed again: a response with a thousand
+instances of which one has changed costs a thousand comparisons and one parse.
 """
 
 from __future__ import annotations
@@ -12,38 +12,45 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from mcp_discovery.adapters.consul.checks import Check, Place, Presence, read_presence, verdict
-from mcp_discovery.adapters.consul.kv import Entry
+from mcp_discovery.adapters.consul.api import KVPair
+from mcp_discovery.adapters.consul.checks import (
+    Check,
+    Presence,
+    ServicePlace,
+    read_presence,
+    verdict,
+)
 from mcp_discovery.adapters.consul.services import Services
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration
 from mcp_discovery.record import Record
 
-#: Seconds that what does not fit together yet may stay so: a registration is several writes, and
-#: the two queries answer one after the other.
+#: Seconds for which a service and its record may not match: a registration consists of several
+#: writes, and the two queries return one after the other.
 GRACE = 3.0
-#: Seconds for which a node has to be unreachable before its instances are. When servers that were
-#: cut off from each other meet again, they call nodes failed that are not, for some milliseconds.
+#: Seconds for which a node has to be unreachable before its instances are shown as ``down``.
+#: Consul servers that were partitioned report healthy nodes as failed for some milliseconds when
+#: they meet again.
 UNREACHABLE_FOR = 0.5
-#: An agent whose servers hang holds back heartbeats, lets them lapse, all of them, and lets them
-#: through later. Sidecars beat at least this often in a TTL, so what one stall makes lapse does so
-#: over that part of it, and a second on top for what is told late.
-BEATS_IN_TTL = 3
-TOLD_WITHIN = 1.0
-#: Heartbeats that lapse together with most others have to be missing for so many seconds before it
-#: is said …
+#: While an agent's servers hang, it delays all heartbeats; their TTLs lapse, and the heartbeats
+#: arrive later. Sidecars send at least this many heartbeats in a TTL, so the lapses that one stall
+#: causes are spread over that part of the TTL …
+HEARTBEATS_PER_TTL = 3
+#: … plus these seconds, by which a lapse may be reported late.
+REPORTED_WITHIN = 1.0
+#: Seconds after which a lapse is shown, if most other instances lapsed together with it.
 LAPSED_FOR = 1.0
-#: … and where they are this many or more, those instances are not taken for down, but for degraded,
-#: until so many seconds have passed.
+#: Where at least this many lapsed together, they are shown as ``degraded`` instead of ``down`` …
 MANY = 3
+#: … for this many seconds.
 IN_DOUBT = 6.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A record in KV with its lease, its key and the index of its last write."""
+class StoredRecord:
+    """A record in KV with its lease, its key and its ModifyIndex."""
 
     key: str
     record: Record
@@ -52,11 +59,12 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What was found against an instance, and since when; Consul keeps no such moments.
+class AdverseFinding:
+    """A status that Consul's checks give an instance against its registrant's report, and since
+    when; Consul does not store that time.
 
-    ``quiet`` is the monotonic second from which it has not been heard of, for one that is silent
-    or unreachable.
+    ``quiet`` is the monotonic time from which it has been silent or unreachable; ``None`` if it is
+    neither.
     """
 
     holder: str
@@ -69,8 +77,8 @@ class Finding:
 
 @dataclass(slots=True)
 class _Lapse:
-    """Since when one that was heard is silent, whether most others fell silent with it, and whether
-    they are :data:`MANY`."""
+    """The monotonic time from which a TTL has lapsed; whether those of most other instances lapsed
+    together with it; whether these were at least :data:`MANY`."""
 
     since: float
     most: bool = False
@@ -78,38 +86,40 @@ class _Lapse:
 
 
 @dataclass(slots=True)
-class Memory:
-    """What one store object remembers from one of its watches to the next, by id, so that one
-    which starts over does not count from zero: findings, and who was last joined with what."""
+class WatchMemory:
+    """What a store object keeps from one watch to the next, by id, so that a watch that is started
+    again does not begin to count times anew: findings, and the last joined instances."""
 
-    findings: dict[str, Finding] = field(default_factory=dict)
-    joined: dict[str, tuple[Presence, Stored, Instance]] = field(default_factory=dict)
+    findings: dict[str, AdverseFinding] = field(default_factory=dict)
+    joined: dict[str, tuple[Presence, StoredRecord, Instance]] = field(default_factory=dict)
 
 
-class Listing:
-    """The list of one watch. :meth:`instances` is whole once both feeds have been fed."""
+class ConsulListing:
+    """The list of one watch; complete once services and records have both been fed."""
 
-    def __init__(self, prefix: str, skipped: Skipped, memory: Memory) -> None:
+    def __init__(self, prefix: str, skipped: SkippedKeys, memory: WatchMemory) -> None:
         self._prefix = prefix
         self._skipped = skipped
         self._memory = memory
         self._findings = memory.findings
         self._checks: Services = {}
         self._presences: dict[str, list[Presence]] = {}
-        self._read: dict[Place, Presence] = {}
-        self._entries: dict[str, tuple[int, Stored | None]] = {}  # key → hash of its value, record
-        self._stored: dict[str, list[Stored]] = {}
+        self._read: dict[ServicePlace, Presence] = {}
+        self._entries: dict[
+            str, tuple[int, StoredRecord | None]
+        ] = {}  # key → hash of its value, record
+        self._stored: dict[str, list[StoredRecord]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
-        self._unread: set[str] = set()  # ids whose record was skipped, and said to be
+        self._unread: set[str] = set()  # ids whose record is malformed, and in ``skipped``
         self._unreachable: dict[str, float] = {}
         self._lapsed: dict[str, _Lapse] = {}
-        #: The monotonic second at which :meth:`instances` would answer otherwise by itself.
+        #: The monotonic time at which the result of :meth:`instances` changes without new input.
         self.due = math.inf
 
     def feed_services(self, services: Services) -> None:
-        """Takes in the services as they are now."""
-        read: dict[Place, Presence] = {}
+        """Takes the present services."""
+        read: dict[ServicePlace, Presence] = {}
         presences: dict[str, list[Presence]] = {}
         for place, checks in services.items():
             known = self._read.get(place)
@@ -121,17 +131,17 @@ class Listing:
             presences.setdefault(place.id, []).append(known)
         self._checks, self._read, self._presences = services, read, presences
 
-    def _presence(self, place: Place, checks: Sequence[Check]) -> Presence | None:
+    def _presence(self, place: ServicePlace, checks: Sequence[Check]) -> Presence | None:
         try:
             return read_presence(place, checks)
         except (KeyError, TypeError, AttributeError) as error:
             self._skipped.add(place.id, f"its checks are not Consul's: {error!r}")
             return None
 
-    def feed_records(self, entries: Iterable[Entry]) -> None:
-        """Takes in the records as they are now."""
-        kept: dict[str, tuple[int, Stored | None]] = {}
-        stored: dict[str, list[Stored]] = {}
+    def feed_records(self, entries: Iterable[KVPair]) -> None:
+        """Takes the present records."""
+        present: dict[str, tuple[int, StoredRecord | None]] = {}
+        stored: dict[str, list[StoredRecord]] = {}
         for entry in entries:
             value = hash(entry.raw)
             before, known = self._entries.get(entry.key, (None, None))
@@ -139,15 +149,15 @@ class Listing:
                 known = self._parse(entry)
             elif known is not None and known.modified != entry.modified:
                 known = replace(known, modified=entry.modified)
-            kept[entry.key] = value, known
+            present[entry.key] = value, known
             if known is not None:
                 stored.setdefault(known.record.id, []).append(known)
-        for key in self._entries.keys() - kept.keys():
+        for key in self._entries.keys() - present.keys():
             self._skipped.discard(key)
-        self._entries, self._stored = kept, stored
-        self._unread = {key.rpartition("/")[2] for key, (_, one) in kept.items() if one is None}
+        self._entries, self._stored = present, stored
+        self._unread = {key.rpartition("/")[2] for key, (_, one) in present.items() if one is None}
 
-    def _parse(self, entry: Entry) -> Stored | None:
+    def _parse(self, entry: KVPair) -> StoredRecord | None:
         try:
             stored = read_entry(entry, self._prefix)
         except (InvalidRecordError, ValueError) as error:
@@ -161,7 +171,7 @@ class Listing:
         now = time.monotonic()
         self.due = math.inf
         found: list[tuple[int, str, Instance]] = []
-        joined: dict[str, tuple[Presence, Stored, Instance]] = {}
+        joined: dict[str, tuple[Presence, StoredRecord, Instance]] = {}
         unsettled: dict[str, float] = {}
         stray: set[str] = set()
         self._note_unreachable(now)
@@ -177,7 +187,7 @@ class Listing:
                 if now < began + GRACE:
                     self.due = min(self.due, began + GRACE)
                     previous = self._memory.joined.get(id)
-                    # What is between two holders, or restarts, stays as it was for that long.
+                    # During a change of holder or a restart it is listed as it was before.
                     if previous is not None and id in self._stored:
                         joined[id] = previous
                         found.append((previous[0].index, id, previous[2]))
@@ -208,11 +218,10 @@ class Listing:
 
     def _unchanged(
         self, id: str, presences: list[Presence]
-    ) -> tuple[Presence, Stored, Instance] | None:
-        """What was joined last, where it is all there is, and nothing is said against it.
-
-        That is all of a list but those that have just changed. A presence or a record that is
-        read anew is another object.
+    ) -> tuple[Presence, StoredRecord, Instance] | None:
+        """What was joined last, if neither service nor record has been parsed again since and no
+        check contradicts its registrant. That is so for all instances but those that have just
+        changed.
         """
         known = self._memory.joined.get(id)
         stored = self._stored.get(id, ())
@@ -233,7 +242,7 @@ class Listing:
         self._unreachable = {node: self._unreachable.get(node, now) for node in nodes}
 
     def _note_lapsed(self, now: float) -> None:
-        """Who is silent and was heard before, and who of them fell silent with most others."""
+        """Notes whose TTL has lapsed since it was listed, and which lapsed with most others."""
         silent = {
             id
             for id, presences in self._presences.items()
@@ -249,7 +258,7 @@ class Listing:
             lapse
             for id, lapse in self._lapsed.items()
             if id in joined
-            and now <= lapse.since + joined[id][1].lease.ttl / BEATS_IN_TTL + TOLD_WITHIN
+            and now <= lapse.since + joined[id][1].lease.ttl / HEARTBEATS_PER_TTL + REPORTED_WITHIN
         ]
         beating = (joined.keys() & self._presences.keys()) - silent
         if len(together) > max(1, len(beating)):
@@ -257,7 +266,7 @@ class Listing:
                 lapse.most, lapse.many = True, lapse.many or len(together) >= MANY
 
     def _settled(self, id: str, presence: Presence, now: float) -> Presence:
-        """``presence``; one that was heard and reachable stays so until it surely is not."""
+        """``presence``, with a lapse or an unreachable node suppressed until it is certain."""
         previous = self._memory.joined.get(id)
         if previous is None:
             return presence
@@ -273,11 +282,11 @@ class Listing:
                 presence = replace(presence, beats=True)
         return presence
 
-    def _pair(self, id: str, presences: list[Presence]) -> tuple[Presence, Stored] | None:
-        """The service and the record that belong together: they name the same holder.
+    def _pair(self, id: str, presences: list[Presence]) -> tuple[Presence, StoredRecord] | None:
+        """A service and a record with the same holder; of several such pairs the present one.
 
-        There can be several: an entry that an earlier holder left on another node, a record under
-        a name that the server had before.
+        There are several while an earlier holder's service on another node, or a record under a
+        former name of the server, has not been removed.
         """
         pairs = [
             (presence, stored)
@@ -297,12 +306,14 @@ class Listing:
             ),
         )
 
-    def _health(self, id: str, presence: Presence, stored: Stored, now: float) -> Health | None:
-        """Its health; ``None`` when it has been quiet for so long that it is gone."""
+    def _health(
+        self, id: str, presence: Presence, stored: StoredRecord, now: float
+    ) -> Health | None:
+        """Its health; ``None`` when it has been silent for ``reap_after`` and is to be removed."""
         lease = stored.lease
         if not presence.beats:
             against: tuple[Status, str] | None = self._silent(id, lease, now)
-            # Consul noticed the silence one TTL after the last heartbeat.
+            # The check became critical one TTL after the last renewal.
             patience, heard = lease.reap_after - lease.ttl, -lease.ttl
         else:
             against = verdict(presence)
@@ -323,7 +334,7 @@ class Listing:
         return Health(finding.status, finding.reason, finding.since, finding.last_seen)
 
     def _silent(self, id: str, lease: Lease, now: float) -> tuple[Status, str]:
-        """What silence says against an instance."""
+        """The status and reason of an instance whose TTL has lapsed."""
         reason = silent_for(lease.ttl)
         lapse = self._lapsed.get(id)
         if lapse is None or not lapse.many or now >= lapse.since + IN_DOUBT:
@@ -331,7 +342,9 @@ class Listing:
         self.due = min(self.due, lapse.since + IN_DOUBT)
         return Status.DEGRADED, f"{reason}, nor from most others: its store may be at fault"
 
-    def _find(self, id: str, holder: str, against: tuple[Status, str], heard: float) -> Finding:
+    def _find(
+        self, id: str, holder: str, against: tuple[Status, str], heard: float
+    ) -> AdverseFinding:
         status, reason = against
         known = self._findings.get(id)
         if known is not None and known.holder == holder:
@@ -339,19 +352,19 @@ class Listing:
                 return known
             since = known.since if known.status is status else utcnow()
             return replace(known, status=status, reason=reason, since=since)
-        # Silent or unreachable, it stays in the state it was in if it was down already.
+        # If it was down already, it has been down since then.
         now = utcnow()
         previous = self._memory.joined.get(id)
         since = now
         if previous is not None and previous[2].health.status is status:
             since = previous[2].health.since
-        return Finding(holder, status, reason, since, now + timedelta(seconds=heard), None)
+        return AdverseFinding(holder, status, reason, since, now + timedelta(seconds=heard), None)
 
 
-def read_entry(entry: Entry, prefix: str) -> Stored:
+def read_entry(entry: KVPair, prefix: str) -> StoredRecord:
     """The record in a KV entry below ``prefix``.
 
-    Raises :class:`InvalidRecordError` or :class:`ValueError` for what is none.
+    Raises :class:`InvalidRecordError` or :class:`ValueError` where it is not a record.
     """
     name, slash, id = entry.key.removeprefix(prefix).partition("/")
     if not name or not slash or not id or "/" in id:
@@ -359,4 +372,4 @@ def read_entry(entry: Entry, prefix: str) -> Stored:
     record, lease = decode_registration(entry.value)
     if (record.name, record.id) != (name, id):
         raise InvalidRecordError("", f"the record says it is {record.name}/{record.id}")
-    return Stored(entry.key, record, lease, entry.modified)
+    return StoredRecord(entry.key, record, lease, entry.modified)

@@ -1,4 +1,4 @@
-"""One instance in Consul: its service at the local agent, its checks there, its record in KV."""
+"""One registered instance in Consul: service and checks at the local agent, record in KV."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.agent import UnknownCheckError
-from mcp_discovery.adapters.consul.api import ConsulApi
-from mcp_discovery.adapters.consul.documents import Documents
-from mcp_discovery.adapters.consul.kv import Entry
+from mcp_discovery.adapters.consul.api import ConsulApi, KVPair, UnknownCheckError
+from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.listing import read_entry
-from mcp_discovery.adapters.pulse import Pulse
+from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
 from mcp_discovery.adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RegistrationLostError
@@ -23,11 +21,11 @@ from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Lease, encode_registration
 from mcp_discovery.record import Record
 
-#: Consul's least ``DeregisterCriticalServiceAfter``, in seconds.
+#: The shortest ``DeregisterCriticalServiceAfter`` that Consul accepts, in seconds.
 LEAST_REAP = 60.0
 #: Consul's limit for one value of a service's Meta, in bytes.
 META_BYTES = 512
-#: Longer than anything runs: the health check has a TTL because Consul offers no check without.
+#: The TTL of the health check: it must never lapse, and Consul has no check without a TTL.
 _FOR_EVER = "87600h"
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -36,8 +34,10 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 def service_definition(
     service: str, record: Record, lease: Lease, health_status: str, edition: int
 ) -> dict[str, Any]:
-    """The service as the agent takes it. ``edition`` tells one health check from the last: an
-    agent tells its servers at once only of a check that differs in more than its output."""
+    """The service definition for the agent.
+
+    A new ``edition`` makes the health check differ in more than its output: only then does the
+    agent send a new output to its servers at once."""
     reap = max(LEAST_REAP, math.ceil(lease.reap_after))
     definition: dict[str, Any] = {
         "ID": record.id,
@@ -71,7 +71,7 @@ def service_definition(
 
 
 def _meta(record: Record) -> dict[str, str]:
-    """The little that a reader without KV needs; what does not fit is in the record alone."""
+    """What a reader without access to KV needs; a value over Consul's limit is left out."""
     meta = {
         "transport": record.endpoint.transport,
         "version": record.version,
@@ -84,7 +84,7 @@ def _meta(record: Record) -> dict[str, str]:
 
 @dataclass(slots=True)
 class AgentHealth:
-    """What the health check at the agent of ``node`` says now, and its edition."""
+    """The health check as the agent of ``node`` has it, and its edition."""
 
     node: str
     status: str
@@ -93,17 +93,17 @@ class AgentHealth:
 
 
 class ConsulRegistration:
-    """A registration; see :class:`mcp_discovery.adapters.store.Registration`.
+    """See :class:`mcp_discovery.adapters.store.Registration`.
 
-    A heartbeat is one request to the local agent, and writes nothing to Consul's servers unless
-    the health has changed. Some of them renew the check there; the others look whether the servers
-    still have the record and the checks, and still for the same holder.
+    To renew is to set the heartbeat check at the local agent, which writes nothing to Consul's
+    servers; to verify is to read record and checks from the servers and compare them with what was
+    written.
     """
 
     def __init__(
         self,
         api: ConsulApi,
-        documents: Documents,
+        documents: ConsulDocuments,
         record: Record,
         document: CapabilityDocument,
         lease: Lease,
@@ -116,7 +116,7 @@ class ConsulRegistration:
         self._document: CapabilityDocument | None = document
         self._lease = lease
         self._at_agent = at_agent
-        self._pulse = Pulse(record.id, lease.ttl, health)
+        self._heartbeats = HeartbeatSchedule(record.id, lease.ttl, health)
         self._put = time.monotonic()
         self._written = _raw(record, lease)
 
@@ -126,33 +126,33 @@ class ConsulRegistration:
         return self._record.id
 
     async def begin(self) -> None:
-        """The first heartbeat with the first health, right after the service was registered."""
-        await self._beat()
-        await self._write(self._pulse.health, None)
-        self._pulse.looked(time.monotonic())
+        """The first renewal and the initial health, right after the service was registered."""
+        await self._renew()
+        await self._write(self._heartbeats.health, None)
+        self._heartbeats.verified(time.monotonic())
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See the seam."""
-        self._pulse.require_alive()
+        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
+        self._heartbeats.require_alive()
         sent = time.monotonic()
-        renew, look = self._pulse.due(sent, renew=renew)
-        change = self._pulse.to_write(health, load)
+        renew, verify = self._heartbeats.due(sent, renew=renew)
+        change = self._heartbeats.to_write(health, load)
         if renew or change is not None:
-            await self._beat()  # It has arrived, whatever the servers behind the agent do.
+            await self._renew()  # first: the agent takes it even while its servers are away
         if change is not None:
             await self._write(*change)
-        if look:
-            await self._look()
+        if verify:
+            await self._verify()
         if self._document is not None and sent - self._put >= 0.9 * self._lease.ttl:
-            # A sweeper may have been between; from here on the record keeps it.
+            # A sweep may have removed the document before the record referred to it.
             await self._documents.ensure(self._document)
             self._document = None
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See the seam."""
-        self._pulse.require_alive()  # To define the service anew is to renew it.
+        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
+        self._heartbeats.require_alive()  # registering the service again renews it
         lease = self._lease
         terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
         record = prepared(record, document, **terms, id=self.id)
@@ -161,10 +161,10 @@ class ConsulRegistration:
             self._document, self._put = document, time.monotonic()
         entry = await self.require_held()
         key = record_key(self._api, record)
-        moved = key != entry.key
-        if moved:
-            there = await self._api.kv.get(key)
-            cas = there.modified if there is not None else 0
+        renamed = key != entry.key
+        if renamed:
+            existing = await self._api.kv.get(key)
+            cas = existing.modified if existing is not None else 0
         else:
             cas = entry.modified
         if not await self._api.kv.put(key, encode_registration(record, lease), cas=cas):
@@ -172,16 +172,16 @@ class ConsulRegistration:
         self._record, self._written = record, _raw(record, lease)
         await self._define()
         await self._documents.ensure(document)
-        if moved:
+        if renamed:
             await self._api.kv.delete(entry.key, cas=entry.modified)
 
     async def drain(self) -> None:
-        """See the seam."""
-        self._pulse.require_alive()
-        await self._write(self._pulse.drain(), self._pulse.load)
+        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
+        self._heartbeats.require_alive()
+        await self._write(self._heartbeats.drain(), self._heartbeats.load)
 
     async def deregister(self) -> None:
-        """See the seam."""
+        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         service = await self._api.agent.service(self.id)
         if service is not None:
             beat = service.checks.get(checks.heartbeat_check(self.id))
@@ -191,68 +191,71 @@ class ConsulRegistration:
         if entry is not None and self._holds(entry):
             await self._api.kv.delete(entry.key, cas=entry.modified)
 
-    async def require_held(self) -> Entry:
-        """The entry of its record; raises :class:`RegistrationLostError` when it is not ours."""
+    async def require_held(self) -> KVPair:
+        """The entry of its record. Raises :class:`RegistrationLostError` when record, service or
+        checks are missing or another holder's; writes the health again if the check has lost it.
+        """
         entry = await self._api.kv.get(record_key(self._api, self._record))
         if entry is None:
             raise RegistrationLostError(self.id, "its record is gone from Consul's KV")
         if not self._holds(entry):
             raise RegistrationLostError(self.id, "its record in Consul's KV is another holder's")
         service = await self._api.agent.service(self.id)
-        told = service.checks if service is not None else {}
-        if checks.holder_in(told.get(checks.heartbeat_check(self.id))) != self._lease.holder.id:
+        found = service.checks if service is not None else {}
+        if checks.holder_in(found.get(checks.heartbeat_check(self.id))) != self._lease.holder.id:
             raise RegistrationLostError(self.id, "the local agent has it no longer, or for another")
-        if (check := told.get(checks.health_check(self.id))) is None:
+        if (check := found.get(checks.health_check(self.id))) is None:
             raise RegistrationLostError(self.id, "its health check is gone from the local agent")
         if (check["Status"], check["Output"]) != (self._at_agent.status, self._at_agent.output):
-            # The agent lost its checks' state, or somebody set the check by hand.
+            # The agent has lost the state of its checks, or another program has set the check.
             self._at_agent.status, self._at_agent.output = check["Status"], check["Output"]
-            await self._write(self._pulse.health, self._pulse.load)
+            await self._write(self._heartbeats.health, self._heartbeats.load)
         return entry
 
-    async def _look(self) -> None:
-        """Whether all that was written is there, in one request; what differs is looked into."""
+    async def _verify(self) -> None:
+        """Compares everything that was written in one request; on a difference finds out what is
+        wrong with :meth:`require_held`."""
         sent = time.monotonic()
-        beat, told = checks.heartbeat_check(self.id), checks.health_check(self.id)
+        heartbeat, health = checks.heartbeat_check(self.id), checks.health_check(self.id)
         key = record_key(self._api, self._record)
-        found = await self._api.together(key, self._at_agent.node, (beat, told))
-        if found is None or not self._in_order(found[0], found[1][beat], found[1][told]):
+        found = await self._api.entry_and_checks(key, self._at_agent.node, (heartbeat, health))
+        if found is None or not self._as_written(found[0], found[1][heartbeat], found[1][health]):
             await self.require_held()
-        self._pulse.looked(sent)
+        self._heartbeats.verified(sent)
 
-    def _in_order(self, entry: Entry, beat: checks.Check, told: checks.Check) -> bool:
+    def _as_written(self, entry: KVPair, heartbeat: checks.Check, health: checks.Check) -> bool:
         return (
             entry.raw == self._written
-            and checks.holder_in(beat) == self._lease.holder.id
-            and told.get("Status") == self._at_agent.status
-            and told.get("Output") == self._at_agent.output
+            and checks.holder_in(heartbeat) == self._lease.holder.id
+            and health.get("Status") == self._at_agent.status
+            and health.get("Output") == self._at_agent.output
         )
 
-    def _holds(self, entry: Entry) -> bool:
+    def _holds(self, entry: KVPair) -> bool:
         try:
             stored = read_entry(entry, self._api.address.records)
         except ValueError:
-            return False  # Malformed: not what we wrote.
+            return False  # malformed, so not what we wrote
         return stored.lease.holder.id == self._lease.holder.id
 
-    async def _beat(self) -> None:
+    async def _renew(self) -> None:
         sent = time.monotonic()
         check = checks.heartbeat_check(self.id)
-        await self._update(check, checks.PASSING, checks.beats_of(self._lease.holder.id))
-        self._pulse.renewed(sent)
+        await self._update(check, checks.PASSING, checks.heartbeat_output(self._lease.holder.id))
+        self._heartbeats.renewed(sent)
 
     async def _write(self, health: Health, load: Load | None) -> None:
         status, output = checks.to_check(health, load, self._lease.holder.id)
-        before = self._at_agent
+        last = self._at_agent
         await self._update(checks.health_check(self.id), status, output)
-        told = before.status != status or before.output == output
-        before.status, before.output = status, output
-        if not told:
+        only_output = last.status == status and last.output != output
+        last.status, last.output = status, output
+        if only_output:
             await self._define()
-        self._pulse.wrote(health, load)
+        self._heartbeats.written(health, load)
 
     async def _define(self) -> None:
-        """Registers the service anew; its checks keep their state."""
+        """Registers the service again, with a new edition; its checks keep their state."""
         self._at_agent.edition += 1
         await self._api.agent.register(
             service_definition(
@@ -263,8 +266,8 @@ class ConsulRegistration:
                 self._at_agent.edition,
             )
         )
-        # The check is a new one to the agent, which has forgotten the output that it quotes later.
-        await self._beat()
+        # The agent has replaced the check and with it the output that it quotes when TTL lapses.
+        await self._renew()
 
     async def _update(self, check: str, status: str, output: str) -> None:
         try:
@@ -274,7 +277,7 @@ class ConsulRegistration:
 
 
 def _raw(record: Record, lease: Lease) -> str:
-    """The value of a record's entry as Consul sends it."""
+    """The value of a record's entry in base64, as Consul sends it."""
     return base64.b64encode(encode_registration(record, lease)).decode()
 
 

@@ -2,55 +2,100 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import orjson
 
-from mcp_discovery.adapters.consul.checks import Check, Place, heartbeat_check, place_of
-from mcp_discovery.adapters.consul.pieces import Pieces
-from mcp_discovery.adapters.consul.transport import Reading, Transport
-from mcp_discovery.adapters.http import Answer
+from mcp_discovery.adapters.consul.checks import (
+    READ,
+    Check,
+    ServicePlace,
+    heartbeat_check,
+    place_of,
+)
+from mcp_discovery.adapters.consul.transport import ConsulTransport, QueryResult
+from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.errors import StoreDeniedError
 
 #: For each place the checks of the service and of its node.
-Services = Mapping[Place, Sequence[Check]]
+Services = Mapping[ServicePlace, Sequence[Check]]
+
+#: The first bytes of each element of ``/v1/health/service/…``. Inside a JSON string the quotes
+#: would be escaped; a nested object that began so would leave pieces that are not JSON.
+_BEGINS = b'{"Node":{'
+_FIRST, _NEXT = b"[" + _BEGINS, b"," + _BEGINS
+
+
+class ServiceListParser:
+    """Parses successive responses with all services, and of each only the elements that are new.
+
+    Consul returns every service each time, however little has changed. Parsing all of it takes a
+    second of processor time for some tens of thousands of instances, and most of the delay of a
+    change for a thousand. Elements are recognized by a digest of their bytes; of each check only
+    the fields that are read later are kept, a third of them.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[ServicePlace, Sequence[Check]]] = {}
+
+    def read(self, body: bytes) -> dict[ServicePlace, Sequence[Check]] | None:
+        """The checks of each service by its place; the same object as last time where the bytes
+        are the same. ``None`` where ``body`` does not have the expected form."""
+        if not body.startswith(_FIRST):
+            return None
+        known: dict[bytes, tuple[ServicePlace, Sequence[Check]]] = {}
+        try:
+            for piece in body.rstrip()[len(_FIRST) : -1].split(_NEXT):
+                digest = hashlib.blake2b(piece, digest_size=16).digest()
+                known[digest] = self._known.get(digest) or _parsed(_BEGINS + piece)
+        except (ValueError, KeyError, TypeError):
+            return None
+        self._known = known
+        return dict(known.values())
+
+
+def _parsed(element: bytes) -> tuple[ServicePlace, Sequence[Check]]:
+    entry = orjson.loads(element)
+    checks = [{name: each[name] for name in READ if name in each} for each in entry["Checks"]]
+    return ServicePlace(entry["Node"]["Node"], entry["Service"]["ID"]), checks
 
 
 class ServiceCatalog:
-    """The services of one store, on whatever node."""
+    """The services of one store, on all nodes."""
 
-    def __init__(self, http: Transport) -> None:
+    def __init__(self, http: ConsulTransport) -> None:
         self._http = http
-        self._pieces = Pieces()
+        self._parser = ServiceListParser()
 
-    async def watch(self, index: int, wait: float) -> Reading[Services]:
-        """A blocking query for the services; ``index`` 0 answers at once, through the quorum.
+    async def watch(self, index: int, wait: float) -> QueryResult[Services]:
+        """A blocking query for all services; see :meth:`ConsulTransport.block`.
 
-        The checks of a service that are as they were are the same object in the next reading.
+        The checks of a service that has not changed are the same object in the next result.
         """
-        answer = await self._http.block(*self._query(), index, wait)
-        now = self._http.index(answer)
+        response = await self._http.block(*self._query(), index, wait)
+        now = self._http.index(response)
         if now == index:
-            return Reading(now, None)
-        pieces = self._http.address.mode == "one-service"
-        services = self._pieces.read(answer.body) if pieces else None
-        return Reading(now, self._read(answer) if services is None else services)
+            return QueryResult(now, None)
+        one_service = self._http.address.mode == "one-service"
+        services = self._parser.read(response.body) if one_service else None
+        return QueryResult(now, self._read(response) if services is None else services)
 
     async def all(self) -> Services:
-        """Every service of this store, as the leader has them now."""
+        """Every service of this store, confirmed by the quorum."""
         path, params = self._query()
-        return self._read(await self._http.ask("GET", path, {**params, "consistent": ""}))
+        return self._read(await self._http.request("GET", path, {**params, "consistent": ""}))
 
     async def require_nodes_readable(self) -> None:
         """Raises :class:`StoreDeniedError` when there are services and the token may read no node.
 
-        Consul leaves them out of every answer then, but for the list of all services' names.
+        Consul then leaves the services out of every response but the list of service names.
         """
         now = {"consistent": ""}
-        names = self._http.json(await self._http.ask("GET", "/v1/catalog/services", now))
+        names = self._http.json(await self._http.request("GET", "/v1/catalog/services", now))
         if not isinstance(names, dict) or not any(map(self._is_ours, names)):
             return
-        if not self._http.json(await self._http.ask("GET", "/v1/catalog/nodes", now)):
+        if not self._http.json(await self._http.request("GET", "/v1/catalog/nodes", now)):
             raise StoreDeniedError(
                 self._http.address.shown,
                 "the token lacks node:read, without which no service can be seen",
@@ -62,23 +107,22 @@ class ServiceCatalog:
         return service.startswith(f"{self._http.address.service}-")
 
     async def with_id(self, id: str) -> Services:
-        """The services with that id, on whatever node, as the leader has them now."""
+        """The services with that id, on all nodes, confirmed by the quorum."""
         if not await self._has_checks(id):
             return {}
         path, params = self._query(id)
-        found = self._read(await self._http.ask("GET", path, {**params, "consistent": ""}))
+        found = self._read(await self._http.request("GET", path, {**params, "consistent": ""}))
         return {place: checks for place, checks in found.items() if place.id == id}
 
     async def _has_checks(self, id: str) -> bool:
-        """Whether any check is that instance's, which costs Consul a third of the answer with
-        services and nodes: a fleet that registers at once asks for nothing else."""
+        """Whether any check belongs to that instance. It costs Consul a third of the query with
+        services and nodes, and is all that the registration of a new instance has to ask."""
         if self._http.address.mode != "one-service":
             return True
         checks = f"/v1/health/checks/{self._http.address.service}"
         only = {"filter": f'ServiceID == "{id}"', "consistent": ""}
-        answer = await self._http.ask("GET", checks, only)
-        filtered = answer.headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true"
-        return filtered or bool(self._http.json(answer))
+        response = await self._http.request("GET", checks, only)
+        return _is_filtered(response) or bool(self._http.json(response))
 
     def _query(self, id: str | None = None) -> tuple[str, dict[str, str]]:
         service = self._http.address.service
@@ -89,10 +133,9 @@ class ServiceCatalog:
         nodes = 'CheckID == "serfHealth" or CheckID == "_node_maintenance"'
         return "/v1/health/state/any", {"filter": f"{wanted} or {nodes}"}
 
-    def _read(self, answer: Answer) -> Services:
-        entries = self._http.json(answer)
-        filtered = answer.headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true"
-        if filtered and not entries:
+    def _read(self, response: StoreResponse) -> Services:
+        entries = self._http.json(response)
+        if _is_filtered(response) and not entries:
             raise StoreDeniedError(
                 self._http.address.shown,
                 f"the token may not read service {self._http.address.service!r} or its nodes",
@@ -100,10 +143,10 @@ class ServiceCatalog:
         try:
             if self._http.address.mode == "one-service":
                 return {
-                    Place(item["Node"]["Node"], item["Service"]["ID"]): item["Checks"]
+                    ServicePlace(item["Node"]["Node"], item["Service"]["ID"]): item["Checks"]
                     for item in entries
                 }
-            own: dict[Place, list[Check]] = {}
+            own: dict[ServicePlace, list[Check]] = {}
             of_nodes: dict[str, list[Check]] = {}
             for check in entries:
                 if check["ServiceID"]:
@@ -113,23 +156,27 @@ class ServiceCatalog:
             return {
                 place: [*checks, *of_nodes.get(place.node, ())]
                 for place, checks in own.items()
-                if not _is_of_proxy(checks)
+                if not _is_proxy(checks)
             }
         except (KeyError, TypeError) as error:
-            raise self._http.strange(answer) from error
+            raise self._http.malformed(response) from error
 
-    async def remove(self, place: Place) -> None:
-        """Removes a service from the catalog, for one whose node has no agent to do it."""
+    async def remove(self, place: ServicePlace) -> None:
+        """Removes a service from the catalog, for a node that has no agent any more to do it."""
         body = {"Node": place.node, "ServiceID": place.id}
         if self._http.address.dc:
             body["Datacenter"] = self._http.address.dc
-        await self._http.ask("PUT", "/v1/catalog/deregister", data=orjson.dumps(body))
+        await self._http.request("PUT", "/v1/catalog/deregister", data=orjson.dumps(body))
 
 
-def _is_of_proxy(checks: Sequence[Check]) -> bool:
-    """Whether a service is a mesh proxy by Consul's convention, which puts it under our prefix.
+def _is_filtered(response: StoreResponse) -> bool:
+    return response.headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true"
 
-    Checks do not tell a service's kind. A server may be called so, too: it has its heartbeat.
+
+def _is_proxy(checks: Sequence[Check]) -> bool:
+    """Whether a service is a mesh proxy, by the name that Consul gives these.
+
+    Checks do not tell a service's kind. An MCP server of such a name is told by its heartbeat.
     """
     named = str(checks[0]["ServiceName"]).endswith("-sidecar-proxy")
     return named and not any(c["CheckID"] == heartbeat_check(c["ServiceID"]) for c in checks)

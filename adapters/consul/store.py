@@ -7,19 +7,19 @@ from collections.abc import AsyncGenerator, Mapping
 
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi
-from mcp_discovery.adapters.consul.claim import remove_leftovers, require_free, withdraw_if_lost
-from mcp_discovery.adapters.consul.documents import Documents
-from mcp_discovery.adapters.consul.listing import Memory
+from mcp_discovery.adapters.consul.documents import ConsulDocuments
+from mcp_discovery.adapters.consul.listing import WatchMemory
+from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
 from mcp_discovery.adapters.consul.registration import (
     AgentHealth,
     ConsulRegistration,
     record_key,
     service_definition,
 )
-from mcp_discovery.adapters.consul.sweep import Sweeper
+from mcp_discovery.adapters.consul.sweep import ConsulSweeper
 from mcp_discovery.adapters.consul.url import parse_url
 from mcp_discovery.adapters.consul.watch import watch
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import (
     Change,
     Closing,
@@ -36,7 +36,7 @@ from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
 
-#: Attempts to write a record that others write at the same time.
+#: How often a registration is attempted while others write the same record.
 _ATTEMPTS = 5
 
 
@@ -46,8 +46,8 @@ class ConsulStore(Closing):
 
     The path names the Consul service and the KV prefix (default ``mcp``). Parameters: ``dc``, a
     datacenter other than the agent's; ``mode=service-per-server``, a Consul service for each MCP
-    server, ``<service>-<name>``. The host is the local agent's for whoever registers: it keeps the
-    checks. A reader may ask any agent or server.
+    server, ``<service>-<name>``. To register, the host must be the local agent, which keeps the
+    checks; to watch, it may be any agent or server.
 
     Raises :class:`InvalidStoreURLError`, and :class:`~mcp_discovery.errors.InvalidInputError` for
     TLS files that cannot be used.
@@ -59,10 +59,10 @@ class ConsulStore(Closing):
         self._address = parse_url(url)
         self._api = ConsulApi(self._address, options or StoreOptions())
         self._holder = holder or new_holder()
-        self._documents = Documents(self._api)
-        self._sweeper = Sweeper(self._api, self._documents)
-        self._skipped = Skipped(self._address.shown)
-        self._memory = Memory()
+        self._documents = ConsulDocuments(self._api)
+        self._sweeper = ConsulSweeper(self._api, self._documents)
+        self._skipped = SkippedKeys(self._address.shown)
+        self._memory = WatchMemory()
         self._same_datacenter = self._address.dc is None
 
     @property
@@ -72,7 +72,7 @@ class ConsulStore(Closing):
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Keys and services that are no instances, and why."""
+        """See :attr:`mcp_discovery.adapters.store.Store.skipped`; services by their id."""
         return self._skipped
 
     async def register(
@@ -86,23 +86,26 @@ class ConsulStore(Closing):
         holder: Holder | None = None,
         takeover: str | None = None,
     ) -> ConsulRegistration:
-        """See the seam. Also raises :class:`~mcp_discovery.errors.DuplicateInstanceError` when the
-        agent has a service of that id that is no MCP server's: nothing foreign is overwritten."""
+        """See :meth:`mcp_discovery.adapters.store.Store.register`.
+
+        Also raises :class:`~mcp_discovery.errors.DuplicateInstanceError` when the agent has a
+        service of that id that is not an MCP server, and
+        :class:`~mcp_discovery.errors.InvalidStoreURLError` for an agent of another datacenter."""
         holder, health = holder or self._holder, health or healthy()
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder, ttl, reap_after)
         await self._require_agents_datacenter()
         await self._documents.put(document)
         for _ in range(_ATTEMPTS):
-            former = await require_free(self._api, record, holder, takeover)
+            replaced = await require_free(self._api, record, holder, takeover)
             if await self._api.kv.put(
                 record_key(self._api, record),
                 encode_registration(record, lease),
-                cas=former.entry.modified if former.entry is not None else 0,
+                cas=replaced.entry.modified if replaced.entry is not None else 0,
             ):
                 break
         else:
-            # A key that exists and cannot be read fails each compare-and-set, too.
+            # The compare-and-set also fails for a key that exists and cannot be read.
             await self._api.require_readable()
             raise StoreUnavailableError(
                 self.url, f"others keep writing the record of {record.id!r}"
@@ -114,15 +117,15 @@ class ConsulStore(Closing):
         await registration.begin()
         await withdraw_if_lost(self._api, record, holder)
         await self._documents.ensure(document)
-        await remove_leftovers(self._api, record, former)
+        await remove_leftovers(self._api, record, replaced)
         return registration
 
     async def _register_service(self, record: Record, lease: Lease) -> AgentHealth:
         service = self._address.service_of(record.name)
-        # Critical until it is told otherwise: nobody is offered what has not said how it is.
+        # Critical until the first health is written: until then it must not be offered.
         definition = service_definition(service, record, lease, checks.CRITICAL, 1)
         await self._api.agent.register(definition)
-        # Where the agent knew the checks already, they keep the state that they had.
+        # If the agent had these checks already, they keep their state.
         known = await self._api.agent.service(record.id)
         check = known.checks.get(checks.health_check(record.id)) if known is not None else None
         if check is None:
@@ -132,10 +135,11 @@ class ConsulStore(Closing):
         return AgentHealth(str(check["Node"]), str(check["Status"]), str(check["Output"]), 1)
 
     async def _require_agents_datacenter(self) -> None:
-        """Raises :class:`InvalidStoreURLError` when the service and its record would part."""
+        """Raises :class:`InvalidStoreURLError` when service and record would be in different
+        datacenters."""
         if self._same_datacenter:
             return
-        there = await self._api.agent.datacenter()
+        there = await self._api.agent.describe("Config", "Datacenter")
         if there is not None and there != self._address.dc:
             raise InvalidStoreURLError(
                 self.url,
@@ -145,21 +149,22 @@ class ConsulStore(Closing):
         self._same_datacenter = True
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See the seam."""
+        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
         return watch(self._api, self._skipped, self._memory)
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """See the seam. A damaged document is not found; the next registration mends it."""
+        """See :meth:`mcp_discovery.adapters.store.Store.document`. The next registration of the
+        version replaces a damaged document."""
         return await self._documents.get(digest)
 
     async def sweep(self) -> int:
-        """See the seam."""
+        """See :meth:`mcp_discovery.adapters.store.Store.sweep`."""
         return await self._sweeper.sweep()
 
     async def node_address(self) -> str | None:
-        """The address of the local agent, which is that of its node, in the cluster. Logs when
-        the token may not read it."""
-        address = await self._api.agent.address()
+        """The address of the local agent's node in the cluster. Logs a warning when the token may
+        not read it."""
+        address = await self._api.agent.describe("Member", "Addr")
         if address is None:
             log.warning(
                 "%s: the token lacks agent:read, so this machine's address stays unknown; grant "
@@ -169,5 +174,5 @@ class ConsulStore(Closing):
         return address
 
     async def close(self) -> None:
-        """See the seam."""
+        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         await self._api.close()

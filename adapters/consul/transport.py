@@ -1,4 +1,4 @@
-"""Requests to Consul's HTTP API, and what every answer means: errors are classified here."""
+"""HTTP requests to a Consul agent, and the classification of its responses into errors."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import quote
 
 from mcp_discovery.adapters.consul.url import ConsulAddress
-from mcp_discovery.adapters.http import Answer, HttpClient
+from mcp_discovery.adapters.http import HttpClient, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 
 T = TypeVar("T")
 
-#: Seconds that an answer to a blocking query may take beyond its wait.
+#: Seconds that the response to a blocking query may take beyond its wait.
 BLOCKING_MARGIN = 4.0
-#: The largest answer, in bytes: Consul has no pages, and gives all records at once.
+#: The largest response in bytes: Consul has no paging and returns all records at once.
 MAX_LIST = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[T]):
-    """What a blocking query answered, and the index to ask from next.
+class QueryResult(Generic[T]):
+    """The result of a blocking query, and the index for the next one.
 
-    ``value`` is ``None`` when the index is the one that was asked from: nothing has changed.
+    ``value`` is ``None`` when the index has not moved: nothing has changed.
     """
 
     index: int
     value: T | None
 
 
-class Transport:
+class ConsulTransport:
     """Requests to one Consul agent.
 
     Every method raises :class:`StoreUnavailableError` or :class:`StoreDeniedError` where nothing
-    else is said; the token is sent with each request and never logged.
+    else is said. The token is sent with each request and never logged.
     """
 
     def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
@@ -56,24 +56,22 @@ class Transport:
         data: bytes | None = None,
         timeout: float | None = None,
         limit: int = MAX_LIST,
-    ) -> Answer:
-        """One request, answered with whatever status; the datacenter goes along where it counts.
+    ) -> StoreResponse:
+        """The response to one request, whatever its status. The datacenter is added to ``params``
+        where Consul takes one.
 
-        ``limit`` bounds the answer in bytes: :class:`mcp_discovery.adapters.http.AnswerTooLarge`
-        beyond it.
+        A response of more than ``limit`` bytes raises
+        :class:`~mcp_discovery.adapters.http.ResponseTooLargeError`.
         """
-        asked = dict(params or {})
+        query = dict(params or {})
         if self.address.dc and not where.startswith("/v1/agent/"):
-            asked["dc"] = self.address.dc
+            query["dc"] = self.address.dc
+        url = self.address.api + where
         return await self._http.request(
-            *(method, self.address.api + where),
-            params=asked,
-            data=data,
-            timeout=timeout,
-            limit=limit,
+            method, url, params=query, data=data, timeout=timeout, limit=limit
         )
 
-    async def ask(
+    async def request(
         self,
         method: str,
         where: str,
@@ -83,60 +81,57 @@ class Transport:
         missing: bool = False,
         timeout: float | None = None,
         limit: int = MAX_LIST,
-    ) -> Answer:
-        """One request that must succeed; with ``missing`` a 404 is an answer."""
-        answer = await self.send(method, where, params, data=data, timeout=timeout, limit=limit)
-        self._check(answer, missing=missing)
-        return answer
-
-    async def block(self, where: str, params: Mapping[str, str], index: int, wait: float) -> Answer:
-        """A blocking query from ``index`` for at most ``wait`` seconds; from 0 it answers at once,
-        through the quorum. A 404 is an answer."""
-        if index == 0:
-            return await self.ask("GET", where, {**params, "consistent": ""}, missing=True)
-        asked = {**params, "index": str(index), "wait": f"{round(wait * 1000)}ms"}
-        # The server adds up to a sixteenth to the wait, lest all return together.
-        timeout = wait * 17 / 16 + BLOCKING_MARGIN
-        answer = await self.send("GET", where, asked, timeout=timeout)
-        self._check(answer, missing=True)
-        return answer
-
-    def _check(self, answer: Answer, *, missing: bool) -> None:
-        if answer.status != 200 and not (missing and answer.status == 404):
-            self.refuse(answer)
-        if answer.headers.get("X-Consul-KnownLeader", "true") == "false":
+    ) -> StoreResponse:
+        """The response to one request, which must succeed; with ``missing`` a 404 is returned
+        too."""
+        response = await self.send(method, where, params, data=data, timeout=timeout, limit=limit)
+        if response.status != 200 and not (missing and response.status == 404):
+            self.refuse(response)
+        if response.headers.get("X-Consul-KnownLeader", "true") == "false":
             raise StoreUnavailableError(
                 self.address.shown, "it knows no leader, its answer is stale"
             )
+        return response
 
-    def refuse(self, answer: Answer) -> NoReturn:
-        """Raises what an answer other than success means."""
-        said = answer.text or "without a word"
-        if answer.status in (401, 403):
-            raise StoreDeniedError(self.address.shown, f"answered {answer.status}: {said}")
-        raise StoreUnavailableError(self.address.shown, f"answered {answer.status}: {said}")
+    async def block(
+        self, where: str, params: Mapping[str, str], index: int, wait: float
+    ) -> StoreResponse:
+        """A blocking query from ``index`` for at most ``wait`` seconds. From index 0 it returns at
+        once, with what the leader has confirmed by the quorum. A 404 is returned."""
+        if index == 0:
+            return await self.request("GET", where, {**params, "consistent": ""}, missing=True)
+        query = {**params, "index": str(index), "wait": f"{round(wait * 1000)}ms"}
+        # The server adds up to a sixteenth to the wait, so that not all queries return together.
+        timeout = wait * 17 / 16 + BLOCKING_MARGIN
+        return await self.request("GET", where, query, missing=True, timeout=timeout)
 
-    def strange(self, answer: Answer) -> StoreUnavailableError:
-        """The error for an answer that cannot be Consul's."""
+    def refuse(self, response: StoreResponse) -> NoReturn:
+        """Raises the error for a response that is not a success."""
+        said = response.text or "without a word"
+        kind = StoreDeniedError if response.status in (401, 403) else StoreUnavailableError
+        raise kind(self.address.shown, f"answered {response.status}: {said}")
+
+    def malformed(self, response: StoreResponse) -> StoreUnavailableError:
+        """The error for a response that Consul does not send."""
         return StoreUnavailableError(
-            self.address.shown, f"answered what is not Consul's: {answer.text[:100]!r}"
+            self.address.shown, f"answered what is not Consul's: {response.text[:100]!r}"
         )
 
-    def index(self, answer: Answer) -> int:
-        """The index to ask from next; at least 1."""
+    def index(self, response: StoreResponse) -> int:
+        """The index for the next blocking query; at least 1."""
         try:
-            return max(1, int(answer.headers["X-Consul-Index"]))
+            return max(1, int(response.headers["X-Consul-Index"]))
         except (KeyError, ValueError) as error:
-            raise self.strange(answer) from error
+            raise self.malformed(response) from error
 
-    def json(self, answer: Answer) -> Any:
+    def json(self, response: StoreResponse) -> Any:
         """The body as JSON."""
         try:
-            return answer.json()
+            return response.json()
         except ValueError as error:
-            raise self.strange(answer) from error
+            raise self.malformed(response) from error
 
 
 def path(key: str) -> str:
-    """``key`` as it stands in a URL's path."""
+    """``key`` quoted for the path of a URL."""
     return quote(key, safe="/")

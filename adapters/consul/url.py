@@ -1,4 +1,4 @@
-"""Consul store URLs: where Consul is, and which service and KV prefix of it are ours."""
+"""Consul store URLs: the agent's address, the Consul service and the KV prefix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODES: dict[str, Mode] = {
 
 @dataclass(frozen=True, slots=True)
 class ConsulAddress:
-    """A store URL, read. ``api`` is the HTTP API's base URL, ``shown`` the URL for people."""
+    """A parsed store URL. ``api`` is the HTTP API's base URL, ``shown`` the URL for messages."""
 
     api: str
     service: str
@@ -55,7 +55,7 @@ def parse_url(url: str) -> ConsulAddress:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        # The URL is not repeated: what cannot be taken apart may hold a password anywhere.
+        # The URL is not repeated: one that cannot be parsed may hold a password anywhere.
         raise InvalidStoreURLError(
             url.partition(":")[0] + "://…", f"is malformed ({error})"
         ) from error
@@ -81,8 +81,8 @@ def parse_url(url: str) -> ConsulAddress:
     scheme, default_port = _SCHEMES[parts.scheme]
     place = f"[{host}]" if ":" in host else host
     port = port or default_port
-    asked = {"dc": dc, "mode": None if mode == "one-service" else mode}
-    query = urlencode({key: value for key, value in asked.items() if value})
+    given = {"dc": dc, "mode": None if mode == "one-service" else mode}
+    query = urlencode({key: value for key, value in given.items() if value})
     return ConsulAddress(
         api=f"{scheme}://{place}:{port}",
         service=service,
@@ -112,5 +112,5 @@ def _query(text: str, shown: str) -> tuple[str | None, Mode]:
 
 
 def _without_secrets(parts: SplitResult) -> str:
-    # Neither user and password nor the query, where someone may have put a token.
+    # Without user, password and query, which may hold a token.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

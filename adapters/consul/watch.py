@@ -1,8 +1,8 @@
-"""Follows Consul with two blocking queries, one for who is alive and one for what they are.
+"""Watches Consul with two blocking queries, one for the services and one for the records.
 
-The rules of blocking queries come from Consul's documentation ("Blocking Queries", "Implementation
-Details"): a return is no proof of change, an index that goes backwards starts over from 0, an
-index is at least 1, and a client limits its own rate.
+It follows Consul's documentation ("Blocking Queries", "Implementation Details"): a query that
+returns does not prove a change, an index that goes backwards is reset to 0, an index is at least 1,
+and the client limits its own rate.
 """
 
 from __future__ import annotations
@@ -10,35 +10,37 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Generic, NoReturn, TypeVar
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.consul.api import ConsulApi
-from mcp_discovery.adapters.consul.listing import Listing, Memory
-from mcp_discovery.adapters.consul.transport import Reading
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.consul.listing import ConsulListing, WatchMemory
+from mcp_discovery.adapters.consul.transport import QueryResult
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
 
-#: Seconds that Consul may hold a query.
+#: Seconds for which a blocking query waits for a change.
 WAIT = 20.0
 
-#: Held queries say nothing of an agent that hangs, of a cluster without a leader, of a token that
-#: was revoked: so often, in seconds, the agent is asked …
+#: Seconds between reads that check whether Consul still serves. A blocking query that waits does
+#: not show that the agent hangs, the cluster has no leader or the token was revoked.
 CHECK_EVERY = 4.0
-#: … and the seconds that it has to answer.
+#: Seconds within which such a read has to be answered.
 CHECK_WITHIN = 2.5
 
-#: Queries that may follow each other at once, and the seconds that each further one costs.
-BURST, REFILL = 2, 0.25
-
+#: The number of queries that may follow each other at once.
+BURST = 2
+#: Seconds after which one further query may be sent.
+REFILL = 0.25
 
 T = TypeVar("T")
 
 
-class Pace:
-    """A token bucket for one query."""
+class RateLimit:
+    """A token bucket that limits how often one query is sent."""
 
     def __init__(self, burst: int = BURST, refill: float = REFILL) -> None:
         self._burst = burst
@@ -47,7 +49,7 @@ class Pace:
         self._at = time.monotonic()
 
     async def take(self) -> None:
-        """Waits until the next query may go."""
+        """Waits until the next query may be sent."""
         now = time.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._at) / self._refill)
         self._at = now
@@ -56,70 +58,70 @@ class Pace:
             await asyncio.sleep(-self._tokens * self._refill)
 
 
-class _Query(Generic[T]):
-    """One blocking query, asked for ever."""
+class _QueryLoop(Generic[T]):
+    """Repeats one blocking query for ever and passes on each new value."""
 
     def __init__(
         self,
-        ask: Callable[[int, float], Awaitable[Reading[T]]],
-        take: Callable[[T], None],
-        news: asyncio.Event,
+        query: Callable[[int, float], Awaitable[QueryResult[T]]],
+        feed: Callable[[T], None],
+        changed: asyncio.Event,
     ) -> None:
-        self._ask = ask
-        self._take = take
-        self._news = news
-        #: Whether there was an answer yet.
+        self._query = query
+        self._feed = feed
+        self._changed = changed
+        #: Whether a value has been received.
         self.answered = False
-        #: Whether the last answer may belong to another history: what is absent from it then is
-        #: not gone for certain.
+        #: Whether the last value may come from a store that was reset, so that what it lacks has
+        #: not been removed for certain.
         self.uncertain = False
 
     async def run(self) -> None:
-        pace, index, another = Pace(), 0, False
+        limit, index, reset = RateLimit(), 0, False
         while True:
-            await pace.take()
+            await limit.take()
             try:
-                reading = await self._ask(index, WAIT)
+                result = await self._query(index, WAIT)
             except StoreUnavailableError:
                 if not self.answered:
                     raise
                 await asyncio.sleep(Backoff(0.3).next())
-                index, another = 0, True
-                reading = await self._ask(index, WAIT)
-            if reading.index < index:
-                index, another = 0, True
+                index, reset = 0, True
+                result = await self._query(index, WAIT)
+            if result.index < index:
+                index, reset = 0, True
                 continue
-            index = reading.index
-            if reading.value is not None:
-                self._take(reading.value)
-                self.uncertain = self.uncertain or another
-                self.answered, another = True, False
-                self._news.set()
-            del reading  # of many megabytes, while the next is waited for
+            index = result.index
+            if result.value is not None:
+                self._feed(result.value)
+                self.uncertain = self.uncertain or reset
+                self.answered, reset = True, False
+                self._changed.set()
+            del result  # it may be many megabytes, which must not be kept during the next query
 
 
 async def watch(
-    api: ConsulApi, skipped: Skipped, memory: Memory
+    api: ConsulApi, skipped: SkippedKeys, memory: WatchMemory
 ) -> AsyncGenerator[Snapshot | Change, None]:
-    """The watch of the seam; see :meth:`mcp_discovery.adapters.store.Store.watch`."""
+    """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
     await api.require_readable()
-    news = asyncio.Event()
-    listing = Listing(api.address.records, skipped, memory)
-    services = _Query(api.services.watch, listing.feed_services, news)
-    records = _Query(api.kv.watch, listing.feed_records, news)
-    queries: list[_Query[Any]] = [services, records]
+    changed = asyncio.Event()
+    listing = ConsulListing(api.address.records, skipped, memory)
+    services = _QueryLoop(api.services.watch, listing.feed_services, changed)
+    records = _QueryLoop(api.kv.watch, listing.feed_records, changed)
+    queries: list[_QueryLoop[Any]] = [services, records]
     tasks = [
         asyncio.create_task(services.run(), name="consul services"),
         asyncio.create_task(records.run(), name="consul records"),
         asyncio.create_task(_check(api), name="consul check"),
     ]
     for task in tasks:
-        task.add_done_callback(lambda _: news.set())
+        task.add_done_callback(lambda _: changed.set())
     try:
         shown: dict[str, Instance] | None = None
         while True:
-            await _until(news, listing.due)
-            news.clear()
+            await _until(changed, listing.due)
+            changed.clear()
             for task in tasks:
                 if task.done():
                     task.result()
@@ -127,7 +129,7 @@ async def watch(
                 continue
             listed = listing.instances()
             if not listed and shown != {}:
-                # A token that lacks or lost its rights sees nothing, too.
+                # A token without permission gets an empty list as well.
                 await api.require_readable()
             uncertain = any(query.uncertain for query in queries)
             for query in queries:
@@ -147,28 +149,22 @@ async def watch(
 
 
 async def _check(api: ConsulApi) -> NoReturn:
-    """Asks again and again whether Consul serves; raises what is wrong when it does not."""
+    """Checks regularly whether Consul serves; raises the error when it does not."""
     while True:
         await asyncio.sleep(CHECK_EVERY)
         await api.kv.require_served(CHECK_WITHIN)
 
 
-async def _until(news: asyncio.Event, due: float) -> None:
-    """Waits for news, at most until the monotonic second ``due``."""
-    try:
-        async with asyncio.timeout_at(_loop_time(due)):
-            await news.wait()
-    except TimeoutError:
-        return
-
-
-def _loop_time(due: float) -> float:
-    return asyncio.get_running_loop().time() + (due - time.monotonic())
+async def _until(changed: asyncio.Event, due: float) -> None:
+    """Waits for ``changed``, at most until the monotonic time ``due``."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(due - time.monotonic()):
+            await changed.wait()
 
 
 def _is_mass_drop(old: dict[str, Instance], new: dict[str, Instance]) -> bool:
-    """Whether more than half is gone at once, as when the records are deleted by hand: rarely each
-    one's own doing, so it is not told as certain."""
+    """Whether more than half are missing at once, as when records are deleted by hand. That is
+    rarely intended by each of them, so it is not reported as certain removals."""
     gone = len(old.keys() - new.keys())
     return gone > 1 and gone * 2 > len(old)
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote
 import orjson
 
 from mcp_discovery.adapters.embedded.file import StoreFile
-from mcp_discovery.adapters.pulse import Pulse
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import (
     Change,
     Closing,
@@ -25,7 +25,7 @@ from mcp_discovery.adapters.store import (
     new_holder,
     prepared,
 )
-from mcp_discovery.adapters.unreferenced import Unreferenced
+from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
@@ -82,14 +82,14 @@ class EmbeddedStore(Closing):
     ) -> None:
         self.url = url
         self.holder = holder or new_holder()
-        self.skipped = Skipped(url)
+        self.skipped = SkippedKeys(url)
         self._kept: dict[str, _Kept] = {}
         self._documents: dict[str, bytes] = {}
         self._watchers: set[_Watcher] = set()
         self._deadlines: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}  # the one entry of ``_deadlines`` that counts for each id
         self._timer: asyncio.TimerHandle | None = None
-        self._unreferenced = Unreferenced()
+        self._unreferenced = UnreferencedKeys()
         self._closed = False
         path = _path(url)
         self._file = StoreFile(url, path) if path else None
@@ -309,7 +309,7 @@ class EmbeddedRegistration:
     def __init__(self, store: EmbeddedStore, instance: Instance) -> None:
         self._store = store
         self._holder = instance.lease.holder
-        self._pulse = Pulse(instance.id, instance.lease.ttl, instance.health)
+        self._heartbeats = HeartbeatSchedule(instance.id, instance.lease.ttl, instance.health)
         self.id = instance.id
 
     async def heartbeat(
@@ -318,14 +318,14 @@ class EmbeddedRegistration:
         """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         kept = self._kept()
         kept.heard = time.monotonic()
-        news = self._pulse.to_write(health, load)
+        news = self._heartbeats.to_write(health, load)
         # What is not worth a write is still true: it is there for the next one.
         kept.instance = replace(
             kept.instance, health=replace(kept.instance.health, last_seen=health.last_seen)
         )
         if news is not None:
             self._store._put_health(kept, *news)
-            self._pulse.wrote(*news)
+            self._heartbeats.written(*news)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
@@ -339,9 +339,9 @@ class EmbeddedRegistration:
     async def drain(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
         kept = self._kept()
-        health = self._pulse.drain()
-        self._store._put_health(kept, health, self._pulse.load)
-        self._pulse.wrote(health, self._pulse.load)
+        health = self._heartbeats.drain()
+        self._store._put_health(kept, health, self._heartbeats.load)
+        self._heartbeats.written(health, self._heartbeats.load)
 
     async def deregister(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""

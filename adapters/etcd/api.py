@@ -1,4 +1,4 @@
-"""Calls etcd's JSON gateway: endpoints in turn, users, and one time-out over all of it."""
+"""Requests to etcd's JSON gateway: fail-over between endpoints, authentication, time-outs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from mcp_discovery.adapters.etcd.errors import (
     MemberUnavailableError,
     RequestRefusedError,
     TokenRejectedError,
-    from_answer,
     from_object,
+    from_response,
 )
-from mcp_discovery.adapters.etcd.keys import decode, encode
-from mcp_discovery.adapters.etcd.txn import Json
+from mcp_discovery.adapters.etcd.keys import Json, decode, encode
 from mcp_discovery.adapters.etcd.url import EtcdURL
 from mcp_discovery.adapters.http import HttpClient, ResponseTooLargeError
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 
-#: A member without a leader refuses at once instead of waiting for one.
+#: With ``hasleader`` a member without a leader refuses at once instead of waiting for one.
 _HEADERS = {"Grpc-Metadata-hasleader": "true", "Content-Type": "application/json"}
 
 #: How many keys one page of a range holds.
@@ -36,14 +35,14 @@ PAGE = 1000
 T = TypeVar("T")
 
 
-class Gateway:
+class EtcdGateway:
     """The JSON gateway of one etcd cluster.
 
-    With several endpoints, the first to be asked is any, so that the members share the work; one
-    that does not answer in half the time-out is passed over, and the one that answered last is
-    asked first. A call takes at most one and a half time-outs.
-    Every method raises :class:`StoreUnavailableError`, :class:`StoreDeniedError`, or what
-    :mod:`mcp_discovery.adapters.etcd.errors` makes of a refusal.
+    The first endpoint is chosen at random, so that clients are spread over the members; after that
+    the one that answered last is used. One that does not answer within half the time-out is
+    skipped. A call takes at most one and a half time-outs. Every method raises
+    :class:`StoreUnavailableError`, :class:`StoreDeniedError`, or the errors of
+    :mod:`mcp_discovery.adapters.etcd.errors`.
     """
 
     def __init__(self, url: EtcdURL, options: StoreOptions) -> None:
@@ -66,35 +65,37 @@ class Gateway:
         return self._endpoints[self._good]
 
     def pass_over(self, endpoint: str) -> None:
-        """Ask another one first from now on, if ``endpoint`` is still the first."""
+        """From now on uses the next endpoint first, if ``endpoint`` still is the first."""
         if self.endpoint == endpoint:
             self._good = (self._good + 1) % len(self._endpoints)
 
     async def call(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The answer to one request (``kv/txn``), from whichever endpoint gives one."""
+        """The response to one request (``kv/txn``) from the first endpoint that gives one."""
         data = orjson.dumps(body)
         return await self._in_turn(
-            lambda endpoint, limit: self._ask(endpoint, path, data, _object, limit)
+            lambda endpoint, limit: self._request(endpoint, path, data, _object, limit)
         )
 
     async def call_each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> list[Json]:
-        """The answers to several messages sent down one stream, in one HTTP request."""
+        """The responses to several messages of one stream, in one HTTP request."""
         data = b"\n".join(orjson.dumps(body) for body in bodies)
         results: list[Json] = await self._in_turn(
-            lambda endpoint, limit: self._ask(endpoint, path, data, self._results, limit)
+            lambda endpoint, limit: self._request(endpoint, path, data, self._results, limit)
         )
         return results
 
-    async def ask(self, endpoint: str, path: str, body: Mapping[str, Any], timeout: float) -> Any:
-        """The answer of ``endpoint`` and no other, within ``timeout`` seconds."""
-        return await self._ask(endpoint, path, orjson.dumps(body), _object, timeout)
+    async def call_endpoint(
+        self, endpoint: str, path: str, body: Mapping[str, Any], timeout: float
+    ) -> Any:
+        """The response of this ``endpoint`` within ``timeout`` seconds."""
+        return await self._request(endpoint, path, orjson.dumps(body), _object, timeout)
 
     async def txn(
         self, compare: Sequence[Json], success: Sequence[Json], failure: Sequence[Json] = ()
     ) -> tuple[bool, list[Json]]:
-        """Runs a transaction; returns whether ``compare`` held, and the responses.
+        """Runs a transaction; returns whether ``compare`` was true, and the responses.
 
-        It may run twice, when the answer to the first run is lost.
+        It may be executed twice, if the response to the first request is lost.
         """
         body = {"compare": compare, "success": success, "failure": failure}
         answer = await self.call("kv/txn", body)
@@ -107,24 +108,23 @@ class Gateway:
         keys_only: bool = False,
         revision: int | None = None,
     ) -> AsyncGenerator[tuple[int, list[Json]]]:
-        """All keys of a range in pages, each with the revision at which all of them were read.
+        """All keys of a range in pages, each with the one revision at which all pages are read.
 
-        The next page is asked for before one is given: use it inside ``aclosing``. Raises
-        :class:`~mcp_discovery.adapters.etcd.errors.RevisionGoneError` when that revision is
-        compacted, or not yet
-        there.
+        The next page is requested before one is yielded, so use it inside ``aclosing``. Raises
+        :class:`~mcp_discovery.adapters.etcd.errors.RevisionGoneError` when that revision has been
+        compacted or does not exist yet.
         """
         first, end = encode(keys[0]), encode(keys[1])
         page = PAGE
 
-        def asked() -> asyncio.Task[Any]:
+        def requested() -> asyncio.Task[Any]:
             body: Json = {"key": first, "range_end": end, "limit": str(page)}
             body |= {"keys_only": keys_only}
             if revision is not None:
                 body["revision"] = str(revision)
             return asyncio.create_task(self.call("kv/range", body))
 
-        coming = asked()
+        coming = requested()
         try:
             while True:
                 try:
@@ -132,8 +132,8 @@ class Gateway:
                 except ResponseTooLargeError:
                     if page == 1:
                         raise
-                    page = max(1, page // 8)  # large values: fewer at a time
-                    coming = asked()
+                    page = max(1, page // 8)  # the values are large, so read fewer at a time
+                    coming = requested()
                     continue
                 page = min(PAGE, page * 2)
                 if revision is None:
@@ -142,7 +142,7 @@ class Gateway:
                 more = bool(answer.get("more"))
                 if more:
                     first = _after(kvs[-1]["key"])
-                    coming = asked()
+                    coming = requested()
                 yield revision, kvs
                 if not more:
                     return
@@ -152,40 +152,33 @@ class Gateway:
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: str, path: str, body: Mapping[str, Any], *, quiet: float
+        self, endpoint: str, path: str, body: Mapping[str, Any], *, idle: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A stream of answers from ``endpoint``, which may be silent for ``quiet`` seconds."""
+        """A stream of messages from ``endpoint``; fails after ``idle`` seconds without a byte."""
         headers = await self._headers(endpoint, self._attempt)
         token = self._token
         async with AsyncExitStack() as stack:
             try:
-                # The client bounds the connecting and each read, not the wait for the headers.
-                async with asyncio.timeout(self._attempt):
-                    response = await stack.enter_async_context(
-                        self._http.stream(
-                            "POST",
-                            f"{endpoint}/v3/{path}",
-                            data=orjson.dumps(body),
-                            headers=headers,
-                            idle=quiet,
-                            timeout=self._attempt,
-                        )
+                response = await stack.enter_async_context(
+                    self._http.stream(
+                        "POST",
+                        f"{endpoint}/v3/{path}",
+                        data=orjson.dumps(body),
+                        headers=headers,
+                        idle=idle,
+                        timeout=self._attempt,
                     )
-            except TimeoutError as error:
-                self._doubt(token)
-                raise StoreUnavailableError(
-                    self.store, f"no answer within {self._attempt:g} s"
-                ) from error
+                )
             except StoreUnavailableError:
-                self._doubt(token)
+                self._distrust(token)
                 raise
             if response.status != 200:
-                raise from_answer(self.store, response.status, await response.content.read(4096))
+                raise from_response(self.store, response.status, await response.content.read(4096))
             yield response
 
     async def renew_token(self, endpoint: str, rejected: TokenRejectedError) -> None:
-        """A new token after ``rejected``; raises :class:`StoreDeniedError` where none can be
-        had."""
+        """Authenticates again after ``rejected``; raises :class:`StoreDeniedError` where that is
+        not possible."""
         await self._renew(endpoint, self._token, rejected, self._attempt)
 
     async def close(self) -> None:
@@ -194,19 +187,19 @@ class Gateway:
 
     # -- endpoints in turn -------------------------------------------------------------------
 
-    async def _in_turn(self, ask: Callable[[str, float], Any]) -> Any:
+    async def _in_turn(self, request: Callable[[str, float], Any]) -> Any:
         deadline = time.monotonic() + self._budget
         backoff = Backoff(0.1, 0.5)
         while True:
             failures: list[StoreUnavailableError] = []
-            # A single one twice: it may have closed an idle connection just now.
+            # A single endpoint is tried twice: it may just have closed an idle connection.
             for _ in range(max(2, len(self._endpoints))):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 endpoint = self.endpoint
                 try:
-                    return await ask(endpoint, min(left, self._attempt))
+                    return await request(endpoint, min(left, self._attempt))
                 except (RequestRefusedError, ResponseTooLargeError):
                     raise
                 except StoreUnavailableError as error:
@@ -225,7 +218,7 @@ class Gateway:
             text = f"none of {len(self._endpoints)} endpoints could serve: {text}"
         return StoreUnavailableError(self.store, text)
 
-    async def _ask(
+    async def _request(
         self,
         endpoint: str,
         path: str,
@@ -250,7 +243,7 @@ class Gateway:
         except (RequestRefusedError, MemberUnavailableError):
             raise
         except StoreUnavailableError:
-            self._doubt(token)
+            self._distrust(token)
             raise
 
     async def _post(
@@ -270,7 +263,7 @@ class Gateway:
             timeout=max(0.1, deadline - time.monotonic()),
         )
         if answer.status != 200:
-            raise from_answer(self.store, answer.status, answer.body)
+            raise from_response(self.store, answer.status, answer.body)
         try:
             return read(answer.body)
         except ValueError as error:
@@ -298,12 +291,12 @@ class Gateway:
             await self._renew(endpoint, self._token, None, timeout)
         return _HEADERS | ({"Authorization": self._token} if self._token else {})
 
-    def _doubt(self, token: str | None) -> None:
-        """Authenticates before the next request, after one with ``token`` was not answered.
+    def _distrust(self, token: str | None) -> None:
+        """Makes the next request authenticate again, after one with ``token`` was not answered.
 
-        A token bears the index of etcd's log at which it was given, and a member holds back what
-        comes with a later one until it has got there: after a store was wiped or restored, that
-        can be hours.
+        A token contains the index in etcd's log at which it was issued, and a member delays
+        requests with a later index until it has reached it: hours, if the store was wiped or
+        restored.
         """
         if token is not None and token == self._token:
             self._authenticated = False
@@ -321,7 +314,7 @@ class Gateway:
             ) from rejected
         async with self._authenticating:
             if self._authenticated and self._token != old:
-                return  # Another call has renewed it meanwhile.
+                return  # another call has renewed it meanwhile
             body = orjson.dumps({"name": self._user, "password": self._password or ""})
             deadline = time.monotonic() + timeout
             try:
@@ -345,5 +338,5 @@ def _object(body: bytes) -> Json:
 
 
 def _after(key: str) -> str:
-    """The first key that can follow ``key``, both as the gateway spells them."""
+    """The first key that can follow ``key``, both in base64."""
     return encode(decode(key) + b"\0")

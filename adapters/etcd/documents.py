@@ -1,7 +1,7 @@
-"""Capability documents in etcd: stored once, whole or not at all, and swept when nobody needs them.
+"""Capability documents in etcd, and the sweep that removes unreferenced ones.
 
-A document of one chunk is one key. A longer one is written in chunks first and becomes visible by
-its head, which is put only where every chunk is there.
+A document of one chunk is one key. Of a longer one the chunks are written first and then the head,
+in a transaction that requires every chunk to exist: a document is visible completely or not at all.
 """
 
 from __future__ import annotations
@@ -12,20 +12,31 @@ from contextlib import aclosing
 
 import orjson
 
-from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.errors import RevisionGoneError
-from mcp_discovery.adapters.etcd.keys import Keys, decode, key_text
-from mcp_discovery.adapters.etcd.txn import Json, delete, exists, found, get, put, untouched_since
-from mcp_discovery.adapters.unreferenced import Unreferenced
+from mcp_discovery.adapters.etcd.keys import (
+    Json,
+    Keys,
+    decode,
+    delete,
+    exists,
+    found,
+    get,
+    key_text,
+    put,
+    untouched_since,
+)
+from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-#: Bytes in one value: with base64 and JSON around it still below etcd's request limit of 1.5 MiB.
+#: The size of one value in bytes: as base64 in JSON it is still below etcd's request limit of
+#: 1.5 MiB.
 CHUNK = 768 * 2**10
 
-#: What the largest document may take, compressed: gzip adds less than a thousandth.
+#: The largest size of a compressed document: gzip adds less than a thousandth.
 _MOST_BYTES = MAX_DOCUMENT_BYTES + MAX_DOCUMENT_BYTES // 1000
 
 _GZIP = b"\x1f\x8b"
@@ -33,29 +44,28 @@ _NO_LEASE = "0"
 _ATTEMPTS = 3
 
 
-class Documents:
+class EtcdDocuments:
     """The documents under one prefix."""
 
-    def __init__(self, gateway: Gateway, keys: Keys) -> None:
+    def __init__(self, gateway: EtcdGateway, keys: Keys) -> None:
         self._gateway = gateway
         self._keys = keys
-        self._unreferenced = Unreferenced()
+        self._unreferenced = UnreferencedKeys()
 
-    def look(self, digest: str) -> Json:
-        """The part of a transaction that :func:`~mcp_discovery.adapters.etcd.txn.found` a
-        document, if any."""
+    def lookup(self, digest: str) -> Json:
+        """The operation that reads whether a document exists."""
         return get(self._keys.document(digest), keys_only=True)
 
     async def put_missing(self, document: CapabilityDocument) -> None:
-        """Stores ``document`` unless it is there."""
-        _, responses = await self._gateway.txn([], [self.look(document.digest)])
+        """Stores ``document`` unless it exists."""
+        _, responses = await self._gateway.txn([], [self.lookup(document.digest)])
         if found(responses[0]) is None:
             await self.put(document)
 
     async def put(self, document: CapabilityDocument) -> None:
         """Stores ``document``."""
         head = self._keys.document(document.digest)
-        # Megabytes take long enough to compress to hold up every other task.
+        # Compressing megabytes would block every other task.
         data = await asyncio.to_thread(document.compressed)
         if len(data) <= CHUNK:
             await self._gateway.txn([], [put(head, data, _NO_LEASE)])
@@ -121,23 +131,23 @@ class Documents:
         """Removes documents that no record names; see
         :meth:`mcp_discovery.adapters.store.Store.sweep`.
 
-        Each goes only if no record was written since they were read, so that a registration that
-        has just found its document there never loses it.
+        Each is removed only if no record was written since the records were read, so that a
+        registration that has just found its document does not lose it.
         """
         try:
             revision, used = await self._referenced()
-            there: set[str] = set()
+            stored: set[str] = set()
             start = len(self._keys.documents[0])
             async with aclosing(self._gateway.pages(self._keys.documents, keys_only=True)) as pages:
                 async for _, kvs in pages:
-                    there |= {key_text(kv["key"])[start:].partition("/")[0] for kv in kvs}
+                    stored |= {key_text(kv["key"])[start:].partition("/")[0] for kv in kvs}
         except RevisionGoneError as error:
             raise StoreUnavailableError(self._gateway.store, error.problem) from error
         removed = 0
-        orphans = {digest for digest in there if is_digest(digest)} - used
+        orphans = {digest for digest in stored if is_digest(digest)} - used
         for digest in self._unreferenced.confirmed(orphans):
             head = self._keys.document(digest)
-            # "0" follows "/": head and chunks, and no other document.
+            # "0" is the character after "/": the range is head and chunks, and no other document.
             done, responses = await self._gateway.txn(
                 [untouched_since(self._keys.records, revision)], [delete(head, f"{head}0")]
             )
@@ -156,5 +166,5 @@ class Documents:
                     try:
                         used.add(orjson.loads(decode(kv["value"]))["capabilities"]["digest"])
                     except (ValueError, KeyError, TypeError):
-                        continue  # What is no record names no document.
+                        continue  # malformed records name no document
         return revision, used

@@ -1,4 +1,4 @@
-"""Classifies every refusal of etcd, in this one place: answers, stream errors, cancelled watches.
+"""Classifies every error of etcd: of responses, of streams and of cancelled watches.
 
 etcd 3.4 answers ``{"error", "message", "code"}``, 3.5 ``{"code", "message"}``, streams
 ``{"error": {"message", "code" or "grpc_code"}}``, and a cancelled watch says
@@ -15,29 +15,29 @@ from mcp_discovery.errors import StoreDeniedError, StoreError, StoreUnavailableE
 
 
 class MemberUnavailableError(StoreUnavailableError):
-    """This member cannot serve now, another or the next leader may: worth asking again."""
+    """This member cannot serve now; another one, or the next leader, may: retry."""
 
 
 class RequestRefusedError(StoreUnavailableError):
-    """Every member would refuse the same way."""
+    """Every member would refuse the request: do not retry."""
 
 
 class TokenRejectedError(StoreError):
-    """The token is missing, expired or older than the users' last change: authenticate again."""
+    """The token is missing, expired or older than the last change of users: authenticate again."""
 
 
 class LeaseNotFoundError(StoreError):
-    """The lease is unknown: expired, revoked, or of a store that was wiped since."""
+    """The lease does not exist: it expired, was revoked, or the store was wiped."""
 
 
 class RevisionGoneError(StoreError):
-    """The revision is compacted, or in the future of a store that was restored: list again."""
+    """The revision was compacted, or is in the future of a store that was restored: list again."""
 
 
-#: What the gRPC codes mean that are no refusal for good: DeadlineExceeded and Unavailable.
+#: The gRPC codes of temporary failures: DeadlineExceeded and Unavailable.
 _PASSING = {4, 14}
 
-# The first whose text is part of the message decides.
+# Part of a message → error and its text; the first that matches applies.
 _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
     ("invalid auth token", TokenRejectedError, None),
     ("auth store is old", TokenRejectedError, None),
@@ -84,7 +84,7 @@ _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
 
 
 def refusal(store: str, message: str, code: int | None = None) -> StoreError:
-    """The error for etcd's ``message`` and gRPC ``code``; ``store`` is the URL to name."""
+    """The error for etcd's ``message`` and gRPC ``code``; ``store`` is the store's URL."""
     for text, kind, sentence in _BY_TEXT:
         if text in message:
             return kind(store, sentence or message)
@@ -97,8 +97,8 @@ def refusal(store: str, message: str, code: int | None = None) -> StoreError:
     return RequestRefusedError(store, f"etcd refused the request: {message}")
 
 
-def from_answer(store: str, status: int, body: bytes) -> StoreError:
-    """The error behind an HTTP answer of ``status`` other than 200."""
+def from_response(store: str, status: int, body: bytes) -> StoreError:
+    """The error for an HTTP response with a ``status`` other than 200."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -121,7 +121,7 @@ def from_answer(store: str, status: int, body: bytes) -> StoreError:
 
 
 def from_object(store: str, content: dict[str, Any]) -> StoreError | None:
-    """The error in an answer's JSON object, flat or under ``error``; ``None`` if there is none."""
+    """The error in a JSON object, flat or under ``error``; ``None`` if there is none."""
     fault = content.get("error")
     if not isinstance(fault, dict):
         fault = content

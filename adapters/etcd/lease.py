@@ -1,4 +1,4 @@
-"""A lease of etcd: what keeps a key there for as long as its owner is heard of."""
+"""etcd's leases: granting, renewing and revoking them."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.errors import LeaseNotFoundError
 from mcp_discovery.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-#: Seconds that giving leases back may take; they expire anyway.
+#: Seconds that revoking leases may take; they expire anyway.
 _REVOKE_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class EtcdLease:
-    """A granted lease; ``ttl`` is what etcd granted, in whole seconds, perhaps more than asked."""
+    """A granted lease; ``ttl`` is what etcd granted, in whole seconds, and at least the request."""
 
     id: str
     ttl: int
 
     @classmethod
-    async def grant(cls, gateway: Gateway, ttl: float) -> EtcdLease:
-        """A new lease of at least ``ttl`` seconds, with an id that etcd chooses.
+    async def grant(cls, gateway: EtcdGateway, ttl: float) -> EtcdLease:
+        """A new lease of at least ``ttl`` seconds.
 
-        etcd counts in whole seconds and grants no less than one and a half election time-outs.
+        etcd counts in whole seconds and grants at least one and a half election time-outs.
         """
         answer = await gateway.call("lease/grant", {"TTL": str(math.ceil(ttl)), "ID": "0"})
         return cls(answer["ID"], int(answer["TTL"]))
 
 
-async def revoke(gateway: Gateway, ids: Iterable[str]) -> None:
-    """Gives leases back with all their keys, as well as that can be done in a moment.
-
-    What cannot be revoked expires: no error is raised.
+async def revoke(gateway: EtcdGateway, ids: Iterable[str]) -> None:
+    """Revokes leases, which removes all their keys. Raises no error: what cannot be revoked in
+    time expires.
     """
     try:
         async with asyncio.timeout(_REVOKE_WITHIN):
@@ -47,7 +46,7 @@ async def revoke(gateway: Gateway, ids: Iterable[str]) -> None:
         log.debug("leases are left to expire: no answer within %g s", _REVOKE_WITHIN)
 
 
-async def _revoke(gateway: Gateway, id: str) -> None:
+async def _revoke(gateway: EtcdGateway, id: str) -> None:
     try:
         await gateway.call("lease/revoke", {"ID": id})
     except LeaseNotFoundError:
@@ -56,18 +55,18 @@ async def _revoke(gateway: Gateway, id: str) -> None:
         log.debug("lease %s is left to expire: %s", id, error)
 
 
-async def keep_alive(gateway: Gateway, *leases: EtcdLease) -> bool:
-    """Starts each lease's time anew, in one request; returns whether all of them are there.
+async def keep_alive(gateway: EtcdGateway, *leases: EtcdLease) -> bool:
+    """Renews all leases in one request; returns whether all of them exist.
 
-    One that is gone is answered with no TTL (or 0). Costs etcd no write and wakes no watcher.
+    For one that does not, etcd answers with TTL 0 or none. It writes no key and wakes no watcher.
     """
     answers = await gateway.call_each("lease/keepalive", [{"ID": lease.id} for lease in leases])
     alive = {answer["ID"] for answer in answers if int(answer.get("TTL", 0)) > 0}
     return all(lease.id in alive for lease in leases)
 
 
-async def heard_ago(gateway: Gateway, lease: str) -> int | None:
-    """Seconds since ``lease`` was last kept alive; ``None`` when it is gone."""
+async def heard_ago(gateway: EtcdGateway, lease: str) -> int | None:
+    """Seconds since ``lease`` was last renewed; ``None`` when it does not exist."""
     answer = await gateway.call("lease/timetolive", {"ID": lease})
     left, granted = int(answer.get("TTL", -1)), int(answer.get("grantedTTL", 0))
     return max(0, granted - left) if left >= 0 else None

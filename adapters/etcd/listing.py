@@ -1,4 +1,4 @@
-"""The watched range in memory: each value decoded once, and the instances that they add up to."""
+"""The watched range in memory: each value decoded once, and the instances made from them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from mcp_discovery.adapters.etcd.keys import Keys, decode
-from mcp_discovery.adapters.etcd.live import Live
-from mcp_discovery.adapters.etcd.txn import Json
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.etcd.keys import Json, Keys, LiveValue, decode
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration
@@ -19,15 +17,15 @@ _UNREADABLE = "its health in the store cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
-    """What tells one write of a key from every other, across a wiped and refilled store too."""
+class KeyVersion:
+    """Identifies one write of a key, also across stores that were wiped or restored."""
 
     revision: int
     lease: str
 
     @classmethod
-    def of(cls, kv: Json) -> Stamp:
-        """The stamp of a key as the gateway gives it."""
+    def of(cls, kv: Json) -> KeyVersion:
+        """The version of a key from the gateway."""
         return cls(int(kv["mod_revision"]), kv.get("lease", "0"))
 
 
@@ -35,40 +33,40 @@ class Stamp:
 class _Registered:
     record: Record
     lease: Lease
-    stamp: Stamp
+    version: KeyVersion
 
 
-class Listing:
+class EtcdListing:
     """All keys of the watched range at one revision.
 
-    What is no instance goes to ``skipped``. :meth:`put` and :meth:`delete` return the id that they
-    touched, or ``None``.
+    Keys that cannot be read go into ``skipped``. :meth:`put` and :meth:`delete` return the id of
+    the instance that they may have changed, or ``None``.
     """
 
-    def __init__(self, keys: Keys, skipped: Skipped) -> None:
+    def __init__(self, keys: Keys, skipped: SkippedKeys) -> None:
         self._prefix = keys.prefix
         self._skipped = skipped
-        self.stamps: dict[str, Stamp] = {}
-        self._lives: dict[str, Live | None] = {}  # None: there, and unreadable
-        self._registered: dict[str, dict[str, _Registered]] = {}  # id → name → registration
-        self._silent: dict[str, Health] = {}  # how the ones without a live key are
+        self.versions: dict[str, KeyVersion] = {}
+        self._lives: dict[str, LiveValue | None] = {}  # None: it exists and is malformed
+        self._registered: dict[str, dict[str, _Registered]] = {}  # id → name → record
+        self._silent: dict[str, Health] = {}  # the health of those without a live key
 
     def ids(self) -> Iterator[str]:
         """Every id that has a record."""
         return iter(self._registered)
 
     def put(self, key: str, kv: Json) -> str | None:
-        """Takes in a key with its value, as the gateway gives it."""
-        stamp = Stamp.of(kv)
-        if self.stamps.get(key) == stamp:
+        """Takes a key with its value, as the gateway returns it."""
+        version = KeyVersion.of(kv)
+        if self.versions.get(key) == version:
             return None
-        self.stamps[key] = stamp
+        self.versions[key] = version
         try:
             match key.removeprefix(self._prefix).split("/"):
                 case ["live", id] if is_label(id):
                     return self._put_live(key, id, decode(kv.get("value", "")))
                 case ["servers", name, id] if is_label(name) and is_label(id):
-                    return self._put_record(key, name, id, decode(kv.get("value", "")), stamp)
+                    return self._put_record(key, name, id, decode(kv.get("value", "")), version)
                 case _:
                     self._skipped.add(key, "no key of mcp-discovery")
         except ValueError as error:
@@ -76,8 +74,8 @@ class Listing:
         return None
 
     def delete(self, key: str) -> str | None:
-        """Forgets a key."""
-        if self.stamps.pop(key, None) is None:
+        """Removes a key."""
+        if self.versions.pop(key, None) is None:
             return None
         self._skipped.discard(key)
         match key.removeprefix(self._prefix).split("/"):
@@ -89,12 +87,12 @@ class Listing:
         return None
 
     def retain(self, keys: Iterable[str]) -> None:
-        """Forgets every key that is not among ``keys``."""
-        for key in self.stamps.keys() - set(keys):
+        """Removes every key that is not among ``keys``."""
+        for key in self.versions.keys() - set(keys):
             self.delete(key)
 
     def instance(self, id: str) -> Instance | None:
-        """The instance as the keys have it now, or ``None`` where it has no record."""
+        """The instance as the keys describe it, or ``None`` where it has no record."""
         named = self._registered.get(id)
         if not named:
             return None
@@ -103,24 +101,24 @@ class Listing:
             for held in named.values():
                 if held.lease.holder.id == live.holder:
                     return Instance(held.record, live.health, held.lease, live.load)
-        # A live key of another holder says nothing of this record's.
-        held = max(named.values(), key=lambda each: each.stamp.revision)
+        # The live key of another holder does not apply to this record.
+        held = max(named.values(), key=lambda each: each.version.revision)
         if live is None and id in self._lives:
             since = held.record.registered_at
             return Instance(held.record, Health(Status.DOWN, _UNREADABLE, since, since), held.lease)
         return Instance(held.record, self._silence(id, held), held.lease)
 
     def unheard(self) -> list[tuple[str, str]]:
-        """Id and record lease of those that are down since nobody knows when."""
+        """Id and record lease of those that are down and of which the last renewal is unknown."""
         return [
-            (id, max(named.values(), key=lambda each: each.stamp.revision).stamp.lease)
+            (id, max(named.values(), key=lambda each: each.version.revision).version.lease)
             for id, named in self._registered.items()
             if id not in self._lives and id not in self._silent
         ]
 
     def heard(self, id: str, last_seen: datetime) -> None:
-        """Says when a silent instance was last heard of."""
-        lease = max(self._registered[id].values(), key=lambda each: each.stamp.revision).lease
+        """Sets when an instance without a live key was last renewed."""
+        lease = max(self._registered[id].values(), key=lambda each: each.version.revision).lease
         self._silent[id] = _down(lease, last_seen, last_seen + timedelta(seconds=lease.ttl))
 
     # -- the keys ----------------------------------------------------------------------------
@@ -128,14 +126,14 @@ class Listing:
     def _put_live(self, key: str, id: str, value: bytes) -> str:
         self._silent.pop(id, None)
         try:
-            self._lives[id] = Live.decode(value)
+            self._lives[id] = LiveValue.decode(value)
             self._skipped.discard(key)
         except ValueError as error:
             self._lives[id] = None
             self._skipped.add(key, str(error))
         return id
 
-    def _put_record(self, key: str, name: str, id: str, value: bytes, stamp: Stamp) -> str:
+    def _put_record(self, key: str, name: str, id: str, value: bytes, version: KeyVersion) -> str:
         try:
             record, lease = decode_registration(value)
             if (record.name, record.id) != (name, id):
@@ -145,7 +143,7 @@ class Listing:
             self._skipped.add(key, str(error))
             return id
         self._skipped.discard(key)
-        self._registered.setdefault(id, {})[name] = _Registered(record, lease, stamp)
+        self._registered.setdefault(id, {})[name] = _Registered(record, lease, version)
         return id
 
     def _forget_record(self, name: str, id: str) -> str:
@@ -156,10 +154,10 @@ class Listing:
             self._silent.pop(id, None)
         return id
 
-    # -- silence -----------------------------------------------------------------------------
+    # -- lapsed instances --------------------------------------------------------------------
 
-    def _fell_silent(self, id: str, live: Live | None) -> None:
-        """The live key is gone just now, a TTL after the last heartbeat."""
+    def _fell_silent(self, id: str, live: LiveValue | None) -> None:
+        """The live key has just expired, one TTL after the last renewal."""
         for held in self._registered.get(id, {}).values():
             if live is None or held.lease.holder.id == live.holder:
                 now = utcnow()

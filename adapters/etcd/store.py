@@ -1,17 +1,17 @@
-"""The store behind ``etcd:`` URLs: the seam's methods over the parts of this package."""
+"""The store behind ``etcd:`` URLs, made of the parts of this package."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
 
-from mcp_discovery.adapters.etcd.api import Gateway
-from mcp_discovery.adapters.etcd.documents import Documents
+from mcp_discovery.adapters.etcd.api import EtcdGateway
+from mcp_discovery.adapters.etcd.documents import EtcdDocuments
 from mcp_discovery.adapters.etcd.keys import Keys
-from mcp_discovery.adapters.etcd.registration import EtcdRegistration, Place, register
+from mcp_discovery.adapters.etcd.registration import EtcdNamespace, EtcdRegistration, register
 from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.adapters.etcd.watch import Watch
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import (
     Change,
     Closing,
@@ -30,16 +30,16 @@ from mcp_discovery.record import Record
 class EtcdStore(Closing):
     """The store behind ``etcd://host1:2379,host2:2379/prefix`` and ``etcd+https://…``.
 
-    Speaks etcd's JSON gateway (etcd 3.4 or later). ``options`` give user and password, or the CA
-    and client certificate for TLS; etcd does not take a certificate for a user here. Raises
+    It uses etcd's JSON gateway (etcd 3.4 or later). ``options`` give user and password, or the CA
+    and client certificate for TLS; the gateway does not authenticate users by certificate. Raises
     :class:`~mcp_discovery.errors.InvalidStoreURLError`, and
     :class:`~mcp_discovery.errors.InvalidInputError` for files that cannot be used.
 
-    With ``?skydns=<domain>`` every instance that is healthy is also named in CoreDNS's records; see
+    With ``?skydns=<domain>`` every healthy instance also gets DNS records for CoreDNS; see
     :mod:`mcp_discovery.adapters.etcd.skydns`.
 
-    TTL and ``reap_after`` are rounded up to whole seconds, as etcd counts; with its default
-    election time-out the shortest lease is 2 s.
+    TTL and ``reap_after`` are rounded up to whole seconds; with etcd's default election time-out
+    the shortest lease is 2 s.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class EtcdStore(Closing):
         parsed = parse_url(url)
         self.url = parsed.text
         self.holder = holder or new_holder()
-        self.skipped = Skipped(self.url)
-        self._gateway = Gateway(parsed, options or StoreOptions())
+        self.skipped = SkippedKeys(self.url)
+        self._gateway = EtcdGateway(parsed, options or StoreOptions())
         self._keys = Keys(parsed.prefix)
-        self._documents = Documents(self._gateway, self._keys)
-        self._place = Place(self._gateway, self._keys, self._documents, parsed.zone)
+        self._documents = EtcdDocuments(self._gateway, self._keys)
+        self._place = EtcdNamespace(self._gateway, self._keys, self._documents, parsed.zone)
         self._watches: dict[Watch, asyncio.Task[None]] = {}
 
     async def register(
@@ -82,8 +82,8 @@ class EtcdStore(Closing):
         self._watches[watch] = task
         try:
             while True:
-                for news in await watch.feed.take():
-                    yield news
+                for event in await watch.queue.take():
+                    yield event
         finally:
             self._watches.pop(watch, None)
             await _end(task)
@@ -100,7 +100,7 @@ class EtcdStore(Closing):
     async def close(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         for watch, task in list(self._watches.items()):
-            watch.feed.fail(StoreUnavailableError(self.url, "this store object is closed"))
+            watch.queue.fail(StoreUnavailableError(self.url, "this store object is closed"))
             await _end(task)
         await self._gateway.close()
 
@@ -109,10 +109,10 @@ async def _run(watch: Watch) -> None:
     try:
         await watch.run()
     except (StoreUnavailableError, StoreDeniedError) as error:
-        watch.feed.fail(error)
+        watch.queue.fail(error)
     except BaseException:
-        # Whatever ended it, nobody must wait for more.
-        watch.feed.fail(StoreUnavailableError(watch.store, "the watch has ended"))
+        # Whatever ended it, the consumer must not go on waiting.
+        watch.queue.fail(StoreUnavailableError(watch.store, "the watch has ended"))
         raise
 
 

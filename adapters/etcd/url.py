@@ -1,4 +1,4 @@
-"""Reads an etcd store URL: endpoints, TLS, key prefix, and the DNS zone, if any."""
+"""etcd store URLs: endpoints, TLS, key prefix, and the DNS zone, if any."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
-from mcp_discovery.adapters.etcd.skydns import DEFAULT_ROOT, Zone
+from mcp_discovery.adapters.etcd.skydns import DEFAULT_ROOT, DNSZone
 from mcp_discovery.errors import InvalidStoreURLError
 from mcp_discovery.record import is_label
 
@@ -23,25 +23,25 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
 @dataclass(frozen=True, slots=True)
 class EtcdURL:
-    """A store URL, taken apart.
+    """A parsed store URL.
 
-    ``text`` is the URL for people; ``endpoints`` are base URLs of the gateway such as
-    ``http://10.0.0.5:2379``; ``prefix`` begins every key and ends with a slash; ``zone`` says where
-    SkyDNS records are to be kept, too.
+    ``text`` is the URL for messages; ``endpoints`` are base URLs of the gateway such as
+    ``http://10.0.0.5:2379``; ``prefix`` begins every key and ends with a slash; ``zone`` is where
+    SkyDNS records are written as well.
     """
 
     text: str
     endpoints: tuple[str, ...]
     prefix: str
-    zone: Zone | None
+    zone: DNSZone | None
 
 
 def parse_url(url: str) -> EtcdURL:
     """Reads ``etcd://host[:port][,host[:port]…][/prefix][?skydns=…&skydns-path=…]``, or
     ``etcd+https://…`` for TLS.
 
-    ``skydns`` is the domain of the SkyDNS records: none without it. ``skydns-path`` is CoreDNS's
-    ``path``, ``/skydns`` unless it is given. Raises :class:`InvalidStoreURLError`, which never
+    ``skydns`` is the domain of the SkyDNS records; without it there are none. ``skydns-path`` is
+    CoreDNS's ``path`` (default ``/skydns``). Raises :class:`InvalidStoreURLError`, which never
     repeats credentials that were in the URL.
     """
     scheme, mark, rest = url.partition("://")
@@ -68,7 +68,7 @@ def parse_url(url: str) -> EtcdURL:
 
 
 def _address(url: str, text: str) -> str:
-    """``host:port`` in the spelling of a URL."""
+    """``host[:port]`` as ``host:port`` of a URL."""
     if not text:
         raise InvalidStoreURLError(url, f"names an endpoint without a host; {_EXAMPLE}")
     if text.startswith("["):
@@ -116,24 +116,24 @@ def _prefix(url: str, path: str) -> str:
     return f"/{path}/" if path else DEFAULT_PREFIX
 
 
-def _zone(shown: str, query: str, prefix: str) -> Zone | None:
-    """The zone that ``query`` asks for; the prefix's last segment is its service, as the path of
-    a Consul URL is."""
-    asked = dict(parse_qsl(query, keep_blank_values=True))
-    for key in asked:
+def _zone(shown: str, query: str, prefix: str) -> DNSZone | None:
+    """The zone that ``query`` names. Its service is the prefix's last segment, as in the path of a
+    Consul URL."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    for key in given:
         if key not in ("skydns", "skydns-path"):
             raise InvalidStoreURLError(
                 shown, f"has the unknown parameter {key[:40]!r}; known are skydns and skydns-path"
             )
-    if query and not asked:
+    if query and not given:
         raise InvalidStoreURLError(
             shown, "has an unknown parameter; known are skydns and skydns-path"
         )
-    if "skydns" not in asked:
-        if asked:
+    if "skydns" not in given:
+        if given:
             raise InvalidStoreURLError(shown, "has a skydns-path and no skydns=<domain>; give both")
         return None
-    domain = asked["skydns"].removesuffix(".").lower()
+    domain = given["skydns"].removesuffix(".").lower()
     if not all(is_label(label) for label in domain.split(".")):
         raise InvalidStoreURLError(shown, "its skydns is no domain; write ?skydns=cluster.internal")
     service = prefix.strip("/").rpartition("/")[2]
@@ -147,11 +147,11 @@ def _zone(shown: str, query: str, prefix: str) -> Zone | None:
         raise InvalidStoreURLError(
             shown, "its skydns is too long: names would be over 253 characters"
         )
-    root = "/" + asked.get("skydns-path", DEFAULT_ROOT).strip("/")
+    root = "/" + given.get("skydns-path", DEFAULT_ROOT).strip("/")
     if not _ROOT.fullmatch(root):
         raise InvalidStoreURLError(shown, "its skydns-path is not one segment; write /skydns")
     if prefix.startswith(f"{root}/"):
         raise InvalidStoreURLError(
             shown, f"its prefix lies below {root}, where the DNS records are"
         )
-    return Zone(root, domain, service)
+    return DNSZone(root, domain, service)

@@ -1,4 +1,4 @@
-"""Follows the watched range: a full list, then one watch, resumed where it was cut."""
+"""Watches the instances in etcd: reads the whole range, then follows one watch and resumes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import aiohttp
 import orjson
 
 from mcp_discovery.adapters.backoff import Backoff
-from mcp_discovery.adapters.etcd.api import Gateway
+from mcp_discovery.adapters.etcd.api import EtcdGateway
+from mcp_discovery.adapters.etcd.change_queue import ChangeQueue
 from mcp_discovery.adapters.etcd.errors import (
     RequestRefusedError,
     RevisionGoneError,
@@ -21,56 +22,89 @@ from mcp_discovery.adapters.etcd.errors import (
     from_object,
     refusal,
 )
-from mcp_discovery.adapters.etcd.feed import Feed
-from mcp_discovery.adapters.etcd.keys import Keys, encode, key_text
+from mcp_discovery.adapters.etcd.keys import Json, Keys, encode, key_text
 from mcp_discovery.adapters.etcd.lease import heard_ago
-from mcp_discovery.adapters.etcd.lines import Lines, LineTooLongError
-from mcp_discovery.adapters.etcd.listing import Listing, Stamp
-from mcp_discovery.adapters.etcd.txn import Json
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.etcd.listing import EtcdListing, KeyVersion
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.errors import StoreDeniedError, StoreError, StoreUnavailableError
+from mcp_discovery.errors import (
+    DiscoveryError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+)
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
 
-#: Seconds of silence after which the peer is asked whether it still serves …
+#: Seconds without a message after which the endpoint is asked whether it still serves.
 CHECK_EVERY = 4.0
-#: … and the seconds that it has to answer.
+#: Seconds within which that has to be answered.
 CHECK_WITHIN = 2.5
-#: Seconds for which a cut watch is resumed in silence before it is given up.
+#: Seconds for which an interrupted watch is resumed before it fails.
 RESUME_WITHIN = 4.0
-#: The longest answer: etcd cuts them at its request limit, a single event may be longer.
-MAX_ANSWER = 32 * 2**20
-#: Seconds after which a stream without a byte is cut, whatever the checks say. etcd tells its
+#: The longest message in bytes: etcd splits messages at its request limit, but a single event may
+#: be longer.
+MAX_MESSAGE = 32 * 2**20
+#: Seconds after which a stream without a byte is closed, whatever the checks say. etcd reports its
 #: progress every ten minutes.
-QUIET = 1800.0
+IDLE = 1800.0
 
 _LIST_ATTEMPTS = 5
-#: Of so many silent instances a first list asks when they were heard of.
-_ASK_ABOUT = 256
-#: Values that are decoded before other tasks have their turn.
-_AT_ONCE = 100
+#: For at most this many lapsed instances a first list reads when they were last renewed.
+_MAX_LEASE_READS = 256
+#: How many values are decoded before other tasks may run.
+_BATCH = 100
+
+
+class LineTooLongError(DiscoveryError, ValueError):
+    """A line is longer than the limit."""
+
+
+class LineSplitter:
+    """Splits a stream of bytes into lines of at most ``most`` bytes.
+
+    aiohttp's own ``readline`` cannot be used: a time-out would lose what it has read so far.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that ``chunk`` completes; raises :class:`LineTooLongError` over the limit."""
+        *ends, rest = chunk.split(b"\n")
+        lines = []
+        for end in ends:
+            lines.append(b"".join((*self._parts, end)))
+            self._parts, self._size = [], 0
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+        if self._size > self._most:
+            raise LineTooLongError(f"a line is over {self._most:,} bytes")
+        return [line for line in lines if line.strip()]
 
 
 class Watch:
-    """One watch of the store; :meth:`run` feeds :attr:`feed` until it fails."""
+    """One watch of the store; :meth:`run` puts what it finds into :attr:`queue` until it fails."""
 
-    def __init__(self, gateway: Gateway, keys: Keys, skipped: Skipped) -> None:
-        self.feed = Feed()
+    def __init__(self, gateway: EtcdGateway, keys: Keys, skipped: SkippedKeys) -> None:
+        self.queue = ChangeQueue()
         self.store = gateway.store
         self._gateway = gateway
         self._keys = keys
         self._skipped = skipped
-        self._listing = Listing(keys, skipped)
-        self._shown: dict[str, Instance] = {}
-        self._revision = 0  # everything up to here is in the listing
-        self._partial: list[Json] = []  # events of an answer that came in fragments so far
-        self._suspect = False
+        self._listing = EtcdListing(keys, skipped)
+        self._shown: dict[str, Instance] = {}  # what the consumer has been given
+        self._revision = 0  # the listing contains every change up to here
+        self._fragments: list[Json] = []  # events of a message that is not complete yet
+        self._suspect = False  # whether the last check found a change that the watch had not sent
 
     async def run(self) -> None:
-        """Lists and follows. Never returns; raises StoreUnavailable or StoreDenied only."""
+        """Never returns; raises only StoreUnavailableError or StoreDeniedError."""
         try:
             await self._list()
             await self._follow()
@@ -92,14 +126,14 @@ class Watch:
                 # Compacted between two pages.
                 if attempt == _LIST_ATTEMPTS - 1:
                     raise
-        await self._ask_when_heard()
+        await self._read_last_renewals()
         shown = ((id, self._listing.instance(id)) for id in self._listing.ids())
         self._shown = {id: instance for id, instance in shown if instance is not None}
-        self.feed.snapshot(Snapshot(dict(self._shown)))
+        self.queue.snapshot(Snapshot(dict(self._shown)))
 
     async def _read_all(self) -> None:
         seen: list[str] = []
-        # A store that was wiped may have put the same revision on another value: Listing compares
+        # A store that was wiped may have put the same revision on another value: a listing compares
         # leases as well.
         async with aclosing(self._gateway.pages(self._keys.watched)) as pages:
             async for revision, kvs in pages:
@@ -108,27 +142,27 @@ class Watch:
                     key = key_text(kv["key"])
                     self._listing.put(key, kv)
                     seen.append(key)
-                    if number % _AT_ONCE == 0:
+                    if number % _BATCH == 0:
                         await asyncio.sleep(0)
         self._listing.retain(seen)
-        self._partial.clear()
+        self._fragments.clear()
 
-    async def _ask_when_heard(self) -> None:
-        """The record's lease was kept alive with the last heartbeat: it tells when that was."""
-        silent = self._listing.unheard()[:_ASK_ABOUT]
+    async def _read_last_renewals(self) -> None:
+        """Reads from the leases of lapsed instances' records when they were last renewed."""
+        silent = self._listing.unheard()[:_MAX_LEASE_READS]
         gate = asyncio.Semaphore(16)
 
-        async def ask(id: str, lease: str) -> None:
+        async def read(id: str, lease: str) -> None:
             try:
                 async with gate:
                     ago = await heard_ago(self._gateway, lease)
             except StoreError as error:
-                log.debug("when %r was heard of stays unknown: %s", id, error)
+                log.debug("the last renewal of %r stays unknown: %s", id, error)
                 return
             if ago is not None:
                 self._listing.heard(id, utcnow() - timedelta(seconds=ago))
 
-        await asyncio.gather(*(ask(id, lease) for id, lease in silent if lease != "0"))
+        await asyncio.gather(*(read(id, lease) for id, lease in silent if lease != "0"))
 
     # -- the watch ---------------------------------------------------------------------------
 
@@ -156,7 +190,7 @@ class Watch:
                 raise
             except StoreUnavailableError as cut:
                 if time.monotonic() - started > RESUME_WITHIN * 2:
-                    cut_at = None  # It went well for a while: this is another fault.
+                    cut_at = None  # it worked for a while, so this is another fault
                     backoff.reset()
                 cut_at = cut_at or time.monotonic()
                 if time.monotonic() - cut_at > RESUME_WITHIN:
@@ -168,25 +202,25 @@ class Watch:
                     async with asyncio.timeout(cut_at + RESUME_WITHIN - time.monotonic()):
                         await self._list_unless_same()
                 except TimeoutError:
-                    raise cut from None  # whoever is told the list must hear that it is old
+                    raise cut from None  # the consumer has to know that its list is old
 
     async def _list_unless_same(self) -> None:
-        """Lists anew unless the store still has the history that the listing comes from.
+        """Lists anew unless the store still has the history from which the listing was made.
 
-        A watch from a revision that a wiped or restored store has passed again, or has not reached
-        yet, would miss changes without a word.
+        A watch that starts at a revision of a wiped or restored store's former history would miss
+        changes without an error.
         """
-        stamps: dict[str, Stamp] = {}
+        versions: dict[str, KeyVersion] = {}
         try:
             async with aclosing(
                 self._gateway.pages(self._keys.watched, keys_only=True, revision=self._revision)
             ) as pages:
                 async for _, kvs in pages:
-                    stamps |= {key_text(kv["key"]): Stamp.of(kv) for kv in kvs}
+                    versions |= {key_text(kv["key"]): KeyVersion.of(kv) for kv in kvs}
         except RevisionGoneError:
             await self._list()
             return
-        if stamps != self._listing.stamps:
+        if versions != self._listing.versions:
             await self._list()
 
     async def _stream(self, endpoint: str) -> None:
@@ -199,14 +233,14 @@ class Watch:
             "progress_notify": True,
             "fragment": True,
         }
-        self._partial.clear()
+        self._fragments.clear()
         self._suspect = False
-        lines = Lines(MAX_ANSWER)
+        lines = LineSplitter(MAX_MESSAGE)
         body = {"create_request": request}
-        async with self._gateway.stream(endpoint, "watch", body, quiet=QUIET) as response:
+        async with self._gateway.stream(endpoint, "watch", body, idle=IDLE) as response:
             created = False
             while True:
-                chunk = await self._next_chunk(endpoint, response, wait_for_it=created)
+                chunk = await self._next_chunk(endpoint, response, created=created)
                 if not chunk:
                     raise StoreUnavailableError(self.store, "etcd closed the watch")
                 try:
@@ -217,21 +251,21 @@ class Watch:
                     created |= await self._take(orjson.loads(line))
 
     async def _next_chunk(
-        self, endpoint: str, response: aiohttp.ClientResponse, *, wait_for_it: bool
+        self, endpoint: str, response: aiohttp.ClientResponse, *, created: bool
     ) -> bytes:
         while True:
             try:
                 async with asyncio.timeout(CHECK_EVERY):
                     return await response.content.readany()
             except TimeoutError as error:
-                if not wait_for_it:
+                if not created:
                     raise StoreUnavailableError(
                         self.store, f"created no watch within {CHECK_EVERY:g} s"
                     ) from error
             await self._check(endpoint)
 
     async def _take(self, message: Json) -> bool:
-        """Takes in one answer; returns whether it says that the watch was created."""
+        """Processes one message; returns whether it confirms that the watch was created."""
         result = message.get("result")
         if result is None:
             raise from_object(self.store, message) or RequestRefusedError(
@@ -245,10 +279,10 @@ class Watch:
         self._suspect = False
         events = result.get("events", [])
         if result.get("fragment"):
-            self._partial += events
+            self._fragments += events
             return False
-        if self._partial:
-            events, self._partial = self._partial + events, []
+        if self._fragments:
+            events, self._fragments = self._fragments + events, []
         if events:
             await self._apply(events)
         elif not result.get("created"):
@@ -256,7 +290,7 @@ class Watch:
         return bool(result.get("created"))
 
     async def _apply(self, events: list[Json]) -> None:
-        """Puts the events into the listing and tells what they changed, each instance once."""
+        """Puts the events into the listing, and each instance that they changed into the queue."""
         touched: dict[str, None] = {}
         removed: Counter[str] = Counter()
         for number, event in enumerate(events):
@@ -269,20 +303,20 @@ class Watch:
                 id = self._listing.put(key, kv)
             if id is not None:
                 touched[id] = None
-            if number % _AT_ONCE == _AT_ONCE - 1:
+            if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
         changes = [change for id in touched if (change := self._change(id)) is not None]
         if any(records > 1 for records in removed.values()):
-            # Whoever leaves, or expires, removes one record. Several at a stroke are none of their
-            # own doing: the catalog may doubt it.
-            self.feed.snapshot(Snapshot(dict(self._shown)))
+            # Deregistration and expiry remove one record per revision. Several in one revision are
+            # a removal by hand, which the catalog may hold back.
+            self.queue.snapshot(Snapshot(dict(self._shown)))
         else:
             for change in changes:
-                self.feed.change(change)
+                self.queue.change(change)
         self._revision = max(self._revision, int(events[-1]["kv"]["mod_revision"]))
 
     def _change(self, id: str) -> Change | None:
-        """What became of an instance since it was last shown; from now on it is shown so."""
+        """The change of an instance since it was last put into the queue, if any."""
         old, new = self._shown.get(id), self._listing.instance(id)
         if new is None:
             return Change(id, None) if self._shown.pop(id, None) is not None else None
@@ -291,16 +325,16 @@ class Watch:
         self._shown[id] = new
         return Change(id, new)
 
-    # -- a watch that says nothing -----------------------------------------------------------
+    # -- a watch without messages ------------------------------------------------------------
 
     async def _check(self, endpoint: str) -> None:
-        """Asks the watch's own peer whether it lives, and whether the watch withholds something.
+        """Asks the watch's own endpoint for changes that the watch has not sent.
 
-        Raises :class:`StoreUnavailableError` when it does not answer, or knows of a change for the
-        second time and the watch has told nothing in between.
+        Raises :class:`StoreUnavailableError` when it does not answer, or has such a change in two
+        checks without a message in between.
         """
         first, end = self._keys.watched
-        alive = await self._gateway.ask(
+        alive = await self._gateway.call_endpoint(
             endpoint,
             "kv/range",
             {"key": encode(first), "serializable": True},
@@ -308,8 +342,8 @@ class Watch:
         )
         if int(alive["header"]["revision"]) <= self._revision:
             return
-        # Something was written, perhaps outside of the range. A removal shows in the count.
-        changed = await self._gateway.ask(
+        # Something was written, perhaps outside the range. A removal shows in the count.
+        changed = await self._gateway.call_endpoint(
             endpoint,
             "kv/range",
             {
@@ -322,7 +356,7 @@ class Watch:
             },
             CHECK_WITHIN,
         )
-        if not changed.get("kvs") and int(changed.get("count", 0)) == len(self._listing.stamps):
+        if not changed.get("kvs") and int(changed.get("count", 0)) == len(self._listing.versions):
             self._revision = int(changed["header"]["revision"])
             self._suspect = False
         elif self._suspect:

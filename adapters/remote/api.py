@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import orjson
 
-from mcp_discovery.adapters.http import Answer, HttpClient, Params
+from mcp_discovery.adapters.http import HttpClient, Params, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import (
     DiscoveryError,
@@ -58,7 +58,7 @@ class FacadeApi:
         path: str,
         body: Mapping[str, Any] | None = None,
         params: Params | None = None,
-    ) -> Answer:
+    ) -> StoreResponse:
         """One request with a JSON body; raises what the facade's problem stands for."""
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": "application/json"}
@@ -84,7 +84,9 @@ class FacadeApi:
             "GET", url, params=params, headers=headers, idle=IDLE
         ) as response:
             if response.status != 200:
-                self._checked(Answer(response.status, response.headers, await response.read()))
+                self._checked(
+                    StoreResponse(response.status, response.headers, await response.read())
+                )
             async for chunk in response.content.iter_any():
                 try:
                     events = reader.feed(chunk)
@@ -98,7 +100,7 @@ class FacadeApi:
         """Closes every connection."""
         await self._http.close()
 
-    def _checked(self, answer: Answer) -> Answer:
+    def _checked(self, answer: StoreResponse) -> StoreResponse:
         if answer.status < 300:
             return answer
         try:

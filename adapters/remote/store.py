@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.adapters.pulse import Pulse
+from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
 from mcp_discovery.adapters.remote.api import FacadeApi, UnknownDocumentError, server_path
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import (
     Change,
     Closing,
@@ -54,7 +54,7 @@ class RemoteStore(Closing):
         self._api = FacadeApi(url, options or StoreOptions())
         self.url = self._api.url
         self.holder = holder or new_holder()
-        self.skipped = Skipped(self.url)
+        self.skipped = SkippedKeys(self.url)
 
     async def register(
         self,
@@ -167,15 +167,15 @@ class RemoteRegistration:
         self._store = store
         self._api = store._api
         self._lease = lease
-        self._pulse = Pulse(id, lease.ttl, health)
-        self._pulse.renewed(sent)
+        self._heartbeats = HeartbeatSchedule(id, lease.ttl, health)
+        self._heartbeats.renewed(sent)
         self.id = id
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
-        self._pulse.require_alive()
+        self._heartbeats.require_alive()
         sent = time.monotonic()
         body: dict[str, Any] = health_to_dict(health) | {"holder": self._lease.holder.id}
         if load is not None:
@@ -183,11 +183,11 @@ class RemoteRegistration:
         # Whether that is worth a write is the facade's to decide: it has the registration.
         with self._ours():
             await self._api.call("POST", f"{server_path(self.id)}/heartbeat", body)
-        self._pulse.renewed(sent)
+        self._heartbeats.renewed(sent)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
-        self._pulse.require_alive()
+        self._heartbeats.require_alive()
         terms = {"ttl": self._lease.ttl, "reap_after": self._lease.reap_after}
         record = prepared(record, document, **terms, id=self.id)
         body = _registration(record, self._lease)
@@ -196,12 +196,12 @@ class RemoteRegistration:
 
     async def drain(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
-        self._pulse.require_alive()
+        self._heartbeats.require_alive()
         sent = time.monotonic()
         body = {"holder": self._lease.holder.id}
         with self._ours():
             await self._api.call("POST", f"{server_path(self.id)}/drain", body)
-        self._pulse.renewed(sent)
+        self._heartbeats.renewed(sent)
 
     async def deregister(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""

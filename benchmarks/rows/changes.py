@@ -20,8 +20,7 @@ from benchmarks.filling import KEYS, fill_consul, fill_etcd
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.processes import Running, facade, process
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.etcd.keys import encode
-from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.etcd.keys import LiveValue, encode
 from mcp_discovery.health import Health
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
@@ -68,7 +67,7 @@ async def changes_of_etcd(scale: Scale) -> AsyncGenerator[Contest, None]:
     """A put of the instance's ``live`` key; the bare watch reads the gateway's stream."""
 
     def put(told: Health) -> bytes:
-        live = Live(told, None, CHANGED.lease.holder.id, CHANGED.record.name)
+        live = LiveValue(told, None, CHANGED.lease.holder.id, CHANGED.record.name)
         key = KEYS.live(CHANGED.id)
         return orjson.dumps({"key": encode(key), "value": encode(live.encode())})
 

@@ -15,8 +15,7 @@ import psutil
 
 from benchmarks import data
 from benchmarks.filling import KEYS
-from mcp_discovery.adapters.etcd.keys import encode
-from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.etcd.keys import LiveValue, encode
 from mcp_discovery.health import Health, Status
 from tests.stores import StoreServer
 
@@ -72,7 +71,7 @@ def next_health() -> Health:
 async def put_health(http: aiohttp.ClientSession, url: str, number: int) -> None:
     """Another health for instance ``number`` in the etcd at ``url``."""
     instance = data.instance(number)
-    live = Live(next_health(), None, instance.lease.holder.id, instance.record.name)
+    live = LiveValue(next_health(), None, instance.lease.holder.id, instance.record.name)
     body = {"key": encode(KEYS.live(instance.id)), "value": encode(live.encode())}
     await asked(http, "POST", f"{url}/v3/kv/put", orjson.dumps(body))
 

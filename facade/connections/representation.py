@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from mcp_discovery.adapters.pulse import DRAINING
+from mcp_discovery.adapters.heartbeats import DRAINING
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.facade.connections.conversion import shown_metadata

@@ -16,7 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from mcp_discovery.adapters.catalog import Catalog, Event
-from mcp_discovery.adapters.observed import Tally
+from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.connections.statuses import is_fit
 from mcp_discovery.facade.usage.usage import HEALTH_CHECK

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from mcp_discovery.adapters.backoff import Backoff
-from mcp_discovery.adapters.pulse import DRAINING
+from mcp_discovery.adapters.heartbeats import DRAINING
 from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.adapters.tombstone import is_tombstone
 from mcp_discovery.document import CapabilityDocument

@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.compact import compact
+from mcp_discovery.document import compact
 from mcp_discovery.facade.registry.addresses import Addresses, Remote, encoded_url
 from mcp_discovery.record import Record, url_problem
 

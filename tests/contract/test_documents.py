@@ -50,7 +50,7 @@ async def test_a_sweep_removes_what_nobody_refers_to(
     await registration.update(record(), used)
     sweeper = await environment.open()
     clock = [1000.0]
-    monkeypatch.setattr("mcp_discovery.adapters.unreferenced.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("mcp_discovery.adapters.unreferenced_keys.time.monotonic", lambda: clock[0])
     assert await sweeper.sweep() == 0  # seen for the first time
     clock[0] += 59
     assert await sweeper.sweep() == 0

@@ -125,7 +125,7 @@ async def test_silent_is_down_with_the_reason_then_gone(
 async def test_load_is_seen(
     environment: StoreEnvironment, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_discovery.adapters.pulse.LOAD_EVERY", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.heartbeats.LOAD_EVERY", 0.0)
     load = Load(active=3, capacity=20, latency=0.12)
     async with watching(await environment.open()) as watcher:
         registration = await register(store)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.checks import Place, read_presence, to_check, verdict
+from mcp_discovery.adapters.consul.checks import ServicePlace, read_presence, to_check, verdict
 from mcp_discovery.health import Health, Load, Status
 
 HOLDER = "h1"
@@ -28,7 +28,7 @@ def check(id: str, status: str = "passing", **fields: Any) -> dict[str, Any]:
 
 
 def beat(status: str = "passing", output: str | None = None) -> dict[str, Any]:
-    said = checks.beats_of(HOLDER) if output is None else output
+    said = checks.heartbeat_output(HOLDER) if output is None else output
     notes = checks.holder_notes(HOLDER)
     return check("mcp:a-1", status, Output=said, Notes=notes)
 
@@ -56,7 +56,7 @@ def test_a_health_comes_back_as_it_was(status: Status, consul: str) -> None:
     load = Load(active=2, error_rate=0.5)
     assert to_check(health, load, HOLDER)[0] == consul
     assert to_check(health, load, HOLDER)[1].startswith("späť\n")  # what people see first
-    presence = read_presence(Place("n", "a-1"), [beat(), told(health, load), SERF])
+    presence = read_presence(ServicePlace("n", "a-1"), [beat(), told(health, load), SERF])
     assert (presence.own, presence.load) == (health, load)
     assert (presence.holder, presence.server) == (HOLDER, "a")
     assert presence.alive and presence.started and verdict(presence) is None
@@ -87,7 +87,7 @@ def test_a_health_comes_back_as_it_was(status: Status, consul: str) -> None:
 def test_what_others_say_counts_when_it_is_worse(
     extra: dict[str, Any], status: Status, reason: str
 ) -> None:
-    place = Place("n", "a-1")
+    place = ServicePlace("n", "a-1")
     assert verdict(read_presence(place, [beat(), told(HEALTHY), extra])) == (status, reason)
     down = read_presence(place, [beat(), told(Health(Status.DOWN, "gone")), extra])
     if not down.unreachable:
@@ -99,18 +99,18 @@ def test_what_others_say_counts_when_it_is_worse(
 )
 def test_an_unreadable_health_is_what_its_status_says(output: str) -> None:
     presence = read_presence(
-        Place("n", "a-1"), [beat(), check("mcp-health:a-1", "warning", Output=output)]
+        ServicePlace("n", "a-1"), [beat(), check("mcp-health:a-1", "warning", Output=output)]
     )
     assert not presence.started
     assert verdict(presence) == (Status.DEGRADED, "its health check is warning")
 
 
 def test_a_state_left_by_another_holder_is_not_this_holders() -> None:
-    left = f"TTL expired, last output before timeout follows\n{checks.beats_of('h0')}"
-    place = Place("n", "a-1")
+    left = f"TTL expired, last output before timeout follows\n{checks.heartbeat_output('h0')}"
+    place = ServicePlace("n", "a-1")
     assert not read_presence(place, [beat("critical", left), told(HEALTHY)]).started
     assert not read_presence(place, [beat("critical", ""), told(HEALTHY)]).started
     assert not read_presence(place, [beat(), told(HEALTHY, holder="h0")]).started
-    own = f"TTL expired, last output before timeout follows\n{checks.beats_of(HOLDER)}"
+    own = f"TTL expired, last output before timeout follows\n{checks.heartbeat_output(HOLDER)}"
     silent = read_presence(place, [beat("critical", own), told(HEALTHY)])
     assert silent.started and not silent.beats

@@ -9,29 +9,29 @@ import time
 import pytest
 
 from mcp_discovery.adapters.consul import checks, listing
-from mcp_discovery.adapters.consul.checks import Place
-from mcp_discovery.adapters.consul.kv import Entry
-from mcp_discovery.adapters.consul.listing import Listing, Memory
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.consul.api import KVPair
+from mcp_discovery.adapters.consul.checks import ServicePlace
+from mcp_discovery.adapters.consul.listing import ConsulListing, WatchMemory
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder, Lease, encode_registration
 from tests.adapters.consul.test_checks import HEALTHY, HOLDER, SERF, beat, check, told
 from tests.records import record
 
-PLACE = Place("n", "a-1")
+PLACE = ServicePlace("n", "a-1")
 FAILED = check("serfHealth", "critical", ServiceID="")
 
 
-def listing_of_one(serf: dict[str, object]) -> Listing:
-    one = Listing("mcp/servers/", Skipped("consul://here"), Memory())
+def listing_of_one(serf: dict[str, object]) -> ConsulListing:
+    one = ConsulListing("mcp/servers/", SkippedKeys("consul://here"), WatchMemory())
     lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
     raw = base64.b64encode(encode_registration(record("a-1", name="a"), lease)).decode()
-    one.feed_records([Entry("mcp/servers/a/a-1", raw, 7)])
+    one.feed_records([KVPair("mcp/servers/a/a-1", raw, 7)])
     one.feed_services({PLACE: [beat(), told(HEALTHY), serf]})
     return one
 
 
-def status(one: Listing) -> Status:
+def status(one: ConsulListing) -> Status:
     return one.instances()["a-1"].health.status
 
 
@@ -63,13 +63,13 @@ def test_a_node_that_had_failed_before_is_not_waited_for() -> None:
 IDS = ("a-1", "a-2", "a-3")
 
 
-def listing_of_three(memory: Memory | None = None) -> Listing:
-    one = Listing("mcp/servers/", Skipped("consul://here"), memory or Memory())
+def listing_of_three(memory: WatchMemory | None = None) -> ConsulListing:
+    one = ConsulListing("mcp/servers/", SkippedKeys("consul://here"), memory or WatchMemory())
     lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
     entries = []
     for id in IDS:
         raw = base64.b64encode(encode_registration(record(id, name="a"), lease)).decode()
-        entries.append(Entry(f"mcp/servers/a/{id}", raw, 7))
+        entries.append(KVPair(f"mcp/servers/a/{id}", raw, 7))
     one.feed_records(entries)
     if memory is None:
         lapse(one)
@@ -77,12 +77,15 @@ def listing_of_three(memory: Memory | None = None) -> Listing:
     return one
 
 
-def lapse(one: Listing, *silent: str) -> None:
+def lapse(one: ConsulListing, *silent: str) -> None:
     """Feeds it an answer in which the heartbeats of ``silent`` have lapsed."""
-    last = beat("critical", f"TTL expired ({checks._QUOTED}): {checks.beats_of(HOLDER)}")
+    last = beat("critical", f"TTL expired ({checks._QUOTED}): {checks.heartbeat_output(HOLDER)}")
     one.feed_services(
         {
-            Place("n", id): [own(last if id in silent else beat(), id), own(told(HEALTHY), id)]
+            ServicePlace("n", id): [
+                own(last if id in silent else beat(), id),
+                own(told(HEALTHY), id),
+            ]
             for id in IDS
         }
     )
@@ -93,7 +96,7 @@ def own(of_a_1: dict[str, object], id: str) -> dict[str, object]:
     return {**of_a_1, "CheckID": str(of_a_1["CheckID"]).replace("a-1", id), "ServiceID": id}
 
 
-def down(one: Listing) -> set[str]:
+def down(one: ConsulListing) -> set[str]:
     return {id for id, each in one.instances().items() if each.health.status is Status.DOWN}
 
 
@@ -109,7 +112,7 @@ def test_heartbeats_that_lapse_together_for_a_moment_take_nobody_down() -> None:
 
 
 def test_nor_when_the_next_watch_sees_it_first() -> None:
-    memory = Memory()
+    memory = WatchMemory()
     before = listing_of_three(memory)
     lapse(before)
     assert down(before) == set()
@@ -158,7 +161,7 @@ def test_what_lapses_later_than_one_stall_would_make_it_is_not_counted_together(
     one = listing_of_three()
     lapse(one, "a-1")
     assert down(one) == {"a-1"}
-    monkeypatch.setattr(listing, "TOLD_WITHIN", -10.0 / listing.BEATS_IN_TTL)
+    monkeypatch.setattr(listing, "REPORTED_WITHIN", -10.0 / listing.HEARTBEATS_PER_TTL)
     lapse(one, *IDS)
     assert down(one) == {"a-1"}
     monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)

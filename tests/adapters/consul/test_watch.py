@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
-from mcp_discovery.adapters.consul.watch import Pace
+from mcp_discovery.adapters.consul.watch import RateLimit
 from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions, new_holder
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.health import Status, healthy
@@ -222,7 +222,7 @@ async def test_an_instance_that_is_reaped_early_stays_gone(store: ConsulStore) -
 
 
 async def test_the_pace_of_queries_is_limited() -> None:
-    pace = Pace(burst=2, refill=0.1)
+    pace = RateLimit(burst=2, refill=0.1)
     began = time.monotonic()
     for _ in range(5):
         await pace.take()

@@ -8,8 +8,8 @@ from mcp_discovery.adapters.etcd.errors import (
     RequestRefusedError,
     RevisionGoneError,
     TokenRejectedError,
-    from_answer,
     from_object,
+    from_response,
     refusal,
 )
 from mcp_discovery.errors import StoreDeniedError
@@ -65,7 +65,7 @@ STORE = "etcd://h"
     ],
 )
 def test_answers(status: int, body: bytes, kind: type[Exception]) -> None:
-    assert type(from_answer(STORE, status, body)) is kind
+    assert type(from_response(STORE, status, body)) is kind
 
 
 @pytest.mark.parametrize("code", ["code", "grpc_code"])

@@ -1,4 +1,4 @@
-"""The parts without a network: lines of a stream, the feed, the listing."""
+"""The parts without a network: lines of a stream, the change queue, the listing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.adapters.etcd import feed as feed_module
-from mcp_discovery.adapters.etcd.feed import Feed
-from mcp_discovery.adapters.etcd.keys import Keys, encode, key_text
-from mcp_discovery.adapters.etcd.lines import Lines, LineTooLongError
-from mcp_discovery.adapters.etcd.listing import Listing
-from mcp_discovery.adapters.etcd.live import Live
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.etcd import change_queue
+from mcp_discovery.adapters.etcd.change_queue import ChangeQueue
+from mcp_discovery.adapters.etcd.keys import Keys, LiveValue, encode, key_text
+from mcp_discovery.adapters.etcd.listing import EtcdListing
+from mcp_discovery.adapters.etcd.watch import LineSplitter, LineTooLongError
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Status, healthy
@@ -25,7 +24,7 @@ KEYS = Keys("/mcp/")
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
 def test_lines_come_whole_however_they_are_cut(size: int) -> None:
     text = b"one\n\ntwo and three\n{}\nrest"
-    lines = Lines(100)
+    lines = LineSplitter(100)
     found = []
     for start in range(0, len(text), size):
         found += lines.feed(text[start : start + size])
@@ -33,35 +32,35 @@ def test_lines_come_whole_however_they_are_cut(size: int) -> None:
 
 
 def test_a_line_without_an_end_is_not_collected_for_ever() -> None:
-    lines = Lines(10)
+    lines = LineSplitter(10)
     lines.feed(b"12345")
     with pytest.raises(LineTooLongError):
         lines.feed(b"678901")
 
 
-async def test_a_feed_keeps_the_order_and_ends_with_the_failure() -> None:
-    feed = Feed()
+async def test_a_queue_keeps_the_order_and_ends_with_the_failure() -> None:
+    queue = ChangeQueue()
     for id in "abca":
-        feed.change(Change(id, None))
-    feed.fail(StoreUnavailableError("etcd://h", "gone"))
-    assert [each.id for each in await feed.take() if isinstance(each, Change)] == list("abca")
+        queue.change(Change(id, None))
+    queue.fail(StoreUnavailableError("etcd://h", "gone"))
+    assert [each.id for each in await queue.take() if isinstance(each, Change)] == list("abca")
     with pytest.raises(StoreUnavailableError):
-        await feed.take()
+        await queue.take()
 
 
-async def test_a_feed_that_nobody_reads_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "MOST", 10)
-    feed = Feed()
-    feed._merge_at = 10
+async def test_a_queue_that_nobody_reads_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_queue, "MOST", 10)
+    queue = ChangeQueue()
+    queue._merge_at = 10
     for number in range(1000):
-        feed.change(Change(f"n-{number % 7}", None))
-    taken = [each for each in await feed.take() if isinstance(each, Change)]
+        queue.change(Change(f"n-{number % 7}", None))
+    taken = [each for each in await queue.take() if isinstance(each, Change)]
     assert len(taken) <= 14
     assert taken[-1].id == f"n-{999 % 7}"
-    feed.change(Change("x", None))
-    feed.snapshot(Snapshot({}))
-    feed.change(Change("y", None))
-    assert await feed.take() == [Snapshot({}), Change("y", None)]
+    queue.change(Change("x", None))
+    queue.snapshot(Snapshot({}))
+    queue.change(Change("y", None))
+    assert await queue.take() == [Snapshot({}), Change("y", None)]
 
 
 def kv(key: str, value: bytes, revision: int, lease: str = "1") -> dict[str, Any]:
@@ -73,7 +72,7 @@ def kv(key: str, value: bytes, revision: int, lease: str = "1") -> dict[str, Any
     }
 
 
-def put(listing: Listing, given: dict[str, Any]) -> str | None:
+def put(listing: EtcdListing, given: dict[str, Any]) -> str | None:
     return listing.put(key_text(given["key"]), given)
 
 
@@ -83,24 +82,24 @@ def registration(holder: str, name: str = "product-catalog") -> bytes:
 
 
 def live(holder: str, name: str = "product-catalog") -> bytes:
-    return Live(healthy(), None, holder, name).encode()
+    return LiveValue(healthy(), None, holder, name).encode()
 
 
-def status(listing: Listing) -> Status | None:
+def status(listing: EtcdListing) -> Status | None:
     instance = listing.instance("catalog-1")
     return instance.health.status if instance else None
 
 
 @pytest.fixture
-def listing() -> Listing:
-    return Listing(KEYS, Skipped("etcd://h"))
+def listing() -> EtcdListing:
+    return EtcdListing(KEYS, SkippedKeys("etcd://h"))
 
 
 RECORD = KEYS.record("product-catalog", "catalog-1")
 LIVE = KEYS.live("catalog-1")
 
 
-def test_an_instance_is_as_its_two_keys_say(listing: Listing) -> None:
+def test_an_instance_is_as_its_two_keys_say(listing: EtcdListing) -> None:
     assert put(listing, kv(LIVE, live("one"), 1)) == "catalog-1"
     assert status(listing) is None
     assert put(listing, kv(RECORD, registration("one"), 1)) == "catalog-1"
@@ -114,7 +113,7 @@ def test_an_instance_is_as_its_two_keys_say(listing: Listing) -> None:
     assert status(listing) is None
 
 
-def test_another_holders_live_key_does_not_speak_for_a_record(listing: Listing) -> None:
+def test_another_holders_live_key_does_not_speak_for_a_record(listing: EtcdListing) -> None:
     put(listing, kv(RECORD, registration("one"), 1))
     put(listing, kv(LIVE, live("two"), 2))
     assert status(listing) is Status.DOWN
@@ -122,7 +121,7 @@ def test_another_holders_live_key_does_not_speak_for_a_record(listing: Listing) 
     assert status(listing) is Status.HEALTHY
 
 
-def test_of_two_names_the_living_one_counts(listing: Listing) -> None:
+def test_of_two_names_the_living_one_counts(listing: EtcdListing) -> None:
     put(listing, kv(LIVE, live("one"), 1))
     put(listing, kv(RECORD, registration("one"), 1))
     put(listing, kv(KEYS.record("other", "catalog-1"), registration("two", "other"), 2))
@@ -136,8 +135,8 @@ def test_of_two_names_the_living_one_counts(listing: Listing) -> None:
 
 
 def test_what_cannot_be_read_is_skipped_until_it_is_mended() -> None:
-    skipped = Skipped("etcd://h")
-    listing = Listing(KEYS, skipped)
+    skipped = SkippedKeys("etcd://h")
+    listing = EtcdListing(KEYS, skipped)
     put(listing, kv(RECORD, b"{", 1))
     put(listing, kv(LIVE, b"[]", 1))
     put(listing, kv(KEYS.record("other-name", "catalog-1"), registration("one"), 1))
@@ -160,14 +159,14 @@ def test_what_cannot_be_read_is_skipped_until_it_is_mended() -> None:
     assert skipped.total == 6
 
 
-def test_a_record_that_becomes_unreadable_is_no_longer_listed(listing: Listing) -> None:
+def test_a_record_that_becomes_unreadable_is_no_longer_listed(listing: EtcdListing) -> None:
     put(listing, kv(RECORD, registration("one"), 1))
     put(listing, kv(LIVE, live("one"), 1))
     assert put(listing, kv(RECORD, b"{", 2)) == "catalog-1"
     assert status(listing) is None
 
 
-def test_the_same_write_is_decoded_once(listing: Listing) -> None:
+def test_the_same_write_is_decoded_once(listing: EtcdListing) -> None:
     put(listing, kv(RECORD, registration("one"), 1))
     first = listing.instance("catalog-1")
     assert put(listing, kv(RECORD, b"not looked at", 1)) is None

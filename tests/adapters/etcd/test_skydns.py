@@ -14,7 +14,7 @@ import pytest
 from mcp_discovery.adapters.etcd import EtcdStore
 from mcp_discovery.adapters.etcd import registration as registration_module
 from mcp_discovery.adapters.etcd.keys import Keys, encode
-from mcp_discovery.adapters.etcd.skydns import Names, Zone, in_parts, text_of
+from mcp_discovery.adapters.etcd.skydns import DNSRecords, DNSZone, in_parts, text_of
 from mcp_discovery.adapters.store import Registration
 from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
@@ -383,7 +383,7 @@ async def test_those_of_one_that_leaves_go_in_the_same_transaction(
     assert await names(etcd_server, namespace) == []
 
 
-ZONE = Zone("/skydns", "example.internal", "mcp")
+ZONE = DNSZone("/skydns", "example.internal", "mcp")
 
 
 def hosts(**endpoint: Any) -> dict[str, Any]:
@@ -440,16 +440,16 @@ def test_a_weight_of_nothing_is_the_least() -> None:
 
 
 def test_what_is_not_known_is_written_again() -> None:
-    known, lease = Names(ZONE, "7"), record()
+    known, lease = DNSRecords(ZONE, "7"), record()
     assert len(known.to_write(lease, healthy())) == 9
     # No answer: all of it once more, or all of it away.
     assert len(known.to_write(lease, healthy())) == 9
     assert len(known.to_write(lease, Health(Status.DOWN, "x"))) == 9
     assert not known.settled
-    known.wrote()
+    known.written()
     assert known.settled
     assert known.to_write(lease, Health(Status.DOWN, "x")) == []
-    none = Names(None, "7")
+    none = DNSRecords(None, "7")
     assert none.to_write(lease, healthy()) == []
     assert none.settled
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_discovery.adapters.etcd.skydns import Zone
+from mcp_discovery.adapters.etcd.skydns import DNSZone
 from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.errors import InvalidStoreURLError
 
@@ -72,12 +72,12 @@ def test_malformed_urls(url: str, problem: str) -> None:
     ("url", "zone"),
     [
         ("etcd://h", None),
-        ("etcd://h?skydns=example.internal", Zone("/skydns", "example.internal", "mcp")),
-        ("etcd://h/?skydns=Example.Internal.", Zone("/skydns", "example.internal", "mcp")),
-        ("etcd://h/a/staging?skydns=x&skydns-path=/dns/", Zone("/dns", "x", "staging")),
+        ("etcd://h?skydns=example.internal", DNSZone("/skydns", "example.internal", "mcp")),
+        ("etcd://h/?skydns=Example.Internal.", DNSZone("/skydns", "example.internal", "mcp")),
+        ("etcd://h/a/staging?skydns=x&skydns-path=/dns/", DNSZone("/dns", "x", "staging")),
     ],
 )
-def test_zones(url: str, zone: Zone | None) -> None:
+def test_zones(url: str, zone: DNSZone | None) -> None:
     parsed = parse_url(url)
     assert parsed.zone == zone
     assert parsed.text == url

@@ -99,9 +99,9 @@ async def test_the_watch_itself_says_that_it_was_compacted(
     answer = await etcd_server.call("kv/range", {"key": encode("/")})
     await etcd_server.call("kv/compaction", {"revision": answer["header"]["revision"]})
     async with running(watch._follow()), asyncio.timeout(5):
-        news = await watch.feed.take()
+        news = await watch.queue.take()
         while not any(isinstance(each, Snapshot) and "n-3" in each.instances for each in news):
-            news = await watch.feed.take()
+            news = await watch.queue.take()
 
 
 @pytest.mark.parametrize("filled", [False, True])
@@ -208,9 +208,9 @@ async def test_an_expired_token_is_renewed_for_the_watch() -> None:
             async with EtcdStore(server.store_url, options) as other:
                 await registered(other)
             async with running(watch._follow()), asyncio.timeout(5):
-                news = await watch.feed.take()
+                news = await watch.queue.take()
                 while not any(isinstance(each, Change) for each in news):
-                    news = await watch.feed.take()
+                    news = await watch.queue.take()
             assert [each.id for each in news if isinstance(each, Change)] == ["catalog-1"]
 
 

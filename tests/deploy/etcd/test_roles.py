@@ -96,7 +96,7 @@ async def whole_life(store: EtcdStore, id: str = "any", rename: str | None = "re
     await registration.heartbeat(healthy())
     changed = record(id, name=rename or first.name, tags=["products"])
     await registration.update(changed, document("b"))
-    registration._pulse._looked -= 60  # it is time to look whether all is still there
+    registration._heartbeats._verified -= 60  # it is time to look whether all is still there
     await registration.heartbeat(healthy())
     again = await store.register(changed, document("b"), ttl=20, reap_after=60)
     await again.drain()

@@ -100,7 +100,7 @@ async def test_tokens_that_expire_are_renewed(papers: Papers) -> None:
         while len(tokens) < 3:
             await registration.heartbeat(healthy())
             tokens.add(store._gateway._token)  # type: ignore[attr-defined]
-            registration._pulse._looked -= 60  # type: ignore[attr-defined]
+            registration._heartbeats._verified -= 60  # type: ignore[attr-defined]
 
 
 async def test_a_sidecar_and_a_facade_as_they_are_started(

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.adapters.observed import ObservedStore, Tally
+from mcp_discovery.adapters.observed_store import ObservedStore, Tally
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import (
     DuplicateInstanceError,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mcp_discovery.adapters import open_store
-from mcp_discovery.adapters.pulse import Pulse
+from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
 from mcp_discovery.adapters.tombstone import is_tombstone
 from tests.contract.watcher import watching
 from tests.facade.harness import Client, EventReader, leased, served
@@ -62,13 +62,13 @@ async def test_each_heartbeat_over_http_renews(
 ) -> None:
     """The client may pause for a TTL after any of them."""
     renewals = []
-    renewed = Pulse.renewed
+    renewed = HeartbeatSchedule.renewed
 
-    def counted(pulse: Pulse, sent: float) -> None:
+    def counted(schedule: HeartbeatSchedule, sent: float) -> None:
         renewals.append(sent)
-        renewed(pulse, sent)
+        renewed(schedule, sent)
 
-    monkeypatch.setattr(Pulse, "renewed", counted)
+    monkeypatch.setattr(HeartbeatSchedule, "renewed", counted)
     async with open_store(store_url) as store, served(store) as ask:
         assert (await ask("POST", "/servers", leased("a"))).status == 201
         for _ in range(4):

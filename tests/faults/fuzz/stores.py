@@ -12,17 +12,17 @@ import orjson
 from hypothesis import strategies as st
 
 from mcp_discovery.adapters.consul.api import ConsulApi
-from mcp_discovery.adapters.consul.listing import Memory
+from mcp_discovery.adapters.consul.listing import WatchMemory
 from mcp_discovery.adapters.consul.url import parse_url as parse_consul_url
 from mcp_discovery.adapters.consul.watch import watch as watch_consul
 from mcp_discovery.adapters.embedded.store import _path as embedded_path
 from mcp_discovery.adapters.etcd.keys import Keys
 from mcp_discovery.adapters.etcd.url import parse_url as parse_etcd_url
 from mcp_discovery.adapters.etcd.watch import Watch
-from mcp_discovery.adapters.http import Answer
+from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.adapters.remote import RemoteStore
 from mcp_discovery.adapters.remote.api import FacadeApi
-from mcp_discovery.adapters.skipped import Skipped
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import (
     InvalidStoreURLError,
@@ -63,19 +63,19 @@ class _FakeConsul:
     def __init__(self, services: bytes, records: bytes) -> None:
         self._bodies = {"health": services, "kv": records}
 
-    async def request(self, _: str, url: str, *, params: Any = None, **__: Any) -> Answer:
+    async def request(self, _: str, url: str, *, params: Any = None, **__: Any) -> StoreResponse:
         kind = url.split("/v1/")[1].partition("/")[0]
         if kind not in self._bodies:
-            return Answer(404, {}, b"")
+            return StoreResponse(404, {}, b"")
         if "index" in params:
             await asyncio.Event().wait()
-        return Answer(200, {"X-Consul-Index": "7"}, self._bodies[kind])
+        return StoreResponse(200, {"X-Consul-Index": "7"}, self._bodies[kind])
 
 
 async def _consul_list(mode: str, services: bytes, records: bytes) -> object:
     api = ConsulApi(parse_consul_url(f"consul://127.0.0.1{mode}"), StoreOptions())
     api._http._http = _FakeConsul(services, records)  # type: ignore[assignment]
-    async with aclosing(watch_consul(api, Skipped("consul:"), Memory())) as events:
+    async with aclosing(watch_consul(api, SkippedKeys("consul:"), WatchMemory())) as events:
         return await anext(events)
 
 
@@ -128,10 +128,10 @@ class _FakeEtcd:
             raise StoreDeniedError(self.store, "enough")
         yield _FakeStream(self._watched.pop())
 
-    async def ask(self, *_: Any) -> Any:
+    async def call_endpoint(self, *_: Any) -> Any:
         raise StoreDeniedError(self.store, "enough")
 
-    renew_token = call = ask
+    renew_token = call = call_endpoint
 
     def pass_over(self, _: str) -> None:
         raise StoreDeniedError(self.store, "enough")
@@ -139,7 +139,7 @@ class _FakeEtcd:
 
 def _etcd(data: bytes) -> None:
     listed, watched = _parts(data, 2)
-    watch = Watch(_FakeEtcd(listed, watched), Keys("/mcp/"), Skipped("etcd:"))  # type: ignore[arg-type]
+    watch = Watch(_FakeEtcd(listed, watched), Keys("/mcp/"), SkippedKeys("etcd:"))  # type: ignore[arg-type]
     _run(watch.run())
 
 
@@ -207,7 +207,7 @@ def _problem(data: bytes) -> None:
     api = FacadeApi("http://127.0.0.1:9", StoreOptions())
     for status in (300, 400, 404, 409, 410, 422, 500):
         try:
-            api._checked(Answer(status, {}, data))
+            api._checked(StoreResponse(status, {}, data))
         except Exception as error:
             if (
                 "mcp_discovery.errors" not in type(error).__module__

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from mcp_discovery.adapters.etcd.lines import Lines, LineTooLongError
-from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.etcd.keys import LiveValue
+from mcp_discovery.adapters.etcd.watch import LineSplitter, LineTooLongError
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
@@ -57,7 +57,7 @@ ENTRY: dict[str, Any] = orjson.loads(
     orjson.dumps(instance_to_dict(Instance(_RECORD, healthy(), _LEASE)))
 )
 #: What etcd keeps of an instance's health.
-LIVE = orjson.loads(Live(healthy(), None, "holder", "name").encode())
+LIVE = orjson.loads(LiveValue(healthy(), None, "holder", "name").encode())
 _DOCUMENT = orjson.loads(document("search", "buy").canonical)
 
 
@@ -111,7 +111,7 @@ def _events(data: bytes) -> None:
 
 
 def _lines(data: bytes) -> None:
-    lines = Lines(10_000)
+    lines = LineSplitter(10_000)
     step = 1 + data[0] % 7 if data else 1
     found = [line for at in range(0, len(data), step) for line in lines.feed(data[at : at + step])]
     assert found == [line for line in data.split(b"\n")[:-1] if line.strip()]
@@ -145,7 +145,7 @@ TARGETS = (
     Target("entry", _entry, (ValueError,), json_like(ENTRY)),
     Target("document", _capability_document, (InvalidDocumentError,), json_like(_DOCUMENT)),
     Target("gzip", _unpacked, (InvalidDocumentError,), text_like("\x1f")),
-    Target("live", lambda data: Live.decode(data), (ValueError,), json_like(LIVE)),
+    Target("live", lambda data: LiveValue.decode(data), (ValueError,), json_like(LIVE)),
     Target(
         "event-stream",
         _events,

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from mcp_discovery import secrets
-from mcp_discovery.adapters.etcd.live import Live
+from mcp_discovery.adapters.etcd.keys import LiveValue
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import (
@@ -94,9 +94,9 @@ def test_what_is_nested_too_deeply_is_an_invalid_record(levels: int) -> None:
 def test_a_reason_that_is_no_text_is_no_health() -> None:
     for reason in (b"[" * 1010 + b"]" * 1010, b"{}", b"null", b"1"):
         with pytest.raises(ValueError, match="not a health"):
-            Live.decode(_LIVE % (reason, _MOMENT, _MOMENT))
+            LiveValue.decode(_LIVE % (reason, _MOMENT, _MOMENT))
         with pytest.raises(ValueError, match="not a health"):
-            Live.decode((_LIVE % (b'""', _MOMENT, _MOMENT)).replace(b'"healthy"', reason))
+            LiveValue.decode((_LIVE % (b'""', _MOMENT, _MOMENT)).replace(b'"healthy"', reason))
 
 
 def test_metadata_of_numbers_beyond_64_bits_is_spelled_out() -> None:

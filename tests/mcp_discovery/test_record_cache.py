@@ -10,7 +10,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_discovery.compact import compact
+from mcp_discovery.document import compact
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.instance import decode_registration
 from mcp_discovery.record import Record

@@ -1,8 +1,8 @@
-"""Who may register an id: the one who holds it, or anyone once nobody keeps it alive.
+"""Who may register an id in Consul: its present holder, or anyone once its TTL has lapsed.
 
-Two writes decide. The record's compare-and-set lets one of two that start at once win; the check's
-notes at the agent say for whom the service is. Whoever finds afterwards that the record names
-another withdraws.
+Of two registrants that start at the same time, the compare-and-set of the record lets one win. The
+notes of the heartbeat check name the holder of the service at the agent. A registrant that finds
+another holder in the record after registering removes its service again.
 """
 
 from __future__ import annotations
@@ -13,66 +13,65 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.api import ConsulApi, KVPair
 from mcp_discovery.adapters.consul.checks import Presence, read_presence
-from mcp_discovery.adapters.consul.kv import Entry
-from mcp_discovery.adapters.consul.listing import Stored, read_entry
+from mcp_discovery.adapters.consul.listing import StoredRecord, read_entry
 from mcp_discovery.adapters.consul.registration import record_key
 from mcp_discovery.errors import DuplicateInstanceError, StoreUnavailableError
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
-#: Seconds that a record of another holder may lack its service: a registration in progress
-#: writes the one right after the other.
+#: Seconds for which a record of another holder without a service counts as a registration in
+#: progress, which writes the service right after the record.
 IN_PROGRESS = 0.5
-_LOOK_EVERY = 0.1
+_POLL_EVERY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
-    """What registering replaces: the KV entry, and the services of that id wherever they are."""
+class Replaced:
+    """What a registration replaces: the KV entry, and the services of that id on all nodes."""
 
-    entry: Entry | None
+    entry: KVPair | None
     presences: Sequence[Presence]
 
 
 async def require_free(
     api: ConsulApi, record: Record, holder: Holder, takeover: str | None
-) -> Former:
+) -> Replaced:
     """Returns what registering ``record`` replaces.
 
-    Raises :class:`DuplicateInstanceError` while another holder than ``takeover`` keeps the id
-    alive, or when the local agent has a service of that id that is not an MCP server's at all.
+    Raises :class:`DuplicateInstanceError` while a holder other than ``takeover`` keeps the id
+    alive, or when the local agent has a service of that id that is not an MCP server.
     """
-    await _require_no_stranger(api, record)
+    await _require_no_foreign_service(api, record)
     deadline = time.monotonic() + IN_PROGRESS
     while True:
         entry = await api.kv.get(record_key(api, record))
         stored = _read(api, entry)
         if stored is not None and stored.lease.holder.id == holder.id:
-            return Former(entry, ())
+            return Replaced(entry, ())
         presences = await _presences(api, record.id)
         for presence in presences:
-            kept = presence.alive and presence.holder not in (None, holder.id, takeover)
-            if kept and not await _is_leftover(api, presence):
+            held = presence.alive and presence.holder not in (None, holder.id, takeover)
+            if held and not await _is_leftover(api, presence):
                 raise await _duplicate(api, record.id, presence)
         if stored is None or presences:
-            return Former(entry, presences)
+            return Replaced(entry, presences)
         if time.monotonic() >= deadline:
-            await api.require_readable()  # Its service may be there and not ours to see.
-            return Former(entry, presences)
-        await asyncio.sleep(_LOOK_EVERY)
+            await api.require_readable()  # its service may exist and not be readable
+            return Replaced(entry, presences)
+        await asyncio.sleep(_POLL_EVERY)
 
 
 async def _is_leftover(api: ConsulApi, presence: Presence) -> bool:
-    """Whether the catalog has it on this agent's node while the agent has not, as after a snapshot
-    was restored: nobody keeps it, and registering replaces it."""
+    """Whether the catalog has it on this agent's node and the agent has not, as after a restored
+    snapshot: nobody renews it, and registering replaces it."""
     if await api.agent.service(presence.place.id) is not None:
         return False
-    return presence.place.node == await api.agent.node()
+    return presence.place.node == await api.agent.describe("Config", "NodeName")
 
 
-async def _require_no_stranger(api: ConsulApi, record: Record) -> None:
+async def _require_no_foreign_service(api: ConsulApi, record: Record) -> None:
     service = await api.agent.service(record.id)
     if service is None or checks.heartbeat_check(record.id) in service.checks:
         return
@@ -84,7 +83,7 @@ async def _require_no_stranger(api: ConsulApi, record: Record) -> None:
 async def _presences(api: ConsulApi, id: str) -> list[Presence]:
     try:
         found = await api.services.with_id(id)
-        return [read_presence(place, told) for place, told in found.items()]
+        return [read_presence(place, listed) for place, listed in found.items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreUnavailableError(
             api.address.shown, f"answered checks that are not Consul's: {error!r}"
@@ -102,13 +101,14 @@ async def _duplicate(api: ConsulApi, id: str, presence: Presence) -> DuplicateIn
 
 
 async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> None:
-    """After registering: raises :class:`DuplicateInstanceError` if another has won the record."""
+    """After registering: removes the service and raises :class:`DuplicateInstanceError` if another
+    registrant has won the record."""
     stored = _read(api, await api.kv.get(record_key(api, record)))
     if stored is not None and stored.lease.holder.id == holder.id:
         return
     service = await api.agent.service(record.id)
-    beat = service.checks.get(checks.heartbeat_check(record.id)) if service is not None else None
-    if checks.holder_in(beat) == holder.id:
+    check = service.checks.get(checks.heartbeat_check(record.id)) if service is not None else None
+    if checks.holder_in(check) == holder.id:
         await api.agent.deregister(record.id)
     if stored is None:
         raise StoreUnavailableError(
@@ -119,10 +119,10 @@ async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> No
     )
 
 
-async def remove_leftovers(api: ConsulApi, record: Record, former: Former) -> None:
-    """Removes what an earlier life of the id left behind: its record under a name that the server
-    had before, its service on a node that is gone."""
-    for presence in former.presences:
+async def remove_leftovers(api: ConsulApi, record: Record, replaced: Replaced) -> None:
+    """Removes what an earlier registration of the id left behind: its record under a former name
+    of the server, its service on a node that is gone."""
+    for presence in replaced.presences:
         if presence.server is not None and presence.server != record.name:
             entry = await api.kv.get(f"{api.address.records}{presence.server}/{record.id}")
             stored = _read(api, entry)
@@ -132,8 +132,8 @@ async def remove_leftovers(api: ConsulApi, record: Record, former: Former) -> No
             await api.services.remove(presence.place)
 
 
-def _read(api: ConsulApi, entry: Entry | None) -> Stored | None:
-    """The record in ``entry``; ``None`` where none can be read, which holds nothing."""
+def _read(api: ConsulApi, entry: KVPair | None) -> StoredRecord | None:
+    """The record in ``entry``; ``None`` where there is none or it is malformed."""
     if entry is None:
         return None
     try:

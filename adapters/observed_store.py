@@ -1,4 +1,4 @@
-"""A store whose every call is observed: how often each is made, and how it ends."""
+"""A wrapper around a store that counts or times each of its calls."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
-#: Given the name of a call, what surrounds it.
+#: Given an operation's name, the context manager inside which the operation runs.
 Around = Callable[[str], AbstractContextManager[None]]
-
 
 _OUTCOMES = ("ok", "lost", "denied", "unavailable", "refused")
 
 
 class Tally:
-    """Counts calls as an :data:`Around`: (operation, outcome) → how many.
+    """Counts calls of a store, as an :data:`Around`: (operation, outcome) → number of calls.
 
     An operation is ``register``, ``heartbeat``, ``update``, ``drain``, ``deregister``, ``document``
     or ``watch``; an outcome ``ok``, ``lost`` (the store no longer knew the registration),
     ``denied``, ``unavailable`` or ``refused`` (any other answer, such as a second holder of an id).
-    A watch that is ended by its reader is not counted.
+    A watch that its consumer ends is not counted.
     """
 
     def __init__(self, *operations: str) -> None:
-        """``operations`` are counted from 0 on: a count that begins at 1 shows no step."""
+        """``operations`` are present with 0 from the start, so that a first call shows as a step
+        in a time series."""
         self.counts: Counter[tuple[str, str]] = Counter(
             {(each, outcome): 0 for each in operations for outcome in _OUTCOMES}
         )
 
     @contextmanager
     def __call__(self, operation: str) -> Iterator[None]:
-        """Counts what the block does with the store."""
+        """Counts one call, made inside the block, by its outcome."""
         try:
             yield
         except DiscoveryError as error:
@@ -64,8 +64,7 @@ def _outcome(error: DiscoveryError) -> str:
 
 
 class ObservedStore(Closing):
-    """``store`` itself in every respect; see :class:`mcp_discovery.adapters.store.Store` for its
-    methods."""
+    """Passes every call on to ``store``, inside what ``around`` returns for its operation."""
 
     def __init__(self, store: Store, around: Around) -> None:
         self._store = store

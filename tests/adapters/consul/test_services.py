@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.checks import READ, Place
-from mcp_discovery.adapters.consul.pieces import Pieces
+from mcp_discovery.adapters.consul.checks import READ, ServicePlace
+from mcp_discovery.adapters.consul.services import ServiceListParser
 from mcp_discovery.health import Health, Status, utcnow
 
 
@@ -21,9 +21,9 @@ def body(*entries: dict[str, Any]) -> bytes:
     return orjson.dumps(entries)
 
 
-def whole(answer: bytes) -> dict[Place, Any]:
+def whole(answer: bytes) -> dict[ServicePlace, Any]:
     return {
-        Place(each["Node"]["Node"], each["Service"]["ID"]): [
+        ServicePlace(each["Node"]["Node"], each["Service"]["ID"]): [
             {name: value for name, value in check.items() if name in READ}
             for check in each["Checks"]
         ]
@@ -32,7 +32,7 @@ def whole(answer: bytes) -> dict[Place, Any]:
 
 
 def test_what_is_read_is_what_the_answer_says() -> None:
-    pieces = Pieces()
+    pieces = ServiceListParser()
     answers = [
         body(entry("a"), entry("b"), entry("c")),
         body(entry("a"), entry("b", "worse"), entry("c")),
@@ -45,16 +45,16 @@ def test_what_is_read_is_what_the_answer_says() -> None:
 
 
 def test_what_has_not_changed_is_the_same_object() -> None:
-    pieces = Pieces()
+    pieces = ServiceListParser()
     first = pieces.read(body(entry("a"), entry("b")))
     second = pieces.read(body(entry("a"), entry("b", "worse")))
     assert first is not None and second is not None
-    assert second[Place("n", "a")] is first[Place("n", "a")]
-    assert second[Place("n", "b")] is not first[Place("n", "b")]
+    assert second[ServicePlace("n", "a")] is first[ServicePlace("n", "a")]
+    assert second[ServicePlace("n", "b")] is not first[ServicePlace("n", "b")]
 
 
 def test_an_answer_that_cannot_be_cut_is_left_to_others() -> None:
-    pieces = Pieces()
+    pieces = ServiceListParser()
     nested = entry("a", Proxy={"Config": [{"Node": {}}, {"Node": {}}]})
     for answer in (b"[]", b"null", b"nonsense", body(nested), body(entry("b"))[:-9], b'[{"Node":{'):
         assert pieces.read(answer) is None
@@ -65,7 +65,7 @@ def test_what_is_left_out_of_checks_is_nothing_that_they_say() -> None:
     holder, id = "abc", "a"
     said = checks.to_check(Health(Status.HEALTHY, "fine", utcnow()), None, holder)
     told = [
-        (checks.heartbeat_check(id), checks.PASSING, checks.beats_of(holder)),
+        (checks.heartbeat_check(id), checks.PASSING, checks.heartbeat_output(holder)),
         (checks.health_check(id), *said),
         ("serfHealth", checks.CRITICAL, "Agent not live or unreachable"),
         ("disk", checks.WARNING, "90 % full"),
@@ -89,8 +89,8 @@ def test_what_is_left_out_of_checks_is_nothing_that_they_say() -> None:
         }
         for number, (name, status, output) in enumerate(told)
     ]
-    place = Place("n", id)
-    read = Pieces().read(body(entry(id) | {"Checks": whole_checks}))
+    place = ServicePlace("n", id)
+    read = ServiceListParser().read(body(entry(id) | {"Checks": whole_checks}))
     assert read is not None
     presence = checks.read_presence(place, read[place])
     assert presence == checks.read_presence(place, whole_checks)

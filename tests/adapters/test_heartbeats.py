@@ -1,4 +1,4 @@
-"""When a heartbeat renews the lease, and when it looks at what was written."""
+"""When a heartbeat renews the lease, and when it verifies what was written."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import time
 
 import pytest
 
-from mcp_discovery.adapters.pulse import LOOK_WITHIN, Pulse
+from mcp_discovery.adapters.heartbeats import VERIFY_WITHIN, HeartbeatSchedule
 from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import healthy
 from mcp_discovery.sidecar.settings import Settings
 
 
-def beaten(pulse: Pulse, every: float, times: int, late: float = 0.0) -> list[tuple[bool, bool]]:
+def beaten(
+    schedule: HeartbeatSchedule, every: float, times: int, late: float = 0.0
+) -> list[tuple[bool, bool]]:
     """What heartbeats ``every`` so many seconds are for, and each other one ``late`` in addition;
     all that they ask for is done."""
     now, found = time.monotonic(), []
     for number in range(times):
         now += every + (late if number % 2 else 0.0)
-        renew, look = pulse.due(now)
+        renew, verify = schedule.due(now)
         if renew:
-            pulse.renewed(now)
-        if look:
-            pulse.looked(now)
-        found.append((renew, look))
+            schedule.renewed(now)
+        if verify:
+            schedule.verified(now)
+        found.append((renew, verify))
     return found
 
 
@@ -32,46 +34,46 @@ def beaten(pulse: Pulse, every: float, times: int, late: float = 0.0) -> list[tu
 def test_an_idle_sidecar_sends_one_request_for_a_heartbeat(ttl: float) -> None:
     every = Settings(url="http://127.0.0.1:1/mcp", ttl=ttl, reap_after=600.0).beat_every
     for late in (0.0, 0.02 * every):
-        found = beaten(Pulse("one", ttl, healthy()), every, 100, late)
-        assert all(renew is not look for renew, look in found)
+        found = beaten(HeartbeatSchedule("one", ttl, healthy()), every, 100, late)
+        assert all(renew is not verify for renew, verify in found)
         # Every other one renews: within a third of TTL, or a tenth more where beats come late.
         renewals = [number for number, (renew, _) in enumerate(found) if renew]
         assert {after - one for one, after in itertools.pairwise(renewals)} == {2}
         assert 2 * every <= ttl / 3
-        assert 2 * every <= LOOK_WITHIN
+        assert 2 * every <= VERIFY_WITHIN
 
 
 @pytest.mark.parametrize(("ttl", "every"), [(10.0, 3.3), (10.0, 5.0), (4.0, 2.0), (60.0, 30.0)])
 def test_rare_heartbeats_do_both(ttl: float, every: float) -> None:
-    found = beaten(Pulse("one", ttl, healthy()), every, 20)
-    gaps = {"renew": 0.0, "look": 0.0}
-    for renew, look in found:
-        for name, done in (("renew", renew), ("look", look)):
+    found = beaten(HeartbeatSchedule("one", ttl, healthy()), every, 20)
+    gaps = {"renew": 0.0, "verify": 0.0}
+    for renew, verify in found:
+        for name, done in (("renew", renew), ("verify", verify)):
             gaps[name] = every if done else gaps[name] + every
             assert gaps[name] <= max(every, 0.4 * ttl)
 
 
 def test_frequent_heartbeats_do_each_in_turn() -> None:
-    found = beaten(Pulse("one", 10.0, healthy()), 0.1, 40)
+    found = beaten(HeartbeatSchedule("one", 10.0, healthy()), 0.1, 40)
     assert found == [(True, False), (False, True)] * 20
 
 
 def test_who_may_pause_for_a_whole_ttl_renews_each_time() -> None:
-    pulse, now = Pulse("one", 30.0, healthy()), time.monotonic()
+    schedule, now = HeartbeatSchedule("one", 30.0, healthy()), time.monotonic()
     for pause in (5.0, 5.0, 5.0, 29.5, 0.1, 29.5):
         now += pause
-        assert pulse.due(now, renew=True)[0]
-        pulse.renewed(now)
-        pulse.looked(now)
+        assert schedule.due(now, renew=True)[0]
+        schedule.renewed(now)
+        schedule.verified(now)
 
 
 def test_only_a_renewal_keeps_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse = Pulse("one", 10.0, healthy())
+    schedule = HeartbeatSchedule("one", 10.0, healthy())
     began = time.monotonic()
-    pulse.renewed(began + 1)
-    pulse.looked(began + 9)
+    schedule.renewed(began + 1)
+    schedule.verified(began + 9)
     monkeypatch.setattr(time, "monotonic", lambda: began + 10.5)
-    pulse.require_alive()
+    schedule.require_alive()
     monkeypatch.setattr(time, "monotonic", lambda: began + 11.5)
     with pytest.raises(RegistrationLostError, match=r"it was not renewed for 10\.5 s"):
-        pulse.require_alive()
+        schedule.require_alive()

@@ -1,4 +1,4 @@
-"""The note that a watch keeps of keys it could not read."""
+"""Keys in a store that a watch could not read as instances."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
-#: So many are logged one by one …
+#: How many keys are logged one by one in each interval of :data:`_QUIET` seconds; the others are
+#: counted and logged in one line.
 _EACH = 20
-#: … and again only this many seconds later; what came in between is counted, in one line.
 _QUIET = 60.0
 
 
-class Skipped(Mapping[str, str]):
-    """Key → why it was skipped, at most ``most`` of them.
+class SkippedKeys(Mapping[str, str]):
+    """Key → why it was skipped; at most ``most`` keys, the oldest are dropped first.
 
-    Each is logged once for each reason, as long as they are few: whoever can write to the store
-    could fill the log.
+    Each key is logged once per reason, at a limited rate, so that a program that writes to the
+    store cannot fill the log.
     """
 
     def __init__(self, store: str, most: int = 100) -> None:
@@ -28,11 +28,11 @@ class Skipped(Mapping[str, str]):
         self._left = _EACH
         self._counted = 0  # since the last line
         self._began = time.monotonic()
-        #: How many were ever skipped, the forgotten ones included.
+        #: How many keys were ever skipped, those included that are no longer listed.
         self.total = 0
 
     def add(self, key: str, reason: str) -> None:
-        """Notes that ``key`` was skipped."""
+        """Records that ``key`` was skipped, and logs it."""
         key, reason = key[:300], reason[:500]
         if self._reasons.get(key) == reason:
             return
@@ -55,7 +55,7 @@ class Skipped(Mapping[str, str]):
         log.warning("%s: skipped %r: %s%s", self._store, key, reason, rest)
 
     def discard(self, key: str) -> None:
-        """Forgets ``key``: it is gone, or readable by now."""
+        """Removes ``key``: it was deleted, or has become readable."""
         self._reasons.pop(key[:300], None)
 
     def __getitem__(self, key: str) -> str:

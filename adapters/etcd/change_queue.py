@@ -1,4 +1,4 @@
-"""What a watch has to tell and its consumer has not taken yet, in bounded memory."""
+"""The changes that a watch has found and its consumer has not taken yet, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ import asyncio
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import StoreError
 
-#: Changes that wait in full; beyond, only the last of each instance is kept.
+#: The number of changes that are queued one by one; beyond that only the last of each instance is.
 MOST = 1024
 
 
-class Feed:
-    """A queue of changes in their order; a snapshot takes the place of all before it."""
+class ChangeQueue:
+    """A queue of changes in their order; a snapshot replaces everything before it."""
 
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
         self._changes: list[Change] = []
         self._merge_at = MOST
         self._failure: StoreError | None = None
-        self._wakes = asyncio.Event()
+        self._ready = asyncio.Event()
 
     def snapshot(self, snapshot: Snapshot) -> None:
-        """Tells the whole list anew."""
+        """Puts in a complete list."""
         self._snapshot = snapshot
         self._changes.clear()
-        self._wakes.set()
+        self._ready.set()
 
     def change(self, change: Change) -> None:
-        """Tells one change."""
+        """Puts in one change."""
         self._changes.append(change)
         if len(self._changes) > self._merge_at:
             latest = {each.id: each for each in self._changes}
             self._changes = list(latest.values())
             self._merge_at = max(MOST, 2 * len(latest))
-        self._wakes.set()
+        self._ready.set()
 
     def fail(self, failure: StoreError) -> None:
-        """Ends the feed; what waits is still told, then ``failure`` is raised."""
+        """Ends the queue: what is in it can still be taken, after that ``failure`` is raised."""
         self._failure = self._failure or failure
-        self._wakes.set()
+        self._ready.set()
 
     async def take(self) -> list[Snapshot | Change]:
-        """What waits, in order, at least one; raises the failure when there is nothing left."""
-        await self._wakes.wait()
-        news: list[Snapshot | Change] = [self._snapshot] if self._snapshot else []
-        news += self._changes
+        """Waits for and takes everything in the queue; raises the failure once it is empty."""
+        await self._ready.wait()
+        taken: list[Snapshot | Change] = [self._snapshot] if self._snapshot else []
+        taken += self._changes
         self._snapshot, self._changes = None, []
-        if news:
+        if taken:
             if self._failure is None:
-                self._wakes.clear()
-            return news
+                self._ready.clear()
+            return taken
         if self._failure is not None:
             raise self._failure
-        raise AssertionError("a feed woke for nothing")
+        raise AssertionError("the queue is ready and empty")

@@ -1,0 +1,143 @@
+"""The heartbeat schedule of one registration: when to renew, when to verify, what to write.
+
+All stores share it. A heartbeat with unchanged health and load costs one request: either it renews
+the lease, or it verifies that the store still has what was written. Both are needed: keys can be
+deleted while their lease or check lives on. The contract is in
+:meth:`mcp_discovery.adapters.store.Registration.heartbeat`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from mcp_discovery.errors import RegistrationLostError
+from mcp_discovery.health import Health, Load, Status
+
+#: Load is written when one of its figures moved by more than this part of its value …
+LOAD_MOVED = 0.1
+#: … and the last write of health or load is at least this many seconds old.
+LOAD_EVERY = 5.0
+
+#: A lease is renewed before this part of its TTL has passed, so that one late renewal does not
+#: lose it.
+RENEW_WITHIN = 0.4
+#: What was written is verified before this many seconds, or this part of the TTL, have passed, so
+#: that a registrant learns within 5 s, whatever its TTL, that the store has lost something.
+VERIFY_WITHIN = 4.0
+_VERIFY_WITHIN_TTL = 0.9
+
+#: The reason of a draining instance.
+DRAINING = "draining: leaves soon"
+
+
+class HeartbeatSchedule:
+    """What a registration last wrote to its store, and when it last renewed and verified.
+
+    A store's ``heartbeat`` first calls :meth:`require_alive`. If :meth:`to_write` returns values,
+    it writes them and renews the lease; otherwise it does what :meth:`due` says. It reports what
+    it has done with :meth:`written`, :meth:`renewed` and :meth:`verified`.
+    """
+
+    def __init__(self, id: str, ttl: float, health: Health) -> None:
+        self._id = id
+        self._ttl = ttl
+        self._written: tuple[Health, Load | None] = (health, None)
+        self._draining = False
+        self._verify_within = min(VERIFY_WITHIN, _VERIFY_WITHIN_TTL * ttl)
+        now = time.monotonic()
+        self._load_written = self._renewed = self._verified = self._last = now
+
+    @property
+    def health(self) -> Health:
+        """The health that was last written."""
+        return self._written[0]
+
+    @property
+    def load(self) -> Load | None:
+        """The load that was last written."""
+        return self._written[1]
+
+    def require_alive(self) -> None:
+        """Raises :class:`RegistrationLostError` when more than TTL has passed since the last
+        renewal.
+
+        The monotonic clock goes on while a process is suspended: one that resumes after its TTL
+        must not renew what another may have registered since.
+        """
+        silent = time.monotonic() - self._renewed
+        if silent > self._ttl:
+            raise RegistrationLostError(
+                self._id,
+                f"it was not renewed for {silent:.1f} s, over its TTL of {self._ttl:g} s",
+            )
+
+    def drain(self) -> Health:
+        """Makes the instance ``draining`` for good and returns the health to write.
+
+        If that write fails, the next heartbeat repeats it.
+        """
+        self._draining = True
+        return self._written[0].then(Status.DRAINING, DRAINING)
+
+    def to_write(self, health: Health, load: Load | None) -> tuple[Health, Load | None] | None:
+        """The health and load to write for this heartbeat; ``None`` if the store has them already.
+
+        While the status stays, ``since`` keeps its first value, whatever ``health.since`` says.
+        """
+        if self._draining:
+            health = self.drain()
+        last_health, last_load = self._written
+        if health.status is last_health.status:
+            health = replace(health, since=last_health.since)
+        if health != last_health:
+            return health, load if load is not None else last_load
+        if load is not None and self._load_moved(load):
+            return health, load
+        return None
+
+    def written(self, health: Health, load: Load | None) -> None:
+        """The store has taken this health and load."""
+        self._written = (health, load)
+        self._load_written = time.monotonic()
+
+    def due(self, now: float, *, renew: bool = False) -> tuple[bool, bool]:
+        """Whether a heartbeat at ``now`` (``time.monotonic()``) that writes nothing has to renew,
+        and whether it has to verify.
+
+        The next heartbeat is expected after the same interval as this one. What cannot wait for it
+        is due now, and so is a renewal if ``renew`` is true; if neither is due, it is the one that
+        was done longer ago.
+        """
+        next_heartbeat = now + (now - self._last)
+        self._last = now
+        renew = renew or next_heartbeat - self._renewed > RENEW_WITHIN * self._ttl
+        verify = next_heartbeat - self._verified > self._verify_within
+        if not (renew or verify):
+            renew = self._renewed <= self._verified
+            verify = not renew
+        return renew, verify
+
+    def renewed(self, sent: float) -> None:
+        """The store has confirmed a renewal that was sent at ``sent`` (``time.monotonic()``)."""
+        self._renewed = sent
+
+    def verified(self, sent: float) -> None:
+        """A verification that began at ``sent`` has found everything as it was written."""
+        self._verified = sent
+
+    def _load_moved(self, load: Load) -> bool:
+        if time.monotonic() - self._load_written < LOAD_EVERY:
+            return False
+        last = self._written[1]
+        if last is None:
+            return True
+        return any(
+            _moved(getattr(last, name), getattr(load, name)) for name in Load.__dataclass_fields__
+        )
+
+
+def _moved(old: float | None, new: float | None) -> bool:
+    if old is None or new is None:
+        return old is not new
+    return abs(new - old) > LOAD_MOVED * max(abs(old), abs(new))
