@@ -43,6 +43,7 @@ class HeartbeatSchedule:
         self._id = id
         self._ttl = ttl
         self._written: tuple[Health, Load | None] = (health, None)
+        self._unconfirmed = False  # a write was begun, and nobody knows whether it has arrived
         self._draining = False
         self._verify_within = min(VERIFY_WITHIN, _VERIFY_WITHIN_TTL * ttl)
         now = time.monotonic()
@@ -84,21 +85,24 @@ class HeartbeatSchedule:
         """The health and load to write for this heartbeat; ``None`` if the store has them already.
 
         While the status stays, ``since`` keeps its first value, whatever ``health.since`` says.
+        After a write that :meth:`written` did not confirm, nobody knows what the store has, so it
+        is written again.
         """
         if self._draining:
             health = self.drain()
         last_health, last_load = self._written
         if health.status is last_health.status:
             health = replace(health, since=last_health.since)
-        if health != last_health:
-            return health, load if load is not None else last_load
-        if load is not None and self._load_moved(load):
-            return health, load
-        return None
+        load_moved = load is not None and self._load_moved(load)
+        if health == last_health and not load_moved and not self._unconfirmed:
+            return None
+        self._unconfirmed = True
+        return health, load if load is not None else last_load
 
     def written(self, health: Health, load: Load | None) -> None:
         """The store has taken this health and load."""
         self._written = (health, load)
+        self._unconfirmed = False
         self._load_written = time.monotonic()
 
     def due(self, now: float, *, renew: bool = False) -> tuple[bool, bool]:

@@ -15,27 +15,31 @@ import time
 
 from benchmarks import data
 from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import new_holder
 from mcp_discovery.health import ANSWERS, Health, Status
-from mcp_discovery.sidecar.describe import Description
-from mcp_discovery.sidecar.registrar import Registrar
-from mcp_discovery.sidecar.settings import Settings
-from mcp_discovery.sidecar.watchdog import Finding, pause_between_probes
+from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.registrant.registrar import Registrar
+from mcp_discovery.registrant.watcher import ProbeFinding
+from mcp_discovery.sidecar.run import pause_between_probes, terms
+from mcp_discovery.sidecar.settings import SidecarSettings
 
 #: How many begin to register in a second: one Consul agent that has to take more beside a thousand
 #: heartbeats falls behind, and TTLs lapse.
 _A_SECOND = 30
 
 
-async def _sidecar(url: str, number: int, settings: Settings, registered: asyncio.Event) -> None:
+async def _sidecar(
+    url: str, number: int, settings: SidecarSettings, registered: asyncio.Event
+) -> None:
     async with open_store(url) as store:
-        registrar = Registrar(settings, store)
-        registrar.describe(Description(data.record(number), data.document(number)))
+        registrar = Registrar(store, new_holder("sidecar"), terms(settings))
+        registrar.describe(ServerDescription(data.record(number), data.document(number)))
         health = Health(Status.HEALTHY, ANSWERS)
         running = asyncio.create_task(registrar.run(), name=f"registrar {number}")
         pause = pause_between_probes(settings)
         try:
             while not running.done():
-                registrar.found(Finding(health, time.monotonic()))
+                registrar.found(ProbeFinding(health, time.monotonic()))
                 await asyncio.sleep(pause)
                 if registrar.why_not_ready() is None:
                     registered.set()
@@ -46,7 +50,7 @@ async def _sidecar(url: str, number: int, settings: Settings, registered: asynci
 
 
 async def _main(url: str, first: int, count: int, ttl: float) -> None:
-    settings = Settings(url="http://127.0.0.1:1/mcp", ttl=ttl)
+    settings = SidecarSettings(url="http://127.0.0.1:1/mcp", ttl=ttl)
     registered = [asyncio.Event() for _ in range(count)]
     async with asyncio.TaskGroup() as group:
         for number, event in enumerate(registered, start=first):

@@ -43,9 +43,9 @@ from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration import handlers as registering
-from mcp_discovery.facade.registration.agentless import Posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
+from mcp_discovery.facade.registration.posted_entries import PostedEntries
 from mcp_discovery.facade.registry import api as registry
 from mcp_discovery.facade.registry import cards
 from mcp_discovery.facade.registry.addresses import Addresses
@@ -121,7 +121,7 @@ def create_app(
     usage = Usage()
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
-    posted = Posted(catalog, documents, locks, options, usage)
+    posted = PostedEntries(catalog, documents, locks, options, usage)
     streams = EventStreams(catalog, ping=options.ping, write_timeout=options.write_timeout)
     sockets = Sockets(
         catalog, ping=options.ping, write_timeout=options.write_timeout, idle=options.idle

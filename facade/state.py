@@ -17,9 +17,9 @@ from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.registration.agentless import Posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
+from mcp_discovery.facade.registration.posted_entries import PostedEntries
 from mcp_discovery.facade.servers.events import EventStreams
 from mcp_discovery.facade.servers.long_poll import LongPolls
 from mcp_discovery.facade.servers.results import ServerLists
@@ -34,7 +34,7 @@ class Facade:
     catalog: Catalog
     documents: Documents
     leased: LeasedRegistrations
-    posted: Posted
+    posted: PostedEntries
     streams: EventStreams
     metrics: Metrics
     locks: IdLocks

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import InvalidInputError, StoreError
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,9 @@ class Advertised:
         return parts._replace(netloc=f"{credentials}{at}{host}{port}").geturl()
 
 
-async def choose(settings: Settings, store_url: str, environ: Mapping[str, str]) -> Advertised:
+async def choose(
+    settings: SidecarSettings, store_url: str, environ: Mapping[str, str]
+) -> Advertised:
     """Decides what to advertise: the option, then ``environ``, then the route to the store.
 
     Unless it is given, loopback is advertised only when the store is local, that is embedded, on

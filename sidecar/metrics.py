@@ -25,7 +25,7 @@ _BEATS = ("register", "heartbeat")
 Labels = Mapping[str, str]
 
 
-class Figures:
+class SidecarFigures:
     """What one sidecar has counted.
 
     ``why_not_ready`` is the registrar's; ``health`` and ``instance`` (server name and instance id)
@@ -124,7 +124,7 @@ class CountedProbe(McpProbe):
 
     def __init__(
         self,
-        figures: Figures,
+        figures: SidecarFigures,
         url: str,
         *,
         transport: str,

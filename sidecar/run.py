@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import aiohttp
 
 from mcp_discovery.adapters.observed_store import ObservedStore
-from mcp_discovery.adapters.store import Store
+from mcp_discovery.adapters.store import Store, new_holder
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
-from mcp_discovery.probe import McpProbe
+from mcp_discovery.probe import Introspection, McpProbe
+from mcp_discovery.registrant.arrival import RETRY
+from mcp_discovery.registrant.check import HealthCheck
+from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.registrant.introspector import Introspector
+from mcp_discovery.registrant.registrar import Registrar, Terms
+from mcp_discovery.registrant.tasks import alongside, guarded
+from mcp_discovery.registrant.watcher import Pace, ProbeFinding, Watcher
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.child import Child, ChildStartError
-from mcp_discovery.sidecar.describe import Description
-from mcp_discovery.sidecar.introspector import Introspector
-from mcp_discovery.sidecar.metrics import CountedProbe, Figures
-from mcp_discovery.sidecar.registrar import Registrar
-from mcp_discovery.sidecar.settings import Settings
-from mcp_discovery.sidecar.tasks import alongside, kept_alive
-from mcp_discovery.sidecar.watchdog import Finding, Watchdog
+from mcp_discovery.sidecar.description import describe
+from mcp_discovery.sidecar.metrics import CountedProbe, SidecarFigures
+from mcp_discovery.sidecar.settings import SidecarSettings, public
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,34 @@ _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 _STUCK = 20.0
 _STUCK_INTERVALS = 3.0
 
+#: The pause after an answer is at most this part of the interval.
+_PAUSE = 0.25
+#: The time-out of a probe is this part of the interval. It and the pause are less than the whole,
+#: so that even a server that hangs right after it answered is found within the interval.
+_TIMEOUT = 0.7
+#: The longest pause, in seconds, after a probe of a connected server that failed.
+_LONGEST_RETRY = 1.0
+#: How many seconds after its TTL a silent holder of the same id can still look alive.
+_SURELY_DEAD = 3.0
+
+
+def pause_between_probes(settings: SidecarSettings) -> float:
+    """Seconds from an answer to the next probe: a whole number of them makes the time between two
+    heartbeats, so that probe and heartbeat wake an idle process together."""
+    heartbeat = settings.heartbeat_interval
+    return heartbeat / math.ceil(heartbeat / (_PAUSE * settings.interval))
+
+
+def terms(settings: SidecarSettings) -> Terms:
+    """On which terms a sidecar registers its server."""
+    return Terms(
+        ttl=settings.ttl,
+        reap_after=settings.reap_after,
+        heartbeat=settings.heartbeat_interval,
+        vouch=settings.interval,
+        duplicate_patience=settings.ttl + _SURELY_DEAD,
+    )
+
 
 class Stop:
     """The wish to end: the first call drains and leaves, the second cuts the waiting short."""
@@ -58,7 +91,7 @@ class Stop:
 
 
 async def run(
-    settings: Settings,
+    settings: SidecarSettings,
     store: Store,
     *,
     stop: Stop | None = None,
@@ -121,18 +154,20 @@ class _Sidecar:
     """The parts of one sidecar, wired: probes feed health, introspections feed the record."""
 
     def __init__(
-        self, settings: Settings, store: Store, chosen: Advertised, child: Child | None
+        self, settings: SidecarSettings, store: Store, chosen: Advertised, child: Child | None
     ) -> None:
         self._settings = settings
         self._child = child
         self._chosen = chosen
         self._started_at = utcnow() if child is not None else None
-        self._figures = Figures(lambda: self._registrar.why_not_ready())
-        self._registrar = Registrar(settings, ObservedStore(store, self._figures.store_call))
+        self._registered_at: datetime | None = None
+        self._figures = SidecarFigures(lambda: self._registrar.why_not_ready())
+        observed = ObservedStore(store, self._figures.store_call)
+        self._registrar = Registrar(observed, new_holder("sidecar"), terms(settings))
         self._unfit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain = asyncio.Event()
         self._left = asyncio.Event()
-        self._first: asyncio.Future[Description] = asyncio.get_running_loop().create_future()
+        self._first: asyncio.Future[ServerDescription] = asyncio.get_running_loop().create_future()
 
     async def life(self, stop: Stop) -> int:
         """Runs until ``stop``, the child's end, or an error that no retrying mends.
@@ -143,23 +178,23 @@ class _Sidecar:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
         ) as http:
-            watchdog = self._watchdog(http)
+            watcher = self._watcher(http)
             async with (
                 healthz.answering(
                     self._settings.health_port,
                     host=self._settings.health_host,
-                    why_not_live=lambda: self._why_not_live(watchdog),
+                    why_not_live=lambda: self._why_not_live(watcher),
                     why_not_ready=self._registrar.why_not_ready,
                     drain=self._drained,
                     figures=self._figures.exposition,
                 ),
                 alongside(
-                    kept_alive(
+                    guarded(
                         "registration",
                         self._registrar.run,
                         ends_with=(DuplicateInstanceError, InvalidInputError),
                     ),
-                    kept_alive("probing", watchdog.run),
+                    guarded("probing", watcher.run),
                     stop.wanted.wait(),
                     self._drain.wait(),
                     self._child_ended(),
@@ -191,12 +226,12 @@ class _Sidecar:
         self._drain.set()
         await self._left.wait()
 
-    def _watchdog(self, http: aiohttp.ClientSession) -> Watchdog:
+    def _watcher(self, http: aiohttp.ClientSession) -> Watcher:
         settings = self._settings
-        headers = (
-            {"Authorization": f"Bearer {settings.server_token}"} if settings.server_token else {}
-        )
+        token = settings.server_token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = advertise.dialled_url(settings.url)
+        announced = settings.auth is not None and settings.auth.type != "none"
 
         def make_probe() -> McpProbe:
             return CountedProbe(
@@ -204,31 +239,60 @@ class _Sidecar:
             )
 
         introspector = Introspector(
-            settings,
-            self._chosen,
+            self._describe,
             described=self._described,
             unfit=self._cannot_be_registered,
-            look=lambda: watchdog.look(),
-            started_at=self._started_at,
+            probe_soon=lambda: watcher.probe_soon(),
+            interval=settings.interval,
+            timeout=settings.introspect_timeout,
         )
-        watchdog = Watchdog(
-            settings,
+        check = HealthCheck(
             http,
+            health_url=settings.health_url,
+            slow_after=round(settings.slow, 2),
+            expects_credentials=announced and not token,
+        )
+        # Rounded, because time-outs and the slow-after time are read in reasons.
+        timeout = round(_TIMEOUT * settings.interval, 2)
+        pace = Pace(
+            pause=pause_between_probes(settings),
+            timeout=timeout,
+            longest_timeout=max(timeout, round(settings.ttl / 2, 2)),
+            retry=RETRY,
+            longest_retry=_LONGEST_RETRY,
+            reading_within=settings.interval,
+        )
+        watcher = Watcher(
+            check,
+            pace,
             make_probe,
             found=self._found,
+            wait_for=url,
             follow=introspector.follow,
+            name=f"the MCP server at {public(settings.url)}",
         )
-        return watchdog
+        return watcher
 
-    def _found(self, finding: Finding) -> None:
+    def _describe(self, found: Introspection, url: str) -> ServerDescription:
+        self._registered_at = self._registered_at or utcnow()
+        return describe(
+            self._settings,
+            found,
+            url=url,
+            advertised=self._chosen,
+            registered_at=self._registered_at,
+            started_at=self._started_at,
+        )
+
+    def _found(self, finding: ProbeFinding) -> None:
         self._figures.health = finding.health
         self._registrar.found(finding)
 
-    def _described(self, description: Description) -> None:
-        self._figures.instance = description.record.name, description.record.id
-        self._registrar.describe(description)
+    def _described(self, description: ServerDescription) -> None:
         if not self._first.done():
             self._first.set_result(description)
+        self._figures.instance = description.record.name, description.record.id
+        self._registrar.describe(description)
 
     def _cannot_be_registered(self, error: InvalidInputError) -> None:
         if not self._unfit.done():
@@ -249,8 +313,8 @@ class _Sidecar:
         log.info("the MCP server ended with exit code %d", code)
         return code
 
-    def _why_not_live(self, watchdog: Watchdog) -> str | None:
-        stuck = time.monotonic() - watchdog.turned
+    def _why_not_live(self, watcher: Watcher) -> str | None:
+        stuck = time.monotonic() - watcher.turned
         if stuck > max(_STUCK, _STUCK_INTERVALS * self._settings.interval):
             return f"the probe loop has not turned for {stuck:.0f} s"
         return None

@@ -29,7 +29,7 @@ _UNTOLD = "untold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class SidecarSettings:
     """What a sidecar is told. Times are in seconds.
 
     ``url`` and ``transport`` are how the sidecar itself reaches the MCP server; ``advertise_url``
@@ -98,7 +98,7 @@ class Settings:
         return self.probe_interval if self.probe_interval is not None else self.ttl / 3
 
     @property
-    def beat_every(self) -> float:
+    def heartbeat_interval(self) -> float:
         """Seconds from one heartbeat to the next that says the same."""
         return min(_BEAT * self.ttl, _LONGEST_BEAT)
 

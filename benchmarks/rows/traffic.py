@@ -13,7 +13,7 @@ import orjson
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.processes import Running, need_open_files, process
 from mcp_discovery.adapters.etcd.keys import encode
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 
@@ -39,7 +39,7 @@ _EACH = 500
 async def idle_traffic(scale: Scale) -> AsyncGenerator[Contest, None]:
     """Registrars with all that is behind them, on real stores, through a proxy that counts."""
     count = scale.of(1000, 100)
-    beat = Settings(url="http://127.0.0.1:1/mcp", ttl=_TTL).beat_every
+    beat = SidecarSettings(url="http://127.0.0.1:1/mcp", ttl=_TTL).heartbeat_interval
     seconds = scale.of(38, 6) * beat  # a minute, in whole heartbeats
     # Two connections of each sidecar in the proxy, and one in the store: all inherit the limit.
     need_open_files(2 * count + 200)

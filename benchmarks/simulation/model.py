@@ -17,7 +17,7 @@ from benchmarks.simulation.costs import Costs
 from benchmarks.simulation.queueing import Course, asked_for, told_to_each
 from mcp_discovery.adapters.consul.transport import BLOCKING_MARGIN
 from mcp_discovery.adapters.consul.watch import WAIT
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 
 StoreName = Literal["etcd", "consul"]
 
@@ -42,8 +42,8 @@ class Fleet:
     @property
     def beats(self) -> float:
         """Heartbeats a second."""
-        settings = Settings(url="http://127.0.0.1:1/mcp", ttl=self.ttl)
-        return self.sidecars / settings.beat_every
+        settings = SidecarSettings(url="http://127.0.0.1:1/mcp", ttl=self.ttl)
+        return self.sidecars / settings.heartbeat_interval
 
     @property
     def lives(self) -> float:

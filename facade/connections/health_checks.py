@@ -19,11 +19,12 @@ from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.registration.examination import Finding
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.health import Status, rfc3339, utcnow
 from mcp_discovery.probe import NoAnswerError
+from mcp_discovery.probe.verdict import Verdict
+from mcp_discovery.registrant.check import CheckResult
 
 #: How many of one batch are probed at the same time.
 _AT_ONCE = 64
@@ -37,19 +38,19 @@ class _Found:
 
     status: Literal["healthy", "degraded", "error"]
     why: str | None
-    finding: Finding | None = None
+    result: CheckResult | None = None
 
     @property
     def response_time(self) -> dict[str, float]:
         """``responseTime`` in milliseconds, where it answered."""
-        if self.finding is None or self.finding.latency is None:
+        if self.result is None or self.result.latency is None:
             return {}
-        return {"responseTime": representation.milliseconds(self.finding.latency)}
+        return {"responseTime": representation.milliseconds(self.result.latency)}
 
     @property
     def answered(self) -> bool:
         """Whether it was asked and said something."""
-        return self.finding is not None and self.finding.asked and self.status != "error"
+        return self.result is not None and self.result.asked and self.status != "error"
 
 
 async def check(request: web.Request) -> web.Response:
@@ -122,36 +123,40 @@ async def _probe_all(facade: Facade, ids: list[str], seconds: float) -> dict[str
 
 async def _probe(facade: Facade, entry: Entry, seconds: float | None) -> _Found:
     """Probes within ``seconds``; without that, within what its probes are given anyway."""
-    kept = facade.posted.get(entry.id)
-    if kept is not None:
-        wait = kept.timeout + _MARGIN if seconds is None else seconds
-        finding = await kept.probe(wait)
-        return _late(wait) if finding is None else _judged(finding, kept.timeout)
+    posted = facade.posted.get(entry.id)
+    if posted is not None:
+        wait = posted.timeout + _MARGIN if seconds is None else seconds
+        finding = await posted.probe(wait)
+        if finding is None or finding.result is None:
+            return _late(wait)
+        found = Verdict(finding.health.status, finding.health.reason)
+        return _judged(found, finding.result, posted.timeout)
     wait = facade.options.probe_timeout if seconds is None else seconds
     try:
         async with asyncio.timeout(wait + _MARGIN if seconds is None else wait):
-            finding = await facade.posted.examine(entry.record, wait)
+            result = await facade.posted.check(entry.record, wait)
     except TimeoutError:
         return _late(wait)
-    if finding.asked:
+    found = result.verdict
+    if result.asked:
         facade.usage.probed(
             entry.id,
-            latency=finding.latency,
-            success=finding.status is Status.HEALTHY,
-            status=finding.status.value,
-            reason=finding.reason,
+            latency=result.latency,
+            success=found.status is Status.HEALTHY,
+            status=found.status.value,
+            reason=found.reason,
         )
-    return _judged(finding, wait)
+    return _judged(found, result, wait)
 
 
-def _judged(finding: Finding, timeout: float) -> _Found:
+def _judged(found: Verdict, result: CheckResult, timeout: float) -> _Found:
     """``timeout`` is what the probe was given, in seconds."""
-    if finding.status is Status.HEALTHY:
-        return _Found("healthy", None, finding)
-    if finding.status is not Status.DOWN:
-        return _Found("degraded", finding.reason, finding)
-    late = str(NoAnswerError(timeout)) in finding.reason
-    return _Found("error", _late(timeout).why if late else finding.reason, finding)
+    if found.status is Status.HEALTHY:
+        return _Found("healthy", None, result)
+    if found.status is not Status.DOWN:
+        return _Found("degraded", found.reason, result)
+    late = str(NoAnswerError(timeout)) in found.reason
+    return _Found("error", _late(timeout).why if late else found.reason, result)
 
 
 async def _publish(facade: Facade, id: str) -> None:
@@ -159,12 +164,12 @@ async def _publish(facade: Facade, id: str) -> None:
 
     That the store is away is no fault of the connection: its health reaches the store later.
     """
-    kept = facade.posted.get(id)
-    if kept is None:
+    posted = facade.posted.get(id)
+    if posted is None:
         return
-    with suppress(StoreError, RegistrationLostError):  # the heartbeat makes up for both
-        await kept.beat()
-    status = Status.DRAINING if kept.draining else kept.health.status
+    with suppress(StoreError, RegistrationLostError):  # the next heartbeat makes up for both
+        await posted.publish()
+    status = posted.status
     await facade.settle(id, lambda entry: entry is None or entry.health.status is status)
 
 

@@ -16,9 +16,9 @@ from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.handlers import (
-    keep,
-    kept_elsewhere_alike,
-    kept_here,
+    posted_alike_elsewhere,
+    posted_here,
+    register_posted,
     remove,
     shows,
 )
@@ -40,8 +40,8 @@ async def register(request: web.Request) -> web.Response:
     posting = posting_of(parsed(NewConnection, body))
     id, record = posting.record.id, posting.record
     async with facade.locks.hold(id):
-        if not kept_elsewhere_alike(facade, posting):
-            record = (await keep(facade, posting, replace=False)).record
+        if not posted_alike_elsewhere(facade, posting):
+            record = (await register_posted(facade, posting, replace=False)).record
     view = facade.catalog.view
     told = representation.registered(record, view.entries.get(id), facade.usage, utcnow())
     response = answer(told, view, status=201)
@@ -60,28 +60,28 @@ async def revise(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout)
     patch = parsed(ConnectionPatch, body)
-    await kept_here(facade, id)
+    await posted_here(facade, id)
     async with facade.locks.hold(id):
-        kept = facade.posted.get(id)
-        if kept is None:
+        posted = facade.posted.get(id)
+        if posted is None:
             raise _not_ours(facade, id)
-        idle = kept.draining if patch.status is None else patch.status == "idle"
-        record, document = patched(kept.record, kept.document, patch, idle=idle)
-        same = record.same_as(kept.record) and document.digest == kept.document.digest
-        if not same or idle is not kept.draining:
-            await facade.posted.revise(kept, record, document, draining=idle)
+        idle = posted.draining if patch.status is None else patch.status == "idle"
+        record, document = patched(posted.record, posted.document, patch, idle=idle)
+        same = record.same_as(posted.record) and document.digest == posted.document.digest
+        if not same or idle is not posted.draining:
+            await facade.posted.revise(posted, record, document, draining=idle)
         holder = facade.posted.holder.id
         await facade.settle(
             id,
             lambda entry: (
                 entry is not None
-                and shows(entry, kept.record, None, holder)
+                and shows(entry, posted.record, None, holder)
                 and (entry.health.status is Status.DRAINING) is idle
             ),
         )
     view = facade.view()
     entry = facade.entry(id)
-    return answer(representation.detailed(entry, kept.document, facade.usage, view.as_of), view)
+    return answer(representation.detailed(entry, posted.document, facade.usage, view.as_of), view)
 
 
 async def disconnect(request: web.Request) -> web.Response:

@@ -25,7 +25,7 @@ from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
-from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, keep
+from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, register_posted
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.record import Record
@@ -196,7 +196,7 @@ async def _apply(facade: Facade, plan: Plan) -> None:
             async with few:
                 await facade.posted.let_go_of_taken(posting.record.id)
                 async with facade.locks.hold(posting.record.id):
-                    await keep(facade, posting, replace=True)
+                    await register_posted(facade, posting, replace=True)
         except (DiscoveryError, ProblemError) as error:
             item = {"id": posting.record.id, "name": posting.record.name}
             plan.failed.append(_conflict(planned.index, item, error))

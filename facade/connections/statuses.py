@@ -16,9 +16,8 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.facade.registration.examination import NOT_DIALLED
-from mcp_discovery.facade.registration.kept import NOT_PROBED, UNPROBED
 from mcp_discovery.health import Health, Status
+from mcp_discovery.probe.verdict import NOT_DIALLED, NOT_PROBED, UNPROBED
 
 ConnectionStatus = Literal["active", "idle", "disconnected", "error"]
 STATUSES: tuple[ConnectionStatus, ...] = ("active", "idle", "disconnected", "error")

@@ -13,7 +13,7 @@ from aiohttp import web
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.probe import AddressRefusedError
-from mcp_discovery.probe.endpoint import Endpoint
+from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.wire import within_origin
 from mcp_discovery.record import Record
 
@@ -131,7 +131,7 @@ async def send_request(
     after which another replica may be tried, and :class:`ProblemError`, after which none may: the
     server may have processed the request.
     """
-    url = Endpoint.of(record.endpoint.url or "", record.endpoint.transport, None).urls[0]
+    url = ProbedEndpoint.of(record.endpoint.url or "", record.endpoint.transport, None).urls[0]
     for _ in range(1 + _MOST_REDIRECTS):
         try:
             async with asyncio.timeout(timeout):

@@ -14,8 +14,8 @@ from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
-from mcp_discovery.facade.registration.kept import Kept
 from mcp_discovery.facade.registration.leased import Leased, require_holder
+from mcp_discovery.facade.registration.posted_entry import PostedEntry
 from mcp_discovery.facade.servers.models import (
     Drained,
     Heartbeat,
@@ -47,9 +47,9 @@ async def post(request: web.Request) -> web.Response:
         posting = replace(posting, lease=None)  # an entry of ours, sent back as it was listed
     async with facade.locks.hold(id):
         if posting.lease is None:
-            if kept_elsewhere_alike(facade, posting):
+            if posted_alike_elsewhere(facade, posting):
                 return _created(id, told)
-            await keep(facade, posting, replace=False)
+            await register_posted(facade, posting, replace=False)
         else:
             document = await facade.documents.of(posting)
             former = takeover(facade, id, body)
@@ -95,13 +95,13 @@ async def put(request: web.Request) -> web.Response:
             await facade.settle(id, lambda entry: shows(entry, record, digest, own))
         elif facade.posted.get(id) is not None:
             _require_named(id, holder, facade.posted.holder, entry)
-            await keep(facade, posting, replace=True)
+            await register_posted(facade, posting, replace=True)
         elif holder is not None or posting.lease is not None:
             raise RegistrationLostError(id, "this facade does not hold it; register it anew")
         else:
             if entry is not None:
                 _require_ours(entry)
-            await keep(facade, posting, replace=True)
+            await register_posted(facade, posting, replace=True)
     return answer({"id": id})
 
 
@@ -144,8 +144,8 @@ async def heartbeat(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
     holder = _named_holder(request, body)
-    if facade.leased.get(id) is None and (kept := await kept_here(facade, id)) is not None:
-        return await _probe_now(facade, kept, holder)
+    if facade.leased.get(id) is None and (posted := await posted_here(facade, id)) is not None:
+        return await _probe_now(facade, posted, holder)
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)
         if leased is None:
@@ -162,15 +162,15 @@ async def drain(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
     holder = _named_holder(request, body)
-    kept = None if facade.leased.get(id) is not None else await kept_here(facade, id)
+    posted = None if facade.leased.get(id) is not None else await posted_here(facade, id)
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)
         if leased is not None:
             require_holder(leased, holder)
             await facade.leased.drain(leased)
-        elif kept is not None:
+        elif posted is not None:
             _require_named(id, holder, facade.posted.holder, None)
-            await kept.drain()
+            await posted.drain()
         else:
             raise _not_held(facade, id)
         await facade.settle(
@@ -182,15 +182,15 @@ async def drain(request: web.Request) -> web.Response:
 # -- posted entries ---------------------------------------------------------------------------
 
 
-async def keep(facade: Facade, posting: Posting, *, replace: bool) -> Kept:
+async def register_posted(facade: Facade, posting: Posting, *, replace: bool) -> PostedEntry:
     """Registers what was posted, is its registrant from now on, and waits until the list shows it.
 
-    Raises what :meth:`mcp_discovery.facade.registration.agentless.Posted.put` raises. The caller
-    holds the id's lock.
+    Raises what :meth:`mcp_discovery.facade.registration.posted_entries.PostedEntries.put` raises.
+    The caller holds the id's lock.
     """
-    kept = await facade.posted.put(posting, replace=replace)
-    record = kept.record
-    status = Status.DRAINING if kept.draining else kept.health.status
+    posted = await facade.posted.put(posting, replace=replace)
+    record = posted.record
+    status = posted.status
     holder = facade.posted.holder.id
     await facade.settle(
         record.id,
@@ -200,44 +200,40 @@ async def keep(facade: Facade, posting: Posting, *, replace: bool) -> Kept:
             and entry.health.status is status
         ),
     )
-    return kept
+    return posted
 
 
-async def _probe_now(facade: Facade, kept: Kept, holder: str | None) -> web.Response:
-    id = kept.record.id
+async def _probe_now(facade: Facade, posted: PostedEntry, holder: str | None) -> web.Response:
+    id = posted.id
     _require_named(id, holder, facade.posted.holder, None)
-    await kept.probe(facade.options.probe_timeout + _PROBE_MARGIN)
-    try:
-        await kept.beat()
-    except RegistrationLostError:
-        await kept.beat()  # registers anew: it was probed a moment ago
-    health = kept.health
-    status = Status.DRAINING if kept.draining else health.status
+    await posted.probe(facade.options.probe_timeout + _PROBE_MARGIN)
+    await posted.publish()
+    status, reason = posted.status, posted.health.reason
     await facade.settle(id, lambda entry: entry is not None and entry.health.status is status)
     return answer(
         {
             "id": id,
             "status": status.value,
-            "reason": health.reason,
+            "reason": reason,
             "ttl": facade.options.kept_ttl,
         }
     )
 
 
-async def kept_here(facade: Facade, id: str) -> Kept | None:
+async def posted_here(facade: Facade, id: str) -> PostedEntry | None:
     """What this facade keeps under ``id``; what another facade keeps is this one's from now on.
 
     ``None`` when no facade keeps it. Raises what
-    :meth:`mcp_discovery.facade.registration.agentless.Posted.claim` raises. The
+    :meth:`mcp_discovery.facade.registration.posted_entries.PostedEntries.claim` raises. The
     caller does not hold the id's lock.
     """
     await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
-        kept = facade.posted.get(id)
+        posted = facade.posted.get(id)
         entry = facade.catalog.view.entries.get(id)
-        if kept is None and entry is not None and facade.posted.kept_elsewhere(entry):
-            kept = await facade.posted.claim(entry)
-    return kept
+        if posted is None and entry is not None and facade.posted.posted_elsewhere(entry):
+            posted = await facade.posted.claim(entry)
+    return posted
 
 
 def takeover(facade: Facade, id: str, body: dict[str, Any]) -> str | None:
@@ -252,7 +248,7 @@ def takeover(facade: Facade, id: str, body: dict[str, Any]) -> str | None:
     return named if removed is None else removed.lease.holder.id
 
 
-def kept_elsewhere_alike(facade: Facade, posting: Posting) -> bool:
+def posted_alike_elsewhere(facade: Facade, posting: Posting) -> bool:
     """Whether another facade keeps just this entry: posting it again changes nothing."""
     entry = facade.catalog.view.entries.get(posting.record.id)
     if entry is None or facade.posted.get(entry.id) is not None or facade.posted.adoptable(entry):
@@ -312,7 +308,7 @@ async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> N
     """Removes what is not held here: as its own registrant, or when nobody keeps it alive."""
     lease = entry.instance.lease
     _require_named(entry.id, holder, lease.holder, entry)
-    if facade.posted.kept_elsewhere(entry) and facade.posted.tombstones_are_seen:
+    if facade.posted.posted_elsewhere(entry) and facade.posted.tombstones_are_seen:
         await facade.posted.remove_elsewhere(entry)
         return
     if holder is None and lease.holder.id == anonymous_holder(entry.record):

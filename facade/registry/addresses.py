@@ -12,7 +12,7 @@ from yarl import URL
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.probe.endpoint import Endpoint
+from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.record import Record, url_problem
 
 RemoteType = Literal["streamable-http", "sse"]
@@ -125,7 +125,7 @@ def _instance_url(entry: Entry) -> str | None:
     url = endpoint.url or ""
     try:
         if entry.instance.lease.holder.by == "facade":
-            url = Endpoint.of(url, endpoint.transport, None).urls[0]
+            url = ProbedEndpoint.of(url, endpoint.transport, None).urls[0]
     except ValueError:
         return None
     return encoded_url(url)

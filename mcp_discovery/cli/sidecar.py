@@ -12,7 +12,7 @@ from mcp_discovery.cli import durations, options
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
-    from mcp_discovery.sidecar.settings import Settings
+    from mcp_discovery.sidecar.settings import SidecarSettings
 
 _RECORD = "What is said of the server"
 #: Parameters that settings have under the same name.
@@ -274,14 +274,14 @@ def sidecar(
     raise typer.Exit(asyncio.run(_run(settings, store, given)))
 
 
-def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> Settings:
+def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> SidecarSettings:
     """What the command's parameters say; without ``read``, files of secrets are left alone.
 
     Raises :class:`InvalidInputError`.
     """
-    from mcp_discovery.sidecar.settings import Settings
+    from mcp_discovery.sidecar.settings import SidecarSettings
 
-    return Settings(
+    return SidecarSettings(
         **{name: parameters[name] for name in _SAME},
         tags=tuple(parameters["tag"] or ()),
         metadata=_pairs(parameters["metadata"] or []),
@@ -302,7 +302,7 @@ def require_no_embedded(store: str) -> None:
         )
 
 
-async def _run(settings: Settings, url: str, given: StoreOptions) -> int:
+async def _run(settings: SidecarSettings, url: str, given: StoreOptions) -> int:
     from mcp_discovery.adapters import open_store
     from mcp_discovery.sidecar.run import run
 

@@ -18,7 +18,7 @@ import aiohttp
 from mcp_discovery.probe.errors import BadAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.limits import Budget, Limits
-from mcp_discovery.probe.messages import Answer, Call, digest_of, parse, status_error
+from mcp_discovery.probe.messages import McpAnswer, McpCall, digest_of, parse, status_error
 from mcp_discovery.probe.wire import PLAIN, UNBOUNDED, read_beginning, socket_errors, within_origin
 
 _UNREAD_NOTIFICATIONS = 256
@@ -62,7 +62,7 @@ class Duplex(ABC):
             raise
         self._reader = asyncio.create_task(self._read(messages), name="mcp-probe-reader")
 
-    async def ask(self, call: Call, budget: Budget, known: bytes | None = None) -> Answer:
+    async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
         if self._reader is None or self._reader.done():
             raise UnreachableError("the connection is closed", was_connected=True)
         answer = asyncio.get_running_loop().create_future()
@@ -75,14 +75,14 @@ class Duplex(ABC):
             self._waiting.pop(call.id, None)
         budget.take_bytes(len(raw))
         digest = digest_of(raw)
-        return Answer(digest, None if digest == known else message)
+        return McpAnswer(digest, None if digest == known else message)
 
     async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
         with socket_errors():
             await self._send(body)
 
     async def listen(
-        self, headers: Mapping[str, str], call: Call | None
+        self, headers: Mapping[str, str], call: McpCall | None
     ) -> AsyncGenerator[bytes, None]:
         if self._reader is None or self._reader.done():
             return

@@ -16,7 +16,7 @@ from mcp_discovery.urls import urls_of
 
 
 @dataclass(frozen=True, slots=True)
-class Transport:
+class ProbeTransport:
     """A way to speak MCP."""
 
     wire: type[StreamableHttp] | type[HttpSse] | type[WebSocket]
@@ -24,9 +24,9 @@ class Transport:
 
 
 TRANSPORTS = {
-    "streamable-http": Transport(StreamableHttp, ("http", "https")),
-    "sse": Transport(HttpSse, ("http", "https")),
-    "websocket": Transport(WebSocket, ("ws", "wss", "http", "https")),
+    "streamable-http": ProbeTransport(StreamableHttp, ("http", "https")),
+    "sse": ProbeTransport(HttpSse, ("http", "https")),
+    "websocket": ProbeTransport(WebSocket, ("ws", "wss", "http", "https")),
 }
 
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "content-type", "mcp-session-id"})
@@ -34,7 +34,7 @@ _SHORTEST_SECRET = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ProbedEndpoint:
     """The URLs to try, in order, and what must stay out of every message about them."""
 
     urls: tuple[str, ...]
@@ -43,7 +43,7 @@ class Endpoint:
     secrets: frozenset[str]
 
     @classmethod
-    def of(cls, url: str, transport: str, headers: Mapping[str, str] | None) -> Endpoint:
+    def of(cls, url: str, transport: str, headers: Mapping[str, str] | None) -> ProbedEndpoint:
         """Check what was given; a URL without a path is tried at the usual path first.
 
         Raises ValueError for an unknown transport or a URL that does not fit it.

@@ -16,7 +16,7 @@ from mcp_discovery.probe.messages import (
     MODERN,
     SERVER_INFO_KEY,
     UNSUPPORTED_VERSION,
-    Call,
+    McpCall,
     client_info,
     legacy_call,
     legacy_headers,
@@ -121,7 +121,7 @@ async def discover(
 
 
 @lru_cache(maxsize=8)
-def _discovery(protocol: str) -> Call:
+def _discovery(protocol: str) -> McpCall:
     return modern_call("server/discover", "server/discover", protocol=protocol)
 
 

@@ -39,7 +39,7 @@ class Introspection:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class McpListing:
     """One of MCP's lists: how it is asked for and what names its items."""
 
     capability: str
@@ -48,17 +48,17 @@ class Listing:
     name_key: str
 
 
-TOOLS = Listing("tools", "tools/list", "tools", "name")
-RESOURCES = Listing("resources", "resources/list", "resources", "uri")
-RESOURCE_TEMPLATES = Listing(
+TOOLS = McpListing("tools", "tools/list", "tools", "name")
+RESOURCES = McpListing("resources", "resources/list", "resources", "uri")
+RESOURCE_TEMPLATES = McpListing(
     "resources", "resources/templates/list", "resourceTemplates", "uriTemplate"
 )
-PROMPTS = Listing("prompts", "prompts/list", "prompts", "name")
+PROMPTS = McpListing("prompts", "prompts/list", "prompts", "name")
 LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """One page as it was read, with the digest of the bytes that it was read from."""
 
     digest: bytes
@@ -67,7 +67,7 @@ class Page:
     findings: tuple[str, ...]
 
 
-def read_page(digest: bytes, message: dict[str, Any], listing: Listing) -> Page:
+def read_page(digest: bytes, message: dict[str, Any], listing: McpListing) -> ListPage:
     """Read one page, dropping what no reader could use; raises BadAnswer when it is no page."""
     result = result_of(message, listing.method)
     listed = result.get(listing.items_key)
@@ -96,10 +96,12 @@ def read_page(digest: bytes, message: dict[str, Any], listing: Listing) -> Page:
     if cursor is not None and not isinstance(cursor, str):
         findings[f"{listing.method}: ignored a 'nextCursor' that is not a string"] += 1
         cursor = None
-    return Page(digest, tuple(items), cursor or None, counted(findings))
+    return ListPage(digest, tuple(items), cursor or None, counted(findings))
 
 
-def joined(listing: Listing, pages: list[Page]) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+def joined(
+    listing: McpListing, pages: list[ListPage]
+) -> tuple[tuple[dict[str, Any], ...], list[str]]:
     """Put the pages of one list together; of items with one name, the first counts."""
     seen: set[str] = set()
     items: list[dict[str, Any]] = []

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp_discovery.probe.errors import BadAnswerError
-from mcp_discovery.probe.introspection import LISTINGS, Listing, Page, read_page
+from mcp_discovery.probe.introspection import LISTINGS, ListPage, McpListing, read_page
 from mcp_discovery.probe.limits import Budget
-from mcp_discovery.probe.messages import METHOD_NOT_FOUND, Answer, quoted
+from mcp_discovery.probe.messages import METHOD_NOT_FOUND, McpAnswer, quoted
 
-Ask = Callable[[str, str | None, bytes | None], Awaitable[Answer]]
+Ask = Callable[[str, str | None, bytes | None], Awaitable[McpAnswer]]
 """Asks for a page: method, cursor (None for the first page), digest of the known page."""
 
 # A server that takes longer than this for an answer is asked for its lists at the same time.
@@ -25,7 +25,7 @@ QUICK_SECONDS = 0.05
 class Walk:
     """All pages of all lists, and whether they are the pages of the previous walk."""
 
-    pages: dict[Listing, list[Page]]
+    pages: dict[McpListing, list[ListPage]]
     unchanged: bool
 
 
@@ -33,7 +33,7 @@ class Lister:
     """Reads the lists of one server, again and again."""
 
     def __init__(self) -> None:
-        self._remembered: dict[tuple[str, str | None], Page] = {}
+        self._remembered: dict[tuple[str, str | None], ListPage] = {}
         self._slowest = 0.0
         self._trusted = False
 
@@ -59,7 +59,7 @@ class Lister:
         declared = bool(wanted) or any(key in capabilities for key in ("logging", "completions"))
         if not declared:
             wanted = list(LISTINGS)
-        pages: dict[Listing, list[Page]] = {listing: [] for listing in LISTINGS}
+        pages: dict[McpListing, list[ListPage]] = {listing: [] for listing in LISTINGS}
         quick, self._slowest = self._slowest < QUICK_SECONDS, 0.0
         if quick:
             for listing in wanted:
@@ -71,8 +71,8 @@ class Lister:
         self._trusted = self._slowest < QUICK_SECONDS
         return Walk(pages, self._remember(pages))
 
-    def _remember(self, pages: dict[Listing, list[Page]]) -> bool:
-        found: dict[tuple[str, str | None], Page] = {}
+    def _remember(self, pages: dict[McpListing, list[ListPage]]) -> bool:
+        found: dict[tuple[str, str | None], ListPage] = {}
         for listing, of_list in pages.items():
             cursor = None
             for page in of_list:
@@ -82,9 +82,9 @@ class Lister:
         return before.keys() == found.keys() and all(before[key] is found[key] for key in found)
 
     async def _pages(
-        self, ask: Ask, listing: Listing, declared: bool, budget: Budget
-    ) -> list[Page]:
-        pages: list[Page] = []
+        self, ask: Ask, listing: McpListing, declared: bool, budget: Budget
+    ) -> list[ListPage]:
+        pages: list[ListPage] = []
         cursor: str | None = None
         cursors: set[str] = set()
         while True:
@@ -117,7 +117,9 @@ class Lister:
             cursors.add(cursor)
 
 
-async def _all_or_none(walks: Iterable[Coroutine[Any, Any, list[Page]]]) -> list[list[Page]]:
+async def _all_or_none(
+    walks: Iterable[Coroutine[Any, Any, list[ListPage]]],
+) -> list[list[ListPage]]:
     """Run ``walks`` at the same time; the first failure ends the others before it is raised."""
     tasks = [asyncio.create_task(walk) for walk in walks]
     try:

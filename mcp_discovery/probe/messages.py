@@ -31,7 +31,7 @@ _LONGEST_QUOTE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class McpCall:
     """A request, encoded once and sent as often as needed."""
 
     method: str
@@ -40,7 +40,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Answer(NamedTuple):
+class McpAnswer(NamedTuple):
     """An answer's message and the digest of its bytes.
 
     ``message`` is None when the bytes are those of the digest that the caller already knew.
@@ -67,7 +67,7 @@ def client_info() -> dict[str, str]:
 
 def modern_call(
     method: str, call_id: str, params: Mapping[str, Any] | None = None, *, protocol: str = MODERN
-) -> Call:
+) -> McpCall:
     """Encode a request of the modern era with its envelope and routing headers."""
     envelope = {
         "io.modelcontextprotocol/protocolVersion": protocol,
@@ -81,7 +81,7 @@ def modern_call(
         "params": {**(params or {}), "_meta": envelope},
     }
     headers = {"MCP-Protocol-Version": protocol, "Mcp-Method": method}
-    return Call(method, call_id, orjson.dumps(body), headers)
+    return McpCall(method, call_id, orjson.dumps(body), headers)
 
 
 def legacy_call(
@@ -90,11 +90,11 @@ def legacy_call(
     params: Mapping[str, Any] | None = None,
     *,
     protocol: str | None = None,
-) -> Call:
+) -> McpCall:
     """Encode a request of the legacy era; ``protocol`` is the negotiated version, once known."""
     # Params may be left out when empty, but handmade servers tend to rely on them.
     body = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": dict(params or {})}
-    return Call(method, call_id, orjson.dumps(body), legacy_headers(protocol))
+    return McpCall(method, call_id, orjson.dumps(body), legacy_headers(protocol))
 
 
 def legacy_headers(protocol: str | None) -> dict[str, str]:

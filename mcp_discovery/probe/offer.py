@@ -21,7 +21,7 @@ _MOST_VERSIONS = 32
 _INDEX = ("tools", "resources", "prompts")
 
 
-class Offer:
+class ServerOffer:
     """What one server offers and says of itself.
 
     Attributes:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from mcp_discovery.probe.endpoint import Endpoint
+from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
 from mcp_discovery.probe.introspection import LISTINGS, Introspection, joined
@@ -20,8 +20,8 @@ from mcp_discovery.probe.limits import Budget, Limits
 from mcp_discovery.probe.listing import QUICK_SECONDS, Lister
 from mcp_discovery.probe.messages import (
     METHOD_NOT_FOUND,
-    Answer,
-    Call,
+    McpAnswer,
+    McpCall,
     legacy_call,
     modern_call,
     result_of,
@@ -76,14 +76,14 @@ class McpProbe:
         Raises ValueError for an unknown transport or a URL that does not fit it.
         """
         self._limits = limits or Limits()
-        self._endpoint = Endpoint.of(url, transport, headers)
+        self._endpoint = ProbedEndpoint.of(url, transport, headers)
         self._wire = self._endpoint.wire(session, self._limits)
         self._handshake = asyncio.Lock()
         self._peer: Peer | None = None
         self._peer_said_at = _LONG_AGO
         self._answers_ping = True
         self._turn = 0
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, McpCall] = {}
         self._lister = Lister()
         self._latest: tuple[Peer, Introspection] | None = None
         self._turns = Turns()
@@ -292,7 +292,7 @@ class McpProbe:
         peer = await self._refreshed(peer)
         budget = Budget(self._limits)
 
-        async def ask(method: str, cursor: str | None, known: bytes | None) -> Answer:
+        async def ask(method: str, cursor: str | None, known: bytes | None) -> McpAnswer:
             return await self._ask(peer, budget, method, cursor, known)
 
         walk = await self._lister.walk(ask, peer.capabilities, budget)
@@ -344,7 +344,7 @@ class McpProbe:
         method: str,
         cursor: str | None = None,
         known: bytes | None = None,
-    ) -> Answer:
+    ) -> McpAnswer:
         call = self._calls.get(method) if cursor is None else None
         if call is None:
             # Ids recur so that requests, and with them the answers, are the same bytes.

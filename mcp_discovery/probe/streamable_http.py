@@ -16,7 +16,14 @@ import aiohttp
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.limits import Budget, Limits
-from mcp_discovery.probe.messages import Answer, Call, answer_in, digest_of, parse, status_error
+from mcp_discovery.probe.messages import (
+    McpAnswer,
+    McpCall,
+    answer_in,
+    digest_of,
+    parse,
+    status_error,
+)
 from mcp_discovery.probe.wire import (
     PLAIN,
     UNBOUNDED,
@@ -63,11 +70,11 @@ class StreamableHttp:
     async def open(self) -> None:
         await self.close()
 
-    async def ask(self, call: Call, budget: Budget, known: bytes | None = None) -> Answer:
+    async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
         with socket_errors():
             for _ in range(2):
                 answer = await _twice(lambda: self._post(call, budget, known))
-                if isinstance(answer, Answer):
+                if isinstance(answer, McpAnswer):
                     return answer
                 self.url = answer
         raise BadAnswerError("redirects the MCP endpoint more than once")
@@ -89,7 +96,7 @@ class StreamableHttp:
             await _twice(post)
 
     async def listen(
-        self, headers: Mapping[str, str], call: Call | None
+        self, headers: Mapping[str, str], call: McpCall | None
     ) -> AsyncGenerator[bytes, None]:
         sent = self._with_session(headers)
         if call is None:
@@ -135,7 +142,7 @@ class StreamableHttp:
             sent[_SESSION] = self._session_id
         return sent
 
-    async def _post(self, call: Call, budget: Budget, known: bytes | None) -> Answer | str:
+    async def _post(self, call: McpCall, budget: Budget, known: bytes | None) -> McpAnswer | str:
         """Send ``call`` once; returns its answer, or the URL to which it is redirected."""
         async with self._http.post(
             self.url,
@@ -166,8 +173,8 @@ class StreamableHttp:
         return target
 
     async def _from_events(
-        self, response: aiohttp.ClientResponse, call: Call, budget: Budget, known: bytes | None
-    ) -> Answer:
+        self, response: aiohttp.ClientResponse, call: McpCall, budget: Budget, known: bytes | None
+    ) -> McpAnswer:
         events = EventReader(budget.bytes_left)
         async for chunk in response.content.iter_any():
             budget.take_bytes(len(chunk))
@@ -202,20 +209,20 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
             await read_beginning(response)
 
 
-def _from_event(data: bytes, call: Call, known: bytes | None) -> Answer | None:
+def _from_event(data: bytes, call: McpCall, known: bytes | None) -> McpAnswer | None:
     if not data:
         return None  # primes the client for resuming, says nothing
     digest = digest_of(data)
     if digest == known:
-        return Answer(digest, None)
+        return McpAnswer(digest, None)
     message = answer_in(parse(data), call.id)
-    return Answer(digest, message) if message is not None else None
+    return McpAnswer(digest, message) if message is not None else None
 
 
-def _from_body(body: bytes, call: Call, known: bytes | None) -> Answer:
+def _from_body(body: bytes, call: McpCall, known: bytes | None) -> McpAnswer:
     digest = digest_of(body)
     if digest == known:
-        return Answer(digest, None)
+        return McpAnswer(digest, None)
     if not body.strip():
         raise BadAnswerError(f"answered, but not MCP: no body to {call.method}")
     decoded = parse(body)
@@ -224,4 +231,4 @@ def _from_body(body: bytes, call: Call, known: bytes | None) -> Answer:
         message = decoded  # the only answer to the only request, whatever id it bears
     if message is None:
         raise BadAnswerError("answered, but not MCP: the body is not a JSON-RPC answer")
-    return Answer(digest, message)
+    return McpAnswer(digest, message)

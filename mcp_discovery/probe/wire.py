@@ -13,7 +13,7 @@ from yarl import URL
 
 from mcp_discovery.probe.errors import AddressRefusedError, BadAnswerError, UnreachableError
 from mcp_discovery.probe.limits import Budget
-from mcp_discovery.probe.messages import Answer, Call
+from mcp_discovery.probe.messages import McpAnswer, McpCall
 
 # The probe's own deadlines bound every exchange; aiohttp's default total of 300 s would cut
 # streams that are meant to stay open.
@@ -44,7 +44,7 @@ class Wire(Protocol):
     async def open(self) -> None:
         """Begin anew: forget any session and connect where the transport has a connection."""
 
-    async def ask(self, call: Call, budget: Budget, known: bytes | None = None) -> Answer:
+    async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
         """Send ``call`` and return its answer; an answer of digest ``known`` is not decoded.
 
         Raises Unreachable or BadAnswer; the caller sets the deadline.
@@ -53,7 +53,9 @@ class Wire(Protocol):
     async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a notification or a response, for which no answer is due."""
 
-    def listen(self, headers: Mapping[str, str], call: Call | None) -> AsyncGenerator[bytes, None]:
+    def listen(
+        self, headers: Mapping[str, str], call: McpCall | None
+    ) -> AsyncGenerator[bytes, None]:
         """Yield messages that the server sends by itself until their stream ends.
 
         ``call`` is the request that opens the stream where one is needed. Raises as ``ask``.

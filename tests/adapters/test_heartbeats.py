@@ -9,8 +9,8 @@ import pytest
 
 from mcp_discovery.adapters.heartbeats import VERIFY_WITHIN, HeartbeatSchedule
 from mcp_discovery.errors import RegistrationLostError
-from mcp_discovery.health import healthy
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.health import Health, Status, healthy
+from mcp_discovery.sidecar.settings import SidecarSettings
 
 
 def beaten(
@@ -32,7 +32,9 @@ def beaten(
 
 @pytest.mark.parametrize("ttl", [1.0, 3.0, 4.0, 10.0, 12.0, 20.0, 60.0, 600.0])
 def test_an_idle_sidecar_sends_one_request_for_a_heartbeat(ttl: float) -> None:
-    every = Settings(url="http://127.0.0.1:1/mcp", ttl=ttl, reap_after=600.0).beat_every
+    every = SidecarSettings(
+        url="http://127.0.0.1:1/mcp", ttl=ttl, reap_after=600.0
+    ).heartbeat_interval
     for late in (0.0, 0.02 * every):
         found = beaten(HeartbeatSchedule("one", ttl, healthy()), every, 100, late)
         assert all(renew is not verify for renew, verify in found)
@@ -77,3 +79,14 @@ def test_only_a_renewal_keeps_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: began + 11.5)
     with pytest.raises(RegistrationLostError, match=r"it was not renewed for 10\.5 s"):
         schedule.require_alive()
+
+
+def test_a_write_that_was_not_confirmed_is_made_again() -> None:
+    """Its answer was lost: what was there before may be in the store no longer."""
+    well, ill = Health(Status.HEALTHY, "answers MCP"), Health(Status.DOWN, "connection refused")
+    schedule = HeartbeatSchedule("a", 10.0, well)
+    assert schedule.to_write(well, None) is None
+    assert schedule.to_write(ill, None) == (ill, None)
+    assert schedule.to_write(well, None) == (well, None)
+    schedule.written(well, None)
+    assert schedule.to_write(well, None) is None

@@ -15,7 +15,7 @@ from tests.sidecar.harness import Seen, watching
 @pytest.fixture(autouse=True)
 def everything_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Lets tests read what the sidecar logs for people."""
-    caplog.set_level(logging.INFO, logger="sidecar")
+    caplog.set_level(logging.INFO, logger="mcp_discovery")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 from mcp_discovery.sidecar.run import Stop, run
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 from tests.stores.waiting import PAUSE, until
 
 #: Short terms: the promise is an interval of 1 s.
@@ -114,7 +114,9 @@ async def watching(store: Store) -> AsyncIterator[Seen]:
 class Sidecar:
     """A sidecar that runs as a task of this process."""
 
-    def __init__(self, settings: Settings, store: Store, environ: dict[str, str] | None) -> None:
+    def __init__(
+        self, settings: SidecarSettings, store: Store, environ: dict[str, str] | None
+    ) -> None:
         self.stop = Stop()
         self.task = asyncio.create_task(run(settings, store, stop=self.stop, environ=environ or {}))
 
@@ -134,7 +136,7 @@ async def sidecar(
     store: Store, url: str, *, environ: dict[str, str] | None = None, **settings: Any
 ) -> AsyncIterator[Sidecar]:
     """Runs a sidecar for the MCP server at ``url``; it is cut off when the block ends."""
-    running = Sidecar(Settings(url=url, **(QUICK | settings)), store, environ)
+    running = Sidecar(SidecarSettings(url=url, **(QUICK | settings)), store, environ)
     try:
         yield running
     finally:

@@ -16,7 +16,7 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Snapshot, Store
 from mcp_discovery.instance import Instance
 from mcp_discovery.sidecar.run import run
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 
 
 async def tell(store: Store) -> None:
@@ -45,7 +45,7 @@ async def main() -> int:
         teller = asyncio.create_task(tell(store))
         await asyncio.sleep(0)  # The watch begins before anything is registered.
         try:
-            return await run(Settings(**given), store)
+            return await run(SidecarSettings(**given), store)
         finally:
             await asyncio.sleep(0.05)  # What was done last is told.
             teller.cancel()

@@ -12,7 +12,7 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.sidecar import advertise
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 from tests.servers.process import McpServer
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores import ConsulServer
@@ -26,7 +26,9 @@ async def advertised(
     url: str, store: str, environ: dict[str, str] | None = None, option: str | None = None
 ) -> str:
     """What is advertised for ``url``."""
-    chosen = await advertise.choose(Settings(url=url, advertise_url=option), store, environ or {})
+    chosen = await advertise.choose(
+        SidecarSettings(url=url, advertise_url=option), store, environ or {}
+    )
     return chosen.url(url)
 
 
@@ -126,7 +128,7 @@ def test_the_kernel_is_asked_for_the_route() -> None:
 async def test_the_health_url_moves_along(
     option: str | None, health_url: str | None, expected: str | None
 ) -> None:
-    settings = Settings(url=LOCAL, advertise_url=option)
+    settings = SidecarSettings(url=LOCAL, advertise_url=option)
     chosen = await advertise.choose(settings, REMOTE, {"POD_IP": "10.1.2.3"})
     assert chosen.health_url(health_url) == expected
 
@@ -148,7 +150,7 @@ async def test_the_record_says_it_and_a_closed_door_is_warned_of(
 
 async def test_beside_a_consul_agent_on_loopback_its_address_in_the_cluster_is_taken() -> None:
     config = {"advertise_addr": "192.0.2.7"}  # for documentation: nobody is there, nobody is asked
-    settings = Settings(url=LOCAL)
+    settings = SidecarSettings(url=LOCAL)
     async with ConsulServer(config=config) as server, open_store(server.store_url) as store:
         chosen = await advertise.choose(settings, store.url, {})
         assert chosen.host == "127.0.0.1"
@@ -161,7 +163,7 @@ async def test_beside_a_consul_agent_on_loopback_its_address_in_the_cluster_is_t
 async def test_an_agent_that_is_away_is_asked_until_it_answers() -> None:
     async with ConsulServer() as server, open_store(server.store_url) as store:
         await server.stop()
-        chosen = await advertise.choose(Settings(url=LOCAL), store.url, {})
+        chosen = await advertise.choose(SidecarSettings(url=LOCAL), store.url, {})
         asking = asyncio.create_task(advertise.as_known_to(store, chosen))
         await server.start()
         assert await asyncio.wait_for(asking, 10) == chosen  # known by loopback: it stays

@@ -11,9 +11,10 @@ from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES
+from mcp_discovery.registrant.description import ServerDescription
 from mcp_discovery.sidecar.advertise import Advertised
-from mcp_discovery.sidecar.describe import Description, describe
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.description import describe
+from mcp_discovery.sidecar.settings import SidecarSettings
 
 URL = "http://127.0.0.1:8000/mcp"
 NOW = utcnow()
@@ -27,7 +28,7 @@ def described(
     resources: tuple[str, ...] = (),
     prompts: tuple[str, ...] = (),
     **settings: Any,
-) -> Description:
+) -> ServerDescription:
     """The description of a server that says ``info`` and the like."""
     found = Introspection(
         era="modern",
@@ -41,7 +42,7 @@ def described(
         prompts=tuple({"name": name} for name in prompts),
     )
     return describe(
-        Settings(url=URL, **settings),
+        SidecarSettings(url=URL, **settings),
         found,
         url=URL,
         advertised=Advertised(None, None, "as given"),

@@ -1,4 +1,4 @@
-"""Settings that cannot be used are refused with one sentence that says what to do."""
+"""SidecarSettings that cannot be used are refused with one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.sidecar.settings import Settings, public
+from mcp_discovery.sidecar.settings import SidecarSettings, public
 
 URL = "http://127.0.0.1:8000/mcp"
 
 
 def test_the_interval_is_a_third_of_the_ttl() -> None:
-    settings = Settings(url=URL, ttl=6.0)
+    settings = SidecarSettings(url=URL, ttl=6.0)
     assert settings.interval == 2.0
     assert settings.slow == 0.5
-    assert Settings(url=URL, ttl=60.0).slow == 1.0
+    assert SidecarSettings(url=URL, ttl=60.0).slow == 1.0
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_the_interval_is_a_third_of_the_ttl() -> None:
 )
 def test_what_cannot_be_used(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        Settings(**({"url": URL} | given))
+        SidecarSettings(**({"url": URL} | given))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_token_in_the_url_is_fine_when_another_is_advertised() -> None:
-    Settings(url=f"{URL}?token=x", advertise_url="http://catalog.example/mcp")
+    SidecarSettings(url=f"{URL}?token=x", advertise_url="http://catalog.example/mcp")
 
 
 def test_secrets_are_in_no_log() -> None:
-    settings = Settings(url=URL, server_token="swordfish")
+    settings = SidecarSettings(url=URL, server_token="swordfish")
     assert "swordfish" not in repr(settings)
     assert public("http://me:pw@host:8000/mcp?token=x#y") == "http://host:8000/mcp"

@@ -14,17 +14,17 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Snapshot
+from mcp_discovery.registrant.introspector import Introspector
+from mcp_discovery.registrant.registrar import Registrar
+from mcp_discovery.registrant.watcher import Watcher
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.child import Child
-from mcp_discovery.sidecar.introspector import Introspector
-from mcp_discovery.sidecar.registrar import Registrar
 from mcp_discovery.sidecar.run import run
-from mcp_discovery.sidecar.settings import Settings
-from mcp_discovery.sidecar.watchdog import Watchdog
+from mcp_discovery.sidecar.settings import SidecarSettings
 from tests.servers.process import McpServer
 from tests.sidecar.harness import QUICK
 
-STARTING = [(advertise, "choose"), (advertise, "as_known_to"), (Watchdog, "run")]
+STARTING = [(advertise, "choose"), (advertise, "as_known_to"), (Watcher, "run")]
 STAGES = [
     *STARTING,
     (healthz, "answering"),
@@ -87,7 +87,7 @@ async def test_it_stops_whenever_it_is_told(
 ) -> None:
     reached = signalled_at(monkeypatch, stage, number)
     async with asyncio.timeout(30):
-        assert await run(Settings(url=server.url, **(QUICK | {"drain": 0.1})), store) == 0
+        assert await run(SidecarSettings(url=server.url, **(QUICK | {"drain": 0.1})), store) == 0
     assert (reached, lost) == ([stage[1]], [])
     async with aclosing(store.watch()) as items:
         first = await anext(items)
@@ -108,7 +108,9 @@ async def test_its_child_ends_and_gets_what_is_meant_for_it(
     code: int,
 ) -> None:
     reached = signalled_at(monkeypatch, stage, number)
-    settings = Settings(url="http://127.0.0.1:9/mcp", command=SLEEPER, **(QUICK | {"drain": 0.1}))
+    settings = SidecarSettings(
+        url="http://127.0.0.1:9/mcp", command=SLEEPER, **(QUICK | {"drain": 0.1})
+    )
     async with asyncio.timeout(30):
         assert await run(settings, store) == code
     assert (reached, lost) == ([stage[1]], [])

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from mcp_discovery import Discovery
 from mcp_discovery.cli.main import command_line
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 from tests.deploy.kubernetes.charts import (
     MANIFESTS,
     VALUES,
@@ -306,7 +306,7 @@ async def test_the_real_command_takes_every_manifests_arguments(path: Path) -> N
             assert not context.args
             if name == "sidecar":
                 given = context.params
-                Settings(
+                SidecarSettings(
                     url=given["url"],
                     name=given["name"],
                     tags=tuple(given["tag"] or ()),

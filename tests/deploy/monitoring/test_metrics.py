@@ -21,7 +21,7 @@ from mcp_discovery.errors import (
 from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.health import ANSWERS, Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
-from mcp_discovery.sidecar.metrics import Figures
+from mcp_discovery.sidecar.metrics import SidecarFigures
 from tests.records import document, record
 
 _Key = tuple[str, *tuple[tuple[str, str], ...]]
@@ -161,7 +161,7 @@ async def test_calls_are_counted_at_a_real_store() -> None:
 
 def test_a_sidecar_tells_what_it_counted() -> None:
     why: str | None = "waiting for the MCP server"
-    figures = Figures(lambda: why)
+    figures = SidecarFigures(lambda: why)
     told = samples(figures.exposition())
     assert told[("mcp_discovery_sidecar_registered",)] == 0
     assert ("mcp_discovery_sidecar_last_heartbeat_timestamp_seconds",) not in told

@@ -37,7 +37,7 @@ async def test_one_that_another_keeps_is_probed_and_left_alone(ask: Client) -> N
         assert checked["health"]["responseTime"] > 0
         await server.control(fail=503)
         checked = (await ask("POST", "/connections/a/health-check")).json
-        assert checked["health"]["status"] == "degraded"
+        assert checked["health"]["status"] == "error"
         assert "503" in checked["health"]["reason"]
     checked = (await ask("POST", "/connections/a/health-check", {"timeout": 200})).json
     assert checked["health"]["status"] == "error"

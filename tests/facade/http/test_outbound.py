@@ -16,9 +16,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.http.outbound import Dialer, why_refused
-from mcp_discovery.facade.registration.examination import Examiner, Finding
+from mcp_discovery.facade.registration.posted_entry import health_check, new_probe
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
+from mcp_discovery.registrant.check import CheckResult
 from tests.facade.harness import Client, leased, served
 from tests.facade.plain import HealthServer
 from tests.servers.process import odd
@@ -160,7 +161,7 @@ async def dialing(*, private: bool = True, resolver: Any = None) -> AsyncIterato
 
 async def look(
     dialer: Dialer, *, timeout: float = 2.0, transport: str = "stdio", **fields: Any
-) -> Finding:
+) -> CheckResult:
     """What one probe finds; of a stdio server only the health URL is asked."""
     endpoint: dict[str, Any] = {"transport": transport}
     if transport == "stdio":
@@ -168,11 +169,12 @@ async def look(
     else:
         endpoint["url"] = fields.pop("url")
     record = Record.parse({"name": "products", "endpoint": endpoint} | fields)
-    examiner = Examiner(record, dialer.session, timeout)
+    probe = new_probe(record, dialer.session)
     try:
-        return await examiner.examine()
+        return await health_check(record, dialer.session).run(probe, timeout=timeout)
     finally:
-        await examiner.close()
+        if probe is not None:
+            await probe.close()
 
 
 @pytest.fixture
@@ -189,16 +191,16 @@ async def test_a_name_of_a_refused_address_is_not_dialled(transport: str, addres
     scheme = "ws" if transport == "websocket" else "http"
     async with dialing(resolver=FakeResolver(address)) as dialer:
         found = await look(dialer, transport=transport, url=f"{scheme}://metadata.example/x")
-    assert found.status is Status.DOWN
+    assert found.verdict.status is Status.DOWN
     expected = ipaddress.ip_address(address)
-    assert found.reason.startswith(f"its address {expected} is not allowed (")
+    assert found.verdict.reason.startswith(f"its address {expected} is not allowed (")
 
 
 async def test_of_several_addresses_only_the_allowed_are_dialled(plain: HealthServer) -> None:
     resolver = FakeResolver("169.254.1.1", "fe80::1", "127.0.0.1")
     async with dialing(resolver=resolver) as dialer:
         found = await look(dialer, healthUrl=f"http://both.example:{plain.port}/health")
-    assert found.status is Status.HEALTHY
+    assert found.verdict.status is Status.HEALTHY
 
 
 async def test_the_address_that_was_checked_is_dialled(plain: HealthServer) -> None:
@@ -207,14 +209,14 @@ async def test_the_address_that_was_checked_is_dialled(plain: HealthServer) -> N
     async with dialing(resolver=resolver) as dialer:
         found = await look(dialer, healthUrl=url)
         # Asked once: there is no second answer between the check and the connection.
-        assert (found.status, resolver.asked) == (Status.HEALTHY, 1)
+        assert (found.verdict.status, resolver.asked) == (Status.HEALTHY, 1)
         connector = dialer.session.connector
         assert isinstance(connector, aiohttp.TCPConnector)
         connector.clear_dns_cache()
         await plain.stop()  # and with it the connection that could be used again
         found = await look(dialer, healthUrl=url)
-        assert found.status is Status.DOWN
-        assert found.reason == (
+        assert found.verdict.status is Status.DOWN
+        assert found.verdict.reason == (
             "its health endpoint: its address 169.254.169.254 is not allowed (link-local)"
         )
         assert resolver.asked == 2
@@ -225,8 +227,8 @@ async def test_a_literal_address_is_checked_where_its_socket_is_made(host: str) 
     resolver = FakeResolver("127.0.0.1")
     async with dialing(resolver=resolver) as dialer:
         found = await look(dialer, healthUrl=f"http://{host}/")
-    assert found.status is Status.DOWN
-    assert " is not allowed (link-local)" in found.reason
+    assert found.verdict.status is Status.DOWN
+    assert " is not allowed (link-local)" in found.verdict.reason
     assert resolver.asked == 0
 
 
@@ -234,8 +236,8 @@ async def test_odd_spellings_are_checked_where_they_are_resolved() -> None:
     async with dialing(private=False) as dialer:
         for host in ("0x7f.1", "2130706433", "127.1"):
             found = await look(dialer, healthUrl=f"http://{host}:9/")
-            assert found.status is Status.DOWN, host
-            assert "refused" not in found.reason, host  # nobody was asked
+            assert found.verdict.status is Status.DOWN, host
+            assert "refused" not in found.verdict.reason, host  # nobody was asked
 
 
 async def test_a_url_that_cannot_be_dialled_is_refused() -> None:
@@ -249,8 +251,8 @@ async def test_a_url_that_cannot_be_dialled_is_refused() -> None:
 async def test_a_name_that_is_none_does_not_resolve(host: str) -> None:
     async with dialing() as dialer:
         found = await look(dialer, transport="streamable-http", url=f"http://{host}/")
-    assert found.status is Status.DOWN
-    assert found.reason in ("the host name does not resolve", "no answer within 2 s")
+    assert found.verdict.status is Status.DOWN
+    assert found.verdict.reason in ("the host name does not resolve", "no answer within 2 s")
 
 
 # -- answers ----------------------------------------------------------------------------------
@@ -287,10 +289,12 @@ async def test_redirects_to_another_origin_are_not_followed(status: int) -> None
             for transport in ("streamable-http", "sse", "websocket"):
                 asked = url.replace("http:", "ws:") if transport == "websocket" else url
                 found = await look(dialer, transport=transport, url=f"{asked}/mcp")
-                assert found.status is Status.DEGRADED, transport
-                assert str(status) in found.reason or "another origin" in found.reason
+                assert found.verdict.status is Status.DOWN, transport
+                assert (
+                    str(status) in found.verdict.reason or "another origin" in found.verdict.reason
+                )
             found = await look(dialer, healthUrl=f"{url}/health")
-            assert found.reason == f"the health endpoint answered HTTP {status}"
+            assert found.verdict.reason == f"the health endpoint answered HTTP {status}"
     assert visits == []
 
 
@@ -312,7 +316,7 @@ async def test_an_endless_body_is_not_read() -> None:
 
     async with answering(endless) as url, dialing() as dialer:
         found = await look(dialer, healthUrl=url)
-        assert found.status is Status.HEALTHY
+        assert found.verdict.status is Status.HEALTHY
         await asyncio.wait_for(ended.wait(), 5)
     assert sent < 16 * 2**20  # what the sockets' own buffers took
 
@@ -331,7 +335,7 @@ async def test_endless_headers_end() -> None:
     async with server, dialing() as dialer:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         found = await look(dialer, healthUrl=url, timeout=1.0)
-        assert found.status is Status.DOWN
+        assert found.verdict.status is Status.DOWN
 
 
 # -- loops ------------------------------------------------------------------------------------
@@ -342,7 +346,7 @@ async def test_a_facade_does_not_probe_itself(path: str) -> None:
     async with served(probe_interval=3600.0) as ask:
         body = {"id": "a", "name": "products", "url": ask.url + path}
         assert (await ask("POST", "/servers", body)).status == 201
-        entry = await ask.until_status("a", "degraded")
+        entry = await ask.until_status("a", "down")
         assert entry["reason"] == "HTTP 508 from the MCP endpoint: it leads to a facade"
 
 
@@ -352,7 +356,7 @@ async def test_two_facades_do_not_make_each_other_probe() -> None:
             body = {"id": "a", "name": "products", "url": f"{other.url}/servers/a/heartbeat"}
             assert (await ask("POST", "/servers", body)).status == 201
         for ask in (one, two):
-            entry = await ask.until_status("a", "degraded")
+            entry = await ask.until_status("a", "down")
             assert "508" in entry["reason"]
 
 
@@ -376,6 +380,5 @@ async def test_its_own_streams_are_no_mcp(transport: str, path: str) -> None:
 async def test_a_real_server_is_still_probed_over_every_transport() -> None:
     async with odd() as server, dialing() as dialer:
         found = await look(dialer, transport="streamable-http", url=server.base_url)
-        assert found.status is Status.HEALTHY
+        assert found.verdict.status is Status.HEALTHY
         assert found.latency is not None
-        assert found.introspection is not None

@@ -167,7 +167,7 @@ async def test_a_keeper_that_finds_the_tombstone_first_takes_it_away(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(
-        "mcp_discovery.facade.registration.agentless.follow", list_that_tells_nothing
+        "mcp_discovery.facade.registration.posted_entries.follow", list_that_tells_nothing
     )
     async with facades(store_url) as (one, two):
         assert (await one("POST", "/servers", posted(plain))).status == 201

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_discovery.errors import RecordTooLargeError
 from mcp_discovery.probe import Introspection
-from mcp_discovery.probe.offer import Offer
+from mcp_discovery.probe.offer import ServerOffer
 
 FIELDS = {"name": "catalog", "endpoint": {"url": "http://127.0.0.1:8000/mcp"}}
 
@@ -28,7 +28,7 @@ def found(**more: object) -> Introspection:
 
 
 def test_only_what_a_record_takes_of_the_protocol() -> None:
-    offer = Offer(found(versions=("2026-07-28", "v" * 33, *map(str, range(40)))))
+    offer = ServerOffer(found(versions=("2026-07-28", "v" * 33, *map(str, range(40)))))
     record, notes = offer.record(FIELDS)
     assert len(record.protocol.versions) == 32
     assert "v" * 33 not in record.protocol.versions
@@ -43,4 +43,4 @@ def test_only_what_a_record_takes_of_the_protocol() -> None:
 
 def test_what_others_put_into_the_fields_is_not_cut() -> None:
     with pytest.raises(RecordTooLargeError):
-        Offer(found()).record(FIELDS | {"metadata": {f"k{n}": "v" * 4096 for n in range(64)}})
+        ServerOffer(found()).record(FIELDS | {"metadata": {f"k{n}": "v" * 4096 for n in range(64)}})

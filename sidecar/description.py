@@ -2,56 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
 from mcp_discovery import secrets
-from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.probe import Introspection
-from mcp_discovery.probe.offer import Offer, text
-from mcp_discovery.record import Record, to_label, url_problem
+from mcp_discovery.probe.offer import ServerOffer, text
+from mcp_discovery.record import to_label, url_problem
+from mcp_discovery.registrant.description import ServerDescription
 from mcp_discovery.sidecar.advertise import Advertised
-from mcp_discovery.sidecar.settings import Settings
+from mcp_discovery.sidecar.settings import SidecarSettings
 
 _LONGEST_TITLE = 200
 _LONGEST_DESCRIPTION = 4096
 _LONGEST_ICON = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What is registered of an MCP server; ``notes`` say what was left out of the record."""
-
-    record: Record
-    document: CapabilityDocument
-    notes: tuple[str, ...] = ()
-
-    def same_as(self, other: Description) -> bool:
-        """Whether both would leave the same in a store."""
-        return self.document.digest == other.document.digest and self.record.same_as(other.record)
-
-
 def describe(
-    settings: Settings,
+    settings: SidecarSettings,
     found: Introspection,
     *,
     url: str,
     advertised: Advertised,
     registered_at: datetime,
     started_at: datetime | None = None,
-) -> Description:
+) -> ServerDescription:
     """The description of the server that answers at ``url``.
 
     What is told in ``settings`` goes before what the server says. What does not fit a record is
     left out of it and noted; the document has everything. Raises
     :class:`~mcp_discovery.errors.InvalidInputError` or a subclass when no record can be made.
     """
-    offer = Offer(found)
-    fields = _said(offer)
+    offer = ServerOffer(found)
+    fields = _from_server(offer)
     health_url = advertised.health_url(settings.health_url)
     if health_url is not None and secrets.why_secret(health_url):
         health_url = None  # For the sidecar's own use only.
@@ -64,10 +50,10 @@ def describe(
     if started_at is not None:
         fields["startedAt"] = started_at
     record, notes = offer.record(fields)
-    return Description(record, offer.document, notes)
+    return ServerDescription(record, offer.document, notes)
 
 
-def _said(offer: Offer) -> dict[str, Any]:
+def _from_server(offer: ServerOffer) -> dict[str, Any]:
     """The fields that the server itself tells, where they are usable."""
     info = offer.info
     title, told = text(info.get("title")), text(info.get("description"))

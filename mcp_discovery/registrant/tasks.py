@@ -1,4 +1,4 @@
-"""How the sidecar's loops are owned: none outlives its owner, none dies of a surprise."""
+"""How a registrant's loops are owned: none outlives its owner, none ends by an unexpected error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcp_discovery.adapters.backoff import Backoff
 log = logging.getLogger(__name__)
 
 
-async def kept_alive(
+async def guarded(
     what: str,
     loop: Callable[[], Awaitable[None]],
     *,
@@ -21,7 +21,8 @@ async def kept_alive(
 ) -> None:
     """Runs ``loop`` until it returns, and again when anything but ``ends_with`` is raised in it.
 
-    A heartbeat that stops for good because of one surprise is the worst fault in this field.
+    A heartbeat that stops for good because of one unexpected error is the worst fault in this
+    field.
     """
     backoff = Backoff(0.2, 5.0)
     while True:
@@ -42,13 +43,18 @@ async def alongside(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[list[async
     try:
         yield tasks
     finally:
-        for task in tasks:
-            task.cancel()
-        # Whoever wants a task's own error asks the task inside the block.
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A task's own error is for the block to ask for.
+        await ended(*tasks)
 
 
-async def happens(event: asyncio.Event, within: float) -> bool:
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels ``tasks`` and waits for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def is_set(event: asyncio.Event, within: float) -> bool:
     """Waits for ``event`` at most ``within`` seconds; whether it is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(within):

@@ -9,33 +9,33 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
-from mcp_discovery.sidecar.door import Door, pause
+from mcp_discovery.registrant.arrival import LocalPort, pause_between_looks
 from tests.servers.process import McpServer, odd
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores.waiting import until
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_port_is_shut_until_somebody_listens(host: str) -> None:
+def test_a_port_is_closed_until_somebody_listens(host: str) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        door = Door.of(f"http://{host}:{listening.getsockname()[1]}/mcp")
-        assert door is not None
-        assert door.is_shut()
+        port = LocalPort.of(f"http://{host}:{listening.getsockname()[1]}/mcp")
+        assert port is not None
+        assert port.is_closed()
         listening.listen()
-        assert not door.is_shut()
-    assert door.is_shut()
+        assert not port.is_closed()
+    assert port.is_closed()
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1:8000/mcp", "http://server:8000/mcp"])
 def test_other_machines_are_not_looked_at(url: str) -> None:
-    assert Door.of(url) is None
+    assert LocalPort.of(url) is None
 
 
 def test_looks_grow_rarer() -> None:
-    assert pause(0.1, 0.25) == 0.005
-    assert pause(1.0, 0.25) == pytest.approx(0.01)
-    assert pause(3600.0, 0.25) == 0.25
+    assert pause_between_looks(0.1, 0.25) == 0.005
+    assert pause_between_looks(1.0, 0.25) == pytest.approx(0.01)
+    assert pause_between_looks(3600.0, 0.25) == 0.25
 
 
 async def test_a_server_that_comes_up_is_found_before_the_next_attempt(
@@ -45,7 +45,7 @@ async def test_a_server_that_comes_up_is_found_before_the_next_attempt(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("mcp_discovery.sidecar.watchdog._RETRY", 60.0)
+    monkeypatch.setattr("mcp_discovery.registrant.arrival.RETRY", 60.0)
     server = McpServer(("-m", "tests.servers.odd"), tmp_path)
     async with sidecar(store, server.url):
         try:
@@ -60,7 +60,7 @@ async def test_a_server_that_comes_up_is_found_before_the_next_attempt(
             await server.close()
 
 
-async def test_a_door_that_opens_to_nobody_is_not_knocked_at_all_the_time(
+async def test_a_port_where_nobody_answers_is_not_tried_all_the_time(
     store: EmbeddedStore, seen: Seen
 ) -> None:
     """Whoever listens and does not answer is asked at the usual pace."""

@@ -1,4 +1,4 @@
-"""All entries that this facade keeps, and those it adopts because nobody else does."""
+"""All entries that this facade is the registrant of, and those it adopts as nobody else is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import logging
 import time
 from contextlib import nullcontext, suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -22,21 +23,18 @@ from mcp_discovery.errors import (
     RegistrationLostError,
     StoreError,
 )
-from mcp_discovery.facade.connections.traits import traits_of
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.http.outbound import MARK, Dialer
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.registration.adoption import follow
 from mcp_discovery.facade.registration.body import Posting, document_of, gives_capabilities
-from mcp_discovery.facade.registration.examination import Examiner, Finding
+from mcp_discovery.facade.registration.hand_over import HandOver, follow, is_posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
-from mcp_discovery.facade.registration.kept import Kept
-from mcp_discovery.facade.registration.rivals import Rivals
-from mcp_discovery.facade.registration.succession import Succession, is_posted
+from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, new_probe
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
+from mcp_discovery.registrant.check import CheckResult
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +63,7 @@ def _require_same(
         raise DuplicateInstanceError(record.id, holder=str(holder), url=present.endpoint.url)
 
 
-class Posted:
+class PostedEntries:
     """Use it as ``async with``: it probes and adopts inside. Closing leaves entries to their TTL.
 
     The caller of :meth:`put` and :meth:`remove` holds the id's lock in ``locks``.
@@ -85,20 +83,19 @@ class Posted:
         self._documents = documents
         self._options = options
         self._usage = usage
-        self._kept: dict[str, Kept] = {}
+        self._entries: dict[str, PostedEntry] = {}
         self._dialer: Dialer | None = None
         self._adopting: asyncio.Task[None] | None = None
         #: Under which identity entries are registered.
         self.holder = holder_for(self._store)
-        self._rivals = Rivals(self._store, self.holder)
-        self._succession = Succession(catalog, self.holder, options.settle)
+        self._hand_over = HandOver(catalog, self.holder, options.settle)
         #: Whether other facades over the same store see tombstones: another facade, where that is
         #: the store, shows none.
         self.tombstones_are_seen = not self._store.url.startswith(("http:", "https:"))
         self._inherited: dict[str, float] = {}  # id → monotonic time since when it is kept here
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     @property
     def dialer(self) -> Dialer:
@@ -106,11 +103,11 @@ class Posted:
         assert self._dialer is not None
         return self._dialer
 
-    def get(self, id: str) -> Kept | None:
+    def get(self, id: str) -> PostedEntry | None:
         """The entry with ``id``, if this facade keeps it."""
-        return self._kept.get(id)
+        return self._entries.get(id)
 
-    async def put(self, posting: Posting, *, replace: bool = False) -> Kept:
+    async def put(self, posting: Posting, *, replace: bool = False) -> PostedEntry:
         """Registers what was posted and keeps it from now on, whichever facade did before.
 
         The same id with the same endpoint takes the old one's place; with another endpoint it
@@ -121,11 +118,11 @@ class Posted:
         """
         self.dialer.check(posting.record)
         id = posting.record.id
-        old = self._kept.get(id)
+        old = self._entries.get(id)
         record = posting.record
         document = await self._documents.of(posting)
 
-        def make(known: Entry | None) -> Kept:
+        def make(known: Entry | None) -> PostedEntry:
             if old is not None:
                 _require_same(record, replace, self.holder, old.health, old.record)
             elif known is not None and is_posted(known):
@@ -137,13 +134,13 @@ class Posted:
             return self._make(record.model_copy(update=since), document)
 
         async with old.suspended() if old is not None else nullcontext():
-            kept = await self._succession.started(id, make)
-        self._take_in(kept)
+            posted = await self._hand_over.take_over(id, make)
+        self._take_in(posted)
         if old is not None:
             await old.close()
-        return kept
+        return posted
 
-    async def claim(self, entry: Entry) -> Kept:
+    async def claim(self, entry: Entry) -> PostedEntry:
         """Becomes the keeper of an entry that another facade keeps, and that is as it was.
 
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` does, and
@@ -151,28 +148,28 @@ class Posted:
         """
         document = await self.stored_document(entry.record)
 
-        def make(known: Entry | None) -> Kept:
+        def make(known: Entry | None) -> PostedEntry:
             if known is None or not is_posted(known):
                 raise RegistrationLostError(entry.id, "it was removed in the meantime")
             draining = known.health.status is Status.DRAINING
             return self._make(known.record, document, draining=draining)
 
-        kept = await self._succession.started(entry.id, make)
-        self._take_in(kept)
+        posted = await self._hand_over.take_over(entry.id, make)
+        self._take_in(posted)
         log.info("keeping %s from now on, after %s", entry.id, entry.instance.lease.holder)
-        return kept
+        return posted
 
     async def remove(self, id: str) -> None:
         """Takes an entry that is kept here out of the store."""
-        kept = self._kept[id]
+        posted = self._entries[id]
         since = time.monotonic() - self._inherited.get(id, float("-inf"))
         if since < self._options.removed_for and self.tombstones_are_seen:
-            # Whoever kept it before may come back, and must not register it again.
-            async with kept.suspended():
-                await self._bury(kept.record, self.holder.id)
-            await kept.close()
+            # The facade that kept it before may come back, and must not register it again.
+            async with posted.suspended():
+                await self._bury(posted.record, self.holder.id)
+            await posted.close()
         else:
-            await kept.deregister()
+            await posted.deregister()
         self._forget(id)
 
     async def remove_elsewhere(self, entry: Entry) -> None:
@@ -192,38 +189,34 @@ class Posted:
                 await registration.deregister()  # what is left of it at this facade's own agent
 
     async def revise(
-        self, kept: Kept, record: Record, document: CapabilityDocument, *, draining: bool
+        self, entry: PostedEntry, record: Record, document: CapabilityDocument, *, draining: bool
     ) -> None:
         """Registers another record of the same server in the place of the one that is kept.
 
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` raises, and
-        :class:`InvalidRecordError` as
-        :meth:`put` does; nothing has changed then.
+        :class:`InvalidRecordError` as :meth:`put` does; nothing has changed then.
         """
         self.dialer.check(record)
-        await kept.revise(
-            record,
-            document,
-            fill=not gives_capabilities(record),
-            draining=draining,
-            examiner=self._examiner(record),
-        )
+        fill = not gives_capabilities(record)
+        await entry.revise(record, document, fill=fill, draining=draining)
 
-    async def examine(self, record: Record, timeout: float) -> Finding:
-        """One look at a server that is not kept here; ``timeout`` in seconds.
+    async def check(self, record: Record, timeout: float) -> CheckResult:
+        """One probe of a server that is not kept here; ``timeout`` in seconds.
 
-        What is found is told to nobody else: its own registrant says how it is.
+        Nobody else is told what it found: the server's own registrant says how it is.
         """
-        examiner = self._examiner(record, timeout)
+        session = self.dialer.session
+        probe = new_probe(record, session)
         try:
-            return await examiner.examine()
+            return await health_check(record, session).run(probe, timeout=timeout)
         finally:
-            await examiner.close()
+            if probe is not None:
+                await probe.close()
 
     def adoptable(self, entry: Entry) -> bool:
         """Whether ``entry`` was posted to a facade and nobody keeps it alive any more."""
         holder = entry.instance.lease.holder
-        if holder.by != "facade" or entry.id in self._kept:
+        if holder.by != "facade" or entry.id in self._entries:
             return False
         return holder.id == self.holder.id or entry.health.silent
 
@@ -253,19 +246,15 @@ class Posted:
         if self._adopting is not None:
             self._adopting.cancel()
             await asyncio.gather(self._adopting, return_exceptions=True)
-        await asyncio.gather(*(kept.close() for kept in self._kept.values()))
-        self._kept.clear()
+        await asyncio.gather(*(posted.close() for posted in self._entries.values()))
+        self._entries.clear()
         if self._dialer is not None:
             await self._dialer.close()
 
-    def _examiner(self, record: Record, timeout: float | None = None) -> Examiner:
-        seconds = timeout or traits_of(record).timeout or self._options.probe_timeout
-        return Examiner(record, self.dialer.session, seconds)
-
     def _make(
         self, record: Record, document: CapabilityDocument, *, draining: bool = False
-    ) -> Kept:
-        kept: Kept
+    ) -> PostedEntry:
+        posted: PostedEntry
         id = record.id
 
         async def lost() -> None:
@@ -273,35 +262,35 @@ class Posted:
                 await self.let_go(id)
             except StoreError as error:
                 log.info("who has %s now cannot be told: %s", id, error)
-            if self._kept.get(id) is kept:
+            if self._entries.get(id) is posted:
                 self._forget(id)
-                await kept.let_go()
+                await posted.let_go()
 
-        kept = Kept(
+        posted = PostedEntry(
             record,
             document,
             fill=not gives_capabilities(record),
             store=self._store,
             holder=self.holder,
-            examiner=self._examiner(record),
+            session=self.dialer.session,
             options=self._options,
             usage=self._usage,
-            rival=self._rivals.of,
+            may_renew=partial(self._hand_over.require_own, id),
             on_lost=lost,
-            takeover=self._succession.former(id),
+            takeover=self._hand_over.former_holder(id),
             draining=draining,
         )
-        return kept
+        return posted
 
-    def _take_in(self, kept: Kept) -> None:
-        id = kept.record.id
-        if kept.inherited:
+    def _take_in(self, posted: PostedEntry) -> None:
+        id = posted.id
+        if posted.inherited:
             self._inherited[id] = time.monotonic()
-        self._kept[id] = kept
+        self._entries[id] = posted
         self._usage.said(id, None)
 
     def _forget(self, id: str) -> None:
-        self._kept.pop(id, None)
+        self._entries.pop(id, None)
         self._inherited.pop(id, None)
         self._usage.released(id)
 
@@ -317,17 +306,17 @@ class Posted:
 
     # -- what changes hands ------------------------------------------------------------------
 
-    def kept_elsewhere(self, entry: Entry) -> bool:
+    def posted_elsewhere(self, entry: Entry) -> bool:
         """Whether ``entry`` was posted to another facade, which may be alive or not."""
         return (
             is_posted(entry)
-            and entry.id not in self._kept
+            and entry.id not in self._entries
             and entry.instance.lease.holder.id != self.holder.id
         )
 
     def seems_taken(self, id: str) -> bool:
         """Whether the list shows what is kept here as another's, or as removed."""
-        if id not in self._kept:
+        if id not in self._entries:
             return False
         entry = self._catalog.view.entries.get(id)
         taken = entry is not None and entry.instance.lease.holder.id != self.holder.id
@@ -344,14 +333,14 @@ class Posted:
         Raises :class:`StoreError` when the store does not tell.
         """
         async with self._locks.hold(id):
-            kept = self._kept.get(id)
-            if kept is None or (rival := await self._rivals.of(id)) is None:
+            posted = self._entries.get(id)
+            if posted is None or (other := await self._hand_over.foreign_instance(id)) is None:
                 return
             self._forget(id)
-            await kept.let_go()
-            log.info("no longer keeping %s, which is with %s now", id, rival.lease.holder)
-            if is_tombstone(rival.record):
-                registration = await self._bury(kept.record, rival.lease.holder.id)
+            await posted.let_go()
+            log.info("no longer keeping %s, which is with %s now", id, other.lease.holder)
+            if is_tombstone(other.record):
+                registration = await self._bury(posted.record, other.lease.holder.id)
                 await registration.deregister()
 
     async def adopt(self, id: str) -> None:
@@ -363,8 +352,8 @@ class Posted:
             record = entry.record
             try:
                 document = await self.stored_document(record)
-                kept = self._make(record, document)
-                await kept.start()
+                posted = self._make(record, document)
+                await posted.start()
             except DuplicateInstanceError as error:
                 log.debug("another has adopted it: %s", error)
             except StoreError as error:
@@ -372,5 +361,5 @@ class Posted:
             except DiscoveryError as error:
                 log.warning("cannot adopt %s: %s", id, error)
             else:
-                self._take_in(kept)
+                self._take_in(posted)
                 log.info("adopted %s, which was posted to %s", id, entry.instance.lease.holder)

@@ -10,17 +10,17 @@ from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Registration
 from mcp_discovery.errors import RegistrationLostError, StoreError
 from mcp_discovery.health import Health
-from mcp_discovery.sidecar.tasks import happens
+from mcp_discovery.registrant.tasks import is_set
 
 log = logging.getLogger(__name__)
 
-#: The longest that one call to the store may take while leaving, so that the next one is tried.
+#: Seconds that one call to the store may take while leaving, so that the next one is tried.
 _ONE_CALL = 1.0
 #: Seconds between the heartbeats of a draining instance, which may be drained for longer than TTL.
-_BEAT = 1.0 / 3
-#: Seconds for deregistering, retries included: with a store that took the mark, and with one that
-#: may be away, from which all is to end within a second.
+_HEARTBEAT = 1.0 / 3
+#: Seconds for deregistering, retries included, from a store that took the mark.
 _DEREGISTER = 0.9
+#: The same from a store that may be away, so that leaving it ends within a second.
 _DEREGISTER_BLINDLY = 0.5
 
 
@@ -32,7 +32,7 @@ async def drained(
     ``hurry`` ends the wait early. Returns whether the store took the mark. Raises
     :class:`~mcp_discovery.errors.RegistrationLostError` when nothing of ours is left in the store.
     """
-    marked = told = False
+    marked = warned = False
     backoff = Backoff(0.1, 1.0)
     if time.monotonic() < end:
         log.info("draining %s for %.1f s", registration.id, end - time.monotonic())
@@ -46,17 +46,17 @@ async def drained(
         except (StoreError, TimeoutError) as error:
             pause = backoff.next()
             log.log(
-                logging.DEBUG if marked or told else logging.WARNING,
+                logging.DEBUG if marked or warned else logging.WARNING,
                 "%s does not reach the store while draining: %s",
                 registration.id,
                 str(error) or "no answer in time",
             )
-            told = True
+            warned = True
         else:
             marked = True
             backoff.reset()
-            pause = _BEAT
-        await happens(hurry, min(pause, max(0.0, end - time.monotonic())))
+            pause = _HEARTBEAT
+        await is_set(hurry, min(pause, max(0.0, end - time.monotonic())))
     return marked
 
 

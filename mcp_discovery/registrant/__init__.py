@@ -1,0 +1,1 @@
+"""What keeps one MCP server registered, whether a sidecar or a facade runs it."""

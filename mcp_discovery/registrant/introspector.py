@@ -1,0 +1,187 @@
+"""Keeps the description of one MCP server up to date: by its notifications, and by polling."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
+
+from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.probe import Introspection, McpProbe, ProbeError
+from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.registrant.tasks import alongside, guarded, is_set
+
+log = logging.getLogger(__name__)
+
+#: The part of the interval after which the server is read again, whatever it says: a server may
+#: change without a word, and its new tools are due within one interval.
+_EVERY = 0.85
+#: The same where probes see every change.
+_SELDOM_EVERY = 6.0
+#: The part of the interval, at most a second, that lies between two readings however often the
+#: server says that it changed.
+_APART = 0.2
+#: Seconds until the next attempt after one that failed; each further one doubles them.
+_AGAIN = 0.25
+#: A stream of notifications that ended within fewer seconds was never one.
+_LIVED = 1.0
+#: Seconds until a server that offers no notifications is asked for them again.
+_NO_STREAM = 30.0
+#: A server that changed so often within ``_RESTLESS_WITHIN`` seconds is restless.
+_RESTLESS_CHANGES = 10
+#: See ``_RESTLESS_CHANGES``.
+_RESTLESS_WITHIN = 60.0
+#: The changes of a restless server are registered so many seconds apart: each leaves a document in
+#: the store.
+_RESTLESS_APART = 15.0
+
+
+class Introspector:
+    """Reads what a server offers, and passes its description on when it changed.
+
+    ``describe`` makes a description of what was read at a URL. ``described`` is called with each
+    new description, ``unfit`` when the first one cannot be registered, ``probe_soon`` when
+    something hints that the server may be gone. ``known`` is what is registered so far; ``name`` is
+    for the log. Times are in seconds: ``interval`` is the one within which a change is registered.
+    """
+
+    def __init__(
+        self,
+        describe: Callable[[Introspection, str], ServerDescription],
+        *,
+        described: Callable[[ServerDescription], None],
+        unfit: Callable[[InvalidInputError], None] | None = None,
+        probe_soon: Callable[[], None] | None = None,
+        known: ServerDescription | None = None,
+        interval: float = 30.0,
+        timeout: float = 30.0,
+        name: str = "the MCP server",
+    ) -> None:
+        self._describe = describe
+        self._described = described
+        self._unfit = unfit
+        self._probe_soon = probe_soon or (lambda: None)
+        self._description = known
+        self._timeout = timeout
+        self._name = name
+        self._every = _EVERY * interval
+        self._seldom_every = _SELDOM_EVERY * interval
+        self._apart = min(_APART * interval, 1.0)
+        self._wanted = asyncio.Event()
+        self._read: Introspection | None = None
+        self._unlisted = ""  # why what was read cannot be registered
+        self._trouble: str | None = None
+        self._changed: deque[float] = deque(maxlen=_RESTLESS_CHANGES)  # monotonic seconds
+        self._restless = False
+
+    async def follow(self, probe: McpProbe) -> None:
+        """Reads the server over ``probe``, at once and then for ever; to be cancelled."""
+        probe.noticed = self._wanted.set
+        listening = guarded("listening for notifications", partial(self._listen, probe))
+        async with alongside(listening):
+            await guarded("introspection", partial(self._poll, probe))
+
+    async def read(self, probe: McpProbe, timeout: float) -> str:
+        """Reads the server once; returns why what it offers is not registered, if it is not.
+
+        A server whose lists cannot be read lives all the same: what was known of them stays.
+        """
+        try:
+            found = await probe.introspect(timeout)
+        except ProbeError as failure:
+            log.debug("%s answers, but cannot be read: %s", self._name, failure)
+            return ""
+        return self._take_in(found, probe.url)
+
+    async def _poll(self, probe: McpProbe) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            self._wanted.clear()
+            pause = self._every
+            try:
+                found = await probe.introspect(self._timeout)
+            except ProbeError as failure:
+                # Either the server is gone, and the watcher ends this at once, or it is not well.
+                self._probe_soon()
+                failures += 1
+                pause = min(pause, _AGAIN * 2.0**failures)
+                if failures > 1 and str(failure) != self._trouble:
+                    self._trouble = str(failure)
+                    log.warning("%s answers, but cannot be read: %s", self._name, failure)
+            else:
+                failures, self._trouble = 0, None
+                self._take_in(found, probe.url)
+                if found is self._read and probe.glances:
+                    pause = self._seldom_every
+            # A change that is notified in this pause is read right after it.
+            await asyncio.sleep(self._apart)
+            await is_set(self._wanted, max(0.0, began + pause - time.monotonic()))
+
+    async def _listen(self, probe: McpProbe) -> None:
+        while True:
+            began = time.monotonic()
+            async with aclosing(probe.changes()) as changes:
+                async for what in changes:
+                    log.debug("%s says that its %s changed", self._name, what)
+                    self._wanted.set()
+            self._probe_soon()
+            if time.monotonic() - began < _LIVED:
+                await asyncio.sleep(_NO_STREAM)
+            else:
+                await asyncio.sleep(self._apart)
+                # Nobody was notified of what changed between two streams.
+                self._wanted.set()
+
+    def _take_in(self, found: Introspection, url: str) -> str:
+        """Passes on what was read, where it changed; returns why it cannot be registered."""
+        if found is self._read or self._too_often():
+            return self._unlisted
+        before = self._description
+        self._read, self._unlisted = found, ""
+        try:
+            after = self._describe(found, url)
+        except InvalidInputError as error:
+            self._unlisted = f"what it offers is not listed: {error}"
+            if before is None and self._unfit is not None:
+                self._unfit(error)
+            else:
+                log.error("%s changed, and the old record stays: %s", self._name, error)
+            return self._unlisted
+        if before is not None and after.same_as(before):
+            return ""
+        self._description = after
+        self._changed.append(time.monotonic())
+        log.log(
+            logging.DEBUG if self._restless else logging.INFO,
+            "%s %s: %d tools, %d resources, %d resource templates, %d prompts, %s protocol",
+            self._name,
+            "was introspected" if before is None else "changed",
+            len(found.tools),
+            len(found.resources),
+            len(found.resource_templates),
+            len(found.prompts),
+            found.era,
+        )
+        for note in (*found.findings, *after.notes):
+            log.warning("%s: %s", self._name, note)
+        self._described(after)
+        return ""
+
+    def _too_often(self) -> bool:
+        """Whether the server changes so often that this change has to wait for a later reading."""
+        now = time.monotonic()
+        within = _RESTLESS_WITHIN * (_RESTLESS_APART if self._restless else 1)
+        restless = len(self._changed) == _RESTLESS_CHANGES and now - self._changed[0] < within
+        if restless and not self._restless:
+            log.warning(
+                "%s has changed what it offers %d times in %.0f s; from now on its changes are "
+                "registered %g s apart",
+                *(self._name, _RESTLESS_CHANGES, now - self._changed[0], _RESTLESS_APART),
+            )
+        self._restless = restless
+        return restless and now - self._changed[-1] < _RESTLESS_APART

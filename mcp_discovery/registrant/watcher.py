@@ -1,0 +1,274 @@
+"""The probe loop: asks one MCP server whether it lives, and turns the answers into health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from mcp_discovery.health import Health, Status
+from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError
+from mcp_discovery.probe.verdict import Reply, Verdict, mcp_verdict
+from mcp_discovery.registrant.arrival import Arrival
+from mcp_discovery.registrant.check import CheckResult, HealthCheck
+from mcp_discovery.registrant.tasks import alongside, is_set
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two log lines that say that the server is still awaited.
+_STILL_WAITING = 30.0
+#: The longest reason that a record of health holds, in characters.
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often one server is probed, and how patiently. Times are in seconds.
+
+    ``pause`` lies between an answer and the next probe, which starts after the last one ended, so
+    a slow server is never asked twice at once; it is infinite where nobody wants probes but those
+    that :meth:`Watcher.probe` asks for. After a probe that failed the pause is ``retry``, doubled
+    by each further failure up to ``longest_retry``. Every pause is varied by the part ``jitter``.
+
+    ``timeout`` is for an answer. A server that is known to be slow, and so ``degraded``, is given
+    twice the time that it took, ``longest_timeout`` at most. Within ``reading_within`` every short
+    list of the server is read along with the probes, where that is given.
+    """
+
+    pause: float
+    timeout: float
+    longest_timeout: float
+    retry: float
+    longest_retry: float
+    jitter: float = 0.0
+    reading_within: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFinding:
+    """What a probe found; ``at`` is when, by ``time.monotonic()``.
+
+    ``result`` is there when the probe has ended; a finding without one says what is known so far.
+    """
+
+    health: Health
+    at: float
+    result: CheckResult | None = None
+
+
+class Watcher:
+    """Watches one MCP server.
+
+    ``make_probe`` makes a new probe of it, and is ``None`` where only its health URL can be asked.
+    ``found`` is called with each finding. ``health`` is what is known of the server so far.
+
+    With ``wait_for`` (the URL to dial) the server is waited for until it answers, whenever it
+    failed; ``health`` is ``None`` then until the first finding. ``follow`` runs beside the probing
+    for as long as one probe stays connected. ``read`` is called after each answer of MCP with the
+    probe and the seconds that are left, and returns what is to be added to the reason, if anything.
+    ``name`` is for the log.
+    """
+
+    def __init__(
+        self,
+        check: HealthCheck,
+        pace: Pace,
+        make_probe: Callable[[], McpProbe] | None,
+        *,
+        found: Callable[[ProbeFinding], None],
+        health: Health | None = None,
+        wait_for: str | None = None,
+        follow: Callable[[McpProbe], Coroutine[Any, Any, None]] | None = None,
+        read: Callable[[McpProbe, float], Awaitable[str]] | None = None,
+        name: str = "the MCP server",
+    ) -> None:
+        self._check = check
+        self._pace = pace
+        self.pause = pace.pause
+        self._make_probe = make_probe
+        self._found = found
+        self._health = health
+        self._follow = follow
+        self._read = read
+        self._name = name
+        self._arrival: Arrival | None = None
+        if wait_for is not None and make_probe is not None:
+            self._arrival = Arrival(
+                wait_for, make_probe, failed=self._attempt_failed, turned=self._turn
+            )
+        self._latency = 0.0  # of the server's last answer, in seconds
+        self._wanted = asyncio.Event()
+        self._checking = False
+        self._ended: asyncio.Future[ProbeFinding] | None = None  # of the next probe that ends
+        self._failures = 0  # one after the other
+        self._no_answer: str | None = None
+        self._waiting_logged: float | None = None
+        self.turned = time.monotonic()
+        """When the loop last came round."""
+
+    def probe_soon(self) -> None:
+        """Probes at once: something hints at a change."""
+        self._wanted.set()
+
+    async def probe(self, timeout: float) -> ProbeFinding | None:
+        """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds.
+
+        Returns what was found, ``None`` when the probe has not ended by then; it goes on.
+        """
+        if self._ended is None or self._ended.done():
+            self._ended = asyncio.get_running_loop().create_future()
+        ended = self._ended
+        if not self._checking:
+            self._wanted.set()
+        await asyncio.wait({ended}, timeout=timeout)
+        return ended.result() if ended.done() and not ended.cancelled() else None
+
+    async def run(self, first_pause: float = 0.0) -> NoReturn:
+        """Watches the server for ever, from ``first_pause`` seconds on; to be cancelled."""
+        try:
+            await self._rest(first_pause)
+            while True:
+                await self._watch_once()
+        finally:
+            self._checking = False
+            if self._ended is not None:
+                self._ended.cancel()
+
+    async def _watch_once(self) -> None:
+        """Watches the server until it fails, and rests a moment."""
+        answered = False
+        probe: McpProbe | None = None
+        if self._arrival is not None:
+            probe, self._latency = await self._arrival.connected()
+            # The handshake with a modern server asks the very question that a probe asks.
+            at_once = probe.era == "modern" and self._latency <= self._check.slow_after
+            answered = at_once and self._check.health_url is None
+        elif self._make_probe is not None:
+            probe = self._make_probe()
+        try:
+            beside = [self._follow(probe)] if self._follow is not None and probe else []
+            async with alongside(*beside):
+                await self._watch(probe, answered=answered)
+        finally:
+            if probe is not None:
+                await probe.close()
+        await self._rest(self._retry_pause())
+
+    async def _watch(self, probe: McpProbe | None, *, answered: bool) -> None:
+        """Probes until the MCP server fails a probe; ``answered`` says that it just answered."""
+        while True:
+            self._turn()
+            if answered:
+                result = CheckResult(mcp_verdict(Reply(self._latency)), Reply(self._latency))
+                note = ""
+            else:
+                result, note = await self._probed(probe)
+            answered = False
+            failed = result.failed
+            self._failures = self._failures + 1 if failed else 0
+            self._conclude(self._steady(result), result, note)
+            if result.mcp is not None and result.verdict.status is Status.DOWN:
+                return
+            await self._rest(self._retry_pause() if failed else self._pace.pause)
+
+    async def _probed(self, probe: McpProbe | None) -> tuple[CheckResult, str]:
+        """One probe, with what is to be added to its reason."""
+        began = time.monotonic()
+        self._checking = True
+        try:
+            result = await self._check.run(
+                probe,
+                timeout=self._pace.timeout,
+                mcp_timeout=self._patience,
+                reading_within=self._pace.reading_within,
+                on_late=self._conclude,
+            )
+            if result.mcp is None or result.mcp.seconds is None:
+                return result, ""
+            self._latency = result.mcp.seconds
+            if probe is None or self._read is None or result.mcp.failure is not None:
+                return result, ""
+            left = max(0.1, began + self._pace.timeout - time.monotonic())
+            return result, await self._read(probe, left)
+        finally:
+            self._checking = False
+
+    @property
+    def _patience(self) -> float:
+        """How long to wait for an answer.
+
+        A server that is known to be slow is ``degraded``, and offered to nobody, while it is waited
+        for: it gets the time that it takes.
+        """
+        if self._latency <= self._check.slow_after:
+            return self._pace.timeout
+        patience = max(self._pace.timeout, round(2 * self._latency, 2))
+        return min(patience, self._pace.longest_timeout)
+
+    def _steady(self, result: CheckResult) -> Verdict:
+        """The verdict, with the reason of the first of several probes that were not answered.
+
+        A reason that only differs in a time-out is the same reason: it must not churn the store.
+        """
+        found = result.verdict
+        if result.mcp is None or not isinstance(result.mcp.failure, NoAnswerError):
+            self._no_answer = None
+            return found
+        self._no_answer = self._no_answer or found.reason
+        return Verdict(found.status, self._no_answer)
+
+    def _attempt_failed(self, failure: ProbeError) -> None:
+        """An attempt to connect to a server that is awaited has failed."""
+        reply = Reply(failure=failure)
+        found = mcp_verdict(reply, expects_credentials=self._check.expects_credentials)
+        found = self._steady(CheckResult(found, reply))
+        if self._health is not None:
+            self._conclude(found)
+            return
+        now = time.monotonic()
+        if self._waiting_logged is None:
+            log.info("waiting for %s: %s", self._name, failure)
+        elif now - self._waiting_logged >= _STILL_WAITING:
+            log.warning("still waiting for %s: %s", self._name, failure)
+        else:
+            return
+        self._waiting_logged = now
+
+    def _conclude(self, found: Verdict, result: CheckResult | None = None, note: str = "") -> None:
+        """Makes a finding of a verdict, and passes it on."""
+        reason = (f"{found.reason}; {note}" if note else found.reason)[:_LONGEST_REASON]
+        before = self._health
+        if before is None:
+            health = Health(found.status, reason)
+        else:
+            health = before.then(found.status, reason, heard=found.status is not Status.DOWN)
+        self._health = health
+        if before is not None and health != before:
+            level = logging.INFO if found.status is Status.HEALTHY else logging.WARNING
+            words = self._name, health.status, health.reason, before.status
+            log.log(level, "%s is %s: %s (was %s)", *words)
+        finding = ProbeFinding(health, time.monotonic(), result)
+        self._found(finding)
+        if result is not None and self._ended is not None and not self._ended.done():
+            self._ended.set_result(finding)
+
+    def _retry_pause(self) -> float:
+        """Seconds until the next probe after one that failed."""
+        pause = self._pace.retry * 2.0 ** min(self._failures - 1, 30)
+        return min(pause, self._pace.longest_retry)
+
+    def _turn(self) -> None:
+        self.turned = time.monotonic()
+        self._wanted.clear()
+
+    async def _rest(self, pause: float) -> None:
+        if math.isinf(pause):
+            await self._wanted.wait()
+        elif pause > 0:
+            vary = self._pace.jitter
+            await is_set(self._wanted, pause * random.uniform(1 - vary, 1 + vary))
