@@ -1,1 +1,1 @@
-"""The connections API: the one list of servers, in the words of a connection registry."""
+"""The connections API: the list of servers with the vocabulary of a connection registry."""

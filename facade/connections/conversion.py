@@ -1,4 +1,4 @@
-"""Turns what was sent of a connection into what is registered of it, and back."""
+"""Converts a connection as it is sent into the record that is registered, and back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Scalar = str | bool | int | float | None
 
 
 def posting_of(new: NewConnection, *, document: CapabilityDocument | None = None) -> Posting:
-    """What is registered for ``new``; ``document`` says all of its capabilities where it is known.
+    """The registration for ``new``; ``document`` has its capabilities where it is known.
 
     Raises :class:`~mcp_discovery.errors.InvalidRecordError` or
     :class:`~mcp_discovery.errors.InvalidDocumentError`.
@@ -47,7 +47,7 @@ def posting_of(new: NewConnection, *, document: CapabilityDocument | None = None
     return parse(fields, remote="")
 
 
-#: The members that stand in a record under the same name.
+#: The members that a record has under the same name.
 _AS_THEY_ARE = {
     "name",
     "id",
@@ -69,7 +69,7 @@ _AS_THEY_ARE = {
 def patched(
     record: Record, document: CapabilityDocument, patch: ConnectionPatch, *, idle: bool
 ) -> tuple[Record, CapabilityDocument]:
-    """``record`` and ``document`` with what ``patch`` says; ``idle`` is how it is to be then.
+    """``record`` and ``document`` with the changes of ``patch``, and ``idle`` as given.
 
     Raises as :func:`posting_of` does.
     """
@@ -83,7 +83,7 @@ def patched(
     if patch.tags is not None:
         fields["tags"] = patch.tags
     if patch.capabilities is not None:
-        # What it offers is posted from now on, no longer told by itself.
+        # The capabilities are posted from now on, no longer introspected.
         fields.pop("protocol", None)
         fields |= _offered(patch.capabilities)
         posting = parse(fields, remote="")
@@ -114,7 +114,7 @@ def _own_metadata(record: Record) -> dict[str, Scalar]:
 
 
 def _put_metadata(fields: dict[str, Any], given: Mapping[str, Scalar], traits: Traits) -> None:
-    """Puts metadata and traits into ``fields``; a version and an owner go where they belong."""
+    """Puts metadata and traits into ``fields``; version and owner into their own members."""
     metadata = {key: value for key, value in given.items() if value is not None}
     version, owner = metadata.get("version"), metadata.get("owner")
     if isinstance(version, str) and fields.setdefault("version", _semver(version)) == version:
@@ -129,12 +129,12 @@ def _put_metadata(fields: dict[str, Any], given: Mapping[str, Scalar], traits: T
 
 
 def _semver(text: str) -> str:
-    """``text`` where it is a semantic version; one that is none stays in the metadata."""
+    """``text`` where it is a semantic version, else the default; it then stays in the metadata."""
     return text if to_semver(text) == text else _NO_VERSION
 
 
 def _literal(value: str) -> Scalar:
-    """What a literal's text stands for; text that a stranger wrote there is just that."""
+    """The value that was stored as ``value``; a text that is no literal is returned as it is."""
     if value in ("true", "false"):
         return value == "true"
     try:
@@ -181,7 +181,7 @@ def _transport(endpoint: EndpointGiven, protocol: str | None) -> str:
     try:
         scheme = urlsplit(endpoint.url or "").scheme
     except ValueError:
-        scheme = ""  # the record says what is wrong with it
+        scheme = ""  # validating the record reports it
     return "websocket" if scheme in ("ws", "wss") else "streamable-http"
 
 

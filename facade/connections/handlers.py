@@ -40,20 +40,20 @@ async def connections(request: web.Request) -> web.Response:
     view = facade.view()
     found = _matching(request, view)
     limit, cursor_text = whole(request, "limit", least=1, most=1000), once(request, "cursor")
-    question = tag_of(
+    filters = tag_of(
         sorted((key, value) for key, value in request.query.items() if key not in _PAGING)
     )
     page, following = found, None
     if limit is not None or cursor_text is not None:
         start, length = 0, limit or 100
         if cursor_text is not None:
-            cursor = Cursor.decode(cursor_text, _SORT, question)
+            cursor = Cursor.decode(cursor_text, _SORT, filters)
             start, length = _SORT.after(found, cursor, {}), limit or cursor.limit
         page = found[start : start + length]
         if start + length < len(found):
             last = page[-1]
             key = _SORT.key(last, {}, view.as_of)
-            following = Cursor(question, view.as_of, key, last.id, length).encode()
+            following = Cursor(filters, view.as_of, key, last.id, length).encode()
     return _answer(request, facade, view, page, len(found), following)
 
 
@@ -89,18 +89,18 @@ def _matching(request: web.Request, view: View) -> list[Entry]:
 
 
 def _able(view: View, capabilities: Iterable[str]) -> set[str]:
-    """The ids of those that offer all of ``capabilities``, or go by them: ``filesystem`` is a word
-    of the name ``filesystem-mcp``, or a tag."""
+    """The ids of those with every one of ``capabilities``: one that they offer, a tag, or a word of
+    their name, such as ``filesystem`` of ``filesystem-mcp``."""
     names = view.keys("name")
     able: set[str] | None = None
     for wanted in capabilities:
-        going_by = (view.having("name", name) for name in names if wanted in name.split("-"))
-        found = set(chain(*going_by, *(view.having(index, wanted) for index in _BY_NAME)))
+        by_word = (view.having("name", name) for name in names if wanted in name.split("-"))
+        found = set(chain(*by_word, *(view.having(index, wanted) for index in _INDEXES)))
         able = found if able is None else able & found
     return able or set()
 
 
-_BY_NAME = ("capability", "tag")
+_INDEXES = ("capability", "tag")
 
 
 def _answer(
@@ -117,7 +117,7 @@ def _answer(
         beside["nextCursor"] = following
     beside |= list_json.staleness(view)
     shown = [representation.listed(entry, facade.usage, now) for entry in page]
-    # What moves with the clock alone makes no answer a new one.
+    # What changes with the clock alone does not change the entity tag.
     tag = tag_of(beside, [(e.digest.hex(), s["metrics"]) for e, s in zip(page, shown, strict=True)])
     return tagged(
         request,

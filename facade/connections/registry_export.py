@@ -1,4 +1,4 @@
-"""The registry as one document that can be registered again: ``GET /registry/export``."""
+"""The registry as one document that can be imported: ``GET /registry/export``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.record import Capabilities, Record
 
 #: How many documents are read from the store at the same time.
-_AT_ONCE = 16
+_CONCURRENT_READS = 16
 
 
 async def export(request: web.Request) -> web.Response:
@@ -59,7 +59,7 @@ async def export(request: web.Request) -> web.Response:
 
 
 def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]:
-    """``record`` as it can be registered again, with the digest of its document if it is there."""
+    """``record`` as it can be imported, with the digest of its document if ``documents`` has it."""
     traits = traits_of(record)
     metadata = shown_metadata(record)
     fields = record.to_dict()
@@ -82,7 +82,7 @@ def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]
         item["registryName"] = record.registry_name
     for name in ("title", "description", "websiteUrl", "icons", "zone", "healthUrl"):
         item[name] = fields.get(name)
-    # Where the metadata has a version or an owner of its own, the record's stand beside it.
+    # The record's version and owner, where the metadata does not already have the same.
     for name, value in (("version", record.version), ("owner", record.owner)):
         if metadata.get(name, "0.0.0" if name == "version" else None) != value:
             item[name] = value
@@ -97,20 +97,20 @@ _ALWAYS = frozenset({"capabilities"})
 async def _documents(
     documents: Documents, entries: Iterable[Entry]
 ) -> dict[str, CapabilityDocument]:
-    """The documents of ``entries`` that say more than the names, which an export has anyway."""
+    """The documents of ``entries`` that have more than names, which an export has anyway."""
     offers: dict[str, Record] = {}
     for entry in entries:
         if (digest := entry.record.capabilities.digest) is not None:
             offers[digest] = entry.record
-    few = asyncio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(_CONCURRENT_READS)
     found: dict[str, CapabilityDocument] = {}
 
     async def read(digest: str) -> None:
-        async with few:
+        async with slots:
             try:
                 found[digest] = await documents.get(digest)
             except DocumentNotFoundError:
-                return  # lost: the names are all that is left of it
+                return  # only the names of a lost document can be exported
 
     reads = [asyncio.create_task(read(digest), name="export") for digest in offers]
     try:
@@ -122,12 +122,12 @@ async def _documents(
     return {
         digest: document
         for digest, document in found.items()
-        if document.digest != _of_names(offers[digest]).digest
+        if document.digest != _names_only(offers[digest]).digest
     }
 
 
-def _of_names(record: Record) -> CapabilityDocument:
-    """The document that an import makes of the names alone."""
+def _names_only(record: Record) -> CapabilityDocument:
+    """The document that an import makes from the names alone."""
     return document_of(Capabilities(tools=tuple(representation.names_of(record))))
 
 

@@ -1,4 +1,4 @@
-"""Registering what was exported: ``POST /registry/import``, planned first and then done."""
+"""Importing what was exported: ``POST /registry/import``, planned as a whole, then applied."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 #: The largest import, in bytes, before and after unpacking.
 MAX_IMPORT_BYTES = 32 * 2**20
 #: How many connections are registered, and probed for the first time, at the same time.
-_AT_ONCE = 64
+_CONCURRENT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A connection that can be imported, and what that means for the registry."""
+class PlannedImport:
+    """A connection that can be imported, and its effect on the registry."""
 
     index: int
     posting: Posting
@@ -48,16 +48,16 @@ class Planned:
 
 
 @dataclass(slots=True)
-class Plan:
-    """What an import comes to; ``refused`` and ``failed`` as answers spell them."""
+class ImportPlan:
+    """The effects of an import; ``refused`` and ``failed`` have the form of the response."""
 
-    planned: list[Planned] = field(default_factory=list)
+    planned: list[PlannedImport] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
     unavailable: bool = False
 
     def report(self, *, dry: bool, applied: bool) -> dict[str, Any]:
-        """The answer: ids by what becomes or became of them."""
+        """The response: the ids by effect."""
         failed = {each["index"] for each in self.failed}
         ids: dict[str, list[str]] = {"created": [], "replaced": [], "unchanged": []}
         for each in self.planned:
@@ -79,7 +79,7 @@ async def import_(request: web.Request) -> web.Response:
     body = await read_object(request, timeout=facade.options.body_timeout, limit=MAX_IMPORT_BYTES)
     given = parsed(Export, body)
     facade.view()
-    plan = _planned(facade, given.connections, _documents(facade, given.documents or {}))
+    plan = _plan(facade, given.connections, _documents(facade, given.documents or {}))
     if dry:
         return answer(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
@@ -103,7 +103,7 @@ async def import_(request: web.Request) -> web.Response:
 def _documents(
     facade: Facade, given: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, CapabilityDocument]:
-    """The documents of an import, ready for the registrations that name them."""
+    """The documents of an import by digest, also put into the cache for the registrations."""
     documents = {
         digest: CapabilityDocument.from_json(orjson.dumps(content), digest=digest)
         for digest, content in given.items()
@@ -113,12 +113,12 @@ def _documents(
     return documents
 
 
-def _planned(
+def _plan(
     facade: Facade,
     items: Sequence[Mapping[str, Any]],
     documents: Mapping[str, CapabilityDocument],
-) -> Plan:
-    plan = Plan()
+) -> ImportPlan:
+    plan = ImportPlan()
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
         try:
@@ -129,7 +129,7 @@ def _planned(
                     "id", f"{id!r} stands at {before} already; give it another"
                 )
             facade.posted.dialer.check(posting.record)
-            plan.planned.append(Planned(index, posting, _effect(facade, posting)))
+            plan.planned.append(PlannedImport(index, posting, _effect(facade, posting)))
         except (DiscoveryError, ProblemError) as error:
             plan.refused.append(_conflict(index, item, error))
     return plan
@@ -160,7 +160,7 @@ def _effect(facade: Facade, posting: Posting) -> Literal["created", "replaced", 
     entry = facade.catalog.view.entries.get(id)
     if entry is None:
         return "created"
-    if _said(posting.record) == _said(entry.record):
+    if _comparable(posting.record) == _comparable(entry.record):
         return "unchanged"
     holder = entry.instance.lease.holder
     if facade.leased.get(id) is None and (
@@ -174,26 +174,26 @@ def _effect(facade: Facade, posting: Posting) -> Literal["created", "replaced", 
     raise ProblemError(409, "other-holder", detail)
 
 
-def _said(record: Record) -> dict[str, Any]:
-    """What two records of the same connection have in common, whoever registered them.
+def _comparable(record: Record) -> dict[str, Any]:
+    """The members by which two records of the same connection are compared.
 
-    What a server told of itself counts only where it is not asked again.
+    Introspected members count only where the server is not introspected again.
     """
-    said = record.model_dump(include=set(Record.model_fields) - TOLD_BY_SERVER - {"started_at"})
-    said[FIELD] = (record.model_extra or {}).get(FIELD)
-    said["version"] = record.version
+    members = record.model_dump(include=set(Record.model_fields) - TOLD_BY_SERVER - {"started_at"})
+    members[FIELD] = (record.model_extra or {}).get(FIELD)
+    members["version"] = record.version
     if record.protocol.era is None:
-        said["capabilities"] = record.capabilities.model_dump(exclude={"digest"})
-    return said
+        members["capabilities"] = record.capabilities.model_dump(exclude={"digest"})
+    return members
 
 
-async def _apply(facade: Facade, plan: Plan) -> None:
-    few = asyncio.Semaphore(_AT_ONCE)
+async def _apply(facade: Facade, plan: ImportPlan) -> None:
+    slots = asyncio.Semaphore(_CONCURRENT)
 
-    async def one(planned: Planned) -> None:
+    async def one(planned: PlannedImport) -> None:
         posting = planned.posting
         try:
-            async with few:
+            async with slots:
                 await facade.posted.let_go_of_taken(posting.record.id)
                 async with facade.locks.hold(posting.record.id):
                     await register_posted(facade, posting, replace=True)

@@ -1,4 +1,4 @@
-"""An entry of the list as a connection: the pieces that every answer is made of."""
+"""An entry of the list as a connection: the members of every response."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mcp_discovery.facade.connections.statuses import (
     status_of,
 )
 from mcp_discovery.facade.connections.traits import Traits, traits_of
-from mcp_discovery.facade.usage.usage import Figures, Usage
+from mcp_discovery.facade.usage.usage import Usage, UsageFigures
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.verdict import NOT_DIALLED, NOT_PROBED, UNPROBED
 from mcp_discovery.query.query import capability_names, uptime
 from mcp_discovery.record import Endpoint, Record
 
 
-def figures_of(entry: Entry, usage: Usage) -> Figures:
-    """All that is known of how much it is used."""
+def figures_of(entry: Entry, usage: Usage) -> UsageFigures:
+    """How much the instance is used."""
     return usage.instance(entry.id, entry.instance.load)
 
 
 def listed(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
-    """A connection as it stands in the list."""
+    """A connection as an item of the list."""
     figures = figures_of(entry, usage)
     health = health_shown(entry, usage, now)
     if figures.error_rate is not None:
@@ -41,14 +41,14 @@ def listed(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
         "endpoint": endpoint_shown(entry.record.endpoint),
         "health": health,
         "metrics": usual_metrics(figures),
-        **_beside(entry.record),
+        **_optional(entry.record),
     }
 
 
 def detailed(
     entry: Entry, document: CapabilityDocument, usage: Usage, now: datetime
 ) -> dict[str, Any]:
-    """A connection with all that is known of it."""
+    """A connection with every known member."""
     figures = figures_of(entry, usage)
     performed, failed, _, _ = usage.checks(entry.id)
     record = entry.record
@@ -68,7 +68,7 @@ def detailed(
         "endpoint": endpoint_shown(record.endpoint),
         "health": health,
         "metrics": metrics,
-        **_beside(record),
+        **_optional(record),
         "createdAt": rfc3339(record.registered_at),
         "lastActiveAt": rfc3339(entry.last_seen(now)),
         "lease": entry.instance.lease.to_dict(),
@@ -76,13 +76,13 @@ def detailed(
 
 
 def registered(record: Record, entry: Entry | None, usage: Usage, now: datetime) -> dict[str, Any]:
-    """What a POST is answered with; ``entry`` is what the list shows of it by now, if anything.
+    """The response to a POST; ``entry`` is the list's entry, where there is one by now.
 
-    Until it was asked for the first time, its health is ``initializing``.
+    Before its first probe, its health is ``initializing``.
     """
     idle = traits_of(record).idle
     status = status_of(entry.health) if entry is not None else "idle" if idle else "active"
-    if entry is None or entry.health.reason in _NEVER_ASKED:
+    if entry is None or entry.health.reason in _NOT_PROBED_YET:
         health = {"status": INITIALIZING, "lastCheck": rfc3339(now)}
     else:
         health = health_shown(entry, usage, now)
@@ -102,7 +102,7 @@ def registered(record: Record, entry: Entry | None, usage: Usage, now: datetime)
 
 
 def offered(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
-    """A connection as it is offered to whoever wants to use it."""
+    """A connection as an item of a discovery."""
     load = figures_of(entry, usage).load
     return {
         "id": entry.id,
@@ -115,7 +115,7 @@ def offered(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
     }
 
 
-_NEVER_ASKED = frozenset({NOT_PROBED, NOT_DIALLED, UNPROBED, DRAINING})
+_NOT_PROBED_YET = frozenset({NOT_PROBED, NOT_DIALLED, UNPROBED, DRAINING})
 
 
 def health_shown(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
@@ -134,8 +134,8 @@ def health_shown(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
     return shown
 
 
-def usual_metrics(figures: Figures) -> dict[str, Any]:
-    """The figures of the list, those that are known."""
+def usual_metrics(figures: UsageFigures) -> dict[str, Any]:
+    """The known figures of a list item."""
     metrics: dict[str, Any] = {}
     if figures.rate is not None:
         metrics["requestsPerMinute"] = rounded(figures.rate)
@@ -147,7 +147,7 @@ def usual_metrics(figures: Figures) -> dict[str, Any]:
 
 
 def names_of(record: Record) -> list[str]:
-    """The names of all that it offers, once each."""
+    """The names of all its capabilities, once each."""
     return list(dict.fromkeys(capability_names(record)))
 
 
@@ -180,7 +180,7 @@ def capabilities_shown(document: CapabilityDocument) -> list[dict[str, Any]]:
 
 
 def health_check_shown(traits: Traits) -> dict[str, Any]:
-    """How it is probed, where that was said: ``interval`` in seconds, ``timeout`` in ms."""
+    """The probe settings that were given: ``interval`` in seconds, ``timeout`` in milliseconds."""
     shown: dict[str, Any] = {} if traits.probed else {"enabled": False}
     if traits.interval is not None:
         shown["interval"] = _plain(traits.interval)
@@ -195,7 +195,7 @@ def milliseconds(seconds: float) -> float:
 
 
 def rounded(figure: float) -> float:
-    """A figure to four places, as is plenty for people."""
+    """A figure rounded to four decimal places."""
     return _plain(round(figure, 4))
 
 
@@ -214,8 +214,8 @@ def _head(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _beside(record: Record) -> dict[str, Any]:
-    """What was posted of it and is not as usual."""
+def _optional(record: Record) -> dict[str, Any]:
+    """The optional members that are not empty."""
     shown = {
         "tags": list(record.tags),
         "zone": record.zone,

@@ -21,7 +21,7 @@ Milliseconds = Annotated[float, Field(ge=1000 * TIMEOUTS[0], le=1000 * TIMEOUTS[
 MOST_CHECKED = 1000
 
 
-class _Body(BaseModel):
+class _RequestModel(BaseModel):
     """What a client sends: no member that is not known, no type that is not right."""
 
     model_config = ConfigDict(
@@ -29,7 +29,7 @@ class _Body(BaseModel):
     )
 
 
-class HealthCheckWish(_Body):
+class HealthCheckWish(_RequestModel):
     """How the facade probes: ``interval`` in seconds, ``timeout`` in milliseconds."""
 
     enabled: bool | None = None
@@ -37,7 +37,7 @@ class HealthCheckWish(_Body):
     timeout: Milliseconds | None = None
 
 
-class EndpointGiven(_Body):
+class EndpointGiven(_RequestModel):
     """``command`` and ``args``, or ``url``; ``transport`` tells SSE from streamable HTTP."""
 
     command: str | None = None
@@ -46,7 +46,7 @@ class EndpointGiven(_Body):
     transport: Literal["streamable-http", "sse", "websocket", "stdio"] | None = None
 
 
-class CapabilityGiven(_Body):
+class CapabilityGiven(_RequestModel):
     """A tool with what is known of it; ``schema`` is that of its input."""
 
     name: Word
@@ -60,7 +60,7 @@ Metadata = Annotated[dict[Word, str | StrictBool | int | float | None], Field(ma
 Tags = Annotated[list[str], Field(max_length=64)]
 
 
-class NewConnection(_Body):
+class NewConnection(_RequestModel):
     """A connection to register. ``name`` is a DNS label; ``title`` is its name for people.
 
     ``metadata.version`` and ``metadata.owner`` are its version and owner.
@@ -94,7 +94,7 @@ class NewConnection(_Body):
     )
 
 
-class ConnectionPatch(_Body):
+class ConnectionPatch(_RequestModel):
     """What is to change; what is not named stays. A metadata value of ``null`` removes its key."""
 
     status: Literal["active", "idle"] | None = None
@@ -104,7 +104,7 @@ class ConnectionPatch(_Body):
     tags: Tags | None = None
 
 
-class DiscoverFilters(_Body):
+class DiscoverFilters(_RequestModel):
     """What connections have to be like; ``minUptime`` in seconds, ``version`` a semver range.
 
     Where there can be several values, one of them suffices (of ``tags`` with ``match`` ``any``).
@@ -122,7 +122,7 @@ class DiscoverFilters(_Body):
     version: Word | None = None
 
 
-class LoadBalancing(_Body):
+class LoadBalancing(_RequestModel):
     """``key`` is for ``consistent-hash``: the same key is given the same connection."""
 
     strategy: Strategy | None = None
@@ -130,7 +130,7 @@ class LoadBalancing(_Body):
     key: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
 
-class Discover(_Body):
+class Discover(_RequestModel):
     """``capabilities``: all of them, each the name of a tool, resource or prompt."""
 
     capabilities: Words | None = None
@@ -138,20 +138,20 @@ class Discover(_Body):
     load_balancing: LoadBalancing | None = None
 
 
-class CheckWish(_Body):
+class CheckWish(_RequestModel):
     """``timeout`` in milliseconds."""
 
     timeout: Milliseconds | None = None
 
 
-class BatchCheck(_Body):
+class BatchCheck(_RequestModel):
     """Which connections to probe, and for how many milliseconds all of them together."""
 
     connection_ids: Annotated[list[Word], Field(max_length=MOST_CHECKED)]
     timeout: Milliseconds | None = None
 
 
-class Export(_Body):
+class Export(_RequestModel):
     """What ``GET /registry/export`` answered; only ``connections`` is needed."""
 
     connections: Annotated[list[dict[str, Any]], Field(max_length=20_000)]

@@ -23,16 +23,16 @@ from mcp_discovery.facade.status.handlers import answer, offers, performance_of
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status, rfc3339, utcnow
 
-#: How many of the capabilities that are used most are named.
+#: How many of the most used capabilities are listed.
 _MOST_USED = 10
-#: The load that is aimed at where connections are to be added or taken away …
+#: The load for which the recommended number of connections is computed.
 _AIM = 0.6
-#: … and the load below which one does so little that others could do it, too.
+#: The load below which all connections of a server must be to recommend fewer of them.
 _QUIET = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class InstanceLoad:
     """The known load of one connection of the server ``name``, from 0 to 1."""
 
     name: str
@@ -67,7 +67,7 @@ async def distribution(request: web.Request) -> web.Response:
     facade = facade_of(request)
     view = facade.view()
     shares: list[dict[str, Any]] = []
-    known: list[Loaded] = []
+    known: list[InstanceLoad] = []
     for entry in view:
         if status_of(entry.health) != "active":
             continue
@@ -75,7 +75,7 @@ async def distribution(request: web.Request) -> web.Response:
         share: dict[str, Any] = {"id": entry.id, "name": entry.record.name}
         if figures.load is not None:
             share["load"] = representation.rounded(figures.load)
-            known.append(Loaded(entry.record.name, figures.load))
+            known.append(InstanceLoad(entry.record.name, figures.load))
         if figures.active is not None:
             share["activeRequests"] = figures.active
         if figures.capacity is not None:
@@ -87,8 +87,8 @@ async def distribution(request: web.Request) -> web.Response:
     return answer(body | list_json.staleness(view), view)
 
 
-def recommendations(known: Iterable[Loaded]) -> list[dict[str, Any]]:
-    """What the loads suggest, one server after the other, by name."""
+def recommendations(known: Iterable[InstanceLoad]) -> list[dict[str, Any]]:
+    """The recommendations for the known loads, ordered by the servers' names."""
     by_name: defaultdict[str, list[float]] = defaultdict(list)
     for each in known:
         by_name[each.name].append(each.load)
@@ -97,8 +97,8 @@ def recommendations(known: Iterable[Loaded]) -> list[dict[str, Any]]:
 
 
 def _recommended(name: str, loads: Sequence[float]) -> dict[str, Any] | None:
-    """``scale-up`` where the work is too much for all of them, ``rebalance`` where it is only too
-    much for some, ``scale-down`` where there is hardly any; two are always left."""
+    """``scale-up`` where all connections together are too busy, ``rebalance`` where only some are,
+    ``scale-down`` where none has much load; at least two connections stay."""
     busy = sum(load > BUSY for load in loads)
     wanted = max(1, math.ceil(sum(loads) / _AIM))
     if busy:
@@ -125,7 +125,7 @@ def _counted(number: int) -> str:
 
 
 def _by_status(view: View) -> dict[str, int]:
-    """From the index; only those that are down have to be looked at one by one."""
+    """Counted from the index; only those that are down are read one by one."""
     counted = dict.fromkeys(STATUSES, 0)
     for health in view.keys("status"):
         ids = view.having("status", health)

@@ -1,12 +1,12 @@
-"""The words of the connections API for an instance's endpoint and health: the one place of both.
+"""The connections API's names for an instance's transport and health.
 
 ======================  ==========================================================================
 connection              instance
 ======================  ==========================================================================
-``active``              ``healthy`` or ``degraded``: it is there; ``health.status`` says how well
-``idle``                ``draining``: set idle with ``PATCH``, or leaving by itself
-``error``               ``down``, and whoever keeps it registered says so: asked, it fails
-``disconnected``        ``down`` because nobody is heard any more: "no heartbeat for N s"
+``active``              ``healthy`` or ``degraded``, as ``health.status`` says
+``idle``                ``draining``: set idle with ``PATCH``, or about to leave
+``error``               ``down``, reported by its registrant: probes fail
+``disconnected``        ``down`` without heartbeats: "no heartbeat for N s"
 ======================  ==========================================================================
 """
 
@@ -25,7 +25,7 @@ STATUSES: tuple[ConnectionStatus, ...] = ("active", "idle", "disconnected", "err
 Protocol = Literal["stdio", "http", "websocket"]
 PROTOCOLS: tuple[Protocol, ...] = ("stdio", "http", "websocket")
 
-#: The health of a connection that has not answered for the first time yet.
+#: The health of a connection before its first probe.
 INITIALIZING = "initializing"
 
 _PROTOCOL_OF: Mapping[str, Protocol] = {
@@ -74,7 +74,7 @@ def healths_of(statuses: Iterable[str]) -> frozenset[Status]:
 
 
 def is_fit(entry: Entry) -> bool:
-    """Whether it can be offered without reserve: healthy, or meant to be used unprobed."""
+    """Whether the instance is usable: healthy, or degraded only because nobody probes it."""
     health = entry.health
     unprobed = health.status is Status.DEGRADED and health.reason in (NOT_DIALLED, UNPROBED)
     return health.status is Status.HEALTHY or unprobed

@@ -1,4 +1,4 @@
-"""What a connection has beside its record's own fields: type, idleness, how it is to be probed."""
+"""What a record holds of a connection beside its own fields: type, idleness, probe settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mcp_discovery.record import Record
 
-#: The field of a record that holds them; a record keeps fields that it does not know.
+#: The field of a record that holds the traits; a record keeps unknown fields.
 FIELD = "connection"
 
 #: The bounds of a probe's interval and time-out, in seconds.
@@ -18,9 +18,9 @@ TIMEOUTS = 0.05, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """``interval`` and ``timeout`` of probes in seconds, ``None`` where the facade's own hold.
+    """``interval`` and ``timeout`` of probes in seconds, ``None`` for the facade's own settings.
 
-    ``idle`` is set until it is taken back; ``probed`` says whether probes are wanted at all.
+    ``idle`` holds until it is reset; ``probed`` says whether the connection is probed at all.
     ``literals`` are the metadata keys whose values were booleans or numbers.
     """
 
@@ -32,7 +32,7 @@ class Traits:
     literals: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As the record keeps them; what is as usual is left out."""
+        """The field's value in the record, without defaults."""
         check: dict[str, Any] = {} if self.probed else {"enabled": False}
         if self.interval is not None:
             check["interval"] = self.interval
@@ -49,7 +49,7 @@ class Traits:
 
 
 def traits_of(record: Record) -> Traits:
-    """The traits in ``record``, whoever wrote it: what is not as it should be counts as absent."""
+    """The traits in ``record``; an invalid value counts as absent, since anyone may write it."""
     written = (record.model_extra or {}).get(FIELD)
     if not isinstance(written, Mapping):
         return _USUAL

@@ -1,4 +1,4 @@
-"""Reads a body into its model, and says in one clear sentence what is wrong with it."""
+"""Validates a body against its model; a fault is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcp_discovery.facade.http.problems import ProblemError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: Kind of fault → what the value is not.
+#: What the value is not, by pydantic's kind of error.
 _NOT: Mapping[str, str] = {
     "model_type": "an object",
     "dict_type": "an object",
@@ -31,7 +31,7 @@ def parsed(model: type[Model], body: Mapping[str, Any]) -> Model:
     """``body`` as ``model``.
 
     Raises :class:`ProblemError` (422): ``field`` names the first field at fault, ``nearest`` the
-    known one that an unknown one was perhaps meant to be.
+    known one most like an unknown one.
     """
     try:
         return model.model_validate(body)
@@ -43,7 +43,7 @@ def _refused(
     model: type[BaseModel], body: Mapping[str, Any], error: ValidationError
 ) -> ProblemError:
     faults = error.errors(include_url=False, include_input=False)
-    # Of the ways that a value may be written, the one that got furthest is the one that was meant.
+    # Of the alternatives of a union, the one that failed deepest is the one that was meant.
     fault = max(faults, key=lambda each: (len(_path(body, each)), each["type"] not in _NOT))
     path = _path(body, fault)
     field = ".".join(str(part)[:100] for part in path)[:200]
@@ -70,7 +70,7 @@ def _refused(
 
 
 def _path(body: Any, fault: ErrorDetails) -> tuple[int | str, ...]:
-    """Where in ``body`` the fault is, without the names of the models that were tried."""
+    """The path of the fault in ``body``, without the names of the alternatives of unions."""
     path: list[int | str] = []
     for number, part in enumerate(fault["loc"]):
         last = number == len(fault["loc"]) - 1
@@ -84,7 +84,7 @@ def _path(body: Any, fault: ErrorDetails) -> tuple[int | str, ...]:
 
 
 def _members(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """The names of the members of ``model``, or of the model within it where ``loc`` leads."""
+    """The member names of the model at ``loc`` within ``model``."""
     schema = model.model_json_schema(by_alias=True)
     within: Any = schema
     for part in loc:

@@ -1,1 +1,1 @@
-"""Capability documents: on their way into the store and out of it, and over HTTP."""
+"""Capability documents by their digest: cached, and over HTTP."""

@@ -1,23 +1,25 @@
-"""Capability documents on their way into the store and out of it."""
+"""A cache of capability documents: those not yet registered, and descriptions of all."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+
+from cachetools import LRUCache, TTLCache
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.registration.body import Posting, refused_document
 
-#: How long, in seconds, and how many bytes of documents wait for the registration that names them.
+#: How long, in seconds, documents are kept for a registration that names them, and how many bytes.
 PENDING_SECONDS = 300.0
 PENDING_BYTES = 32 * 2**20
-#: For how many documents the descriptions are remembered.
-_DESCRIBED = 1000
+#: How many bytes of descriptions are cached; each counts with its overhead.
+_DESCRIPTION_BYTES = 64 * 2**20
+_OVERHEAD = 200
 
 #: The kinds of capability, as ``GET /capabilities`` names them.
 KINDS = ("tool", "resource", "prompt")
@@ -26,31 +28,30 @@ Descriptions = Mapping[tuple[str, str], str]
 
 
 class Documents:
-    """The documents that were sent and not yet registered, and those the store has."""
+    """The documents that were sent and not yet registered, and those in the store."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._pending: OrderedDict[str, tuple[CapabilityDocument, float]] = OrderedDict()
-        self._described: OrderedDict[str, Descriptions] = OrderedDict()
+        self._pending: TTLCache[str, CapabilityDocument] = TTLCache(
+            PENDING_BYTES,
+            PENDING_SECONDS,
+            time.monotonic,
+            getsizeof=lambda document: len(document.canonical),
+        )
+        self._descriptions: LRUCache[str, Descriptions] = LRUCache(
+            _DESCRIPTION_BYTES, getsizeof=_size_of
+        )
 
     def put(self, document: CapabilityDocument) -> None:
         """Keeps ``document`` for a while, until a registration names it."""
-        now = time.monotonic()
-        self._pending.pop(document.digest, None)
-        self._pending[document.digest] = document, now + PENDING_SECONDS
-        size = sum(len(each.canonical) for each, _ in self._pending.values())
-        for digest, (each, until) in list(self._pending.items())[:-1]:
-            if until > now and size <= PENDING_BYTES:
-                break
-            size -= len(each.canonical)
-            del self._pending[digest]
+        self._pending[document.digest] = document
         self._describe(document)
 
     async def get(self, digest: str) -> CapabilityDocument:
         """The document with ``digest``; raises what
         :meth:`mcp_discovery.adapters.store.Store.document` does."""
         if (pending := self._pending.get(digest)) is not None:
-            return pending[0]
+            return pending
         document = await self._catalog.document(digest)
         self._describe(document)
         return document
@@ -70,45 +71,41 @@ class Documents:
             raise refused_document(posting.digest) from error
 
     async def learn(self, digests: Iterable[str], *, most: int, timeout: float) -> None:
-        """Reads documents whose descriptions are not known yet: at most so many, for so long."""
-        unknown = [digest for digest in digests if digest not in self._described][:most]
+        """Reads at most ``most`` documents without cached descriptions, for ``timeout`` seconds."""
+        unknown = [digest for digest in digests if digest not in self._descriptions][:most]
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
                 for digest in unknown:
                     group.create_task(self._learn(digest))
 
     def descriptions(self, digest: str) -> Descriptions:
-        """(kind, name) → description, of a document that was seen lately; else nothing."""
-        return self._described.get(digest, {})
+        """(kind, name) → description, where those of the document are cached; else empty."""
+        return self._descriptions.get(digest, {})
 
     async def _learn(self, digest: str) -> None:
         try:
             await self.get(digest)
         except DocumentNotFoundError:
-            self._remember(digest, {})
+            self._descriptions[digest] = {}
         except StoreError:
-            return  # it is asked for again the next time
+            return  # the next request reads it again
 
     def _describe(self, document: CapabilityDocument) -> None:
-        if document.digest in self._described:
-            self._described.move_to_end(document.digest)
+        if self._descriptions.get(document.digest) is not None:
             return
         lists = (
             document.tools,
             (*document.resources, *document.resource_templates),
             document.prompts,
         )
-        self._remember(
-            document.digest,
-            {
-                (kind, item["name"]): item["description"][:1000]
-                for kind, items in zip(KINDS, lists, strict=True)
-                for item in items
-                if isinstance(item.get("name"), str) and isinstance(item.get("description"), str)
-            },
-        )
+        self._descriptions[document.digest] = {
+            (kind, item["name"]): item["description"][:1000]
+            for kind, items in zip(KINDS, lists, strict=True)
+            for item in items
+            if isinstance(item.get("name"), str) and isinstance(item.get("description"), str)
+        }
 
-    def _remember(self, digest: str, descriptions: Descriptions) -> None:
-        self._described[digest] = descriptions
-        while len(self._described) > _DESCRIBED:
-            self._described.popitem(last=False)
+
+def _size_of(descriptions: Descriptions) -> int:
+    texts = (len(name) + len(text) for (_, name), text in descriptions.items())
+    return min(sum(texts) + _OVERHEAD * (1 + len(descriptions)), _DESCRIPTION_BYTES)

@@ -13,7 +13,7 @@ from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.state import facade_of
 
-#: From so many bytes on, packing and parsing happen beside the event loop.
+#: From this size on, in bytes, documents are compressed and parsed in a thread.
 _LARGE = 64 * 2**10
 
 

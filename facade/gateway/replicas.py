@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from cachetools import TTLCache
+
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
@@ -18,8 +20,10 @@ from mcp_discovery.query.versions import VersionRange
 _OPEN = frozenset({Status.HEALTHY, Status.DEGRADED})
 #: The only transport that the gateway forwards.
 TRANSPORT = "streamable-http"
-#: For how many seconds a replica that could not be reached comes after all others.
+#: For how many seconds a replica that could not be reached comes after all others, and how many
+#: such replicas are remembered.
 _UNREACHED_FOR = 5.0
+_MOST_UNREACHED = 10_000
 
 
 class Replicas:
@@ -29,9 +33,8 @@ class Replicas:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
         self._in_flight: Counter[str] = Counter()
-        self._unreached: dict[str, float] = {}
+        self._unreached: TTLCache[str, None] = TTLCache(_MOST_UNREACHED, _UNREACHED_FOR, clock)
         self._chance = random.Random()
 
     def __len__(self) -> int:
@@ -51,13 +54,10 @@ class Replicas:
 
     def record_connection(self, id: str, *, ok: bool) -> None:
         """Whether the instance could be connected to just now."""
-        self._unreached.pop(id, None)
-        if not ok:
-            self._unreached[id] = self._clock()
-            # Drops the oldest failure when it has expired, so that removed replicas do not stay.
-            first = next(iter(self._unreached))
-            if self._clock() - self._unreached[first] > _UNREACHED_FOR:
-                del self._unreached[first]
+        if ok:
+            self._unreached.pop(id, None)
+        else:
+            self._unreached[id] = None
 
     def ordered(self, entries: Iterable[Entry], protocol: str | None) -> list[Entry]:
         """``entries`` in the order to try.
@@ -67,12 +67,11 @@ class Replicas:
         one with the fewest calls in flight for its weight comes first, then chance in proportion
         to the weight decides. Weight 0 comes after all other weights.
         """
-        now = self._clock()
 
         def rank(entry: Entry) -> tuple[bool, bool, bool, bool, float, float]:
             record, weight = entry.record, entry.record.weight
             return (
-                now - self._unreached.get(record.id, -_UNREACHED_FOR) < _UNREACHED_FOR,
+                record.id in self._unreached,
                 entry.health.status is not Status.HEALTHY,
                 protocol is not None and protocol not in record.protocol.versions,
                 not weight,

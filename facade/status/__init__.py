@@ -1,1 +1,1 @@
-"""How the facade and its list are."""
+"""The state of the facade and of its list: status, health, readiness, capabilities, metrics."""

@@ -1,4 +1,4 @@
-"""How the facade and the list are: ``/capabilities``, ``/status``, ``/health``, ``/ready``."""
+"""The facade and its list at a glance: ``/capabilities``, ``/status``, ``/health``, ``/ready``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import facade_of
 from mcp_discovery.facade.status.models import CapabilityCount, HealthPage, Ready, StatusPage
-from mcp_discovery.facade.usage.usage import Figures
+from mcp_discovery.facade.usage.usage import UsageFigures
 from mcp_discovery.health import Status, rfc3339
 
-#: Documents read for their descriptions in one request, at most, and for how many seconds.
-_LEARN = 16
-_LEARN_SECONDS = 0.5
+#: How many documents one request reads for their descriptions, and for how many seconds.
+_MOST_READ = 16
+_READ_TIMEOUT = 0.5
 
 
 async def capabilities(request: web.Request) -> web.Response:
@@ -42,10 +42,10 @@ async def capabilities(request: web.Request) -> web.Response:
             for name in dict.fromkeys(names):
                 key = kind, name
                 providers[key] += count
-                # The greatest digest, so that the answer does not depend on the order.
+                # The greatest digest, so that the result does not depend on the order.
                 digests[key] = max(digests[key], digest)
     used.pop("", None)
-    await documents.learn(used, most=_LEARN, timeout=_LEARN_SECONDS)
+    await documents.learn(used, most=_MOST_READ, timeout=_READ_TIMEOUT)
     listed = []
     for kind, name in sorted(providers, key=lambda each: (each[1], each[0])):
         entry: dict[str, object] = {"name": name, "kind": kind}
@@ -54,8 +54,8 @@ async def capabilities(request: web.Request) -> web.Response:
         entry["providers"] = providers[kind, name]
         listed.append(entry | _used(facade.usage.capability(name)))
     counted = {"capabilities": listed, "totalCapabilities": len(listed)}
-    told = orjson.dumps(counted | list_json.staleness(view))
-    return tagged(request, tag_of(told), told, {list_json.REVISION: list_json.position(view)})
+    data = orjson.dumps(counted | list_json.staleness(view))
+    return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 
 async def status(request: web.Request) -> web.Response:
@@ -87,7 +87,7 @@ async def status(request: web.Request) -> web.Response:
         "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
     body |= list_json.staleness(view)
-    # All but lastSeen, which moves by itself, is the revision's.
+    # All but lastSeen, which changes with the clock alone, belongs to the revision.
     tag = tag_of({name: value for name, value in body.items() if name != "servers"})
     headers = {list_json.REVISION: list_json.position(view)}
     return tagged(request, tag, lambda: orjson.dumps(body), headers)
@@ -134,7 +134,7 @@ def answer(body: object, view: View | None = None, *, status: int = 200) -> web.
     )
 
 
-def performance_of(figures: Figures) -> dict[str, float]:
+def performance_of(figures: UsageFigures) -> dict[str, float]:
     """``requestsPerSecond`` and ``averageLatency`` (milliseconds), as far as they are known."""
     performance = {}
     if figures.rate is not None:
@@ -152,7 +152,7 @@ def version() -> str:
         return "0.0.0"
 
 
-def _used(figures: Figures) -> dict[str, float]:
+def _used(figures: UsageFigures) -> dict[str, float]:
     """``totalRequests`` that were reported here and ``averageLatency`` in milliseconds."""
     used: dict[str, float] = {"totalRequests": figures.requests}
     if figures.latency is not None:
@@ -164,15 +164,15 @@ _Offer = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
 def offers(view: View) -> Counter[_Offer]:
-    """What healthy instances offer, and those that are not probed because their clients start
-    them: digest and names → how many instances offer just that.
+    """What usable instances offer: digest and names → how many instances offer exactly that.
 
-    Instances of one version are alike, so that names are looked at once for each version.
+    Usable are the healthy ones, and those of stdio, which clients start and nobody probes.
+    Instances of one version are equal, so the names are processed once for each version.
     """
-    perhaps = chain(
+    candidates = chain(
         *(view.having("status", each.value) for each in (Status.HEALTHY, Status.DEGRADED))
     )
-    fit = (entry for id in perhaps if is_fit(entry := view.entries[id]))
+    fit = (entry for id in candidates if is_fit(entry := view.entries[id]))
     indexed = (entry.record.capabilities for entry in fit)
     return Counter(
         (each.digest or "", each.tools, each.resources, each.prompts) for each in indexed

@@ -1,4 +1,4 @@
-"""How the facade and the list are."""
+"""The responses of ``/capabilities``, ``/status``, ``/health`` and ``/ready``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ServerStatus(Shaped):
     last_seen: datetime
 
 
-class Skipped(Shaped):
+class SkippedModel(Shaped):
     """What lies in the store and is no instance."""
 
     total: int
@@ -68,7 +68,7 @@ class StatusPage(Shaped):
     epoch: str
     revision: int
     held: int = Field(description="Instances that were ever held back from a mass drop.")
-    skipped: Skipped
+    skipped: SkippedModel
     stale_since: datetime | None = None
     problem: str | None = None
 

@@ -1,4 +1,4 @@
-"""Tools across servers."""
+"""The responses of ``/tools`` and ``/tools/{name}``."""
 
 from __future__ import annotations
 

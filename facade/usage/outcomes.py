@@ -1,4 +1,4 @@
-"""What clients report of their calls: ``POST /connections/{id}/outcome``."""
+"""The outcomes of calls, as clients report them: ``POST /connections/{id}/outcome``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.record import Record
 
-_Body = TypeVar("_Body", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 #: The most outcomes in one request.
 MOST_AT_ONCE = 1000
-#: The longest call that is believed, in milliseconds: an hour.
+#: The longest latency that is accepted, in milliseconds: an hour.
 MOST_MS = 3_600_000.0
 
 
-class Outcome(BaseModel):
+class OutcomeModel(BaseModel):
     """How one call of a server went, as its client saw it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -38,7 +38,7 @@ class Outcome(BaseModel):
     )
 
 
-class Outcomes(BaseModel):
+class OutcomesModel(BaseModel):
     """Many outcomes at once; each also says of which instance it is."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -63,10 +63,10 @@ async def outcomes(request: web.Request) -> web.Response:
     its place in the list, and harms no other.
     """
     facade = facade_of(request)
-    body = _parsed(Outcomes, await read_object(request, timeout=facade.options.body_timeout))
+    body = _parsed(OutcomesModel, await read_object(request, timeout=facade.options.body_timeout))
     refused: list[dict[str, Any]] = []
-    for number, told in enumerate(body.outcomes):
-        id, rest = told.get("id"), {key: told[key] for key in told if key != "id"}
+    for number, item in enumerate(body.outcomes):
+        id, rest = item.get("id"), {key: item[key] for key in item if key != "id"}
         try:
             if not isinstance(id, str):
                 detail = "id: each outcome needs the id of its instance"
@@ -79,19 +79,19 @@ async def outcomes(request: web.Request) -> web.Response:
 
 def _count(facade: Facade, id: str, body: dict[str, Any]) -> None:
     entry = facade.entry(id)
-    told = _parsed(Outcome, body)
-    if told.capability is not None:
-        _require_offered(entry.record, told.capability)
+    reported = _parsed(OutcomeModel, body)
+    if reported.capability is not None:
+        _require_offered(entry.record, reported.capability)
     facade.usage.outcome(
         entry.id,
-        latency=None if told.latency is None else told.latency / 1000,
-        success=told.success,
-        capability=told.capability,
-        error=told.error,
+        latency=None if reported.latency is None else reported.latency / 1000,
+        success=reported.success,
+        capability=reported.capability,
+        error=reported.error,
     )
 
 
-def _parsed(shape: type[_Body], body: dict[str, Any]) -> _Body:
+def _parsed(shape: type[_Model], body: dict[str, Any]) -> _Model:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
@@ -105,8 +105,11 @@ def _parsed(shape: type[_Body], body: dict[str, Any]) -> _Body:
 
 
 def _require_offered(record: Record, capability: str) -> None:
-    """Raises for a name that ``record`` does not list, unless it lists none at all: of a server
-    that wants credentials nobody here knows what it offers."""
+    """Raises :class:`ProblemError` for a name that ``record`` does not list.
+
+    A record that lists no names accepts every name: the facade cannot introspect a server that
+    requires credentials.
+    """
     offered = record.capabilities
     names = (*offered.tools, *offered.resources, *offered.prompts)
     if not names and capability.isprintable():
@@ -131,7 +134,7 @@ _ONE, _OTHER = (
         outcome,
         "usage",
         parameters=(_ID,),
-        body=Outcome,
+        body=OutcomeModel,
         answers={204: None},
         errors=(400, 404, 408, 413, 415, 422),
     )
@@ -142,7 +145,7 @@ _MANY = Operation(
     "/outcomes",
     outcomes,
     "usage",
-    body=Outcomes,
+    body=OutcomesModel,
     answers={
         200: {
             "type": "object",

@@ -1,39 +1,40 @@
-"""What is known of how much instances are used: outcomes, probes and what registrants report."""
+"""How much instances and capabilities are used: outcomes, probes and reported load."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from cachetools import LRUCache
+
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.usage.window import Window
 from mcp_discovery.health import Load, utcnow
 
-#: How many capabilities have figures of their own; those used longest ago give way.
+#: How many capabilities have figures of their own; the least recently used ones are dropped.
 MOST_CAPABILITIES = 10_000
-#: How often, in seconds, instances that have left are looked for.
-_LOOK_EVERY = 15.0
+#: Seconds between two removals of the figures of instances that have left.
+_FORGET_INTERVAL = 15.0
 
-#: What is told of each outcome and each probe: the kind, the instance's id, the facts.
-Listener = Callable[[str, str, Mapping[str, Any]], None]
+#: Called with each outcome and each probe: its kind, the instance's id, the facts.
+UsageListener = Callable[[str, str, Mapping[str, Any]], None]
 
-#: The kind of what listeners are told of a client's outcome: ``capability`` (or None), ``latency``
-#: (seconds, or None), ``success``, ``error`` (or None).
+#: The kind of a client's outcome, with the facts ``capability`` (or None), ``latency`` (seconds, or
+#: None), ``success``, ``error`` (or None).
 CAPABILITY_REQUEST = "capability-request"
-#: The kind of what listeners are told of a probe: ``status``, ``reason``, ``latency`` (seconds, or
-#: None), ``success``.
+#: The kind of a probe, with the facts ``status``, ``reason``, ``latency`` (seconds, or None),
+#: ``success``.
 HEALTH_CHECK = "health-check"
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """How much something is used; what is not known is ``None``, never invented.
+class UsageFigures:
+    """How much something is used; an unknown figure is ``None``, never estimated.
 
     ``requests`` counts the outcomes reported since this facade first heard of it. The others are
     of the last five minutes: ``rate`` per minute, ``latency`` (mean) and ``p95`` in seconds,
@@ -71,15 +72,13 @@ class Usage:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._instances: dict[str, Window] = {}
-        self._capabilities: OrderedDict[str, Window] = OrderedDict()
+        self._capabilities: LRUCache[str, Window] = LRUCache(MOST_CAPABILITIES)
         self._whole = Window(clock())
         self._checks: dict[str, _Checks] = {}
-        self._said: dict[str, Load | None] = {}
+        self._reported: dict[str, Load | None] = {}
         self._missing: set[str] = set()
         #: Called with each outcome and each probe; must return at once and not raise.
-        self.listeners: list[Listener] = []
-
-    # -- what comes in -----------------------------------------------------------------------
+        self.listeners: list[UsageListener] = []
 
     def outcome(
         self,
@@ -95,13 +94,10 @@ class Usage:
         windows = [self._whole, self._instances.setdefault(id, Window(now))]
         if capability is not None:
             windows.append(self._capabilities.setdefault(capability, Window(now)))
-            self._capabilities.move_to_end(capability)
-            if len(self._capabilities) > MOST_CAPABILITIES:
-                self._capabilities.popitem(last=False)
         for window in windows:
             window.add(now, latency, success)
         facts = {"capability": capability, "latency": latency, "success": success, "error": error}
-        self._tell(CAPABILITY_REQUEST, id, facts)
+        self._notify(CAPABILITY_REQUEST, id, facts)
 
     def probed(
         self, id: str, *, latency: float | None, success: bool, status: str, reason: str
@@ -114,32 +110,30 @@ class Usage:
         if latency is not None:
             checks.response_time = latency
         facts = {"status": status, "reason": reason, "latency": latency, "success": success}
-        self._tell(HEALTH_CHECK, id, facts)
+        self._notify(HEALTH_CHECK, id, facts)
 
     def said(self, id: str, load: Load | None) -> None:
-        """The registrant of an instance that is held here reports this of itself.
+        """The registrant of an instance that is registered through this facade reports its load.
 
-        From now on :meth:`instance` goes by this, not by the list, in which stands what this
-        facade made of it.
+        From now on :meth:`instance` uses this load, not the one in the list, which this facade has
+        computed from it.
         """
-        self._said[id] = load
+        self._reported[id] = load
 
     def released(self, id: str) -> None:
-        """The instance is no longer held here: its load is what the list says."""
-        self._said.pop(id, None)
+        """The instance is not registered through this facade any more: its load is in the list."""
+        self._reported.pop(id, None)
 
-    # -- what is known -----------------------------------------------------------------------
+    def instance(self, id: str, reported: Load | None) -> UsageFigures:
+        """The figures of one instance; ``reported`` is the load in its entry.
 
-    def instance(self, id: str, reported: Load | None) -> Figures:
-        """All that is known of one instance; ``reported`` is the load in its entry.
-
-        What its registrant reports counts first: it sees every client. What it leaves open is
-        told by the outcomes reported here.
+        A figure that the registrant reports takes precedence, since that sees every client; the
+        others come from the outcomes reported to this facade.
         """
         own = self._figures(self._instances.get(id))
-        return _with_reported(own, self._said.get(id) if id in self._said else reported)
+        return _with_reported(own, self._reported.get(id) if id in self._reported else reported)
 
-    def capability(self, name: str) -> Figures:
+    def capability(self, name: str) -> UsageFigures:
         """The outcomes of one tool, resource or prompt, whichever instance they were of."""
         return self._figures(self._capabilities.get(name))
 
@@ -147,7 +141,7 @@ class Usage:
         """The capabilities of which outcomes were reported."""
         return list(self._capabilities)
 
-    def whole(self) -> Figures:
+    def whole(self) -> UsageFigures:
         """The outcomes of all instances, also of those that have left."""
         return self._figures(self._whole)
 
@@ -158,7 +152,7 @@ class Usage:
         return checks.performed, checks.failed, checks.last, checks.response_time
 
     def load(self, id: str) -> Load | None:
-        """What to publish of an instance that is held here; ``None`` while nothing is known."""
+        """The load to publish for an instance registered here; ``None`` while nothing is known."""
         figures = self.instance(id, None)
         load = Load(
             active=figures.active,
@@ -170,35 +164,31 @@ class Usage:
         )
         return None if load == Load() else load
 
-    # -- forgetting --------------------------------------------------------------------------
-
     def forget_missing(self, present: Container[str]) -> None:
         """Forgets every instance that was in ``present`` neither this time nor the last.
 
         Not at once, because one that is just being posted is probed before it is listed.
         """
-        known = self._instances.keys() | self._checks.keys() | self._said.keys()
+        known = self._instances.keys() | self._checks.keys() | self._reported.keys()
         missing = {id for id in known if id not in present}
         for id in missing & self._missing:
             self._instances.pop(id, None)
             self._checks.pop(id, None)
-            self._said.pop(id, None)
+            self._reported.pop(id, None)
         self._missing = missing
 
     async def forget_gone(self, catalog: Catalog) -> None:
         """Forgets instances that leave ``catalog``, for ever; not while its store is away."""
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_FORGET_INTERVAL)
             if catalog.is_ready and catalog.view.stale_since is None:
                 self.forget_missing(catalog.view.entries)
 
-    # -- inside ------------------------------------------------------------------------------
-
-    def _figures(self, window: Window | None) -> Figures:
+    def _figures(self, window: Window | None) -> UsageFigures:
         if window is None or window.total == 0:
-            return Figures(0)
+            return UsageFigures(0)
         now = self._clock()
-        return Figures(
+        return UsageFigures(
             window.total,
             window.rate(now),
             window.latency(now),
@@ -206,12 +196,12 @@ class Usage:
             window.error_rate(now),
         )
 
-    def _tell(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
+    def _notify(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
         for listener in self.listeners:
             listener(kind, id, facts)
 
 
-def _with_reported(own: Figures, reported: Load | None) -> Figures:
+def _with_reported(own: UsageFigures, reported: Load | None) -> UsageFigures:
     if reported is None:
         return own
     active, capacity = _whole_number(reported.active), _whole_number(reported.capacity)
@@ -231,7 +221,7 @@ def _with_reported(own: Figures, reported: Load | None) -> Figures:
 
 
 def _figure(value: float | None, most: float = math.inf) -> float | None:
-    """``value`` where it can be true: a stranger may report anything."""
+    """``value`` where it is plausible: a registrant may report anything."""
     if value is None or not math.isfinite(value) or not 0 <= value <= most:
         return None
     return float(value)

@@ -7,11 +7,11 @@ from array import array
 from collections import deque
 from dataclasses import dataclass, field
 
-#: For how many seconds a call counts …
+#: How many seconds the window spans.
 WINDOW = 300.0
-#: … give or take so many, in which they are counted together.
+#: How many seconds a slot spans, whose calls are counted together and expire together.
 SLOT = 10.0
-#: A rate is told over at least so many seconds, so that the first call is not "six a second".
+#: The shortest time, in seconds, over which a rate is computed: one call is not "six a second".
 _LEAST = 60.0
 
 # Latencies are counted in buckets, each a tenth wider than the one before: the middle of a bucket

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_discovery.facade.connections.statistics import Loaded, recommendations
+from mcp_discovery.facade.connections.statistics import InstanceLoad, recommendations
 
 
-def of(*loads: float, name: str = "files") -> list[Loaded]:
-    return [Loaded(name, load) for load in loads]
+def of(*loads: float, name: str = "files") -> list[InstanceLoad]:
+    return [InstanceLoad(name, load) for load in loads]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,6 @@ async def test_many_pending_documents_are_bounded() -> None:
         documents = Documents(Catalog(store))
         for number in range(12):
             documents.put(document(f"tool-{number}", filler=8 * 2**20))
-        assert sum(len(each.canonical) for each, _ in documents._pending.values()) <= PENDING_BYTES
+        assert sum(len(each.canonical) for each in documents._pending.values()) <= PENDING_BYTES
         last = document("tool-11", filler=8 * 2**20)
         assert (await documents.get(last.digest)).digest == last.digest

@@ -15,7 +15,7 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
 from mcp_discovery.facade.state import FACADE
-from mcp_discovery.facade.usage.usage import MOST_CAPABILITIES, Figures, Usage
+from mcp_discovery.facade.usage.usage import MOST_CAPABILITIES, Usage, UsageFigures
 from mcp_discovery.facade.usage.window import WINDOW, Window
 from mcp_discovery.health import Load
 from tests.facade.harness import QUICK, Client, leased, served
@@ -81,8 +81,8 @@ def test_what_is_older_than_the_window_does_not_count(usage: Usage, clock: FakeC
     assert (figures.requests, figures.error_rate, figures.latency) == (2, 0.0, 1.0)
     clock.now += WINDOW
     # What was, is still counted; of the present nothing is known but that nothing happened.
-    assert usage.instance("a", None) == Figures(2, rate=0.0)
-    assert usage.whole() == Figures(2, rate=0.0)
+    assert usage.instance("a", None) == UsageFigures(2, rate=0.0)
+    assert usage.whole() == UsageFigures(2, rate=0.0)
 
 
 def test_the_rate_is_per_minute_since_it_was_first_used(usage: Usage, clock: FakeClock) -> None:
@@ -108,7 +108,7 @@ def test_a_window_holds_no_more_however_much_it_counts() -> None:
 
 
 def test_what_is_not_known_is_none(usage: Usage) -> None:
-    nothing = Figures(0)
+    nothing = UsageFigures(0)
     assert (nothing.rate, nothing.latency, nothing.p95, nothing.load) == (None,) * 4
     assert usage.instance("a", None) == usage.capability("find") == usage.whole() == nothing
     assert usage.checks("a") == (0, 0, None, None)
@@ -163,8 +163,8 @@ def test_what_cannot_be_true_is_not_known(usage: Usage, value: float) -> None:
         p95=value,
         error_rate=value,
     )
-    assert usage.instance("a", reported) == Figures(0)
-    assert usage.instance("a", Load(error_rate=1.1)) == Figures(0)
+    assert usage.instance("a", reported) == UsageFigures(0)
+    assert usage.instance("a", Load(error_rate=1.1)) == UsageFigures(0)
 
 
 def test_the_own_publication_is_not_taken_for_a_report(usage: Usage) -> None:
@@ -186,7 +186,7 @@ def test_probes_are_counted(usage: Usage) -> None:
     assert (performed, failed, response_time) == (2, 1, 0.05)
     assert last is not None
     assert last.tzinfo is not None
-    assert usage.instance("a", None) == Figures(0)  # a probe is no request
+    assert usage.instance("a", None) == UsageFigures(0)  # a probe is no request
 
 
 def test_listeners_are_told_of_both(usage: Usage) -> None:
@@ -217,7 +217,7 @@ def test_what_has_left_is_forgotten_at_the_second_look(usage: Usage) -> None:
     usage.forget_missing({"a", "b"})
     usage.forget_missing({"a"})
     usage.forget_missing({"a"})
-    assert usage.instance("b", None) == Figures(0)
+    assert usage.instance("b", None) == UsageFigures(0)
     assert usage.checks("b") == (0, 0, None, None)
     assert usage.instance("a", None).requests == 1
     assert usage.whole().requests == 2
