@@ -1,8 +1,9 @@
-"""The catalog: keeps the live list in step with a store, and never believes too much at once.
+"""The catalog: the live list over one store.
 
-One task consumes ``Store.watch()``, compares before it publishes, and swaps in an immutable
-:class:`~mcp_discovery.adapters.view.View`. While the store is away the last known list stays,
-marked stale.
+One task consumes ``Store.watch()``, publishes only what differs, and replaces an immutable
+:class:`~mcp_discovery.adapters.view.View`. While the store is unavailable the last known list
+stays, marked stale. Instances that are missing from a new snapshot are held for a while before they
+are removed, in case the store has answered with less than it has.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Self
+
+from cachetools import LRUCache
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Change, Snapshot, Store
@@ -30,25 +33,27 @@ from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
 
-#: A snapshot that takes away all, or more than half of at least this many, is held for a while.
+#: A snapshot without any instance of the list, or without more than half of at least this many, is
+#: a mass drop, whose instances are held for the catalog's ``hold``.
 HOLD_FROM = 10
-#: What a later snapshot lacks is held for so many seconds. A store tells one when it cannot tell
-#: changes: it may be older than it was, and whoever lives registers anew within 5 s. Where the way
-#: to the store falls silent meanwhile nobody hears of them, and that is noticed within 11 s.
-_RETURN = 17.0
-#: So many new entries at once are indexed anew rather than one by one.
+#: Fewer instances that a snapshot lacks are held for this many seconds. A store sends a further
+#: snapshot when it may have been reset to an older state; live registrants register again within
+#: 5 s, and a connection that fails meanwhile is noticed within 11 s.
+_SHORT_HOLD = 17.0
+#: With at least this many changes at once the indexes are built anew instead of one by one.
 _BULK = 200
-#: Seconds after which a watch was a success. Its first snapshot alone is none: a watch that always
-#: ends right after it would be asked for it again and again.
-_WENT_WELL = 10.0
+#: Seconds that a watch has to run for the backoff to be reset. Its first snapshot is not enough: a
+#: watch that always fails right after it would be restarted without a pause.
+_STABLE_AFTER = 10.0
+#: The size in bytes, as canonical JSON, of the documents that are cached.
 _CACHED_DOCUMENT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One visible change: from ``before`` to ``entry``, seen here at ``at``.
+class CatalogEvent:
+    """One visible change from ``before`` to ``entry``, published here at ``at``.
 
-    ``before`` is ``None`` when the instance is new, ``entry`` when it is gone.
+    ``before`` is ``None`` for a new instance, ``entry`` for a removed one.
     """
 
     revision: int
@@ -61,22 +66,23 @@ class Event:
 class Catalog:
     """The live list over one store. Use it as ``async with Catalog(store) as catalog``.
 
-    ``hold`` is how long, in seconds, a mass drop is held back; ``ring`` how many changes a reader
+    ``hold`` is for how many seconds a mass drop is held back; ``ring`` is how many changes a reader
     may be behind before it has to start over. The catalog does not close the store.
     """
 
     def __init__(self, store: Store, *, hold: float = 30.0, ring: int = 8192) -> None:
         self._store = store
         self._hold = hold
-        self._ring: deque[Event] = deque(maxlen=ring)
+        self._ring: deque[CatalogEvent] = deque(maxlen=ring)
         self._view = View(secrets.token_hex(6))
         self._published = asyncio.Event()
         self._ready = asyncio.Event()
-        self._held: dict[str, float] = {}  # id → monotonic time at which it is let go
+        self._held: dict[str, float] = {}  # id → monotonic time at which it is removed
         self._release: asyncio.TimerHandle | None = None
-        self._away_since = 0.0  # monotonic; counts while the view is stale
-        self._documents: OrderedDict[str, CapabilityDocument] = OrderedDict()
-        self._documents_size = 0
+        self._away_since = 0.0  # monotonic time at which the view became stale
+        self._documents: LRUCache[str, CapabilityDocument] = LRUCache(
+            _CACHED_DOCUMENT_BYTES, getsizeof=lambda document: len(document.canonical)
+        )
         self._task: asyncio.Task[None] | None = None
         #: How many instances were ever held back from a mass drop.
         self.held_total = 0
@@ -90,12 +96,12 @@ class Catalog:
 
     @property
     def view(self) -> View:
-        """The list as it is now."""
+        """The present list."""
         return self._view
 
     @property
     def is_ready(self) -> bool:
-        """Whether a whole snapshot has been seen."""
+        """Whether a complete snapshot has been received."""
         return self._ready.is_set()
 
     @property
@@ -104,19 +110,19 @@ class Catalog:
         return len(self._held)
 
     async def ready(self) -> None:
-        """Waits for the first whole snapshot."""
+        """Waits for the first complete snapshot."""
         await self._ready.wait()
 
     async def after(self, view: View) -> View:
-        """Waits until the list, or its staleness, is no longer ``view``; returns what it is then.
+        """Waits until the list, or whether it is stale, differs from ``view``; returns it then.
 
-        What came in between is in :meth:`since`.
+        The changes in between are in :meth:`since`.
         """
         while self._view is view:
             await self._published.wait()
         return self._view
 
-    def since(self, epoch: str, revision: int) -> list[Event]:
+    def since(self, epoch: str, revision: int) -> list[CatalogEvent]:
         """The changes after ``revision``, oldest first.
 
         Raises :class:`~mcp_discovery.errors.OutdatedRevisionError` when it is of another epoch,
@@ -134,22 +140,16 @@ class Catalog:
         return [self._ring[i] for i in range(len(self._ring) - behind, len(self._ring))]
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """The document with ``digest``, from memory where it was read before.
+        """The document with ``digest``, cached once it was read.
 
         Raises what :meth:`Store.document` raises.
         """
-        if (known := self._documents.get(digest)) is not None:
-            self._documents.move_to_end(digest)
-            return known
-        document = await self._store.document(digest)
-        if digest not in self._documents:  # another may have read it meanwhile
-            self._documents[digest] = document
-            self._documents_size += len(document.canonical)
-        while self._documents_size > _CACHED_DOCUMENT_BYTES and len(self._documents) > 1:
-            self._documents_size -= len(self._documents.popitem(last=False)[1].canonical)
+        document = self._documents.get(digest)
+        if document is None:
+            document = self._documents[digest] = await self._store.document(digest)
         return document
 
-    # -- keeping in step ---------------------------------------------------------------------
+    # -- following the store -----------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="catalog")
@@ -183,18 +183,18 @@ class Catalog:
                 problem = f"internal error: {error!r}"
             self._gone_stale(problem)
             self.watch_restarts += 1
-            if time.monotonic() - started > _WENT_WELL:
+            if time.monotonic() - started > _STABLE_AFTER:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
 
     def apply(self, event: Snapshot | Change) -> None:
-        """Takes in what the store said. Public for tests and for replay; not for readers."""
+        """Applies what the store's watch yielded. Public for tests and replay; not for readers."""
         if isinstance(event, Change):
             self._held.pop(event.id, None)
             self._publish(self._without_tombstones({event.id: event.instance}))
             return
         if self._view.stale_since is not None:
-            # What is held can only come back while the store is there.
+            # An instance can only return while the store is available, so the holds are extended.
             began, self._away_since = self._away_since, time.monotonic()
             away = self._away_since - began
             self._held = {id: until + away for id, until in self._held.items()}
@@ -208,7 +208,7 @@ class Catalog:
         self._ready.set()
 
     def _differences(self, instances: Mapping[str, Instance]) -> dict[str, Instance | None]:
-        """What a snapshot changes; what it lacks is held, the longer the more it is."""
+        """What a snapshot changes; instances that it lacks are held or removed."""
         missing = [id for id in self._view.entries if id not in instances]
         fresh = [id for id in missing if id not in self._held]
         for id in [id for id in self._held if id in instances]:
@@ -216,11 +216,11 @@ class Catalog:
         differences: dict[str, Instance | None] = {**instances}
         total = len(self._view)
         many = total >= HOLD_FROM and len(missing) * 2 > total
-        hold = self._hold if many or len(missing) == total else min(self._hold, _RETURN)
+        hold = self._hold if many or len(missing) == total else min(self._hold, _SHORT_HOLD)
         for id in missing:
-            kept = self._kept(id, hold) if hold > 0 else None
-            differences[id] = kept
-            if kept is None:
+            shown = self._shown_held(id, hold) if hold > 0 else None
+            differences[id] = shown
+            if shown is None:
                 self._held.pop(id, None)
             elif id not in self._held:
                 self._held[id] = time.monotonic() + hold
@@ -233,18 +233,19 @@ class Catalog:
         self._schedule_release()
         return differences
 
-    def _kept(self, id: str, hold: float) -> Instance | None:
-        """A vanished instance as it is shown while it is held; ``None``: it said goodbye."""
+    def _shown_held(self, id: str, hold: float) -> Instance | None:
+        """A missing instance as it is shown while it is held; ``None`` if it was draining, and so
+        has been deregistered."""
         entry = self._view.entries[id]
         instance = entry.instance
         if instance.health.status is Status.DRAINING:
             return None
         if instance.health.status is Status.DOWN or id in self._held:
-            return instance  # holding must not revive it; and it is shown as held already
+            return instance  # being held must not make it look better, nor restart the time
         reason = f"missing from the store; held for {hold:g} s in case it comes back"
         health = replace(
             instance.health.then(Status.DEGRADED, reason, heard=False),
-            last_seen=entry.last_seen(self._view.as_of),  # the last that the store vouched for
+            last_seen=entry.last_seen(self._view.as_of),  # the last time that the store confirmed
         )
         return replace(instance, health=health)
 
@@ -254,12 +255,12 @@ class Catalog:
             self._release = None
         if self._held:
             delay = max(0.0, min(self._held.values()) - time.monotonic())
-            self._release = asyncio.get_running_loop().call_later(delay, self._let_go)
+            self._release = asyncio.get_running_loop().call_later(delay, self._remove_held)
 
-    def _let_go(self) -> None:
-        """Drops what was held for long enough. While the store is away the clock stands still."""
+    def _remove_held(self) -> None:
+        """Removes what was held long enough, not counting the time while the list is stale."""
         if self._view.stale_since is not None:
-            return  # The snapshot that ends this sets the clock anew.
+            return  # the snapshot that ends this schedules the next call
         now = time.monotonic()
         over = [id for id, until in self._held.items() if until <= now]
         for id in over:
@@ -278,7 +279,7 @@ class Catalog:
     def _without_tombstones(
         self, differences: Mapping[str, Instance | None]
     ) -> Mapping[str, Instance | None]:
-        """``differences`` with tombstones as what is gone; they go into :attr:`View.removed`."""
+        """``differences`` with tombstones as removals; they are put into :attr:`View.removed`."""
         removed = self._view.removed
         found = {id: one for id, one in differences.items() if one and is_tombstone(one.record)}
         over = [id for id in removed if id in differences and id not in found]
@@ -292,7 +293,8 @@ class Catalog:
         return {**differences, **dict.fromkeys(found)}
 
     def _publish(self, differences: Mapping[str, Instance | None]) -> None:
-        """Swaps in a view with the visible ones of ``differences``, and notes them in the ring."""
+        """Publishes a view with those of ``differences`` that are visible, and adds them to the
+        ring."""
         entries = self._view.entries
         visible: list[tuple[str, Entry | None]] = []
         for id, instance in differences.items():
@@ -307,15 +309,15 @@ class Catalog:
         revision = self._view.revision
         if len(visible) >= _BULK:
             merged = {**dict(entries.items()), **dict(visible)}
-            kept = {id: entry for id, entry in merged.items() if entry is not None}
-            view = self._view.rebuilt(kept, revision + len(visible))
+            remaining = {id: entry for id, entry in merged.items() if entry is not None}
+            view = self._view.rebuilt(remaining, revision + len(visible))
         else:
             view = self._view
             for id, entry in visible:
                 view = view.with_entry(id, entry)
         at = utcnow()
         self._ring.extend(
-            Event(revision + number, id, entry, entries.get(id), at)
+            CatalogEvent(revision + number, id, entry, entries.get(id), at)
             for number, (id, entry) in enumerate(visible, start=1)
         )
         self._swap(view)

@@ -1,4 +1,4 @@
-"""The HTTP client of the stores that speak HTTP: one policy for time-outs and errors."""
+"""The HTTP client of all stores that use HTTP: one policy for time-outs, TLS and errors."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mcp_discovery.errors import InvalidInputError, StoreUnavailableError
 #: A query string's parameters; a sequence where one is repeated.
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
-#: The largest answer, in bytes, unless the caller says otherwise: what any single record or
-#: document may take, several times.
-MAX_ANSWER = 64 * 2**20
+#: The largest response in bytes unless the caller gives another limit: several times the size of
+#: the largest record or document.
+MAX_RESPONSE = 64 * 2**20
 
 
 class ResponseTooLargeError(StoreUnavailableError):
-    """An answer was not read to its end: it is larger than the caller has use for."""
+    """A response was not read to its end because it is larger than the caller's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreResponse:
-    """An HTTP answer, read whole."""
+    """A complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,19 +37,19 @@ class StoreResponse:
 
     @property
     def text(self) -> str:
-        """The body as text for messages: at most 300 characters."""
+        """The first 300 bytes of the body as text, for messages."""
         return self.body[:300].decode("utf-8", "replace").strip()
 
     def json(self) -> Any:
-        """The body as JSON; raises :class:`ValueError` where it is none."""
+        """The body as JSON; raises :class:`ValueError` where it is not JSON."""
         return orjson.loads(self.body)
 
 
 class HttpClient:
     """Requests to one store. ``store`` is its URL for messages.
 
-    The session is opened at the first request, in the loop that makes it. Connections are not
-    limited in number: watches hold theirs open.
+    The session is opened by the first request, in its event loop. The number of connections is not
+    limited, because each watch keeps one open.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class HttpClient:
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
-        limit: int = MAX_ANSWER,
+        limit: int = MAX_RESPONSE,
     ) -> StoreResponse:
-        """One request, answered whole; ``timeout`` in seconds over all (default: the options').
+        """The complete response to one request, whatever its status, within ``timeout`` seconds
+        (default: that of the options).
 
-        Raises :class:`StoreUnavailableError` when no whole answer comes in time,
-        :class:`ResponseTooLargeError` when it is over ``limit`` bytes; what a status means is the
-        caller's to say.
+        Raises :class:`StoreUnavailableError` when there is no complete response in time, and
+        :class:`ResponseTooLargeError` when it is over ``limit`` bytes.
         """
         async with self.stream(
             method, url, params=params, data=data, headers=headers, timeout=timeout
@@ -91,7 +91,7 @@ class HttpClient:
                         break
                 else:
                     return StoreResponse(response.status, response.headers, bytes(body))
-            response.close()  # or the rest would be read, to use the connection again
+            response.close()  # otherwise the rest would be read, to reuse the connection
             raise ResponseTooLargeError(self._store, f"its answer is larger than {limit:,} bytes")
 
     @asynccontextmanager
@@ -106,19 +106,19 @@ class HttpClient:
         timeout: float | None = None,
         idle: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer as it comes in, inside ``async with``.
+        """A response whose body is read inside ``async with``.
 
-        ``timeout`` bounds the whole in seconds; with ``idle`` only the wait for the headers, and
-        ``idle`` then bounds the wait for the next bytes of a body that may go on for ever. Faults
-        of the network inside the block surface as :class:`StoreUnavailableError` too.
+        ``timeout`` bounds the whole block, in seconds. With ``idle`` it bounds only the wait for
+        the headers, and ``idle`` the wait for each next part of a body without an end. Network
+        errors inside the block are raised as :class:`StoreUnavailableError` as well.
         """
         limit = timeout if timeout is not None else self._options.timeout
         waited = limit
-        # A long answer is waited for, a connection is not.
+        # A long ``timeout`` is for the response, not for connecting.
         connect = min(limit, self._options.timeout)
         policy = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=idle)
         try:
-            # aiohttp bounds the connecting and each read, but not the wait for the headers.
+            # aiohttp bounds connecting and each read, but not the wait for the headers.
             async with asyncio.timeout(limit) as deadline:
                 response = await self._opened().request(
                     method,
@@ -157,15 +157,15 @@ class HttpClient:
         """Closes every connection; a request in flight raises :class:`StoreUnavailableError`."""
         self._closed = True
         for response in self._streams:
-            response.close()  # closing the session alone would not wake whoever reads it
+            response.close()  # closing the session alone would not wake its reader
         if self._session is not None:
             await self._session.close()
-            # aiohttp closes TLS transports in later turns of the loop.
+            # aiohttp closes TLS transports in the next iteration of the loop.
             await asyncio.sleep(0)
 
 
 def tls_context(options: StoreOptions) -> ssl.SSLContext | None:
-    """The TLS context for ``options``; ``None`` where the system's defaults will do.
+    """The TLS context for ``options``; ``None`` for the system's defaults.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` when a file cannot be used.
     """
@@ -185,7 +185,7 @@ def tls_context(options: StoreOptions) -> ssl.SSLContext | None:
     return context
 
 
-#: What a server's alert means (RFC 8446, section 6.2). Some know no other than the last.
+#: TLS alerts of a server (RFC 8446, section 6.2). Some servers send only the last one.
 _ALERTS = {
     "CERTIFICATE_REQUIRED": "it wants a client certificate; give one and its key as options",
     "CERTIFICATE_EXPIRED": "it says that the client certificate has expired; renew it",
@@ -195,13 +195,13 @@ _ALERTS = {
 
 
 def describe(error: BaseException) -> str:
-    """A network fault in words."""
+    """A network error as a phrase for messages."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused; is it running, and is the address right?"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            # aiohttp's error is of this kind as well, and wraps the one that has the message.
+            # aiohttp's own error is of this type as well, and wraps the one with the message.
             fault = getattr(cause, "certificate_error", cause)
             return f"its certificate is not trusted: {getattr(fault, 'verify_message', fault)}"
         if isinstance(cause, ssl.SSLError):

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
+from functools import partial
+from typing import Any, Self, cast
 
-from mcp_discovery.adapters.store import Change, Closing, Registration, Snapshot, Store
-from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.adapters.store import Change, Registration, Snapshot, Store
 from mcp_discovery.errors import (
     DiscoveryError,
     RegistrationLostError,
     StoreDeniedError,
     StoreUnavailableError,
 )
-from mcp_discovery.health import Health, Load
-from mcp_discovery.instance import Holder
-from mcp_discovery.record import Record
 
 #: Given an operation's name, the context manager inside which the operation runs.
 Around = Callable[[str], AbstractContextManager[None]]
 
+#: The methods whose calls are observed; besides them ``watch``, which is no coroutine.
+_OPERATIONS = frozenset(("register", "document", "heartbeat", "update", "drain", "deregister"))
 _OUTCOMES = ("ok", "lost", "denied", "unavailable", "refused")
 
 
@@ -63,95 +63,36 @@ def _outcome(error: DiscoveryError) -> str:
             return "refused"
 
 
-class ObservedStore(Closing):
-    """Passes every call on to ``store``, inside what ``around`` returns for its operation."""
+def observed(store: Store, around: Around) -> Store:
+    """``store``, with each operation run inside ``around(its name)``; the same for its
+    registrations. What is no operation, such as ``close``, is passed on as it is."""
+    return cast(Store, _Observed(store, around))
 
-    def __init__(self, store: Store, around: Around) -> None:
-        self._store = store
+
+class _Observed:
+    """Passes every attribute of a store or registration on, with its operations observed."""
+
+    def __init__(self, observed: Store | Registration, around: Around) -> None:
+        self._observed = observed
         self._around = around
 
-    @property
-    def url(self) -> str:
-        """See :attr:`Store.url`."""
-        return self._store.url
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._observed, name)
+        return partial(self._call, name, attribute) if name in _OPERATIONS else attribute
 
-    @property
-    def skipped(self) -> Mapping[str, str]:
-        """See :attr:`Store.skipped`."""
-        return self._store.skipped
-
-    async def register(
-        self,
-        record: Record,
-        document: CapabilityDocument,
-        *,
-        ttl: float,
-        reap_after: float,
-        health: Health | None = None,
-        holder: Holder | None = None,
-        takeover: str | None = None,
-    ) -> Registration:
-        """See :meth:`Store.register`."""
-        with self._around("register"):
-            registration = await self._store.register(
-                record,
-                document,
-                ttl=ttl,
-                reap_after=reap_after,
-                health=health,
-                holder=holder,
-                takeover=takeover,
-            )
-        return _ObservedRegistration(registration, self._around)
+    async def _call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._around(name):
+            result = await method(*args, **kwargs)
+        return _Observed(result, self._around) if name == "register" else result
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`Store.watch`."""
         with self._around("watch"):
-            async with aclosing(self._store.watch()) as events:
+            async with aclosing(cast(Store, self._observed).watch()) as events:
                 async for event in events:
                     yield event
 
-    async def document(self, digest: str) -> CapabilityDocument:
-        """See :meth:`Store.document`."""
-        with self._around("document"):
-            return await self._store.document(digest)
+    async def __aenter__(self) -> Self:
+        return self
 
-    async def sweep(self) -> int:
-        """See :meth:`Store.sweep`."""
-        return await self._store.sweep()
-
-    async def node_address(self) -> str | None:
-        """See :meth:`Store.node_address`."""
-        return await self._store.node_address()
-
-    async def close(self) -> None:
-        """See :meth:`Store.close`."""
-        await self._store.close()
-
-
-class _ObservedRegistration:
-    def __init__(self, registration: Registration, around: Around) -> None:
-        self._registration = registration
-        self._around = around
-
-    @property
-    def id(self) -> str:
-        return self._registration.id
-
-    async def heartbeat(
-        self, health: Health, load: Load | None = None, *, renew: bool = False
-    ) -> None:
-        with self._around("heartbeat"):
-            await self._registration.heartbeat(health, load, renew=renew)
-
-    async def update(self, record: Record, document: CapabilityDocument) -> None:
-        with self._around("update"):
-            await self._registration.update(record, document)
-
-    async def drain(self) -> None:
-        with self._around("drain"):
-            await self._registration.drain()
-
-    async def deregister(self) -> None:
-        with self._around("deregister"):
-            await self._registration.deregister()
+    async def __aexit__(self, *_: object) -> None:
+        await cast(Store, self._observed).close()

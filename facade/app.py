@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.observed_store import Around, ObservedStore, Tally
+from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.connections import (
@@ -115,7 +115,7 @@ def create_app(
     """
     options = options or FacadeOptions()
     tally = Tally("register", "heartbeat", "watch")
-    store = ObservedStore(store, _timed(tally))
+    store = observed(store, _timed(tally))
     catalog = Catalog(store, hold=options.hold, ring=options.ring)
     documents = Documents(catalog)
     usage = Usage()

@@ -1,15 +1,16 @@
-"""Which of several connections to offer first: pure functions, one for each strategy."""
+"""Load-balancing strategies: functions that order the connections to be offered."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
+
+from cachetools import LRUCache
 
 Strategy = Literal[
     "least-loaded", "round-robin", "random", "weighted", "power-of-two", "consistent-hash"
@@ -22,15 +23,15 @@ STRATEGIES: tuple[Strategy, ...] = (
     "power-of-two",
     "consistent-hash",
 )
-#: The strategy where none is named.
+#: The default strategy.
 USUAL: Strategy = "least-loaded"
-#: From this load on a connection counts as busy.
+#: The load from which on a connection counts as busy.
 BUSY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A connection that may be offered; ``load`` from 0 to 1, ``None`` when it is not known."""
+    """A connection that may be offered; ``load`` is from 0 to 1, or ``None`` if unknown."""
 
     id: str
     weight: int = 1
@@ -41,25 +42,24 @@ Candidates = Sequence[Candidate]
 
 
 def least_loaded(candidates: Candidates, chance: Random) -> list[Candidate]:
-    """The least loaded first; equals in random order, so that not all clients choose the same.
+    """The least loaded first; equal ones in random order, so that clients do not all choose one.
 
-    One whose load is not known is neither idle nor busy as far as anybody knows: it comes after
-    those that are known to have room, before those that are known to be busy.
+    One whose load is unknown comes after those below :data:`BUSY` and before the others.
     """
     shuffled = at_random(candidates, chance)
     return sorted(shuffled, key=lambda each: BUSY if each.load is None else each.load)
 
 
 def at_random(candidates: Candidates, chance: Random) -> list[Candidate]:
-    """Any order, each as likely."""
+    """A random order, each with the same probability."""
     return chance.sample(list(candidates), len(candidates))
 
 
 def weighted(candidates: Candidates, chance: Random) -> list[Candidate]:
-    """Drawn one after the other, each with a chance in proportion to its weight.
+    """Drawn one after the other, each with a probability in proportion to its weight.
 
-    One of weight 0 comes after all others. Efraimidis and Spirakis, "Weighted random sampling
-    with a reservoir" (2006): the order of ``u ** (1 / weight)`` is that of such draws.
+    Those of weight 0 come last. Efraimidis and Spirakis, "Weighted random sampling with a
+    reservoir" (2006): ordering by ``u ** (1 / weight)`` is equivalent to such draws.
     """
 
     def drawn(candidate: Candidate) -> float:
@@ -69,10 +69,10 @@ def weighted(candidates: Candidates, chance: Random) -> list[Candidate]:
 
 
 def power_of_two(candidates: Candidates, chance: Random) -> list[Candidate]:
-    """Again and again two are drawn, and the less loaded of them is next.
+    """Repeatedly two are drawn at random, and the less loaded of them is next.
 
-    Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001). Where one of the
-    two loads is not known there is nothing to compare, and chance decides.
+    Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001). If one of the two
+    loads is unknown, the choice is random.
     """
     left = at_random(candidates, chance)
     order: list[Candidate] = []
@@ -87,48 +87,43 @@ def power_of_two(candidates: Candidates, chance: Random) -> list[Candidate]:
 
 
 def consistent_hash(candidates: Candidates, key: str) -> list[Candidate]:
-    """The same order for the same key, whoever asks; each comes first for its share of the keys.
+    """The same order for the same key in every process; each is first for its share of the keys.
 
-    Weighted rendezvous hashing: one that joins takes over its share and nothing else moves; one
-    that leaves gives its share to those that were second. One of weight 0 comes last.
+    Weighted rendezvous hashing: a new connection takes its share of the keys and no others move;
+    the keys of one that leaves go to those that were second. Those of weight 0 come last.
     """
 
     def score(candidate: Candidate) -> float:
-        told = hashlib.blake2b(f"{len(key)}:{key}{candidate.id}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(f"{len(key)}:{key}{candidate.id}".encode(), digest_size=8).digest()
         # Strictly between 0 and 1, so that its logarithm is below 0.
-        part = ((int.from_bytes(told) >> 11) + 0.5) / 2**53
+        part = ((int.from_bytes(digest) >> 11) + 0.5) / 2**53
         return candidate.weight / -math.log(part)
 
     return _by(score, sorted(candidates, key=lambda each: each.id))
 
 
 def rotated(candidates: Candidates, last: str | None) -> list[Candidate]:
-    """By id, beginning with the one after ``last``, whether that is still there or not."""
+    """Ordered by id, beginning with the one after ``last``, which need not exist any more."""
     order = sorted(candidates, key=lambda each: each.id)
     start = bisect_right(order, last, key=lambda each: each.id) if last is not None else 0
     return order[start:] + order[:start]
 
 
 class Rotation:
-    """Where each round stands: for each ``query`` the id that came first the last time.
-
-    Remembers so many queries, and forgets those that were not asked for longest.
-    """
+    """The state of round robin: for each of the ``most`` latest queries the id that was first."""
 
     def __init__(self, most: int = 4096) -> None:
-        self._most = most
-        self._last: OrderedDict[str, str] = OrderedDict()
+        self._last: LRUCache[str, str] = LRUCache(most)
 
     def next(self, query: str, candidates: Candidates) -> list[Candidate]:
-        """``candidates``, beginning with the one whose turn it is."""
-        order = rotated(candidates, self._last.pop(query, None))
+        """``candidates``, beginning with the one after that which was first the last time."""
+        order = rotated(candidates, self._last.get(query))
         if order:
             self._last[query] = order[0].id
-            while len(self._last) > self._most:
-                self._last.popitem(last=False)
         return order
 
 
+#: The strategies whose order is drawn anew each time.
 CHANCE: Mapping[str, Callable[[Candidates, Random], list[Candidate]]] = {
     "least-loaded": least_loaded,
     "random": at_random,

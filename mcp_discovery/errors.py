@@ -44,13 +44,13 @@ class DiscoveryError(Exception):
 
 
 class InvalidInputError(DiscoveryError, ValueError):
-    """What was given cannot be used as it is; the message says how to mend it."""
+    """Something that was given cannot be used as it is; the message says how to correct it."""
 
 
 class InvalidRecordError(InvalidInputError):
-    """A record's field breaks its rule.
+    """A field of a record is invalid.
 
-    ``field`` is the field's path as it is spelled in JSON (``tags.0``), or ``""`` for the whole
+    ``field`` is the field's path with its names in JSON (``tags.0``), or ``""`` for the whole
     record.
     """
 
@@ -139,7 +139,7 @@ class OutdatedRevisionError(DiscoveryError):
 
 
 class StoreError(DiscoveryError):
-    """The store did not do what it was asked; ``store`` is its URL without secrets."""
+    """The store did not execute a request; ``store`` is its URL without secrets."""
 
     def __init__(self, store: str, problem: str) -> None:
         super().__init__(f"{store}: {problem}")
@@ -148,7 +148,7 @@ class StoreError(DiscoveryError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store cannot be reached, or cannot answer now. Never the same as "not registered"."""
+    """The store cannot be reached, or cannot answer now. It never means "not registered"."""
 
 
 class StoreDeniedError(StoreError):

@@ -1,4 +1,4 @@
-"""Health and load of an instance: the part of the vocabulary that changes often."""
+"""Health and load of an instance: what changes often."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Status(StrEnum):
     DOWN = "down"
 
 
-#: The reason of an instance with nothing to complain of. Constant, so that it never churns a store.
+#: The reason of a healthy instance. It is constant, so that heartbeats write nothing to the store.
 ANSWERS = "answers MCP"
 
 
 def utcnow() -> datetime:
-    """The current time, aware, UTC, in whole milliseconds: what :func:`rfc3339` can carry."""
+    """The current time in UTC, in whole milliseconds, the precision of :func:`rfc3339`."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
@@ -35,16 +35,16 @@ _SILENT = "no heartbeat for "
 
 
 def silent_for(seconds: float) -> str:
-    """The reason of an instance whose heartbeats stopped, the same over every store."""
+    """The reason of an instance without heartbeats for its TTL, the same in every store."""
     return f"{_SILENT}{seconds:g} s"
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is known of an instance's health.
+    """The health of an instance.
 
-    ``since`` is when this status began; ``last_seen`` is when the instance was last heard of. Two
-    values that differ only in ``last_seen`` are equal: being heard of again is no visible change.
+    ``since`` is when this status began; ``last_seen`` is when the instance last sent a heartbeat or
+    answered a probe. Values that differ only in ``last_seen`` are equal: that is no visible change.
     """
 
     status: Status
@@ -54,13 +54,13 @@ class Health:
 
     @property
     def silent(self) -> bool:
-        """Whether it is ``down`` because nobody is heard any more; see :func:`silent_for`."""
+        """Whether it is ``down`` for lack of heartbeats; see :func:`silent_for`."""
         return self.status is Status.DOWN and self.reason.startswith(_SILENT)
 
     def then(self, status: Status, reason: str, *, heard: bool = True) -> Health:
-        """The health after this one: ``since`` stays while the status does.
+        """The next health, from now on; ``since`` stays the same while the status does.
 
-        ``heard`` says whether the instance itself was heard of just now.
+        ``heard`` tells whether the instance itself caused it, which sets ``last_seen``.
         """
         now = utcnow()
         return replace(
@@ -79,10 +79,10 @@ def healthy() -> Health:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Optional figures that an instance reports; what is not known is ``None``, never invented.
+    """Optional figures that an instance reports; unknown ones are ``None``.
 
-    ``active`` requests in flight, ``capacity`` the number it wants at most, ``rate`` requests per
-    minute, ``latency`` and ``p95`` seconds, ``error_rate`` from 0 to 1.
+    ``active`` is the number of requests in flight, ``capacity`` the largest number that it accepts,
+    ``rate`` requests per minute, ``latency`` and ``p95`` seconds, ``error_rate`` from 0 to 1.
     """
 
     active: int | None = None

@@ -1,4 +1,4 @@
-"""An instance as readers see it, and its spelling in JSON, in stores and over HTTP alike."""
+"""An instance as readers see it, and its JSON, the same in stores and over HTTP."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mcp_discovery.record_cache import record_of
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who keeps an instance registered: a sidecar, or a facade for one that was posted to it.
+    """The registrant of an instance: a sidecar, or a facade for an entry that was posted to it.
 
-    ``id`` is random for each process, so that two processes with one instance id are told apart;
-    ``host`` is the name of the machine, for people.
+    ``id`` is random for each process and tells apart two processes that use one instance id;
+    ``host`` is the machine's name, for messages.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Lease:
     reap_after: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The lease as JSON spells it."""
+        """The lease as a JSON object."""
         return {
             "holder": self.holder.id,
             "host": self.holder.host,
@@ -52,7 +52,7 @@ class Lease:
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """The lease in ``data``; raises :class:`InvalidRecordError` where it is none."""
+        """The lease in ``data``; raises :class:`InvalidRecordError` where it is invalid."""
         if not isinstance(data, Mapping):
             raise InvalidRecordError("lease", "is missing or not an object")
         for name in ("holder", "host"):
@@ -67,7 +67,7 @@ class Lease:
 
 @lru_cache(1024)
 def _float(value: float) -> float:
-    """``value``, once for all leases that have it."""
+    """``value`` as one object for all leases that have it."""
     return float(value)
 
 
@@ -86,7 +86,7 @@ def _seconds(data: Mapping[str, Any], name: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One running process of an MCP server: what it says of itself and how it is."""
+    """One running process of an MCP server: its record, health, lease and load."""
 
     record: Record
     health: Health
@@ -99,19 +99,21 @@ class Instance:
         return self.record.id
 
     def same_as(self, other: Instance) -> bool:
-        """Whether no reader could tell the two apart (``last_seen`` is no visible difference)."""
+        """Whether there is no visible difference (``last_seen`` is none)."""
         return self == other
 
 
 def encode_registration(record: Record, lease: Lease) -> bytes:
-    """What a store keeps for a registration: the record's JSON with the lease beside its fields."""
+    """The value that stores keep for a registration: the record's JSON object with its lease under
+    ``lease``."""
     return orjson.dumps(record.to_dict() | {"lease": lease.to_dict()})
 
 
 def decode_registration(data: bytes) -> tuple[Record, Lease]:
-    """Reads what :func:`encode_registration` wrote, perhaps in another version or by a stranger.
+    """Reads what :func:`encode_registration` of any version wrote.
 
-    Raises :class:`InvalidRecordError` or a subclass for anything else, in bounded time.
+    The data is not trusted: anything else raises :class:`InvalidRecordError` or a subclass, in
+    bounded time.
     """
     if len(data) > 2 * MAX_RECORD_BYTES:
         raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
@@ -136,7 +138,7 @@ def health_to_dict(health: Health) -> dict[str, Any]:
 
 
 def health_from_dict(data: Mapping[str, Any]) -> Health:
-    """Reads what :func:`health_to_dict` wrote; raises :class:`ValueError` where it is not that."""
+    """Reads what :func:`health_to_dict` wrote; raises :class:`ValueError` for anything else."""
     try:
         status, reason = data["status"], data["reason"]
         if not isinstance(status, str) or not isinstance(reason, str):
@@ -152,7 +154,7 @@ def health_from_dict(data: Mapping[str, Any]) -> Health:
 
 
 def load_to_dict(load: Load) -> dict[str, float]:
-    """The figures that are known, in camel case."""
+    """The known figures, in camel case."""
     names = {"error_rate": "errorRate"}
     return {names.get(k, k): v for k, v in asdict(load).items() if v is not None}
 
@@ -169,7 +171,7 @@ def load_from_dict(data: Any) -> Load | None:
     return Load(**figures) if figures else None
 
 
-#: The fields of an entry that are not the record's own.
+#: The fields of an entry that do not come from the record.
 DERIVED = frozenset(
     {"url", "transport", "status", "reason", "since", "lastSeen", "lease", "load", "uptime"}
 )
@@ -180,7 +182,7 @@ def instance_to_dict(instance: Instance) -> dict[str, Any]:
 
     This is a server's entry in every list that the facade serves.
     """
-    # Fields that a record has under these names are unknown ones, and nobody's word for them.
+    # A record can have these names only as unknown fields, which must not replace the real values.
     entry = {key: value for key, value in instance.record.to_dict().items() if key not in DERIVED}
     endpoint = instance.record.endpoint
     entry |= {"transport": endpoint.transport} | health_to_dict(instance.health)
@@ -193,10 +195,10 @@ def instance_to_dict(instance: Instance) -> dict[str, Any]:
 
 
 def instance_from_dict(entry: Mapping[str, Any], *, checked: bool = False) -> Instance:
-    """Reads what :func:`instance_to_dict` wrote; ``checked``: by somebody who looks for secrets
-    and for what is too large, so that it need not be done again.
+    """Reads what :func:`instance_to_dict` wrote. With ``checked`` the sender is trusted to have
+    checked it for secrets and its size.
 
-    Raises :class:`InvalidRecordError` or :class:`ValueError` where it is not that.
+    Raises :class:`InvalidRecordError` or :class:`ValueError` for anything else.
     """
     fields = {key: value for key, value in entry.items() if key not in DERIVED}
     record = Record.model_validate(fields) if checked else Record.parse(fields)

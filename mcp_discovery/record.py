@@ -1,4 +1,4 @@
-"""The record: what an instance says of itself when it registers."""
+"""The record: the description of itself that an instance registers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from mcp_discovery import secrets
 from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
 from mcp_discovery.health import rfc3339, utcnow
 
-#: The largest record that any store takes, as JSON: half of Consul's limit for one value.
+#: The largest size of a record as JSON, in bytes: half of Consul's limit for one value.
 MAX_RECORD_BYTES = 256 * 2**10
 
-#: Fields in which a token cannot hide, or which have stricter rules than prose.
+#: Fields that are not searched for tokens as prose: they cannot hold one, or have stricter rules.
 _NO_PROSE = frozenset(
     (
         *("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities"),
@@ -58,7 +58,7 @@ def is_label(text: str) -> bool:
 
 
 def to_label(text: str) -> str:
-    """The DNS label nearest to ``text``: ``a-b`` for ``A b``; ``""`` where there is none."""
+    """The DNS label most similar to ``text``, ``a-b`` for ``A b``; ``""`` where there is none."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower())[:63].strip("-")
 
 
@@ -85,9 +85,9 @@ def _semver(text: str) -> str:
 
 
 def to_semver(text: str) -> str:
-    """The semantic version nearest to ``text`` (``v2.3`` → ``2.3.0``), ``0.0.0`` when it has none.
+    """The semantic version most similar to ``text`` (``v2.3`` → ``2.3.0``); ``0.0.0`` for none.
 
-    MCP servers may call their version anything; a record's must be comparable.
+    MCP servers may use any text as their version; those in records must be comparable.
     """
     try:
         return str(semantic_version.Version.coerce(text.strip().removeprefix("v")[:200]))
@@ -111,7 +111,8 @@ def url_problem(text: str, schemes: tuple[str, ...]) -> str | None:
         return f"{text[:200]!r} is not a URL ({error}); {wanted}"
     if parts.scheme not in schemes:
         return f"{text[:200]!r} has no scheme of {', '.join(schemes)}; {wanted}"
-    # Some characters stand for a blank and another one (RFC 5895, 2): no host can be called so.
+    # Some characters are normalized to a blank and another one (RFC 5895, section 2); no host name
+    # can contain them.
     if not host or _BLANK.search(text) or _BLANK.search(unicodedata.normalize("NFKC", host)):
         return f"{text[:200]!r} is not a URL with a host; {wanted}"
     return None
@@ -121,7 +122,7 @@ Label = Annotated[str, AfterValidator(_label)]
 SemVer = Annotated[str, AfterValidator(_semver)]
 HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-#: The first fault is told, so the others need not be found: there may be a hundred thousand.
+#: Only the first error is reported, so validation stops there: there may be a hundred thousand.
 Names = Annotated[tuple[Name, ...], FailFast()]
 
 
@@ -138,7 +139,7 @@ Moment = Annotated[
 
 
 class _Model(BaseModel):
-    """JSON in camel case, Python in snake case; fields of a newer schema are kept, not lost."""
+    """Camel case in JSON, snake case in Python; unknown fields, of a newer schema, are kept."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True
@@ -146,7 +147,7 @@ class _Model(BaseModel):
 
 
 class Endpoint(_Model):
-    """How an instance is reached: a ``url``, or for ``stdio`` the ``command`` that starts it."""
+    """How to reach an instance: a ``url``, or for ``stdio`` the ``command`` that starts it."""
 
     transport: Literal["streamable-http", "sse", "websocket", "stdio"] = "streamable-http"
     url: Annotated[str, StringConstraints(max_length=2048)] | None = None
@@ -186,7 +187,7 @@ class Capabilities(_Model):
 
 
 class Protocol(_Model):
-    """What MCP the server speaks.
+    """The MCP versions that the server supports.
 
     ``era`` is ``modern`` from protocol version 2026-07-28 on, ``legacy`` before.
     """
@@ -200,7 +201,7 @@ class Protocol(_Model):
 
 
 class Auth(_Model):
-    """What a client must present; never the credentials themselves."""
+    """How a client must authenticate; never the credentials themselves."""
 
     type: Literal["none", "bearer", "oauth2"] = "none"
     token_endpoint: HttpUrl | None = None
@@ -218,20 +219,20 @@ def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _strings(value: Any) -> Any:
-    """Metadata maps strings to strings; other JSON scalars are spelled as JSON spells them."""
+    """Metadata maps strings to strings; other JSON scalars are converted to their JSON text."""
     if not isinstance(value, dict):
         return value
-    return {key: _spelled(item) for key, item in value.items()}
+    return {key: _json_text(item) for key, item in value.items()}
 
 
-def _spelled(item: Any) -> Any:
+def _json_text(item: Any) -> Any:
     if isinstance(item, bool | float):
         return orjson.dumps(item).decode()
     return str(item) if isinstance(item, int) else item
 
 
 class Particulars(_Model):
-    """What is each instance's own. The rest of a record is mostly that of others, too."""
+    """The fields that differ between instances of one server; the others are mostly equal."""
 
     id: Label = ""
     endpoint: Endpoint
@@ -245,7 +246,7 @@ class Particulars(_Model):
     started_at: Moment | None = None
 
     def check(self) -> None:
-        """Raises :class:`SecretInRecordError` where something must not be told to everybody."""
+        """Raises :class:`SecretInRecordError` where a field looks like a secret."""
         endpoint = self.endpoint
         words = () if endpoint.command is None else (endpoint.command, *endpoint.args)
         for position, why in secrets.secrets_in_arguments(words):
@@ -257,10 +258,10 @@ class Particulars(_Model):
 
 
 class Record(Particulars):
-    """What one instance of an MCP server says of itself. Rarely changes; about 1 KB as JSON.
+    """The description of itself that an instance registers. Rarely changes; about 1 KB as JSON.
 
-    Build one from foreign data with :meth:`from_json` or :meth:`parse`, which turn every fault
-    into one clear sentence.
+    Read untrusted data with :meth:`from_json` or :meth:`parse`, which report the first error as one
+    sentence.
     """
 
     name: Label
@@ -280,7 +281,7 @@ class Record(Particulars):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: Any) -> Any:
-        """Fills in ``id`` and ``registry_name``, which derive from the other fields."""
+        """Derives ``id`` and ``registry_name`` from the other fields if they are missing."""
         if not isinstance(data, dict):
             return data
         name, endpoint = data.get("name"), data.get("endpoint")
@@ -295,7 +296,7 @@ class Record(Particulars):
 
     @field_validator("registry_name")
     @classmethod
-    def _spelled_for_the_registry(cls, value: str) -> str:
+    def _valid_registry_name(cls, value: str) -> str:
         if _REGISTRY_NAME.fullmatch(value) is None:
             raise PydanticCustomError(
                 "registry_name",
@@ -333,12 +334,12 @@ class Record(Particulars):
         return cls.parse(content)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON spells it; fields that are absent are left out."""
+        """The record as a JSON object, without the fields that are ``None``."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def check(self) -> None:
-        """Raises :class:`SecretInRecordError` or :class:`RecordTooLargeError` where the record is
-        unfit."""
+        """Raises :class:`SecretInRecordError` where a field looks like a secret, and
+        :class:`RecordTooLargeError` where the record is over :data:`MAX_RECORD_BYTES`."""
         super().check()
         _check_urls(
             {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
@@ -358,7 +359,7 @@ class Record(Particulars):
             raise SecretInRecordError(field, f"{why}; keep it out of the record")
 
     def same_as(self, other: Record) -> bool:
-        """Whether both say the same, whenever each was registered."""
+        """Whether both are equal but for ``registered_at``."""
         return self.model_copy(update={"registered_at": other.registered_at}) == other
 
 
@@ -369,10 +370,10 @@ def _check_urls(urls: Mapping[str, str | None]) -> None:
 
 
 def default_id(name: str, endpoint: object) -> str:
-    """The id of an instance that was given none: its name and 8 hex digits of host and port.
+    """The default id of an instance: its name and 8 hex digits of a digest of host and port.
 
-    ``endpoint`` is an :class:`Endpoint` or its JSON object. A stdio server has no host and port:
-    its command line stands for them.
+    ``endpoint`` is an :class:`Endpoint` or its JSON object. For a stdio server the digest is that
+    of its command line.
     """
     spec = endpoint.model_dump() if isinstance(endpoint, Endpoint) else endpoint
     place = ""
@@ -381,10 +382,10 @@ def default_id(name: str, endpoint: object) -> str:
         if isinstance(url, str):
             place = url
             if "://" in url:
-                with suppress(ValueError):  # what is wrong with it is told of the endpoint
+                with suppress(ValueError):  # the endpoint's validation reports the error
                     place = urlsplit(url).netloc.rpartition("@")[2]
         else:
-            with suppress(TypeError):  # too deep for JSON: told of the endpoint, too
+            with suppress(TypeError):  # nested too deep for JSON, which validation reports too
                 place = orjson.dumps([spec.get("command"), spec.get("args")], default=list).decode()
     return f"{name[:54].rstrip('-')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
@@ -406,9 +407,9 @@ def _first_fault(error: ValidationError) -> InvalidRecordError:
 
 
 def parse_moment(text: str) -> datetime:
-    """A moment in UTC from RFC 3339 text.
+    """A time in UTC from RFC 3339 text.
 
-    Raises :class:`ValueError` when it has no offset or UTC cannot hold it.
+    Raises :class:`ValueError` when it has no offset or is out of range in UTC.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:

@@ -1,7 +1,7 @@
-"""Finds what looks like a secret, so that it never enters a record.
+"""Detects what looks like a secret, to keep it out of records.
 
-A record is readable by everyone who can read the store. What an MCP server needs to start is
-written as a reference, ``${NAME}``, which whoever starts it fills in.
+A record is readable by everyone who can read the store. A secret that an MCP server needs to start
+is written as a reference, ``${NAME}``, and filled in by the program that starts the server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-#: Values that are secrets by their own spelling: prefixes their issuers document.
+#: Values with a prefix that their issuers document for tokens and keys.
 _ISSUED = re.compile(
     r"""(?x)
     \b(?:
@@ -27,7 +27,7 @@ _ISSUED = re.compile(
       | hf_[A-Za-z0-9]{20,} | npm_[A-Za-z0-9]{30,} | pypi-[A-Za-z0-9_-]{30,}
       | hv[sb]\.[A-Za-z0-9_-]{20,}                                     # Vault
     )
-    # JWT. Each run of letters is gone over once: the look ahead says first that it has a dot.
+    # JWT. The lookahead requires the dots first, so that each run of letters is scanned once.
     | (?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]++\.[A-Za-z0-9_-]{8,}+\.)
       [A-Za-z0-9_-]*?\beyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]*+
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----
@@ -44,15 +44,15 @@ _RANDOM = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
 _ASSIGNMENT = re.compile(r"^-{0,2}([A-Za-z][A-Za-z0-9_.-]*)[=:](.*)$", re.DOTALL)
 _FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*)$")
 
-#: Very many records say mostly the same: what was found of so many texts, of at most so many
-#: characters, is remembered.
-_REMEMBERED = 4096
-_SHORT = 1024
+#: The number of texts for which the result is cached: most records share most of their texts.
+_CACHED = 4096
+#: The length in characters up to which a text is cached.
+_MAX_CACHED_LENGTH = 1024
 
 
 def why_secret(text: str) -> str | None:
-    """Why ``text``, on its own, looks like a secret; ``None`` when it does not."""
-    return _why_known(text) if len(text) <= _SHORT else _why(text)
+    """Why ``text`` by itself looks like a secret; ``None`` when it does not."""
+    return _why_known(text) if len(text) <= _MAX_CACHED_LENGTH else _why(text)
 
 
 def _why(text: str) -> str | None:
@@ -69,14 +69,14 @@ def _why(text: str) -> str | None:
     return None
 
 
-_why_known = lru_cache(_REMEMBERED)(_why)
+_why_known = lru_cache(_CACHED)(_why)
 
 
 def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
     """The positions in a command's ``arguments`` that look like secrets, each with the reason.
 
-    ``--token VALUE`` and ``TOKEN=VALUE`` count unless the value is a ``${NAME}`` reference; so they
-    do inside one argument that is a command line itself, such as that of ``sh -c``.
+    ``--token VALUE`` and ``TOKEN=VALUE`` are among them unless the value is a ``${NAME}``
+    reference, also inside an argument that is a command line itself, such as that of ``sh -c``.
     """
     flag: str | None = None
     for position, argument in enumerate(arguments):
@@ -104,8 +104,8 @@ def secrets_in_mapping(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def secrets_in_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The paths of JSON ``fields`` whose values look like secrets, each with the reason.
 
-    Texts here are prose, or fields that nobody foresaw: only the tokens that issuers mark count,
-    and what a field named like a secret holds.
+    The values are prose or of unknown fields, so only tokens with an issuer's prefix and the values
+    of fields that are named like a secret are reported.
     """
     for key, value in fields.items():
         for item in value if isinstance(value, list | tuple) else (value,):
@@ -124,10 +124,10 @@ def secrets_in_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def without_tokens(prose: str) -> str:
-    """``prose`` with ``***`` in the place of each token that its issuer marks."""
+    """``prose`` with ``***`` in place of each token with an issuer's prefix."""
 
     def masked(found: re.Match[str]) -> str:
-        # Issuers' tokens hold digits; words such as sk-learn-contrib-packages do not.
+        # Tokens contain digits; words such as sk-learn-contrib-packages do not.
         token = found[0]
         return "***" if token.startswith("-") or any(map(str.isdigit, token)) else token
 
@@ -135,15 +135,15 @@ def without_tokens(prose: str) -> str:
 
 
 def _is_secrets_name(name: str) -> bool:
-    """Whether a field, flag or variable of this name holds a secret: also ``clientSecret``."""
-    return _names_known(name) if len(name) <= _SHORT else _names_secret(name)
+    """Whether a field, flag or variable of this name holds a secret; finds ``clientSecret`` too."""
+    return _names_known(name) if len(name) <= _MAX_CACHED_LENGTH else _names_secret(name)
 
 
 def _names_secret(name: str) -> bool:
     return _NAMES.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)) is not None
 
 
-_names_known = lru_cache(_REMEMBERED)(_names_secret)
+_names_known = lru_cache(_CACHED)(_names_secret)
 
 
 def _words(argument: str) -> list[str]:
@@ -174,7 +174,7 @@ def _password_in_url(text: str) -> str | None:
 
 
 def _looks_random(word: str) -> bool:
-    """Long, mixed and without the shape of words: what generators of keys put out."""
+    """Whether a long word looks like a generated key: mixed, and not made of words."""
     if "/" in word and not word.endswith("="):  # a path
         return False
     if re.fullmatch(r"[0-9a-fA-F]+", word):

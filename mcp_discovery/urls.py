@@ -1,10 +1,10 @@
-"""Where a server speaks MCP when it was registered by a URL without a path."""
+"""The MCP endpoint of a server that was registered by a URL without a path."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
-#: Transport → the path at which servers of that kind usually listen.
+#: Transport → the usual path of its endpoint.
 USUAL_PATHS = {"streamable-http": "/mcp", "sse": "/sse", "websocket": "/ws"}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from mcp_discovery.adapters.observed_store import ObservedStore
+from mcp_discovery.adapters.observed_store import observed
 from mcp_discovery.adapters.store import Store, new_holder
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
@@ -162,8 +162,8 @@ class _Sidecar:
         self._started_at = utcnow() if child is not None else None
         self._registered_at: datetime | None = None
         self._figures = SidecarFigures(lambda: self._registrar.why_not_ready())
-        observed = ObservedStore(store, self._figures.store_call)
-        self._registrar = Registrar(observed, new_holder("sidecar"), terms(settings))
+        observed_store = observed(store, self._figures.store_call)
+        self._registrar = Registrar(observed_store, new_holder("sidecar"), terms(settings))
         self._unfit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain = asyncio.Event()
         self._left = asyncio.Event()

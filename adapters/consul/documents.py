@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from mcp_discovery.adapters.consul.api import ConsulApi, KVPair
-from mcp_discovery.adapters.http import MAX_ANSWER, ResponseTooLargeError
+from mcp_discovery.adapters.http import MAX_RESPONSE, ResponseTooLargeError
 from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
 
@@ -80,7 +80,7 @@ class ConsulDocuments:
     async def _parts(self, digest: str) -> list[KVPair]:
         """All parts of a document; none where they are larger than any document can be."""
         try:
-            return await self._api.kv.entries(self._folder(digest), limit=MAX_ANSWER)
+            return await self._api.kv.entries(self._folder(digest), limit=MAX_RESPONSE)
         except ResponseTooLargeError as error:
             log.warning("the parts of capability document %s are too large: %s", digest, error)
             return []

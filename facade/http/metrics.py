@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from mcp_discovery.adapters.catalog import Catalog, Event
+from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.connections.statuses import is_fit
@@ -251,7 +251,7 @@ class _Lag:
                 self._seconds.observe(max(0.0, lag))
 
 
-def _is_told(event: Event) -> bool:
+def _is_told(event: CatalogEvent) -> bool:
     """Whether a registrant said, of an instance that was listed, that its status is another now.
 
     An instance that is new may have had its status for long, and one that fell silent, or is

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from mcp_discovery.adapters.catalog import Catalog, Event
+from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import is_digest
 from mcp_discovery.errors import DocumentNotFoundError
@@ -48,7 +48,7 @@ def document_in(uri: str) -> str | None:
     return uri[len(_DOCUMENT) :] or None if uri.startswith(_DOCUMENT) else None
 
 
-def changed(events: Iterable[Event]) -> tuple[set[str], bool]:
+def changed(events: Iterable[CatalogEvent]) -> tuple[set[str], bool]:
     """The resources whose contents ``events`` change, and whether other resources are listed."""
     uris: set[str] = set()
     others = False

@@ -22,7 +22,7 @@ import orjson
 from aiohttp import HttpVersion11, web
 from cachetools import LRUCache
 
-from mcp_discovery.adapters.catalog import Catalog, Event
+from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.view import Query, View
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.servers import list_json
@@ -69,7 +69,7 @@ class _EventGroup:
         self._verdicts: LRUCache[int, bool | None] = LRUCache(_VERDICTS)
         self._snapshot: tuple[View, float, bytes] | None = None
 
-    def shows(self, event: Event) -> bool | None:
+    def shows(self, event: CatalogEvent) -> bool | None:
         """``True``: the instance as it is now; ``False``: that it is gone; ``None``: nothing."""
         if not self.query.checks:
             return event.entry is not None
@@ -96,7 +96,7 @@ class _EventGroup:
         self._news = before, view, data
         return data
 
-    def frames(self, events: Iterable[Event]) -> Iterator[bytes]:
+    def frames(self, events: Iterable[CatalogEvent]) -> Iterator[bytes]:
         """Those of ``events`` that mean something to its readers, serialized."""
         for event in events:
             if (present := self.shows(event)) is not None:
@@ -191,7 +191,7 @@ class EventStreams:
                 if left and not deadline.expired():
                     deadline.reschedule(now)
 
-    def frame(self, event: Event, *, present: bool) -> bytes:
+    def frame(self, event: CatalogEvent, *, present: bool) -> bytes:
         """A change as an event, serialized once for all readers."""
         key = event.revision, present
         frame = self._frames.get(key)
@@ -321,7 +321,7 @@ class _EventReader:
             await self._write(servers[begin : begin + _CHUNK])
         await self._write(b"}\n\n")
 
-    async def _write_changes(self, events: list[Event]) -> None:
+    async def _write_changes(self, events: list[CatalogEvent]) -> None:
         pending: list[bytes] = []
         size = 0
         for frame in self._group.frames(events):
@@ -359,7 +359,7 @@ def _staleness_event(view: View) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (_id(view), name, orjson.dumps(data))
 
 
-def _change(epoch: str, event: Event, server: bytes) -> bytes:
+def _change(epoch: str, event: CatalogEvent, server: bytes) -> bytes:
     return b'id: %b:%d\nevent: change\ndata: {"id":%b,"server":%b}\n\n' % (
         epoch.encode(),
         event.revision,

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.adapters.catalog import Event
+from mcp_discovery.adapters.catalog import CatalogEvent
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.connections.statuses import status_of
 from mcp_discovery.facade.servers import list_json
@@ -29,7 +29,7 @@ class Audience:
         self._told: OrderedDict[int, bytes | None] = OrderedDict()
         self._snapshot: tuple[View, list[bytes]] | None = None
 
-    def told(self, epoch: str, event: Event) -> bytes | None:
+    def told(self, epoch: str, event: CatalogEvent) -> bytes | None:
         """The message about a change; ``None`` where no status has changed."""
         if event.revision in self._told:
             return self._told[event.revision]
@@ -48,7 +48,7 @@ class Audience:
             self._snapshot = view, made
         return made
 
-    def _message(self, epoch: str, event: Event) -> bytes | None:
+    def _message(self, epoch: str, event: CatalogEvent) -> bytes | None:
         before, after = self._status(event.before), self._status(event.entry)
         if before == after:
             return None

@@ -14,7 +14,7 @@ from mcp_types import CONNECTION_CLOSED
 from mcp_discovery.errors import DiscoveryError
 
 #: The largest answer, in bytes, that is not an event stream.
-MAX_ANSWER = 64 * 2**20
+MAX_RESPONSE = 64 * 2**20
 #: Idle connections are closed before a server closes them (uvicorn does after 5 s).
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=4.0)
 #: Faults after which the server cannot have seen the request.
@@ -34,7 +34,7 @@ _NOTICE = 5.0
 
 
 class BodyTooLargeError(DiscoveryError, httpx2.TransportError):
-    """The answer is over :data:`MAX_ANSWER`."""
+    """The answer is over :data:`MAX_RESPONSE`."""
 
 
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ class _Answering(httpx2.AsyncBaseTransport):
         attempt.sent, attempt.status = True, response.status_code
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         kind = response.headers.get("content-type", "")
-        limit = None if kind.startswith("text/event-stream") else MAX_ANSWER
+        limit = None if kind.startswith("text/event-stream") else MAX_RESPONSE
         response.stream = _Body(response.stream, attempt, limit)
         return response
 

@@ -17,7 +17,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from mcp_discovery.client.http import ATTEMPT, MAX_ANSWER, Http
+from mcp_discovery.client.http import ATTEMPT, MAX_RESPONSE, Http
 from mcp_discovery.client.settings import Settings
 from mcp_discovery.instance import Instance
 
@@ -121,7 +121,7 @@ async def _websocket(url: str, auth: httpx2.Auth | None) -> AsyncGenerator[Trans
             protocols=["mcp"],
             headers=await _headers(url, auth),
             heartbeat=20.0,
-            max_msg_size=MAX_ANSWER,
+            max_msg_size=MAX_RESPONSE,
         ) as socket,
         anyio.create_task_group() as tasks,
         reading,

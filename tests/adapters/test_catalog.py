@@ -212,7 +212,7 @@ async def test_small_drops_are_held_for_as_long_as_the_living_need(
     before: int, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half is not more than half; and fewer than ten, of which one is left, are no mass."""
-    monkeypatch.setattr("mcp_discovery.adapters.catalog._RETURN", 0.2)
+    monkeypatch.setattr("mcp_discovery.adapters.catalog._SHORT_HOLD", 0.2)
     catalog = Catalog(EmbeddedStore(), hold=60)
     catalog.apply(Snapshot(many(before)))
     catalog.apply(Snapshot(many(after)))
@@ -338,7 +338,7 @@ async def test_while_the_store_is_away_the_hold_stands_still() -> None:
 async def test_what_is_missing_after_an_outage_is_held_for_as_long_as_the_living_need(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcp_discovery.adapters.catalog._RETURN", 0.3)
+    monkeypatch.setattr("mcp_discovery.adapters.catalog._SHORT_HOLD", 0.3)
     before = many(5)
     older = {id: before[id] for id in list(before)[:3]}
     async with ScriptedStore() as store, Catalog(store, hold=60) as catalog:

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.adapters.observed_store import ObservedStore, Tally
+from mcp_discovery.adapters.observed_store import Tally, observed
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import (
     DuplicateInstanceError,
@@ -145,7 +145,7 @@ def test_each_way_that_a_call_ends_has_its_name(error: Exception | None, outcome
 async def test_calls_are_counted_at_a_real_store() -> None:
     tally = Tally()
     async with EmbeddedStore() as inner:
-        store = ObservedStore(inner, tally)
+        store = observed(inner, tally)
         registration = await store.register(record(), document("find"), ttl=5, reap_after=10)
         await registration.heartbeat(Health(Status.HEALTHY, ANSWERS))
         await registration.deregister()
