@@ -1,10 +1,20 @@
-"""Tools in the forms of the three large model APIs, and their calls and results back."""
+"""Tools in the forms of the three large model APIs, and their calls and results back.
 
-from mcp_discovery.client.formats.calls import ToolCall, UnreadableCallError, parse_call
+To read in this order: ``dialects`` (what each API accepts), ``schema`` (JSON Schema itself),
+``conversion`` and its two kinds, ``json_schema`` and ``plain_types``; ``arguments`` (restored to
+what the server expects), ``export`` (the payload) and ``calls`` (of a model, and their results).
+"""
+
+from mcp_discovery.client.formats.calls import (
+    ToolCall,
+    UnreadableCallError,
+    parse_call,
+    render_error,
+    render_result,
+)
+from mcp_discovery.client.formats.conversion import Note
 from mcp_discovery.client.formats.dialects import Format
-from mcp_discovery.client.formats.notes import Note
-from mcp_discovery.client.formats.results import render_error, render_result
-from mcp_discovery.client.formats.tool_list import ToolList, export
+from mcp_discovery.client.formats.export import ToolList, export
 
 __all__ = [
     "Format",

@@ -583,6 +583,26 @@ def test_keywords_of_two_parts_do_not_say_together_what_neither_says(one: Any, o
     assert exported.notes
 
 
+def test_a_constant_beside_other_values_is_what_is_left_of_them() -> None:
+    for values, noted in (([True, "x"], set()), (["x"], {"/properties/a/enum"})):
+        schema = {"properties": {"a": {"allOf": [{"const": True}, {"enum": values}]}}}
+        exported = export([tool(schema)], "gemini", json_schema=True)
+        (declared,) = exported[0]["functionDeclarations"]
+        assert declared["parametersJsonSchema"]["properties"]["a"] == {"enum": [True]}
+        assert {note.path for note in exported.notes} == noted
+
+
+def test_hints_stand_in_the_order_of_the_schema() -> None:
+    """The same text in every process: what a model API caches by its prefix stays cached."""
+    part = {"type": "number", "multipleOf": 2, "exclusiveMinimum": 0, "exclusiveMaximum": 9}
+    exported = export([tool({"properties": {"a": part}})], "gemini", json_schema=True)
+    (declared,) = exported[0]["functionDeclarations"]
+    assert declared["parametersJsonSchema"]["properties"]["a"] == {
+        "type": "number",
+        "description": "a multiple of 2; more than 0; less than 9",
+    }
+
+
 def test_dependencies_beside_nonsense() -> None:
     schema = {"dependencies": {"a": ["b"]}, "dependentRequired": [1], "properties": {"a": {}}}
     assert export([tool(schema)], "openai")[0]["function"]["parameters"]["dependentRequired"] == {

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, get_args
 
 from mcp_discovery.client.formats import dialects
-from mcp_discovery.client.formats.cutter import Cutter
+from mcp_discovery.client.formats.arguments import Restoration, restored
+from mcp_discovery.client.formats.conversion import (
+    InexpressibleSchemaError,
+    Note,
+    SchemaConversion,
+    UnusableSchemaError,
+)
 from mcp_discovery.client.formats.dialects import Dialect, Format
-from mcp_discovery.client.formats.loose import LooseCutter
-from mcp_discovery.client.formats.names import mangled
-from mcp_discovery.client.formats.notes import Note
-from mcp_discovery.client.formats.place import InexpressibleSchemaError, UnusableSchemaError
-from mcp_discovery.client.formats.shape import Shape, restored
-from mcp_discovery.client.formats.subset import SubsetCutter
+from mcp_discovery.client.formats.json_schema import JsonSchemaConversion
+from mcp_discovery.client.formats.plain_types import PlainTypeConversion
+from mcp_discovery.client.formats.schema import Schema
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import InvalidInputError, UnknownToolError
 
-#: What may be said of each format, with its usual value.
+#: The options of each format, with their defaults.
 _OPTIONS: Mapping[Format, Mapping[str, Any]] = MappingProxyType(
     {
         "openai": {"api": "chat", "strict": False},
@@ -29,14 +33,23 @@ _OPTIONS: Mapping[Format, Mapping[str, Any]] = MappingProxyType(
 )
 _LONGEST_DESCRIPTION = 16_384
 
-_Way = tuple[Shape | None, Mapping[str, Shape | None]]
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    """A tool in the payload, its converted schema, and what restores the arguments of its calls."""
+
+    tool: Tool
+    schema: Schema
+    strict: bool
+    arguments: Restoration | None
+    definitions: Mapping[str, Restoration | None]
 
 
 class ToolList(list[dict[str, Any]]):
     """The payload for a model API, to be handed to it as it is (``tools=…``).
 
     ``names`` are the names that the model sees → the tools; ``notes`` say what could not be said in
-    this format. Cut it and the notes stay; every name still leads back.
+    this format. A part of the list may be sent; the notes stay, and every name still leads back.
     """
 
     def __init__(
@@ -44,15 +57,16 @@ class ToolList(list[dict[str, Any]]):
         payload: Iterable[dict[str, Any]],
         *,
         format: Format,
-        names: Mapping[str, Tool],
+        exported: Mapping[str, _Exported],
         notes: Sequence[Note],
-        ways: Mapping[str, _Way],
     ) -> None:
         super().__init__(payload)
         self.format: Format = format
-        self.names: Mapping[str, Tool] = MappingProxyType(dict(names))
+        self.names: Mapping[str, Tool] = MappingProxyType(
+            {name: each.tool for name, each in exported.items()}
+        )
         self.notes: tuple[Note, ...] = tuple(notes)
-        self._ways = dict(ways)
+        self._exported = dict(exported)
 
     def tool(self, name: str) -> Tool:
         """The tool that the model calls ``name``; raises :class:`UnknownToolError`."""
@@ -63,16 +77,16 @@ class ToolList(list[dict[str, Any]]):
 
     def restore(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """``arguments`` as the model gave them for the tool that it calls ``name`` → as the server
-        wants them.
+        expects them.
 
         Members get their own names, encoded parts their values, and ``null`` for an optional member
         that is never null is left out. What does not fit the schema stays, for the server to
         judge. Raises :class:`UnknownToolError`.
         """
         self.tool(name)
-        shape, definitions = self._ways[name]
-        back: dict[str, Any] = restored(dict(arguments), shape, definitions)
-        return back
+        found = self._exported[name]
+        result: dict[str, Any] = restored(dict(arguments), found.arguments, found.definitions)
+        return result
 
 
 def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
@@ -86,42 +100,38 @@ def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
     A tool whose schema cannot be used at all is left out, with a note. Raises
     :class:`InvalidInputError` for an unknown format or option, with the nearest.
     """
-    _known("format", format, get_args(Format))
-    given = {**_OPTIONS[format]}
+    _require("format", format, get_args(Format))
+    chosen = {**_OPTIONS[format]}
     for option, value in options.items():
-        _known(f"option of format {format!r}:", option, tuple(given))
+        _require(f"option of format {format!r}:", option, tuple(chosen))
         if option == "api":
-            _known("api", value, ("chat", "responses"))
+            _require("api", value, ("chat", "responses"))
         elif not isinstance(value, bool):
             raise InvalidInputError(f"{option}={value!r} is neither True nor False")
-        given[option] = value
-    form = dialects.NAME if format == "gemini" else dialects.NAME_ANY_START
-    names = mangled(tools, form, dialects.NAME_LIMIT)
+        chosen[option] = value
     payload: list[dict[str, Any]] = []
+    exported: dict[str, _Exported] = {}
     notes: list[Note] = []
-    ways: dict[str, _Way] = {}
-    kept: dict[str, Tool] = {}
-    for name, tool in names.items():
+    form = dialects.NAME if format == "gemini" else dialects.NAME_ANY_START
+    for name, tool in dialects.tool_names(tools, form).items():
         if name != tool.name:
             notes.append(Note(tool.name, "name", f"the model sees it as {name}"))
         try:
-            cutter, schema, shape, strict = _cut(tool, format, given, notes)
+            exported[name] = _converted(tool, format, chosen, notes)
         except UnusableSchemaError as why:
             notes.append(Note(tool.name, "", f"it was left out: {why}", narrows=True))
-            continue
-        notes += (Note(tool.name, each.path, each.said, each.narrows) for each in cutter.remarks)
-        payload.append(_entry(name, tool, schema, format, given, strict, notes))
-        kept[name], ways[name] = tool, (shape, cutter.shapes)
+        else:
+            payload.append(_entry(name, exported[name], format, chosen, notes))
     limit = dialects.COUNT_LIMITS.get(format, len(payload))
     if len(payload) > limit:
-        said = f"{format} takes at most {limit} tools in one request, and these are {len(payload)}"
-        notes.append(Note("", "tools", f"{said}; choose by tags, or send a part"))
+        message = f"{format} takes at most {limit} tools in one request, and these are"
+        notes.append(Note("", "tools", f"{message} {len(payload)}; choose by tags, or send a part"))
     if format == "gemini" and payload:
         payload = [{"functionDeclarations": payload}]
-    return ToolList(payload, format=format, names=kept, notes=notes, ways=ways)
+    return ToolList(payload, format=format, exported=exported, notes=notes)
 
 
-def _known(what: str, given: object, choices: Sequence[str]) -> None:
+def _require(what: str, given: object, choices: Sequence[str]) -> None:
     if given in choices:
         return
     near = difflib.get_close_matches(str(given), choices, n=1)
@@ -130,44 +140,44 @@ def _known(what: str, given: object, choices: Sequence[str]) -> None:
     raise InvalidInputError(f"{what} {given!r} is none of {listed}{hint}")
 
 
-def _cut(
+def _converted(
     tool: Tool, format: Format, options: Mapping[str, Any], notes: list[Note]
-) -> tuple[Cutter, dict[str, Any], Shape | None, bool]:
+) -> _Exported:
     if options.get("strict"):
-        cutter: Cutter = SubsetCutter(tool.input_schema, dialects.OPENAI_STRICT)
         try:
-            return cutter, *cutter.arguments(), True
+            return _convert(tool, dialects.OPENAI_STRICT, notes)
         except InexpressibleSchemaError as what:
-            said = f"strict mode cannot say {what}, so this tool is not strict"
-            notes.append(Note(tool.name, "", said))
-    if format == "gemini" and not options["json_schema"]:
-        cutter = SubsetCutter(tool.input_schema, dialects.GEMINI)
+            message = f"strict mode cannot say {what}, so this tool is not strict"
+            notes.append(Note(tool.name, "", message))
+    if format == "gemini":
+        dialect = dialects.GEMINI_JSON if options["json_schema"] else dialects.GEMINI
     else:
-        cutter = LooseCutter(tool.input_schema, _loose(format))
-    return cutter, *cutter.arguments(), False
+        dialect = dialects.OPENAI if format == "openai" else dialects.ANTHROPIC
+    return _convert(tool, dialect, notes)
 
 
-def _loose(format: Format) -> Dialect:
-    if format == "openai":
-        return dialects.OPENAI
-    return dialects.ANTHROPIC if format == "anthropic" else dialects.GEMINI_JSON
+def _convert(tool: Tool, dialect: Dialect, notes: list[Note]) -> _Exported:
+    kind = PlainTypeConversion if dialect.plain else JsonSchemaConversion
+    conversion: SchemaConversion = kind(tool.name, tool.input_schema, dialect)
+    schema, arguments = conversion.arguments()
+    notes += conversion.notes
+    return _Exported(tool, schema, dialect.strict, arguments, conversion.definitions)
 
 
 def _entry(
     name: str,
-    tool: Tool,
-    schema: dict[str, Any],
+    exported: _Exported,
     format: Format,
     options: Mapping[str, Any],
-    strict: bool,
     notes: list[Note],
 ) -> dict[str, Any]:
+    tool, schema = exported.tool, exported.schema
     description = tool.description or tool.title or ""
     if len(description) > _LONGEST_DESCRIPTION:
         description = description[: _LONGEST_DESCRIPTION - 1] + "…"
-        said = f"it was cut after {_LONGEST_DESCRIPTION:,} characters"
-        notes.append(Note(tool.name, "description", said))
-    # What is said of the arguments as a whole is read by every model only here.
+        message = f"it was cut after {_LONGEST_DESCRIPTION:,} characters"
+        notes.append(Note(tool.name, "description", message))
+    # Models read a description of the arguments as a whole only here.
     whole = schema.pop("description", None)
     if whole and whole not in description:
         description = f"{description}\n\nArguments: {whole}".strip()
@@ -176,16 +186,15 @@ def _entry(
         return entry | {"input_schema": schema}
     if format == "gemini":
         if schema.get("properties") or "additionalProperties" in schema:
-            key = "parametersJsonSchema" if options["json_schema"] else "parameters"
-            entry[key] = schema
+            entry["parametersJsonSchema" if options["json_schema"] else "parameters"] = schema
         elif lost := ", ".join(sorted(schema.keys() - {"type", "title", "properties"})):
-            said = f"without named members it is a function without parameters; lost: {lost}"
-            notes.append(Note(tool.name, "", said, narrows=True))
+            message = f"without named members it is a function without parameters; lost: {lost}"
+            notes.append(Note(tool.name, "", message, narrows=True))
         return entry
     entry["parameters"] = schema
     if options["api"] == "responses":
         # Left out, the Responses API takes a function to be strict.
-        return {"type": "function"} | entry | {"strict": strict}
-    if strict:
+        return {"type": "function"} | entry | {"strict": exported.strict}
+    if exported.strict:
         entry["strict"] = True
     return {"type": "function", "function": entry}
