@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Store
+from mcp_discovery.adapters.stores import find_kind
 from mcp_discovery.errors import InvalidInputError, StoreError
 from mcp_discovery.sidecar.settings import SidecarSettings
 
@@ -65,8 +66,8 @@ async def choose(
 ) -> Advertised:
     """Decides what to advertise: the option, then ``environ``, then the route to the store.
 
-    Unless it is given, loopback is advertised only when the store is local, that is embedded, on
-    loopback or on a unix socket; :func:`as_known_to` asks such a store whether it is so. Raises
+    Unless it is given, loopback is advertised only when the store is local, that is of this
+    machine alone or on loopback; :func:`as_known_to` asks such a store whether it is so. Raises
     :class:`~mcp_discovery.errors.InvalidInputError` when nothing else is found.
     """
     local = _is_local(store_url)
@@ -194,8 +195,8 @@ def _hosts(store_url: str) -> list[tuple[str, int]]:
 
 
 def _is_local(store_url: str) -> bool:
-    scheme = urlsplit(store_url).scheme
-    if scheme == "embedded" or "unix" in scheme:
+    kind = find_kind(store_url)
+    if kind is not None and kind.shared_by != "network":
         return True
     hosts = _hosts(store_url)
     return bool(hosts) and all(_is_loopback(host) for host, _ in hosts)

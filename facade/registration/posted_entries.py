@@ -13,6 +13,7 @@ from typing import Self
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.store import Registration, Store, new_holder
+from mcp_discovery.adapters.stores import find_kind
 from mcp_discovery.adapters.tombstone import bury, is_tombstone
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
@@ -47,7 +48,8 @@ def holder_for(store: Store) -> Holder:
     own.
     """
     holder = new_holder("facade")
-    if store.url.startswith("embedded:/"):
+    kind, in_memory = find_kind(store.url), store.url.endswith(":")
+    if kind is not None and kind.shared_by == "process" and not in_memory:
         id = hashlib.sha256(store.url.encode()).hexdigest()[:16]
         return Holder(id, holder.host, "facade")
     return holder
@@ -91,7 +93,8 @@ class PostedEntries:
         self._hand_over = HandOver(catalog, self.holder, options.settle)
         #: Whether other facades over the same store see tombstones: another facade, where that is
         #: the store, shows none.
-        self.tombstones_are_seen = not self._store.url.startswith(("http:", "https:"))
+        kind = find_kind(self._store.url)
+        self.tombstones_are_seen = kind is None or kind.shows_tombstones
         self._inherited: dict[str, float] = {}  # id → monotonic time since when it is kept here
 
     def __len__(self) -> int:

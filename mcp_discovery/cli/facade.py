@@ -149,9 +149,10 @@ def _listening(serve: Callable[[], int]) -> int:
 
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
+    from mcp_discovery.adapters.stores import kind_of
     from mcp_discovery.facade.options import FacadeOptions
 
-    if parameters["workers"] > 1 and parameters["store"].startswith("embedded:"):
+    if parameters["workers"] > 1 and kind_of(parameters["store"]).shared_by == "process":
         raise InvalidInputError(
             f"--workers {parameters['workers']} needs a store that they share, and an embedded one "
             "is of one process alone; name Consul or etcd with --store, or leave out --workers"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mcp_discovery.adapters import stores
 from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -30,10 +31,7 @@ Store = Annotated[
         "--store",
         metavar="URL",
         envvar="MCP_DISCOVERY_STORE",
-        help="Where registrations are kept: consul://host:8500, "
-        "etcd://host1:2379,host2:2379/prefix, http://facade:4000 (a facade's own list), "
-        "embedded: or embedded:///path/file.db (facade only). With TLS: consul+https://, "
-        "etcd+https://, https://.",
+        help=f"Where registrations are kept: {stores.help_text()}",
     ),
 ]
 StoreToken = Annotated[

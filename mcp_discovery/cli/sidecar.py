@@ -292,9 +292,10 @@ def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> SidecarS
 
 def require_no_embedded(store: str) -> None:
     """Raises :class:`InvalidStoreURLError` for a store that no sidecar can use."""
+    from mcp_discovery.adapters.stores import kind_of
     from mcp_discovery.errors import InvalidStoreURLError
 
-    if store.startswith("embedded:"):
+    if kind_of(store).shared_by == "process":
         raise InvalidStoreURLError(
             store,
             "an embedded store lives inside a facade; start `mcp-discovery facade` and give the "

@@ -17,12 +17,13 @@ from tests.contract.environments import (
     StoreEnvironment,
 )
 from tests.contract.served_facade import ServedFacade
+from tests.contract.tiny_environment import TinyEnvironment
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 
-EVERY = ("embedded", "file", "remote", "consul", "etcd")
+EVERY = ("embedded", "file", "remote", "consul", "etcd", "tiny")
 #: The stores that foreign programs can write into.
-WRITABLE = ("file", "consul", "etcd")
+WRITABLE = ("file", "consul", "etcd", "tiny")
 #: The stores with a server, which can go away and lose its data.
 SERVED = ("remote", "consul", "etcd")
 
@@ -48,6 +49,8 @@ async def environment(
                 made = EmbeddedEnvironment()
             case "file", None:
                 made = EmbeddedEnvironment(tmp_path / "store.db")
+            case "tiny", None:
+                made = TinyEnvironment(tmp_path / "tiny.db")
             case "remote", None:
                 made = RemoteEnvironment(await stack.enter_async_context(ServedFacade()))
             case _, ConsulServer() as consul:

@@ -41,7 +41,7 @@ async def test_a_document_over_the_limit_is_refused(
     assert await environment.digests() == set()
 
 
-@pytest.mark.over(("embedded", "file", "consul", "etcd"))  # a facade sweeps its own store
+@pytest.mark.over(("embedded", "file", "consul", "etcd", "tiny"))  # a facade sweeps its own store
 async def test_a_sweep_removes_what_nobody_refers_to(
     environment: StoreEnvironment, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

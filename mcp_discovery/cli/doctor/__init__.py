@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mcp_discovery.adapters import stores
 from mcp_discovery.cli import completion as completing
 from mcp_discovery.cli import durations, options
 from mcp_discovery.cli.running import run
@@ -39,8 +40,7 @@ def doctor(
             "--store",
             metavar="URL",
             envvar="MCP_DISCOVERY_STORE",
-            help="Check this store, as sidecars are given it: consul://host:8500, "
-            "etcd://host:2379, http://facade:4000.",
+            help=f"Check this store, as sidecars are given it: {stores.help_text()}",
         ),
     ] = None,
     read_only: Annotated[

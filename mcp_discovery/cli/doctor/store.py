@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Registration, Snapshot, Store
+from mcp_discovery.adapters.stores import kind_of
 from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.targets import Case
 from mcp_discovery.document import CapabilityDocument
@@ -32,11 +33,11 @@ async def check_store(case: Case) -> AsyncIterator[Finding]:
     if case.store is None:
         yield unchecked(_CHECK, "no store is named", "name it with --store to have it checked")
         return
-    if case.store.startswith("embedded:"):
-        why = "an embedded store lives in its facade, and was checked with that"
-        yield unchecked(_CHECK, why)
-        return
     try:
+        if kind_of(case.store).shared_by == "process":
+            why = "an embedded store lives in its facade, and was checked with that"
+            yield unchecked(_CHECK, why)
+            return
         store = open_store(case.store, replace(case.credentials, timeout=case.timeout))
     except InvalidInputError as error:
         yield wrong(_CHECK, str(error), "mend --store or its credentials")

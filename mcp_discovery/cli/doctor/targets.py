@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.adapters.stores import kind_of
+from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,10 @@ class Case:
         """The HTTP addresses of the store; none where it has none (``embedded:``)."""
         if self.store is None:
             return []
-        scheme, _, rest = self.store.partition("://")
-        if scheme.partition("+")[0] not in ("http", "https", "consul", "etcd"):
+        try:
+            return list(kind_of(self.store).addresses(self.store))
+        except InvalidStoreURLError:  # the check of the store says so
             return []
-        tls = scheme == "https" or scheme.endswith("+https")
-        hosts = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
-        return [f"{'https' if tls else 'http'}://{each}" for each in hosts.split(",") if each]
 
 
 def host_of(url: str) -> tuple[str, int]:

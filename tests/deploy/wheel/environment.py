@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 PINS = ROOT / "requirements.txt"
 
 
-def _pip(*words: str, python: Path | str = sys.executable) -> None:
+def pip(*words: str, python: Path | str = sys.executable) -> None:
     """Runs pip for ``python``; raises RuntimeError with what pip said where it fails."""
     done = subprocess.run(
         [
@@ -35,7 +35,7 @@ def _pip(*words: str, python: Path | str = sys.executable) -> None:
 @functools.cache
 def built_wheel(folder: Path) -> Path:
     """The wheel of this checkout, built into ``folder``."""
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT))
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT))
     (wheel,) = folder.glob("mcp_discovery-*.whl")
     return wheel
 
@@ -65,11 +65,11 @@ class Environment:
 
     def install(self, *words: str) -> None:
         """``pip install WORDS``; raises RuntimeError where pip cannot."""
-        _pip("install", *words, python=self.python)
+        pip("install", "--no-compile", *words, python=self.python)
 
     def check(self) -> None:
         """``pip check``; raises RuntimeError where a requirement is not met."""
-        _pip("check", python=self.python)
+        pip("check", python=self.python)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs its Python with ``words``, outside of the checkout."""

@@ -1,0 +1,173 @@
+"""The stores that are installed: which URL scheme is which store, and what the product asks of it.
+
+A store is described by a :class:`StoreKind`. Those of this distribution are :data:`BUILT_IN`; any
+other distribution adds one with an entry point of the group ``mcp_discovery.stores``, whose name is
+the scheme of the store's URLs and whose object is a :class:`StoreKind`::
+
+    [project.entry-points."mcp_discovery.stores"]
+    tiny = "tiny_store:TINY"
+
+A built-in scheme cannot be replaced, and costs no search of what is installed: a sidecar starts
+beside every MCP server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Literal
+
+from mcp_discovery.errors import InvalidStoreURLError
+
+if TYPE_CHECKING:
+    from mcp_discovery.adapters.store import Store, StoreOptions
+    from mcp_discovery.instance import Holder
+
+GROUP = "mcp_discovery.stores"
+
+
+def no_addresses(_: str) -> Sequence[str]:
+    """The addresses of a store that speaks no HTTP."""
+    return ()
+
+
+def http_addresses(url: str) -> Sequence[str]:
+    """``http://host:port`` for each host in a URL such as ``etcd://a:2379,b:2379/prefix``.
+
+    ``https:`` where the scheme is ``https`` or ends with ``+https``.
+    """
+    scheme, _, rest = url.partition("://")
+    plain = "https" if scheme == "https" or scheme.endswith("+https") else "http"
+    hosts = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return [f"{plain}://{each}" for each in hosts.split(",") if each]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreKind:
+    """One kind of store.
+
+    ``schemes`` are those of its URLs, of which the first, up to a ``+``, is the entry point's name
+    (``("consul", "consul+https")``). ``implementation`` is ``module:class``, imported when a store
+    is opened; the class takes ``(url, options, *, holder=None)`` and implements
+    :class:`mcp_discovery.adapters.store.Store`. ``example`` is a URL to write, and ``note``, where
+    there is one, says in some words what it is.
+
+    ``shared_by`` says who can open one and the same store: only the ``process`` that holds it, all
+    processes of one ``machine``, or any process in the ``network``. Sidecars and several workers
+    need more than a process, and a loopback address is advertised only within a machine.
+
+    ``addresses`` gives the HTTP addresses that a URL leads to: ``mcp-discovery doctor`` resolves
+    their names and compares their clocks. ``shows_tombstones`` is whether each process sees what
+    another registered as a tombstone (:mod:`mcp_discovery.adapters.tombstone`).
+    """
+
+    schemes: tuple[str, ...]
+    implementation: str
+    example: str
+    note: str = ""
+    shared_by: Literal["process", "machine", "network"] = "network"
+    addresses: Callable[[str], Sequence[str]] = no_addresses
+    shows_tombstones: bool = True
+
+    def open(self, url: str, options: StoreOptions, *, holder: Holder | None = None) -> Store:
+        """The store that ``url`` names; nothing is connected yet. Raises what the class raises."""
+        store: Store = resolve_name(self.implementation)(url, options, holder=holder)
+        return store
+
+
+CONSUL = StoreKind(
+    schemes=("consul", "consul+https"),
+    implementation="mcp_discovery.adapters.consul:ConsulStore",
+    example="consul://host:8500",
+    addresses=http_addresses,
+)
+ETCD = StoreKind(
+    schemes=("etcd", "etcd+https"),
+    implementation="mcp_discovery.adapters.etcd:EtcdStore",
+    example="etcd://host1:2379,host2:2379/prefix",
+    addresses=http_addresses,
+)
+REMOTE = StoreKind(
+    schemes=("http", "https"),
+    implementation="mcp_discovery.adapters.remote:RemoteStore",
+    example="http://facade:4000",
+    note="a facade's own list",
+    addresses=http_addresses,
+    shows_tombstones=False,
+)
+EMBEDDED = StoreKind(
+    schemes=("embedded",),
+    implementation="mcp_discovery.adapters.embedded:EmbeddedStore",
+    example="embedded: or embedded:///path/file.db",
+    note="facade only",
+    shared_by="process",
+)
+#: In the order in which help and errors name them.
+BUILT_IN = (CONSUL, ETCD, REMOTE, EMBEDDED)
+_BY_SCHEME = {scheme: kind for kind in BUILT_IN for scheme in kind.schemes}
+
+
+def kind_of(url: str) -> StoreKind:
+    """The kind of store that ``url`` names.
+
+    Raises :class:`InvalidStoreURLError` where no installed store has its scheme; the message names
+    those that are installed.
+    """
+    if (kind := find_kind(url)) is not None:
+        return kind
+    examples = [kind.example for kind in reversed(BUILT_IN)]
+    for name, added in _added():
+        if isinstance(added, StoreKind):
+            examples.append(added.example)
+        elif name == _name(url):
+            raise InvalidStoreURLError(url, added)
+    raise InvalidStoreURLError(url, f"unknown scheme; use {', '.join(examples)}")
+
+
+def find_kind(url: str) -> StoreKind | None:
+    """The kind of store that ``url`` names; ``None`` where no installed store has its scheme.
+
+    A store object that was made otherwise than by its URL may have any URL.
+    """
+    scheme = url.partition(":")[0]
+    if (kind := _BY_SCHEME.get(scheme)) is not None:
+        return kind
+    for name, added in _added():
+        if name == _name(url) and isinstance(added, StoreKind) and scheme in added.schemes:
+            return added
+    return None
+
+
+def _name(url: str) -> str:
+    """The name of the entry point for ``url``: its scheme up to a ``+``."""
+    return url.partition(":")[0].partition("+")[0]
+
+
+def help_text() -> str:
+    """The URLs of the built-in stores, for the help of an option that takes one."""
+    plain = ", ".join(f"{k.example} ({k.note})" if k.note else k.example for k in BUILT_IN)
+    secure = [scheme for kind in BUILT_IN for scheme in kind.schemes if scheme.endswith("https")]
+    return (
+        f"{plain}, or that of a store that another package adds. "
+        f"With TLS: {', '.join(f'{scheme}://' for scheme in secure)}."
+    )
+
+
+def _added() -> Iterator[tuple[str, StoreKind | str]]:
+    """Each entry point of another distribution: its name, and its kind or why there is none."""
+    # This import alone takes longer than opening a built-in store.
+    from importlib.metadata import entry_points
+
+    for each in entry_points(group=GROUP):
+        if each.name in _BY_SCHEME:
+            continue
+        try:
+            loaded = each.load()
+        except (ImportError, AttributeError) as error:
+            yield each.name, f"the installed store {each.value} cannot be loaded: {error}"
+            continue
+        if isinstance(loaded, StoreKind):
+            yield each.name, loaded
+        else:
+            yield each.name, f"the installed store {each.value} is no StoreKind"

@@ -1,0 +1,63 @@
+"""The registry of stores: what is built in is described once, and is cheap to find."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+
+from mcp_discovery.adapters.stores import BUILT_IN, GROUP, find_kind, kind_of
+from mcp_discovery.errors import InvalidStoreURLError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_built_in_stores_are_entry_points_of_this_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {name: resolve_name(value) for name, value in project["entry-points"][GROUP].items()}
+    schemes = {scheme.partition("+")[0]: kind for kind in BUILT_IN for scheme in kind.schemes}
+    assert declared == schemes
+
+
+def test_every_implementation_is_there() -> None:
+    for kind in BUILT_IN:
+        assert callable(resolve_name(kind.implementation).watch)
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("consul://a:8500/mcp", ["http://a:8500"]),
+        ("consul+https://a", ["https://a"]),
+        ("etcd://a:2379,b:2379/prefix", ["http://a:2379", "http://b:2379"]),
+        ("etcd+https://user@a:1?x=1", ["https://a:1"]),
+        ("https://facade", ["https://facade"]),
+        ("embedded:", []),
+        ("embedded:///a/b.db", []),
+    ],
+)
+def test_addresses(url: str, addresses: list[str]) -> None:
+    assert list(kind_of(url).addresses(url)) == addresses
+
+
+def test_unknown_schemes() -> None:
+    for url in ("redis://x", "consul+http://x", "embedded+https:", ""):
+        assert find_kind(url) is None
+    with pytest.raises(InvalidStoreURLError, match="unknown scheme; use embedded: or "):
+        kind_of("redis://x")
+
+
+def test_a_built_in_store_is_found_without_a_search_of_what_is_installed() -> None:
+    script = (
+        "import sys\n"
+        "from mcp_discovery.adapters.stores import kind_of\n"
+        "kind_of('consul://x')\n"
+        "assert 'importlib.metadata' not in sys.modules\n"
+        "assert 'mcp_discovery.adapters.store' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
