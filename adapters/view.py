@@ -1,60 +1,61 @@
-"""An immutable picture of the live list, with the indexes that answer queries from it."""
+"""An immutable snapshot of the live list, with the indexes that queries are answered from."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import orjson
 from rpds import HashTrieMap, HashTrieSet
 
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Instance, instance_to_dict
+from mcp_discovery.query.filters import FILTERS, Filter
 from mcp_discovery.query.query import Query
 from mcp_discovery.record import Record
 
-#: What instances of one server mostly say alike: its JSON is kept once for all of them.
-_ALIKE = (
+#: The fields that are mostly equal in all instances of one server: their JSON is stored once.
+_SHARED_FIELDS = (
     *("name", "registryName", "title", "description", "version", "websiteUrl", "icons"),
     *("tags", "capabilities", "protocol", "auth", "owner"),
 )
 
 
 @lru_cache(8192)
-def _once(data: bytes) -> bytes:
+def _interned(data: bytes) -> bytes:
     return data
 
 
 class Entry:
-    """One instance in the list, with its JSON serialised once.
+    """One instance in the list, with its JSON serialized once.
 
-    Only ``lastSeen`` is put in when it is asked for: an idle instance is heard of again and again
-    without any change in the store. ``vouched`` says whether the store has the instance: it has not
-    while the catalog holds it back from a mass drop.
+    Only ``lastSeen`` is inserted for each answer: heartbeats move it without any change in the
+    store. ``vouched`` says whether the store lists the instance; it does not while the catalog
+    holds the instance back from a mass drop.
     """
 
-    __slots__ = ("_alike", "_digest", "_own", "_vouched", "held", "instance", "order")
+    __slots__ = ("_digest", "_own", "_shared", "_vouched", "held", "instance", "order")
 
     def __init__(self, instance: Instance, *, vouched: bool = True) -> None:
         self.instance = instance
-        #: What lists are sorted by unless another order is asked for: name and id.
+        #: The default sort key of lists: name and id.
         self.order = instance.record.name, instance.record.id
         self._digest: bytes | None = None
-        #: Whether the catalog holds it back from a mass drop.
+        #: Whether the catalog holds the instance back from a mass drop.
         self.held = not vouched
         self._vouched = vouched and instance.health.status is not Status.DOWN
         fields = instance_to_dict(instance)
         del fields["lastSeen"]
-        alike = {name: fields.pop(name) for name in _ALIKE if name in fields}
+        shared = {name: fields.pop(name) for name in _SHARED_FIELDS if name in fields}
         self._own = orjson.dumps(fields)[:-1]
-        self._alike = _once(orjson.dumps(alike)[1:-1])
+        self._shared = _interned(orjson.dumps(shared)[1:-1])
 
     @property
     def id(self) -> str:
@@ -72,10 +73,10 @@ class Entry:
         return self.instance.health
 
     def last_seen(self, now: datetime) -> datetime:
-        """When the instance was last heard of, or a moment shortly before.
+        """When the last heartbeat of the instance came, or a moment shortly before.
 
-        A store vouches for an instance that is not ``down``: it was heard of within its TTL before
-        ``now``. For one that is down, or held back, it is the last moment that is known.
+        An instance that a store lists and that is not ``down`` had one within its TTL before
+        ``now``. For one that is down, or held back, it is the last known moment.
         """
         known = self.instance.health.last_seen
         if not self._vouched:
@@ -84,21 +85,21 @@ class Entry:
 
     @property
     def digest(self) -> bytes:
-        """Stands for all that :meth:`json` says but ``lastSeen``: 12 bytes, made once."""
+        """A digest of the JSON without ``lastSeen``: 12 bytes, computed once."""
         if self._digest is None:
-            said = b"%b,%b" % (self._own, self._alike)
-            self._digest = hashlib.blake2b(said, digest_size=12).digest()
+            data = b"%b,%b" % (self._own, self._shared)
+            self._digest = hashlib.blake2b(data, digest_size=12).digest()
         return self._digest
 
     def json(self, now: datetime) -> bytes:
         """The entry as one JSON object, as of ``now``."""
-        spelled = _spelled(self.last_seen(now))
-        return b'%b,%b,"lastSeen":"%b"}' % (self._own, self._alike, spelled)
+        last_seen = _serialized(self.last_seen(now))
+        return b'%b,%b,"lastSeen":"%b"}' % (self._own, self._shared, last_seen)
 
 
 @lru_cache(16_384)
-def _spelled(moment: datetime) -> bytes:
-    # Entries with leases of one length were all heard of at the same moment or later.
+def _serialized(moment: datetime) -> bytes:
+    # Most entries of one list have leases of one length, and so the same moment.
     return rfc3339(moment).encode()
 
 
@@ -111,87 +112,44 @@ _ORDER = attrgetter("order")
 Index: TypeAlias = "HashTrieMap[str, HashTrieSet[str]]"
 
 
-@dataclass(frozen=True, slots=True)
 class Kind:
-    """What instances of one version of one server have in common, be it a hundred names of tools:
-    keys lead to kinds, and each kind to its instances.
+    """The keys that all instances of one version of one server have in common, be it a hundred
+    names of tools: an index leads from a key to kinds, and each kind to its instances.
 
-    Its hash is reckoned once: each of its names leads to it, and there may be ten thousand.
+    ``instance`` is one of them. The hash is computed once: each of the keys is indexed by it, and
+    there may be ten thousand.
     """
 
-    name: str
-    version: str
-    transport: str
-    owner: str | None
-    tags: tuple[str, ...]
-    tools: tuple[str, ...]
-    resources: tuple[str, ...]
-    prompts: tuple[str, ...]
-    _hash: int = field(init=False, repr=False, compare=False)
+    __slots__ = ("_hash", "_keys", "instance")
 
-    def __post_init__(self) -> None:
-        names = self.tags, self.tools, self.resources, self.prompts
-        said = self.name, self.version, self.transport, self.owner, names
-        object.__setattr__(self, "_hash", hash(said))
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self._keys = tuple(tuple(each.keys_of(instance)) for each in _indexed("kind"))
+        self._hash = hash(self._keys)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kind) and self._keys == other._keys
 
     def __hash__(self) -> int:
         return self._hash
 
-    @classmethod
-    def of(cls, instance: Instance) -> Kind:
-        """The kind of an instance."""
-        record = instance.record
-        offered = record.capabilities
-        return cls(
-            record.name,
-            record.version,
-            record.endpoint.transport,
-            record.owner,
-            record.tags,
-            *(offered.tools, offered.resources, offered.prompts),
-        )
 
-
-#: Index → the keys under which it lists a kind …
-_OF_KIND: Mapping[str, Callable[[Kind], Iterable[str]]] = {
-    "name": lambda kind: (kind.name,),
-    "version": lambda kind: (kind.version,),
-    "transport": lambda kind: (kind.transport,),
-    "owner": lambda kind: _if_any(kind.owner),
-    "tag": lambda kind: kind.tags,
-    "tool": lambda kind: kind.tools,
-    "resource": lambda kind: kind.resources,
-    "prompt": lambda kind: kind.prompts,
-    "capability": lambda kind: chain(kind.tools, kind.resources, kind.prompts),
-}
-#: … and those under which it lists an instance, which are rarely those of its kind.
-_OWN: Mapping[str, Callable[[Instance], Iterable[str]]] = {
-    "status": lambda instance: (instance.health.status.value,),
-    "zone": lambda instance: _if_any(instance.record.zone),
-}
-INDEXES = (*_OF_KIND, *_OWN)
-__all__ = ["INDEXES", "Entry", "Query", "View", "keys_of"]
-
-
-def _if_any(key: str | None) -> tuple[str, ...]:
-    return () if key is None else (key,)
+def _indexed(by: Literal["kind", "instance"]) -> list[Filter]:
+    return [each for each in FILTERS.values() if each.index == by]
 
 
 def keys_of(index: str, instance: Instance | None) -> frozenset[str]:
-    """The keys under which one of :data:`INDEXES` has ``instance``; none for no instance."""
-    if instance is None:
-        return frozenset()
-    if index in _OWN:
-        return frozenset(_OWN[index](instance))
-    return frozenset(_OF_KIND[index](Kind.of(instance)))
+    """The keys under which the index of a filter has ``instance``; none for no instance."""
+    return frozenset() if instance is None else frozenset(FILTERS[index].keys_of(instance))
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The list at one revision. Never changes: read it for as long as you like.
+    """The list at one revision; it never changes.
 
     ``stale_since`` is set while the store cannot be watched, ``problem`` says why. ``removed`` are
-    the tombstones, by id; see :mod:`mcp_discovery.adapters.tombstone`.
+    the tombstones, by id; see :mod:`mcp_discovery.adapters.tombstone`. Each filter that has an
+    index is in ``by_kind`` or ``by_instance``, as the table of filters says.
     """
 
     epoch: str
@@ -201,31 +159,33 @@ class View:
     entries: HashTrieMap[str, Entry] = field(default_factory=HashTrieMap)
     kinds: HashTrieMap[Kind, HashTrieSet[str]] = field(default_factory=HashTrieMap)
     by_kind: Mapping[str, HashTrieMap[str, HashTrieSet[Kind]]] = field(
-        default_factory=lambda: {name: HashTrieMap() for name in _OF_KIND}
+        default_factory=lambda: {each.name: HashTrieMap() for each in _indexed("kind")}
     )
-    own: Mapping[str, Index] = field(default_factory=lambda: {name: HashTrieMap() for name in _OWN})
+    by_instance: Mapping[str, Index] = field(
+        default_factory=lambda: {each.name: HashTrieMap() for each in _indexed("instance")}
+    )
     removed: HashTrieMap[str, Instance] = field(default_factory=HashTrieMap)
 
     @property
     def as_of(self) -> datetime:
-        """The moment for which the list is known to be right: now, unless it is stale."""
+        """The moment for which the list is known to be current: now, unless it is stale."""
         return self.stale_since or utcnow()
 
     def keys(self, index: str) -> Mapping[str, Sized]:
-        """All keys of one of :data:`INDEXES`."""
-        return self.own[index] if index in _OWN else self.by_kind[index]
+        """All keys of the index of a filter."""
+        return self.by_instance[index] if index in self.by_instance else self.by_kind[index]
 
     def having(self, index: str, key: str) -> Iterator[str]:
-        """The ids of the instances that have ``key`` in one of :data:`INDEXES`."""
+        """The ids of the instances that have ``key`` in the index of a filter."""
         return chain.from_iterable(self._having(index, key))
 
     def number(self, index: str, key: str) -> int:
-        """How many instances have ``key`` in one of :data:`INDEXES`."""
-        return sum(map(len, self._having(index, key)))
+        """How many instances have ``key`` in the index of a filter."""
+        return _size(self._having(index, key))
 
     def _having(self, index: str, key: str) -> Iterator[HashTrieSet[str]]:
-        if index in _OWN:
-            ids = self.own[index].get(key)
+        if index in self.by_instance:
+            ids = self.by_instance[index].get(key)
             return iter(()) if ids is None else iter((ids,))
         return map(self.kinds.__getitem__, self.by_kind[index].get(key, ()))
 
@@ -234,7 +194,7 @@ class View:
     ) -> list[Entry]:
         """The entries that match at ``now`` (by default :attr:`as_of`), by name and id.
 
-        ``among`` are the ids of the only ones to look at. Costs in proportion to them, or to the
+        ``among`` are the ids of the only candidates. Costs in proportion to them, or to the
         smallest index that narrows the query.
         """
         at = now or self.as_of
@@ -243,41 +203,54 @@ class View:
         entries = self.entries
         found = [entry for id in candidates if (entry := entries.get(id)) is not None]
         for passes in checks:
-            found = [entry for entry in found if passes(query, entry.instance, at)]
+            found = [entry for entry in found if passes(entry.instance, at)]
         found.sort(key=_ORDER)
         return found
 
     def _candidates(self, query: Query) -> tuple[Iterable[str], str | None]:
-        """Ids among which all answers are, and the filter that each of them passes already."""
+        """Ids of which all matches are a part, and the filter that each of them passes already."""
         best: list[HashTrieSet[str]] | None = None
         answered: str | None = None
         least = len(self.entries)
-        for name, index, keys, every in query.narrowing():
-            rarest = min(keys, key=lambda key: len(self.keys(index).get(key, ()))) if every else ""
-            sets = self._fewer(least, index, [rarest] if every else keys)
+        for each, wanted, every in query.indexed():
+            keys: Iterable[str] = wanted
+            if each.syntax is not None:
+                known = self.keys(each.name)
+                if len(known) >= least:
+                    continue  # there are fewer instances than keys to compare
+                keys = [key for key in known if any(key in value for value in wanted)]
+            elif every:
+                keys = [self._rarest(each.name, wanted)]
+            sets = self._fewer(least, each.name, keys)
             if sets is not None:
                 best, least = sets, _size(sets)
-                answered = name if not every or len(keys) == 1 else None
-        versions = self.by_kind["version"]
-        # Worth it only where there are fewer versions to look through than instances.
-        if query.versions and len(versions) < least:
-            fit = [key for key in versions if any(key in wanted for wanted in query.versions)]
-            sets = self._fewer(least, "version", fit)
-            if sets is not None:
-                best, answered = sets, "version"
+                answered = each.name if not every or len(wanted) == 1 else None
         if best is None:
             return self.entries, None
         return (best[0] if len(best) == 1 else set(chain.from_iterable(best))), answered
 
+    def _rarest(self, index: str, keys: Iterable[str]) -> str:
+        return min(keys, key=lambda key: len(self.keys(index).get(key, ())))
+
     def _fewer(self, least: int, index: str, keys: Iterable[str]) -> list[HashTrieSet[str]] | None:
         """The ids that an index has under ``keys``, where they are fewer than ``least``."""
-        if index in _OF_KIND:
-            by_kind = self.by_kind[index]
-            # Each kind has an instance: so they need not be counted to be too many.
-            if sum(len(by_kind.get(key, ())) for key in keys) >= least:
-                return None
+        by_kind: Mapping[str, Sized] = self.by_kind.get(index, {})
+        # Each kind has at least one instance, so the number of kinds alone can be too large.
+        if sum(len(by_kind.get(key, ())) for key in keys) >= least:
+            return None
         sets = list(chain.from_iterable(self._having(index, key) for key in keys))
         return sets if _size(sets) < least else None
+
+    def narrowest(self, query: Query) -> list[tuple[str, str]]:
+        """The (index, key) pairs one of which every instance has that matches ``query``, now or in
+        any later view; of the possible ones those with the fewest instances now. Empty where no
+        index narrows the query."""
+        found = [
+            [(each.name, key) for key in ([self._rarest(each.name, wanted)] if every else wanted)]
+            for each, wanted, every in query.indexed()
+            if each.syntax is None
+        ]
+        return min(found, key=lambda pairs: sum(self.number(*each) for each in pairs), default=[])
 
     def count(self, status: Status) -> int:
         """How many instances have ``status``."""
@@ -289,46 +262,48 @@ class View:
         before = old.instance if old else None
         after = entry.instance if entry else None
         entries = self.entries.remove(id) if entry is None else self.entries.insert(id, entry)
-        own = {
+        by_instance = {
             name: _moved(index, id, keys_of(name, before), keys_of(name, after))
-            for name, index in self.own.items()
+            for name, index in self.by_instance.items()
         }
-        left = frozenset({Kind.of(before)} if before else ())
-        taken = frozenset({Kind.of(after)} if after else ())
+        left = frozenset({Kind(before)} if before else ())
+        taken = frozenset({Kind(after)} if after else ())
         kinds, by_kind = self.kinds, self.by_kind
         if left != taken or entry is None or old is None:
             kinds = _moved(kinds, id, left, taken)
-            over = [kind for kind in left if kind not in kinds]  # that was its last instance
+            over = [kind for kind in left if kind not in kinds]  # its last instance has left
             new = [kind for kind in taken if kind not in self.kinds]
             by_kind = {
-                name: _with_kinds(index, _OF_KIND[name], over, new)
+                name: _with_kinds(index, FILTERS[name], over, new)
                 for name, index in self.by_kind.items()
             }
         return replace(
             self,
             revision=self.revision + 1,
             entries=entries,
-            own=own,
+            by_instance=by_instance,
             kinds=kinds,
             by_kind=by_kind,
         )
 
     def rebuilt(self, entries: Mapping[str, Entry], revision: int) -> View:
-        """A view of ``entries`` alone: the quick way to put in very many at once."""
+        """A view of ``entries`` alone: the fast way to insert very many at once."""
         instances = [(id, entry.instance) for id, entry in entries.items()]
-        kinds = _gathered((Kind.of(instance), id) for id, instance in instances)
+        kinds = _gathered((Kind(instance), id) for id, instance in instances)
         return replace(
             self,
             revision=revision,
             entries=HashTrieMap(entries),
-            own={
-                name: _gathered((key, id) for id, each in instances for key in keys(each))
-                for name, keys in _OWN.items()
+            by_instance={
+                name: _gathered((key, id) for id, each in instances for key in keys_of(name, each))
+                for name in self.by_instance
             },
             kinds=kinds,
             by_kind={
-                name: _gathered((key, kind) for kind in kinds for key in set(keys(kind)))
-                for name, keys in _OF_KIND.items()
+                name: _gathered(
+                    (key, kind) for kind in kinds for key in keys_of(name, kind.instance)
+                )
+                for name in self.by_kind
             },
         )
 
@@ -352,15 +327,15 @@ def _gathered(pairs: Iterable[tuple[K, V]]) -> HashTrieMap[K, HashTrieSet[V]]:
 
 def _with_kinds(
     index: HashTrieMap[str, HashTrieSet[Kind]],
-    keys: Callable[[Kind], Iterable[str]],
+    filter: Filter,
     over: Iterable[Kind],
     new: Iterable[Kind],
 ) -> HashTrieMap[str, HashTrieSet[Kind]]:
-    """``index`` without the kinds that are over, and with new ones."""
+    """``index`` without the kinds of ``over``, and with those of ``new``."""
     for kind in over:
-        index = _moved(index, kind, frozenset(keys(kind)), frozenset())
+        index = _moved(index, kind, frozenset(filter.keys_of(kind.instance)), frozenset())
     for kind in new:
-        index = _moved(index, kind, frozenset(), frozenset(keys(kind)))
+        index = _moved(index, kind, frozenset(), frozenset(filter.keys_of(kind.instance)))
     return index
 
 

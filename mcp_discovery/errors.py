@@ -8,6 +8,7 @@
     │   │   ├── SecretInRecordError          … because it holds what looks like a secret
     │   │   └── RecordTooLargeError          … because its JSON is over the limit
     │   ├── InvalidDocumentError             a capability document is malformed or over the limit
+    │   ├── InvalidFilterValueError          a text is no value of a filter
     │   ├── UnreadableCallError              a model's tool call has arguments that are no object
     │   └── InvalidStoreURLError             unknown scheme or malformed store URL
     ├── MissingExtraError (also ImportError) an extra of this distribution is not installed

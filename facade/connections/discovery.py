@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -12,7 +13,12 @@ from aiohttp import web
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import CHANCE, USUAL, Candidate, consistent_hash
 from mcp_discovery.facade.connections import representation
-from mcp_discovery.facade.connections.requests import Discover, DiscoverFilters, LoadBalancing
+from mcp_discovery.facade.connections.requests import (
+    DiscoverFilters,
+    LoadBalancing,
+    discover_body,
+    strings,
+)
 from mcp_discovery.facade.connections.responses import Discovered
 from mcp_discovery.facade.connections.statuses import healths_of, is_fit, status_of, transports_of
 from mcp_discovery.facade.connections.traits import traits_of
@@ -23,8 +29,8 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.facade.status.handlers import answer
+from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query
-from mcp_discovery.query.versions import VersionRange
 
 _CHANCE = random.Random()
 
@@ -38,7 +44,7 @@ async def discover(request: web.Request) -> web.Response:
     """
     facade = facade_of(request)
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
-    wish = parsed(Discover, body)
+    wish = parsed(discover_body(), body)
     filters = wish.filters or DiscoverFilters()
     view = facade.view()
     now = view.as_of
@@ -60,18 +66,15 @@ def select(
 
     Raises :class:`ProblemError` (422) for a range of versions that is none.
     """
-    statuses = _several(filters.status) or {"active"}
+    statuses = strings(filters.status) or {"active"}
     query = Query(
-        tags=frozenset(tag.lower() for tag in _several(filters.tags)),
-        any_tag=filters.match == "any",
-        capabilities=capabilities,
-        statuses=healths_of(statuses),
-        names=_several(filters.name),
-        transports=transports_of(_several(filters.protocol)),
-        owners=_several(filters.owner),
-        zones=_several(filters.zone),
-        versions=_versions(filters.version),
-        min_uptime=filters.min_uptime or 0.0,
+        tags=FILTERS["tags"].values(strings(filters.tags)),
+        match=filters.match,
+        capability=capabilities,
+        status=healths_of(statuses),
+        transport=transports_of(strings(filters.protocol)),
+        min_uptime=filters.min_uptime or (),
+        **{name: _values(name, texts) for name, texts in filters.others.items()},
     )
     found = [
         entry
@@ -116,20 +119,15 @@ def balanced(
     return [by_id[each.id] for each in order]
 
 
-def _several(given: str | Iterable[str] | None) -> frozenset[str]:
-    if given is None:
-        return frozenset()
-    return frozenset({given} if isinstance(given, str) else given)
-
-
-def _versions(text: str | None) -> frozenset[VersionRange]:
-    if text is None:
-        return frozenset()
+def _values(name: str, texts: frozenset[str]) -> frozenset[Any]:
     try:
-        return frozenset({VersionRange.parse(text)})
-    except ValueError as error:
-        field = "filters.version"
-        detail = f"{field}: is no range of versions such as >=1.2,<2 or ^1.2 ({error})"
+        return FILTERS[name].values(texts)
+    except InvalidFilterValueError as error:
+        field, syntax = f"filters.{name}", error.syntax
+        detail = (
+            f"{field}: is no {syntax.noun} such as {' or '.join(syntax.examples[:2])} "
+            f"({error.problem})"
+        )
         raise ProblemError(422, "invalid-field", detail, field=field) from error
 
 
@@ -139,7 +137,7 @@ OPERATIONS = (
         "/connections/discover",
         discover,
         "connections",
-        body=Discover,
+        body=discover_body,
         answers={200: Discovered},
         errors=(400, 408, 413, 422),
         body_optional=True,

@@ -73,11 +73,11 @@ def _matching(request: web.Request, view: View) -> list[Entry]:
     types = {one_of("type", each, _TYPES) for each in listed(request, "type")}
     match = one_of("match", once(request, "match") or "any", ("any", "all"))
     query = Query(
-        tags=frozenset(tag.lower() for tag in listed(request, "tags")),
-        any_tag=match == "any",
-        statuses=healths_of(statuses),
-        names=frozenset(listed(request, "name")),
-        transports=transports_of(protocols),
+        tags=map(str.lower, listed(request, "tags")),
+        match=match,
+        status=healths_of(statuses),
+        name=listed(request, "name"),
+        transport=transports_of(protocols),
     )
     wanted = set(every(request, "capability"))
     found = view.select(query, among=_able(view, wanted) if wanted else None)
@@ -100,7 +100,7 @@ def _able(view: View, capabilities: Iterable[str]) -> set[str]:
     return able or set()
 
 
-_INDEXES = ("capability", "tag")
+_INDEXES = ("capability", "tags")
 
 
 def _answer(

@@ -20,7 +20,7 @@ from mcp_discovery.facade.connections.traits import Traits, traits_of
 from mcp_discovery.facade.usage.usage import Usage, UsageFigures
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.verdict import NOT_DIALLED, NOT_PROBED, UNPROBED
-from mcp_discovery.query.query import capability_names, uptime
+from mcp_discovery.query.filters import capability_names, uptime
 from mcp_discovery.record import Endpoint, Record
 
 

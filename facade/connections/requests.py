@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, create_model
 from pydantic.alias_generators import to_camel
 
 from mcp_discovery.balancing import Strategy
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
 from mcp_discovery.facade.connections.traits import INTERVALS, TIMEOUTS
+from mcp_discovery.query.filters import FILTERS, Filter
 
 Type = Literal["server", "client"]
 Word = Annotated[str, Field(min_length=1, max_length=256)]
@@ -116,10 +119,11 @@ class DiscoverFilters(_RequestModel):
     min_uptime: Annotated[float, Field(ge=0)] | None = None
     tags: Word | Words | None = None
     match: Literal["any", "all"] = "any"
-    name: Word | Words | None = None
-    owner: Word | Words | None = None
-    zone: Word | Words | None = None
-    version: Word | None = None
+
+    @property
+    def others(self) -> dict[str, frozenset[str]]:
+        """The values of the filters that :func:`discover_body` adds from the table."""
+        return {each.name: strings(getattr(self, each.name, None)) for each in _others()}
 
 
 class LoadBalancing(_RequestModel):
@@ -136,6 +140,36 @@ class Discover(_RequestModel):
     capabilities: Words | None = None
     filters: DiscoverFilters | None = None
     load_balancing: LoadBalancing | None = None
+
+
+def strings(given: str | Iterable[str] | None) -> frozenset[str]:
+    """The values of a member that may be missing, one string or several."""
+    return frozenset(() if given is None else (given,) if isinstance(given, str) else given)
+
+
+def discover_body() -> type[Discover]:
+    """:class:`Discover` with a member of its ``filters`` for each filter of the table that has no
+    word of its own in this API."""
+    return _discover_body(tuple(_others()))
+
+
+def _others() -> list[Filter]:
+    known = {"capability", "tool", "status", "transport", *DiscoverFilters.model_fields}
+    found = [each for each in FILTERS.values() if each.name not in known]
+    return sorted(found, key=lambda each: (each.syntax is not None, each.name))
+
+
+@lru_cache(4)
+def _discover_body(others: tuple[Filter, ...]) -> type[Discover]:
+    members: Any = {
+        each.name: (Word | None if each.syntax else Word | Words | None, None) for each in others
+    }
+    filters = create_model(
+        "DiscoverFilters", __base__=DiscoverFilters, __doc__=DiscoverFilters.__doc__, **members
+    )
+    return create_model(
+        "Discover", __base__=Discover, __doc__=Discover.__doc__, filters=(filters | None, None)
+    )
 
 
 class CheckWish(_RequestModel):

@@ -33,7 +33,7 @@ async def mcp(request: web.Request) -> web.StreamResponse:
         raise ProblemError(404, "gateway-off", detail)
     facade, name = facade_of(request), request.match_info["name"]
     body = ForwardedBody(request, facade.options.body_timeout)
-    versions = parse(request).versions
+    versions = parse(request)["version"]
     try:
         return await gateway.forward(request, body, facade.view, name, versions)
     except ProblemError as error:

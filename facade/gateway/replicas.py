@@ -88,7 +88,7 @@ def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list
 
     Raises :class:`ProblemError` where there is none, and says why.
     """
-    query = Query(names=frozenset({name}), transports=frozenset({TRANSPORT}), statuses=_OPEN)
+    query = Query(name=name, transport=TRANSPORT, status=_OPEN)
     alive = view.select(query)
     if not alive:
         raise _none_alive(view, name)
@@ -105,7 +105,7 @@ def _in_range(entry: Entry, versions: frozenset[VersionRange]) -> bool:
 
 
 def _none_alive(view: View, name: str) -> ProblemError:
-    every = view.select(Query(names=frozenset({name}), statuses=frozenset()))
+    every = view.select(Query(name=name, status=()))
     if not every:
         detail = f"there is no server called {name[:100]!r}; GET /servers?status=all lists them"
         return ProblemError(404, "unknown-server", detail, name=name[:100])

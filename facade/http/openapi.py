@@ -140,8 +140,8 @@ class _Schemas:
     def __init__(self, operations: Iterable[Operation]) -> None:
         wanted: dict[tuple[type[BaseModel], Any], None] = {(ProblemModel, "serialization"): None}
         for each in operations:
-            if isinstance(each.body, type):
-                wanted[each.body, "validation"] = None
+            if isinstance(body := each.body_shape, type):
+                wanted[body, "validation"] = None
             for shape in each.answers.values():
                 if isinstance(shape, type):
                     wanted[shape, "serialization"] = None
@@ -196,7 +196,9 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {
             "required": not operation.body_optional,
-            "content": {"application/json": {"schema": schemas.of(operation.body, sent=True)}},
+            "content": {
+                "application/json": {"schema": schemas.of(operation.body_shape, sent=True)}
+            },
         }
     responses: dict[str, Any] = {}
     for status, shape in sorted(operation.answers.items()):
@@ -241,9 +243,10 @@ def _errors(operation: Operation) -> list[int]:
 
 def _parameters(operation: Operation) -> list[Parameter]:
     """Those declared, and those of the path that were not."""
-    known = {each.name for each in operation.parameters if each.where == "path"}
+    parameters = operation.all_parameters
+    known = {each.name for each in parameters if each.where == "path"}
     missing = [name for name in _PLACEHOLDER.findall(operation.path) if name not in known]
-    return [*(Parameter(name, "", where="path") for name in missing), *operation.parameters]
+    return [*(Parameter(name, "", where="path") for name in missing), *parameters]
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 from aiohttp import web
@@ -46,6 +47,9 @@ class Operation:
     those that every operation has and that are not among ``answers``. ``media`` is the type of its
     good answers; ``body_optional`` says that a request without a body is one, too. ``lenient`` says
     that unknown query parameters are ignored: for an API whose clients nobody wrote for a facade.
+
+    A function among ``parameters``, or as the ``body``, is called when the application is built: so
+    the table of filters is read then and not when a module is imported.
     """
 
     method: str
@@ -53,12 +57,27 @@ class Operation:
     handler: Handler
     group: str
     answers: Mapping[int, Shape] = field(default_factory=lambda: {200: {"type": "object"}})
-    parameters: tuple[Parameter, ...] = ()
-    body: Shape = None
+    parameters: tuple[Parameter | Callable[[], Iterable[Parameter]], ...] = ()
+    body: Shape | Callable[[], type[BaseModel]] = None
     errors: tuple[int, ...] = ()
     media: str = "application/json"
     body_optional: bool = False
     lenient: bool = False
+
+    @property
+    def all_parameters(self) -> tuple[Parameter, ...]:
+        """The parameters, with those that functions make."""
+        return tuple(
+            chain.from_iterable(
+                (each,) if isinstance(each, Parameter) else each() for each in self.parameters
+            )
+        )
+
+    @property
+    def body_shape(self) -> Shape:
+        """The body's shape, which a function may make."""
+        body = self.body
+        return body() if callable(body) and not isinstance(body, type) else body
 
     @property
     def description(self) -> str:
@@ -114,7 +133,7 @@ def _allowing(methods: Iterable[str]) -> Handler:
 def _strict(operation: Operation) -> Handler:
     if operation.lenient:
         return operation.handler
-    known = tuple(each.name for each in operation.parameters if each.where == "query")
+    known = tuple(each.name for each in operation.all_parameters if each.where == "query")
     #: The query strings that had no unknown parameter: many requests have the same.
     accepted: LRUCache[str, str] = LRUCache(_ACCEPTED_CHARACTERS, getsizeof=len)
 

@@ -162,7 +162,7 @@ class CallTool(McpTool):
         "get its own result. Find tools with find_tools and read their arguments with "
         "describe_tool first. What a call does is up to the tool: it may change things."
     )
-    input_schema: ClassVar[Mapping[str, Any]] = {
+    input_schema: Mapping[str, Any] = {
         "type": "object",
         "properties": {
             "name": TOOL_NAME,

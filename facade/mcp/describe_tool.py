@@ -39,7 +39,7 @@ class DescribeTool(McpTool):
         "servers offer it, and whether they all mean the same by it. Use it before calling a tool "
         "that find_tools has found."
     )
-    input_schema: ClassVar[Mapping[str, Any]] = {
+    input_schema: Mapping[str, Any] = {
         "type": "object",
         "properties": {
             "name": TOOL_NAME,
@@ -106,7 +106,7 @@ class DescribeTool(McpTool):
         if not self._catalog.is_ready:
             raise not_ready(self._catalog)
         view = self._catalog.view
-        query = Query(statuses=_USABLE, tools=frozenset({name}))
+        query = Query(status=_USABLE, tool=name)
         having = [
             entry
             for entry in view.select(query)
@@ -141,7 +141,7 @@ class DescribeTool(McpTool):
 
 def _why_unknown(view: View, name: str, server: str | None) -> str:
     """One sentence that says why no usable server offers the tool ``name``."""
-    everyone = view.select(Query(statuses=frozenset(), tools=frozenset({name})))
+    everyone = view.select(Query(status=(), tool=name))
     usable = [entry for entry in everyone if entry.health.status in _USABLE]
     if usable:
         names = ", ".join(sorted({entry.record.name for entry in usable})[:20])
@@ -153,7 +153,7 @@ def _why_unknown(view: View, name: str, server: str | None) -> str:
             f"{one.health.status.value} ({one.health.reason}); find another tool, or try later"
         )
     offered = chain.from_iterable(
-        entry.record.capabilities.tools for entry in view.select(Query(statuses=_USABLE))
+        entry.record.capabilities.tools for entry in view.select(Query(status=_USABLE))
     )
     near = nearest(name, sorted(set(offered))[:10_000])
     hint = f"did you mean {near!r}? " if near else ""

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.mcp.scope import (
-    FILTERS,
-    SERVER_FILTERS,
     WORDS,
+    filter_arguments,
     query_of,
     why_nothing,
     words_of,
@@ -34,26 +33,6 @@ class FindServers(McpTool):
         "exact names of what they offer, or search by words. Only healthy servers are told unless "
         "you ask for others. To find a tool rather than a server, use find_tools."
     )
-    input_schema: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "q": WORDS
-            | {
-                "description": "Words that all stand somewhere in a server's name, title, "
-                "description, tags or tools; the best matches come first."
-            },
-            **FILTERS,
-            **SERVER_FILTERS,
-            "limit": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": _MOST,
-                "default": _LIMIT,
-                "description": "How many servers to tell at most.",
-            },
-        },
-        "additionalProperties": False,
-    }
     output_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -96,6 +75,25 @@ class FindServers(McpTool):
     def __init__(self, catalog: Catalog, searching: Searching) -> None:
         self._catalog = catalog
         self._searching = searching
+        self.input_schema = {
+            "type": "object",
+            "properties": {
+                "q": WORDS
+                | {
+                    "description": "Words that all stand somewhere in a server's name, title, "
+                    "description, tags or tools; the best matches come first."
+                },
+                **filter_arguments(),
+                "limit": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": _MOST,
+                    "default": _LIMIT,
+                    "description": "How many servers to tell at most.",
+                },
+            },
+            "additionalProperties": False,
+        }
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None

@@ -13,9 +13,9 @@ import orjson
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.mcp.scope import (
-    FILTERS,
-    SERVER_FILTERS,
     WORDS,
+    filter_argument,
+    filter_arguments,
     query_of,
     why_nothing,
     words_of,
@@ -37,6 +37,7 @@ from mcp_discovery.facade.tools.definitions import (
     weights_of,
 )
 from mcp_discovery.facade.tools.index import ToolOffer, digests_of, instance_groups, tool_offers
+from mcp_discovery.query.filters import FILTERS
 from mcp_discovery.query.search import NAME
 
 _LIMIT, _MOST = 20, 500
@@ -87,39 +88,6 @@ class FindTools(McpTool):
         "The answer stays within max_tokens. Then use describe_tool for a tool's arguments, or ask "
         "for inputSchema in fields."
     )
-    input_schema: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "q": WORDS
-            | {
-                "description": "Words for what the tool should do, such as 'search products'. "
-                "Leave it out to list tools by name."
-            },
-            "server": SERVER_FILTERS["name"],
-            **FILTERS,
-            "fields": strings(
-                "What to tell of each tool; name and server always are. The usual ones are title "
-                "and description. Schemas are long: ask for inputSchema only with a good q.",
-                enum=list(_FIELDS),
-            ),
-            "max_tokens": {
-                "type": "integer",
-                "minimum": 50,
-                "maximum": _MOST_TOKENS,
-                "default": _TOKENS,
-                "description": "How long the list may be, estimated as a token for every "
-                f"{_CHARACTERS} characters of its JSON.",
-            },
-            "limit": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": _MOST,
-                "default": _LIMIT,
-                "description": "How many tools to tell at most.",
-            },
-        },
-        "additionalProperties": False,
-    }
     output_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -155,6 +123,40 @@ class FindTools(McpTool):
     def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
         self._catalog = catalog
         self._definitions = definitions
+        self.input_schema = {
+            "type": "object",
+            "properties": {
+                "q": WORDS
+                | {
+                    "description": "Words for what the tool should do, such as 'search products'. "
+                    "Leave it out to list tools by name."
+                },
+                "server": filter_argument(FILTERS["name"]),
+                **filter_arguments(find_tools=True),
+                "fields": strings(
+                    "What to tell of each tool; name and server always are. The usual ones are "
+                    "title and description. Schemas are long: ask for inputSchema only with a good "
+                    "q.",
+                    enum=list(_FIELDS),
+                ),
+                "max_tokens": {
+                    "type": "integer",
+                    "minimum": 50,
+                    "maximum": _MOST_TOKENS,
+                    "default": _TOKENS,
+                    "description": "How long the list may be, estimated as a token for every "
+                    f"{_CHARACTERS} characters of its JSON.",
+                },
+                "limit": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": _MOST,
+                    "default": _LIMIT,
+                    "description": "How many tools to tell at most.",
+                },
+            },
+            "additionalProperties": False,
+        }
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None

@@ -1,4 +1,4 @@
-"""Which servers a tool of the facade's looks at: the filters that its arguments set."""
+"""The filters of the facade's own tools: their arguments, and the query that these make."""
 
 from __future__ import annotations
 
@@ -8,65 +8,61 @@ from typing import Any, Final
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.mcp.tool import InvalidArgumentsError, strings
-from mcp_discovery.facade.servers.filters import TRANSPORTS
-from mcp_discovery.health import Status
+from mcp_discovery.query.filters import FILTERS, Filter, InvalidFilterValueError
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.search import words
-from mcp_discovery.query.versions import VersionRange
+from mcp_discovery.query.versions import MAX_RANGE
 
-_STATUSES = (*(each.value for each in Status), "all")
 
-#: The filters that every tool has.
-FILTERS: Final[Mapping[str, Any]] = {
-    "tags": strings(
-        "Only servers with these tags, such as ['products']. With match 'any' (the default) one "
-        "of them is enough."
-    ),
-    "match": {
-        "type": "string",
-        "enum": ["any", "all"],
-        "default": "any",
-        "description": "Whether a server needs any or all of the tags.",
-    },
-    "status": strings(
-        "Only servers in one of these states. Leave it out for the healthy ones, which are those "
-        "you can use; 'all' also shows why others cannot be used.",
-        enum=list(_STATUSES),
-    ),
-}
-#: … and those that only a list of servers has.
-SERVER_FILTERS: Final[Mapping[str, Any]] = {
-    "capability": strings(
-        "Only servers that offer all of these, each the exact name of a tool, resource or prompt."
-    ),
-    "tool": strings("Only servers that offer all of these tools, by their exact names."),
-    "name": strings("Only servers with one of these exact names, such as 'product-catalog'."),
-    "version": {
-        "type": "string",
-        "maxLength": 200,
-        "description": "Only this range of semantic versions, such as '>=1.2,<2' or '^1.2'.",
-    },
-    "transport": strings("Only servers with one of these transports.", enum=list(TRANSPORTS)),
-}
-#: How words are asked for.
+def filter_arguments(*, find_tools: bool = False) -> dict[str, Any]:
+    """The JSON Schema of the arguments that set filters; for ``find_tools`` those that it has."""
+    offered = [each for each in FILTERS.values() if each.argument is not None]
+    found: dict[str, Any] = {}
+    for each in sorted(offered, key=lambda each: not each.in_find_tools):
+        if find_tools and not each.in_find_tools:
+            continue
+        found[each.name] = filter_argument(each)
+        if (mode := each.mode) is not None:
+            found[mode.name] = {
+                "type": "string",
+                "enum": list(mode.choices),
+                "default": mode.choices[0],
+                "description": mode.argument,
+            }
+    return found
+
+
+def filter_argument(filter: Filter) -> dict[str, Any]:
+    """The JSON Schema of the argument that sets one filter."""
+    description = filter.argument or f"Only servers: {filter.help}"
+    if filter.syntax is not None:
+        return {"type": "string", "maxLength": MAX_RANGE, "description": description}
+    if filter.allowed:
+        return strings(description, enum=list(filter.allowed))
+    return strings(description)
+
+
+#: The JSON Schema of the words to search for.
 WORDS: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 1000}
 _MOST_WORDS = 32
 
 
 def query_of(given: Mapping[str, Any]) -> Query:
-    """The filters in arguments that are right; raises :class:`InvalidArgumentsError` for a bad
+    """The query that checked arguments make; raises :class:`InvalidArgumentsError` for a bad
     range."""
-    statuses = given.get("status") or [Status.HEALTHY.value]
-    return Query(
-        tags=frozenset(tag.lower() for tag in given.get("tags") or ()),
-        any_tag=given.get("match") != "all",
-        statuses=frozenset() if "all" in statuses else frozenset(map(Status, statuses)),
-        capabilities=frozenset(given.get("capability") or ()),
-        tools=frozenset(given.get("tool") or ()),
-        names=frozenset(given.get("name") or ()),
-        transports=frozenset(given.get("transport") or ()),
-        versions=_versions(given.get("version")),
-    )
+    wanted: dict[str, Any] = {}
+    for each in FILTERS.values():
+        value = given.get(each.name)
+        if not value:
+            continue
+        try:
+            wanted[each.name] = each.values([value] if isinstance(value, str) else value)
+        except InvalidFilterValueError as error:
+            raise InvalidArgumentsError(
+                f"{each.name} {error.text[:100]!r} is no {error.syntax.noun}; write for example "
+                f"{error.syntax.examples[0]!r}"
+            ) from error
+    return Query(match=given.get("match") or "any", **wanted)
 
 
 def words_of(text: str | None) -> tuple[str, ...]:
@@ -87,20 +83,19 @@ def words_of(text: str | None) -> tuple[str, ...]:
 
 
 def why_nothing(view: View, query: Query) -> str:
-    """What to change where nothing is found: names that nobody has, or who is not healthy."""
-    for what, index, wanted in (
-        ("tag", "tag", query.tags),
-        ("tool", "tool", query.tools),
-        ("tool, resource or prompt", "capability", query.capabilities),
-        ("name", "name", query.names),
-    ):
-        known = view.keys(index)
-        for each in sorted(wanted):
-            if each not in known:
-                return f"No server has the {what} {each!r}{_perhaps(each, known)}"
+    """What to change where nothing matches: a value that no server has, or the status."""
+    for each, wanted, _ in query.indexed():
+        if each.choices or each.syntax is not None:
+            continue
+        known = view.keys(each.name)
+        for value in sorted(wanted):
+            if value not in known:
+                return (
+                    f"No server has the {each.noun or each.name} {value!r}{_perhaps(value, known)}"
+                )
     if not len(view):
         return "No server is registered at all."
-    if query.statuses:
+    if query["status"]:
         return (
             "Nothing matches. Use fewer filters or words, or status ['all'] to see also the "
             "servers that cannot be used now."
@@ -111,14 +106,3 @@ def why_nothing(view: View, query: Query) -> str:
 def _perhaps(name: str, known: Iterable[str]) -> str:
     near = nearest(name, sorted(known)[:10_000])
     return f"; did you mean {near!r}?" if near else "."
-
-
-def _versions(text: str | None) -> frozenset[VersionRange]:
-    if not text:
-        return frozenset()
-    try:
-        return frozenset({VersionRange.parse(text)})
-    except ValueError as error:
-        raise InvalidArgumentsError(
-            f"version {text[:100]!r} is no range of versions; write for example '>=1.2,<2'"
-        ) from error

@@ -130,7 +130,7 @@ class McpTool(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str]
-    input_schema: ClassVar[Mapping[str, Any]]
+    input_schema: Mapping[str, Any]
     output_schema: ClassVar[Mapping[str, Any] | None] = None
     annotations: ClassVar[Mapping[str, Any]] = READ_ONLY
     long_running: ClassVar[bool] = False

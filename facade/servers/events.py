@@ -23,12 +23,13 @@ from aiohttp import HttpVersion11, web
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
-from mcp_discovery.adapters.view import Query, View
+from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.websocket.fanout import Fanout
 from mcp_discovery.facade.websocket.position import read_position
+from mcp_discovery.query.query import Query
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class EventStreams:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers ``GET /events`` until the reader leaves or :meth:`close` is called."""
-        query = parse(request, statuses=frozenset())
+        query = parse(request, status=())
         response = web.StreamResponse(headers=_HEADERS)
         if request.version >= HttpVersion11:
             response.enable_chunked_encoding()

@@ -18,7 +18,7 @@ from mcp_discovery.facade.http.etag import (
 )
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.servers.filters import FILTERS
+from mcp_discovery.facade.servers.filters import stream_filters
 from mcp_discovery.facade.servers.models import CapabilityLists, Server, ServerList
 from mcp_discovery.facade.servers.query import PARAMETERS, read_query
 from mcp_discovery.facade.state import facade_of
@@ -125,7 +125,7 @@ OPERATIONS = (
         "/events",
         events,
         "streams",
-        parameters=(*FILTERS, Parameter("lastEventId", "Like the header Last-Event-ID.")),
+        parameters=(stream_filters, Parameter("lastEventId", "Like the header Last-Event-ID.")),
         media="text/event-stream",
     ),
 )

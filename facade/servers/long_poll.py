@@ -20,12 +20,13 @@ from typing import Self
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.view import View, keys_of
+from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.servers.query import ServerQuery
 from mcp_discovery.facade.servers.results import ListResult, ServerLists
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance
+from mcp_discovery.query.filters import FILTERS
 
 log = logging.getLogger(__name__)
 
@@ -35,27 +36,17 @@ _CHECK_EVERY = 0.5
 _TOO_MANY = 1000
 #: How many polls are woken before everything else has its turn; each writes its response then.
 _BATCH = 25
-#: The indexes by which groups are found, the one that narrows most first.
-_FOUND_BY = ("name", "tool", "capability", "tag", "owner", "zone")
 
 
 class _PollGroup:
     """All polls that wait for the result of one query."""
 
-    def __init__(self, wanted: ServerQuery) -> None:
+    def __init__(self, wanted: ServerQuery, view: View) -> None:
         self.wanted = wanted
+        #: The (index, key) pairs one of which every instance that matches has; empty: any may.
+        self.found_by = view.narrowest(wanted.query)
         #: Each is set when the result of the poll that waits for it may be another.
         self.polls: set[asyncio.Event] = set()
-
-    def found_by(self) -> list[tuple[str, str]]:
-        """The (index, key) pairs one of which every instance that matches has; empty: any may."""
-        query = self.wanted.query
-        narrowing = {index: (keys, every) for _, index, keys, every in query.narrowing()}
-        for index in _FOUND_BY:
-            if index in narrowing:
-                keys, every = narrowing[index]
-                return [(index, key) for key in ([min(keys)] if every else keys)]
-        return []
 
 
 class LongPolls:
@@ -139,10 +130,10 @@ class LongPolls:
     def _join(self, wanted: ServerQuery, poll: asyncio.Event) -> _PollGroup:
         group = self._groups.get(wanted.key)
         if group is None:
-            group = self._groups[wanted.key] = _PollGroup(wanted)
-            for key in (keys := group.found_by()):
+            group = self._groups[wanted.key] = _PollGroup(wanted, self._catalog.view)
+            for key in group.found_by:
                 self._by_key[key].add(group)
-            if not keys:
+            if not group.found_by:
                 self._anyway.add(group)
         group.polls.add(poll)
         return group
@@ -154,7 +145,7 @@ class LongPolls:
             return
         del self._groups[group.wanted.key]
         self._anyway.discard(group)
-        for key in group.found_by():
+        for key in group.found_by:
             self._by_key[key].discard(group)
             if not self._by_key[key]:
                 del self._by_key[key]
@@ -193,9 +184,9 @@ class LongPolls:
     def _concerned(self, instance: Instance) -> Iterator[_PollGroup]:
         yield from self._anyway
         if self._by_key:
-            for index in _FOUND_BY:
-                for key in keys_of(index, instance):
-                    yield from self._by_key.get((index, key), ())
+            for each in FILTERS.values():
+                for key in each.keys_of(instance):
+                    yield from self._by_key.get((each.name, key), ())
 
     def _wake(self, groups: Iterable[_PollGroup]) -> None:
         for group in groups:

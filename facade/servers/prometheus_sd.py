@@ -20,7 +20,7 @@ from pydantic import BaseModel, RootModel
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
-from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, parse
+from mcp_discovery.facade.servers.filters import list_filters, parse
 from mcp_discovery.facade.state import facade_of
 
 _META = "__meta_mcp_"
@@ -46,7 +46,7 @@ async def targets(request: web.Request) -> web.Response:
     too: that they do not answer is what Prometheus is to see.
     """
     view = facade_of(request).view()
-    query = parse(request, statuses=frozenset())
+    query = parse(request, status=())
     # Beside the event loop: Prometheus always asks for all of them.
     body = await asyncio.to_thread(lambda: orjson.dumps(groups(view.select(query))))
     return tagged(request, tag_of(body), body)
@@ -94,6 +94,6 @@ OPERATIONS = (
         targets,
         "ecosystem",
         answers={200: TargetGroups, 304: None},
-        parameters=(*FILTERS, MIN_UPTIME, IF_NONE_MATCH),
+        parameters=(list_filters, IF_NONE_MATCH),
     ),
 )

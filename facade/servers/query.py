@@ -1,40 +1,39 @@
-"""Reads everything that ``GET /servers`` can be asked, and refuses what contradicts itself."""
+"""The request for a list: every parameter of ``GET /servers``, parsed and checked."""
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from cachetools import LRUCache
 
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.operation import Parameter
 from mcp_discovery.facade.http.parameters import flag, listed, once, one_of, seconds, whole
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, contradiction, parse
+from mcp_discovery.facade.servers.filters import contradiction, list_filters, parse
 from mcp_discovery.facade.servers.paging import BY_NAME, SORTS, Cursor, Sort
 from mcp_discovery.instance import DERIVED
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.search import words
 from mcp_discovery.record import Record
 
-#: The longest page, and the longest wait in seconds.
+#: The largest number of entries on one page.
 MAX_LIMIT = 1000
+#: The longest wait of a long poll, in seconds.
 MAX_WAIT = 300.0
-#: How many words may be searched for.
+#: The largest number of words in one search.
 MAX_WORDS = 32
 
-#: The fields of an entry that can be asked for.
+#: The fields of an entry that ``fields`` may name.
 FIELDS = (
     *(str(each.serialization_alias or name) for name, each in Record.model_fields.items()),
     *sorted(DERIVED - {"uptime"}),
 )
 
 PARAMETERS = (
-    *FILTERS,
-    MIN_UPTIME,
+    list_filters,
     Parameter(
         "q",
         "All of these words stand in names, titles, descriptions, tags, names of tools or their "
@@ -76,10 +75,11 @@ PARAMETERS = (
 
 @dataclass(frozen=True, slots=True)
 class ServerQuery:
-    """One question for the list.
+    """One request for a list.
 
-    ``words`` are searched for. ``fields`` limits each entry, ``None`` leaves it whole. ``index`` is
-    the state, epoch and revision, after which a change is waited for, for ``wait`` seconds.
+    ``words`` are searched for. ``fields`` are the wanted fields of each entry, ``None`` for all.
+    ``index`` is the epoch and the revision after which a long poll waits for a change, for ``wait``
+    seconds at most.
     """
 
     query: Query
@@ -91,39 +91,37 @@ class ServerQuery:
     explain: bool = False
     wait: float = 0.0
     index: tuple[str, int] | None = None
-    #: Stands for what is selected and how it is sorted: pages of one list have it in common.
+    #: The digest of the selection and its order, which all pages of one list have in common.
     fingerprint: str = field(default="", compare=False)
-    #: Stands for all that decides the answer's bytes but the time: equal questions share answers.
+    #: The digest of everything that decides the response's bytes but the time: requests with equal
+    #: keys share one response.
     key: str = field(default="", compare=False)
 
     @property
     def steady(self) -> bool:
-        """Whether the answer is the same for as long as the list is, but for ``lastSeen``.
+        """Whether the response is the same for as long as the list is, but for ``lastSeen``.
 
-        It is not where it hangs on the clock, or on descriptions that become known later.
+        It is not where it depends on the clock, or on descriptions that become known later.
         """
         moves = self.words or self.cursor or self.query.min_uptime or self.sort.moves
         return not moves
 
 
-#: What was read lately: query string → the question. Many ask the same.
-_READ: OrderedDict[str, ServerQuery] = OrderedDict()
-#: How many questions are remembered, and how long, in characters, their query strings may be.
-_REMEMBERED, _SHORT = 1024, 1024
+#: The requests that were parsed lately, by their query string: many clients send the same one.
+_PARSED: LRUCache[str, ServerQuery] = LRUCache(1024)
+#: The longest query string, in characters, that is cached.
+_MAX_CACHED = 1024
 
 
 def read_query(request: web.Request) -> ServerQuery:
-    """The question in a query string; raises :class:`ProblemError` (400) for a bad one."""
+    """The request in a query string; raises :class:`ProblemError` (400) for a bad one."""
     text = request.rel_url.raw_query_string
-    if (known := _READ.get(text)) is not None:
-        _READ.move_to_end(text)
+    if (known := _PARSED.get(text)) is not None:
         return known
-    asked = _read(request)
-    if len(text) <= _SHORT:
-        _READ[text] = asked
-        if len(_READ) > _REMEMBERED:
-            _READ.popitem(last=False)
-    return asked
+    parsed = _read(request)
+    if len(text) <= _MAX_CACHED:
+        _PARSED[text] = parsed
+    return parsed
 
 
 def _read(request: web.Request) -> ServerQuery:
@@ -137,7 +135,7 @@ def _read(request: web.Request) -> ServerQuery:
         detail = f"q has {len(sought)} words; it may have {MAX_WORDS} at most"
         raise ProblemError(400, "too-many-values", detail, parameter="q", most=MAX_WORDS)
     sort = _sort(request, searching=bool(sought))
-    fingerprint = tag_of(_said(query), sought, sort.field, sort.descending)
+    fingerprint = tag_of(query.identity, sought, sort.field, sort.descending)
     cursor_text = once(request, "cursor")
     cursor = Cursor.decode(cursor_text, sort, fingerprint) if cursor_text else None
     limit = whole(request, "limit", least=1, most=MAX_LIMIT)
@@ -182,19 +180,3 @@ def _index(text: str | None) -> tuple[str, int] | None:
         )
         raise ProblemError(400, "bad-index", detail, parameter="index")
     return found[1], int(found[2])
-
-
-def _said(query: Query) -> Mapping[str, object]:
-    return {
-        "tags": sorted(query.tags),
-        "any": query.any_tag,
-        "capabilities": sorted(query.capabilities),
-        "tools": sorted(query.tools),
-        "statuses": sorted(query.statuses),
-        "names": sorted(query.names),
-        "transports": sorted(query.transports),
-        "versions": sorted(each.text for each in query.versions),
-        "zones": sorted(query.zones),
-        "owners": sorted(query.owners),
-        "min_uptime": query.min_uptime,
-    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import TracebackType
@@ -272,7 +272,7 @@ def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object
 def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:
     """When the next instance will have been up for as long as is asked for."""
     least = timedelta(seconds=wanted.query.min_uptime)
-    candidates = view.select(replace(wanted.query, min_uptime=0.0), among=scores, now=now)
+    candidates = view.select(wanted.query.but(min_uptime=()), among=scores, now=now)
     times = (
         entry.health.since + least for entry in candidates if entry.health.status is not Status.DOWN
     )

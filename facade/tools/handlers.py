@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -14,13 +14,13 @@ import orjson
 from aiohttp import web
 from cachetools import LRUCache
 
-from mcp_discovery.adapters.view import Entry, Query, View
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag, nearest, once, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.servers.filters import FILTERS, MIN_UPTIME, parse
+from mcp_discovery.facade.servers.filters import list_filters, parse
 from mcp_discovery.facade.state import facade_of
 from mcp_discovery.facade.tools.definitions import DOCUMENTS_TIMEOUT, ToolDefinitions
 from mcp_discovery.facade.tools.index import (
@@ -33,6 +33,7 @@ from mcp_discovery.facade.tools.index import (
     tool_offers,
 )
 from mcp_discovery.facade.tools.models import ToolDetail, ToolListModel
+from mcp_discovery.query.query import Query
 from mcp_discovery.query.search import words
 
 _LIMIT, _MOST = 1000, 10_000
@@ -79,7 +80,7 @@ class ToolListings:
         unread = len(digests - tools.keys())
 
         def make_listing() -> ToolListing:
-            listing = ToolListing(view, tool_offers(groups, tools, query.tools), unread)
+            listing = ToolListing(view, tool_offers(groups, tools, query["tool"]), unread)
             _ = listing.index  # made in this thread, not on the event loop
             return listing
 
@@ -134,7 +135,7 @@ async def tool(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     view = facade.view()
     query = parse(request)
-    having = view.select(replace(query, tools=query.tools | {name}))
+    having = view.select(query.but(tool=query["tool"] | {name}))
     if not having:
         raise _unknown(name, view.select(query))
     groups = instance_groups(having)
@@ -157,7 +158,6 @@ def _unknown(name: str, entries: Iterable[Entry]) -> ProblemError:
 
 
 _NAME = Parameter("name", "The tool's name, percent-encoded.", where="path")
-_SCOPE = (*FILTERS, MIN_UPTIME)
 OPERATIONS = (
     Operation(
         "GET",
@@ -167,7 +167,7 @@ OPERATIONS = (
         answers={200: ToolListModel, 304: None},
         parameters=(
             Parameter("q", "Words that name, title or description have, all of them."),
-            *_SCOPE,
+            list_filters,
             Parameter(
                 "schema",
                 "Whether schemas stand in the list.",
@@ -187,7 +187,7 @@ OPERATIONS = (
         tool,
         "tools",
         answers={200: ToolDetail, 304: None},
-        parameters=(_NAME, *_SCOPE, IF_NONE_MATCH),
+        parameters=(_NAME, list_filters, IF_NONE_MATCH),
         errors=(404,),
     ),
 )

@@ -33,7 +33,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-_ANY = Query(statuses=frozenset())
+_ANY = Query(status=())
 
 
 class InvalidMessageError(DiscoveryError):
@@ -115,10 +115,10 @@ def _filter(content: Mapping[str, Any]) -> Filter | None:
     if match not in ("any", "all"):
         raise InvalidMessageError("match is neither any nor all")
     query = Query(
-        tags=frozenset(tag.lower() for tag in _strings(content, "tags")),
-        any_tag=match == "any",
-        capabilities=frozenset(_strings(content, "capabilities")),
-        statuses=frozenset(),
+        tags=map(str.lower, _strings(content, "tags")),
+        match=match,
+        capability=_strings(content, "capabilities"),
+        status=(),
     )
     return Filter(query, frozenset(_strings(content, "ids")))
 

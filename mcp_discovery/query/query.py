@@ -1,127 +1,116 @@
-"""What a reader asks of the list: its filters, and which of them an instance fails."""
+"""Which servers a reader wants: values for some of the filters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import chain
-from typing import TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-from mcp_discovery.health import Status, utcnow
-from mcp_discovery.instance import Instance
-from mcp_discovery.query.versions import VersionRange
-from mcp_discovery.record import Record
+from mcp_discovery.health import utcnow
+from mcp_discovery.query.filters import ALL, FILTERS, Check, Filter
 
-Passes: TypeAlias = Callable[["Query", Instance, datetime], bool]
-
-
-def uptime(instance: Instance, now: datetime) -> float:
-    """For how many seconds the instance has had a status in which it answers; 0 for one ``down``.
-
-    It counts from ``since``, so a change from ``healthy`` to ``degraded`` or back starts it anew:
-    what has been steady for that long is what is asked for.
-    """
-    if instance.health.status is Status.DOWN:
-        return 0.0
-    return max(0.0, (now - instance.health.since).total_seconds())
+if TYPE_CHECKING:
+    from mcp_discovery.instance import Instance
 
 
-def capability_names(record: Record) -> Iterable[str]:
-    """The names of all tools, resources and prompts of ``record``."""
-    offered = record.capabilities
-    return chain(offered.tools, offered.resources, offered.prompts)
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
-    """What a reader asks for; an empty set leaves its field open.
+    """The wanted values by filter: ``Query(name="shop", tags={"a", "b"}, match="all")``.
 
-    ``tags`` all of them or (``any_tag``) at least one; ``capabilities`` all of them, each the name
-    of a tool, resource or prompt; ``tools`` all of them; ``statuses``, ``names``, ``transports``,
-    ``zones``, ``owners``, ``versions`` one of them; ``min_uptime`` seconds of :func:`uptime`.
+    Each keyword is the name of a filter in :data:`~mcp_discovery.query.filters.FILTERS`, and its
+    value what an instance needs to have: one value, or an iterable of them. An empty one admits
+    every instance; one that is left out is the filter's default, so only healthy instances match
+    unless ``status`` says otherwise. ``match`` decides for ``tags``: any of them, or all.
+
+    Two queries are equal when they want the same. A query never changes.
     """
 
-    tags: frozenset[str] = frozenset()
-    any_tag: bool = True
-    capabilities: frozenset[str] = frozenset()
-    statuses: frozenset[Status] = frozenset({Status.HEALTHY})
-    names: frozenset[str] = frozenset()
-    transports: frozenset[str] = frozenset()
-    tools: frozenset[str] = frozenset()
-    versions: frozenset[VersionRange] = frozenset()
-    zones: frozenset[str] = frozenset()
-    owners: frozenset[str] = frozenset()
-    min_uptime: float = 0.0
-    #: The filters that are set: the parameter's name and what an instance must pass.
-    checks: tuple[tuple[str, Passes], ...] = field(init=False, repr=False, compare=False)
+    __slots__ = ("_hash", "checks", "match", "values")
 
-    def __post_init__(self) -> None:
-        given = tuple((name, passes) for name, attr, passes in _FILTERS if getattr(self, attr))
-        object.__setattr__(self, "checks", given)
+    def __init__(self, *, match: str = "any", **wanted: Any) -> None:
+        if unknown := wanted.keys() - FILTERS.keys():
+            raise TypeError(f"there is no filter {', '.join(sorted(unknown))}")
+        found = {name: _set_of(wanted.get(name, each.default)) for name, each in FILTERS.items()}
+        self.match = match
+        #: The wanted values of each filter that is set.
+        self.values: Mapping[str, frozenset[Any]] = {
+            name: values for name, values in found.items() if values
+        }
+        #: The name of each filter that is set and its check, the cheap ones first.
+        self.checks: tuple[tuple[str, Check], ...] = tuple(
+            (each.name, each.check(self.values[each.name], every=self._every(each)))
+            for each in sorted(self._filters(), key=attrgetter("cost"))
+        )
+        self._hash = hash((match, frozenset(self.values.items())))
+
+    def __getitem__(self, name: str) -> frozenset[Any]:
+        """The wanted values of a filter; empty where it is not set."""
+        return self.values.get(name, frozenset())
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Query) and self.match == other.match and self.values == other.values
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"Query({', '.join(f'{name}={text!r}' for name, text in self.params)})"
+
+    @property
+    def min_uptime(self) -> float:
+        """The wanted uptime in seconds; 0 where none is."""
+        return max(self["min_uptime"], default=0.0)
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """What the query wants as plain JSON: equal for equal queries, and for no others."""
+        return {"match": self.match} | {
+            name: sorted(map(str, values)) for name, values in self.values.items()
+        }
+
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """The query in the query string of a facade."""
+        found = [
+            (name, text)
+            for name, each in FILTERS.items()
+            for text in (sorted(map(str, self[name])) or ([ALL] if each.default else []))
+        ]
+        return [*found, *([("match", self.match)] if self.match != "any" else [])]
+
+    def but(self, **wanted: Any) -> Query:
+        """The same query with other values for some of the filters."""
+        return Query(match=self.match, **{name: self[name] for name in FILTERS} | wanted)
 
     def matches(self, instance: Instance, now: datetime | None = None) -> bool:
-        """Whether ``instance`` is among the answers at ``now``."""
-        if self.min_uptime:
-            now = now or utcnow()
-        at = now or instance.health.since
-        # A loop: all() of a generator takes three times as long, and every stream asks here.
+        """Whether ``instance`` matches at ``now``, by default this moment."""
+        if now is None:
+            now = utcnow() if self.min_uptime else instance.health.since
+        # A loop: all() of a generator takes three times as long, and every stream checks here.
         for _, passes in self.checks:  # noqa: SIM110
-            if not passes(self, instance, at):
+            if not passes(instance, now):
                 return False
         return True
 
     def failed(self, instance: Instance, now: datetime) -> list[str]:
-        """The names of the filters that ``instance`` does not pass, as parameters are named."""
-        return [name for name, passes in self.checks if not passes(self, instance, now)]
+        """The names of the filters that ``instance`` does not pass."""
+        return [name for name, passes in self.checks if not passes(instance, now)]
 
-    def narrowing(self) -> Iterator[tuple[str, str, frozenset[str], bool]]:
-        """The filters that an index answers: the filter, its index, the keys, and whether all of
-        the keys are wanted or any one."""
-        tag_for_all = not self.any_tag
-        for name, index, keys, every in (
-            ("name", "name", self.names, False),
-            ("tool", "tool", self.tools, True),
-            ("capability", "capability", self.capabilities, True),
-            ("tags", "tag", self.tags, tag_for_all),
-            ("zone", "zone", self.zones, False),
-            ("owner", "owner", self.owners, False),
-            ("transport", "transport", self.transports, False),
-            ("status", "status", frozenset(each.value for each in self.statuses), False),
-        ):
-            if keys:
-                yield name, index, keys, every
+    def indexed(self) -> Iterator[tuple[Filter, frozenset[Any], bool]]:
+        """The filters that are set and have an index, each with its wanted values and whether an
+        instance needs every one of them."""
+        for each in self._filters():
+            if each.index is not None:
+                yield each, self.values[each.name], self._every(each)
+
+    def _filters(self) -> Iterator[Filter]:
+        return map(FILTERS.__getitem__, self.values)
+
+    def _every(self, filter: Filter) -> bool:
+        return self.match == "all" if filter.mode else filter.every
 
 
-def _tags(query: Query, instance: Instance, _: datetime) -> bool:
-    tags = instance.record.tags
-    return not query.tags.isdisjoint(tags) if query.any_tag else query.tags.issubset(tags)
-
-
-def _version(query: Query, instance: Instance, _: datetime) -> bool:
-    version = instance.record.version
-    return any(version in wanted for wanted in query.versions)
-
-
-#: The filter's name, the field of :class:`Query` that sets it, and what an instance must pass. The
-#: cheap ones come first.
-_FILTERS: tuple[tuple[str, str, Passes], ...] = (
-    ("status", "statuses", lambda query, one, _: one.health.status in query.statuses),
-    ("name", "names", lambda query, one, _: one.record.name in query.names),
-    (
-        "transport",
-        "transports",
-        lambda query, one, _: one.record.endpoint.transport in query.transports,
-    ),
-    ("zone", "zones", lambda query, one, _: one.record.zone in query.zones),
-    ("owner", "owners", lambda query, one, _: one.record.owner in query.owners),
-    ("tags", "tags", _tags),
-    ("tool", "tools", lambda query, one, _: query.tools.issubset(one.record.capabilities.tools)),
-    (
-        "capability",
-        "capabilities",
-        lambda query, one, _: query.capabilities.issubset(capability_names(one.record)),
-    ),
-    ("version", "versions", _version),
-    ("min_uptime", "min_uptime", lambda query, one, now: uptime(one, now) >= query.min_uptime),
-)
+def _set_of(given: str | float | Iterable[Any]) -> frozenset[Any]:
+    return frozenset((given,) if isinstance(given, str | float | int) else given)

@@ -9,7 +9,7 @@ from typing import Any
 
 import semantic_version
 
-#: The longest range that is read.
+#: The longest text, in characters, that is parsed as a range.
 MAX_RANGE = 200
 _AFTER_OPERATOR = re.compile(r"([<>=!~^]=?)\s+")
 
@@ -19,19 +19,22 @@ class VersionRange:
     """Versions between bounds: ``>=1.2,<2`` (:class:`semantic_version.SimpleSpec`) or, as npm
     writes it, ``>=1.2 <2``, ``1.x || >=2.5``, ``1.2 - 2.3`` (:class:`semantic_version.NpmSpec`).
 
-    Build one with :meth:`parse`. Two are equal when they are spelled alike.
+    Build one with :meth:`parse`. Two are equal when their texts are.
     """
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> VersionRange:
-        """The range in ``text``; raises :class:`ValueError` where it is none."""
+        """The range that ``text`` writes; raises :class:`ValueError` for any other text."""
         if len(text) > MAX_RANGE:
             raise ValueError(f"a range has {MAX_RANGE} characters at most")
-        spelled = re.sub(r"\s*,\s*", ",", _AFTER_OPERATOR.sub(r"\1", text.strip()))
-        _spec(spelled)
-        return cls(spelled)
+        canonical = re.sub(r"\s*,\s*", ",", _AFTER_OPERATOR.sub(r"\1", text.strip()))
+        _spec(canonical)
+        return cls(canonical)
+
+    def __str__(self) -> str:
+        return self.text
 
     def __contains__(self, version: str) -> bool:
         return _within(self.text, version)
@@ -47,7 +50,7 @@ def _spec(text: str) -> Any:
         pass
     try:
         return semantic_version.NpmSpec(text)
-    except AttributeError as error:  # its own slip over "x - y" of what are no versions
+    except AttributeError as error:  # a fault of the library: "x - y" where x is no version
         raise ValueError(f"invalid range: {text!r}") from error
 
 
@@ -58,9 +61,9 @@ def _within(text: str, version: str) -> bool:
 
 @lru_cache(16_384)
 def precedence(version: str) -> Any:
-    """What ``version`` is ordered by (semver 2.0.0, section 11); comparable with its like.
+    """The sort key of ``version`` by the rules of semantic versions (semver 2.0.0, section 11).
 
-    Raises :class:`ValueError` for what is no semantic version.
+    Raises :class:`ValueError` for a text that is no semantic version.
     """
     parsed = semantic_version.Version(version)
-    return parsed.precedence_key[:4]  # what follows is the build, which has no precedence
+    return parsed.precedence_key[:4]  # the fifth part is the build, which has no precedence

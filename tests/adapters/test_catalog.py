@@ -18,10 +18,11 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.adapters.tombstone import tombstone
-from mcp_discovery.adapters.view import Entry, Query, View
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import OutdatedRevisionError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, instance_from_dict
+from mcp_discovery.query.query import Query
 from tests.records import record
 
 LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)
@@ -66,10 +67,10 @@ events = st.lists(snapshots | changes, max_size=20)
 queries = st.builds(
     Query,
     tags=st.frozensets(st.sampled_from((*TAGS, "unheard-of"))),
-    any_tag=st.booleans(),
-    capabilities=st.frozensets(st.sampled_from(TOOLS), max_size=2),
-    statuses=st.frozensets(st.sampled_from(Status)),
-    names=st.frozensets(st.sampled_from(NAMES), max_size=1),
+    match=st.sampled_from(("any", "all")),
+    capability=st.frozensets(st.sampled_from(TOOLS), max_size=2),
+    status=st.frozensets(st.sampled_from(Status)),
+    name=st.frozensets(st.sampled_from(NAMES), max_size=1),
 )
 
 
@@ -95,12 +96,14 @@ class Model:
         found = [
             i
             for i in self.instances.values()
-            if (not query.statuses or i.health.status in query.statuses)
-            and (not query.names or i.record.name in query.names)
-            and all(tool in i.record.capabilities.tools for tool in query.capabilities)
+            if (not query["status"] or i.health.status in query["status"])
+            and (not query["name"] or i.record.name in query["name"])
+            and all(tool in i.record.capabilities.tools for tool in query["capability"])
             and (
-                not query.tags
-                or (any if query.any_tag else all)(tag in i.record.tags for tag in query.tags)
+                not query["tags"]
+                or {"any": any, "all": all}[query.match](
+                    tag in i.record.tags for tag in query["tags"]
+                )
             )
         ]
         return [i.id for i in sorted(found, key=lambda i: (i.record.name, i.id))]
@@ -133,7 +136,7 @@ def test_any_sequence_answers_as_a_scan_does(bulk: int, data: st.DataObject) -> 
                     then[change.id] = change.entry.instance
             assert then == model.instances
         view = catalog.view
-        for index in (*view.own.values(), view.kinds):
+        for index in (*view.by_instance.values(), view.kinds):
             assert all(len(ids) for ids in index.values())  # no empty leftovers
         for by_kind in view.by_kind.values():
             assert all(len(kinds) for kinds in by_kind.values())

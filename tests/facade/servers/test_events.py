@@ -311,7 +311,7 @@ async def test_500_readers_with_the_same_filters_cost_one_evaluation_each_change
 
     def counted(query: Query, instance: Instance, now: datetime | None = None) -> bool:
         nonlocal evaluated
-        evaluated += query.tags == {"x"}
+        evaluated += query["tags"] == {"x"}
         return matches(query, instance, now)
 
     async with (

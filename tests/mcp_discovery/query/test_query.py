@@ -9,7 +9,8 @@ import pytest
 
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
-from mcp_discovery.query.query import Query, uptime
+from mcp_discovery.query.filters import uptime
+from mcp_discovery.query.query import Query
 from mcp_discovery.query.versions import VersionRange, precedence
 from tests.records import record
 
@@ -55,20 +56,20 @@ def test_precedence_is_semvers_own() -> None:
 def test_failed_filters_are_named_as_parameters_are() -> None:
     one = Instance(record("a"), Health(Status.DOWN, "refused", NOW, NOW), LEASE)
     query = Query(
-        tags=frozenset({"x"}),
-        capabilities=frozenset({"find"}),
-        tools=frozenset({"find"}),
-        names=frozenset({"x"}),
-        transports=frozenset({"stdio"}),
-        versions=frozenset({VersionRange.parse(">9")}),
-        zones=frozenset({"x"}),
-        owners=frozenset({"x"}),
+        tags="x",
+        capability="find",
+        tool="find",
+        name="x",
+        transport="stdio",
+        version={VersionRange.parse(">9")},
+        zone="x",
+        owner="x",
         min_uptime=1,
     )
     names = "status name transport zone owner tags tool capability version min_uptime"
     assert query.failed(one, NOW) == names.split()
-    assert Query(statuses=frozenset()).failed(one, NOW) == []
-    assert Query(statuses=frozenset()).matches(one)
+    assert Query(status=()).failed(one, NOW) == []
+    assert Query(status=()).matches(one)
     assert not query.matches(one)
 
 
