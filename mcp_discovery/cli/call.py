@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mcp_discovery import Discovery, Tool
 
 
+@filters.filtered(only=("tags",))
 def call(
     tool: Annotated[
         str,
@@ -53,8 +54,8 @@ def call(
         ),
     ] = None,
     facade: options.Facade = options.FACADE,
-    tag: filters.Tags = None,
-    match: filters.Match = "any",
+    *,
+    selected: filters.Pairs,
     timeout: Annotated[
         float,
         typer.Option(
@@ -115,7 +116,8 @@ def call(
                 server_token if server in (instance.record.name, instance.id) else None
             )
         async with Discovery(facade, **settings) as discovery:
-            find = {"tags": tag, "match": match} if tag else {}
+            tags = [value for name, value in selected if name == "tags"]
+            find = {"tags": tags, "match": dict(selected)["match"]} if tags else {}
             return await _call(
                 discovery, tool, arguments or [], given, server, find, timeout, json=json
             )

@@ -13,6 +13,7 @@ from mcp_discovery.cli.running import run
 FORMATS = ("registry", "servers", "mcp-json", "vscode")
 
 
+@filters.filtered(status_help="Default: all; for hosts healthy.")
 def export(
     format: Annotated[
         str,
@@ -39,20 +40,8 @@ def export(
         ),
     ] = False,
     facade: options.Facade = options.FACADE,
-    tag: filters.Tags = None,
-    match: filters.Match = "any",
-    status: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STATUS", help="Default: all; for hosts healthy.", rich_help_panel="Filters"
-        ),
-    ] = None,
-    name: filters.Name = None,
-    tool: filters.Tool = None,
-    version: filters.Version = None,
-    zone: filters.Zone = None,
-    owner: filters.Owner = None,
-    transport: filters.Transport = None,
+    *,
+    selected: filters.Pairs,
     json: Annotated[
         bool,
         typer.Option("--json", envvar="MCP_DISCOVERY_JSON", help="On one line, not indented."),
@@ -77,17 +66,9 @@ def export(
     for_hosts = format in ("mcp-json", "vscode")
     if gateway and not for_hosts:
         raise InvalidInputError("--gateway is for --format mcp-json and vscode")
-    params = filters.query(
-        status=status or ("healthy" if for_hosts else "all"),
-        tag=tag,
-        match=match,
-        name=name,
-        tool=tool,
-        version=version,
-        zone=zone,
-        owner=owner,
-        transport=transport,
-    )
+    params = selected
+    if not any(name == "status" for name, _ in params):
+        params = [("status", "healthy" if for_hosts else "all"), *params]
     everything = params == [("status", "all")]
 
     async def work() -> None:

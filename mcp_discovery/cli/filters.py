@@ -1,137 +1,98 @@
-"""The facade's filters as options, and as the query that they make."""
+"""The options that set the filters of a list, made from the table of filters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from mcp_discovery.cli import completion as completing
+from mcp_discovery.cli import completion
+from mcp_discovery.query.filters import FILTERS, Option
 
-_FILTERS = "Filters"
-Several = list[str] | None
-
-Tags = Annotated[
-    Several,
-    typer.Option(
-        "--tag",
-        "-t",
-        envvar="MCP_DISCOVERY_TAG",
-        metavar="TAG",
-        help="A tag; give it again for more.",
-        autocompletion=completing.tags,
-        rich_help_panel=_FILTERS,
-    ),
-]
-Match = Annotated[
-    str,
-    typer.Option(
-        metavar="any|all",
-        help="any: one of the tags is enough; all: it takes every one.",
-        autocompletion=lambda: ["any", "all"],
-        rich_help_panel=_FILTERS,
-    ),
-]
-Status = Annotated[
-    str,
-    typer.Option(
-        metavar="STATUS",
-        help="healthy, degraded, draining, down, several separated by commas, or all.",
-        autocompletion=lambda: ["healthy", "degraded", "draining", "down", "all"],
-        rich_help_panel=_FILTERS,
-    ),
-]
-Name = Annotated[
-    Several,
-    typer.Option(
-        metavar="NAME",
-        help="A server's name; again for more, one of them.",
-        autocompletion=completing.names,
-        rich_help_panel=_FILTERS,
-    ),
-]
-Tool = Annotated[
-    Several,
-    typer.Option(
-        metavar="NAME",
-        help="A tool that it offers; again for more, all of them.",
-        autocompletion=completing.tools,
-        rich_help_panel=_FILTERS,
-    ),
-]
-Capability = Annotated[
-    Several,
-    typer.Option(
-        metavar="NAME",
-        help="A tool, resource or prompt by name; again for more, all of them.",
-        autocompletion=completing.tools,
-        rich_help_panel=_FILTERS,
-    ),
-]
-Version = Annotated[
-    Several,
-    typer.Option(
-        metavar="RANGE",
-        help="Semantic versions, such as '>=1.2,<2' or '^1.2'; again for more, one of them.",
-        rich_help_panel=_FILTERS,
-    ),
-]
-Zone = Annotated[
-    Several,
-    typer.Option(metavar="ZONE", help="Where it runs.", rich_help_panel=_FILTERS),
-]
-Owner = Annotated[
-    Several,
-    typer.Option(metavar="OWNER", help="Who is responsible.", rich_help_panel=_FILTERS),
-]
-Transport = Annotated[
-    Several,
-    typer.Option(
-        metavar="TRANSPORT",
-        help="streamable-http, sse, websocket or stdio.",
-        autocompletion=lambda: ["streamable-http", "sse", "websocket", "stdio"],
-        rich_help_panel=_FILTERS,
-    ),
-]
-Query = Annotated[
-    str | None,
-    typer.Option(
-        "-q",
-        "--query",
-        metavar="WORDS",
-        help="Words that stand in name, title, tags, tools or descriptions.",
-        rich_help_panel=_FILTERS,
-    ),
-]
+#: The parameters of a facade's query string.
+Pairs: TypeAlias = list[tuple[str, str]]
 
 
-def query(
-    *,
-    status: str | None,
-    tag: Several = None,
-    match: str = "any",
-    name: Several = None,
-    tool: Several = None,
-    capability: Several = None,
-    version: Several = None,
-    zone: Several = None,
-    owner: Several = None,
-    transport: Several = None,
-    q: str | None = None,
-) -> list[tuple[str, str]]:
-    """The query string of a facade's lists; the facade says what it does not take."""
-    several: tuple[tuple[str, Sequence[str] | None], ...] = (
-        ("tags", tag),
-        ("name", name),
-        ("tool", tool),
-        ("capability", capability),
-        ("version", version),
-        ("zone", zone),
-        ("owner", owner),
-        ("transport", transport),
-        ("status", (status,) if status else None),
-        ("q", (q,) if q else None),
-        ("match", (match,) if tag or match != "any" else None),
+class FilteredCommand:
+    """A command with options for the filters in the place of its parameter ``selected``, which gets
+    them as :data:`Pairs`. typer reads the signature when it builds the command."""
+
+    def __init__(
+        self,
+        command: Callable[..., None],
+        only: Sequence[str],
+        status: str | None,
+        status_help: str,
+    ) -> None:
+        functools.update_wrapper(self, command)
+        self._command = command
+        self._only = only
+        self._status = status
+        self._status_help = status_help
+
+    def __call__(self, **given: Any) -> None:
+        """Runs the command."""
+        options = {each.name: given.pop(each.name) for each in self._options()}
+        if not options.get("tags") and options.get("match") == "any":
+            del options["match"]  # it is the facade's default, and there are no tags to match
+        pairs = []
+        for name, value in options.items():
+            texts = (value,) if isinstance(value, str) else value or ()
+            pairs += [(name, text) for text in texts if text]
+        self._command(**given, selected=pairs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        found: list[inspect.Parameter] = []
+        for each in inspect.signature(self._command, eval_str=True).parameters.values():
+            found += self._options() if each.name == "selected" else (each,)
+        return inspect.Signature(
+            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in found]
+        )
+
+    def _options(self) -> Iterator[inspect.Parameter]:
+        for name, each in FILTERS.items():
+            if each.option is None or name not in (self._only or FILTERS):
+                continue
+            option, default = each.option, None
+            if name == "status":
+                default = self._status
+                option = replace(option, help=self._status_help or option.help)
+            yield _option(name, option, each.help, each.allowed, default)
+            if (mode := each.mode) is not None:
+                yield _option(mode.name, mode.option, mode.help, mode.choices, mode.choices[0])
+
+
+def filtered(
+    *, only: Sequence[str] = (), status: str | None = None, status_help: str = ""
+) -> Callable[[Callable[..., None]], FilteredCommand]:
+    """Gives a command the options of the filters; ``only`` those of these filters.
+
+    ``status`` is the default of ``--status``, ``status_help`` its help where it is not the table's.
+    """
+    return lambda command: FilteredCommand(command, only, status, status_help)
+
+
+def _option(
+    name: str, option: Option, help: str, values: Sequence[str], default: str | None
+) -> inspect.Parameter:
+    complete: Any = getattr(completion, option.complete) if option.complete else None
+    declared = typer.Option(
+        *(option.flags or (f"--{name.replace('_', '-')}",)),
+        envvar=option.variable,
+        metavar=option.metavar or name.upper(),
+        help=option.help or help,
+        autocompletion=complete or ((lambda: list(values)) if values else None),
+        rich_help_panel="Filters",
     )
-    return [(each, value) for each, values in several for value in values or ()]
+    kind: Any = list[str] | None if option.repeated else str | None
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, declared],
+    )

@@ -10,19 +10,21 @@ from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.running import run
 
 
+@filters.filtered(status="healthy")
 def servers(
     facade: options.Facade = options.FACADE,
-    tag: filters.Tags = None,
-    match: filters.Match = "any",
-    status: filters.Status = "healthy",
-    name: filters.Name = None,
-    tool: filters.Tool = None,
-    capability: filters.Capability = None,
-    version: filters.Version = None,
-    zone: filters.Zone = None,
-    owner: filters.Owner = None,
-    transport: filters.Transport = None,
-    q: filters.Query = None,
+    *,
+    selected: filters.Pairs,
+    q: Annotated[
+        str | None,
+        typer.Option(
+            "-q",
+            "--query",
+            metavar="WORDS",
+            help="Words that stand in name, title, tags, tools or descriptions.",
+            rich_help_panel="Filters",
+        ),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -41,20 +43,7 @@ def servers(
 
     Try: mcp-discovery servers --tag products --status all
     """
-    params = filters.query(
-        status=status,
-        tag=tag,
-        match=match,
-        name=name,
-        tool=tool,
-        capability=capability,
-        version=version,
-        zone=zone,
-        owner=owner,
-        transport=transport,
-        q=q,
-    )
-    params += [("sort", sort)] if sort else []
+    params = [*selected, *([("q", q)] if q else []), *([("sort", sort)] if sort else [])]
     run(_list(facade, facade_token, params, wide=wide, json=json))
 
 

@@ -10,6 +10,7 @@ from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.running import run
 
 
+@filters.filtered(status="healthy")
 def tools(
     words: Annotated[
         list[str] | None,
@@ -18,16 +19,8 @@ def tools(
         ),
     ] = None,
     facade: options.Facade = options.FACADE,
-    tag: filters.Tags = None,
-    match: filters.Match = "any",
-    status: filters.Status = "healthy",
-    name: filters.Name = None,
-    tool: filters.Tool = None,
-    capability: filters.Capability = None,
-    version: filters.Version = None,
-    zone: filters.Zone = None,
-    owner: filters.Owner = None,
-    transport: filters.Transport = None,
+    *,
+    selected: filters.Pairs,
     schema: Annotated[
         bool, typer.Option("--schema", help="With the arguments that each takes.")
     ] = False,
@@ -41,20 +34,8 @@ def tools(
 
     Try: mcp-discovery tools product search --schema
     """
-    params = filters.query(
-        status=status,
-        tag=tag,
-        match=match,
-        name=name,
-        tool=tool,
-        capability=capability,
-        version=version,
-        zone=zone,
-        owner=owner,
-        transport=transport,
-        q=" ".join(words or ()),
-    )
-    params += [("limit", str(limit)), *([("schema", "true")] if schema else [])]
+    params = [*selected, *([("q", " ".join(words))] if words else []), ("limit", str(limit))]
+    params += [("schema", "true")] if schema else []
     run(_list(facade, facade_token, params, json=json))
 
 

@@ -16,18 +16,11 @@ Entry = Mapping[str, Any]
 Show = Callable[[str, Entry | None], None]
 
 
+@filters.filtered(status="all")
 def watch(
     facade: options.Facade = options.FACADE,
-    tag: filters.Tags = None,
-    match: filters.Match = "any",
-    status: filters.Status = "all",
-    name: filters.Name = None,
-    tool: filters.Tool = None,
-    capability: filters.Capability = None,
-    version: filters.Version = None,
-    zone: filters.Zone = None,
-    owner: filters.Owner = None,
-    transport: filters.Transport = None,
+    *,
+    selected: filters.Pairs,
     once: Annotated[bool, typer.Option("--once", help="End after what is there now.")] = False,
     count: Annotated[
         int | None,
@@ -51,20 +44,8 @@ def watch(
 
     Wait for a server: mcp-discovery watch --name shop --status healthy --count 1 --for 30s
     """
-    params = filters.query(
-        status=status,
-        tag=tag,
-        match=match,
-        name=name,
-        tool=tool,
-        capability=capability,
-        version=version,
-        zone=zone,
-        owner=owner,
-        transport=transport,
-    )
     show = _json_line if json else _text_line()
-    run(_watch(facade, facade_token, params, show, once=once, count=count, last=last))
+    run(_watch(facade, facade_token, selected, show, once=once, count=count, last=last))
 
 
 async def _watch(

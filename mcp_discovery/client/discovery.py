@@ -27,7 +27,7 @@ from mcp_discovery.client.pool import Pool
 from mcp_discovery.client.roster import Roster
 from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import Auth, Guard, OnLog, OnProgress, Settings
-from mcp_discovery.client.source import Selection, Source, selection
+from mcp_discovery.client.source import Source, query_of
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
@@ -192,8 +192,8 @@ class Discovery:
         :class:`~mcp_discovery.errors.InvalidInputError` for an unknown filter.
         """
         self._require_open()
-        wanted = selection({"tags": tags} | filters)
-        if wanted.statuses:
+        wanted = query_of({"tags": tags} | filters)
+        if wanted["status"]:
             raise InvalidInputError("connect() follows servers in every status; leave out status=")
         await self._roster.follow(wanted)
         found = [each for each in self._roster.selected(wanted) if self._can_be_called(each)]
@@ -231,9 +231,9 @@ class Discovery:
         several, or ``all``. Raises as :meth:`connect` does.
         """
         self._require_open()
-        wanted = selection({"tags": tags} | filters)
+        wanted = query_of({"tags": tags} | filters)
         if "status" not in filters:
-            wanted = wanted.with_status("healthy")
+            wanted = wanted.but(status="healthy")
         return await self._source.servers(wanted)
 
     async def watch(
@@ -246,7 +246,7 @@ class Discovery:
         missed. Raises as :meth:`connect` does, at its beginning.
         """
         self._require_open()
-        wanted = selection({"tags": tags} | filters)
+        wanted = query_of({"tags": tags} | filters)
         async with aclosing(changes(self._source.watch(wanted))) as found:
             async for change in found:
                 yield change
@@ -379,7 +379,7 @@ class Discovery:
     async def _follow_something(self) -> None:
         self._require_open()
         if not self._roster.following:
-            await self._roster.follow(Selection())
+            await self._roster.follow(query_of({}))
         elif not self._roster.settled:
             await self._roster.begun()
 

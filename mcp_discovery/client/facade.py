@@ -12,7 +12,7 @@ import httpx2
 import orjson
 
 from mcp_discovery.client.http import Http
-from mcp_discovery.client.source import Everything, News, One, Outcome, Selection, Staleness
+from mcp_discovery.client.source import Everything, News, One, Outcome, Staleness
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
@@ -23,18 +23,19 @@ from mcp_discovery.errors import (
 )
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance, instance_from_dict
+from mcp_discovery.query.query import Query
 from mcp_discovery.record import parse_moment, url_problem
 
 log = logging.getLogger(__name__)
 
-#: A facade sends a comment every 15 s: a stream that is silent for longer than this is dead.
+#: Seconds of silence after which a stream counts as dead; a facade sends a comment every 15 s.
 IDLE = 40.0
-#: Seconds within which a facade answers a question.
+#: Seconds that a request to a facade may take.
 _ANSWER = 15.0
-#: The largest event: a snapshot of some 100,000 instances.
+#: The largest event in bytes, enough for a snapshot of some 100,000 instances.
 _EVENT_BYTES = 512 * 2**20
-#: Seconds between two attempts to reach a facade that is away: drawn from 0 to a bound that
-#: doubles between these ("full jitter": Amazon, "Exponential Backoff And Jitter", 2015).
+#: The first and the largest bound of the random pause, in seconds, before the next attempt to reach
+#: a facade; the bound doubles ("full jitter": Amazon, "Exponential Backoff And Jitter", 2015).
 _FIRST, _LONGEST = 0.2, 5.0
 
 
@@ -50,23 +51,23 @@ class FacadeSource:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def open(self) -> None:
-        """Nothing to do: the first question connects."""
+        """Does nothing: the first request connects."""
 
-    async def servers(self, wanted: Selection) -> list[Instance]:
-        """The instances of ``wanted``, by name and id."""
+    async def servers(self, wanted: Query) -> list[Instance]:
+        """The instances that match ``wanted``, by name and id."""
         answer = await self._ask("GET", "/servers", params=wanted.params)
         return list(_instances(orjson.loads(answer.content)["servers"]))
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """The document with ``digest``, checked against it."""
+        """The document with ``digest``, verified by it."""
         answer = await self._ask(
             "GET", f"/documents/{digest}", missing=DocumentNotFoundError(digest)
         )
         return CapabilityDocument.from_json(answer.content, digest=digest)
 
     async def report(self, outcomes: Sequence[Outcome]) -> None:
-        """``POST /outcomes``: what the facade does not know is left out there."""
-        told = [
+        """Sends ``POST /outcomes``; the facade ignores instances that it does not know."""
+        reported = [
             {
                 "id": each.instance,
                 "capability": each.tool,
@@ -76,12 +77,12 @@ class FacadeSource:
             | ({"error": each.error[:500]} if each.error else {})
             for each in outcomes
         ]
-        await self._ask("POST", "/outcomes", body={"outcomes": told})
+        await self._ask("POST", "/outcomes", body={"outcomes": reported})
 
     async def close(self) -> None:
-        """The connections are shared and closed by their owner."""
+        """Does nothing: the owner of the connections closes them."""
 
-    async def watch(self, wanted: Selection) -> AsyncGenerator[News, None]:
+    async def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
         """``GET /events``, resumed with ``Last-Event-ID`` after every interruption."""
         last: str | None = None
         bound = _FIRST
@@ -104,7 +105,7 @@ class FacadeSource:
             bound = min(bound * 2, _LONGEST)
 
     async def _events(
-        self, wanted: Selection, last: str | None
+        self, wanted: Query, last: str | None
     ) -> AsyncGenerator[tuple[News, str], None]:
         headers = self._headers | ({"Last-Event-ID": last} if last else {})
         timeout = httpx2.Timeout(self._http.timeout.connect, read=IDLE, write=_ANSWER)
@@ -120,7 +121,7 @@ class FacadeSource:
                     await events.response.aread()
                     self._check(events.response)
                 if last is not None:
-                    yield Staleness(None), last  # else the facade says so at once
+                    yield Staleness(None), last  # a stale facade says so in its first event
                 async for event in events:
                     for news in _news(event):
                         yield news, event.id
@@ -204,7 +205,7 @@ def _instances(entries: Sequence[Mapping[str, Any]]) -> Iterator[Instance]:
         try:
             yield instance_from_dict(entry, checked=True)
         except ValueError as error:
-            # One that a newer facade spells in another way must not hide all the others.
+            # One that a newer facade serializes in another way must not hide all the others.
             log.warning("leaving out server %.80r: %s", entry.get("id"), error)
 
 

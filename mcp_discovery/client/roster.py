@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
 
-from mcp_discovery.client.source import Everything, One, Selection, Source, Staleness
+from mcp_discovery.client.source import Everything, One, Source, Staleness
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
+from mcp_discovery.query.query import Query
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,12 @@ class Roster:
         self._source = source
         self._on_change = on_change
         self._hold = hold
-        self._tasks: dict[Selection, asyncio.Task[None]] = {}
-        self._first: dict[Selection, asyncio.Future[None]] = {}
-        self._shown: dict[Selection, set[str]] = {}
-        self._leaving: dict[tuple[Selection, str], asyncio.TimerHandle] = {}
+        self._tasks: dict[Query, asyncio.Task[None]] = {}
+        self._first: dict[Query, asyncio.Future[None]] = {}
+        self._shown: dict[Query, set[str]] = {}
+        self._leaving: dict[tuple[Query, str], asyncio.TimerHandle] = {}
         self.instances: dict[str, Instance] = {}
-        self._stale: dict[Selection, datetime] = {}
+        self._stale: dict[Query, datetime] = {}
 
     @property
     def following(self) -> bool:
@@ -51,7 +52,7 @@ class Roster:
         """Whether the instances of every selection that is followed are there."""
         return all(first.done() for first in self._first.values())
 
-    async def follow(self, wanted: Selection) -> None:
+    async def follow(self, wanted: Query) -> None:
         """Follows ``wanted`` from now on; returns when its instances are there.
 
         Raises ``StoreUnavailableError``, ``StoreDeniedError`` or ``InvalidInputError`` where they
@@ -69,7 +70,7 @@ class Roster:
         for wanted in list(self._tasks):
             await self._begun(wanted)
 
-    async def _begun(self, wanted: Selection) -> None:
+    async def _begun(self, wanted: Query) -> None:
         first = self._first[wanted]
         if not first.done():
             await asyncio.wait([first])  # which a cancelled caller leaves as it is
@@ -78,12 +79,12 @@ class Roster:
                 await self._unfollow(wanted)
             raise error
 
-    def selected(self, wanted: Selection) -> list[Instance]:
+    def selected(self, wanted: Query) -> list[Instance]:
         """The instances of a selection that is followed, by name and id."""
         found = [self.instances[id] for id in self._shown.get(wanted, ())]
         return sorted(found, key=lambda each: (each.record.name, each.id))
 
-    async def _run(self, wanted: Selection, first: asyncio.Future[None]) -> None:
+    async def _run(self, wanted: Query, first: asyncio.Future[None]) -> None:
         while True:
             try:
                 async with aclosing(self._source.watch(wanted)) as watch:
@@ -98,7 +99,7 @@ class Roster:
                 log.exception("following servers failed in a way it must not; starting again")
                 await asyncio.sleep(1.0)
 
-    def _take(self, wanted: Selection, news: Everything | One | Staleness) -> None:
+    def _take(self, wanted: Query, news: Everything | One | Staleness) -> None:
         match news:
             case One(id, instance):
                 self._put(wanted, id, instance)
@@ -112,14 +113,14 @@ class Roster:
                 if since is not None:
                     self._stale[wanted] = since
 
-    def _leave(self, wanted: Selection, id: str) -> None:
+    def _leave(self, wanted: Query, id: str) -> None:
         if not self._hold:
             self._put(wanted, id, None)
         elif (wanted, id) not in self._leaving:
             loop = asyncio.get_running_loop()
             self._leaving[wanted, id] = loop.call_later(self._hold, self._put, wanted, id, None)
 
-    def _put(self, wanted: Selection, id: str, instance: Instance | None) -> None:
+    def _put(self, wanted: Query, id: str, instance: Instance | None) -> None:
         if (leaving := self._leaving.pop((wanted, id), None)) is not None:
             leaving.cancel()
         before = self.instances.get(id)
@@ -134,7 +135,7 @@ class Roster:
         if before != instance:
             self._on_change(before, instance)
 
-    async def _unfollow(self, wanted: Selection) -> None:
+    async def _unfollow(self, wanted: Query) -> None:
         task = self._tasks.pop(wanted)
         first = self._first.pop(wanted)
         self._stale.pop(wanted, None)

@@ -71,14 +71,14 @@ class Query:
         }
 
     @property
-    def params(self) -> list[tuple[str, str]]:
+    def params(self) -> tuple[tuple[str, str], ...]:
         """The query in the query string of a facade."""
         found = [
             (name, text)
             for name, each in FILTERS.items()
             for text in (sorted(map(str, self[name])) or ([ALL] if each.default else []))
         ]
-        return [*found, *([("match", self.match)] if self.match != "any" else [])]
+        return (*found, *([("match", self.match)] if self.match != "any" else []))
 
     def but(self, **wanted: Any) -> Query:
         """The same query with other values for some of the filters."""
