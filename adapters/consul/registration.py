@@ -84,12 +84,16 @@ def _meta(record: Record) -> dict[str, str]:
 
 @dataclass(slots=True)
 class AgentHealth:
-    """The health check as the agent of ``node`` has it, and its edition."""
+    """The health check as the agent of ``node`` has it, and its edition.
+
+    ``announced`` is false while the agent may not have passed the check on to its servers.
+    """
 
     node: str
     status: str
     output: str
     edition: int
+    announced: bool = True
 
 
 class ConsulRegistration:
@@ -221,6 +225,12 @@ class ConsulRegistration:
         found = await self._api.entry_and_checks(key, self._at_agent.node, (heartbeat, health))
         if found is None or not self._as_written(found[0], found[1][heartbeat], found[1][health]):
             await self.require_held()
+            if self._at_agent.announced:
+                self._at_agent.announced = False  # the servers may only be a moment behind
+            else:
+                await self._define()
+        else:
+            self._at_agent.announced = True
         self._heartbeats.verified(sent)
 
     def _as_written(self, entry: KVPair, heartbeat: checks.Check, health: checks.Check) -> bool:
@@ -248,9 +258,10 @@ class ConsulRegistration:
         status, output = checks.to_check(health, load, self._lease.holder.id)
         last = self._at_agent
         await self._update(checks.health_check(self.id), status, output)
-        only_output = last.status == status and last.output != output
+        if last.status == status and last.output != output:
+            last.announced = False  # the agent passes such a change on minutes later
         last.status, last.output = status, output
-        if only_output:
+        if not last.announced:
             await self._define()
         self._heartbeats.written(health, load)
 
@@ -268,6 +279,7 @@ class ConsulRegistration:
         )
         # The agent has replaced the check and with it the output that it quotes when TTL lapses.
         await self._renew()
+        self._at_agent.announced = True
 
     async def _update(self, check: str, status: str, output: str) -> None:
         try:

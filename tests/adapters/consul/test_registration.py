@@ -7,10 +7,13 @@ import base64
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.api import ConsulAgent as ConsulAgentApi
+from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.documents import PART_BYTES, is_whole
 from mcp_discovery.adapters.consul.registration import ConsulRegistration
 from mcp_discovery.adapters.store import new_holder
@@ -19,6 +22,7 @@ from mcp_discovery.errors import (
     DuplicateInstanceError,
     InvalidStoreURLError,
     RegistrationLostError,
+    StoreUnavailableError,
 )
 from mcp_discovery.health import Status, healthy
 from tests.contract.watcher import watching
@@ -187,6 +191,65 @@ async def test_a_document_is_whole_or_not_there_and_is_mended(
     await store.register(record("other-1"), large, ttl=20, reap_after=60)
     assert await store.document(large.digest) == large
     assert await parts() == written
+
+
+async def test_a_reason_that_the_agent_could_not_pass_on_is_passed_on_later(
+    store: ConsulStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent passes a check that differs in its output alone on after minutes only."""
+    registration = await store.register(record(), DOC, ttl=20, reap_after=60)
+    degraded = healthy().then(Status.DEGRADED, "slower than 1 s")
+    await registration.heartbeat(degraded)
+    register = ConsulAgentApi.register
+    failed: list[str] = []
+
+    async def failing_once(agent: ConsulAgentApi, definition: dict[str, Any]) -> None:
+        if not failed:
+            failed.append(definition["ID"])
+            raise StoreUnavailableError(store.url, "the answer was lost")
+        await register(agent, definition)
+
+    monkeypatch.setattr(ConsulAgentApi, "register", failing_once)
+    other = degraded.then(Status.DEGRADED, "the health endpoint answered HTTP 503")
+    with pytest.raises(StoreUnavailableError):
+        await registration.heartbeat(other)
+    async with watching(store) as watcher:
+        await registration.heartbeat(other)
+        await watcher.until(
+            lambda: watcher.instances[registration.id].health.reason == other.reason,
+            5,
+            "the other reason",
+        )
+    assert failed == [registration.id]
+
+
+async def test_what_the_servers_lack_twice_is_registered_with_the_agent_again(
+    store: ConsulStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent has everything, but lost the moment to tell its servers."""
+    registration = await store.register(record(), DOC, ttl=1, reap_after=60)
+    assert isinstance(registration, ConsulRegistration)
+    register = ConsulAgentApi.register
+    calls: list[str] = []
+
+    async def counted(agent: ConsulAgentApi, definition: dict[str, Any]) -> None:
+        calls.append(definition["ID"])
+        await register(agent, definition)
+
+    async def lacking(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(ConsulAgentApi, "register", counted)
+    await registration._verify()
+    assert calls == []
+    with monkeypatch.context() as patched:
+        patched.setattr(ConsulApi, "entry_and_checks", lacking)
+        await registration._verify()
+        assert calls == []
+        await registration._verify()
+        assert calls == [registration.id]
+    await registration._verify()
+    assert calls == [registration.id]
 
 
 async def test_a_document_swept_meanwhile_is_put_back(
