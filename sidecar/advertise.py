@@ -31,7 +31,7 @@ _ADVICE = "give --advertise-url with the URL under which agents reach the MCP se
 
 @dataclass(frozen=True, slots=True)
 class Advertised:
-    """How a URL that works here is spelled for others.
+    """How a URL that works on this machine is given to others.
 
     ``fixed`` is the whole URL, when it was given; ``host`` replaces a loopback host; ``why`` is for
     the log.
@@ -106,14 +106,14 @@ async def as_known_to(store: Store, chosen: Advertised) -> Advertised:
     if chosen.why != _LOOPBACK:
         return chosen
     backoff = Backoff()
-    told = False
+    warned = False
     while True:
         try:
             address = await store.node_address()
         except StoreError as error:
-            if not told:
+            if not warned:
                 log.warning("cannot ask by which address this machine is known: %s", error)
-                told = True
+                warned = True
             await asyncio.sleep(backoff.next())
             continue
         if address is None or _is_here(address):
@@ -164,7 +164,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_here(host: str) -> bool:
-    """Whether ``host`` means this machine to whoever dials it."""
+    """Whether ``host`` means this machine on every machine that dials it."""
     return _is_loopback(host) or dialled(host) != host
 
 

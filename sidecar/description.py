@@ -1,4 +1,4 @@
-"""Turns what an MCP server says of itself into its record and capability document."""
+"""The record and capability document of the MCP server beside a sidecar."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def describe(
 ) -> ServerDescription:
     """The description of the server that answers at ``url``.
 
-    What is told in ``settings`` goes before what the server says. What does not fit a record is
+    Values in ``settings`` take precedence over those of the server. What does not fit a record is
     left out of it and noted; the document has everything. Raises
     :class:`~mcp_discovery.errors.InvalidInputError` or a subclass when no record can be made.
     """
@@ -54,15 +54,15 @@ def describe(
 
 
 def _from_server(offer: ServerOffer) -> dict[str, Any]:
-    """The fields that the server itself tells, where they are usable."""
+    """The fields that the server itself gives, where they are usable."""
     info = offer.info
-    title, told = text(info.get("title")), text(info.get("description"))
+    title, description = text(info.get("title")), text(info.get("description"))
     first_line = (offer.instructions or "").strip().partition("\n")[0].strip()
     website = text(info.get("websiteUrl"))
     fields = {
         "name": to_label(text(info.get("name"))),
         "title": title[:_LONGEST_TITLE],
-        "description": (told or first_line)[:_LONGEST_DESCRIPTION],
+        "description": (description or first_line)[:_LONGEST_DESCRIPTION],
         "version": offer.version,
         "websiteUrl": website if _is_public_url(website) else "",
         "icons": _icons(info.get("icons")),

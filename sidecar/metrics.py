@@ -19,8 +19,8 @@ from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, ProbeError
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-#: The calls by which a registration is kept alive.
-_BEATS = ("register", "heartbeat")
+#: The store operations that renew a registration.
+_RENEWALS = ("register", "heartbeat")
 
 Labels = Mapping[str, str]
 
@@ -34,11 +34,11 @@ class SidecarFigures:
 
     def __init__(self, why_not_ready: Callable[[], str | None]) -> None:
         self._why_not_ready = why_not_ready
-        self._tally = Tally(*_BEATS)
+        self._tally = Tally(*_RENEWALS)
         self._answered = [0] * (len(_BUCKETS) + 1)
         self._seconds = 0.0
         self._failed = 0
-        self._beaten: float | None = None
+        self._renewed: float | None = None
         self.health: Health | None = None
         self.instance: tuple[str, str] | None = None
 
@@ -48,8 +48,8 @@ class SidecarFigures:
         began = time.monotonic()
         with self._tally(operation):
             yield
-        if operation in _BEATS:
-            self._beaten = began
+        if operation in _RENEWALS:
+            self._renewed = began
 
     def answered(self, seconds: float) -> None:
         """A probe was answered within ``seconds``."""
@@ -85,8 +85,8 @@ class SidecarFigures:
         registered = int(self._why_not_ready() is None)
         text = "1 while the instance can be counted on to be listed, 0 otherwise."
         yield from _family("registered", "gauge", text, [({}, registered)])
-        if self._beaten is not None:
-            at = time.time() - (time.monotonic() - self._beaten)
+        if self._renewed is not None:
+            at = time.time() - (time.monotonic() - self._renewed)
             text = "When the last heartbeat was sent that the store took, in seconds since 1970."
             yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, [({}, at)])
         yield from self._calls()
@@ -120,7 +120,7 @@ class SidecarFigures:
 
 
 class CountedProbe(McpProbe):
-    """A probe that tells ``figures`` how its questions went; the rest is McpProbe's."""
+    """An McpProbe that counts in ``figures`` how its requests ended."""
 
     def __init__(
         self,
@@ -171,12 +171,12 @@ def _header(name: str, kind: str, text: str) -> Iterator[str]:
 
 def _sample(name: str, labels: Labels, value: float) -> str:
     # Names and ids are DNS labels and the rest is ours: nothing needs escaping.
-    told = ",".join(f'{label}="{said}"' for label, said in labels.items())
-    return f"{name}{{{told}}} {value}\n" if told else f"{name} {value}\n"
+    joined = ",".join(f'{label}="{text}"' for label, text in labels.items())
+    return f"{name}{{{joined}}} {value}\n" if joined else f"{name} {value}\n"
 
 
 def _process() -> Iterator[str]:
-    """Memory, where the system tells it as Linux does, and CPU time, under their usual names."""
+    """Memory, where the system has /proc as Linux does, and CPU time, under their usual names."""
     yield from _header(
         "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."
     )

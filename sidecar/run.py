@@ -97,13 +97,13 @@ async def run(
     stop: Stop | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> int:
-    """Runs a sidecar until it is told to stop, and returns its exit code.
+    """Runs a sidecar until it is stopped, and returns its exit code.
 
     ``store`` is open and stays the caller's. Without ``stop`` the process's signals are the
     sidecar's: SIGTERM and SIGINT stop it; with it, they are the caller's. ``environ`` (default: the
     process's) may name the address to advertise.
 
-    Returns 0 when it was told to stop, the child's exit code when the child ended by itself, 126 or
+    Returns 0 when it was stopped, the child's exit code when the child ended by itself, 126 or
     127 when the command cannot be run, 2 when the input cannot be used, 5 when the id is held by
     another, 6 when the health port is in use. What is wrong is logged as one sentence.
     """
@@ -329,7 +329,7 @@ async def _unless_stopped(work: Coroutine[Any, Any, Advertised], stop: Stop) -> 
 
 @contextmanager
 def _signals(stop: Stop | None, pass_on: Callable[[int], None] | None) -> Iterator[Stop]:
-    """Lets signals mean what :func:`run` says, for the block; a given ``stop`` needs none.
+    """Handles signals as :func:`run` says while the block runs; not at all where ``stop`` is given.
 
     ``pass_on`` is given those that are meant for a child.
     """

@@ -1,4 +1,4 @@
-"""All that can be told to a sidecar, checked before anything starts."""
+"""A sidecar's settings, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Heartbeats that say the same lie this part of TTL apart, so that every other one comes within a
-#: third of it, and no more seconds than this: every other one looks whether the store still has
+#: third of it, and no more seconds than this: every other one verifies that the store still has
 #: what was written, so a store that lost it is noticed within 5 s, whatever the TTL.
-_BEAT = 0.16
-_LONGEST_BEAT = 1.8
+_HEARTBEAT = 0.16
+_LONGEST_HEARTBEAT = 1.8
 
-#: Stands for a name that only the MCP server can tell.
-_UNTOLD = "untold"
+#: A valid name in place of the one that only the MCP server can give.
+_PLACEHOLDER = "placeholder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarSettings:
-    """What a sidecar is told. Times are in seconds.
+    """The settings of a sidecar. Times are in seconds.
 
     ``url`` and ``transport`` are how the sidecar itself reaches the MCP server; ``advertise_url``
     is what agents are given instead of a URL that is found from it. ``name``, ``version``,
-    ``title``, ``description`` and the like go before what the server says of itself.
+    ``title``, ``description`` and the like take precedence over what the server says of itself.
 
     ``probe_interval`` (default: a third of ``ttl``) is the promise: a failure shows within that
     time. A probe that takes longer than ``slow_after`` (default: a quarter of the interval, at most
@@ -89,8 +89,9 @@ class SidecarSettings:
             raise InvalidInputError(
                 "the MCP server's token is empty or holds characters that no HTTP header carries"
             )
-        # The record's own rules, before the server is even asked.
-        Record.parse(self.record_fields(self.advertise_url or self.url) | {"name": self._a_name})
+        # The record's own rules, before the server is contacted.
+        fields = self.record_fields(self.advertise_url or self.url)
+        Record.parse(fields | {"name": self.name if self.name is not None else _PLACEHOLDER})
 
     @property
     def interval(self) -> float:
@@ -99,8 +100,8 @@ class SidecarSettings:
 
     @property
     def heartbeat_interval(self) -> float:
-        """Seconds from one heartbeat to the next that says the same."""
-        return min(_BEAT * self.ttl, _LONGEST_BEAT)
+        """Seconds from one heartbeat to the next without news."""
+        return min(_HEARTBEAT * self.ttl, _LONGEST_HEARTBEAT)
 
     @property
     def slow(self) -> float:
@@ -108,7 +109,7 @@ class SidecarSettings:
         return self.slow_after if self.slow_after is not None else min(1.0, self.interval / 4)
 
     def record_fields(self, url: str, health_url: str | None = None) -> dict[str, Any]:
-        """The record's fields as far as they are told, in JSON's spelling, for endpoint ``url``."""
+        """The record's fields as far as they are set, with JSON's names, for endpoint ``url``."""
         fields: dict[str, Any] = {
             "id": self.id,
             "name": self.name,
@@ -129,10 +130,6 @@ class SidecarSettings:
             "weight": self.weight,
             "auth": auth,
         }
-
-    @property
-    def _a_name(self) -> str:
-        return self.name if self.name is not None else _UNTOLD
 
     def _check_urls(self) -> None:
         if self.transport not in SCHEMES:

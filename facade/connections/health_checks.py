@@ -28,7 +28,7 @@ from mcp_discovery.registrant.check import CheckResult
 
 #: How many of one batch are probed at the same time.
 _AT_ONCE = 64
-#: What is allowed beyond a probe's own time-out when it is asked for, in seconds.
+#: Seconds to wait for a requested probe beyond its own time-out.
 _MARGIN = 0.5
 
 
@@ -49,7 +49,7 @@ class _Found:
 
     @property
     def answered(self) -> bool:
-        """Whether it was asked and said something."""
+        """Whether it was probed and has answered."""
         return self.result is not None and self.result.asked and self.status != "error"
 
 
@@ -74,8 +74,8 @@ async def check(request: web.Request) -> web.Response:
         diagnostics["processRunning"] = True  # or it would not have answered
     if (active := representation.figures_of(entry, facade.usage).active) is not None:
         diagnostics["activeRequests"] = active
-    told: dict[str, Any] = {"connectionId": entry.id, "health": health}
-    return answer(told | ({"diagnostics": diagnostics} if diagnostics else {}))
+    body_of_answer: dict[str, Any] = {"connectionId": entry.id, "health": health}
+    return answer(body_of_answer | ({"diagnostics": diagnostics} if diagnostics else {}))
 
 
 async def check_batch(request: web.Request) -> web.Response:
@@ -168,7 +168,7 @@ async def _publish(facade: Facade, id: str) -> None:
     if posted is None:
         return
     with suppress(StoreError, RegistrationLostError):  # the next heartbeat makes up for both
-        await posted.publish()
+        await posted.registrar.publish()
     status = posted.status
     await facade.settle(id, lambda entry: entry is None or entry.health.status is status)
 

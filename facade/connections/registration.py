@@ -43,8 +43,8 @@ async def register(request: web.Request) -> web.Response:
         if not posted_alike_elsewhere(facade, posting):
             record = (await register_posted(facade, posting, replace=False)).record
     view = facade.catalog.view
-    told = representation.registered(record, view.entries.get(id), facade.usage, utcnow())
-    response = answer(told, view, status=201)
+    registered = representation.registered(record, view.entries.get(id), facade.usage, utcnow())
+    response = answer(registered, view, status=201)
     response.headers["Location"] = f"/connections/{id}"
     log.info("registered connection %s", id)
     return response

@@ -21,7 +21,7 @@ from mcp_discovery.record import Capabilities, Record, parse_moment
 #: Seconds after which a silent instance is forgotten, where its lease does not say.
 REAP_AFTER = 300.0
 #: The reason of a status that a registrant gave without one.
-SAID = "says so itself"
+OWN_REASON = "says so itself"
 
 #: What a body may carry beside the record. ``registeredAt`` is the facade's to say, unless a lease
 #: shows that a registrant stands behind the record.
@@ -49,8 +49,8 @@ class Posting:
 def gives_capabilities(record: Record) -> bool:
     """Whether what ``record`` offers was posted.
 
-    Where the server itself told it, its protocol is known too; that is how it is known again after
-    a restart, or when an entry is sent back as it was listed.
+    A record that was filled from the server's own answers names its protocol, too; that shows after
+    a restart, and when an entry is sent back as it was listed.
     """
     offered = record.capabilities
     named = bool(offered.tools or offered.resources or offered.prompts)
@@ -92,7 +92,7 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
         digest if document is None else None,
         lease,
         anonymous,
-        health_from(body.get("health"), Health(Status.HEALTHY, SAID)),
+        health_from(body.get("health"), Health(Status.HEALTHY, OWN_REASON)),
     )
 
 
@@ -105,16 +105,16 @@ def health_from(data: Any, before: Health) -> Health:
         data = {}
     if not isinstance(data, Mapping):
         raise InvalidRecordError("health", "is not an object")
-    said = data.get("status", before.status.value)
+    given = data.get("status", before.status.value)
     try:
-        status = Status(said if isinstance(said, str) else "")
+        status = Status(given if isinstance(given, str) else "")
     except ValueError as error:
         allowed = ", ".join(Status)
         raise InvalidRecordError("health.status", f"is not one of {allowed}") from error
     if status is before.status:
         reason: Any = data.get("reason", before.reason)
     else:
-        reason = data.get("reason", SAID)
+        reason = data.get("reason", OWN_REASON)
     if not isinstance(reason, str):
         raise InvalidRecordError("health.reason", "is not a string")
     same = before.then(status, reason[:500])
@@ -123,7 +123,7 @@ def health_from(data: Any, before: Health) -> Health:
 
 
 def document_of(capabilities: Capabilities) -> CapabilityDocument:
-    """A document that says of each capability no more than its name."""
+    """A document with nothing but the names of the capabilities."""
 
     def named(names: Iterable[str]) -> tuple[dict[str, str], ...]:
         return tuple({"name": name} for name in names)
@@ -228,7 +228,7 @@ def _moment(data: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def refused_document(digest: str) -> ProblemError:
-    """What a poster is told whose document was never sent."""
+    """The problem of a posting whose document was never sent."""
     detail = (
         f"no capability document {digest} is known here; PUT it to /documents/{digest}, then send "
         "this again"

@@ -50,7 +50,7 @@ def is_posted(entry: Entry) -> bool:
 
 
 class HandOver:
-    """Who holds what in the store, as the list and the store itself tell; ``own`` is this facade.
+    """Who holds an instance, by the list and by the store itself; ``own`` is this facade.
 
     ``patience`` is how many seconds the list may be behind the store.
     """
@@ -147,7 +147,7 @@ class HandOver:
                     }
         except TimeoutError as error:
             raise StoreUnavailableError(
-                self._store.url, f"told no whole list within {_STORE_TIMEOUT:g} s"
+                self._store.url, f"gave no whole list within {_STORE_TIMEOUT:g} s"
             ) from error
         raise StoreUnavailableError(self._store.url, "its watch ended before the first list")
 
@@ -181,7 +181,7 @@ async def _let_go_of_all(posted: PostedEntries, suspects: Set[str]) -> None:
         try:
             await posted.let_go(id)
         except StoreError as error:
-            log.info("%s seems to be another's now, which cannot be told yet: %s", id, error)
+            log.info("%s seems to be another's now, which is not certain yet: %s", id, error)
 
 
 async def _adopt_all(posted: PostedEntries, catalog: Catalog, suspects: Set[str]) -> None:

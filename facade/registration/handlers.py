@@ -32,7 +32,7 @@ from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
 
-#: What is allowed beyond the probes' own time-out when a probe is asked for, in seconds.
+#: Seconds to wait for a requested probe beyond its own time-out.
 _PROBE_MARGIN = 0.5
 
 
@@ -42,13 +42,13 @@ async def post(request: web.Request) -> web.Response:
     body = await read_object(request, timeout=facade.options.body_timeout)
     posting = parse(body, remote=request.remote or "")
     id = posting.record.id
-    told: dict[str, Any] = {"id": id}
+    created: dict[str, Any] = {"id": id}
     if posting.lease is not None and posting.lease.holder.id == facade.posted.holder.id:
         posting = replace(posting, lease=None)  # an entry of ours, sent back as it was listed
     async with facade.locks.hold(id):
         if posting.lease is None:
             if posted_alike_elsewhere(facade, posting):
-                return _created(id, told)
+                return _created(id, created)
             await register_posted(facade, posting, replace=False)
         else:
             document = await facade.documents.of(posting)
@@ -56,20 +56,15 @@ async def post(request: web.Request) -> web.Response:
             await facade.leased.register(posting, posting.lease, document, former)
             holder = posting.lease.holder.id
             if posting.anonymous:
-                told["holder"] = holder
+                created["holder"] = holder
             status = posting.health.status
             digest = document.digest
             await facade.settle(
-                id,
-                lambda entry: (
-                    shows(entry, posting.record, digest, holder)
-                    and entry is not None
-                    and entry.health.status is status
-                ),
+                id, lambda entry: shows(entry, posting.record, digest, holder, status)
             )
     kept_by = "this facade" if posting.lease is None else str(posting.lease.holder)
     log.info("registered %s, kept alive by %s", id, kept_by)
-    return _created(id, told)
+    return _created(id, created)
 
 
 async def put(request: web.Request) -> web.Response:
@@ -139,7 +134,7 @@ async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
 
 
 async def heartbeat(request: web.Request) -> web.Response:
-    """A heartbeat of whoever registered the server; for a posted one: a probe, now."""
+    """A heartbeat of the server's registrant; for a posted server, a probe now."""
     facade = facade_of(request)
     id = request.match_info["id"]
     body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
@@ -170,7 +165,7 @@ async def drain(request: web.Request) -> web.Response:
             await facade.leased.drain(leased)
         elif posted is not None:
             _require_named(id, holder, facade.posted.holder, None)
-            await posted.drain()
+            await posted.registrar.drain()
         else:
             raise _not_held(facade, id)
         await facade.settle(
@@ -189,17 +184,8 @@ async def register_posted(facade: Facade, posting: Posting, *, replace: bool) ->
     The caller holds the id's lock.
     """
     posted = await facade.posted.put(posting, replace=replace)
-    record = posted.record
-    status = posted.status
-    holder = facade.posted.holder.id
-    await facade.settle(
-        record.id,
-        lambda entry: (
-            shows(entry, record, None, holder)
-            and entry is not None
-            and entry.health.status is status
-        ),
-    )
+    record, status, holder = posted.record, posted.status, facade.posted.holder.id
+    await facade.settle(posted.id, lambda entry: shows(entry, record, None, holder, status))
     return posted
 
 
@@ -207,17 +193,11 @@ async def _probe_now(facade: Facade, posted: PostedEntry, holder: str | None) ->
     id = posted.id
     _require_named(id, holder, facade.posted.holder, None)
     await posted.probe(facade.options.probe_timeout + _PROBE_MARGIN)
-    await posted.publish()
+    await posted.registrar.publish()
     status, reason = posted.status, posted.health.reason
     await facade.settle(id, lambda entry: entry is not None and entry.health.status is status)
-    return answer(
-        {
-            "id": id,
-            "status": status.value,
-            "reason": reason,
-            "ttl": facade.options.kept_ttl,
-        }
-    )
+    ttl = facade.options.kept_ttl
+    return answer({"id": id, "status": status.value, "reason": reason, "ttl": ttl})
 
 
 async def posted_here(facade: Facade, id: str) -> PostedEntry | None:
@@ -253,9 +233,9 @@ def posted_alike_elsewhere(facade: Facade, posting: Posting) -> bool:
     entry = facade.catalog.view.entries.get(posting.record.id)
     if entry is None or facade.posted.get(entry.id) is not None or facade.posted.adoptable(entry):
         return False
-    said = posting.record.model_dump(exclude=TOLD_BY_SERVER)
+    posted = posting.record.model_dump(exclude=TOLD_BY_SERVER)
     stored = entry.record.model_dump(exclude=TOLD_BY_SERVER)
-    return entry.instance.lease.holder.by == "facade" and said == stored
+    return entry.instance.lease.holder.by == "facade" and posted == stored
 
 
 #: What the server's own answers may have put into a posted record.
@@ -276,7 +256,7 @@ def _named_holder(request: web.Request, body: dict[str, Any]) -> str | None:
 
 
 def _require_registrant(leased: Leased, holder: str | None) -> None:
-    """Raises unless ``holder`` is who registered it, or that one never said who it is."""
+    """Raises unless ``holder`` is the registrant, or the registrant gave no name."""
     require_holder(leased, holder)
     if holder is None and not leased.anonymous:
         raise _other_holder(leased.registration.id, str(leased.lease.holder))
@@ -312,7 +292,7 @@ async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> N
         await facade.posted.remove_elsewhere(entry)
         return
     if holder is None and lease.holder.id == anonymous_holder(entry.record):
-        holder = lease.holder.id  # any facade takes its word as this registrant's
+        holder = lease.holder.id  # any facade accepts it as this registrant
     taken_by = facade.posted.holder if holder is None else lease.holder
     try:
         registration = await facade.catalog.store.register(
@@ -339,15 +319,24 @@ def _not_held(facade: Facade, id: str) -> Exception:
 # -- answers ----------------------------------------------------------------------------------
 
 
-def _created(id: str, told: dict[str, Any]) -> web.Response:
-    response = answer(told, status=201)
+def _created(id: str, created: dict[str, Any]) -> web.Response:
+    response = answer(created, status=201)
     response.headers["Location"] = f"/servers/{id}"
     return response
 
 
-def shows(entry: Entry | None, record: Record, digest: str | None, holder: str) -> bool:
-    """Whether the list shows ``record`` as ``holder`` registered it, with ``digest`` if given."""
+def shows(
+    entry: Entry | None,
+    record: Record,
+    digest: str | None,
+    holder: str,
+    status: Status | None = None,
+) -> bool:
+    """Whether the list shows ``record`` as ``holder`` registered it, with ``digest`` and
+    ``status`` where they are given."""
     if entry is None or entry.instance.lease.holder.id != holder:
+        return False
+    if status is not None and entry.health.status is not status:
         return False
     offered = entry.record.capabilities
     if digest is not None and offered.digest != digest:

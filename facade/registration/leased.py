@@ -18,19 +18,19 @@ from mcp_discovery.record import Record
 
 @dataclass(slots=True)
 class Leased:
-    """One registration, and what its registrant last said."""
+    """One registration, and what its registrant sent last."""
 
     registration: Registration
     record: Record
     lease: Lease
     anonymous: bool
     health: Health
-    beat: float  # monotonic seconds
+    renewed: float  # monotonic seconds
 
     @property
     def lapsed(self) -> bool:
         """Whether its TTL is over."""
-        return time.monotonic() - self.beat > self.lease.ttl
+        return time.monotonic() - self.renewed > self.lease.ttl
 
 
 class LeasedRegistrations:
@@ -78,7 +78,7 @@ class LeasedRegistrations:
     async def heartbeat(self, leased: Leased, health: Health, load: Load | None) -> None:
         """Passes a heartbeat on, with ``load`` made whole by what clients report here.
 
-        Without one, what the registrant last said of its load stands. A lost registration is
+        Without one, the load that the registrant sent last stands. A lost registration is
         forgotten.
         """
         sent = time.monotonic()
@@ -86,12 +86,12 @@ class LeasedRegistrations:
         if load is not None:
             self._usage.said(id, load)
         try:
-            # Clients beat when they like, as long as TTL is not over.
+            # Clients send heartbeats when they like, as long as TTL is not over.
             await leased.registration.heartbeat(health, self._usage.load(id), renew=True)
         except RegistrationLostError:
             self.forget(id)
             raise
-        leased.beat = sent
+        leased.renewed = sent
         leased.health = health
 
     async def update(self, leased: Leased, record: Record, document: CapabilityDocument) -> None:
@@ -122,7 +122,7 @@ class LeasedRegistrations:
         self._usage.released(id)
 
     async def forget_lapsed(self, every: float) -> None:
-        """Lets go of registrations whose TTL is over, for ever; each look ``every`` seconds."""
+        """Lets go of registrations whose TTL is over, for ever, ``every`` so many seconds."""
         while True:
             await asyncio.sleep(every)
             for id in [id for id, leased in self._leased.items() if leased.lapsed]:

@@ -59,7 +59,7 @@ def _require_same(
     record: Record, replace: bool, holder: Holder, health: Health, present: Record
 ) -> None:
     """Raises :class:`DuplicateInstanceError` where another server than the one that is there would
-    take its id, though it is up and nobody said that it is to be replaced."""
+    take its id, though it is up and the posting does not replace it."""
     same = present.endpoint == record.endpoint
     if not same and not replace and health.status is not Status.DOWN:
         raise DuplicateInstanceError(record.id, holder=str(holder), url=present.endpoint.url)
@@ -136,7 +136,7 @@ class PostedEntries:
             since = {"registered_at": known.record.registered_at}
             return self._make(record.model_copy(update=since), document)
 
-        async with old.suspended() if old is not None else nullcontext():
+        async with old.registrar.suspended() if old is not None else nullcontext():
             posted = await self._hand_over.take_over(id, make)
         self._take_in(posted)
         if old is not None:
@@ -144,7 +144,7 @@ class PostedEntries:
         return posted
 
     async def claim(self, entry: Entry) -> PostedEntry:
-        """Becomes the keeper of an entry that another facade keeps, and that is as it was.
+        """Takes over an entry, unchanged, that another facade keeps.
 
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` does, and
         :class:`RegistrationLostError`.
@@ -168,7 +168,7 @@ class PostedEntries:
         since = time.monotonic() - self._inherited.get(id, float("-inf"))
         if since < self._options.removed_for and self.tombstones_are_seen:
             # The facade that kept it before may come back, and must not register it again.
-            async with posted.suspended():
+            async with posted.registrar.suspended():
                 await self._bury(posted.record, self.holder.id)
             await posted.close()
         else:
@@ -178,8 +178,8 @@ class PostedEntries:
     async def remove_elsewhere(self, entry: Entry) -> None:
         """Takes an entry that another facade keeps out of the store, for good.
 
-        A tombstone tells that facade; when it has seen it, it removes it too. Waits for that a
-        little. Raises what :meth:`mcp_discovery.adapters.store.Store.register` does.
+        That facade sees a tombstone, and removes it; this waits for that a little. Raises what
+        :meth:`mcp_discovery.adapters.store.Store.register` does.
         """
         id = entry.id
         registration = await self._bury(entry.record, entry.instance.lease.holder.id)
@@ -206,7 +206,7 @@ class PostedEntries:
     async def check(self, record: Record, timeout: float) -> CheckResult:
         """One probe of a server that is not kept here; ``timeout`` in seconds.
 
-        Nobody else is told what it found: the server's own registrant says how it is.
+        The result stays with the caller: the server's own registrant publishes its health.
         """
         session = self.dialer.session
         probe = new_probe(record, session)
@@ -264,7 +264,7 @@ class PostedEntries:
             try:
                 await self.let_go(id)
             except StoreError as error:
-                log.info("who has %s now cannot be told: %s", id, error)
+                log.info("which registrant holds %s now is not known: %s", id, error)
             if self._entries.get(id) is posted:
                 self._forget(id)
                 await posted.let_go()
@@ -333,7 +333,7 @@ class PostedEntries:
     async def let_go(self, id: str) -> None:
         """Stops keeping what is another's in the store by now; a tombstone is removed with that.
 
-        Raises :class:`StoreError` when the store does not tell.
+        Raises :class:`StoreError` when the store cannot be read.
         """
         async with self._locks.hold(id):
             posted = self._entries.get(id)

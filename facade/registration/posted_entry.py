@@ -6,8 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import aiohttp
@@ -64,9 +63,9 @@ def new_probe(record: Record, session: aiohttp.ClientSession) -> McpProbe | None
 class PostedEntry:
     """A posted entry from its first probe until it is closed.
 
-    ``fill`` says whether the server's own answers tell what it offers; otherwise what was posted
-    stands. ``session`` is what its probes are made with. ``takeover`` is the id of the holder whose
-    place it takes at first. ``may_renew`` is as in
+    ``fill`` says whether what it offers is read from the server; otherwise what was posted stands.
+    ``session`` is what its probes are made with. ``takeover`` is the id of the holder whose place
+    it takes at first. ``may_renew`` is as in
     :class:`~mcp_discovery.registrant.registrar.Registrar`; ``on_lost`` is called when another
     holder has the id for good, and lets it go.
     """
@@ -96,7 +95,8 @@ class PostedEntry:
         #: Whether it takes the place of what another facade kept registered.
         self.inherited = takeover is not None
         self._traits = traits_of(record)
-        self._registrar = Registrar(
+        #: What keeps it registered in the store.
+        self.registrar = Registrar(
             store,
             holder,
             Terms(
@@ -110,7 +110,7 @@ class PostedEntry:
             load=partial(usage.load, record.id),
             may_renew=may_renew,
         )
-        self._registrar.describe(ServerDescription(record, document))
+        self.registrar.describe(ServerDescription(record, document))
         reason = NOT_PROBED if self._traits.probed else UNPROBED
         self._found(ProbeFinding(Health(Status.DEGRADED, reason), time.monotonic()))
         self._watcher = self._new_watcher()
@@ -120,12 +120,12 @@ class PostedEntry:
     @property
     def record(self) -> Record:
         """The record as it is registered."""
-        return self._registrar.description.record
+        return self.registrar.description.record
 
     @property
     def document(self) -> CapabilityDocument:
         """The document as it is registered."""
-        return self._registrar.description.document
+        return self.registrar.description.document
 
     @property
     def timeout(self) -> float:
@@ -145,7 +145,7 @@ class PostedEntry:
     @property
     def draining(self) -> bool:
         """Whether it was drained, whatever the probes find."""
-        return self._registrar.draining
+        return self.registrar.draining
 
     async def start(self) -> None:
         """Probes for a moment, registers with what was found by then, and goes on doing both.
@@ -156,7 +156,7 @@ class PostedEntry:
             self._watch(0.0 if self._traits.probed else math.inf)
             if self._traits.probed:
                 await self.probe(self._options.first_probe)
-            await self._registrar.register()
+            await self.registrar.register()
         except BaseException:
             await self.close()
             raise
@@ -182,11 +182,11 @@ class PostedEntry:
         await self._stop_watching()
         before = self._traits
         try:
-            await self._registrar.revise(ServerDescription(record, document), draining=draining)
+            await self.registrar.revise(ServerDescription(record, document), draining=draining)
             self._fill, self._traits = fill, traits_of(record)
         finally:
             self._watcher = self._new_watcher()
-            if not self._registrar.stopped:
+            if not self.registrar.stopped:
                 self._watch(self._watcher.pause)
         if self._traits.probed and not before.probed:
             await self.probe(self._options.first_probe)
@@ -194,36 +194,19 @@ class PostedEntry:
             health = self._health.then(Status.DEGRADED, UNPROBED, heard=False)
             self._found(ProbeFinding(health, time.monotonic()))
 
-    async def publish(self) -> None:
-        """Tells the store what is known, registering anew where it knows nothing.
-
-        Raises what :meth:`mcp_discovery.registrant.registrar.Registrar.publish` raises.
-        """
-        await self._registrar.publish()
-
-    async def drain(self) -> None:
-        """Marks it as draining until it is posted again."""
-        await self._registrar.drain()
-
     async def deregister(self) -> None:
         """Takes it out of the store; it is closed once that has happened."""
-        await self._registrar.deregister()
+        await self.registrar.deregister()
         await self.close()
 
     async def let_go(self) -> None:
         """Another keeps it now: stops, and takes away what is left of its own registration."""
-        await self._registrar.let_go()
+        await self.registrar.let_go()
         await self.close()
-
-    @asynccontextmanager
-    async def suspended(self) -> AsyncIterator[None]:
-        """While another takes its place: no heartbeats inside, and none after it went well."""
-        async with self._registrar.suspended():
-            yield
 
     async def close(self) -> None:
         """Stops; the registration is left to its TTL."""
-        self._registrar.stop()
+        self.registrar.stop()
         await self._stop_watching()
         if self._renewing is not None and self._renewing is not asyncio.current_task():
             await ended(self._renewing)
@@ -235,8 +218,8 @@ class PostedEntry:
         record = self.record
         introspector = Introspector(
             self._describe,
-            described=self._registrar.describe,
-            known=self._registrar.description,
+            described=self.registrar.describe,
+            known=self.registrar.description,
             name=self.id,
         )
         return Watcher(
@@ -278,7 +261,7 @@ class PostedEntry:
 
     def _found(self, finding: ProbeFinding) -> None:
         self._health = finding.health
-        self._registrar.found(finding)
+        self.registrar.found(finding)
         if finding.result is not None and finding.result.asked:
             self._usage.probed(
                 self.id,
@@ -301,7 +284,7 @@ class PostedEntry:
     async def _renew(self) -> None:
         final = (DuplicateInstanceError, TakenOverError)
         try:
-            await guarded(f"the heartbeat of {self.id}", self._registrar.run, ends_with=final)
+            await guarded(f"the heartbeat of {self.id}", self.registrar.run, ends_with=final)
         except final as error:
             log.warning("no longer keeping what was posted: %s", error)
             await self._on_lost()

@@ -77,7 +77,7 @@ class Duplex(ABC):
         digest = digest_of(raw)
         return McpAnswer(digest, None if digest == known else message)
 
-    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+    async def notify(self, body: bytes, headers: Mapping[str, str]) -> None:
         with socket_errors():
             await self._send(body)
 

@@ -1,10 +1,10 @@
 """Why a probe failed, in sentences that can be shown as a health reason.
 
-ProbeFailed
-├── Unreachable   no connection, or the connection died before the answer was whole
-├── NoAnswer      connected perhaps, but nothing came within the deadline
-├── BadAnswer     an answer came, and it is not what an MCP server says
-└── NotOk         a plain HTTP health endpoint answered with another status than 2xx
+ProbeError
+├── UnreachableError   no connection, or the connection died before the answer was whole
+├── NoAnswerError      connected perhaps, but nothing came within the deadline
+├── BadAnswerError     an answer came, and it is not what an MCP server says
+└── NotOkError         a plain HTTP health endpoint answered with another status than 2xx
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class AddressRefusedError(DiscoveryError, OSError):
     """An address to which the caller's connector does not connect; ``str()`` is the reason.
 
     A connector raises it where it resolves a name or makes a socket; the probe shows it as
-    ``Unreachable``.
+    ``UnreachableError``.
     """
 
 

@@ -28,7 +28,7 @@ class Event(NamedTuple):
 class EventReader:
     """Incremental parser; ``feed`` chunks as they come, ``finish`` at the end of the stream.
 
-    Raises BadAnswer once a single event exceeds ``limit`` bytes.
+    Raises BadAnswerError once a single event exceeds ``limit`` bytes.
     """
 
     __slots__ = (

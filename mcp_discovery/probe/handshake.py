@@ -56,7 +56,7 @@ async def find_era(wire: Wire, limits: Limits, patience: float) -> Peer:
     of silence ``initialize`` is tried as well, and the first positive answer counts; a slow
     modern server still wins, because it was asked first.
 
-    Raises Unreachable or BadAnswer; the caller sets the deadline.
+    Raises UnreachableError or BadAnswerError; the caller sets the deadline.
     """
     modern = asyncio.create_task(discover(wire, limits), name="mcp-probe-discover")
     legacy: asyncio.Task[Peer] | None = None
@@ -95,7 +95,7 @@ async def discover(
 ) -> Peer:
     """Ask a modern server who it is; returns ``known`` itself when the answer is the same.
 
-    Raises BadAnswer when the server is not modern, Unreachable when it cannot be asked.
+    Raises BadAnswerError when the server is not modern, UnreachableError when it cannot be asked.
     """
     call = _discovery(protocol)
     try:
@@ -128,7 +128,7 @@ def _discovery(protocol: str) -> McpCall:
 async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> Peer:
     """Do the legacy handshake; returns ``known`` itself when the answer is the same.
 
-    Raises BadAnswer when the server refuses it, Unreachable when it cannot be asked.
+    Raises BadAnswerError when the server refuses it, UnreachableError when it cannot be asked.
     """
     params = {
         "protocolVersion": LATEST_LEGACY,
@@ -161,7 +161,7 @@ async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> P
     with suppress(BadAnswerError):
         # Whether the server minds is seen at the next request; a refused notification alone
         # harms nobody.
-        await wire.tell(_INITIALIZED, legacy_headers(peer.protocol))
+        await wire.notify(_INITIALIZED, legacy_headers(peer.protocol))
     return peer
 
 

@@ -13,8 +13,8 @@ from mcp_discovery.probe.wire import PLAIN, UNBOUNDED, socket_errors
 async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: float) -> float:
     """GET ``url`` and return how many seconds the answer took; its body is not read.
 
-    Raises NotOk when the status is not 2xx (redirects are not followed), Unreachable without a
-    connection, and NoAnswer after ``timeout`` seconds.
+    Raises NotOkError when the status is not 2xx (redirects are not followed), UnreachableError
+    without a connection, and NoAnswerError after ``timeout`` seconds.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()

@@ -68,7 +68,7 @@ class ListPage:
 
 
 def read_page(digest: bytes, message: dict[str, Any], listing: McpListing) -> ListPage:
-    """Read one page, dropping what no reader could use; raises BadAnswer when it is no page."""
+    """Read one page without what no reader could use; raises BadAnswerError when it is none."""
     result = result_of(message, listing.method)
     listed = result.get(listing.items_key)
     findings: Counter[str] = Counter()

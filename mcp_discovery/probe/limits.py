@@ -38,7 +38,7 @@ class Budget:
         return self._bytes
 
     def take_bytes(self, count: int) -> None:
-        """Count ``count`` bytes read; raises BadAnswer once they exceed the limit."""
+        """Count ``count`` bytes read; raises BadAnswerError once they exceed the limit."""
         self._bytes -= count
         if self._bytes < 0:
             raise BadAnswerError(
@@ -46,7 +46,7 @@ class Budget:
             )
 
     def take_items(self, count: int, method: str) -> None:
-        """Count ``count`` items listed; raises BadAnswer once they exceed the limit."""
+        """Count ``count`` items listed; raises BadAnswerError once they exceed the limit."""
         self._items -= count
         if self._items < 0:
             raise BadAnswerError(
@@ -55,7 +55,7 @@ class Budget:
             )
 
     def check_pages(self, page: int, method: str) -> None:
-        """Raise BadAnswer when ``page`` (counted from 1) is beyond the limit."""
+        """Raise BadAnswerError when ``page`` (counted from 1) is beyond the limit."""
         if page > self._limits.pages:
             raise BadAnswerError(
                 f"{method} has more than {self._limits.pages} pages", over_limit=True

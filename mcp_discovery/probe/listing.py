@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ class Lister:
     async def walk(self, ask: Ask, capabilities: dict[str, Any], budget: Budget) -> Walk:
         """Read every page of what ``capabilities`` name (of all lists when they name none).
 
-        Raises BadAnswer for a list that does not end or exceeds ``budget``, and what ``ask``
+        Raises BadAnswerError for a list that does not end or exceeds ``budget``, and what ``ask``
         raises; a list is complete or the walk fails.
         """
         wanted = [listing for listing in LISTINGS if listing.capability in capabilities]
@@ -115,6 +116,32 @@ class Lister:
                     over_limit=True,
                 )
             cursors.add(cursor)
+
+
+class Rotation:
+    """Requests that are made in rotation, so that each is made in time and few at once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, float] = {}  # request → monotonic seconds, the oldest first
+        self._last = math.inf
+
+    def due(self, requests: Sequence[str], within: float) -> list[str]:
+        """Which of ``requests`` to make now: the one that was made longest ago, and those that
+        would not be made again ``within`` seconds, if the next time were as far as the last.
+
+        One that is new counts as made just now.
+        """
+        now = time.monotonic()
+        next_time = now + max(0.0, now - self._last)
+        self._last = now
+        made = {each: at for each, at in self._made.items() if each in requests}
+        made |= {each: now for each in requests if each not in made}
+        first, *rest = made
+        found = [first, *(each for each in rest if next_time - made[each] > within)]
+        for each in found:
+            del made[each]
+        self._made = made | dict.fromkeys(found, now)
+        return found
 
 
 async def _all_or_none(

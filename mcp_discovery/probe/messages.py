@@ -51,7 +51,7 @@ class McpAnswer(NamedTuple):
 
 
 def digest_of(raw: bytes) -> bytes:
-    """Return the digest by which two answers are told to be the same bytes."""
+    """Return the digest of an answer's bytes."""
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 
@@ -103,7 +103,7 @@ def legacy_headers(protocol: str | None) -> dict[str, str]:
 
 
 def parse(raw: bytes) -> Any:
-    """Decode JSON; raises BadAnswer when ``raw`` is none."""
+    """Decode JSON; raises BadAnswerError when ``raw`` is none."""
     try:
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
@@ -127,7 +127,7 @@ def answer_in(decoded: Any, call_id: str) -> dict[str, Any] | None:
 
 
 def result_of(message: dict[str, Any], method: str) -> dict[str, Any]:
-    """Return an answer's result; raises BadAnswer when it is an error or no object."""
+    """Return an answer's result; raises BadAnswerError when it is an error or no object."""
     if message.get("error") is not None:
         raise rpc_error(message["error"], method)
     result = message.get("result")
@@ -137,16 +137,16 @@ def result_of(message: dict[str, Any], method: str) -> dict[str, Any]:
 
 
 def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswerError:
-    """Turn a JSON-RPC error object into the exception that tells of it."""
+    """Turn a JSON-RPC error object into an exception."""
     fields = error if isinstance(error, dict) else {"message": error}
     code = fields.get("code")
     data = fields.get("data")
     named = data.get("supported") if isinstance(data, dict) else None
-    said = quoted(fields.get("message"))
+    message = quoted(fields.get("message"))
     where = f"error {code}" if isinstance(code, int) else "an error"
     via = f" with HTTP {status}" if status is not None else ""
     return BadAnswerError(
-        f"answered {method} with {where}{via}{': ' + said if said else ''}",
+        f"answered {method} with {where}{via}{': ' + message if message else ''}",
         status=status,
         code=code if isinstance(code, int) else None,
         versions=strings(named),

@@ -1,4 +1,4 @@
-"""Hearing from a server that one of its lists changed."""
+"""The notifications by which a server says that one of its lists changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def changed_lists(wire: Wire, peer: Peer) -> AsyncGenerator[str, None]:
     """Yield the name of each list that ``peer`` says has changed, until its stream ends.
 
     Legacy servers may ask something of their clients on the same stream; they get their answer.
-    Raises BadAnswer, Unreachable, or TimeoutError when such an answer cannot be delivered.
+    Raises BadAnswerError, UnreachableError, or TimeoutError when such an answer does not arrive.
     """
     method = "subscriptions/listen"
     if peer.era == "modern":
@@ -46,11 +46,11 @@ async def changed_lists(wire: Wire, peer: Peer) -> AsyncGenerator[str, None]:
             for message in decoded if isinstance(decoded, list) else [decoded]:
                 if not isinstance(message, dict):
                     continue
-                said = message.get("method")
-                if isinstance(said, str) and said in _CHANGED:
-                    yield _CHANGED[said]
-                elif said is not None and message.get("id") is not None and peer.era == "legacy":
-                    await _reply(wire, peer, message["id"], said)
+                name = message.get("method")
+                if isinstance(name, str) and name in _CHANGED:
+                    yield _CHANGED[name]
+                elif name is not None and message.get("id") is not None and peer.era == "legacy":
+                    await _reply(wire, peer, message["id"], name)
 
 
 async def _reply(wire: Wire, peer: Peer, request_id: Any, method: Any) -> None:
@@ -61,4 +61,4 @@ async def _reply(wire: Wire, peer: Peer, request_id: Any, method: Any) -> None:
     else:
         reply["error"] = {"code": METHOD_NOT_FOUND, "message": "this client only probes"}
     async with asyncio.timeout(_REPLY_SECONDS):
-        await wire.tell(orjson.dumps(reply), legacy_headers(peer.protocol))
+        await wire.notify(orjson.dumps(reply), legacy_headers(peer.protocol))

@@ -1,4 +1,4 @@
-"""What a server told the probe, made fit for its record: the same whoever registers it."""
+"""What a server offers, made fit for its record: the same whoever registers it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class ServerOffer:
             key: secrets.without_tokens(value) if isinstance(value, str) else value
             for key, value in found.server_info.items()
         }
-        said = found.instructions
-        self.instructions = secrets.without_tokens(said) if said else said
+        text = found.instructions
+        self.instructions = secrets.without_tokens(text) if text else text
         self._found = found
 
     @property
     def version(self) -> str:
-        """The semantic version nearest to the server's own, ``0.0.0`` where it tells none."""
+        """The semantic version nearest to the server's own, ``0.0.0`` where it gives none."""
         return to_semver(text(self.info.get("version")))
 
     def record(self, fields: Mapping[str, Any]) -> tuple[Record, tuple[str, ...]]:
@@ -74,9 +74,9 @@ class ServerOffer:
             "versions": versions[:_MOST_VERSIONS],
             "era": self._found.era,
             "serverInfo": {
-                key: told[:_LONGEST_INFO]
+                key: value[:_LONGEST_INFO]
                 for key in ("name", "title", "version")
-                if (told := text(self.info.get(key)))
+                if (value := text(self.info.get(key)))
             },
             "instructions": (self.instructions or "")[:_LONGEST_INSTRUCTIONS] or None,
         }

@@ -17,7 +17,7 @@ from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError
 from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
 from mcp_discovery.probe.introspection import LISTINGS, Introspection, joined
 from mcp_discovery.probe.limits import Budget, Limits
-from mcp_discovery.probe.listing import QUICK_SECONDS, Lister
+from mcp_discovery.probe.listing import QUICK_SECONDS, Lister, Rotation
 from mcp_discovery.probe.messages import (
     METHOD_NOT_FOUND,
     McpAnswer,
@@ -27,11 +27,10 @@ from mcp_discovery.probe.messages import (
     result_of,
 )
 from mcp_discovery.probe.notifications import changed_lists
-from mcp_discovery.probe.turns import Turns
 
 T = TypeVar("T")
 
-# Stands for the question whether a server lives, among those for its lists.
+# Stands for the request that shows whether a server lives, among those for its lists.
 _USUAL = ""
 
 logger = logging.getLogger(__name__)
@@ -50,10 +49,10 @@ class McpProbe:
     """A client of one MCP server that asks only whether it lives and what it offers.
 
     Every method that asks takes ``timeout`` in seconds for all that it does, and raises a
-    ``ProbeError``: ``NoAnswerError`` when the time is over, ``Unreachable`` without a connection,
-    ``BadAnswerError`` for errors and for what is not MCP. Cancelling a method leaves no task and no
-    connection of its exchange; what is kept between calls (a legacy session, the connection of
-    ``sse`` and ``websocket`` with its reader) ends with ``close``.
+    ``ProbeError``: ``NoAnswerError`` when the time is over, ``UnreachableError`` without a
+    connection, ``BadAnswerError`` for errors and for what is not MCP. Cancelling a method leaves no
+    task and no connection of its exchange; what is kept between calls (a legacy session, the
+    connection of ``sse`` and ``websocket`` with its reader) ends with ``close``.
 
     The methods may run at the same time.
     """
@@ -86,10 +85,10 @@ class McpProbe:
         self._calls: dict[str, McpCall] = {}
         self._lister = Lister()
         self._latest: tuple[Peer, Introspection] | None = None
-        self._turns = Turns()
+        self._rotation = Rotation()
         self._fickle = False
         self._walked_in = 0
-        self.noticed: Callable[[], None] = _to_nobody
+        self.noticed: Callable[[], None] = _ignore
         """Called when a ping finds that what ``introspect`` read may have changed."""
 
     @property
@@ -137,7 +136,7 @@ class McpProbe:
 
         Returns the very object of the last time when nothing changed, so ``is`` tells. Lists
         that the server's capabilities do not name are not asked for, unless they name none at
-        all. Raises BadAnswer also when a list does not end or exceeds the limits.
+        all. Raises BadAnswerError also when a list does not end or exceeds the limits.
         """
         async with self._within(timeout):
             return await self._steadily(self._introspect, timeout)
@@ -147,7 +146,7 @@ class McpProbe:
 
         Returns when the stream ends, which for a dying server is at once, and immediately where
         none is offered or the probe is not connected; so ask for the next one after a pause.
-        Nothing that happened between two streams is told: introspect after opening one. Use
+        Nothing is notified of what happened between two streams: introspect after opening one. Use
         ``contextlib.aclosing`` to leave early.
         """
         peer = self._peer
@@ -245,7 +244,7 @@ class McpProbe:
         lists = self._short(peer)
         # A legacy server is known by its session: who answers for a list has it.
         usual = [_USUAL] if peer.era == "modern" or not lists else []
-        for question in self._turns.due([*usual, *lists], within):
+        for question in self._rotation.due([*usual, *lists], within):
             if question == _USUAL:
                 await self._ping(peer)
             elif not await self._glance(peer, question, lists[question]):
@@ -363,5 +362,5 @@ class McpProbe:
             raise
 
 
-def _to_nobody() -> None:
-    """What a probe that nobody listens to does with what it notices."""
+def _ignore() -> None:
+    """The default of ``noticed``."""

@@ -79,7 +79,7 @@ class StreamableHttp:
                 self.url = answer
         raise BadAnswerError("redirects the MCP endpoint more than once")
 
-    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+    async def notify(self, body: bytes, headers: Mapping[str, str]) -> None:
         async def post() -> None:
             async with self._http.post(
                 self.url,
@@ -122,7 +122,7 @@ class StreamableHttp:
                             yield event.data
 
     async def close(self) -> None:
-        """Tell the server that the session is over, if there is one and it can be told."""
+        """End the session at the server, if there is one and the server can be reached."""
         if self._session_id is None:
             return
         headers = self._with_session({})

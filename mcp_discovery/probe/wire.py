@@ -47,10 +47,10 @@ class Wire(Protocol):
     async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
         """Send ``call`` and return its answer; an answer of digest ``known`` is not decoded.
 
-        Raises Unreachable or BadAnswer; the caller sets the deadline.
+        Raises UnreachableError or BadAnswerError; the caller sets the deadline.
         """
 
-    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+    async def notify(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a notification or a response, for which no answer is due."""
 
     def listen(
@@ -67,7 +67,7 @@ class Wire(Protocol):
 
 @contextmanager
 def socket_errors() -> Iterator[None]:
-    """Turn aiohttp's and the socket's errors into Unreachable or BadAnswer."""
+    """Turn aiohttp's and the socket's errors into UnreachableError or BadAnswerError."""
     try:
         yield
     except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
@@ -108,7 +108,7 @@ def _translated(error: Exception) -> UnreachableError | BadAnswerError:
 
 
 async def read_whole(response: aiohttp.ClientResponse, budget: Budget) -> bytes:
-    """Return the body of ``response``; raises BadAnswer as soon as it exceeds ``budget``."""
+    """Return the body of ``response``; raises BadAnswerError as soon as it exceeds ``budget``."""
     if response.content_length is not None and response.content_length > budget.bytes_left:
         budget.take_bytes(response.content_length)
     chunks: list[bytes] = []

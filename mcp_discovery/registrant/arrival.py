@@ -1,4 +1,4 @@
-"""Waiting for an MCP server that is not there yet, however it starts and however slow it is.
+"""Waiting until an MCP server can be connected to, however slow it is.
 
 A server on this machine is noticed as soon as it begins to listen: a connection to a port of this
 machine on which nobody listens is refused by the kernel before ``connect`` returns. That takes
@@ -27,9 +27,9 @@ _QUICK = 1.0
 #: The time-out of the first attempt, in seconds, which goes on beside the others for a slow server.
 _PATIENT = 15.0
 
-#: The pause between two looks at the port is this part of the time that was waited already.
+#: The pause between two checks of the port is this part of the time that was waited already.
 _PART = 0.01
-#: The shortest pause between two looks at the port, in seconds.
+#: The shortest pause between two checks of the port, in seconds.
 _LEAST = 0.005
 
 
@@ -128,14 +128,14 @@ class Arrival:
                 self._turned()
                 self._failed(UnreachableError("connection refused"))
                 reported = now
-            await asyncio.sleep(pause_between_looks(now - began, RETRY))
+            await asyncio.sleep(pause_between_checks(now - began, RETRY))
 
 
-def pause_between_looks(waited: float, longest: float) -> float:
-    """Seconds until the next look at the port after ``waited`` seconds.
+def pause_between_checks(waited: float, longest: float) -> float:
+    """Seconds until the next check of the port after ``waited`` seconds.
 
-    A server that took a second to start is found within 10 ms; who waits for hours looks every
-    ``longest`` seconds.
+    A server that took a second to start is found within 10 ms; one that takes hours costs a check
+    every ``longest`` seconds.
     """
     return min(max(_LEAST, _PART * waited), longest)
 

@@ -63,7 +63,7 @@ async def drained(
 async def deregistered(registration: Registration, *, answers: bool) -> None:
     """Removes the instance; when that fails for too long, says so and leaves it to TTL.
 
-    ``answers`` says whether the store was heard of just now.
+    ``answers`` says whether the store has answered just now.
     """
     end = time.monotonic() + (_DEREGISTER if answers else _DEREGISTER_BLINDLY)
     backoff = Backoff(0.05, 0.2)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: The part of the time between two heartbeats after which a finding is worth one: the watcher
 #: makes findings when they are due, and is a moment early now and then.
 _DUE = 0.9
-#: The part of that time after which the last finding is said again, should no new one have come.
+#: The part of that time after which the last finding is sent again where no new one has come.
 _OVERDUE = 1.1
 #: The longest wait while the store is away, in seconds: it is back within 5 s of its return.
 _LONGEST_WAIT = 2.5
@@ -56,9 +56,9 @@ class TakenOverError(RegistrationLostError):
 class Terms:
     """On which terms an instance is registered. Times are in seconds.
 
-    ``heartbeat`` lies between two heartbeats that say the same. A finding is said again for
-    ``vouch`` seconds at most, unless the server is down; one that found the server healthy is not
-    said at all after that time. While another holder seems to keep the id, that one's end is
+    ``heartbeat`` lies between two heartbeats without news. A finding is sent again for ``vouch``
+    seconds at most, unless the server is down; one that found the server healthy is not sent at all
+    after that time. While another holder seems to keep the id, that one's end is
     awaited for ``duplicate_patience``. A registration that was lost is made anew after up to
     ``spread``, drawn at random: a store that lost one has lost them all.
     """
@@ -77,7 +77,7 @@ class Registrar:
     It is fed with the latest description and the latest finding, compares them with what the store
     has acknowledged, and sends what differs until that is acknowledged, too. A call that failed
     leaves open whether the store has taken it, so it is made again. All calls are made one after
-    the other, by :meth:`run` and by whoever calls the other methods, so that a slow store never
+    the other, by :meth:`run` and by the callers of the other methods, so that a slow store never
     holds up a probe.
 
     ``takeover`` is the id of the holder whose place the first registration takes. ``draining`` says
@@ -139,6 +139,11 @@ class Registrar:
         assert self._description is not None
         return self._description
 
+    @property
+    def _last_finding(self) -> ProbeFinding:
+        assert self._finding is not None
+        return self._finding
+
     def why_not_ready(self) -> str | None:
         """Why the instance cannot be counted on to be listed; ``None`` when it can."""
         if self._registration is None or self._renewed is None:
@@ -159,7 +164,7 @@ class Registrar:
         record.
         """
         away, refused = Backoff(0.2, _LONGEST_WAIT), Backoff(1.0, _LONGEST_REFUSAL)
-        while not self._leaving.is_set():
+        while not self.stopped:
             self._news.clear()
             try:
                 sent = await self._send_next()
@@ -208,13 +213,13 @@ class Registrar:
     def _due(self, renew: bool) -> Awaitable[None] | None:
         """The next call to the store; with ``renew`` a heartbeat is due in any case."""
         description, finding = self._description, self._finding
-        if self._leaving.is_set() or description is None or finding is None:
+        if self.stopped or description is None or finding is None:
             return None
         now = time.monotonic()
         status = finding.health.status
         fresh = now - finding.at <= self._terms.vouch
         if status is Status.HEALTHY and not fresh:
-            return None  # Too long ago to vouch for: the next probe will say.
+            return None  # too long ago to vouch for
         if self._registration is None:
             if self._accepted is None and status is Status.DOWN:
                 return None
@@ -222,10 +227,10 @@ class Registrar:
         last = self._acknowledged_finding
         changed = last is None or finding.health != last.health
         late = self._renewed is None or now - self._renewed >= _DUE * self._terms.heartbeat
-        # Only that it is down needs no fresh finding to be said again: the registrant lives, the
-        # server may take its time to return.
-        sayable = finding is not last or fresh or status is Status.DOWN
-        if changed or renew or (late and sayable):
+        # That the server is down is sent again without a fresh finding: the registrant lives, and
+        # the server may take its time to return.
+        repeatable = finding is not last or fresh or status is Status.DOWN
+        if changed or renew or (late and repeatable):
             return self._heartbeat(self._registration, finding)
         if description is self._acknowledged:
             return None
@@ -244,14 +249,8 @@ class Registrar:
     # -- calls to the store, each inside the lock -----------------------------------------------
 
     async def _register(self, description: ServerDescription, finding: ProbeFinding) -> None:
-        if self._accepted is not None and self._lost is not None and self._may_renew is not None:
+        if self._lost is not None and self._may_renew is not None:
             await self._may_renew()
-        await self._register_as(description, finding)
-        endpoint = description.record.endpoint
-        where = endpoint.url or endpoint.command
-        log.info("registered %s as %s in %s", description.record.id, where, self._store.url)
-
-    async def _register_as(self, description: ServerDescription, finding: ProbeFinding) -> None:
         health = finding.health
         if self.draining:  # from the first moment on
             health = health.then(Status.DRAINING, DRAINING)
@@ -272,6 +271,9 @@ class Registrar:
         self._held_since = self._lost = self._takeover = None
         if self.draining:
             await registration.drain()
+        endpoint = description.record.endpoint
+        where = endpoint.url or endpoint.command
+        log.info("registered %s as %s in %s", registration.id, where, self._store.url)
 
     async def _update(self, registration: Registration, description: ServerDescription) -> None:
         self._acknowledged = None
@@ -296,14 +298,12 @@ class Registrar:
     # -- what others ask for ---------------------------------------------------------------------
 
     async def register(self) -> None:
-        """Registers now with what is known, whatever that is, and whatever was registered before.
+        """Registers now, with what is known, and in the place of what was registered before.
 
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` raises.
         """
-        assert self._description is not None
-        assert self._finding is not None
         async with self._lock:
-            await self._register_as(self._description, self._finding)
+            await self._register(self.description, self._last_finding)
 
     async def revise(self, description: ServerDescription, *, draining: bool) -> None:
         """Registers another description of the same server in the place of this one.
@@ -311,14 +311,13 @@ class Registrar:
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` raises, and nothing has
         changed then.
         """
-        assert self._finding is not None
         async with self._lock:
-            if self._leaving.is_set():
+            if self.stopped:
                 raise RegistrationLostError(description.record.id, "it was removed in the meantime")
             before = self._description, self.draining
             self._description, self.draining = description, draining
             try:
-                await self._register_as(description, self._finding)
+                await self._register(description, self._last_finding)
             except BaseException:
                 self._description, self.draining = before
                 self._news.set()  # whether the store has taken it in, nobody knows
@@ -349,7 +348,7 @@ class Registrar:
         """Marks the instance as draining until it is registered with something else."""
         async with self._lock:
             if self._registration is None:
-                await self._register(self.description, self._require_finding())
+                await self._register(self.description, self._last_finding)
             assert self._registration is not None
             await self._registration.drain()
             self.draining = True
@@ -418,10 +417,6 @@ class Registrar:
             await deregistered(registration, answers=answers)
 
     # -- inside ----------------------------------------------------------------------------------
-
-    def _require_finding(self) -> ProbeFinding:
-        assert self._finding is not None
-        return self._finding
 
     def _forget(self, why: str) -> None:
         self._acknowledged = self._acknowledged_finding = None

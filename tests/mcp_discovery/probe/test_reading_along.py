@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from mcp_discovery.probe import McpProbe
-from mcp_discovery.probe.turns import Turns
+from mcp_discovery.probe.listing import Rotation
 from tests.mcp_discovery.probe.conftest import MakeProbe
 from tests.servers.process import odd, sdk
 
@@ -138,17 +138,17 @@ async def test_a_server_of_the_sdk_answers_alike(probe_of: MakeProbe) -> None:
 def test_turns_come_in_time(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
     within, now = 3.33, 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    turns, questions = Turns(), ["a", "b", "c", "d", "e"]
-    asked = dict.fromkeys(questions, 0.0)
-    turns.due(questions, within)
+    rotation, requests = Rotation(), ["a", "b", "c", "d", "e"]
+    asked = dict.fromkeys(requests, 0.0)
+    rotation.due(requests, within)
     total = 0
     for _ in itertools.repeat(None, 200):
         now += pause
-        found = turns.due(questions, within)
+        found = rotation.due(requests, within)
         assert len(set(found)) == len(found) >= 1
         total += len(found)
         asked |= dict.fromkeys(found, now)
         assert all(now - at < within for at in asked.values())
     # No more often than it takes, but for one in each pause.
     slots = max(1, int(within / pause))
-    assert total <= 200 * max(1.0, len(questions) / slots) + len(questions)
+    assert total <= 200 * max(1.0, len(requests) / slots) + len(requests)

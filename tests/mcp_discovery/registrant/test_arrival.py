@@ -9,7 +9,7 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
-from mcp_discovery.registrant.arrival import LocalPort, pause_between_looks
+from mcp_discovery.registrant.arrival import LocalPort, pause_between_checks
 from tests.servers.process import McpServer, odd
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores.waiting import until
@@ -28,14 +28,14 @@ def test_a_port_is_closed_until_somebody_listens(host: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1:8000/mcp", "http://server:8000/mcp"])
-def test_other_machines_are_not_looked_at(url: str) -> None:
+def test_ports_of_other_machines_are_not_checked(url: str) -> None:
     assert LocalPort.of(url) is None
 
 
-def test_looks_grow_rarer() -> None:
-    assert pause_between_looks(0.1, 0.25) == 0.005
-    assert pause_between_looks(1.0, 0.25) == pytest.approx(0.01)
-    assert pause_between_looks(3600.0, 0.25) == 0.25
+def test_checks_grow_rarer() -> None:
+    assert pause_between_checks(0.1, 0.25) == 0.005
+    assert pause_between_checks(1.0, 0.25) == pytest.approx(0.01)
+    assert pause_between_checks(3600.0, 0.25) == 0.25
 
 
 async def test_a_server_that_comes_up_is_found_before_the_next_attempt(
