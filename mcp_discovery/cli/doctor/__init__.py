@@ -95,7 +95,7 @@ def doctor(
     Try: mcp-discovery doctor --store consul://127.0.0.1:8500 --dns 127.0.0.1:8600 --server shop
     """
     from mcp_discovery.cli import logs
-    from mcp_discovery.cli.doctor.targets import Case, endpoint_of_dns
+    from mcp_discovery.cli.doctor.case import Case, endpoint_of_dns
 
     options.check_url(facade)
     logs.start("error", json=False)

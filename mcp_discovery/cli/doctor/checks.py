@@ -7,18 +7,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, unchecked
 from mcp_discovery.cli.doctor.clock import check_clock
 from mcp_discovery.cli.doctor.dns import check_dns
 from mcp_discovery.cli.doctor.facade import check_facade
-from mcp_discovery.cli.doctor.finding import Finding, unchecked
-from mcp_discovery.cli.doctor.hosts import check_hosts
+from mcp_discovery.cli.doctor.host_names import check_hosts
 from mcp_discovery.cli.doctor.server import check_server
 from mcp_discovery.cli.doctor.store import check_store
-from mcp_discovery.cli.doctor.targets import Case
 from mcp_discovery.cli.exit_codes import DONE, FAILED
 from mcp_discovery.cli.terminal import line, say, say_json
 
-Check = Callable[[Case], AsyncIterator[Finding]]
+Check = Callable[[Case], AsyncIterator[DoctorFinding]]
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("names", check_hosts),
     ("facade", check_facade),
@@ -46,7 +45,7 @@ async def examine(case: Case, *, json: bool) -> int:
     return FAILED if states["wrong"] else DONE
 
 
-async def _guarded(name: str, check: Check, case: Case) -> AsyncIterator[Finding]:
+async def _guarded(name: str, check: Check, case: Case) -> AsyncIterator[DoctorFinding]:
     bound = case.timeout * _STEPS
     try:
         async with asyncio.timeout(bound), aclosing(check(case)) as findings:  # type: ignore[type-var]
@@ -59,12 +58,12 @@ async def _guarded(name: str, check: Check, case: Case) -> AsyncIterator[Finding
         yield unchecked(name, why, "please report this")
 
 
-def _json(finding: Finding) -> None:
+def _json(finding: DoctorFinding) -> None:
     said = {"check": finding.check, "state": finding.state, "message": finding.message}
     say_json(said | ({"advice": finding.advice} if finding.advice else {}))
 
 
-def _teller() -> Callable[[Finding], None]:
+def _teller() -> Callable[[DoctorFinding], None]:
     from rich.text import Text
 
     from mcp_discovery.cli.tables import console
@@ -72,7 +71,7 @@ def _teller() -> Callable[[Finding], None]:
     out = console()
     marks = {"ok": ("✓", "green"), "wrong": ("✗", "bold red"), "unchecked": ("–", "yellow")}
 
-    def tell(finding: Finding) -> None:
+    def tell(finding: DoctorFinding) -> None:
         mark, colour = marks[finding.state]
         text = Text(mark, style=colour).append(f" {finding.check}: ", style="bold")
         text.append(line(finding.message), style="default not bold")

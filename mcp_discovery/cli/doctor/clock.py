@@ -11,8 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from mcp_discovery.adapters.http import HttpClient
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.targets import Case
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.errors import DiscoveryError
 
 _CHECK = "clock"
@@ -20,7 +19,7 @@ _CHECK = "clock"
 _MOST = 3.0
 
 
-async def check_clock(case: Case) -> AsyncIterator[Finding]:
+async def check_clock(case: Case) -> AsyncIterator[DoctorFinding]:
     """One finding for the facade and for each address of the store."""
     yield await _compared("the facade", case.facade, StoreOptions(), case.timeout, path="/ready")
     for url in case.store_urls:
@@ -30,7 +29,7 @@ async def check_clock(case: Case) -> AsyncIterator[Finding]:
 
 async def _compared(
     who: str, url: str, credentials: StoreOptions, timeout: float, *, path: str = ""
-) -> Finding:
+) -> DoctorFinding:
     try:
         http = HttpClient(url, credentials)
     except DiscoveryError as error:

@@ -1,24 +1,38 @@
-"""Does DNS name the servers that the facade lists?"""
+"""Does DNS name the servers that the facade lists?
+
+The messages are dnspython's, which the extra ``doctor`` brings: it is imported by the check alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from mcp_discovery.cli.doctor.dns_message import NO_SUCH_NAME, DnsAnswer, DnsResponseError, ask
-from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.targets import Case
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.cli.facade_connection import asking, get
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.errors import DiscoveryError, MissingExtraError
+from mcp_discovery.extras import require_extra
 
 _CHECK = "dns"
+#: Response codes (RFC 1035, 4.1.1) in words; any other is named by its number.
+_CODES = {0: "no error", 1: "format error", 2: "server failure", 3: "no such name", 5: "refused"}
+_NO_ERROR, _NO_SUCH_NAME = 0, 3
 
 
-async def check_dns(case: Case) -> AsyncIterator[Finding]:
+async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
     """A and SRV records of one tag, or of all servers where no tag is known."""
     if case.dns is None:
         yield unchecked(_CHECK, "no DNS server is named", "name it with --dns 127.0.0.1:8600")
         return
+    try:
+        require_extra("doctor", "the DNS check")
+    except MissingExtraError as error:
+        yield unchecked(_CHECK, str(error))
+        return
+    import dns.exception
+
     listed, known = await _listed(case)
     tag = case.tag or next((tag for each in listed for tag in each["tags"]), None)
     healthy = sum(1 for each in listed if tag is None or tag in each["tags"])
@@ -26,16 +40,20 @@ async def check_dns(case: Case) -> AsyncIterator[Finding]:
     server = f"{case.dns[0]}:{case.dns[1]}"
     for kind in ("A", "SRV"):
         try:
-            answer = await ask(case.dns, name, kind, case.timeout)
-        except TimeoutError:
+            code, records = await _resolve(case.dns, name, kind, case.timeout)
+        except (TimeoutError, dns.exception.Timeout):
             advice = "see that DNS is served there, by UDP; Consul's port is 8600"
             yield wrong(_CHECK, f"{server}: no answer within {case.timeout:g} s", advice)
             return
-        except (OSError, ValueError, DnsResponseError) as error:
+        except (dns.exception.DNSException, EOFError) as error:
+            advice = "see that DNS is served there; Consul's port is 8600"
+            yield wrong(_CHECK, f"{server}: no valid DNS answer for {name} ({error})", advice)
+            return
+        except OSError as error:
             advice = "see that DNS is served there; Consul's port is 8600"
             yield wrong(_CHECK, f"{server}: {error}", advice)
             return
-        yield _judged(name, kind, answer, healthy if known else None)
+        yield _judged(name, kind, code, records, healthy if known else None)
 
 
 async def _listed(case: Case) -> tuple[list[dict[str, Any]], bool]:
@@ -47,14 +65,46 @@ async def _listed(case: Case) -> tuple[list[dict[str, Any]], bool]:
         return [], False
 
 
-def _judged(name: str, kind: str, answer: DnsAnswer, healthy: int | None) -> Finding:
-    if answer.records:
-        shown = ", ".join(answer.records[:5])
-        more = f" and {len(answer.records) - 5} more" if len(answer.records) > 5 else ""
+async def _resolve(
+    server: tuple[str, int], name: str, kind: str, timeout: float
+) -> tuple[int, Sequence[str]]:
+    """The response code of ``server`` and its records: addresses, or ``host:port`` for SRV.
+
+    By UDP, and by TCP where the response is too long for that. Raises :class:`TimeoutError`,
+    :class:`OSError`, :class:`EOFError` where a response by TCP ends early, and
+    ``dns.exception.DNSException``.
+    """
+    import dns.asyncquery
+    import dns.message
+    import dns.rdatatype
+
+    query = dns.message.make_query(name, kind)
+    async with asyncio.timeout(timeout):
+        found = await asyncio.get_running_loop().getaddrinfo(*server, type=socket.SOCK_DGRAM)
+        address, port = found[0][4][:2]
+        response, _ = await dns.asyncquery.udp_with_fallback(
+            query, str(address), timeout=timeout, port=int(port)
+        )
+    records = [
+        f"{each.target.to_text(omit_final_dot=True)}:{each.port}" if kind == "SRV" else each.address
+        for rrset in response.answer
+        if rrset.rdtype == dns.rdatatype.from_text(kind)
+        for each in rrset
+    ]
+    return int(response.rcode()), records
+
+
+def _judged(
+    name: str, kind: str, code: int, records: Sequence[str], healthy: int | None
+) -> DoctorFinding:
+    if records:
+        shown = ", ".join(records[:5])
+        more = f" and {len(records) - 5} more" if len(records) > 5 else ""
         return ok(_CHECK, f"{name} has {kind} records: {shown}{more}")
-    if answer.code not in (0, NO_SUCH_NAME):
+    meaning = _CODES.get(code, f"code {code}")
+    if code not in (_NO_ERROR, _NO_SUCH_NAME):
         advice = f"see --dns-domain, whether the server answers for {name}, and its ACLs"
-        return wrong(_CHECK, f"{name} {kind}: {answer.meaning}", advice)
+        return wrong(_CHECK, f"{name} {kind}: {meaning}", advice)
     if healthy == 0:
         why = f"{name} has no {kind} records, and the facade lists no healthy server for it"
         return unchecked(_CHECK, why, "name another tag with --tag")
@@ -63,4 +113,4 @@ def _judged(name: str, kind: str, answer: DnsAnswer, healthy: int | None) -> Fin
         "see that the facade's store is the one that DNS is served from, how the service is named "
         "(--dns-domain), and whether DNS has an ACL token that may read it"
     )
-    return wrong(_CHECK, f"{name} has no {kind} records ({answer.meaning}){counted}", advice)
+    return wrong(_CHECK, f"{name} has no {kind} records ({meaning}){counted}", advice)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
-from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.targets import Case
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.cli.facade_connection import asking, get
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
 
 _CHECK = "facade"
 
 
-async def check_facade(case: Case) -> AsyncIterator[Finding]:
+async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
     """Reachable, of the same version, ready, and its list up to date."""
     async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
         try:
@@ -55,7 +54,7 @@ async def check_facade(case: Case) -> AsyncIterator[Finding]:
             yield finding
 
 
-def _of_list(status: dict[str, dict[str, int]]) -> list[Finding]:
+def _of_list(status: dict[str, dict[str, int]]) -> list[DoctorFinding]:
     summary = status["summary"]
     total = summary["total"]
     counts = ", ".join(f"{n} {name}" for name, n in summary.items() if n and name != "total")

@@ -9,9 +9,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.hosts import is_address, resolvable
-from mcp_discovery.cli.doctor.targets import Case, host_of
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
+from mcp_discovery.cli.doctor.host_names import is_address, resolvable
 from mcp_discovery.cli.facade_connection import asking, get, get_or_none
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError
@@ -21,7 +20,7 @@ _CHECK = "server"
 _STEPS = ("reachable", "speaks MCP", "tools as listed")
 
 
-async def check_server(case: Case) -> AsyncIterator[Finding]:
+async def check_server(case: Case) -> AsyncIterator[DoctorFinding]:
     """Step by step; where one fails, those behind it could not be checked."""
     if case.server is None:
         why = "no server is named"
@@ -52,7 +51,7 @@ async def check_server(case: Case) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _health(entry: Entry) -> Finding:
+def _health(entry: Entry) -> DoctorFinding:
     told = f"{entry['id']} is {entry['status']} since {entry['since']}: {entry['reason']}"
     match entry["status"]:
         case "healthy":
@@ -66,7 +65,7 @@ def _health(entry: Entry) -> Finding:
             return wrong(_CHECK, told, advice)
 
 
-async def _reached(case: Case, entry: Entry) -> AsyncIterator[Finding]:
+async def _reached(case: Case, entry: Entry) -> AsyncIterator[DoctorFinding]:
     url = entry.get("url")
     if not url:
         why = f"{entry['id']} is started by its clients (stdio); it has no address to be reached at"
@@ -97,7 +96,7 @@ async def _reached(case: Case, entry: Entry) -> AsyncIterator[Finding]:
         yield finding
 
 
-async def _spoken(case: Case, entry: Entry, url: str) -> AsyncIterator[Finding]:
+async def _spoken(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFinding]:
     headers = {"Authorization": f"Bearer {case.server_token}"} if case.server_token else {}
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         try:
@@ -125,7 +124,7 @@ async def _spoken(case: Case, entry: Entry, url: str) -> AsyncIterator[Finding]:
     yield await _compared(case, entry, offered)
 
 
-async def _compared(case: Case, entry: Entry, offered: Introspection) -> Finding:
+async def _compared(case: Case, entry: Entry, offered: Introspection) -> DoctorFinding:
     try:
         async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
             path = f"/servers/{quote(str(entry['id']), safe='')}/capabilities"
@@ -147,5 +146,5 @@ async def _compared(case: Case, entry: Entry, offered: Introspection) -> Finding
     return wrong(_CHECK, f"its tools are not those that are listed ({said})", advice)
 
 
-def _behind(step: int) -> Finding:
+def _behind(step: int) -> DoctorFinding:
     return unchecked(_CHECK, f"the rest could not be checked: {', '.join(_STEPS[step:])}")

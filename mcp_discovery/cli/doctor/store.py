@@ -11,8 +11,7 @@ from dataclasses import replace
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Registration, Snapshot, Store
 from mcp_discovery.adapters.stores import kind_of
-from mcp_discovery.cli.doctor.finding import Finding, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.targets import Case
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DiscoveryError,
@@ -28,7 +27,7 @@ _CHECK = "store"
 _TTL = 10.0
 
 
-async def check_store(case: Case) -> AsyncIterator[Finding]:
+async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
     """Reading, and unless that is not wanted, writing."""
     if case.store is None:
         yield unchecked(_CHECK, "no store is named", "name it with --store to have it checked")
@@ -44,7 +43,7 @@ async def check_store(case: Case) -> AsyncIterator[Finding]:
         return
     async with store:
         before = await _read(store, case.timeout)
-        if isinstance(before, Finding):
+        if isinstance(before, DoctorFinding):
             yield before
             return
         yield ok(_CHECK, f"{store.url} can be read: {len(before.instances)} instances")
@@ -55,7 +54,7 @@ async def check_store(case: Case) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _read(store: Store, timeout: float) -> Snapshot | Finding:
+async def _read(store: Store, timeout: float) -> Snapshot | DoctorFinding:
     try:
         async with asyncio.timeout(timeout), aclosing(store.watch()) as news:
             first = await anext(news)
@@ -70,12 +69,12 @@ async def _read(store: Store, timeout: float) -> Snapshot | Finding:
     return first
 
 
-def _unreachable(store: Store, why: str) -> Finding:
+def _unreachable(store: Store, why: str) -> DoctorFinding:
     advice = "see that it runs, that the address is right, and that no firewall is between"
     return wrong(_CHECK, why, advice)
 
 
-async def _written(store: Store, timeout: float) -> AsyncIterator[Finding]:
+async def _written(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]:
     """Registers an instance that nobody is offered, and removes it whatever happens."""
     id = f"doctor-{secrets.token_hex(4)}"
     # Port 9 is the discard service's: nobody who came across this would reach anything.

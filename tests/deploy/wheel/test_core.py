@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,15 @@ def test_the_library_says_so_too(core: Environment) -> None:
         "except ImportError as error:\n    print(error.extra)"
     )
     assert core.run("-c", script).stdout == "client\n"
+
+
+async def test_a_doctor_without_dnspython_does_not_call_dns_fine(
+    core: Environment, served: tuple[AskedFacade, McpServer]
+) -> None:
+    ended = await _command(
+        core, "doctor", "--json", "--dns", "127.0.0.1:53", MCP_DISCOVERY_FACADE=served[0].url
+    )
+    findings = [json.loads(line) for line in ended.out.splitlines()]
+    (found,) = [each for each in findings if each["check"] == "dns"]
+    assert found["state"] == "unchecked"
+    assert "pip install 'mcp-discovery[doctor]'" in found["message"] + found.get("advice", "")

@@ -7,11 +7,10 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator
 
-from mcp_discovery.cli.doctor.finding import Finding, ok, wrong
-from mcp_discovery.cli.doctor.targets import Case, host_of
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, wrong
 
 
-async def check_hosts(case: Case) -> AsyncIterator[Finding]:
+async def check_hosts(case: Case) -> AsyncIterator[DoctorFinding]:
     """One finding for each host that has a name; an address needs no resolving."""
     hosts = {host_of(each)[0]: None for each in (case.facade, *case.store_urls)}
     if case.dns:
@@ -21,7 +20,7 @@ async def check_hosts(case: Case) -> AsyncIterator[Finding]:
             yield await resolvable("names", host, case.timeout)
 
 
-async def resolvable(check: str, host: str, timeout: float) -> Finding:
+async def resolvable(check: str, host: str, timeout: float) -> DoctorFinding:
     """Whether ``host`` resolves on this machine."""
     loop = asyncio.get_running_loop()
     try:

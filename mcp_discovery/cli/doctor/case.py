@@ -1,13 +1,44 @@
-"""What a doctor is given: where everything is, and with which credentials."""
+"""What a check of the doctor is given, and what it finds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.adapters.stores import kind_of
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
+
+State = Literal["ok", "wrong", "unchecked"]
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorFinding:
+    """One line of the report: ``check`` names it; ``advice`` says what to do about it.
+
+    ``unchecked`` is what could not be checked, or was not asked for; it is never a pass.
+    """
+
+    check: str
+    state: State
+    message: str
+    advice: str = ""
+
+
+def ok(check: str, message: str) -> DoctorFinding:
+    """It is as it should be."""
+    return DoctorFinding(check, "ok", message)
+
+
+def wrong(check: str, message: str, advice: str) -> DoctorFinding:
+    """It is not, and this is what to do."""
+    return DoctorFinding(check, "wrong", message, advice)
+
+
+def unchecked(check: str, why: str, advice: str = "") -> DoctorFinding:
+    """Nobody knows, and why."""
+    return DoctorFinding(check, "unchecked", why, advice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
