@@ -66,6 +66,7 @@ from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.facade.websocket import endpoint as stream
 from mcp_discovery.facade.websocket.sockets import Sockets
+from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def create_app(
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
         },
         tally=tally,
-        version=status.version(),
+        version=installed_version(),
     )
     usage.listeners.append(metrics.note)
     polls = LongPolls(catalog, lists)

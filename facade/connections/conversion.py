@@ -17,8 +17,8 @@ from mcp_discovery.facade.connections.requests import (
     NewConnection,
 )
 from mcp_discovery.facade.connections.statuses import protocol_of
-from mcp_discovery.facade.connections.traits import FIELD, Traits, traits_of
 from mcp_discovery.facade.registration.body import Posting, parse
+from mcp_discovery.facade.registration.traits import FIELD, Traits, traits_of
 from mcp_discovery.record import Record, to_semver
 
 #: What a metadata value can be.

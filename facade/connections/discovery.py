@@ -20,15 +20,16 @@ from mcp_discovery.facade.connections.requests import (
     strings,
 )
 from mcp_discovery.facade.connections.responses import Discovered
-from mcp_discovery.facade.connections.statuses import healths_of, is_fit, status_of, transports_of
-from mcp_discovery.facade.connections.traits import traits_of
+from mcp_discovery.facade.connections.statuses import healths_of, status_of, transports_of
 from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.facade.status.handlers import answer
+from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query
 
@@ -56,7 +57,7 @@ async def discover(request: web.Request) -> web.Response:
         query = orjson.dumps([wish.capabilities, filters.model_dump()], option=orjson.OPT_SORT_KEYS)
         found = balanced(found, balancing, facade, query.decode())[: balancing.max_connections]
     shown = [representation.offered(entry, facade.usage, now) for entry in found]
-    return answer({"connections": shown} | told | list_json.staleness(view), view)
+    return json_response({"connections": shown} | told | list_json.staleness(view), view)
 
 
 def select(
@@ -82,8 +83,8 @@ def select(
         if status_of(entry.health) in statuses and traits_of(entry.record).type == filters.type
     ]
     if filters.status is None:
-        return [entry for entry in found if is_fit(entry)]
-    return sorted(found, key=lambda entry: not is_fit(entry))
+        return [entry for entry in found if is_usable(entry.health)]
+    return sorted(found, key=lambda entry: not is_usable(entry.health))
 
 
 def balanced(
@@ -108,7 +109,7 @@ def balanced(
                 entry.id, entry.record.weight, representation.figures_of(entry, facade.usage).load
             )
             for entry in by_id.values()
-            if is_fit(entry) is fit
+            if is_usable(entry.health) is fit
         ]
         if strategy == "round-robin":
             order += facade.rotation.next(f"{fit} {query}", candidates)

@@ -18,14 +18,14 @@ from mcp_discovery.facade.connections.statuses import (
     status_of,
     transports_of,
 )
-from mcp_discovery.facade.connections.traits import traits_of
 from mcp_discovery.facade.http.etag import tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import every, listed, once, one_of, whole
+from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.paging import Cursor, Sort
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.query.query import Query
 
 _TYPES = ("server", "client")
@@ -62,9 +62,9 @@ async def connection(request: web.Request) -> web.Response:
     facade = facade_of(request)
     view = facade.view()
     entry = facade.entry(request.match_info["id"])
-    document = await facade.posted.stored_document(entry.record)
+    document = await facade.documents.of_record(entry.record)
     body = representation.detailed(entry, document, facade.usage, view.as_of)
-    return answer(body | list_json.staleness(view), view)
+    return json_response(body | list_json.staleness(view), view)
 
 
 def _matching(request: web.Request, view: View) -> list[Entry]:

@@ -19,8 +19,8 @@ from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.health import Status, rfc3339, utcnow
 from mcp_discovery.probe import NoAnswerError
 from mcp_discovery.probe.verdict import Verdict
@@ -75,7 +75,7 @@ async def check(request: web.Request) -> web.Response:
     if (active := representation.figures_of(entry, facade.usage).active) is not None:
         diagnostics["activeRequests"] = active
     body_of_answer: dict[str, Any] = {"connectionId": entry.id, "health": health}
-    return answer(body_of_answer | ({"diagnostics": diagnostics} if diagnostics else {}))
+    return json_response(body_of_answer | ({"diagnostics": diagnostics} if diagnostics else {}))
 
 
 async def check_batch(request: web.Request) -> web.Response:
@@ -95,7 +95,7 @@ async def check_batch(request: web.Request) -> web.Response:
         results.append(result)
     healthy = sum(each.status == "healthy" for each in found.values())
     summary = {"total": len(found), "healthy": healthy, "unhealthy": len(found) - healthy}
-    return answer({"results": results, "summary": summary})
+    return json_response({"results": results, "summary": summary})
 
 
 async def _probe_all(facade: Facade, ids: list[str], seconds: float) -> dict[str, _Found]:

@@ -22,8 +22,8 @@ from mcp_discovery.facade.registration.handlers import (
     remove,
     shows,
 )
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.health import Status, rfc3339, utcnow
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ async def register(request: web.Request) -> web.Response:
             record = (await register_posted(facade, posting, replace=False)).record
     view = facade.catalog.view
     registered = representation.registered(record, view.entries.get(id), facade.usage, utcnow())
-    response = answer(registered, view, status=201)
+    response = json_response(registered, view, status=201)
     response.headers["Location"] = f"/connections/{id}"
     log.info("registered connection %s", id)
     return response
@@ -81,7 +81,9 @@ async def revise(request: web.Request) -> web.Response:
         )
     view = facade.view()
     entry = facade.entry(id)
-    return answer(representation.detailed(entry, posted.document, facade.usage, view.as_of), view)
+    return json_response(
+        representation.detailed(entry, posted.document, facade.usage, view.as_of), view
+    )
 
 
 async def disconnect(request: web.Request) -> web.Response:
@@ -89,7 +91,7 @@ async def disconnect(request: web.Request) -> web.Response:
     facade = facade_of(request)
     id = request.match_info["id"]
     await remove(facade, id)
-    return answer(
+    return json_response(
         {
             "id": id,
             "status": "disconnected",

@@ -16,16 +16,16 @@ from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import shown_metadata
 from mcp_discovery.facade.connections.responses import Exported
 from mcp_discovery.facade.connections.statuses import protocol_of
-from mcp_discovery.facade.connections.traits import traits_of
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.cache import Documents, document_of
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, one_of
-from mcp_discovery.facade.registration.body import document_of
+from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import facade_of
-from mcp_discovery.facade.status.handlers import answer, version
 from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.record import Capabilities, Record
+from mcp_discovery.version import installed_version
 
 #: How many documents are read from the store at the same time.
 _CONCURRENT_READS = 16
@@ -46,7 +46,7 @@ async def export(request: web.Request) -> web.Response:
     if wanted == "true":
         documents = await _documents(facade.documents, entries)
     body = {
-        "version": version(),
+        "version": installed_version(),
         "exportedAt": rfc3339(utcnow()),
         "connections": [exported(entry.record, documents) for entry in entries],
         "totalExported": len(entries),
@@ -55,7 +55,7 @@ async def export(request: web.Request) -> web.Response:
             for digest, document in sorted(documents.items())
         },
     }
-    return answer(body | list_json.staleness(view), view)
+    return json_response(body | list_json.staleness(view), view)
 
 
 def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]:

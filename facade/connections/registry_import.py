@@ -18,7 +18,6 @@ from mcp_discovery.facade.connections.conversion import posting_of
 from mcp_discovery.facade.connections.requests import Export, NewConnection
 from mcp_discovery.facade.connections.responses import Imported
 from mcp_discovery.facade.connections.statuses import status_of
-from mcp_discovery.facade.connections.traits import FIELD
 from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -26,8 +25,9 @@ from mcp_discovery.facade.http.parameters import flag
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, register_posted
+from mcp_discovery.facade.registration.traits import FIELD
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ async def import_(request: web.Request) -> web.Response:
     facade.view()
     plan = _plan(facade, given.connections, _documents(facade, given.documents or {}))
     if dry:
-        return answer(plan.report(dry=True, applied=False))
+        return json_response(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
         detail = (
             f"{len(plan.refused)} of {len(given.connections)} connections cannot be imported, so "
@@ -97,7 +97,7 @@ async def import_(request: web.Request) -> web.Response:
         )
         raise ProblemError(503 if plan.unavailable else 409, "import-incomplete", detail, **report)
     log.info("imported %d connections", len(plan.planned))
-    return answer(report)
+    return json_response(report)
 
 
 def _documents(

@@ -16,7 +16,7 @@ from mcp_discovery.facade.connections.statuses import (
     protocol_of,
     status_of,
 )
-from mcp_discovery.facade.connections.traits import Traits, traits_of
+from mcp_discovery.facade.registration.traits import Traits, traits_of
 from mcp_discovery.facade.usage.usage import Usage, UsageFigures
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.verdict import NOT_DIALLED, NOT_PROBED, UNPROBED

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from mcp_discovery.balancing import Strategy
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
-from mcp_discovery.facade.connections.traits import INTERVALS, TIMEOUTS
+from mcp_discovery.facade.registration.traits import INTERVALS, TIMEOUTS
 from mcp_discovery.query.filters import FILTERS, Filter
 
 Type = Literal["server", "client"]

@@ -18,8 +18,9 @@ from mcp_discovery.facade.connections.statuses import PROTOCOLS, STATUSES, proto
 from mcp_discovery.facade.documents.cache import KINDS
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import facade_of
-from mcp_discovery.facade.status.handlers import answer, offers, performance_of
+from mcp_discovery.facade.status.handlers import offers, performance_of
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status, rfc3339, utcnow
 
@@ -55,7 +56,7 @@ async def stats(request: web.Request) -> web.Response:
         "capabilities": {"total": _offered(view), "mostUsed": _most_used(facade.usage)},
         "performance": performance,
     }
-    return answer(body | list_json.staleness(view), view)
+    return json_response(body | list_json.staleness(view), view)
 
 
 async def distribution(request: web.Request) -> web.Response:
@@ -84,7 +85,7 @@ async def distribution(request: web.Request) -> web.Response:
     shares.sort(key=lambda each: (-each.get("load", -1.0), each["name"], each["id"]))
     body: dict[str, Any] = {"strategy": USUAL, "connections": shares}
     body["recommendations"] = recommendations(known)
-    return answer(body | list_json.staleness(view), view)
+    return json_response(body | list_json.staleness(view), view)
 
 
 def recommendations(known: Iterable[InstanceLoad]) -> list[dict[str, Any]]:

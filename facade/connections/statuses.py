@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from mcp_discovery.adapters.view import Entry
 from mcp_discovery.health import Health, Status
-from mcp_discovery.probe.verdict import NOT_DIALLED, NOT_PROBED, UNPROBED
+from mcp_discovery.probe.verdict import NOT_PROBED
 
 ConnectionStatus = Literal["active", "idle", "disconnected", "error"]
 STATUSES: tuple[ConnectionStatus, ...] = ("active", "idle", "disconnected", "error")
@@ -71,10 +70,3 @@ def transports_of(protocols: Iterable[str]) -> frozenset[str]:
 def healths_of(statuses: Iterable[str]) -> frozenset[Status]:
     """The healths that an instance with one of these connection statuses may have."""
     return frozenset().union(*(_HEALTHS[status] for status in statuses))
-
-
-def is_fit(entry: Entry) -> bool:
-    """Whether the instance is usable: healthy, or degraded only because nobody probes it."""
-    health = entry.health
-    unprobed = health.status is Status.DEGRADED and health.reason in (NOT_DIALLED, UNPROBED)
-    return health.status is Status.HEALTHY or unprobed

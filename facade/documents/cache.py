@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from aiohttp import web
 from cachetools import LRUCache, TTLCache
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
-from mcp_discovery.facade.registration.body import Posting, refused_document
+from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.record import Capabilities, Record
+
+log = logging.getLogger(__name__)
 
 #: How long, in seconds, documents are kept for a registration that names them, and how many bytes.
 PENDING_SECONDS = 300.0
@@ -56,19 +61,32 @@ class Documents:
         self._describe(document)
         return document
 
-    async def of(self, posting: Posting) -> CapabilityDocument:
-        """The document that ``posting`` gives or names.
+    async def resolve(self, document: CapabilityDocument, digest: str | None) -> CapabilityDocument:
+        """The document that a registration gives, or the one that it names by ``digest``.
 
-        Raises :class:`~mcp_discovery.facade.http.problems.Refused` (409) when it names one that is
-        nowhere.
+        Raises :class:`ProblemError` (409) where there is none with ``digest``.
         """
-        if posting.digest is None:
-            self._describe(posting.document)
-            return posting.document
+        if digest is None:
+            self._describe(document)
+            return document
         try:
-            return await self.get(posting.digest)
+            return await self.get(digest)
         except DocumentNotFoundError as error:
-            raise refused_document(posting.digest) from error
+            detail = (
+                f"no capability document {digest} is known here; PUT it to /documents/{digest}, "
+                "then send this again"
+            )
+            raise ProblemError(409, "unknown-document", detail, digest=digest) from error
+
+    async def of_record(self, record: Record) -> CapabilityDocument:
+        """The document of ``record`` in the store; where it is lost, one made of its names."""
+        digest = record.capabilities.digest
+        if digest is not None:
+            try:
+                return await self.get(digest)
+            except DocumentNotFoundError:
+                log.warning("%s: its capability document is lost", record.id)
+        return document_of(record.capabilities)
 
     async def learn(self, digests: Iterable[str], *, most: int, timeout: float) -> None:
         """Reads at most ``most`` documents without cached descriptions, for ``timeout`` seconds."""
@@ -104,6 +122,23 @@ class Documents:
             for item in items
             if isinstance(item.get("name"), str) and isinstance(item.get("description"), str)
         }
+
+
+def document_of(capabilities: Capabilities) -> CapabilityDocument:
+    """A document with nothing but the names of ``capabilities``."""
+
+    def named(names: Iterable[str]) -> tuple[dict[str, str], ...]:
+        return tuple({"name": name} for name in names)
+
+    return CapabilityDocument(
+        tools=named(capabilities.tools),
+        resources=named(capabilities.resources),
+        prompts=named(capabilities.prompts),
+    )
+
+
+#: The cache of an application.
+DOCUMENTS = web.AppKey("documents", Documents)
 
 
 def _size_of(descriptions: Descriptions) -> int:

@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.errors import OutdatedRevisionError
-from mcp_discovery.facade.connections.statuses import is_fit
 from mcp_discovery.facade.usage.usage import HEALTH_CHECK
 from mcp_discovery.health import Status, utcnow
+from mcp_discovery.probe.verdict import is_usable
 
 #: At most so many instances, or servers, are told one by one: series are what Prometheus pays for.
 _ONE_BY_ONE = 200
@@ -200,7 +200,7 @@ class _Unwell(Collector):
             entry
             for status in (Status.DOWN, Status.DEGRADED, Status.DRAINING)
             for id in view.having("status", status.value)
-            if not is_fit(entry := view.entries[id])
+            if not is_usable((entry := view.entries[id]).health)
         ]
         instances = GaugeMetricFamily(
             "mcp_discovery_instance_unwell",

@@ -16,7 +16,7 @@ from pydantic_core import core_schema
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.operation import Operation, Parameter, Shape
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
-from mcp_discovery.facade.status.handlers import version
+from mcp_discovery.version import installed_version
 
 #: What each group of operations is about.
 GROUPS: Mapping[str, str] = {
@@ -111,7 +111,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "mcp-discovery",
-            "version": version(),
+            "version": installed_version(),
             "summary": "MCP servers that are alive, by tag and by capability.",
             "description": (
                 "Every error is a problem document (RFC 9457). An unknown query parameter is an "

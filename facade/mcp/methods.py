@@ -26,7 +26,7 @@ from mcp_discovery.facade.mcp.request_checks import CLIENT_INFO_KEY
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
 from mcp_discovery.facade.mcp.sessions import LegacySession
 from mcp_discovery.facade.mcp.tool import McpTool, OnProgress
-from mcp_discovery.facade.status.handlers import version
+from mcp_discovery.version import installed_version
 
 _SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 #: The name of this server, and of mcp-discovery's own clients.
@@ -219,7 +219,7 @@ def modern_result(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def server_info() -> dict[str, str]:
     """Who this server is."""
-    return {"name": NAME, "title": "MCP discovery", "version": version()}
+    return {"name": NAME, "title": "MCP discovery", "version": installed_version()}
 
 
 def is_internal(request: web.Request, rpc: RpcRequest) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,10 +13,10 @@ import orjson
 from mcp_discovery.adapters import tombstone
 from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
-from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.documents.cache import document_of
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import DERIVED, Lease
-from mcp_discovery.record import Capabilities, Record, parse_moment
+from mcp_discovery.record import Record, parse_moment
 
 #: Seconds after which a silent instance is forgotten, where its lease does not say.
 REAP_AFTER = 300.0
@@ -122,19 +122,6 @@ def health_from(data: Any, before: Health) -> Health:
     return Health(status, reason[:500], since or same.since, seen or utcnow())
 
 
-def document_of(capabilities: Capabilities) -> CapabilityDocument:
-    """A document with nothing but the names of the capabilities."""
-
-    def named(names: Iterable[str]) -> tuple[dict[str, str], ...]:
-        return tuple({"name": name} for name in names)
-
-    return CapabilityDocument(
-        tools=named(capabilities.tools),
-        resources=named(capabilities.resources),
-        prompts=named(capabilities.prompts),
-    )
-
-
 def _endpoint(body: Mapping[str, Any]) -> Any:
     flat = {key: body[key] for key in _ENDPOINT if body.get(key) is not None}
     endpoint = body.get("endpoint")
@@ -225,12 +212,3 @@ def _moment(data: Mapping[str, Any], name: str) -> datetime | None:
     except (TypeError, ValueError) as error:
         detail = "is not a moment such as 2026-01-31T12:00:00Z"
         raise InvalidRecordError(f"health.{name}", detail) from error
-
-
-def refused_document(digest: str) -> ProblemError:
-    """The problem of a posting whose document was never sent."""
-    detail = (
-        f"no capability document {digest} is known here; PUT it to /documents/{digest}, then send "
-        "this again"
-    )
-    return ProblemError(409, "unknown-document", detail, digest=digest)

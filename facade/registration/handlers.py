@@ -16,6 +16,7 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
 from mcp_discovery.facade.registration.leased import Leased, require_holder
 from mcp_discovery.facade.registration.posted_entry import PostedEntry
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.models import (
     Drained,
     Heartbeat,
@@ -25,7 +26,6 @@ from mcp_discovery.facade.servers.models import (
     ServerPosting,
 )
 from mcp_discovery.facade.state import Facade, facade_of, unknown
-from mcp_discovery.facade.status.handlers import answer
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder, load_from_dict
 from mcp_discovery.record import Record
@@ -51,7 +51,7 @@ async def post(request: web.Request) -> web.Response:
                 return _created(id, created)
             await register_posted(facade, posting, replace=False)
         else:
-            document = await facade.documents.of(posting)
+            document = await facade.documents.resolve(posting.document, posting.digest)
             former = takeover(facade, id, body)
             await facade.leased.register(posting, posting.lease, document, former)
             holder = posting.lease.holder.id
@@ -81,7 +81,7 @@ async def put(request: web.Request) -> web.Response:
         holder = _named_holder(request, body)
         if leased is not None:
             _require_registrant(leased, holder)
-            document = await facade.documents.of(posting)
+            document = await facade.documents.resolve(posting.document, posting.digest)
             record, digest, own = posting.record, document.digest, leased.lease.holder.id
             if posting.lease is None:  # when it was registered is not for a client to change
                 since = {"registered_at": leased.record.registered_at}
@@ -97,7 +97,7 @@ async def put(request: web.Request) -> web.Response:
             if entry is not None:
                 _require_ours(entry)
             await register_posted(facade, posting, replace=True)
-    return answer({"id": id})
+    return json_response({"id": id})
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -148,7 +148,7 @@ async def heartbeat(request: web.Request) -> web.Response:
         require_holder(leased, holder)
         health = health_from(body, leased.health)
         await facade.leased.heartbeat(leased, health, load_from_dict(body.get("load")))
-    return answer({"id": id, "status": health.status.value, "ttl": leased.lease.ttl})
+    return json_response({"id": id, "status": health.status.value, "ttl": leased.lease.ttl})
 
 
 async def drain(request: web.Request) -> web.Response:
@@ -171,7 +171,7 @@ async def drain(request: web.Request) -> web.Response:
         await facade.settle(
             id, lambda entry: entry is not None and entry.health.status is Status.DRAINING
         )
-    return answer({"id": id, "status": Status.DRAINING.value})
+    return json_response({"id": id, "status": Status.DRAINING.value})
 
 
 # -- posted entries ---------------------------------------------------------------------------
@@ -197,7 +197,7 @@ async def _probe_now(facade: Facade, posted: PostedEntry, holder: str | None) ->
     status, reason = posted.status, posted.health.reason
     await facade.settle(id, lambda entry: entry is not None and entry.health.status is status)
     ttl = facade.options.kept_ttl
-    return answer({"id": id, "status": status.value, "reason": reason, "ttl": ttl})
+    return json_response({"id": id, "status": status.value, "reason": reason, "ttl": ttl})
 
 
 async def posted_here(facade: Facade, id: str) -> PostedEntry | None:
@@ -297,7 +297,7 @@ async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> N
     try:
         registration = await facade.catalog.store.register(
             entry.record,
-            await facade.posted.stored_document(entry.record),
+            await facade.documents.of_record(entry.record),
             ttl=min(lease.ttl, 10.0),
             reap_after=lease.reap_after,
             health=entry.health,
@@ -320,7 +320,7 @@ def _not_held(facade: Facade, id: str) -> Exception:
 
 
 def _created(id: str, created: dict[str, Any]) -> web.Response:
-    response = answer(created, status=201)
+    response = json_response(created, status=201)
     response.headers["Location"] = f"/servers/{id}"
     return response
 

@@ -19,7 +19,6 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DiscoveryError,
-    DocumentNotFoundError,
     DuplicateInstanceError,
     RegistrationLostError,
     StoreError,
@@ -27,7 +26,7 @@ from mcp_discovery.errors import (
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.http.outbound import MARK, Dialer
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.registration.body import Posting, document_of, gives_capabilities
+from mcp_discovery.facade.registration.body import Posting, gives_capabilities
 from mcp_discovery.facade.registration.hand_over import HandOver, follow, is_posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, new_probe
@@ -123,7 +122,7 @@ class PostedEntries:
         id = posting.record.id
         old = self._entries.get(id)
         record = posting.record
-        document = await self._documents.of(posting)
+        document = await self._documents.resolve(posting.document, posting.digest)
 
         def make(known: Entry | None) -> PostedEntry:
             if old is not None:
@@ -149,7 +148,7 @@ class PostedEntries:
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` does, and
         :class:`RegistrationLostError`.
         """
-        document = await self.stored_document(entry.record)
+        document = await self._documents.of_record(entry.record)
 
         def make(known: Entry | None) -> PostedEntry:
             if known is None or not is_posted(known):
@@ -222,16 +221,6 @@ class PostedEntries:
         if holder.by != "facade" or entry.id in self._entries:
             return False
         return holder.id == self.holder.id or entry.health.silent
-
-    async def stored_document(self, record: Record) -> CapabilityDocument:
-        """The document of a record in the store; where it is lost, one made of its names."""
-        digest = record.capabilities.digest
-        if digest is not None:
-            try:
-                return await self._documents.get(digest)
-            except DocumentNotFoundError:
-                log.warning("%s: its capability document is lost", record.id)
-        return document_of(record.capabilities)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -354,7 +343,7 @@ class PostedEntries:
                 return
             record = entry.record
             try:
-                document = await self.stored_document(record)
+                document = await self._documents.of_record(record)
                 posted = self._make(record, document)
                 await posted.start()
             except DuplicateInstanceError as error:

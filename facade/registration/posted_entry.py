@@ -14,8 +14,8 @@ import aiohttp
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DuplicateInstanceError
-from mcp_discovery.facade.connections.traits import traits_of
 from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder

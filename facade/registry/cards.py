@@ -22,8 +22,8 @@ from mcp_discovery.facade.registry.index import LATEST, REGISTRY_INDEX, Registry
 from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
 from mcp_discovery.facade.registry.server_json import identity, remote_of
 from mcp_discovery.facade.state import facade_of, unknown
-from mcp_discovery.facade.status.handlers import version
 from mcp_discovery.health import rfc3339
+from mcp_discovery.version import installed_version
 
 CARD = "application/mcp-server-card+json"
 CATALOG = "application/ai-catalog+json"
@@ -151,7 +151,7 @@ def _own(base: str) -> dict[str, Any]:
         "name": OWN_NAME,
         "title": "mcp-discovery",
         "description": "Finds MCP servers that are alive, and their tools, by tag and by words",
-        "version": version(),
+        "version": installed_version(),
         "remotes": [
             {
                 "type": "streamable-http",

@@ -65,7 +65,7 @@ async def capabilities(request: web.Request) -> web.Response:
     facade = facade_of(request)
     entry = facade.entry(request.match_info["id"])
     headers = {list_json.REVISION: list_json.position(facade.view())}
-    document = await facade.posted.stored_document(entry.record)
+    document = await facade.documents.of_record(entry.record)
     return tagged(
         request,
         tag_of(document.digest),

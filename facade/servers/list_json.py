@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 import orjson
+from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.health import rfc3339
@@ -17,6 +18,14 @@ REVISION = "X-Discovery-Revision"
 def position(view: View) -> str:
     """Where ``view`` stands: ``<epoch>:<revision>``."""
     return f"{view.epoch}:{view.revision}"
+
+
+def json_response(body: object, view: View | None = None, *, status: int = 200) -> web.Response:
+    """``body`` as JSON, with the revision of ``view`` where it was made from one."""
+    headers = {REVISION: position(view)} if view is not None else {}
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers=headers
+    )
 
 
 def joined(entries: Iterable[Entry], now: datetime) -> bytes:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from importlib import metadata
 from itertools import chain
 
 import orjson
 from aiohttp import web
 
 from mcp_discovery.adapters.view import View
-from mcp_discovery.facade.connections.statuses import is_fit
 from mcp_discovery.facade.documents.cache import KINDS
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import facade_of
 from mcp_discovery.facade.status.models import CapabilityCount, HealthPage, Ready, StatusPage
 from mcp_discovery.facade.usage.usage import UsageFigures
 from mcp_discovery.health import Status, rfc3339
+from mcp_discovery.probe.verdict import is_usable
+from mcp_discovery.version import installed_version
 
 #: How many documents one request reads for their descriptions, and for how many seconds.
 _MOST_READ = 16
@@ -100,7 +101,7 @@ async def health(request: web.Request) -> web.Response:
     counts = _counts(view)
     body: dict[str, object] = {
         "status": "healthy",
-        "version": version(),
+        "version": installed_version(),
         "uptime": int(time.monotonic() - facade.started),
         "registry": {
             "connections": len(view),
@@ -110,13 +111,13 @@ async def health(request: web.Request) -> web.Response:
     }
     if performance := performance_of(facade.usage.whole()):
         body["performance"] = performance
-    return answer(body)
+    return json_response(body)
 
 
 async def ready(request: web.Request) -> web.Response:
     """Whether a first whole list was seen. A stale one is served, and said to be stale."""
     view = facade_of(request).view()
-    return answer({"status": "ready"} | list_json.staleness(view), view)
+    return json_response({"status": "ready"} | list_json.staleness(view), view)
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -124,14 +125,6 @@ async def metrics(request: web.Request) -> web.Response:
     body = facade_of(request).metrics.exposition()
     headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
     return web.Response(body=body, headers=headers)
-
-
-def answer(body: object, view: View | None = None, *, status: int = 200) -> web.Response:
-    """``body`` as JSON, with the revision of the view that it was made from."""
-    headers = {list_json.REVISION: list_json.position(view)} if view is not None else {}
-    return web.Response(
-        status=status, body=orjson.dumps(body), content_type="application/json", headers=headers
-    )
 
 
 def performance_of(figures: UsageFigures) -> dict[str, float]:
@@ -142,14 +135,6 @@ def performance_of(figures: UsageFigures) -> dict[str, float]:
     if figures.latency is not None:
         performance["averageLatency"] = round(figures.latency * 1000, 1)
     return performance
-
-
-def version() -> str:
-    """The version of what is installed; ``0.0.0`` when it runs from a plain checkout."""
-    try:
-        return metadata.version("mcp-discovery")
-    except metadata.PackageNotFoundError:
-        return "0.0.0"
 
 
 def _used(figures: UsageFigures) -> dict[str, float]:
@@ -172,7 +157,7 @@ def offers(view: View) -> Counter[_Offer]:
     candidates = chain(
         *(view.having("status", each.value) for each in (Status.HEALTHY, Status.DEGRADED))
     )
-    fit = (entry for id in candidates if is_fit(entry := view.entries[id]))
+    fit = (entry for id in candidates if is_usable((entry := view.entries[id]).health))
     indexed = (entry.record.capabilities for entry in fit)
     return Counter(
         (each.digest or "", each.tools, each.resources, each.prompts) for each in indexed

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcp_discovery.health import ANSWERS, Status
+from mcp_discovery.health import ANSWERS, Health, Status
 from mcp_discovery.probe.errors import BadAnswerError, NotOkError, ProbeError
 
 #: The reason of a server that asks for credentials as its record announces.
@@ -61,6 +61,12 @@ class Verdict:
 
     status: Status
     reason: str
+
+
+def is_usable(health: Health) -> bool:
+    """Whether the server can be used: healthy, or degraded only because nobody probes it."""
+    unprobed = health.status is Status.DEGRADED and health.reason in (NOT_DIALLED, UNPROBED)
+    return health.status is Status.HEALTHY or unprobed
 
 
 def mcp_verdict(reply: Reply, *, expects_credentials: bool = False) -> Verdict:
