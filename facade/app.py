@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -26,13 +27,13 @@ from mcp_discovery.facade.connections import (
     handlers as connections,
 )
 from mcp_discovery.facade.documents import handlers as exchange
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.cache import DOCUMENTS, Documents
 from mcp_discovery.facade.gateway import handlers as gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import docs_page, openapi
 from mcp_discovery.facade.http.aliases import aliases
 from mcp_discovery.facade.http.cors import Cors
-from mcp_discovery.facade.http.metrics import Metrics
+from mcp_discovery.facade.http.metrics import METRICS, Metrics
 from mcp_discovery.facade.http.middleware import Outermost
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
 from mcp_discovery.facade.http.operation import routes
@@ -41,7 +42,7 @@ from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.http.tracing import asking_store
 from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.server import PATH, McpServer
-from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.registration import handlers as registering
 from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
@@ -54,18 +55,19 @@ from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.servers import handlers as servers
 from mcp_discovery.facade.servers import prometheus_sd
-from mcp_discovery.facade.servers.events import EventStreams
-from mcp_discovery.facade.servers.long_poll import LongPolls
-from mcp_discovery.facade.servers.results import ServerLists
+from mcp_discovery.facade.servers.current_list import CATALOG
+from mcp_discovery.facade.servers.events import STREAMS, EventStreams
+from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
+from mcp_discovery.facade.servers.results import LISTS, ServerLists
 from mcp_discovery.facade.servers.search_index import Searching
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.tools import handlers as tools
 from mcp_discovery.facade.tools.definitions import ToolDefinitions
 from mcp_discovery.facade.usage import outcomes
-from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, USAGE, Usage
 from mcp_discovery.facade.websocket import endpoint as stream
-from mcp_discovery.facade.websocket.sockets import Sockets
+from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
 from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
@@ -127,7 +129,8 @@ def create_app(
     sockets = Sockets(
         catalog, ping=options.ping, write_timeout=options.write_timeout, idle=options.idle
     )
-    usage.listeners.append(sockets.happenings.note)
+    for kind in (CAPABILITY_REQUEST, HEALTH_CHECK):
+        usage.listen(kind, sockets.activity.append)
     searching = Searching(catalog, documents)
     lists = ServerLists(catalog, searching)
     tool_definitions = ToolDefinitions(documents)
@@ -154,7 +157,7 @@ def create_app(
         tally=tally,
         version=installed_version(),
     )
-    usage.listeners.append(metrics.note)
+    usage.listen(HEALTH_CHECK, metrics.probed)
     polls = LongPolls(catalog, lists)
     searching.on_learned(polls.descriptions_known)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -174,20 +177,10 @@ def create_app(
     )
     app[REGISTRY_INDEX] = RegistryIndex(catalog, addresses)
     app[AI_CATALOGS] = AiCatalogs(app[REGISTRY_INDEX])
-    app[FACADE] = Facade(
-        catalog,
-        documents,
-        leased,
-        posted,
-        streams,
-        metrics,
-        locks,
-        options,
-        usage,
-        lists,
-        polls,
-        sockets,
-    )
+    app[CATALOG], app[OPTIONS], app[DOCUMENTS], app[USAGE] = catalog, options, documents, usage
+    app[LISTS], app[POLLS], app[STREAMS], app[SOCKETS] = lists, polls, streams, sockets
+    app[METRICS], app[status.STARTED] = metrics, time.monotonic()
+    app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage)
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)
@@ -215,12 +208,12 @@ def _timed(tally: Tally) -> Around:
 async def _alive(app: web.Application) -> AsyncIterator[None]:
     """The facade's own tasks, from start to clean-up."""
     facade = app[FACADE]
-    async with facade.catalog, facade.posted, facade.lists, facade.polls, app[REGISTRY_INDEX]:
+    async with facade.catalog, facade.posted, app[LISTS], app[POLLS], app[REGISTRY_INDEX]:
         tasks = [
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
-            asyncio.create_task(facade.streams.drop_gone(), name="gone readers"),
-            asyncio.create_task(facade.streams.fanout.run(), name="wake event readers"),
-            asyncio.create_task(facade.sockets.fanout.run(), name="wake socket readers"),
+            asyncio.create_task(app[STREAMS].drop_gone(), name="gone readers"),
+            asyncio.create_task(app[STREAMS].fanout.run(), name="wake event readers"),
+            asyncio.create_task(app[SOCKETS].fanout.run(), name="wake socket readers"),
             asyncio.create_task(facade.usage.forget_gone(facade.catalog), name="forget usage"),
             asyncio.create_task(
                 _sweep(facade.catalog.store, facade.options.sweep_interval), name="sweep"
@@ -235,9 +228,9 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[FACADE].streams.close()
-    app[FACADE].sockets.close()
-    app[FACADE].polls.close()
+    app[STREAMS].close()
+    app[SOCKETS].close()
+    app[POLLS].close()
 
 
 async def _sweep(store: Store, interval: float) -> None:

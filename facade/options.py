@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiohttp import web
+
 
 @dataclass(frozen=True, slots=True)
 class FacadeOptions:
@@ -65,3 +67,7 @@ class FacadeOptions:
     mcp_call_tool: bool = False
     mcp_sessions: int = 10_000
     mcp_idle: float = 1800.0
+
+
+#: The options of an application.
+OPTIONS = web.AppKey("options", FacadeOptions)

@@ -8,10 +8,11 @@ from aiohttp import web
 
 from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
+from mcp_discovery.facade.documents.cache import DOCUMENTS
 from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.options import OPTIONS
 
 #: From this size on, in bytes, documents are compressed and parsed in a thread.
 _LARGE = 64 * 2**10
@@ -27,7 +28,7 @@ async def get(request: web.Request) -> web.Response:
         "ETag": f'"{digest}"',
         "Vary": "Accept-Encoding",
     }
-    document = await facade_of(request).documents.get(digest)
+    document = await request.app[DOCUMENTS].get(digest)
     if any(etag.value in (digest, "*") for etag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     body = document.canonical
@@ -48,10 +49,9 @@ async def put(request: web.Request) -> web.Response:
             f"{digest[:100]!r} is no digest; it is the SHA-256 of the canonical JSON, as 64 "
             "lower-case hexadecimal digits"
         )
-    facade = facade_of(request)
     limit = MAX_DOCUMENT_BYTES + 2**16
     try:
-        data = await read(request, timeout=facade.options.body_timeout, limit=limit)
+        data = await read(request, timeout=request.app[OPTIONS].body_timeout, limit=limit)
     except web.HTTPRequestEntityTooLarge as error:
         detail = f"the document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer less"
         raise ProblemError(413, "document-too-large", detail) from error
@@ -59,7 +59,7 @@ async def put(request: web.Request) -> web.Response:
         document = await asyncio.to_thread(_parsed, data, digest)
     else:
         document = _parsed(data, digest)
-    facade.documents.put(document)
+    request.app[DOCUMENTS].put(document)
     return web.Response(status=204)
 
 

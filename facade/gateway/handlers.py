@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import orjson
 from aiohttp import web
@@ -11,8 +12,9 @@ from mcp_discovery.facade.gateway.gateway import GATEWAY
 from mcp_discovery.facade.gateway.upstream import ForwardedBody
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError, problem
+from mcp_discovery.facade.options import OPTIONS
+from mcp_discovery.facade.servers.current_list import CATALOG, current_view
 from mcp_discovery.facade.servers.filters import parse
-from mcp_discovery.facade.state import facade_of
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +33,11 @@ async def mcp(request: web.Request) -> web.StreamResponse:
     if gateway is None:
         detail = "the gateway is off; start the facade with --gateway to have it"
         raise ProblemError(404, "gateway-off", detail)
-    facade, name = facade_of(request), request.match_info["name"]
-    body = ForwardedBody(request, facade.options.body_timeout)
+    name, view = request.match_info["name"], partial(current_view, request.app[CATALOG])
+    body = ForwardedBody(request, request.app[OPTIONS].body_timeout)
     versions = parse(request)["version"]
     try:
-        return await gateway.forward(request, body, facade.view, name, versions)
+        return await gateway.forward(request, body, view, name, versions)
     except ProblemError as error:
         if request.method != "POST":
             raise

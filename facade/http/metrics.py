@@ -18,7 +18,6 @@ from prometheus_client.registry import Collector
 from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.errors import OutdatedRevisionError
-from mcp_discovery.facade.usage.usage import HEALTH_CHECK
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.probe.verdict import is_usable
 
@@ -110,15 +109,16 @@ class Metrics:
         if series.durations is not None:
             series.durations.observe(took)
 
-    def note(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
-        """A listener of :class:`mcp_discovery.facade.usage.usage.Usage`: takes in what this facade
-        probed."""
-        if kind != HEALTH_CHECK:
-            return
+    def probed(self, _: str, __: str, facts: Mapping[str, Any]) -> None:
+        """Counts a probe; see :data:`mcp_discovery.facade.usage.usage.HEALTH_CHECK`."""
         if facts["latency"] is not None:
             self._probes.observe(facts["latency"])
         if not facts["success"]:
             self._failed_probes.inc()
+
+
+#: The metrics of an application.
+METRICS = web.AppKey("metrics", Metrics)
 
 
 def _may_wait(request: web.Request) -> bool:

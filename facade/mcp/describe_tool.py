@@ -18,7 +18,7 @@ from mcp_discovery.facade.mcp.tool import (
     tool_result,
 )
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.state import not_ready
+from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.tools.definitions import DOCUMENTS_TIMEOUT, ToolDefinitions
 from mcp_discovery.facade.tools.index import detail, digests_of, instance_groups, tool_offers
 from mcp_discovery.health import Status
@@ -103,9 +103,7 @@ class DescribeTool(McpTool):
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
     ) -> Mapping[str, Any]:
         name, server = arguments["name"], arguments["server"]
-        if not self._catalog.is_ready:
-            raise not_ready(self._catalog)
-        view = self._catalog.view
+        view = current_view(self._catalog)
         query = Query(status=_USABLE, tool=name)
         having = [
             entry

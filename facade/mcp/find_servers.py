@@ -16,9 +16,9 @@ from mcp_discovery.facade.mcp.scope import (
 )
 from mcp_discovery.facade.mcp.tool import STALENESS_PROPERTIES, McpTool, OnProgress, tool_result
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import Sort
 from mcp_discovery.facade.servers.search_index import Searching
-from mcp_discovery.facade.state import not_ready
 
 _LIMIT, _MOST = 20, 200
 
@@ -100,9 +100,7 @@ class FindServers(McpTool):
     ) -> Mapping[str, Any]:
         query, words = query_of(arguments), words_of(arguments["q"])
         scores = await self._searching.scores(words) if words else None
-        if not self._catalog.is_ready:
-            raise not_ready(self._catalog)
-        view = self._catalog.view
+        view = current_view(self._catalog)
         found = view.select(query, among=scores)
         if scores is not None:
             found = Sort("relevance").ordered(found, scores, view.as_of)

@@ -28,7 +28,7 @@ from mcp_discovery.facade.mcp.tool import (
     tool_result,
 )
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.state import not_ready
+from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.tools.definitions import (
     DOCUMENTS_TIMEOUT,
     ToolDefinition,
@@ -163,9 +163,7 @@ class FindTools(McpTool):
     ) -> Mapping[str, Any]:
         query = query_of({**arguments, "name": arguments["server"]})
         words = words_of(arguments["q"])
-        if not self._catalog.is_ready:
-            raise not_ready(self._catalog)
-        view = self._catalog.view
+        view = current_view(self._catalog)
         groups = await asyncio.to_thread(lambda: instance_groups(view.select(query)))
         digests = digests_of(groups)
         known = await self._definitions.of(digests, timeout=DOCUMENTS_TIMEOUT)

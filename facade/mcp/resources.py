@@ -18,7 +18,7 @@ from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, JsonRpcError
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.state import not_ready
+from mcp_discovery.facade.servers.current_list import current_view
 
 SERVERS: Final = "mcp-discovery://servers"
 _SERVER: Final = "mcp-discovery://servers/"
@@ -110,7 +110,7 @@ class Resources:
         for an invalid cursor.
         """
         kind, last = _place(cursor)
-        view = self._view()
+        view = current_view(self._catalog)
         items: list[dict[str, Any]] = [dict(_ALL)] if kind == "" else []
         if internal:
             return {"resources": items}
@@ -135,7 +135,7 @@ class Resources:
 
         Raises :class:`JsonRpcError` where there is none.
         """
-        view = self._view()
+        view = current_view(self._catalog)
         if uri == SERVERS:
             entries = sorted(view, key=lambda entry: entry.order)
             return list_json.servers(view, entries), False
@@ -159,11 +159,6 @@ class Resources:
         digest = document_in(uri)
         if uri != SERVERS and server_in(uri) is None and not (digest and is_digest(digest)):
             raise missing(uri)
-
-    def _view(self) -> View:
-        if not self._catalog.is_ready:
-            raise not_ready(self._catalog)
-        return self._catalog.view
 
 
 def missing(uri: str) -> JsonRpcError:

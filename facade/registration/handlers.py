@@ -16,6 +16,7 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
 from mcp_discovery.facade.registration.leased import Leased, require_holder
 from mcp_discovery.facade.registration.posted_entry import PostedEntry
+from mcp_discovery.facade.servers.current_list import unknown
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.models import (
     Drained,
@@ -25,7 +26,7 @@ from mcp_discovery.facade.servers.models import (
     RegisteredServer,
     ServerPosting,
 )
-from mcp_discovery.facade.state import Facade, facade_of, unknown
+from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder, load_from_dict
 from mcp_discovery.record import Record

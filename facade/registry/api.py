@@ -24,7 +24,7 @@ from mcp_discovery.facade.registry.entries import Key, ServerVersion
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex, RegistryQuery
 from mcp_discovery.facade.registry.models import RegistryEntry, RegistryError, RegistryList
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.health import rfc3339
 from mcp_discovery.record import parse_moment
 
@@ -160,8 +160,7 @@ async def version(request: web.Request) -> web.Response:
 
 def _now(request: web.Request) -> tuple[View, RegistryIndex]:
     """The list and the registry's entries; raises until there is a first list."""
-    view = facade_of(request).view()
-    return view, request.app[REGISTRY_INDEX]
+    return view_of(request), request.app[REGISTRY_INDEX]
 
 
 def _name(request: web.Request) -> str:

@@ -21,7 +21,7 @@ from mcp_discovery.facade.registry.entries import ServerVersion
 from mcp_discovery.facade.registry.index import LATEST, REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
 from mcp_discovery.facade.registry.server_json import identity, remote_of
-from mcp_discovery.facade.state import facade_of, unknown
+from mcp_discovery.facade.servers.current_list import unknown, view_of
 from mcp_discovery.health import rfc3339
 from mcp_discovery.version import installed_version
 
@@ -59,7 +59,7 @@ AI_CATALOGS = web.AppKey("AI catalogs", AiCatalogs)
 
 async def ai_catalog(request: web.Request) -> web.Response:
     """Where the cards of all servers with an address are, and that of this facade itself."""
-    facade_of(request).view()  # raises until there is a first list
+    view_of(request)  # raises until there is a first list
     body = request.app[AI_CATALOGS].body(request.app[REGISTRY_INDEX].addresses.base(request))
     return _typed(tagged(request, tag_of(body), body), CATALOG)
 
@@ -133,7 +133,7 @@ def _entry(listed: ServerVersion, base: str, *, alone: bool) -> dict[str, Any]:
 
 
 def _found(request: web.Request, given: str) -> ServerVersion | None:
-    view, index = facade_of(request).view(), request.app[REGISTRY_INDEX]
+    view, index = view_of(request), request.app[REGISTRY_INDEX]
     if "/" in given:
         return index.version(given, LATEST)
     ids = view.having("name", given)

@@ -26,9 +26,9 @@ from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.fanout import Fanout
 from mcp_discovery.facade.servers.filters import parse
-from mcp_discovery.facade.websocket.fanout import Fanout
-from mcp_discovery.facade.websocket.position import read_position
+from mcp_discovery.facade.servers.list_json import read_position
 from mcp_discovery.query.query import Query
 
 log = logging.getLogger(__name__)
@@ -367,3 +367,7 @@ def _change(epoch: str, event: CatalogEvent, server: bytes) -> bytes:
         orjson.dumps(event.id),
         server,
     )
+
+
+#: The event streams of an application.
+STREAMS = web.AppKey("event streams", EventStreams)

@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.facade.documents.cache import DOCUMENTS
 from mcp_discovery.facade.http.etag import (
     IF_NONE_MATCH,
     has_already,
@@ -18,10 +19,13 @@ from mcp_discovery.facade.http.etag import (
 )
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import entry_in, view_of
+from mcp_discovery.facade.servers.events import STREAMS
 from mcp_discovery.facade.servers.filters import stream_filters
+from mcp_discovery.facade.servers.long_poll import POLLS
 from mcp_discovery.facade.servers.models import CapabilityLists, Server, ServerList
 from mcp_discovery.facade.servers.query import PARAMETERS, read_query
-from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.servers.results import LISTS
 
 
 async def servers(request: web.Request) -> web.StreamResponse:
@@ -32,15 +36,14 @@ async def servers(request: web.Request) -> web.StreamResponse:
     ``lastSeen`` has moved.
     """
     wanted = read_query(request)
-    facade = facade_of(request)
-    facade.view()  # there is no result before there is a whole list
-    lists = facade.lists
+    view_of(request)  # raises until there is a first list
+    lists = request.app[LISTS]
     if wanted.index is None and (prepared := lists.prepared(wanted)) is not None:
         return await prepared.respond(request)
     result = await lists.result(wanted)
     known = lists.tag_at(wanted, wanted.index) if wanted.index is not None else None
     if result.tag == known:
-        result = await facade.polls.wait(request, wanted, known)
+        result = await request.app[POLLS].wait(request, wanted, known)
     if has_already(request, result.etag):
         return not_modified(result.etag, {list_json.REVISION: result.position})
     return await lists.prepare(wanted, result).respond(request)
@@ -48,9 +51,8 @@ async def servers(request: web.Request) -> web.StreamResponse:
 
 async def server(request: web.Request) -> web.Response:
     """One instance, whatever its health."""
-    facade = facade_of(request)
-    view = facade.view()
-    entry = facade.entry(request.match_info["id"])
+    view = view_of(request)
+    entry = entry_in(view, request.match_info["id"])
     beside: dict[str, object] = dict(list_json.staleness(view))
     return tagged(
         request,
@@ -62,10 +64,10 @@ async def server(request: web.Request) -> web.Response:
 
 async def capabilities(request: web.Request) -> web.Response:
     """All that one instance offers, schemas included, as MCP spells it."""
-    facade = facade_of(request)
-    entry = facade.entry(request.match_info["id"])
-    headers = {list_json.REVISION: list_json.position(facade.view())}
-    document = await facade.documents.of_record(entry.record)
+    view = view_of(request)
+    entry = entry_in(view, request.match_info["id"])
+    headers = {list_json.REVISION: list_json.position(view)}
+    document = await request.app[DOCUMENTS].of_record(entry.record)
     return tagged(
         request,
         tag_of(document.digest),
@@ -76,9 +78,8 @@ async def capabilities(request: web.Request) -> web.Response:
 
 async def events(request: web.Request) -> web.StreamResponse:
     """The list and every change to it, as server-sent events."""
-    facade = facade_of(request)
-    facade.view()  # there are no events before there is a whole list
-    return await facade.streams.serve(request)
+    view_of(request)  # raises until there is a first list
+    return await request.app[STREAMS].serve(request)
 
 
 def document_body(document: CapabilityDocument) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.health import rfc3339
 
 #: The header that says of which state of the list an answer is: ``<epoch>:<revision>``.
@@ -18,6 +19,19 @@ REVISION = "X-Discovery-Revision"
 def position(view: View) -> str:
     """Where ``view`` stands: ``<epoch>:<revision>``."""
     return f"{view.epoch}:{view.revision}"
+
+
+def read_position(text: str) -> tuple[str, int]:
+    """The epoch and the revision of a position.
+
+    Raises :class:`OutdatedRevisionError` for any other text: its reader has to start over.
+    """
+    epoch, colon, revision = text.partition(":")
+    if not colon or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
+        raise OutdatedRevisionError(
+            f"{text[:100]!r} is no position of this facade; it is epoch:revision"
+        )
+    return epoch[:100], int(revision)
 
 
 def json_response(body: object, view: View | None = None, *, status: int = 200) -> web.Response:

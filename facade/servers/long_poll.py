@@ -228,3 +228,7 @@ async def _changed(changed: asyncio.Event, result: ListResult) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(max(least, (due - utcnow()).total_seconds())):
             await changed.wait()
+
+
+#: The long polls of an application.
+POLLS = web.AppKey("long polls", LongPolls)

@@ -20,8 +20,8 @@ from pydantic import BaseModel, RootModel
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
-from mcp_discovery.facade.state import facade_of
 
 _META = "__meta_mcp_"
 _SECURE = {"https": "https", "wss": "https"}
@@ -45,7 +45,7 @@ async def targets(request: web.Request) -> web.Response:
     What has no URL (``stdio``) is left out. Without ``status`` those that are down are targets,
     too: that they do not answer is what Prometheus is to see.
     """
-    view = facade_of(request).view()
+    view = view_of(request)
     query = parse(request, status=())
     # Beside the event loop: Prometheus always asks for all of them.
     body = await asyncio.to_thread(lambda: orjson.dumps(groups(view.select(query))))

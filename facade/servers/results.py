@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
+from aiohttp import web
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.catalog import Catalog
@@ -277,3 +278,7 @@ def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) 
         entry.health.since + least for entry in candidates if entry.health.status is not Status.DOWN
     )
     return min((each for each in times if each > now), default=None)
+
+
+#: The server lists of an application.
+LISTS = web.AppKey("server lists", ServerLists)

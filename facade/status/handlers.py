@@ -10,14 +10,15 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.adapters.view import View
-from mcp_discovery.facade.documents.cache import KINDS
+from mcp_discovery.facade.documents.cache import DOCUMENTS, KINDS
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.metrics import METRICS
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import CATALOG, view_of
 from mcp_discovery.facade.servers.list_json import json_response
-from mcp_discovery.facade.state import facade_of
 from mcp_discovery.facade.status.models import CapabilityCount, HealthPage, Ready, StatusPage
-from mcp_discovery.facade.usage.usage import UsageFigures
+from mcp_discovery.facade.usage.usage import USAGE, UsageFigures
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.version import installed_version
@@ -26,13 +27,15 @@ from mcp_discovery.version import installed_version
 _MOST_READ = 16
 _READ_TIMEOUT = 0.5
 
+#: When an application was made, in seconds of the monotonic clock.
+STARTED = web.AppKey("started", float)
+
 
 async def capabilities(request: web.Request) -> web.Response:
     """What healthy instances offer, and those of stdio: each name with how many offer it, and how
     much it is used as far as clients report."""
-    facade = facade_of(request)
-    view = facade.view()
-    documents = facade.documents
+    view = view_of(request)
+    documents, usage = request.app[DOCUMENTS], request.app[USAGE]
     providers: Counter[tuple[str, str]] = Counter()
     digests: defaultdict[tuple[str, str], str] = defaultdict(str)
     used: dict[str, None] = {}
@@ -53,7 +56,7 @@ async def capabilities(request: web.Request) -> web.Response:
         if text := documents.descriptions(digests[kind, name]).get((kind, name)):
             entry["description"] = text
         entry["providers"] = providers[kind, name]
-        listed.append(entry | _used(facade.usage.capability(name)))
+        listed.append(entry | _used(usage.capability(name)))
     counted = {"capabilities": listed, "totalCapabilities": len(listed)}
     data = orjson.dumps(counted | list_json.staleness(view))
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
@@ -61,12 +64,11 @@ async def capabilities(request: web.Request) -> web.Response:
 
 async def status(request: web.Request) -> web.Response:
     """The whole at a glance: how many are how, and each with its reason."""
-    facade = facade_of(request)
-    view = facade.view()
+    view, catalog = view_of(request), request.app[CATALOG]
     counts = _counts(view)
     troubled = counts["down"] or counts["degraded"] or view.stale_since is not None
     now = view.as_of
-    skipped = facade.catalog.store.skipped
+    skipped = catalog.store.skipped
     servers = [
         {
             "id": entry.id,
@@ -81,10 +83,10 @@ async def status(request: web.Request) -> web.Response:
         "status": "degraded" if troubled else "operational",
         "summary": {"total": len(view), **counts},
         "servers": servers,
-        "store": facade.catalog.store.url,
+        "store": catalog.store.url,
         "epoch": view.epoch,
         "revision": view.revision,
-        "held": facade.catalog.held_total,
+        "held": catalog.held_total,
         "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
     body |= list_json.staleness(view)
@@ -96,33 +98,32 @@ async def status(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     """Whether this process lives, whatever the store does."""
-    facade = facade_of(request)
-    view = facade.catalog.view
+    view = request.app[CATALOG].view
     counts = _counts(view)
     body: dict[str, object] = {
         "status": "healthy",
         "version": installed_version(),
-        "uptime": int(time.monotonic() - facade.started),
+        "uptime": int(time.monotonic() - request.app[STARTED]),
         "registry": {
             "connections": len(view),
             "healthy": counts["healthy"],
             "unhealthy": len(view) - counts["healthy"],
         },
     }
-    if performance := performance_of(facade.usage.whole()):
+    if performance := performance_of(request.app[USAGE].whole()):
         body["performance"] = performance
     return json_response(body)
 
 
 async def ready(request: web.Request) -> web.Response:
     """Whether a first whole list was seen. A stale one is served, and said to be stale."""
-    view = facade_of(request).view()
+    view = view_of(request)
     return json_response({"status": "ready"} | list_json.staleness(view), view)
 
 
 async def metrics(request: web.Request) -> web.Response:
     """Figures for Prometheus."""
-    body = facade_of(request).metrics.exposition()
+    body = request.app[METRICS].exposition()
     headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
     return web.Response(body=body, headers=headers)
 

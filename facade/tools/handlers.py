@@ -20,8 +20,8 @@ from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag, nearest, once, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
-from mcp_discovery.facade.state import facade_of
 from mcp_discovery.facade.tools.definitions import DOCUMENTS_TIMEOUT, ToolDefinitions
 from mcp_discovery.facade.tools.index import (
     ToolIndex,
@@ -100,12 +100,11 @@ async def tools(request: web.Request) -> web.Response:
     With ``q`` only those that have all of its words in name, title or description, the best first.
     Where spellings differ, that of most instances stands for all.
     """
-    facade = facade_of(request)
     query = parse(request)
     text = once(request, "q")
     with_schema = flag(request, "schema")
     limit = whole(request, "limit", least=1, most=_MOST) or _LIMIT
-    listing = await request.app[TOOL_LISTINGS].of(facade.view(), query)
+    listing = await request.app[TOOL_LISTINGS].of(view_of(request), query)
     view = listing.view
 
     def serialize() -> bytes:
@@ -131,9 +130,8 @@ async def tool(request: web.Request) -> web.Response:
     Spellings are grouped by digest, that of most instances first. The filters say which servers
     are looked at: the healthy ones unless ``status`` says more.
     """
-    facade = facade_of(request)
     name = request.match_info["name"]
-    view = facade.view()
+    view = view_of(request)
     query = parse(request)
     having = view.select(query.but(tool=query["tool"] | {name}))
     if not having:

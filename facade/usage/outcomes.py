@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.state import Facade, facade_of
+from mcp_discovery.facade.options import OPTIONS
+from mcp_discovery.facade.servers.current_list import entry_in, view_of
+from mcp_discovery.facade.usage.usage import USAGE
 from mcp_discovery.record import Record
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -50,9 +52,8 @@ class OutcomesModel(BaseModel):
 
 async def outcome(request: web.Request) -> web.Response:
     """Counts one call of the server towards its figures and those of the capability."""
-    facade = facade_of(request)
-    body = await read_object(request, timeout=facade.options.body_timeout)
-    _count(facade, request.match_info["id"], body)
+    body = await read_object(request, timeout=request.app[OPTIONS].body_timeout)
+    _count(request, request.match_info["id"], body)
     return web.Response(status=204)
 
 
@@ -62,8 +63,9 @@ async def outcomes(request: web.Request) -> web.Response:
     One that cannot be counted, because its server is gone for instance, is named in `refused` by
     its place in the list, and harms no other.
     """
-    facade = facade_of(request)
-    body = _parsed(OutcomesModel, await read_object(request, timeout=facade.options.body_timeout))
+    body = _parsed(
+        OutcomesModel, await read_object(request, timeout=request.app[OPTIONS].body_timeout)
+    )
     refused: list[dict[str, Any]] = []
     for number, item in enumerate(body.outcomes):
         id, rest = item.get("id"), {key: item[key] for key in item if key != "id"}
@@ -71,18 +73,18 @@ async def outcomes(request: web.Request) -> web.Response:
             if not isinstance(id, str):
                 detail = "id: each outcome needs the id of its instance"
                 raise ProblemError(422, "invalid-outcome", detail, field="id")
-            _count(facade, id, rest)
+            _count(request, id, rest)
         except ProblemError as error:
             refused.append({"index": number, "detail": error.detail})
     return web.json_response({"counted": len(body.outcomes) - len(refused), "refused": refused})
 
 
-def _count(facade: Facade, id: str, body: dict[str, Any]) -> None:
-    entry = facade.entry(id)
+def _count(request: web.Request, id: str, body: dict[str, Any]) -> None:
+    entry = entry_in(view_of(request), id)
     reported = _parsed(OutcomeModel, body)
     if reported.capability is not None:
         _require_offered(entry.record, reported.capability)
-    facade.usage.outcome(
+    request.app[USAGE].outcome(
         entry.id,
         latency=None if reported.latency is None else reported.latency / 1000,
         success=reported.success,

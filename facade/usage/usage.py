@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from aiohttp import web
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.catalog import Catalog
@@ -21,7 +23,7 @@ MOST_CAPABILITIES = 10_000
 #: Seconds between two removals of the figures of instances that have left.
 _FORGET_INTERVAL = 15.0
 
-#: Called with each outcome and each probe: its kind, the instance's id, the facts.
+#: Called with the kind, the instance's id and the facts.
 UsageListener = Callable[[str, str, Mapping[str, Any]], None]
 
 #: The kind of a client's outcome, with the facts ``capability`` (or None), ``latency`` (seconds, or
@@ -77,8 +79,11 @@ class Usage:
         self._checks: dict[str, _Checks] = {}
         self._reported: dict[str, Load | None] = {}
         self._missing: set[str] = set()
-        #: Called with each outcome and each probe; must return at once and not raise.
-        self.listeners: list[UsageListener] = []
+        self._listeners: defaultdict[str, list[UsageListener]] = defaultdict(list)
+
+    def listen(self, kind: str, listener: UsageListener) -> None:
+        """Calls ``listener`` for everything of ``kind``; it must return at once and not raise."""
+        self._listeners[kind].append(listener)
 
     def outcome(
         self,
@@ -197,8 +202,12 @@ class Usage:
         )
 
     def _notify(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
-        for listener in self.listeners:
+        for listener in self._listeners[kind]:
             listener(kind, id, facts)
+
+
+#: The figures of an application.
+USAGE = web.AppKey("usage", Usage)
 
 
 def _with_reported(own: UsageFigures, reported: Load | None) -> UsageFigures:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from mcp_discovery.facade.http.operation import Operation
-from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.servers.current_list import view_of
+from mcp_discovery.facade.websocket.sockets import SOCKETS
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -14,9 +15,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
     Send `{"action": "subscribe", "events": ["connection-status", "health-check",
     "capability-request"]}`.
     """
-    facade = facade_of(request)
-    facade.view()  # nothing is told before there is a whole list
-    return await facade.sockets.serve(request)
+    view_of(request)  # raises until there is a first list
+    return await request.app[SOCKETS].serve(request)
 
 
 OPERATIONS = (

@@ -1,4 +1,4 @@
-"""What a reader of ``/registry/stream`` may say, and what it is told."""
+"""The messages of ``/registry/stream``: those that a reader sends, and those that it gets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANY = Query(status=())
 
 
 class InvalidMessageError(DiscoveryError):
-    """A message that cannot be obeyed; ``str()`` is one sentence that says why."""
+    """An invalid message; ``str()`` is one sentence that says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """``filter`` is ``None`` where none was given: what held before holds."""
+    """A subscription; without a ``filter`` the one before stays."""
 
     events: frozenset[str]
     filter: Filter | None
@@ -69,7 +69,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """The events that are wanted no longer."""
+    """The end of the subscription to ``events``."""
 
     events: frozenset[str]
 
@@ -144,36 +144,33 @@ def _known(what: str, value: str, known: Collection[str]) -> None:
     raise InvalidMessageError(f"unknown {what} {value[:100]!r}; {hint}known are {', '.join(known)}")
 
 
-# -- what it is told --------------------------------------------------------------------------
-
-
 def acknowledged(type: str, events: Iterable[str], position: str) -> bytes:
-    """The answer to an action: what is subscribed from now on, and where the list stands."""
+    """The response to an action: the events now subscribed to, and the list's position."""
     listed = [event for event in EVENTS if event in set(events)]
     return orjson.dumps({"type": type, "events": listed, "position": position})
 
 
 def failed(detail: str) -> bytes:
-    """The answer to a message that was not understood."""
+    """The response to an invalid message."""
     return orjson.dumps({"type": "error", "detail": detail})
 
 
 def dropped(event: str, count: int) -> bytes:
-    """What a reader is told that was too slow for ``count`` events of a kind."""
+    """Says that a reader was too slow for ``count`` events of a kind."""
     return orjson.dumps({"type": "dropped", "events": [event], "count": count})
 
 
-def happened(kind: str, id: str, facts: Mapping[str, Any]) -> bytes:
-    """A health check or a request, with what is known of it; see
+def activity(kind: str, id: str, facts: Mapping[str, Any]) -> bytes:
+    """A health check or a request with its known facts; see
     :mod:`mcp_discovery.facade.usage.usage`."""
-    told: dict[str, Any] = {"type": kind, "connectionId": id}
+    message: dict[str, Any] = {"type": kind, "connectionId": id}
     latency = facts.get("latency")
     milliseconds = None if latency is None else round(latency * 1000, 1)
     if kind == HEALTH_CHECK:
-        told |= {"health": facts["status"], "responseTime": milliseconds}
-        told["reason"] = facts.get("reason")
+        message |= {"health": facts["status"], "responseTime": milliseconds}
+        message["reason"] = facts.get("reason")
     else:
-        told |= {"capability": facts.get("capability"), "success": facts["success"]}
-        told |= {"latency": milliseconds, "error": facts.get("error")}
-    told["timestamp"] = rfc3339(utcnow())
-    return orjson.dumps({key: value for key, value in told.items() if value is not None})
+        message |= {"capability": facts.get("capability"), "success": facts["success"]}
+        message |= {"latency": milliseconds, "error": facts.get("error")}
+    message["timestamp"] = rfc3339(utcnow())
+    return orjson.dumps({key: value for key, value in message.items() if value is not None})

@@ -12,9 +12,10 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.fanout import Fanout
+from mcp_discovery.facade.servers.list_json import read_position
+from mcp_discovery.facade.websocket.activity import KINDS, ActivityLog
 from mcp_discovery.facade.websocket.audience import Audience
-from mcp_discovery.facade.websocket.fanout import Fanout
-from mcp_discovery.facade.websocket.happenings import KINDS, Happenings
 from mcp_discovery.facade.websocket.messages import (
     CONNECTION_STATUS,
     MAX_MESSAGE_BYTES,
@@ -27,7 +28,6 @@ from mcp_discovery.facade.websocket.messages import (
     failed,
     parse,
 )
-from mcp_discovery.facade.websocket.position import read_position
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Sockets:
     def __init__(self, catalog: Catalog, *, ping: float, write_timeout: float, idle: float) -> None:
         self.catalog = catalog
         self.fanout = Fanout(catalog)
-        self.happenings = Happenings(catalog, self.fanout)
+        self.activity = ActivityLog(catalog, self.fanout)
         self.ping = ping
         self.write_timeout = write_timeout
         self.idle = idle
@@ -116,6 +116,10 @@ class Sockets:
             self._audiences.pop(audience.filter, None)
 
 
+#: The readers of an application.
+SOCKETS = web.AppKey("sockets", Sockets)
+
+
 class _SocketReader:
     """One connection: what it has subscribed to, and how far it has been notified."""
 
@@ -153,7 +157,7 @@ class _SocketReader:
         self._sockets.fanout.leave(self._notify)
         self._sockets.leave(self._audience)
         for kind in self._numbers:
-            self._sockets.happenings.unsubscribe(kind)
+            self._sockets.activity.unsubscribe(kind)
         self._numbers.clear()
 
     # -- what it says ------------------------------------------------------------------------
@@ -211,7 +215,7 @@ class _SocketReader:
             self._audience = self._sockets.join(wish.filter)
         for kind in KINDS:
             if kind in wish.events and kind not in self._numbers:
-                self._numbers[kind] = self._sockets.happenings.subscribe(kind)
+                self._numbers[kind] = self._sockets.activity.subscribe(kind)
         if CONNECTION_STATUS not in wish.events and not (other and self._follows):
             return
         if wish.resume is not None:
@@ -235,7 +239,7 @@ class _SocketReader:
             self._follows, self._afresh = False, None
         for kind in events & self._numbers.keys():
             del self._numbers[kind]
-            self._sockets.happenings.unsubscribe(kind)
+            self._sockets.activity.unsubscribe(kind)
 
     # -- what it is told ---------------------------------------------------------------------
 
@@ -246,7 +250,7 @@ class _SocketReader:
                 self._news.clear()
                 await self._tell_statuses()
                 for kind in KINDS:
-                    await self._tell_happenings(kind)
+                    await self._send_activity(kind)
         except ConnectionResetError:
             pass  # the listening side ends with it
         except Exception:  # the guard that ends a connection rather than leave it silent
@@ -293,15 +297,15 @@ class _SocketReader:
             told = {"type": "stale" if stale else "fresh"} | list_json.staleness(view)
             await self._send(orjson.dumps(told))
 
-    async def _tell_happenings(self, kind: str) -> None:
+    async def _send_activity(self, kind: str) -> None:
         if (number := self._numbers.get(kind)) is None:
             return
-        happened, missed = self._sockets.happenings.since(kind, number)
+        activities, missed = self._sockets.activity.since(kind, number)
         turn = self._turn
         if missed:
             self._numbers[kind] = number + missed
             await self._send(dropped(kind, missed))
-        for each in happened:
+        for each in activities:
             if turn != self._turn:
                 self._news.set()
                 return

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
@@ -37,6 +38,7 @@ TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio")
 class LargeCatalog:
     """The facade, a client of it, and what its list consists of."""
 
+    app: web.Application
     facade: Facade
     ask: Client
     instances: dict[str, Instance]
@@ -137,4 +139,4 @@ async def listing(
             facade.catalog.apply(Snapshot(dict(known)))
             for text in (texts or {}).values():
                 facade.documents.put(text)
-            yield LargeCatalog(facade, ask, known, texts or {})
+            yield LargeCatalog(app, facade, ask, known, texts or {})

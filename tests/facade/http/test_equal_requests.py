@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
-from mcp_discovery.facade.state import FACADE, Facade
+from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
 from tests.facade.harness import QUICK, Client, leased
 from tests.stores.waiting import until
 
@@ -32,7 +32,7 @@ _OWN = re.compile(
 class Served:
     """A facade and a client of it."""
 
-    facade: Facade
+    polls: LongPolls
     ask: Client
 
 
@@ -53,7 +53,7 @@ async def served() -> AsyncIterator[Served]:
             ask = Client(url, session)
             for id in ("a", "b"):
                 assert (await ask("POST", "/servers", leased(id, tags=[id]))).status == 201
-            yield Served(app[FACADE], ask)
+            yield Served(app[POLLS], ask)
 
 
 class Line:
@@ -260,7 +260,7 @@ async def test_polls_that_wait_for_the_same_have_one_answer(served: Served) -> N
             each.send(question)
 
         async def wait() -> bool:
-            return len(served.facade.polls) == 3
+            return len(served.polls) == 3
 
         await until(wait, timeout=5, what="three polls waiting")
         await served.ask("POST", "/servers", leased("n", tags=["a"]))
@@ -273,7 +273,7 @@ async def test_polls_that_wait_for_the_same_have_one_answer(served: Served) -> N
             assert ids(await each.answer()) == ["b"]
 
         async def none() -> bool:
-            return len(served.facade.polls) == 0
+            return len(served.polls) == 0
 
         await until(none, timeout=5, what="no poll waiting")
 
@@ -326,7 +326,7 @@ async def test_a_middleware_before_all_others_refuses_every_request(served: Serv
         allowed.send(get(f"/servers?wait=20&index={index}"))
 
         async def waits() -> bool:
-            return len(served.facade.polls) == 1
+            return len(served.polls) == 1
 
         await until(waits, timeout=5, what="a poll waiting")
         other.send(get(f"/servers?wait=20&index={index}"))

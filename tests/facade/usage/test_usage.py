@@ -15,7 +15,13 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
 from mcp_discovery.facade.state import FACADE
-from mcp_discovery.facade.usage.usage import MOST_CAPABILITIES, Usage, UsageFigures
+from mcp_discovery.facade.usage.usage import (
+    CAPABILITY_REQUEST,
+    HEALTH_CHECK,
+    MOST_CAPABILITIES,
+    Usage,
+    UsageFigures,
+)
 from mcp_discovery.facade.usage.window import WINDOW, Window
 from mcp_discovery.health import Load
 from tests.facade.harness import QUICK, Client, leased, served
@@ -191,7 +197,8 @@ def test_probes_are_counted(usage: Usage) -> None:
 
 def test_listeners_are_told_of_both(usage: Usage) -> None:
     told: list[tuple[str, str, Any]] = []
-    usage.listeners.append(lambda kind, id, data: told.append((kind, id, dict(data))))
+    for each in (CAPABILITY_REQUEST, HEALTH_CHECK):
+        usage.listen(each, lambda kind, id, data: told.append((kind, id, dict(data))))
     usage.outcome("a", latency=0.2, success=False, capability="find", error="timed out")
     usage.probed("b", latency=0.1, success=True, status="healthy", reason="answers MCP")
     assert told == [
@@ -245,7 +252,8 @@ async def test_the_facades_probes_are_counted() -> None:
         app = create_app(store, QUICK)
         usage = app[FACADE].usage
         told: list[tuple[str, str]] = []
-        usage.listeners.append(lambda kind, id, data: told.append((kind, id)))
+        for each in (CAPABILITY_REQUEST, HEALTH_CHECK):
+            usage.listen(each, lambda kind, id, data: told.append((kind, id)))
         async with serving(app, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
             await app[FACADE].catalog.ready()
             ask = Client(url, session)

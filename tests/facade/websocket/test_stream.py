@@ -17,7 +17,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change
 from mcp_discovery.facade import FacadeOptions, create_app, serving
 from mcp_discovery.facade.state import FACADE, Facade
-from mcp_discovery.facade.websocket.happenings import KEPT
+from mcp_discovery.facade.websocket.activity import LOG_LENGTH
 from mcp_discovery.facade.websocket.sockets import MOST_ERRORS
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.stores.waiting import until
@@ -426,14 +426,14 @@ async def test_what_a_slow_reader_missed_is_counted() -> None:
     """The loop is not given up between these outcomes, so no reader can keep up."""
     async with served_whole() as (ask, facade), stream(ask) as told:
         await told.subscribe("capability-request")
-        for _ in range(KEPT + 10):
+        for _ in range(LOG_LENGTH + 10):
             facade.usage.outcome("a", latency=0.1, success=True)
         assert await told.next() == {
             "type": "dropped",
             "events": ["capability-request"],
             "count": 10,
         }
-        for _ in range(KEPT):
+        for _ in range(LOG_LENGTH):
             assert (await told.next())["type"] == "capability-request"
 
 

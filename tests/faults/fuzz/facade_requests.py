@@ -12,11 +12,11 @@ from yarl import URL
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.filters import parse
+from mcp_discovery.facade.servers.list_json import read_position
 from mcp_discovery.facade.servers.paging import BY_NAME, Cursor, Sort
 from mcp_discovery.facade.servers.query import read_query
 from mcp_discovery.facade.websocket.messages import InvalidMessageError
 from mcp_discovery.facade.websocket.messages import parse as parse_message
-from mcp_discovery.facade.websocket.position import read_position
 from mcp_discovery.health import utcnow
 from tests.faults.fuzz.corpus import json_like, text_like
 from tests.faults.fuzz.target import Target

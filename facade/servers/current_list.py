@@ -1,0 +1,40 @@
+"""The list that one application serves: its current view, and one of its entries."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.http.problems import ProblemError
+
+#: The catalog of an application.
+CATALOG = web.AppKey("catalog", Catalog)
+
+
+def current_view(catalog: Catalog) -> View:
+    """The list as it is now; raises :class:`ProblemError` (503) until there is a first one."""
+    if not catalog.is_ready:
+        why = catalog.view.problem or "it has not answered yet"
+        detail = f"the first list from {catalog.store.url} has not come, try again soon: {why}"
+        raise ProblemError(503, "not-ready", detail)
+    return catalog.view
+
+
+def view_of(request: web.Request) -> View:
+    """The list as it is now; raises as :func:`current_view` does."""
+    return current_view(request.app[CATALOG])
+
+
+def entry_in(view: View, id: str) -> Entry:
+    """One instance, whatever its health; raises :class:`ProblemError` (404)."""
+    entry = view.entries.get(id)
+    if entry is None:
+        raise unknown(id)
+    return entry
+
+
+def unknown(id: str) -> ProblemError:
+    """There is no such server."""
+    detail = f"there is no server with id {id[:100]!r}; GET /servers?status=all lists them"
+    return ProblemError(404, "unknown-server", detail, id=id[:100])
