@@ -43,7 +43,7 @@ class HeartbeatSchedule:
         self._id = id
         self._ttl = ttl
         self._written: tuple[Health, Load | None] = (health, None)
-        self._unconfirmed = False  # a write was begun, and nobody knows whether it has arrived
+        self._unconfirmed = False  # whether the last write was begun and has not been confirmed
         self._draining = False
         self._verify_within = min(VERIFY_WITHIN, _VERIFY_WITHIN_TTL * ttl)
         now = time.monotonic()
@@ -84,9 +84,9 @@ class HeartbeatSchedule:
     def to_write(self, health: Health, load: Load | None) -> tuple[Health, Load | None] | None:
         """The health and load to write for this heartbeat; ``None`` if the store has them already.
 
-        While the status stays, ``since`` keeps its first value, whatever ``health.since`` says.
-        After a write that :meth:`written` did not confirm, nobody knows what the store has, so it
-        is written again.
+        While the status stays, ``since`` keeps its first value, whatever ``health.since`` is.
+        After a write that :meth:`written` has not confirmed, it is unknown what the store has, so
+        it is written again.
         """
         if self._draining:
             health = self.drain()

@@ -87,7 +87,7 @@ class Registration(Protocol):
         verifies that the store still holds the registration and what was last written for it.
         A call renews the TTL if
 
-        * the status or reason differs from what was last written, or the load has to be written;
+        * health or load have to be written, see below;
         * or ``renew`` is true;
         * or the next heartbeat, expected after the same interval as the one since the previous
           heartbeat, would come later than 0.4 TTL after the last renewal.
@@ -104,12 +104,13 @@ class Registration(Protocol):
         and return. After a mere verification it runs on from the last renewal, which was at most
         0.4 TTL before the call.
 
-        **What is written.** ``health`` if its status or reason differs from what was last written;
-        while the status stays, ``since`` keeps its first value, whatever ``health.since`` says, and
-        a newer ``last_seen`` alone is no change. ``load`` together with a changed health, or when
-        one of its figures appeared, vanished or moved by more than a tenth and the last write is
-        at least 5 s old; ``None`` leaves the load as it is. After :meth:`drain`, ``draining``
-        takes the place of any ``health``. All else writes no key and wakes no watcher.
+        **What is written.** ``health`` if its status or reason differs from what the store last
+        confirmed, or if a write was not confirmed; while the status stays, ``since`` keeps its
+        first value, whatever ``health.since`` is, and a newer ``last_seen`` alone is no change.
+        ``load`` together with a changed health, or when one of its figures appeared, vanished or
+        moved by more than a tenth and the last write is at least 5 s old; ``None`` leaves the load
+        as it is. After :meth:`drain`, ``draining`` takes the place of any ``health``. Everything
+        else writes no key and wakes no watcher.
 
         Raises :class:`~mcp_discovery.errors.RegistrationLostError` when the store no longer has
         the registration or has other values than were last written (expired, deleted, restored

@@ -1,4 +1,4 @@
-"""The store over Consul: services and checks say who is alive, KV says what they are."""
+"""The store over Consul: services and checks hold the health, KV the records and documents."""
 
 from mcp_discovery.adapters.consul.store import ConsulStore
 

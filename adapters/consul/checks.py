@@ -42,7 +42,7 @@ _MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
 
 
 class ServicePlace(NamedTuple):
-    """Where a service is registered: its node, and its id there."""
+    """The node on which a service is registered, and its id there."""
 
     node: str
     id: str
@@ -116,7 +116,7 @@ def from_check(check: Check, holder: str | None) -> tuple[Health, Load | None] |
 class Presence:
     """What the checks of one service instance say.
 
-    ``beats``: the heartbeat check passes. ``began``: it has been set by the present holder.
+    ``passing``: the heartbeat check passes. ``began``: it has been set by the present holder.
     ``unreachable``: its node is. ``own`` and ``load`` are what the registrant reported. ``others``
     is what other checks say (maintenance mode, checks by operators), as status and reason.
     ``index`` is the Consul index of the last change to its own checks.
@@ -125,7 +125,7 @@ class Presence:
     place: ServicePlace
     holder: str | None
     server: str | None
-    beats: bool
+    passing: bool
     began: bool
     unreachable: bool
     own: Health | None
@@ -141,7 +141,7 @@ class Presence:
     @property
     def alive(self) -> bool:
         """Whether its holder renews it and its node is reachable, as far as Consul knows."""
-        return self.beats and not self.unreachable
+        return self.passing and not self.unreachable
 
 
 def read_presence(place: ServicePlace, checks: Sequence[Check]) -> Presence:
@@ -150,12 +150,12 @@ def read_presence(place: ServicePlace, checks: Sequence[Check]) -> Presence:
     Missing or malformed fields raise :class:`KeyError` or :class:`TypeError`.
     """
     by_id = {check["CheckID"]: check for check in checks}
-    beat = by_id.pop(heartbeat_check(place.id), None)
+    heartbeat = by_id.pop(heartbeat_check(place.id), None)
     health = by_id.pop(health_check(place.id), None)
     serf = by_id.pop(_SERF, None)
-    holder = holder_in(beat)
+    holder = holder_in(heartbeat)
     own = from_check(health, holder) if health is not None else None
-    tags = (beat.get("ServiceTags") or ()) if beat is not None else ()
+    tags = (heartbeat.get("ServiceTags") or ()) if heartbeat is not None else ()
     others = [found for check in by_id.values() if (found := _other_check(check)) is not None]
     if own is None:
         others.append(_status_only(health))
@@ -163,13 +163,13 @@ def read_presence(place: ServicePlace, checks: Sequence[Check]) -> Presence:
         place=place,
         holder=holder,
         server=tags[0] if tags else None,
-        beats=beat is not None and beat["Status"] == PASSING,
-        began=beat is not None and _began(beat, holder),
+        passing=heartbeat is not None and heartbeat["Status"] == PASSING,
+        began=heartbeat is not None and _began(heartbeat, holder),
         unreachable=serf is not None and serf["Status"] == CRITICAL,
         own=own[0] if own else None,
         load=own[1] if own else None,
         others=tuple(others),
-        index=max((_index(c) for c in (beat, health) if c is not None), default=0),
+        index=max((_index(c) for c in (heartbeat, health) if c is not None), default=0),
     )
 
 
@@ -184,10 +184,10 @@ def _index(check: Check) -> int:
     return index
 
 
-def _began(beat: Check, holder: str | None) -> bool:
+def _began(heartbeat: Check, holder: str | None) -> bool:
     """Whether ``holder`` has ever renewed the check. Consul quotes the last output when the TTL
     lapses; a check that was never renewed has none."""
-    output = _text(beat["Output"])
+    output = _text(heartbeat["Output"])
     if not output:
         return False
     _, quoted, last = output.partition(_QUOTED)

@@ -246,13 +246,13 @@ class ConsulListing:
         silent = {
             id
             for id, presences in self._presences.items()
-            if not any(presence.beats for presence in presences)
+            if not any(presence.passing for presence in presences)
         }
         joined = self._memory.joined
         self._lapsed = {
             id: self._lapsed.get(id) or _Lapse(now)
             for id in silent
-            if id in self._lapsed or (id in joined and joined[id][0].beats)
+            if id in self._lapsed or (id in joined and joined[id][0].passing)
         }
         together = [
             lapse
@@ -275,11 +275,11 @@ class ConsulListing:
             if now < sure:
                 self.due = min(self.due, sure)
                 presence = replace(presence, unreachable=False)
-        if id in self._lapsed and self._lapsed[id].most and previous[0].beats:
+        if id in self._lapsed and self._lapsed[id].most and previous[0].passing:
             sure = self._lapsed[id].since + LAPSED_FOR
             if now < sure:
                 self.due = min(self.due, sure)
-                presence = replace(presence, beats=True)
+                presence = replace(presence, passing=True)
         return presence
 
     def _pair(self, id: str, presences: list[Presence]) -> tuple[Presence, StoredRecord] | None:
@@ -311,7 +311,7 @@ class ConsulListing:
     ) -> Health | None:
         """Its health; ``None`` when it has been silent for ``reap_after`` and is to be removed."""
         lease = stored.lease
-        if not presence.beats:
+        if not presence.passing:
             against: tuple[Status, str] | None = self._silent(id, lease, now)
             # The check became critical one TTL after the last renewal.
             patience, heard = lease.reap_after - lease.ttl, -lease.ttl

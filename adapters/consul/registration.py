@@ -188,8 +188,8 @@ class ConsulRegistration:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         service = await self._api.agent.service(self.id)
         if service is not None:
-            beat = service.checks.get(checks.heartbeat_check(self.id))
-            if checks.holder_in(beat) == self._lease.holder.id:
+            heartbeat = service.checks.get(checks.heartbeat_check(self.id))
+            if checks.holder_in(heartbeat) == self._lease.holder.id:
                 await self._api.agent.deregister(self.id)
         entry = await self._api.kv.get(record_key(self._api, self._record))
         if entry is not None and self._holds(entry):

@@ -116,7 +116,7 @@ class ServiceCatalog:
 
     async def _has_checks(self, id: str) -> bool:
         """Whether any check belongs to that instance. It costs Consul a third of the query with
-        services and nodes, and is all that the registration of a new instance has to ask."""
+        services and nodes, and is the only query that registering a new instance needs."""
         if self._http.address.mode != "one-service":
             return True
         checks = f"/v1/health/checks/{self._http.address.service}"
@@ -176,7 +176,7 @@ def _is_filtered(response: StoreResponse) -> bool:
 def _is_proxy(checks: Sequence[Check]) -> bool:
     """Whether a service is a mesh proxy, by the name that Consul gives these.
 
-    Checks do not tell a service's kind. An MCP server of such a name is told by its heartbeat.
+    Checks do not contain a service's kind. An MCP server of such a name has a heartbeat check.
     """
     named = str(checks[0]["ServiceName"]).endswith("-sidecar-proxy")
     return named and not any(c["CheckID"] == heartbeat_check(c["ServiceID"]) for c in checks)

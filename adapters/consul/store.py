@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi
@@ -58,22 +58,14 @@ class ConsulStore(Closing):
     ) -> None:
         self._address = parse_url(url)
         self._api = ConsulApi(self._address, options or StoreOptions())
-        self._holder = holder or new_holder()
+        self.url = self._address.shown
+        self.holder = holder or new_holder()
+        self.skipped = SkippedKeys(self.url)  # services by their id
         self._documents = ConsulDocuments(self._api)
         self._sweeper = ConsulSweeper(self._api, self._documents)
-        self._skipped = SkippedKeys(self._address.shown)
+
         self._memory = WatchMemory()
         self._same_datacenter = self._address.dc is None
-
-    @property
-    def url(self) -> str:
-        """The store's URL."""
-        return self._address.shown
-
-    @property
-    def skipped(self) -> Mapping[str, str]:
-        """See :attr:`mcp_discovery.adapters.store.Store.skipped`; services by their id."""
-        return self._skipped
 
     async def register(
         self,
@@ -91,7 +83,7 @@ class ConsulStore(Closing):
         Also raises :class:`~mcp_discovery.errors.DuplicateInstanceError` when the agent has a
         service of that id that is not an MCP server, and
         :class:`~mcp_discovery.errors.InvalidStoreURLError` for an agent of another datacenter."""
-        holder, health = holder or self._holder, health or healthy()
+        holder, health = holder or self.holder, health or healthy()
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder, ttl, reap_after)
         await self._require_agents_datacenter()
@@ -139,18 +131,18 @@ class ConsulStore(Closing):
         datacenters."""
         if self._same_datacenter:
             return
-        there = await self._api.agent.describe("Config", "Datacenter")
-        if there is not None and there != self._address.dc:
+        agents = await self._api.agent.describe("Config", "Datacenter")
+        if agents is not None and agents != self._address.dc:
             raise InvalidStoreURLError(
                 self.url,
-                f"its agent is of datacenter {there!r} and registers services only there; use an "
+                f"its agent is of datacenter {agents!r} and registers services only there; use an "
                 f"agent of {self._address.dc!r} to register",
             )
         self._same_datacenter = True
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
-        return watch(self._api, self._skipped, self._memory)
+        return watch(self._api, self.skipped, self._memory)
 
     async def document(self, digest: str) -> CapabilityDocument:
         """See :meth:`mcp_discovery.adapters.store.Store.document`. The next registration of the

@@ -98,8 +98,8 @@ class EtcdGateway:
         It may be executed twice, if the response to the first request is lost.
         """
         body = {"compare": compare, "success": success, "failure": failure}
-        answer = await self.call("kv/txn", body)
-        return bool(answer.get("succeeded")), answer.get("responses", [])
+        response = await self.call("kv/txn", body)
+        return bool(response.get("succeeded")), response.get("responses", [])
 
     async def pages(
         self,
@@ -128,7 +128,7 @@ class EtcdGateway:
         try:
             while True:
                 try:
-                    answer = await coming
+                    response = await coming
                 except ResponseTooLargeError:
                     if page == 1:
                         raise
@@ -137,9 +137,9 @@ class EtcdGateway:
                     continue
                 page = min(PAGE, page * 2)
                 if revision is None:
-                    revision = int(answer["header"]["revision"])
-                kvs = answer.get("kvs", [])
-                more = bool(answer.get("more"))
+                    revision = int(response["header"]["revision"])
+                kvs = response.get("kvs", [])
+                more = bool(response.get("more"))
                 if more:
                     first = _after(kvs[-1]["key"])
                     coming = requested()
@@ -255,17 +255,17 @@ class EtcdGateway:
         headers: Mapping[str, str],
         deadline: float,
     ) -> T:
-        answer = await self._http.request(
+        response = await self._http.request(
             "POST",
             f"{endpoint}/v3/{path}",
             data=data,
             headers=headers,
             timeout=max(0.1, deadline - time.monotonic()),
         )
-        if answer.status != 200:
-            raise from_response(self.store, answer.status, answer.body)
+        if response.status != 200:
+            raise from_response(self.store, response.status, response.body)
         try:
-            return read(answer.body)
+            return read(response.body)
         except ValueError as error:
             raise RequestRefusedError(
                 self.store, "answers what is no JSON: this is no etcd"
@@ -318,7 +318,7 @@ class EtcdGateway:
             body = orjson.dumps({"name": self._user, "password": self._password or ""})
             deadline = time.monotonic() + timeout
             try:
-                answer = await self._post(
+                response = await self._post(
                     endpoint, "auth/authenticate", body, _object, _HEADERS, deadline
                 )
             except RequestRefusedError as error:
@@ -326,7 +326,7 @@ class EtcdGateway:
                     raise
                 self._token = None
             else:
-                self._token = answer["token"]
+                self._token = response["token"]
             self._authenticated = True
 
 

@@ -31,8 +31,8 @@ class EtcdLease:
 
         etcd counts in whole seconds and grants at least one and a half election time-outs.
         """
-        answer = await gateway.call("lease/grant", {"TTL": str(math.ceil(ttl)), "ID": "0"})
-        return cls(answer["ID"], int(answer["TTL"]))
+        response = await gateway.call("lease/grant", {"TTL": str(math.ceil(ttl)), "ID": "0"})
+        return cls(response["ID"], int(response["TTL"]))
 
 
 async def revoke(gateway: EtcdGateway, ids: Iterable[str]) -> None:
@@ -61,12 +61,12 @@ async def keep_alive(gateway: EtcdGateway, *leases: EtcdLease) -> bool:
     For one that does not, etcd answers with TTL 0 or none. It writes no key and wakes no watcher.
     """
     answers = await gateway.call_each("lease/keepalive", [{"ID": lease.id} for lease in leases])
-    alive = {answer["ID"] for answer in answers if int(answer.get("TTL", 0)) > 0}
+    alive = {response["ID"] for response in answers if int(response.get("TTL", 0)) > 0}
     return all(lease.id in alive for lease in leases)
 
 
 async def heard_ago(gateway: EtcdGateway, lease: str) -> int | None:
     """Seconds since ``lease`` was last renewed; ``None`` when it does not exist."""
-    answer = await gateway.call("lease/timetolive", {"ID": lease})
-    left, granted = int(answer.get("TTL", -1)), int(answer.get("grantedTTL", 0))
+    response = await gateway.call("lease/timetolive", {"ID": lease})
+    left, granted = int(response.get("TTL", -1)), int(response.get("grantedTTL", 0))
     return max(0, granted - left) if left >= 0 else None
