@@ -161,14 +161,16 @@ def create_app(
     polls = LongPolls(catalog, lists)
     searching.on_learned(polls.descriptions_known)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    Outermost(
-        metrics, Cors(options.cors_origins), reshape_error=reshape_error, sign=open_to_all
-    ).install(
-        app,
-        # What decides who may ask stands here, from the outside in: host and origin, caller,
-        # rights. Each request passes it, whatever its protocol, before its operation.
-        refusing_probes(posted.holder.id, PATH),
+    outermost = Outermost(
+        metrics,
+        Cors(options.cors_origins),
+        check=refusing_probes(posted.holder.id, PATH),
+        reshape_error=reshape_error,
+        sign=open_to_all,
     )
+    # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
+    # and origin, caller, rights. Each request passes them, whatever its protocol.
+    outermost.install(app)
     app[DESCRIPTION] = Description(OPERATIONS)
     app[tools.TOOL_DEFINITIONS] = tool_definitions
     app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)

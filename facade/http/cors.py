@@ -28,7 +28,8 @@ class Cors:
     def __init__(self, origins: tuple[str, ...]) -> None:
         for each in origins:
             _check(each)
-        self._origins = frozenset(origins)
+        #: Whose pages may read responses.
+        self.origins = frozenset(origins)
 
     def answer_preflight(self, request: web.Request, response: web.StreamResponse) -> None:
         """Adds to the response to ``OPTIONS`` what a browser asks for before it sends a request."""
@@ -41,9 +42,7 @@ class Cors:
 
     def sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Says on a response, as its head is written, which origin may read it."""
-        if not self._origins:
-            return
-        if "*" not in self._origins:
+        if "*" not in self.origins:
             vary(response, "Origin")
         allowed = self._allowed(request)
         if allowed is not None:
@@ -51,10 +50,10 @@ class Cors:
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
 
     def _allowed(self, request: web.Request) -> str | None:
-        if "*" in self._origins:
+        if "*" in self.origins:
             return "*"
         origin = request.headers.get("Origin")
-        return origin if origin in self._origins else None
+        return origin if origin in self.origins else None
 
 
 def vary(response: web.StreamResponse, name: str) -> None:

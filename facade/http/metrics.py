@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left
 from collections import Counter as Numbers
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from itertools import accumulate, islice
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from aiohttp.web_urldispatcher import AbstractResource
+from aiohttp.web_urldispatcher import AbstractRoute
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.observed_store import Tally
@@ -31,12 +38,72 @@ _LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
-@dataclass(frozen=True, slots=True)
-class _RequestSeries:
-    """The series of requests of one kind; streams and long polls are not timed."""
+class _Requests(Collector):
+    """Counts requests, and times those that are neither streams nor long polls.
 
-    requests: Counter
-    durations: Histogram | None
+    Every request passes here: adding to plain numbers takes a fifth of the time that the library's
+    counters take, which are made for many threads.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str, str], _Count] = {}
+        self._durations: dict[str, _Durations] = {}
+
+    def series(self, method: str, route: str, status: int, *, timed: bool) -> _RequestSeries:
+        """Where requests of one kind are counted."""
+        count = self._counts.setdefault((method, route, str(status)), _Count())
+        durations = self._durations.setdefault(route, _Durations()) if timed else None
+        return _RequestSeries(count, durations)
+
+    def collect(self) -> Iterable[Metric]:
+        """Reads the figures."""
+        requests = CounterMetricFamily(
+            "mcp_discovery_requests",
+            "Requests answered; the route is a pattern of docs/http-api.md, or other.",
+            labels=("method", "route", "status"),
+        )
+        for labels, count in self._counts.items():
+            requests.add_metric(labels, count.number, created=count.created)
+        yield requests
+        durations = HistogramMetricFamily(
+            "mcp_discovery_request_duration_seconds",
+            "Time to answer a request that is neither a stream nor a long poll.",
+            labels=("route",),
+        )
+        for route, known in self._durations.items():
+            bounds = (*map(floatToGoString, _REQUEST_BUCKETS), "+Inf")
+            buckets = list(zip(bounds, accumulate(known.buckets), strict=True))
+            durations.add_metric((route,), buckets, known.seconds)
+            durations.add_sample(f"{durations.name}_created", {"route": route}, known.created)
+        yield durations
+
+
+class _Count:
+    """How many requests there were, and since when they are counted (Unix time)."""
+
+    __slots__ = ("created", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.created = time.time()
+
+
+class _Durations:
+    """How many requests fell into each bucket, and how many seconds all of them took."""
+
+    __slots__ = ("buckets", "created", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(_REQUEST_BUCKETS) + 1)
+        self.seconds = 0.0
+        self.created = time.time()
+
+
+class _RequestSeries(NamedTuple):
+    """Where requests of one kind are counted, and timed if they are."""
+
+    requests: _Count
+    durations: _Durations | None
 
 
 class Metrics:
@@ -58,20 +125,9 @@ class Metrics:
         self._registry.register(_Figures(catalog, counts, tally, version))
         self._registry.register(_Unwell(catalog))
         ProcessCollector(registry=self._registry)
-        self._requests = Counter(
-            "mcp_discovery_requests",
-            "Requests answered; the route is a pattern of docs/http-api.md, or other.",
-            ("method", "route", "status"),
-            registry=self._registry,
-        )
-        self._series: dict[tuple[AbstractResource | None, str, int, bool], _RequestSeries] = {}
-        self._durations = Histogram(
-            "mcp_discovery_request_duration_seconds",
-            "Time to answer a request that is neither a stream nor a long poll.",
-            ("route",),
-            buckets=_REQUEST_BUCKETS,
-            registry=self._registry,
-        )
+        self._requests = _Requests()
+        self._registry.register(self._requests)
+        self._series: dict[tuple[AbstractRoute, int, type], _RequestSeries] = {}
         self._probes = Histogram(
             "mcp_discovery_probe_duration_seconds",
             "Time that posted servers took to answer this facade's probes well.",
@@ -95,19 +151,26 @@ class Metrics:
 
         The route is the pattern, so that ids make no series of their own.
         """
-        resource = request.match_info.route.resource
-        method = request.method if request.method in _METHODS else "other"
-        timed = isinstance(response, web.Response) and not _may_wait(request)
-        key = resource, method, response.status, timed
+        route = request.match_info.route
+        kind: type = type(response)
+        text = request.rel_url.raw_query_string
+        if text and ("wait" in text or "%" in text) and "wait" in request.query:
+            kind = _LongPoll
+        key = route, response.status, kind
         series = self._series.get(key)
         if series is None:
-            route = resource.canonical if resource is not None else "other"
-            requests = self._requests.labels(method, route, str(response.status))
-            durations = self._durations.labels(route) if timed else None
-            series = self._series[key] = _RequestSeries(requests, durations)
-        series.requests.inc()
-        if series.durations is not None:
-            series.durations.observe(took)
+            resource = route.resource
+            path = resource.canonical if resource is not None else "other"
+            method = request.method if request.method in _METHODS else "other"
+            timed = issubclass(kind, web.Response)
+            series = self._requests.series(method, path, response.status, timed=timed)
+            # Any other route is this request's own, or one for all methods.
+            if resource is not None and route.method == method:
+                self._series[key] = series
+        series.requests.number += 1
+        if (durations := series.durations) is not None:
+            durations.seconds += took
+            durations.buckets[bisect_left(_REQUEST_BUCKETS, took)] += 1
 
     def probed(self, _: str, __: str, facts: Mapping[str, Any]) -> None:
         """Counts a probe; see :data:`mcp_discovery.facade.usage.usage.HEALTH_CHECK`."""
@@ -117,14 +180,12 @@ class Metrics:
             self._failed_probes.inc()
 
 
+class _LongPoll:
+    """Stands for the response of a long poll, which is not timed."""
+
+
 #: The metrics of an application.
 METRICS = web.AppKey("metrics", Metrics)
-
-
-def _may_wait(request: web.Request) -> bool:
-    """Whether a request is a long poll, found without reading the query string of all others."""
-    text = request.rel_url.raw_query_string
-    return ("wait" in text or "%" in text) and "wait" in request.query
 
 
 class _Figures(Collector):

@@ -1,8 +1,8 @@
 """The outermost middleware: what all responses have in common, whatever answers.
 
-A request passes, from the outside in: this middleware (trace, problems, metrics, compression,
-CORS) → the middlewares that decide who may ask (:func:`mcp_discovery.facade.app.create_app` lists
-them) → its operation.
+A request passes, from the outside in: its trace → what decides who may ask
+(:func:`mcp_discovery.facade.app.create_app` lists that) → its operation. Its response passes
+problems, metrics, compression and CORS on the way back.
 """
 
 from __future__ import annotations
@@ -20,27 +20,37 @@ from mcp_discovery.facade.http.compression import Compression, EncodedResponse
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.facade.http.problems import Handler, problem_of
-from mcp_discovery.facade.http.tracing import begin_trace, current_trace
+from mcp_discovery.facade.http.tracing import CURRENT_TRACE, Trace
 
 log = logging.getLogger(__name__)
 
 
+#: Raises :class:`~mcp_discovery.errors.DiscoveryError` for a request that is refused.
+Check: TypeAlias = Callable[[web.Request], None]
 #: Changes a response, if it is to a request that this is for.
 Finish: TypeAlias = Callable[[web.Request, web.StreamResponse], None]
 
 
 class Outermost:
-    """Traces, times and counts each request, and finishes its response.
+    """Traces, checks, times and counts each request, and finishes its response.
 
+    ``check`` is for every request, before any middleware further in and before its operation.
     ``reshape_error`` gives problem documents another shape below the paths of an API that others
     have specified; ``sign`` sets that API's headers as the head of any response is written.
     """
 
     def __init__(
-        self, metrics: Metrics, cors: Cors, *, reshape_error: Finish, sign: Finish
+        self,
+        metrics: Metrics,
+        cors: Cors,
+        *,
+        check: Check,
+        reshape_error: Finish,
+        sign: Finish,
     ) -> None:
         self._metrics = metrics
         self._cors = cors
+        self._check = check
         self._reshape_error = reshape_error
         self._sign_specified = sign
         self._compression = Compression()
@@ -52,8 +62,10 @@ class Outermost:
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        trace = begin_trace(request)
+        trace = Trace(request)
+        CURRENT_TRACE.set(trace)
         try:
+            self._check(request)
             response = await handler(request)
         except web.HTTPException as error:
             if error.status < 400:
@@ -79,7 +91,7 @@ class Outermost:
                 "%s %s → %d (request %s)",
                 *(request.method, request.rel_url.raw_path, status, trace.id),
             )
-        if not isinstance(response, EncodedResponse):
+        if type(response) is not EncodedResponse:
             await self._compression.compress(request, response)
         if status == 204 and request.method == "OPTIONS":
             self._cors.answer_preflight(request, response)
@@ -87,8 +99,8 @@ class Outermost:
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Sets the headers that streams and WebSockets have as well, as a head is written."""
-        self._cors.sign(request, response)
+        if self._cors.origins:
+            self._cors.sign(request, response)
         self._sign_specified(request, response)
-        trace = current_trace()
-        if trace is not None:
+        if (trace := CURRENT_TRACE.get()) is not None:
             trace.sign(response)

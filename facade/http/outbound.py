@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -13,11 +13,11 @@ import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
-from aiohttp.typedefs import Middleware
+from multidict import istr
 from yarl import URL
 
 from mcp_discovery.errors import InvalidRecordError
-from mcp_discovery.facade.http.problems import Handler, ProblemError
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.probe import AddressRefusedError
 from mcp_discovery.record import Record
 
@@ -27,8 +27,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MOST_CONNECTIONS = 256
 
 #: In every request that a facade makes for others: so that one led to a facade is noticed there.
-MARK = "X-Discovery-Probe"
-_MARKED = MappingProxyType({MARK: "facade"})
+MARK = istr("X-Discovery-Probe")
+_MARKED: Mapping[str, str] = MappingProxyType({MARK: "facade"})
 
 #: Never dialled, whatever the options say. What each cloud's instances are told (credentials
 #: included) is served at addresses of its own: RFC 3927 for most, and those named below.
@@ -237,8 +237,8 @@ async def _refuse_redirect(
     )
 
 
-def refusing_probes(mark: str, mcp: str) -> Middleware:
-    """Refuses what a facade's own probe, or another facade's, posts here.
+def refusing_probes(mark: str, mcp: str) -> Callable[[web.Request], None]:
+    """A check that refuses what a facade's own probe, or another facade's, posts here.
 
     What makes a facade probe is a POST: entries that point at a facade would have it probe itself,
     or two of them each other, for ever. Other facades may probe what is MCP itself, at the path
@@ -246,13 +246,14 @@ def refusing_probes(mark: str, mcp: str) -> Middleware:
     it lists.
     """
 
-    @web.middleware
-    async def refuse_probes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def refuse_probes(request: web.Request) -> None:
         found = request.headers.get(MARK)
-        allowed = request.method in ("GET", "HEAD") or (request.path == mcp and found != mark)
-        if found is None or allowed:
-            return await handler(request)
-        detail = "this is a facade, and a facade's probe was led to it; name the server's own URL"
-        raise ProblemError(508, "loop", detail)
+        if found is None or request.method in ("GET", "HEAD"):
+            return
+        if request.path != mcp or found == mark:
+            detail = (
+                "this is a facade, and a facade's probe was led to it; name the server's own URL"
+            )
+            raise ProblemError(508, "loop", detail)
 
     return refuse_probes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiohttp import web
+from aiohttp.hdrs import ACCEPT_ENCODING, IF_NONE_MATCH
 from multidict import CIMultiDict
 
 from mcp_discovery.facade.http.compression import (
@@ -35,18 +36,22 @@ class PreparedResponse:
             self._plain["Vary"] = "Accept-Encoding"
         self._compressed: tuple[bytes, CIMultiDict[str]] | None = None
 
-    async def respond(self, request: web.Request) -> web.Response:
-        """200 in the coding that ``request`` accepts, or 304 where it names the tag."""
+    def respond(self, request: web.Request) -> web.Response | None:
+        """200 in the coding that ``request`` accepts, or 304 where it names the tag; ``None`` where
+        :meth:`compress` has to be awaited first."""
         headers = request.headers
-        if "If-None-Match" in headers and has_already(request, self._tag):
+        if IF_NONE_MATCH in headers and has_already(request, self._tag):
             return EncodedResponse(status=304, headers=self._unchanged)
-        if self._compressible and accepts_gzip(headers.get("Accept-Encoding", "")):
-            body, given = self._compressed or await self._compress()
+        accepted = headers.get(ACCEPT_ENCODING)
+        if accepted is not None and self._compressible and accepts_gzip(accepted):
+            if self._compressed is None:
+                return None
+            body, given = self._compressed
             return EncodedResponse(body=body, headers=given)
         return EncodedResponse(body=self.body, headers=self._plain)
 
-    async def _compress(self) -> tuple[bytes, CIMultiDict[str]]:
+    async def compress(self) -> None:
+        """Makes the compressed form."""
         headers = self._plain.copy()
         headers["Content-Encoding"] = "gzip"
         self._compressed = await gzipped(self.body), headers
-        return self._compressed

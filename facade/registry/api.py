@@ -71,6 +71,8 @@ def _read(parts: Any) -> tuple[Key, RegistryQuery]:
 
 #: What the registry's OpenAPI document puts its paths under.
 PREFIX = "/v0.1/"
+#: Where cards of servers are, besides below the prefix.
+_WELL_KNOWN, _SERVER_CARD = "/.well-known/", "/server-card"
 #: https://docs.github.com/en/copilot, "Configure an MCP registry": on every answer.
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -96,8 +98,11 @@ def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
 
     It is applied as the head of a response is written, after the facade's CORS options.
     """
+    raw = request.raw_path
+    if not ("%" in raw or PREFIX in raw or _WELL_KNOWN in raw or _SERVER_CARD in raw):
+        return  # most requests, without making anything of their paths
     path = request.path
-    if path.startswith((PREFIX, "/.well-known/")) or path.endswith("/server-card"):
+    if path.startswith((PREFIX, _WELL_KNOWN)) or path.endswith(_SERVER_CARD):
         response.headers.update(_CORS)
 
 

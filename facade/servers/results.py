@@ -93,10 +93,14 @@ class ListResult:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A prepared response: the result that it is of, and the second of its ``lastSeen``."""
+    """A prepared response: the result that it is of, and the second of its ``lastSeen``.
+
+    ``view``: all requests for the same have this response while that is the catalog's view.
+    """
 
     result: ListResult
     second: int
+    view: View | None
     response: PreparedResponse
 
     @property
@@ -156,15 +160,12 @@ class ServerLists:
 
     def prepared(self, wanted: ServerQuery) -> PreparedResponse | None:
         """The response to a steady request, where it was prepared for this view and second."""
-        known = self._prepared.get(wanted.key)
-        if (
-            known is None
-            or known.result.view is not self._catalog.view
-            or known.second != int(time.time())
-            or not wanted.steady
-        ):
+        try:
+            known = self._prepared[wanted.key]
+        except KeyError:
             return None
-        return known.response
+        current = known.view is self._catalog.view and known.second == int(time.time())
+        return known.response if current else None
 
     def prepare(self, wanted: ServerQuery, result: ListResult) -> PreparedResponse:
         """The response with ``result``, whose ``lastSeen`` are at most a second old."""
@@ -173,7 +174,7 @@ class ServerLists:
             return known.response
         headers = {list_json.REVISION: result.position}
         response = PreparedResponse(result.etag, result.body(result.view.as_of), headers)
-        made = _Prepared(result, second, response)
+        made = _Prepared(result, second, result.view if wanted.steady else None, response)
         if made.size <= _RESPONSE_BYTES:
             self._prepared[wanted.key] = made
         return response
