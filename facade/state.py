@@ -11,7 +11,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.balancing import Rotation
+from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.id_locks import IdLocks
@@ -32,7 +32,7 @@ class Facade:
     locks: IdLocks
     options: FacadeOptions
     usage: Usage
-    rotation: Rotation = field(default_factory=Rotation)
+    rotation: RoundRobin = field(default_factory=RoundRobin)
 
     def view(self) -> View:
         """The list as it is now; raises :class:`ProblemError` (503) until there is a first one."""

@@ -109,7 +109,7 @@ def rotated(candidates: Candidates, last: str | None) -> list[Candidate]:
     return order[start:] + order[:start]
 
 
-class Rotation:
+class RoundRobin:
     """The state of round robin: for each of the ``most`` latest queries the id that was first."""
 
     def __init__(self, most: int = 4096) -> None:

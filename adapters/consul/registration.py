@@ -158,8 +158,7 @@ class ConsulRegistration:
         """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
         self._heartbeats.require_alive()  # registering the service again renews it
         lease = self._lease
-        terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
-        record = prepared(record, document, **terms, id=self.id)
+        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after, id=self.id)
         if document.digest != self._record.capabilities.digest:
             await self._documents.put(document)
             self._document, self._put = document, time.monotonic()

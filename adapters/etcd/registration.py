@@ -244,8 +244,7 @@ class EtcdRegistration:
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
         lease = self._lease
-        terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
-        record = prepared(record, document, **terms, id=self.id)
+        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after, id=self.id)
         await self._place.documents.put_missing(document)
         keys, writes = self._place.keys, self._record_writes(record)
         if record.name != self._record.name:

@@ -10,7 +10,7 @@ from random import Random
 
 import semantic_version
 
-from mcp_discovery.balancing import CHANCE, Candidate, Rotation, Strategy, consistent_hash
+from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, consistent_hash
 from mcp_discovery.client.connection import Connection
 from mcp_discovery.client.offers import Offer
 from mcp_discovery.client.pool import Pool
@@ -58,7 +58,7 @@ class Router:
         self._pool = pool
         self._strategy = strategy
         self._chance = chance or Random()
-        self._rotation = Rotation()
+        self._rotation = RoundRobin()
         self._meant: dict[str, str] = {}
         self._resolved: dict[tuple[str, str | None, str | None], Route] = {}
         self._resolved_at = -1

@@ -14,7 +14,7 @@ from mcp_discovery.balancing import (
     CHANCE,
     STRATEGIES,
     Candidate,
-    Rotation,
+    RoundRobin,
     consistent_hash,
     least_loaded,
     power_of_two,
@@ -87,13 +87,13 @@ def test_weights_are_shares() -> None:
 
 @given(st.integers(2, 12), st.integers(1, 40))
 def test_round_robin_gives_everyone_the_same_number_of_turns(size: int, rounds: int) -> None:
-    rotation = Rotation()
+    rotation = RoundRobin()
     first = Counter(rotation.next("q", fleet(size))[0].id for _ in range(size * rounds))
     assert set(first.values()) == {rounds}
 
 
 def test_round_robin_goes_on_when_the_last_one_leaves() -> None:
-    rotation = Rotation()
+    rotation = RoundRobin()
     candidates = sorted(fleet(4), key=lambda each: each.id)
     assert rotation.next("q", candidates)[0].id == "n0"
     assert rotation.next("q", candidates)[0].id == "n1"
@@ -105,7 +105,7 @@ def test_round_robin_goes_on_when_the_last_one_leaves() -> None:
 
 
 def test_round_robin_remembers_so_many_queries() -> None:
-    rotation = Rotation(most=2)
+    rotation = RoundRobin(most=2)
     for query in ("a", "b", "c"):
         rotation.next(query, fleet(2))
     assert rotation.next("a", fleet(2))[0].id == "n0"  # forgotten
