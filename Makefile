@@ -4,9 +4,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Tests that need no server but our own: they run in seconds.
-UNIT   := $(wildcard tests/mcp_discovery/test_*.py tests/adapters/test_*.py) tests/adapters/embedded tests/adapters/remote
+# The tests that start no program (`tests/selection.py` finds out which), of every floor. Reading
+# the OpenAPI document for schemathesis costs each worker seconds, and none of its tests is fast.
+FAST   := -m "not slow and not docker and not soak" tests/mcp_discovery tests/adapters tests/sidecar tests/facade \
+  $(wildcard tests/test_*.py) -p no:schemathesis --ignore=tests/facade/http/test_schemathesis.py
 WORKERS ?= 3
+# The seed of all that is drawn in `make soak`: another one each time, unless one is given.
+ifndef SEED
+SEED := $(shell date +%s)
+endif
 SECONDS ?= 600
 FUZZ_SECONDS ?= 120
 STORES ?= consul etcd
@@ -15,7 +21,7 @@ STORES ?= consul etcd
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench check fmt stores test-docker clean
+.PHONY: help demo test check lint fmt soak bench docs stores test-docker clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -23,15 +29,17 @@ help: ## Say what there is
 demo: $(READY) ## Show what it does; ARGS=--once ends by itself
 	@$(BIN)/mcp-discovery demo $(ARGS)
 
-test: check stores ## Every check and every test, real stores included
+test: lint stores ## Every check and every test, real stores included
 	$(BIN)/pytest -n $(WORKERS) --dist=loadgroup $(ARGS)
 
-check: $(READY) ## Format, lint, types, floors and unit tests
+check: lint ## Format, lint, types, floors, and the fast tests of every floor
+	$(BIN)/pytest -q -n $(WORKERS) $(FAST)
+
+lint: $(READY) ## Format, lint, types and floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n $(WORKERS) $(UNIT)
 
 fmt: $(READY) ## Format and mend what lint can mend
 	$(BIN)/ruff format .
@@ -42,23 +50,29 @@ stores: ## Real Consul, etcd, other programs and the MCP SDK 1.x for the tests, 
 	@PYTHON="$(PYTHON)" scripts/fetch-tools
 	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
 
-soak: $(READY) stores ## Break real clusters on purpose: SECONDS=600, SEED=…, STORES="consul etcd"
+soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECONDS=600, SEED=…, STORES="consul etcd"
+	@echo "SEED=$(SEED): 'make soak SEED=$(SEED)' draws the same again"
 	@$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0 || \
 	  echo "atheris cannot be installed: fuzzing goes without its guidance"
 	$(BIN)/pytest -m soak
-	$(BIN)/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED))
-	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --stores $(STORES)
+	TESTS_SEED=$(SEED) $(BIN)/pytest -n $(WORKERS) --dist=loadgroup -m "drawn and not docker" \
+	  --hypothesis-profile=fresh --hypothesis-seed=$(SEED)
+	$(BIN)/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) --stores $(STORES)
 
 bench: $(READY) stores ## Measure all that docs/performance.md tells, beside others; ARGS=--quick
 	@scripts/fetch-bench-tools || echo "going on: rows whose tools are missing say so"
 	$(BIN)/python -m benchmarks $(or $(ARGS),--json docs/performance/figures.json \
 	  --plots docs/performance --page docs/performance.md)
 
+docs: $(READY) ## The documentation as a site in site/, with every link checked
+	$(BIN)/mkdocs build --strict
+
 test-docker: $(READY) stores ## The tests that need a Docker daemon
 	$(BIN)/pytest -m docker $(ARGS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .stores .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .stores .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis site .import_linter_cache
 
 $(READY): pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

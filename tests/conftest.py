@@ -3,13 +3,20 @@
 import signal
 
 import pytest
+from hypothesis import settings
 
 # A shell makes what it starts in the background ignore Ctrl-C, and the programs that are started
 # here would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.stores.fixtures"]
+pytest_plugins = ["tests.selection", "tests.stores.fixtures"]
+
+# `make test` checks the same examples each time, on every machine. `make soak` runs the profile
+# `fresh` with a seed that it prints.
+settings.register_profile("fixed", derandomize=True, database=None, print_blob=True)
+settings.register_profile("fresh", database=None, print_blob=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from mcp_discovery.health import Health, Load, Status, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, instance_to_dict
 from mcp_discovery.record import Record
 from tests.facade.harness import QUICK, Client
+from tests.seeds import seeded
 from tests.stores.waiting import until
 
 LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)
@@ -64,7 +65,7 @@ class LargeCatalog:
 
 def documents(count: int) -> list[CapabilityDocument]:
     """Documents whose tools have descriptions of their own."""
-    chance = random.Random(7)
+    chance = seeded(7)
     return [
         CapabilityDocument(
             tools=tuple(
@@ -110,7 +111,7 @@ def instance(id: str, now: datetime, chance: random.Random, documents: list[str]
 @asynccontextmanager
 async def large_catalog(count: int, seed: int = 1) -> AsyncIterator[LargeCatalog]:
     """A facade with ``count`` instances; they stand in its list and in no store."""
-    chance, now = random.Random(seed), utcnow()
+    chance, now = seeded(seed), utcnow()
     texts = {each.digest: each for each in documents(20)}
     made = [instance(f"i-{n:05d}", now, chance, list(texts)) for n in range(count)]
     async with listing(made, texts) as found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from tests.deploy.consul.conftest import Site
 from tests.deploy.dns.resolver import Resolver, Server
 from tests.facade.harness import Client, served
 from tests.records import document, record
+from tests.seeds import seeded
 from tests.stores.waiting import NotYet, until
 
 SEED = 20_26
@@ -30,7 +30,7 @@ class Fleet:
 
     def __init__(self, store: ConsulStore, seed: int) -> None:
         self._store = store
-        self._random = random.Random(seed)
+        self._random = seeded(seed)
         self._held: dict[str, ConsulRegistration] = {}
         self.records: dict[str, Record] = {}
         self.status: dict[str, Status] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import signal
 import time
@@ -23,6 +22,7 @@ from tests.deploy.etcd.coredns import CoreDns, NoAnswer, coredns
 from tests.deploy.etcd.roles import PASSWORD, permissions, revoke, script
 from tests.programs import ROOT, AskedFacade, facade, running
 from tests.records import document, record
+from tests.seeds import seeded
 from tests.servers.process import sdk
 from tests.stores.etcd import EtcdServer
 from tests.stores.waiting import until
@@ -139,7 +139,7 @@ class World:
 
     def __init__(self, store: EtcdStore, seed: int) -> None:
         self._store = store
-        self._random = random.Random(seed)
+        self._random = seeded(seed)
         self._there: dict[str, tuple[Registration, int]] = {}
         self._next = 0
 
@@ -221,7 +221,7 @@ async def test_dns_and_the_facade_agree_over_a_thousand_changes(
     store: EtcdStore, names: CoreDns, namespace: str, tmp_path: Path
 ) -> None:
     """Every name is compared after every few dozen of them."""
-    world, pace = World(store, seed=1), random.Random(1)
+    world, pace = World(store, seed=1), seeded(1)
     async with facade(tmp_path, store.url.partition("?")[0]) as asked:
         done = served = 0
         while done < 1000:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
 from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
 from tests.facade.harness import QUICK, Client, leased
+from tests.seeds import seeded
 from tests.stores.waiting import until
 
 #: What is another's with every answer, or moves with the time.
@@ -209,7 +209,7 @@ async def test_each_request_is_logged(served: Served, caplog: pytest.LogCaptureF
 
 async def test_requests_in_pieces_and_in_a_row_are_answered_in_order(served: Served) -> None:
     """Whatever is sent, cut at any places: each request has its own answer."""
-    chance = random.Random(7)
+    chance = seeded(7)
     posted = orjson.dumps({"status": "healthy"})
     beat = b"POST /servers/a/heartbeat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     kinds = {

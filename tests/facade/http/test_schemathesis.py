@@ -30,7 +30,10 @@ CHECKS = [
     checks.allow_header_conformance,
 ]
 #: The tool's own strategies, not ours.
-pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning"),
+]
 CONFIG = SchemathesisConfig(seed=20260728)
 SCHEMA = schemathesis.openapi.from_dict(document(OPERATIONS), config=CONFIG)
 #: Streams do not end by themselves, and aliases are the same operations once more: both have
@@ -121,9 +124,7 @@ def checking(operation: Operation) -> Any:
 
     @pytest.mark.timeout(60)
     @SCHEMA.include(method=operation.method, path=operation.path).parametrize()
-    @settings(
-        max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
     def test(case: Any, line: Line) -> None:
         check(case, line.url)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +15,7 @@ from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import utcnow
 from tests.facade.harness import Client, Reply, leased, served
 from tests.facade.registry.fleet import SERVER_JSON
+from tests.seeds import seeded
 from tests.stores.waiting import until
 
 URL_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
@@ -154,7 +154,7 @@ async def test_pages_carry_their_question(some: Client, limit: int) -> None:
 
 async def test_who_stays_is_on_exactly_one_page(ask: Client) -> None:
     """Others come and go between any two pages, before and behind the cursor."""
-    chance = random.Random(3)
+    chance = seeded(3)
     stay = [f"s{n:02d}" for n in range(0, 40, 2)]
     await fill(ask, *(posted(name) for name in stay))
     there: set[str] = set()

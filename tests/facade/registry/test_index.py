@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,6 +14,7 @@ from mcp_discovery.facade.registry.index import RegistryQuery
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import Instance
 from tests.facade.registry.fleet import NAME, START, Fleet, instance, shown
+from tests.seeds import seeded
 
 
 def url(fleet: Fleet, version: str = "latest") -> str | None:
@@ -412,7 +412,7 @@ def test_no_more_is_remembered_than_there_is_room_for(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("seed", range(20))
 def test_changes_one_by_one_end_where_a_whole_list_does(seed: int) -> None:
-    chance = random.Random(seed)
+    chance = seeded(seed)
     fleet, there = Fleet(), dict[str, Instance]()
     for _ in range(150):
         fleet.wait(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import string
 from urllib.parse import quote
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.facade.harness import Client, leased
 from tests.facade.http.test_bad_input import is_problem
+from tests.seeds import seeded
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_streams_take_the_same_filters(ask: Client) -> None:
 
 async def test_no_question_makes_it_fail(ask: Client) -> None:
     """Any parameters with any values, sound ones among them: an answer or a 400."""
-    chance = random.Random(11)
+    chance = seeded(11)
     await ask("POST", "/servers", leased("a", tags=["x"], capabilities=["find"]))
     names = (
         "tags",

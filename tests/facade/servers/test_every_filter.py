@@ -24,7 +24,10 @@ from tests.facade.large_catalog import (
     LargeCatalog,
     large_catalog,
 )
+from tests.seeds import seeded
 from tests.stores.waiting import until
+
+pytestmark = pytest.mark.slow
 
 Entry = dict[str, Any]
 
@@ -161,7 +164,7 @@ def asked_by(chance: random.Random) -> list[tuple[str, str]]:
 
 
 async def test_every_filter_answers_as_a_scan_does(many: LargeCatalog) -> None:
-    chance = random.Random(20)
+    chance = seeded(20)
     not_empty = 0
     for number in range(150):
         asked = asked_by(chance)

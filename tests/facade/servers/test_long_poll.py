@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +21,7 @@ from mcp_discovery.instance import Instance
 from tests.facade.harness import QUICK, Client, Reply
 from tests.facade.large_catalog import LEASE, LargeCatalog, listing
 from tests.records import document, record, tool
+from tests.seeds import seeded
 from tests.stores.waiting import until
 
 REVISION = "X-Discovery-Revision"
@@ -216,7 +216,7 @@ async def test_a_facade_that_stops_answers_those_who_wait() -> None:
 
 async def test_polls_agree_with_what_is_listed_whatever_changes() -> None:
     """Readers that only poll have, in the end, what the list has; and nothing was missed."""
-    chance = random.Random(3)
+    chance = seeded(3)
     servers = [instance(f"i-{n}", name=f"s-{n % 4}", tags=[f"t-{n % 3}"]) for n in range(24)]
     queries = ["", "name=s-1", "tags=t-2&status=all", "status=degraded", "limit=3&sort=-since"]
     async with listing(servers) as large_catalog:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +17,7 @@ from mcp_discovery.instance import Instance
 from tests.facade.http.test_bad_input import is_problem
 from tests.facade.large_catalog import LEASE, LargeCatalog, instance, listing
 from tests.records import record
+from tests.seeds import seeded
 
 NOW = utcnow()
 
@@ -25,7 +25,7 @@ NOW = utcnow()
 @pytest.fixture
 async def some() -> AsyncIterator[LargeCatalog]:
     """Some 120 instances of all kinds."""
-    chance = random.Random(5)
+    chance = seeded(5)
     async with listing(instance(f"i-{n:03d}", NOW, chance, []) for n in range(120)) as found:
         yield found
 
@@ -33,7 +33,7 @@ async def some() -> AsyncIterator[LargeCatalog]:
 @pytest.mark.parametrize("sort", [sign + name for name in SORTS for sign in ("", "-")])
 async def test_who_stays_is_on_exactly_one_page(some: LargeCatalog, sort: str) -> None:
     """Others come and go between any two pages, before and behind the cursor."""
-    chance = random.Random(sort)
+    chance = seeded(sort)
     query = f"/servers?status=all&limit=7&sort={sort}"
     if "relevance" in sort:
         query += "&q=o"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +25,7 @@ from mcp_discovery.facade.usage.window import WINDOW, Window
 from mcp_discovery.health import Load
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.facade.plain import HealthServer
+from tests.seeds import seeded
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 from tests.stores.waiting import until
@@ -60,7 +60,7 @@ def nearest_rank(values: list[float], part: float) -> float:
 
 @pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 100, 5000])
 def test_p95_is_within_five_percent(count: int) -> None:
-    chance = random.Random(count)
+    chance = seeded(count)
     latencies = [chance.lognormvariate(-2, 1.5) for _ in range(count)]
     window = Window(0.0)
     for number, latency in enumerate(latencies):
