@@ -17,7 +17,7 @@ from rpds import HashTrieMap, HashTrieSet
 
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Instance, instance_to_dict
-from mcp_discovery.query.filters import FILTERS, Filter
+from mcp_discovery.query.filters import FILTERS, Filter, Keys
 from mcp_discovery.query.query import Query
 from mcp_discovery.record import Record
 
@@ -124,7 +124,7 @@ class Kind:
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self._keys = tuple(tuple(each.keys_of(instance)) for each in _indexed("kind"))
+        self._keys = tuple([tuple(keys(instance)) for keys in _kind_keys()])
         self._hash = hash(self._keys)
 
     def __eq__(self, other: object) -> bool:
@@ -132,6 +132,10 @@ class Kind:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def _kind_keys() -> list[Keys]:
+    return [each.keys for each in FILTERS.values() if each.index == "kind" and each.keys]
 
 
 def _indexed(by: Literal["kind", "instance"]) -> list[Filter]:

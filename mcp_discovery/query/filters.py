@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mcp_discovery.instance import Instance
     from mcp_discovery.record import Record
 
-#: The values of an instance that a filter compares with the wanted ones.
-Keys: TypeAlias = "Callable[[Instance], Iterable[str]]"
+#: Gets the values of an instance that a filter compares with the wanted ones; ``None`` is no value.
+Keys: TypeAlias = "Callable[[Instance], Iterable[str | None]]"
 #: Whether an instance passes a filter at a moment.
 Check: TypeAlias = "Callable[[Instance, datetime], bool]"
 
@@ -144,18 +144,18 @@ class Filter:
 
     def keys_of(self, instance: Instance) -> Iterable[str]:
         """The keys of an instance; none for a filter that measures."""
-        return () if self.keys is None else self.keys(instance)
+        return () if self.keys is None else filter(None, self.keys(instance))
 
     def check(self, wanted: frozenset[Any], *, every: bool) -> Check:
         """Tells whether an instance has one of the ``wanted`` values, or ``every`` one."""
         if (measure := self.measure) is not None:
             least = max(wanted)
             return lambda instance, now: measure(instance, now) >= least
-        keys = self.keys_of if self.keys is None else self.keys
         if self.syntax is not None:
             return lambda instance, _: any(
-                key in value for key in keys(instance) for value in wanted
+                key in value for key in self.keys_of(instance) for value in wanted
             )
+        keys = self.keys or self.keys_of
         if every:
             return lambda instance, _: wanted.issubset(keys(instance))
         return lambda instance, _: not wanted.isdisjoint(keys(instance))
@@ -170,21 +170,6 @@ class InvalidFilterValueError(InvalidInputError):
         self.syntax = filter.syntax or Syntax("value", "value", ())
         hint = " or ".join(self.syntax.examples[1::-1])
         super().__init__(f"{filter.name}: {problem}{f'; write for example {hint}' if hint else ''}")
-
-
-def one(get: Callable[[Record], str | None]) -> Keys:
-    """The keys of a filter over a field of the record that has one value or none."""
-
-    def keys(instance: Instance) -> tuple[str, ...]:
-        value = get(instance.record)
-        return () if value is None else (value,)
-
-    return keys
-
-
-def several(get: Callable[[Record], Iterable[str]]) -> Keys:
-    """The keys of a filter over a field of the record that has several values."""
-    return lambda instance: get(instance.record)
 
 
 def uptime(instance: Instance, now: datetime) -> float:
@@ -207,7 +192,7 @@ _ROWS = (
     Filter(
         "tags",
         "Servers with these tags.",
-        several(lambda record: record.tags),
+        lambda instance: instance.record.tags,
         index="kind",
         cost=1,
         parse=str.lower,
@@ -232,7 +217,7 @@ _ROWS = (
     Filter(
         "capability",
         "That offer this tool, resource or prompt; all of them where it is repeated.",
-        several(capability_names),
+        lambda instance: capability_names(instance.record),
         index="kind",
         cost=3,
         every=True,
@@ -249,7 +234,7 @@ _ROWS = (
     Filter(
         "tool",
         "That offer this tool; all of them where it is repeated.",
-        several(lambda record: record.capabilities.tools),
+        lambda instance: instance.record.capabilities.tools,
         index="kind",
         cost=2,
         every=True,
@@ -262,7 +247,7 @@ _ROWS = (
     Filter(
         "status",
         "One of these: healthy, degraded, draining, down; or all.",
-        lambda instance: (instance.health.status.value,),
+        lambda instance: (instance.health.status,),
         choices=tuple(each.value for each in Status),
         default=frozenset({Status.HEALTHY.value}),
         argument="Only servers in one of these states. Leave it out for the healthy ones, which "
@@ -276,7 +261,7 @@ _ROWS = (
     Filter(
         "name",
         "One of these names.",
-        one(lambda record: record.name),
+        lambda instance: (instance.record.name,),
         index="kind",
         argument="Only servers with one of these exact names, such as 'product-catalog'.",
         option=Option("A server's name; again for more, one of them.", complete="names"),
@@ -285,7 +270,7 @@ _ROWS = (
         "version",
         "In this range of semantic versions, such as `>=1.2,<2`, `^1.2` or `1.x || >=2.5`; in one "
         "of them where it is repeated.",
-        one(lambda record: record.version),
+        lambda instance: (instance.record.version,),
         index="kind",
         cost=4,
         split="repeats",
@@ -303,7 +288,7 @@ _ROWS = (
     Filter(
         "transport",
         "One of these transports.",
-        one(lambda record: record.endpoint.transport),
+        lambda instance: (instance.record.endpoint.transport,),
         index="kind",
         choices=TRANSPORTS,
         argument="Only servers with one of these transports.",
@@ -312,7 +297,7 @@ _ROWS = (
     Filter(
         "zone",
         "In one of these zones.",
-        one(lambda record: record.zone),
+        lambda instance: (instance.record.zone,),
         split="both",
         argument=None,
         option=Option("Where it runs."),
@@ -320,7 +305,7 @@ _ROWS = (
     Filter(
         "owner",
         "Of one of these owners.",
-        one(lambda record: record.owner),
+        lambda instance: (instance.record.owner,),
         index="kind",
         split="both",
         argument=None,

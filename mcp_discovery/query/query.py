@@ -25,7 +25,7 @@ class Query:
     Two queries are equal when they want the same. A query never changes.
     """
 
-    __slots__ = ("_hash", "checks", "match", "values")
+    __slots__ = ("_hash", "checks", "match", "min_uptime", "values")
 
     def __init__(self, *, match: str = "any", **wanted: Any) -> None:
         if unknown := wanted.keys() - FILTERS.keys():
@@ -41,6 +41,8 @@ class Query:
             (each.name, each.check(self.values[each.name], every=self._every(each)))
             for each in sorted(self._filters(), key=attrgetter("cost"))
         )
+        #: The wanted uptime in seconds; 0 where none is.
+        self.min_uptime: float = max(self["min_uptime"], default=0.0)
         self._hash = hash((match, frozenset(self.values.items())))
 
     def __getitem__(self, name: str) -> frozenset[Any]:
@@ -57,11 +59,6 @@ class Query:
 
     def __repr__(self) -> str:
         return f"Query({', '.join(f'{name}={text!r}' for name, text in self.params)})"
-
-    @property
-    def min_uptime(self) -> float:
-        """The wanted uptime in seconds; 0 where none is."""
-        return max(self["min_uptime"], default=0.0)
 
     @property
     def identity(self) -> Mapping[str, object]:

@@ -18,7 +18,7 @@ from mcp_discovery.client.store import CatalogSource
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.app import OPERATIONS
 from mcp_discovery.facade.http.openapi import document
-from mcp_discovery.query.filters import FILTERS, Filter, one
+from mcp_discovery.query.filters import FILTERS, Filter
 from mcp_discovery.query.query import Query
 from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import modern
@@ -26,7 +26,7 @@ from tests.facade.mcp.wire import modern
 REGION = Filter(
     "region",
     "In one of these regions.",
-    one(lambda record: record.metadata.get("region")),
+    lambda instance: (instance.record.metadata.get("region"),),
 )
 
 
