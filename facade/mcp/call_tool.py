@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mcp_discovery.adapters.catalog import Catalog
     from mcp_discovery.client import Discovery
-    from mcp_discovery.client.source import Outcome
+    from mcp_discovery.client.source import CallOutcome
     from mcp_discovery.facade.usage.usage import Usage
 from typing import ClassVar, Final
 
@@ -111,7 +111,7 @@ class ClientCaller:
         class ReportingCatalogSource(CatalogSource):
             """The facade's catalog; outcomes are counted in the facade itself."""
 
-            async def report(_, outcomes: Sequence[Outcome]) -> None:
+            async def report(_, outcomes: Sequence[CallOutcome]) -> None:
                 self._report(outcomes)
 
         async with self._opening:
@@ -120,7 +120,7 @@ class ClientCaller:
                 self._discovery = await found.__aenter__()
         return self._discovery
 
-    def _report(self, outcomes: Sequence[Outcome]) -> None:
+    def _report(self, outcomes: Sequence[CallOutcome]) -> None:
         for each in outcomes:
             self._usage.outcome(
                 each.instance,

@@ -66,8 +66,7 @@ def query_of(given: Mapping[str, Any]) -> Query:
 
 
 def words_of(text: str | None) -> tuple[str, ...]:
-    """The words in ``text``; raises :class:`InvalidArgumentsError` where it has none, or too
-    many."""
+    """The words in ``text``; raises :class:`InvalidArgumentsError` for none or too many."""
     if text is None:
         return ()
     found = tuple(dict.fromkeys(words(text)))

@@ -11,7 +11,7 @@ from mcp_discovery.adapters.catalog import CatalogEvent
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.connections.statuses import status_of
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.websocket.messages import CONNECTION_STATUS, Filter
+from mcp_discovery.facade.websocket.messages import CONNECTION_STATUS, EventFilter
 from mcp_discovery.health import rfc3339
 
 #: For how many changes of the list it is remembered what readers are told.
@@ -23,7 +23,7 @@ _PART = 1000
 class Audience:
     """Works out once what each change means to its readers, and once how the list looks."""
 
-    def __init__(self, filter: Filter) -> None:
+    def __init__(self, filter: EventFilter) -> None:
         self.filter = filter
         self.readers = 0
         self._told: OrderedDict[int, bytes | None] = OrderedDict()

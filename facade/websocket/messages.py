@@ -17,13 +17,15 @@ from mcp_discovery.query.query import Query
 CONNECTION_STATUS = "connection-status"
 HEALTH_CHECK = "health-check"
 CAPABILITY_REQUEST = "capability-request"
-#: Everything that can be subscribed to.
+#: Every kind of event that a reader can subscribe to.
 EVENTS = (CONNECTION_STATUS, HEALTH_CHECK, CAPABILITY_REQUEST)
 
-#: The largest message that is read, in bytes.
+#: The largest message from a reader, in bytes.
 MAX_MESSAGE_BYTES = 64 * 2**10
-#: How many values a filter may name, and how long each may be.
-_MOST, _LONGEST = 1000, 200
+#: The largest number of values of one filter.
+_MOST = 1000
+#: The longest value of a filter, in characters.
+_LONGEST = 200
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "subscribe": (
@@ -41,9 +43,9 @@ class InvalidMessageError(DiscoveryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which connections a reader wants to hear of: those with one of ``ids``, where there are any,
-    that match ``query``."""
+class EventFilter:
+    """The connections whose events a reader wants: those that match ``query`` and, where there are
+    ``ids``, have one of them."""
 
     query: Query = _ANY
     ids: frozenset[str] = frozenset()
@@ -62,7 +64,7 @@ class Subscribe:
     """A subscription; without a ``filter`` the one before stays."""
 
     events: frozenset[str]
-    filter: Filter | None
+    filter: EventFilter | None
     resume: str | None
     snapshot: bool
 
@@ -107,7 +109,7 @@ def parse(data: bytes) -> Subscribe | Unsubscribe:
     return Subscribe(events, _filter(content), resume, snapshot)
 
 
-def _filter(content: Mapping[str, Any]) -> Filter | None:
+def _filter(content: Mapping[str, Any]) -> EventFilter | None:
     given = [content.get(name) for name in ("tags", "match", "ids", "capabilities")]
     if all(value is None for value in given):
         return None
@@ -120,7 +122,7 @@ def _filter(content: Mapping[str, Any]) -> Filter | None:
         capability=_strings(content, "capabilities"),
         status=(),
     )
-    return Filter(query, frozenset(_strings(content, "ids")))
+    return EventFilter(query, frozenset(_strings(content, "ids")))
 
 
 def _strings(content: Mapping[str, Any], name: str) -> list[str]:

@@ -19,7 +19,7 @@ from mcp_discovery.facade.websocket.audience import Audience
 from mcp_discovery.facade.websocket.messages import (
     CONNECTION_STATUS,
     MAX_MESSAGE_BYTES,
-    Filter,
+    EventFilter,
     InvalidMessageError,
     Subscribe,
     Unsubscribe,
@@ -54,7 +54,7 @@ class Sockets:
         self.ping = ping
         self.write_timeout = write_timeout
         self.idle = idle
-        self._audiences: dict[Filter, Audience] = {}
+        self._audiences: dict[EventFilter, Audience] = {}
         self._lives: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -103,7 +103,7 @@ class Sockets:
             if not life.expired():
                 life.reschedule(now)
 
-    def join(self, filter: Filter) -> Audience:
+    def join(self, filter: EventFilter) -> Audience:
         """One more reader with ``filter``."""
         audience = self._audiences.setdefault(filter, Audience(filter))
         audience.readers += 1
@@ -132,7 +132,7 @@ class _SocketReader:
         self._request = request
         self._news = asyncio.Event()
         sockets.fanout.join(self._notify)
-        self._audience = sockets.join(Filter())
+        self._audience = sockets.join(EventFilter())
         self._follows = False  # the statuses of connections
         self._afresh: str | None = None  # a snapshot is due, and why; "" for the first one
         self._turn = 0  # goes up when something else is subscribed

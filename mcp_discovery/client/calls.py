@@ -16,7 +16,7 @@ from mcp_discovery.client.outcomes import Outcomes
 from mcp_discovery.client.pool import Pool
 from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import OnProgress, Settings
-from mcp_discovery.client.source import Outcome
+from mcp_discovery.client.source import CallOutcome
 from mcp_discovery.errors import (
     CallError,
     CallLostError,
@@ -132,7 +132,9 @@ class Calls:
         finally:
             if self._outcomes is not None and not _cancelled():
                 took = loop.time() - began
-                self._outcomes.add(Outcome(connection.id, call.tool, fault is None, took, fault))
+                self._outcomes.add(
+                    CallOutcome(connection.id, call.tool, fault is None, took, fault)
+                )
 
     # -- waiting for better times --------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import httpx2
 import orjson
 
 from mcp_discovery.client.http import Http
-from mcp_discovery.client.source import Everything, News, One, Outcome, Staleness
+from mcp_discovery.client.source import CallOutcome, Everything, News, One, Staleness
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
@@ -65,7 +65,7 @@ class FacadeSource:
         )
         return CapabilityDocument.from_json(answer.content, digest=digest)
 
-    async def report(self, outcomes: Sequence[Outcome]) -> None:
+    async def report(self, outcomes: Sequence[CallOutcome]) -> None:
         """Sends ``POST /outcomes``; the facade ignores instances that it does not know."""
         reported = [
             {

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 
-from mcp_discovery.client.source import Outcome, Source
+from mcp_discovery.client.source import CallOutcome, Source
 from mcp_discovery.errors import DiscoveryError
 
 log = logging.getLogger(__name__)
@@ -22,10 +22,10 @@ class Outcomes:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._waiting: deque[Outcome] = deque(maxlen=_MOST)
+        self._waiting: deque[CallOutcome] = deque(maxlen=_MOST)
         self._some = asyncio.Event()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: CallOutcome) -> None:
         """Notes how a call went."""
         self._waiting.append(outcome)
         self._some.set()

@@ -79,7 +79,7 @@ News = Everything | One | Staleness
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallOutcome:
     """How one call went: ``latency`` in seconds; ``error`` is a sentence without secrets."""
 
     instance: str
@@ -116,7 +116,7 @@ class Source(Protocol):
     async def document(self, digest: str) -> CapabilityDocument:
         """The document; raises :class:`~mcp_discovery.errors.DocumentNotFoundError`."""
 
-    async def report(self, outcomes: Sequence[Outcome]) -> None:
+    async def report(self, outcomes: Sequence[CallOutcome]) -> None:
         """Reports how calls went, where the source takes reports."""
 
     async def close(self) -> None:

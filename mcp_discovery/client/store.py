@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from mcp_discovery.client.source import Everything, News, One, Outcome, Staleness
+from mcp_discovery.client.source import CallOutcome, Everything, News, One, Staleness
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import OutdatedRevisionError, StoreUnavailableError
 from mcp_discovery.instance import Instance
@@ -46,7 +46,7 @@ class CatalogSource:
         """The document with ``digest``."""
         return await self._catalog.document(digest)
 
-    async def report(self, outcomes: Sequence[Outcome]) -> None:
+    async def report(self, outcomes: Sequence[CallOutcome]) -> None:
         """Does nothing: a store takes no reports."""
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 That is the query string of the facade with its OpenAPI parameters, cache keys and long polls, the
 indexes of a view, ``explain``, the tools of ``/mcp``, ``POST /connections/discover``, the client's
 keyword arguments and the shell's options. To add a filter, add a row to :data:`FILTERS` here and a
-line to ``docs/api.md``.
+line to ``docs/http-api.md``.
 """
 
 from __future__ import annotations

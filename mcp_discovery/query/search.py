@@ -1,12 +1,12 @@
-"""Full-text search over instances: which of them have all of some words, and how well.
+"""Full-text search over instances: those that have all words of a search, with their scores.
 
-What is searched: names, titles, descriptions, tags and names of tools, which stand in records, and
-descriptions of tools, which stand in capability documents and may become known later. A word of a
-search is found where a word of the text begins with it.
+Indexed are names, titles, descriptions, tags and names of tools, which records have, and the
+descriptions of tools, which capability documents have and which may become known later. A word of a
+search matches each word of a text that begins with it.
 
-An instance's score depends on its own texts and on nothing else in the list, and the descriptions
-of tools count least of all. So neither another instance nor a document that becomes known changes
-the order of those that were found before.
+The score of an instance depends on its own texts alone, and the descriptions of tools have the
+least weight. So neither another instance nor a document that becomes known later changes the order
+of the other results.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Generic, TypeAlias, TypeVar
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.record import Record
 
-#: Where a word stands → what it counts. A beginning of a word counts half.
+#: The weight of a word by the field that it is in; a match of its beginning counts half.
 NAME, TITLE, TAG, TOOL, DESCRIPTION = 16, 12, 10, 8, 4
-#: What a word in a tool's description counts, whole or not: less than anywhere else.
+#: The weight of a word in a tool's description, whole or not: less than in any other field.
 TOOL_DESCRIPTION = 1
-#: How many characters of a document's descriptions are searched.
+#: The number of characters of a document's descriptions that are indexed.
 _DOCUMENT_TEXT = 100_000
-#: How many characters are normalised at a time.
+#: The number of characters that are normalized at a time.
 _PIECE = 128
 
 _WORD = re.compile(r"[^\W_]+")
@@ -38,7 +38,7 @@ Weights: TypeAlias = Mapping[str, int]
 
 
 class _Text:
-    """What a record says to be searched. Hashed once: each of its words asks for that."""
+    """The indexed texts of a record. The hash is computed once: each of the words needs it."""
 
     __slots__ = ("_hash", "parts")
 
@@ -60,14 +60,14 @@ class _Text:
 
 
 def words(text: str) -> list[str]:
-    """The words of ``text`` as they are compared: ``readFile`` and ``read_file`` are two words."""
+    """The words of ``text``, case-folded: ``readFile`` and ``read_file`` are two words each."""
     spaced = _HUMP.sub(" ", text if text.isascii() else _normalized(text))
     return [found.casefold() for found in _WORD.findall(spaced)]
 
 
 def _normalized(text: str) -> str:
-    """NFKC, word by word and long ones in pieces: the time that it takes grows with the square of
-    a run of combining characters."""
+    """``text`` in NFKC, word by word and long words in pieces: the time of the normalization grows
+    with the square of a run of combining characters."""
     return " ".join(
         "".join(
             unicodedata.normalize("NFKC", word[at : at + _PIECE])
@@ -78,13 +78,13 @@ def _normalized(text: str) -> str:
 
 
 class TextIndex:
-    """The words of a list that changes: put instances in and take them out as they come and go."""
+    """A full-text index of a list that changes."""
 
     def __init__(self) -> None:
         self._texts: Postings[_Text] = Postings()
         self._documents: Postings[str] = Postings()
         self._known: dict[str, tuple[_Text, str | None]] = {}
-        # Instances of one server mostly say the same, so that it is read once.
+        # Instances of one server mostly have equal texts, which are indexed once.
         self._by_text: defaultdict[_Text, set[str]] = defaultdict(set)
         self._by_digest: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -93,11 +93,11 @@ class TextIndex:
 
     @property
     def ids(self) -> Iterable[str]:
-        """The ids of the instances in it."""
+        """The ids of the indexed instances."""
         return self._known.keys()
 
     def put(self, record: Record) -> None:
-        """Puts an instance in, or what it says now in the place of what it said."""
+        """Adds an instance, or replaces the texts that it had."""
         text = _Text(record)
         digest = record.capabilities.digest
         if self._known.get(record.id) == (text, digest):
@@ -111,7 +111,7 @@ class TextIndex:
             self._by_digest[digest].add(record.id)
 
     def remove(self, id: str) -> None:
-        """Takes an instance out; nothing where it is not in."""
+        """Removes an instance, if it is indexed."""
         text, digest = self._known.pop(id, (None, None))
         if text is not None:
             self._by_text[text].discard(id)
@@ -129,20 +129,20 @@ class TextIndex:
         return [digest for digest in self._by_digest if digest not in self._documents]
 
     def describe(self, digest: str, document: CapabilityDocument | None) -> None:
-        """Takes in the descriptions of the tools in a document; ``None``: it is nowhere."""
+        """Indexes the descriptions of the tools in a document; ``None`` for one that is lost."""
         if digest not in self._by_digest or digest in self._documents:
             return
         found: set[str] = set()
         left = _DOCUMENT_TEXT
         for tool in document.tools if document is not None else ():
-            said = tool.get("description")
-            if isinstance(said, str) and left > 0:
-                found.update(words(said[:left]))
-                left -= len(said)
+            text = tool.get("description")
+            if isinstance(text, str) and left > 0:
+                found.update(words(text[:left]))
+                left -= len(text)
         self._documents.add(digest, dict.fromkeys(found, TOOL_DESCRIPTION))
 
     def search(self, wanted: Sequence[str]) -> dict[str, int]:
-        """Id → score of the instances that have all of the words ``wanted``."""
+        """The scores, by id, of the instances that have all of the words ``wanted``."""
         scores: dict[str, int] = {}
         for number, word in enumerate(dict.fromkeys(wanted)):
             found = self._having(word)
@@ -163,7 +163,8 @@ class TextIndex:
 
 
 class Postings(Generic[K]):
-    """Word → what has it and with which weight, and the words in order for their beginnings."""
+    """An inverted index: the keys that have a word, with their weights; the words are sorted, so
+    that those with one beginning are found together."""
 
     def __init__(self) -> None:
         self._having: dict[str, dict[K, int]] = {}
@@ -174,7 +175,7 @@ class Postings(Generic[K]):
         return key in self._of
 
     def add(self, key: K, weights: Weights) -> None:
-        """Puts ``key`` in, which is not in yet, with its words and what each of them counts."""
+        """Adds a new ``key`` with the weights of its words."""
         for word, weight in weights.items():
             having = self._having.get(word)
             if having is None:
@@ -184,7 +185,7 @@ class Postings(Generic[K]):
         self._of[key] = tuple(weights)
 
     def remove(self, key: K) -> None:
-        """Takes ``key`` out; nothing where it is not in."""
+        """Removes ``key``, if it is indexed."""
         for word in self._of.pop(key, ()):
             having = self._having[word]
             del having[key]
@@ -193,7 +194,7 @@ class Postings(Generic[K]):
                 del self._words[bisect_left(self._words, word)]
 
     def find(self, word: str) -> Mapping[K, int]:
-        """What has ``word``, or a word that begins with it, and the best weight of each."""
+        """The keys that have ``word``, or one that begins with it, each with its best weight."""
         start = end = bisect_left(self._words, word)
         while end < len(self._words) and self._words[end].startswith(word):
             end += 1
