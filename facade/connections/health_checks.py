@@ -24,7 +24,7 @@ from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import Status, rfc3339, utcnow
 from mcp_discovery.probe import NoAnswerError
 from mcp_discovery.probe.verdict import Verdict
-from mcp_discovery.registrant.check import CheckResult
+from mcp_discovery.registrant.check import HealthCheckResult
 
 #: How many of one batch are probed at the same time.
 _AT_ONCE = 64
@@ -38,7 +38,7 @@ class _Found:
 
     status: Literal["healthy", "degraded", "error"]
     why: str | None
-    result: CheckResult | None = None
+    result: HealthCheckResult | None = None
 
     @property
     def response_time(self) -> dict[str, float]:
@@ -149,7 +149,7 @@ async def _probe(facade: Facade, entry: Entry, seconds: float | None) -> _Found:
     return _judged(found, result, wait)
 
 
-def _judged(found: Verdict, result: CheckResult, timeout: float) -> _Found:
+def _judged(found: Verdict, result: HealthCheckResult, timeout: float) -> _Found:
     """``timeout`` is what the probe was given, in seconds."""
     if found.status is Status.HEALTHY:
         return _Found("healthy", None, result)

@@ -34,7 +34,8 @@ from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
-from mcp_discovery.registrant.check import CheckResult
+from mcp_discovery.registrant.check import HealthCheckResult
+from mcp_discovery.registrant.tasks import ended
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,6 @@ class PostedEntries:
         #: the store, shows none.
         kind = find_kind(self._store.url)
         self.tombstones_are_seen = kind is None or kind.shows_tombstones
-        self._inherited: dict[str, float] = {}  # id → monotonic time since when it is kept here
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -164,8 +164,8 @@ class PostedEntries:
     async def remove(self, id: str) -> None:
         """Takes an entry that is kept here out of the store."""
         posted = self._entries[id]
-        since = time.monotonic() - self._inherited.get(id, float("-inf"))
-        if since < self._options.removed_for and self.tombstones_are_seen:
+        inherited_for = time.monotonic() - posted.inherited_at
+        if inherited_for < self._options.removed_for and self.tombstones_are_seen:
             # The facade that kept it before may come back, and must not register it again.
             async with posted.registrar.suspended():
                 await self._bury(posted.record, self.holder.id)
@@ -202,7 +202,7 @@ class PostedEntries:
         fill = not gives_capabilities(record)
         await entry.revise(record, document, fill=fill, draining=draining)
 
-    async def check(self, record: Record, timeout: float) -> CheckResult:
+    async def check(self, record: Record, timeout: float) -> HealthCheckResult:
         """One probe of a server that is not kept here; ``timeout`` in seconds.
 
         The result stays with the caller: the server's own registrant publishes its health.
@@ -236,8 +236,7 @@ class PostedEntries:
         trace: TracebackType | None,
     ) -> None:
         if self._adopting is not None:
-            self._adopting.cancel()
-            await asyncio.gather(self._adopting, return_exceptions=True)
+            await ended(self._adopting)
         await asyncio.gather(*(posted.close() for posted in self._entries.values()))
         self._entries.clear()
         if self._dialer is not None:
@@ -275,15 +274,11 @@ class PostedEntries:
         return posted
 
     def _take_in(self, posted: PostedEntry) -> None:
-        id = posted.id
-        if posted.inherited:
-            self._inherited[id] = time.monotonic()
-        self._entries[id] = posted
-        self._usage.said(id, None)
+        self._entries[posted.id] = posted
+        self._usage.said(posted.id, None)
 
     def _forget(self, id: str) -> None:
         self._entries.pop(id, None)
-        self._inherited.pop(id, None)
         self._usage.released(id)
 
     async def _bury(self, record: Record, takeover: str) -> Registration:

@@ -92,8 +92,8 @@ class PostedEntry:
         self._options = options
         self._usage = usage
         self._on_lost = on_lost
-        #: Whether it takes the place of what another facade kept registered.
-        self.inherited = takeover is not None
+        #: When it took the place of what another facade kept, in monotonic seconds, if ever.
+        self.inherited_at = time.monotonic() if takeover is not None else -math.inf
         self._traits = traits_of(record)
         #: What keeps it registered in the store.
         self.registrar = Registrar(

@@ -118,7 +118,7 @@ class Lister:
             cursors.add(cursor)
 
 
-class Rotation:
+class RequestRotation:
     """Requests that are made in rotation, so that each is made in time and few at once."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError
 from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
 from mcp_discovery.probe.introspection import LISTINGS, Introspection, joined
 from mcp_discovery.probe.limits import Budget, Limits
-from mcp_discovery.probe.listing import QUICK_SECONDS, Lister, Rotation
+from mcp_discovery.probe.listing import QUICK_SECONDS, Lister, RequestRotation
 from mcp_discovery.probe.messages import (
     METHOD_NOT_FOUND,
     McpAnswer,
@@ -85,7 +85,7 @@ class McpProbe:
         self._calls: dict[str, McpCall] = {}
         self._lister = Lister()
         self._latest: tuple[Peer, Introspection] | None = None
-        self._rotation = Rotation()
+        self._rotation = RequestRotation()
         self._fickle = False
         self._walked_in = 0
         self.noticed: Callable[[], None] = _ignore

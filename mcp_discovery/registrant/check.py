@@ -16,7 +16,7 @@ from mcp_discovery.registrant.tasks import alongside
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
+class HealthCheckResult:
     """The verdict, and the two answers that it was made of; ``None`` where nothing was asked."""
 
     verdict: Verdict
@@ -70,7 +70,7 @@ class HealthCheck:
         mcp_timeout: float | None = None,
         reading_within: float | None = None,
         on_late: Callable[[Verdict], None] | None = None,
-    ) -> CheckResult:
+    ) -> HealthCheckResult:
         """Asks, and judges the answers; never raises for what a server does.
 
         Each question may take ``timeout`` seconds, the one to MCP ``mcp_timeout`` where that is
@@ -117,7 +117,7 @@ class HealthCheck:
                 await ask_health(self.health_url)
         finally:
             timer.cancel()
-        return CheckResult(judge(), mcp, health)
+        return HealthCheckResult(judge(), mcp, health)
 
     async def _ask_mcp(self, probe: McpProbe, timeout: float, within: float | None) -> Reply:
         started = time.monotonic()

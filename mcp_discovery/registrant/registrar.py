@@ -122,6 +122,7 @@ class Registrar:
         self._store_trouble: str | None = None
         #: Whether the instance is registered as draining, whatever the probes find.
         self.draining = draining
+        self._drained = False  # the store has acknowledged that
 
     def found(self, finding: ProbeFinding) -> None:
         """Takes what a probe found; it replaces what was found before."""
@@ -224,6 +225,8 @@ class Registrar:
             if self._accepted is None and status is Status.DOWN:
                 return None
             return self._register(description, finding)
+        if self.draining and not self._drained:
+            return self._drain(self._registration)
         last = self._acknowledged_finding
         changed = last is None or finding.health != last.health
         late = self._renewed is None or now - self._renewed >= _DUE * self._terms.heartbeat
@@ -252,10 +255,11 @@ class Registrar:
         if self._lost is not None and self._may_renew is not None:
             await self._may_renew()
         health = finding.health
-        if self.draining:  # from the first moment on
+        if self.draining:  # from the first moment on; the next call makes that last
             health = health.then(Status.DRAINING, DRAINING)
         sent = time.monotonic()
         self._acknowledged = self._acknowledged_finding = None
+        self._drained = False
         registration = await self._store.register(
             description.record,
             description.document,
@@ -269,8 +273,6 @@ class Registrar:
         self._acknowledged = self._accepted = description
         self._acknowledged_finding, self._renewed = finding, sent
         self._held_since = self._lost = self._takeover = None
-        if self.draining:
-            await registration.drain()
         endpoint = description.record.endpoint
         where = endpoint.url or endpoint.command
         log.info("registered %s as %s in %s", registration.id, where, self._store.url)
@@ -288,6 +290,10 @@ class Registrar:
         log.info("deregistered %s: the MCP server has another name now", registration.id)
         self._registration = None
         self._forget("the MCP server has another name now")
+
+    async def _drain(self, registration: Registration) -> None:
+        await registration.drain()
+        self._drained = True
 
     async def _heartbeat(self, registration: Registration, finding: ProbeFinding) -> None:
         sent = time.monotonic()
@@ -350,7 +356,7 @@ class Registrar:
             if self._registration is None:
                 await self._register(self.description, self._last_finding)
             assert self._registration is not None
-            await self._registration.drain()
+            await self._drain(self._registration)
             self.draining = True
 
     async def deregister(self) -> None:

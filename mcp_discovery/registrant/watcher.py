@@ -15,7 +15,7 @@ from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError
 from mcp_discovery.probe.verdict import Reply, Verdict, mcp_verdict
 from mcp_discovery.registrant.arrival import Arrival
-from mcp_discovery.registrant.check import CheckResult, HealthCheck
+from mcp_discovery.registrant.check import HealthCheck, HealthCheckResult
 from mcp_discovery.registrant.tasks import alongside, is_set
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class ProbeFinding:
 
     health: Health
     at: float
-    result: CheckResult | None = None
+    result: HealthCheckResult | None = None
 
 
 class Watcher:
@@ -164,7 +164,7 @@ class Watcher:
         while True:
             self._turn()
             if answered:
-                result = CheckResult(mcp_verdict(Reply(self._latency)), Reply(self._latency))
+                result = HealthCheckResult(mcp_verdict(Reply(self._latency)), Reply(self._latency))
                 note = ""
             else:
                 result, note = await self._probed(probe)
@@ -176,7 +176,7 @@ class Watcher:
                 return
             await self._rest(self._retry_pause() if failed else self._pace.pause)
 
-    async def _probed(self, probe: McpProbe | None) -> tuple[CheckResult, str]:
+    async def _probed(self, probe: McpProbe | None) -> tuple[HealthCheckResult, str]:
         """One probe, with what is to be added to its reason."""
         began = time.monotonic()
         self._checking = True
@@ -210,7 +210,7 @@ class Watcher:
         patience = max(self._pace.timeout, round(2 * self._latency, 2))
         return min(patience, self._pace.longest_timeout)
 
-    def _steady(self, result: CheckResult) -> Verdict:
+    def _steady(self, result: HealthCheckResult) -> Verdict:
         """The verdict, with the reason of the first of several probes that were not answered.
 
         A reason that only differs in a time-out is the same reason: it must not churn the store.
@@ -226,7 +226,7 @@ class Watcher:
         """An attempt to connect to a server that is awaited has failed."""
         reply = Reply(failure=failure)
         found = mcp_verdict(reply, expects_credentials=self._check.expects_credentials)
-        found = self._steady(CheckResult(found, reply))
+        found = self._steady(HealthCheckResult(found, reply))
         if self._health is not None:
             self._conclude(found)
             return
@@ -239,7 +239,9 @@ class Watcher:
             return
         self._waiting_logged = now
 
-    def _conclude(self, found: Verdict, result: CheckResult | None = None, note: str = "") -> None:
+    def _conclude(
+        self, found: Verdict, result: HealthCheckResult | None = None, note: str = ""
+    ) -> None:
         """Makes a finding of a verdict, and passes it on."""
         reason = (f"{found.reason}; {note}" if note else found.reason)[:_LONGEST_REASON]
         before = self._health

@@ -19,7 +19,7 @@ from mcp_discovery.facade.http.outbound import Dialer, why_refused
 from mcp_discovery.facade.registration.posted_entry import health_check, new_probe
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
-from mcp_discovery.registrant.check import CheckResult
+from mcp_discovery.registrant.check import HealthCheckResult
 from tests.facade.harness import Client, leased, served
 from tests.facade.plain import HealthServer
 from tests.servers.process import odd
@@ -161,7 +161,7 @@ async def dialing(*, private: bool = True, resolver: Any = None) -> AsyncIterato
 
 async def look(
     dialer: Dialer, *, timeout: float = 2.0, transport: str = "stdio", **fields: Any
-) -> CheckResult:
+) -> HealthCheckResult:
     """What one probe finds; of a stdio server only the health URL is asked."""
     endpoint: dict[str, Any] = {"transport": transport}
     if transport == "stdio":

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from mcp_discovery.probe import McpProbe
-from mcp_discovery.probe.listing import Rotation
+from mcp_discovery.probe.listing import RequestRotation
 from tests.mcp_discovery.probe.conftest import MakeProbe
 from tests.servers.process import odd, sdk
 
@@ -138,7 +138,7 @@ async def test_a_server_of_the_sdk_answers_alike(probe_of: MakeProbe) -> None:
 def test_turns_come_in_time(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
     within, now = 3.33, 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    rotation, requests = Rotation(), ["a", "b", "c", "d", "e"]
+    rotation, requests = RequestRotation(), ["a", "b", "c", "d", "e"]
     asked = dict.fromkeys(requests, 0.0)
     rotation.due(requests, within)
     total = 0
