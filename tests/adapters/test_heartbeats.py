@@ -90,3 +90,14 @@ def test_a_write_that_was_not_confirmed_is_made_again() -> None:
     assert schedule.to_write(well, None) == (well, None)
     schedule.written(well, None)
     assert schedule.to_write(well, None) is None
+
+
+def test_a_write_that_was_not_confirmed_is_repeated() -> None:
+    first = healthy()
+    schedule = HeartbeatSchedule("one", 10.0, first)
+    assert schedule.to_write(healthy(), None) is None
+    degraded = Health(Status.DEGRADED, "slow")
+    assert schedule.to_write(degraded, None) == (degraded, None)
+    assert schedule.to_write(healthy(), None) == (first, None)  # the store may have the other
+    schedule.written(first, None)
+    assert schedule.to_write(healthy(), None) is None
