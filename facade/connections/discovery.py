@@ -17,11 +17,11 @@ from mcp_discovery.facade.connections.requests import (
     DiscoverFilters,
     LoadBalancing,
     discover_body,
+    parsed,
     strings,
 )
 from mcp_discovery.facade.connections.responses import Discovered
 from mcp_discovery.facade.connections.statuses import healths_of, status_of, transports_of
-from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
@@ -44,8 +44,7 @@ async def discover(request: web.Request) -> web.Response:
     (`least-loaded` unless it names one) and gives `maxConnections` at most.
     """
     facade = facade_of(request)
-    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
-    wish = parsed(discover_body(), body)
+    wish = parsed(discover_body(), await read_object(request, empty=True))
     filters = wish.filters or DiscoverFilters()
     view = facade.view()
     now = view.as_of

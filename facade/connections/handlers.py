@@ -161,9 +161,7 @@ OPERATIONS = (
                 {"type": "string", "enum": ["any", "all"]},
             ),
             Parameter(
-                "limit",
-                "How many a page has.",
-                {"type": "integer", "minimum": 1, "maximum": 1000},
+                "limit", "How many a page has.", {"type": "integer", "minimum": 1, "maximum": 1000}
             ),
             Parameter("cursor", "Where the page begins: `nextCursor` of the one before."),
         ),

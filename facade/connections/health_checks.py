@@ -13,9 +13,8 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import RegistrationLostError, StoreError
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.handlers import ID
-from mcp_discovery.facade.connections.requests import BatchCheck, CheckWish
+from mcp_discovery.facade.connections.requests import BatchCheck, CheckWish, parsed
 from mcp_discovery.facade.connections.responses import BatchChecked, Checked
-from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
@@ -60,8 +59,7 @@ async def check(request: web.Request) -> web.Response:
     is. `timeout` (milliseconds) in the body is how long to wait.
     """
     facade = facade_of(request)
-    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
-    wish = parsed(CheckWish, body)
+    wish = parsed(CheckWish, await read_object(request, empty=True))
     entry = facade.entry(request.match_info["id"])
     found = await _probe(facade, entry, None if wish.timeout is None else wish.timeout / 1000)
     await _publish(facade, entry.id)
@@ -82,8 +80,7 @@ async def check_batch(request: web.Request) -> web.Response:
     """Probes connections at the same time, and answers when the last has answered or `timeout`
     (milliseconds, for all of them together) is over, whichever is first."""
     facade = facade_of(request)
-    body = await read_object(request, timeout=facade.options.body_timeout)
-    wish = parsed(BatchCheck, body)
+    wish = parsed(BatchCheck, await read_object(request))
     seconds = facade.options.probe_timeout if wish.timeout is None else wish.timeout / 1000
     facade.view()
     found = await _probe_all(facade, list(dict.fromkeys(wish.connection_ids)), seconds)

@@ -9,9 +9,8 @@ from aiohttp import web
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import patched, posting_of
 from mcp_discovery.facade.connections.handlers import ID
-from mcp_discovery.facade.connections.requests import ConnectionPatch, NewConnection
+from mcp_discovery.facade.connections.requests import ConnectionPatch, NewConnection, parsed
 from mcp_discovery.facade.connections.responses import ConnectionDetails, Disconnected, Registered
-from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
@@ -36,8 +35,7 @@ async def register(request: web.Request) -> web.Response:
     the first is alive.
     """
     facade = facade_of(request)
-    body = await read_object(request, timeout=facade.options.body_timeout)
-    posting = posting_of(parsed(NewConnection, body))
+    posting = posting_of(parsed(NewConnection, await read_object(request)))
     id, record = posting.record.id, posting.record
     async with facade.locks.hold(id):
         if not posted_alike_elsewhere(facade, posting):
@@ -58,8 +56,7 @@ async def revise(request: web.Request) -> web.Response:
     """
     facade = facade_of(request)
     id = request.match_info["id"]
-    body = await read_object(request, timeout=facade.options.body_timeout)
-    patch = parsed(ConnectionPatch, body)
+    patch = parsed(ConnectionPatch, await read_object(request))
     await posted_here(facade, id)
     async with facade.locks.hold(id):
         posted = facade.posted.get(id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Container, Iterable
 from typing import Any
 
@@ -11,7 +10,6 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import shown_metadata
 from mcp_discovery.facade.connections.responses import Exported
@@ -26,9 +24,6 @@ from mcp_discovery.facade.state import facade_of
 from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.record import Capabilities, Record
 from mcp_discovery.version import installed_version
-
-#: How many documents are read from the store at the same time.
-_CONCURRENT_READS = 16
 
 
 async def export(request: web.Request) -> web.Response:
@@ -102,23 +97,9 @@ async def _documents(
     for entry in entries:
         if (digest := entry.record.capabilities.digest) is not None:
             offers[digest] = entry.record
-    slots = asyncio.Semaphore(_CONCURRENT_READS)
     found: dict[str, CapabilityDocument] = {}
-
-    async def read(digest: str) -> None:
-        async with slots:
-            try:
-                found[digest] = await documents.get(digest)
-            except DocumentNotFoundError:
-                return  # only the names of a lost document can be exported
-
-    reads = [asyncio.create_task(read(digest), name="export") for digest in offers]
-    try:
-        await asyncio.gather(*reads)
-    finally:
-        for task in reads:
-            task.cancel()
-        await asyncio.gather(*reads, return_exceptions=True)
+    # Of a document that is lost only the names can be exported.
+    await documents.read_each(offers, lambda each: found.update({each.digest: each}))
     return {
         digest: document
         for digest, document in found.items()

@@ -15,10 +15,9 @@ from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError, InvalidRecordError, StoreUnavailableError
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import posting_of
-from mcp_discovery.facade.connections.requests import Export, NewConnection
+from mcp_discovery.facade.connections.requests import Export, NewConnection, parsed
 from mcp_discovery.facade.connections.responses import Imported
 from mcp_discovery.facade.connections.statuses import status_of
-from mcp_discovery.facade.connections.validation import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag
@@ -76,8 +75,7 @@ async def import_(request: web.Request) -> web.Response:
     """
     facade = facade_of(request)
     dry, partial = flag(request, "dryRun"), flag(request, "partial")
-    body = await read_object(request, timeout=facade.options.body_timeout, limit=MAX_IMPORT_BYTES)
-    given = parsed(Export, body)
+    given = parsed(Export, await read_object(request, limit=MAX_IMPORT_BYTES))
     facade.view()
     plan = _plan(facade, given.connections, _documents(facade, given.documents or {}))
     if dry:
@@ -114,9 +112,7 @@ def _documents(
 
 
 def _plan(
-    facade: Facade,
-    items: Sequence[Mapping[str, Any]],
-    documents: Mapping[str, CapabilityDocument],
+    facade: Facade, items: Sequence[Mapping[str, Any]], documents: Mapping[str, CapabilityDocument]
 ) -> ImportPlan:
     plan = ImportPlan()
     seen: dict[str, int] = {}

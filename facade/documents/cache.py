@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from aiohttp import web
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 #: How long, in seconds, documents are kept for a registration that names them, and how many bytes.
 PENDING_SECONDS = 300.0
 PENDING_BYTES = 32 * 2**20
+#: How many documents are read from the store at the same time.
+_READERS = 16
 #: How many bytes of descriptions are cached; each counts with its overhead.
 _DESCRIPTION_BYTES = 64 * 2**20
 _OVERHEAD = 200
@@ -87,6 +89,34 @@ class Documents:
             except DocumentNotFoundError:
                 log.warning("%s: its capability document is lost", record.id)
         return document_of(record.capabilities)
+
+    async def read_each(
+        self,
+        digests: Iterable[str],
+        receive: Callable[[CapabilityDocument], None],
+        *,
+        ignored: tuple[type[Exception], ...] = (DocumentNotFoundError,),
+    ) -> None:
+        """Passes each of the documents to ``receive``; reads several at the same time.
+
+        A document whose reading raises one of ``ignored`` is left out.
+        """
+        remaining = iter(digests)
+
+        async def read() -> None:
+            for digest in remaining:
+                with suppress(*ignored):
+                    receive(await self.get(digest))
+                # A store that answers without waiting must not block the loop and a deadline.
+                await asyncio.sleep(0)
+
+        readers = [asyncio.create_task(read(), name="read documents") for _ in range(_READERS)]
+        try:
+            await asyncio.gather(*readers)
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
 
     async def learn(self, digests: Iterable[str], *, most: int, timeout: float) -> None:
         """Reads at most ``most`` documents without cached descriptions, for ``timeout`` seconds."""

@@ -12,7 +12,6 @@ from mcp_discovery.facade.documents.cache import DOCUMENTS
 from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.options import OPTIONS
 
 #: From this size on, in bytes, documents are compressed and parsed in a thread.
 _LARGE = 64 * 2**10
@@ -51,7 +50,7 @@ async def put(request: web.Request) -> web.Response:
         )
     limit = MAX_DOCUMENT_BYTES + 2**16
     try:
-        data = await read(request, timeout=request.app[OPTIONS].body_timeout, limit=limit)
+        data = await read(request, limit=limit)
     except web.HTTPRequestEntityTooLarge as error:
         detail = f"the document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer less"
         raise ProblemError(413, "document-too-large", detail) from error

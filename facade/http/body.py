@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
+from mcp_discovery.facade.options import OPTIONS
 
 #: From so many bytes on, unpacking happens beside the event loop.
 _LARGE = 64 * 2**10
@@ -24,18 +25,18 @@ class Shaped(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
 
-async def read(request: web.Request, *, timeout: float, limit: int = MAX_BODY_BYTES) -> bytes:
+async def read(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
     """The whole body, unpacked where it is gzip; ``limit`` in bytes holds before and after that.
 
     Raises ``HTTPRequestEntityTooLarge``, and :class:`ProblemError` for another encoding and when
-    it has not come within ``timeout`` seconds.
+    it has not come within ``FacadeOptions.body_timeout``.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         detail = f"Content-Encoding {encoding[:50]!r} is not understood; send gzip or none"
         raise ProblemError(415, "unknown-encoding", detail)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout := request.app[OPTIONS].body_timeout):
             data = await request.clone(client_max_size=limit).read()
     except TimeoutError as error:
         detail = f"the body did not come within {timeout:g} s; send it again"
@@ -63,14 +64,13 @@ def _unpacked(data: bytes, limit: int) -> bytes:
 
 
 async def read_object(
-    request: web.Request, *, timeout: float, empty: bool = False, limit: int = MAX_BODY_BYTES
+    request: web.Request, *, empty: bool = False, limit: int = MAX_BODY_BYTES
 ) -> dict[str, Any]:
     """The body as a JSON object, whatever its content type says; no body is one if ``empty``.
 
-    ``timeout`` in seconds and ``limit`` in bytes are those of :func:`read`. Raises
-    :class:`ProblemError` where it is not that.
+    ``limit`` in bytes is that of :func:`read`. Raises :class:`ProblemError` where it is not that.
     """
-    data = await read(request, timeout=timeout, limit=limit)
+    data = await read(request, limit=limit)
     if empty and not data.strip():
         return {}
     try:

@@ -67,6 +67,15 @@ class Caller:
         return self.session is None
 
 
+@dataclass(frozen=True, slots=True)
+class MethodCall:
+    """A request, its client, and what receives the progress where the client wants it."""
+
+    rpc: RpcRequest
+    caller: Caller
+    on_progress: OnProgress | None
+
+
 class Methods:
     """The methods of one facade."""
 
@@ -103,7 +112,7 @@ class Methods:
         if handler is None:
             raise JsonRpcError(METHOD_NOT_FOUND, f"Method not found: {rpc.method[:100]!r}")
         try:
-            result = dict(await handler(rpc, caller, on_progress))
+            result = dict(await handler(MethodCall(rpc, caller, on_progress)))
         except (JsonRpcError, ClientGoneError):
             raise
         except ProblemError as error:
@@ -129,7 +138,7 @@ class Methods:
     def _instructions(self) -> str:
         return INSTRUCTIONS + (_WITH_CALLS if "call_tool" in self._tools else _WITHOUT_CALLS)
 
-    async def _discover(self, _: RpcRequest, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
+    async def _discover(self, _: MethodCall) -> Mapping[str, Any]:
         return {
             "supportedVersions": [MODERN],
             "capabilities": _capabilities(),
@@ -137,20 +146,16 @@ class Methods:
             **_FIXED,
         }
 
-    async def _ping(self, _: RpcRequest, __: Caller, ___: OnProgress | None) -> dict[str, Any]:
+    async def _ping(self, _: MethodCall) -> Mapping[str, Any]:
         return {}
 
-    async def _list_tools(
-        self, rpc: RpcRequest, _: Caller, __: OnProgress | None
-    ) -> dict[str, Any]:
-        if rpc.params.get("cursor") is not None:
+    async def _list_tools(self, call: MethodCall) -> Mapping[str, Any]:
+        if call.rpc.params.get("cursor") is not None:
             raise JsonRpcError(INVALID_PARAMS, "there is one page of tools; leave out cursor")
         return {"tools": [tool.definition for tool in self._tools.values()], **_FIXED}
 
-    async def _call_tool(
-        self, rpc: RpcRequest, _: Caller, on_progress: OnProgress | None
-    ) -> Mapping[str, Any]:
-        name = rpc.text("name")
+    async def _call_tool(self, call: MethodCall) -> Mapping[str, Any]:
+        name = call.rpc.text("name")
         tool = self._tools.get(name)
         if tool is None:
             near = nearest(name, self._tools)
@@ -159,62 +164,48 @@ class Methods:
             raise JsonRpcError(
                 INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}"
             )
-        return await tool.call(rpc.object("arguments"), on_progress)
+        return await tool.call(call.rpc.object("arguments"), call.on_progress)
 
-    async def _list_resources(
-        self, rpc: RpcRequest, caller: Caller, _: OnProgress | None
-    ) -> dict[str, Any]:
-        cursor = rpc.params.get("cursor")
+    async def _list_resources(self, call: MethodCall) -> Mapping[str, Any]:
+        cursor = call.rpc.params.get("cursor")
         if not isinstance(cursor, str | None):
             raise JsonRpcError(
                 INVALID_PARAMS, "params.cursor must be the nextCursor of the page before"
             )
-        return self._resources.page(cursor, internal=caller.internal) | _MOVING
+        return self._resources.page(cursor, internal=call.caller.internal) | _MOVING
 
-    async def _list_templates(
-        self, rpc: RpcRequest, _: Caller, __: OnProgress | None
-    ) -> dict[str, Any]:
-        if rpc.params.get("cursor") is not None:
+    async def _list_templates(self, call: MethodCall) -> Mapping[str, Any]:
+        if call.rpc.params.get("cursor") is not None:
             raise JsonRpcError(INVALID_PARAMS, "there is one page of templates; leave out cursor")
         return {"resourceTemplates": list(TEMPLATES), **_FIXED}
 
-    async def _read_resource(
-        self, rpc: RpcRequest, _: Caller, __: OnProgress | None
-    ) -> dict[str, Any]:
-        uri = rpc.text("uri")
+    async def _read_resource(self, call: MethodCall) -> Mapping[str, Any]:
+        uri = call.rpc.text("uri")
         content, fixed = await self._resources.read(uri)
         item = {"uri": uri, "mimeType": "application/json", "text": content.decode()}
         return {"contents": [item], **(_FOREVER if fixed else _MOVING)}
 
-    async def _subscribe(
-        self, rpc: RpcRequest, caller: Caller, _: OnProgress | None
-    ) -> dict[str, Any]:
-        uri = rpc.text("uri")
+    async def _subscribe(self, call: MethodCall) -> Mapping[str, Any]:
+        uri = call.rpc.text("uri")
         self._resources.check(uri)
-        assert caller.session is not None
-        caller.session.subscribe(uri)
+        assert call.caller.session is not None
+        call.caller.session.subscribe(uri)
         return {}
 
-    async def _unsubscribe(
-        self, rpc: RpcRequest, caller: Caller, _: OnProgress | None
-    ) -> dict[str, Any]:
-        assert caller.session is not None
-        caller.session.subscription.unsubscribe(rpc.text("uri"))
+    async def _unsubscribe(self, call: MethodCall) -> Mapping[str, Any]:
+        assert call.caller.session is not None
+        call.caller.session.subscription.unsubscribe(call.rpc.text("uri"))
         return {}
 
 
-_Handler = Callable[[RpcRequest, Caller, OnProgress | None], Awaitable[Mapping[str, Any]]]
+_Handler = Callable[[MethodCall], Awaitable[Mapping[str, Any]]]
 
 
 def modern_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """``result`` with the members that every modern result has."""
     meta = result.get("_meta")
     known = meta if isinstance(meta, Mapping) else {}
-    return {
-        "resultType": "complete",
-        **result,
-        "_meta": {**known, _SERVER_INFO_KEY: server_info()},
-    }
+    return {"resultType": "complete", **result, "_meta": {**known, _SERVER_INFO_KEY: server_info()}}
 
 
 def server_info() -> dict[str, str]:
@@ -244,7 +235,4 @@ def negotiated_version(rpc: RpcRequest) -> str:
 
 def _capabilities() -> dict[str, Any]:
     # The facade's own tools do not change while it runs.
-    return {
-        "tools": {"listChanged": False},
-        "resources": {"subscribe": True, "listChanged": True},
-    }
+    return {"tools": {"listChanged": False}, "resources": {"subscribe": True, "listChanged": True}}

@@ -34,65 +34,6 @@ PATH: Final = "/mcp"
 _METHODS: Final = "GET, POST, DELETE"
 
 
-class McpEndpoint:
-    """Dispatches the requests to ``/mcp`` by HTTP method and protocol generation."""
-
-    def __init__(
-        self,
-        methods: Methods,
-        resources: Resources,
-        subscriptions: Subscriptions,
-        options: FacadeOptions,
-    ) -> None:
-        most = options.mcp_sessions
-        self._options = options
-        self.sessions = LegacySessions(subscriptions, most=most, idle=options.mcp_idle)
-        self._responder = responder = Responder(methods, options)
-        self.disconnects = responder.disconnects
-        self._legacy = LegacyProtocol(responder, self.sessions)
-        self._modern = ModernProtocol(responder, resources, subscriptions, most=most)
-
-    async def close(self) -> None:
-        """Cancels the requests that are still running."""
-        await self._responder.close()
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """The handler for all HTTP methods."""
-        try:
-            return await self._serve(request)
-        except JsonRpcError as fault:
-            return error_response(None, fault)
-        except ProblemError as error:
-            return error_response(
-                None, JsonRpcError(INVALID_REQUEST, error.detail, status=error.status)
-            )
-        except web.HTTPRequestEntityTooLarge:
-            return error_response(
-                None, JsonRpcError(INVALID_REQUEST, "the body is too large", status=413)
-            )
-
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        request_checks.check_origin(request, self._options.cors_origins)
-        if request.method == "OPTIONS":
-            return web.Response(status=204, headers={"Allow": f"{_METHODS}, OPTIONS"})
-        if request_checks.is_modern(request):
-            if request.method == "POST":
-                return await self._modern.post(request, await self._body(request))
-            return web.Response(status=405, headers={"Allow": "POST"})
-        match request.method:
-            case "POST":
-                return await self._legacy.post(request, await self._body(request))
-            case "GET":
-                return await self._legacy.get(request)
-            case "DELETE":
-                return self._legacy.delete(request)
-        return web.Response(status=405, headers={"Allow": _METHODS})
-
-    async def _body(self, request: web.Request) -> Any:
-        request_checks.check_posted(request)
-        return decoded(await read(request, timeout=self._options.body_timeout))
-
-
 class McpServer:
     """The MCP server over one catalog, served at ``/mcp`` of ``app`` and alive while that is.
 
@@ -117,36 +58,75 @@ class McpServer:
             tools.append(CallTool(caller))
         resources = Resources(catalog, documents)
         self._subscriptions = Subscriptions(catalog)
-        self._endpoint = McpEndpoint(
-            Methods(tools, resources), resources, self._subscriptions, options
-        )
+        most = options.mcp_sessions
+        self._options = options
+        self._sessions = LegacySessions(self._subscriptions, most=most, idle=options.mcp_idle)
+        self._responder = responder = Responder(Methods(tools, resources), options)
+        self._legacy = LegacyProtocol(responder, self._sessions)
+        self._modern = ModernProtocol(responder, resources, self._subscriptions, most=most)
 
     @property
     def sessions(self) -> int:
         """How many legacy clients have a session."""
-        return len(self._endpoint.sessions)
+        return len(self._sessions)
 
     @property
     def streams(self) -> int:
         """How many clients listen, or wait for a call."""
-        return len(self._endpoint.disconnects)
+        return len(self._responder.disconnects)
 
     def serve_in(self, app: web.Application) -> None:
         """Puts it into ``app``, behind everything that is there."""
-        app.router.add_route("*", PATH, self._endpoint.serve)
+        app.router.add_route("*", PATH, self._serve)
         app.cleanup_ctx.append(self._alive)
         app.on_shutdown.append(self._end_streams)
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        """The handler for all HTTP methods."""
+        try:
+            return await self._dispatch(request)
+        except JsonRpcError as fault:
+            return error_response(None, fault)
+        except ProblemError as error:
+            return error_response(
+                None, JsonRpcError(INVALID_REQUEST, error.detail, status=error.status)
+            )
+        except web.HTTPRequestEntityTooLarge:
+            return error_response(
+                None, JsonRpcError(INVALID_REQUEST, "the body is too large", status=413)
+            )
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        request_checks.check_origin(request, self._options.cors_origins)
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": f"{_METHODS}, OPTIONS"})
+        if request_checks.is_modern(request):
+            if request.method == "POST":
+                return await self._modern.post(request, await self._body(request))
+            return web.Response(status=405, headers={"Allow": "POST"})
+        match request.method:
+            case "POST":
+                return await self._legacy.post(request, await self._body(request))
+            case "GET":
+                return await self._legacy.get(request)
+            case "DELETE":
+                return self._legacy.delete(request)
+        return web.Response(status=405, headers={"Allow": _METHODS})
+
+    async def _body(self, request: web.Request) -> Any:
+        request_checks.check_posted(request)
+        return decoded(await read(request))
 
     async def _alive(self, _: web.Application) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(self._subscriptions.run(), name="mcp: follow the list"),
-            asyncio.create_task(self._endpoint.disconnects.run(), name="mcp: clients that left"),
-            asyncio.create_task(self._endpoint.sessions.expire(), name="mcp: idle sessions"),
+            asyncio.create_task(self._responder.disconnects.run(), name="mcp: clients that left"),
+            asyncio.create_task(self._sessions.expire(), name="mcp: idle sessions"),
         ]
         try:
             yield
         finally:
-            await self._endpoint.close()
+            await self._responder.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -184,10 +184,7 @@ def tool_error(sentence: str) -> dict[str, Any]:
 
 #: The members that every tool's result has while the list may be out of date.
 STALENESS_PROPERTIES: Final[Mapping[str, Any]] = {
-    "staleSince": {
-        "type": "string",
-        "description": "The list may be out of date since then.",
-    },
+    "staleSince": {"type": "string", "description": "The list may be out of date since then."},
     "problem": {"type": "string", "description": "Why it may be."},
 }
 #: The argument that names one tool.

@@ -40,7 +40,7 @@ _PROBE_MARGIN = 0.5
 async def post(request: web.Request) -> web.Response:
     """Registers a server: with a ``lease`` it is kept alive by its poster, else by this facade."""
     facade = facade_of(request)
-    body = await read_object(request, timeout=facade.options.body_timeout)
+    body = await read_object(request)
     posting = parse(body, remote=request.remote or "")
     id = posting.record.id
     created: dict[str, Any] = {"id": id}
@@ -72,7 +72,7 @@ async def put(request: web.Request) -> web.Response:
     """Replaces a server's record."""
     facade = facade_of(request)
     id = request.match_info["id"]
-    body = await read_object(request, timeout=facade.options.body_timeout)
+    body = await read_object(request)
     await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
         leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
@@ -105,7 +105,7 @@ async def delete(request: web.Request) -> web.Response:
     """Removes a server at once."""
     facade = facade_of(request)
     id = request.match_info["id"]
-    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
+    body = await read_object(request, empty=True)
     await remove(facade, id, _named_holder(request, body))
     return web.Response(status=204)
 
@@ -138,7 +138,7 @@ async def heartbeat(request: web.Request) -> web.Response:
     """A heartbeat of the server's registrant; for a posted server, a probe now."""
     facade = facade_of(request)
     id = request.match_info["id"]
-    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
+    body = await read_object(request, empty=True)
     holder = _named_holder(request, body)
     if facade.leased.get(id) is None and (posted := await posted_here(facade, id)) is not None:
         return await _probe_now(facade, posted, holder)
@@ -156,7 +156,7 @@ async def drain(request: web.Request) -> web.Response:
     """Marks a server as leaving soon: listed, offered to nobody."""
     facade = facade_of(request)
     id = request.match_info["id"]
-    body = await read_object(request, timeout=facade.options.body_timeout, empty=True)
+    body = await read_object(request, empty=True)
     holder = _named_holder(request, body)
     posted = None if facade.leased.get(id) is not None else await posted_here(facade, id)
     async with facade.locks.hold(id):

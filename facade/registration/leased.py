@@ -73,7 +73,7 @@ class LeasedRegistrations:
         self._leased[posting.record.id] = Leased(
             registration, posting.record, lease, posting.anonymous, posting.health, sent
         )
-        self._usage.said(posting.record.id, None)
+        self._usage.report_load(posting.record.id, None)
 
     async def heartbeat(self, leased: Leased, health: Health, load: Load | None) -> None:
         """Passes a heartbeat on, with ``load`` made whole by what clients report here.
@@ -84,7 +84,7 @@ class LeasedRegistrations:
         sent = time.monotonic()
         id = leased.registration.id
         if load is not None:
-            self._usage.said(id, load)
+            self._usage.report_load(id, load)
         try:
             # Clients send heartbeats when they like, as long as TTL is not over.
             await leased.registration.heartbeat(health, self._usage.load(id), renew=True)
@@ -119,7 +119,7 @@ class LeasedRegistrations:
     def forget(self, id: str) -> None:
         """Lets go of a registration without telling the store."""
         self._leased.pop(id, None)
-        self._usage.released(id)
+        self._usage.forget_load(id)
 
     async def forget_lapsed(self, every: float) -> None:
         """Lets go of registrations whose TTL is over, for ever, ``every`` so many seconds."""

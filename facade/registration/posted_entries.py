@@ -275,11 +275,11 @@ class PostedEntries:
 
     def _take_in(self, posted: PostedEntry) -> None:
         self._entries[posted.id] = posted
-        self._usage.said(posted.id, None)
+        self._usage.report_load(posted.id, None)
 
     def _forget(self, id: str) -> None:
         self._entries.pop(id, None)
-        self._usage.released(id)
+        self._usage.forget_load(id)
 
     async def _bury(self, record: Record, takeover: str) -> Registration:
         """A tombstone in the place of what ``takeover`` holds."""

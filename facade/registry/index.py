@@ -8,8 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 from cachetools import LRUCache
@@ -67,7 +66,7 @@ _CACHED_KEYS = 1_000_000
 
 
 class RegistryIndex:
-    """The entries of one catalog, which it follows inside of ``async with``.
+    """The entries of one catalog, which it follows while :meth:`run` runs.
 
     A version of a server is listed while one of its instances is not draining, whatever its
     health. After that it is kept as deleted for a while. ``now`` is the clock.
@@ -88,23 +87,8 @@ class RegistryIndex:
         self._selections: LRUCache[RegistryQuery, list[Key]] = LRUCache(
             _CACHED_KEYS, getsizeof=lambda keys: len(keys) + 1
         )
-        self._task: asyncio.Task[None] | None = None
         #: Goes up when the content of a ``server.json``, or which of them there are, changes.
         self.generation = 0
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._follow(), name="registry entries")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     def page(
         self, query: RegistryQuery, after: Key | None, limit: int
@@ -162,7 +146,7 @@ class RegistryIndex:
                 del self._selections[query]
         self._view = view
 
-    async def _follow(self) -> None:
+    async def run(self) -> None:
         """Updates the entries while no request comes, so that the times of changes are right."""
         await self._catalog.ready()
         while True:

@@ -20,8 +20,6 @@ from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, words
 
 #: For how many seconds one request waits for documents that are not in the cache.
 DOCUMENTS_TIMEOUT = 2.0
-#: How many documents are read from the store at the same time.
-_CONCURRENT_READS = 16
 #: How much the cache holds, in bytes of the documents' canonical JSON.
 _CACHE_BYTES = 64 * 2**20
 
@@ -68,20 +66,15 @@ class ToolDefinitions:
                 missing.append(digest)
         if not missing:
             return found
-        remaining = iter(missing)
 
-        async def read() -> None:
-            for digest in remaining:
-                # The response counts the documents that could not be read.
-                with suppress(DocumentNotFoundError, StoreError):
-                    found[digest] = self._parse(await self._documents.get(digest))
-                # A store that answers without waiting must not block the loop and the deadline.
-                await asyncio.sleep(0)
+        def receive(document: CapabilityDocument) -> None:
+            found[document.digest] = self._parse(document)
 
+        # The response counts the documents that could not be read.
+        ignored = (DocumentNotFoundError, StoreError)
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
-                for _ in range(min(_CONCURRENT_READS, len(missing))):
-                    group.create_task(read())
+            async with asyncio.timeout(timeout):
+                await self._documents.read_each(missing, receive, ignored=ignored)
         return found
 
     def _parse(self, document: CapabilityDocument) -> Tools:

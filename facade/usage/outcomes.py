@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.usage.usage import USAGE
 from mcp_discovery.record import Record
@@ -52,7 +51,7 @@ class OutcomesModel(BaseModel):
 
 async def outcome(request: web.Request) -> web.Response:
     """Counts one call of the server towards its figures and those of the capability."""
-    body = await read_object(request, timeout=request.app[OPTIONS].body_timeout)
+    body = await read_object(request)
     _count(request, request.match_info["id"], body)
     return web.Response(status=204)
 
@@ -63,9 +62,7 @@ async def outcomes(request: web.Request) -> web.Response:
     One that cannot be counted, because its server is gone for instance, is named in `refused` by
     its place in the list, and harms no other.
     """
-    body = _parsed(
-        OutcomesModel, await read_object(request, timeout=request.app[OPTIONS].body_timeout)
-    )
+    body = _parsed(OutcomesModel, await read_object(request))
     refused: list[dict[str, Any]] = []
     for number, item in enumerate(body.outcomes):
         id, rest = item.get("id"), {key: item[key] for key in item if key != "id"}

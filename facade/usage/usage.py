@@ -117,7 +117,7 @@ class Usage:
         facts = {"status": status, "reason": reason, "latency": latency, "success": success}
         self._notify(HEALTH_CHECK, id, facts)
 
-    def said(self, id: str, load: Load | None) -> None:
+    def report_load(self, id: str, load: Load | None) -> None:
         """The registrant of an instance that is registered through this facade reports its load.
 
         From now on :meth:`instance` uses this load, not the one in the list, which this facade has
@@ -125,7 +125,7 @@ class Usage:
         """
         self._reported[id] = load
 
-    def released(self, id: str) -> None:
+    def forget_load(self, id: str) -> None:
         """The instance is not registered through this facade any more: its load is in the list."""
         self._reported.pop(id, None)
 

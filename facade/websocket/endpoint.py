@@ -20,12 +20,5 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 OPERATIONS = (
-    Operation(
-        "GET",
-        "/registry/stream",
-        stream,
-        "streams",
-        answers={101: None},
-        errors=(426,),
-    ),
+    Operation("GET", "/registry/stream", stream, "streams", answers={101: None}, errors=(426,)),
 )

@@ -174,14 +174,14 @@ def test_what_cannot_be_true_is_not_known(usage: Usage, value: float) -> None:
 
 
 def test_the_own_publication_is_not_taken_for_a_report(usage: Usage) -> None:
-    usage.said("a", Load(active=1, capacity=4))
+    usage.report_load("a", Load(active=1, capacity=4))
     usage.outcome("a", latency=0.2, success=True)
     published = usage.load("a")
     assert published is not None
     assert (published.active, published.capacity, published.latency) == (1, 4, 0.2)
     usage.outcome("a", latency=0.4, success=True)
     assert usage.instance("a", published).latency == pytest.approx(0.3)
-    usage.released("a")
+    usage.forget_load("a")
     assert usage.instance("a", published).latency == 0.2
 
 
