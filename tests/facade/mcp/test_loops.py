@@ -18,7 +18,7 @@ async def test_a_facade_does_not_list_itself() -> None:
     async with served(probe_interval=3600.0) as ask:
         body = {"id": "self", "name": "facade", "url": f"{ask.url}/mcp"}
         assert (await ask("POST", "/servers", body)).status == 201
-        entry = await ask.until_status("self", "degraded")
+        entry = await ask.until_status("self", "down")
         assert entry["reason"] == "HTTP 508 from the MCP endpoint: it leads to a facade"
 
 
