@@ -21,20 +21,20 @@ from rich.console import Console
 from benchmarks.harness import Scale
 from benchmarks.machine import machine
 from benchmarks.places import require_file, require_folder
-from benchmarks.simulation import drawn, measuring, tables
-from benchmarks.simulation.checks import Check, check_consul, check_etcd
+from benchmarks.simulation import measurement, plots, tables
 from benchmarks.simulation.costs import MEASURED, Costs
 from benchmarks.simulation.fleets import outcomes
 from benchmarks.simulation.model import STORES, Fleet, Machine, most_sidecars
 from benchmarks.simulation.remedies import remedies
+from benchmarks.simulation.validation import Check, check_consul, check_etcd
 
 _EPILOG = (
     "Exit status: 0 when all was simulated; 2 for files that cannot be written; 3 when there are "
     "no measured parameters."
 )
-#: Fleets that one store does not bear, or not easily, for which remedies are told.
+#: Fleets that one store does not bear, or not easily, for which there are remedies.
 _LARGE = (
-    *(Fleet(sidecars, 1_000) for sidecars in (10_000, 100_000, 1_000_000)),
+    *(Fleet(sidecars, 1_000) for sidecars in (10_000, 100_000)),
     Fleet(1_000_000, 10_000),
 )
 #: How many facades there are, for the question how many sidecars there can be.
@@ -52,7 +52,6 @@ def main() -> int:
     parser.add_argument(
         "--measure", action="store_true", help=f"measure the parameters first, into {MEASURED.name}"
     )
-    parser.add_argument("--parameters", type=Path, default=MEASURED, metavar="FILE")
     given = parser.parse_args()
     try:
         if given.json is not None:
@@ -60,36 +59,36 @@ def main() -> int:
         if given.plots is not None:
             require_folder(given.plots)
         if given.measure:
-            require_file(given.parameters)
+            require_file(MEASURED)
     except ValueError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     console = Console() if sys.stdout.isatty() else Console(width=180)
     with console.status("") as status:
         if given.measure:
-            asyncio.run(measuring.measure(status.update)).save(given.parameters)
+            asyncio.run(measurement.measure(status.update)).save(MEASURED)
         try:
-            costs = Costs.load(given.parameters)
+            costs = Costs.load(MEASURED)
         except (OSError, ValueError) as error:
-            console.print(f"{given.parameters}: {error}; measure the parameters with --measure")
+            console.print(f"{MEASURED}: {error}; measure the parameters with --measure")
             return 3
         found = asyncio.run(_simulate(costs, Scale(given.quick), status.update))
     tables.show(found, costs, console)
     if given.json is not None:
         given.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
     if given.plots is not None:
-        drawn.draw(found, given.plots)
+        plots.draw(found, given.plots)
     return 0
 
 
-async def _simulate(costs: Costs, scale: Scale, said: Callable[[str], None]) -> dict[str, Any]:
+async def _simulate(costs: Costs, scale: Scale, report: Callable[[str], None]) -> dict[str, Any]:
     """All figures, as they go into a file."""
     began = time.monotonic()
     on = Machine()
-    said("the model beside real stores")
+    report("the model beside real stores")
     checks = [*await _checks(costs, scale)]
-    said("catalogs")
-    told, catalogs = await outcomes(costs, on, scale, said)
-    said("where each store ends")
+    report("catalogs")
+    fleets, catalogs = await outcomes(costs, on, scale, report)
+    report("where each store ends")
     most = [
         {"store": store, "facades": facades, "day": day, "sidecars": sidecars, "first": first}
         for store in STORES
@@ -97,9 +96,9 @@ async def _simulate(costs: Costs, scale: Scale, said: Callable[[str], None]) -> 
         for day, turnover in _DAYS.items()
         for sidecars, first in [most_sidecars(store, facades, on, costs, turnover)]
     ]
-    said("remedies")
+    report("remedies")
     ways = [
-        {"store": store, "sidecars": fleet.sidecars, "facades": fleet.facades, **way.told()}
+        {"store": store, "sidecars": fleet.sidecars, "facades": fleet.facades, **way.as_json()}
         for store in STORES
         for fleet in (_LARGE[1:2] if scale.quick else _LARGE)
         for way in remedies(store, fleet, on, costs)
@@ -110,7 +109,7 @@ async def _simulate(costs: Costs, scale: Scale, said: Callable[[str], None]) -> 
         "a store's server": asdict(on),
         "checks": [asdict(each) | {"ratio": each.ratio} for each in checks],
         "catalogs": catalogs,
-        "fleets": [each.told() for each in told],
+        "fleets": [each.as_json() for each in fleets],
         "most sidecars": most,
         "remedies": ways,
         "seconds": time.monotonic() - began,

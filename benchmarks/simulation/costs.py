@@ -32,14 +32,13 @@ class EtcdCosts:
     #: One changed health, without anybody who watches.
     change_leader_cpu: float
     change_bytes: float
-    #: One change told to one watch by the member that has the watch.
+    #: One change delivered to one watch by the member that has the watch.
     delivery_cpu: float
     delivery_bytes: float
     #: From put to a bare watch, in seconds, with nothing else to do.
     delay: float
-    #: One instance in a full list: bytes sent, and the member's time.
+    #: The member's time for one instance in a full list.
     listed_cpu: float
-    listed_bytes: float
     #: Bytes of a member's memory for one more watch and one more instance, and of its database.
     watch_memory: float
     instance_memory: float
@@ -53,7 +52,6 @@ class ConsulCosts:
     """A Consul server and, in a process of its own, the agent that is asked."""
 
     #: One heartbeat without news: every other one stays at the agent, the others look.
-    beat_agent_cpu: float
     beat_leader_cpu: float
     beat_bytes: float
     #: One instance registered and deregistered again, with all that its sidecar asks on the way.
@@ -83,10 +81,9 @@ class ConsulCosts:
 class StreamCosts:
     """A facade whose events another facade reads."""
 
-    #: One change told to one reader, and its bytes; one instance in a reader's snapshot.
+    #: One change delivered to one reader, and its bytes.
     delivery_cpu: float
     delivery_bytes: float
-    listed_bytes: float
     #: From a change in a facade's catalog to a reader's, in seconds, with one reader.
     delay: float
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.harness import Scale
+from benchmarks.simulation.catalogs import catalogs
 from benchmarks.simulation.costs import Costs
 from benchmarks.simulation.model import STORES, Fleet, Load, Machine, StoreName
-from benchmarks.simulation.modelled import catalogs
 from benchmarks.simulation.queueing import Delay
 
 _SIDECARS = (1_000, 10_000, 100_000, 1_000_000)
@@ -28,7 +28,7 @@ class Outcome:
     load: Load
     delay: Delay
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """For a file."""
         first, used = self.load.first
         return {
@@ -40,7 +40,7 @@ class Outcome:
             "bytes/s": self.load.bytes,
             "p50": self.delay.p50,
             "p99": self.delay.p99,
-            "stalled": self.load.course.stalled,
+            "stalled": self.load.timeline.stalled,
             "start": self.load.start,
             "first": first,
             "used": used,
@@ -49,14 +49,14 @@ class Outcome:
 
 
 async def outcomes(
-    costs: Costs, machine: Machine, scale: Scale, said: Callable[[str], None]
+    costs: Costs, machine: Machine, scale: Scale, report: Callable[[str], None]
 ) -> tuple[list[Outcome], list[dict[str, float]]]:
     """All fleets on both stores, and what the real catalogs needed."""
     sizes = _QUICK_CATALOGS if scale.quick else _CATALOGS
     found: list[Outcome] = []
     needed: list[dict[str, float]] = []
     for size, count in sizes.items():
-        said(f"{count} catalogs of {size:,} instances")
+        report(f"{count} catalogs of {size:,} instances")
         async with catalogs(count, size) as real:
             # A catalog takes in a change in the same time however many instances it has: what is
             # larger than the largest is told to the largest.
@@ -67,7 +67,7 @@ async def outcomes(
                     for facades in _FACADES:
                         fleet = Fleet(sidecars, facades)
                         load = loaded(fleet, machine, costs)
-                        found.append(Outcome(store, fleet, load, await real.delay(load.course)))
+                        found.append(Outcome(store, fleet, load, await real.delay(load.timeline)))
             memory = size * costs.facade_memory
             needed.append(_needed(count, size, real.snapshot, real.change, memory))
     few, many = needed[-2], needed[-1]

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import orjson
@@ -15,14 +16,19 @@ import psutil
 
 from benchmarks import data
 from benchmarks.filling import KEYS
+from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.etcd.keys import LiveValue, encode
 from mcp_discovery.health import Health, Status
+from mcp_discovery.instance import Instance
 from tests.stores import StoreServer
 
 _PATIENT = aiohttp.ClientTimeout(total=None)
-#: Seconds until all who follow must have heard of the last change.
+#: Seconds within which all followers have to be notified of the last change.
 _PATIENCE = 60.0
 _NUMBERS = itertools.count()
+#: What a facade asks for, as a blocking query.
+SERVICES = "/v1/health/service/mcp"
+RECORDS = "/v1/kv/mcp/servers/?recurse"
 
 
 class Meter:
@@ -73,10 +79,10 @@ async def put_health(http: aiohttp.ClientSession, url: str, number: int) -> None
     instance = data.instance(number)
     live = LiveValue(next_health(), None, instance.lease.holder.id, instance.record.name)
     body = {"key": encode(KEYS.live(instance.id)), "value": encode(live.encode())}
-    await asked(http, "POST", f"{url}/v3/kv/put", orjson.dumps(body))
+    await request(http, "POST", f"{url}/v3/kv/put", orjson.dumps(body))
 
 
-async def asked(http: aiohttp.ClientSession, method: str, url: str, body: bytes = b"") -> bytes:
+async def request(http: aiohttp.ClientSession, method: str, url: str, body: bytes = b"") -> bytes:
     """The body of an answer, which must be 200."""
     async with http.request(method, url, data=body) as response:
         read = await response.read()
@@ -85,21 +91,49 @@ async def asked(http: aiohttp.ClientSession, method: str, url: str, body: bytes 
         return read
 
 
+@dataclass(frozen=True, slots=True)
+class CheckSetter:
+    """Gives one instance another health, as its agent would tell the servers."""
+
+    url: str
+    holder: str
+    check: dict[str, Any]
+
+    @classmethod
+    async def of(cls, http: aiohttp.ClientSession, url: str, instance: Instance) -> CheckSetter:
+        """For an instance that is there already."""
+        every = orjson.loads(await request(http, "GET", f"{url}/v1/health/checks/mcp"))
+        wanted = checks.health_check(instance.id)
+        check = next(each for each in every if each["CheckID"] == wanted)
+        return cls(url, instance.lease.holder.id, check)
+
+    async def change(self, http: aiohttp.ClientSession) -> None:
+        """Once more another health."""
+        status, output = checks.to_check(next_health(), None, self.holder)
+        changed = self.check | {"Status": status, "Output": output}
+        body = orjson.dumps([{"Check": {"Verb": "set", "Check": changed}}])
+        await request(http, "PUT", f"{self.url}/v1/txn", body)
+
+
+async def put_record(http: aiohttp.ClientSession, url: str) -> None:
+    """Another value under the records; it is none, and skipped by whoever reads it."""
+    body = f"{next(_NUMBERS):09}".encode()
+    await request(http, "PUT", f"{url}/v1/kv/mcp/servers/probe/probe", body)
+
+
 @dataclass(slots=True)
 class Followers:
-    """Bare watches of a store: ``heard[i]`` are the moments at which one heard of each change."""
+    """Bare watches of a store; ``notified[i]`` are the moments at which one had each change."""
 
-    heard: list[list[float]]
+    notified: list[list[float]]
     sizes: list[int]
     answers: int = 0
-    #: Bytes that one had got before the changes.
-    first: int = 0
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def have(self, count: int) -> None:
-        """Waits until everyone has heard of ``count`` changes; raises what stops one."""
+    async def until_notified(self, count: int) -> None:
+        """Waits until all were notified of ``count`` changes; raises what stops one."""
         async with asyncio.timeout(_PATIENCE):
-            while any(len(each) < count for each in self.heard):
+            while any(len(each) < count for each in self.notified):
                 for task in self.tasks:
                     if task.done():
                         task.result()
@@ -107,7 +141,7 @@ class Followers:
 
     def delays(self, sent: list[float]) -> list[float]:
         """Of every change to every follower, in seconds."""
-        return [at - began for each in self.heard for began, at in zip(sent, each, strict=False)]
+        return [at - began for each in self.notified for began, at in zip(sent, each, strict=False)]
 
 
 class _Occurrences:
@@ -137,7 +171,7 @@ async def _following(
         async with asyncio.timeout(_PATIENCE):
             for event in ready:
                 await event.wait()
-        followers.first, followers.sizes = followers.sizes[0], [0] * count
+        followers.sizes = [0] * count
         yield followers
     finally:
         for task in followers.tasks:
@@ -162,7 +196,7 @@ async def etcd_watches(url: str, count: int) -> AsyncIterator[Followers]:
                         ready.set()
                         continue
                     all.sizes[number] += len(chunk)
-                    all.heard[number] += [time.monotonic()] * count(chunk)
+                    all.notified[number] += [time.monotonic()] * count(chunk)
 
         async with _following(count, follow) as followers:
             yield followers
@@ -181,7 +215,7 @@ async def sse_readers(url: str, count: int) -> AsyncIterator[Followers]:
                 async for chunk in answer.content.iter_any():
                     all.sizes[number] += len(chunk)
                     if ready.is_set():
-                        all.heard[number] += [time.monotonic()] * count(chunk)
+                        all.notified[number] += [time.monotonic()] * count(chunk)
                     elif chunk.endswith(b"\n\n"):
                         ready.set()
 
@@ -205,7 +239,7 @@ async def consul_queries(url: str, path: str, count: int) -> AsyncIterator[Follo
                     before, index = index, answer.headers["X-Consul-Index"]
                 if ready.is_set():
                     all.answers += 1
-                    all.heard[number] += [time.monotonic()] * (index != before)
+                    all.notified[number] += [time.monotonic()] * (index != before)
                 ready.set()
 
         async with _following(count, follow) as followers:
@@ -227,10 +261,10 @@ async def at_pace(
 def answered(
     followers: Followers, change: Callable[[int], Awaitable[None]]
 ) -> Callable[[int], Awaitable[None]]:
-    """``change`` that waits until everyone has heard of it: what follows quickly is told as one."""
+    """``change`` that waits until all were notified: quick changes would arrive as one."""
 
     async def changed(number: int) -> None:
         await change(number)
-        await followers.have(number + 1)
+        await followers.until_notified(number + 1)
 
     return changed

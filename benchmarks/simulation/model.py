@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.simulation.costs import Costs
-from benchmarks.simulation.queueing import Course, asked_for, told_to_each
+from benchmarks.simulation.queueing import Timeline, blocking_queries, deliveries_to_watches
 from mcp_discovery.adapters.consul.transport import BLOCKING_MARGIN
 from mcp_discovery.adapters.consul.watch import WAIT
 from mcp_discovery.sidecar.settings import SidecarSettings
@@ -96,7 +96,7 @@ class Load:
     bytes: float
     resources: Mapping[str, Resource]
     #: What reaches one of the facades, before its catalog takes it in.
-    course: Course
+    timeline: Timeline
     #: Seconds until all facades that start at the same moment have the whole list.
     start: float
 
@@ -108,7 +108,7 @@ class Load:
 
     def fits(self, machine: Machine) -> bool:
         """Whether no resource is used more than it may be, and nobody is told late."""
-        return self.first[1] <= machine.busy and not self.course.stalled
+        return self.first[1] <= machine.busy and not self.timeline.stalled
 
 
 #: etcd's documentation: default and suggested most of a database ("System limits").
@@ -149,12 +149,14 @@ def etcd(fleet: Fleet, machine: Machine, all: Costs) -> Load:
     work = watches * costs.delivery_cpu / machine.cores
     # What else the leader does takes its share of every core.
     rest = max(_NOTHING, 1 - (cpu - told * costs.delivery_cpu) / machine.cores)
-    course = told_to_each(fleet.changes, work / rest).plus(costs.delay + costs.facade_cpu)
+    timeline = deliveries_to_watches(fleet.changes, work / rest).plus(
+        costs.delay + costs.facade_cpu
+    )
     return Load(
         fleet.beats + fleet.changes + checks,
         sent + asked + fleet.healths * costs.change_bytes,
         resources,
-        course if rest > _NOTHING else replace(course, stalled=True),
+        timeline if rest > _NOTHING else replace(timeline, stalled=True),
         fleet.sidecars * costs.listed_cpu * watches / machine.cores,
     )
 
@@ -190,16 +192,16 @@ def consul(fleet: Fleet, machine: Machine, all: Costs, *, shared: float = 1.0) -
     beats = (fleet.beats + 2 * fleet.facades / _CHECK_EVERY) * costs.beat_leader_cpu
     rest = max(_NOTHING, 1 - (writes + beats) / machine.cores)
     cpu, sent, answers, agent, own, start = writes + beats, 0.0, 0.0, 0.0, 0.0, 0.0
-    courses = []
+    timelines = []
     for rate, leader, at_agent, size, facade, queries in lists.values():
         one = costs.answer_leader_cpu + fleet.sidecars * leader
         read = fleet.sidecars * (at_agent + facade)
         wire = queries * fleet.sidecars * size / machine.network
         work = max(queries * one / machine.cores / rest, wire)
         start += work
-        courses.append(asked_for(rate, work, one + read))
+        timelines.append(blocking_queries(rate, work, one + read))
         # What everybody would ask for if each answer came at once.
-        wanted = asked_for(rate, 0.0, read).rate
+        wanted = blocking_queries(rate, 0.0, read).rate
         answers += wanted * queries
         cpu += wanted * queries * one
         sent += wanted * queries * fleet.sidecars * size
@@ -216,13 +218,13 @@ def consul(fleet: Fleet, machine: Machine, all: Costs, *, shared: float = 1.0) -
         "facade: CPU": Resource(own, 1.0),
         "facade: memory": Resource(fleet.sidecars * all.facade_memory, machine.facade_memory),
     }
-    course = max(courses, key=lambda each: each.delay.p99).plus(costs.delay)
+    timeline = max(timelines, key=lambda each: each.delay.p99).plus(costs.delay)
     return Load(
         # Every other heartbeat ends at the agent.
         fleet.beats / 2 + fleet.changes + answers + fleet.facades / _CHECK_EVERY,
         sent + fleet.beats * costs.beat_bytes + fleet.lives * costs.life_bytes,
         resources,
-        replace(course, stalled=course.slowest > GIVEN_UP),
+        replace(timeline, stalled=timeline.slowest > GIVEN_UP),
         start,
     )
 

@@ -50,7 +50,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Timeline:
     """Deliveries to one facade in their order. ``rate`` is how many there are in a second,
     ``slowest`` the most seconds that one took; ``stalled``: they come later and later, or too late
     for a facade to wait for them."""
@@ -65,12 +65,12 @@ class Course:
         """From a change until it is delivered."""
         return Delay.of([each.at - at for each in self.deliveries for at in each.changed])
 
-    def plus(self, seconds: float) -> Course:
+    def plus(self, seconds: float) -> Timeline:
         """The same, later by a constant."""
         later = tuple(replace(each, at=each.at + seconds) for each in self.deliveries)
         return replace(self, deliveries=later, slowest=self.slowest + seconds)
 
-    def then(self, other: Course) -> Course:
+    def then(self, other: Timeline) -> Timeline:
         """The same, later by what ``other`` takes: two stages, one after the other."""
         chance = random.Random(1)
         more = [each.at - at for each in other.deliveries for at in each.changed]
@@ -80,7 +80,7 @@ class Course:
         return replace(self, deliveries=tuple(later), stalled=stalled)
 
 
-def told_to_each(rate: float, work: float) -> Course:
+def deliveries_to_watches(rate: float, work: float) -> Timeline:
     """``rate`` changes a second, each of which brings ``work`` seconds of deliveries."""
     chance = random.Random(1)
     now, slowest, deliveries = 0.0, 0.0, []
@@ -90,7 +90,7 @@ def told_to_each(rate: float, work: float) -> Course:
         deliveries.append(Delivery(now + took, (now,)))
         now += pause
     deliveries.sort(key=lambda each: each.at)
-    return Course(tuple(deliveries), rate, slowest, stalled=rate * work >= 1)
+    return Timeline(tuple(deliveries), rate, slowest, stalled=rate * work >= 1)
 
 
 def waits(rate: float, work: float, chance: random.Random) -> Iterator[tuple[float, float]]:
@@ -102,7 +102,7 @@ def waits(rate: float, work: float, chance: random.Random) -> Iterator[tuple[flo
         wait = max(0.0, wait + work - pause)
 
 
-def asked_for(rate: float, work: float, own: float) -> Course:
+def blocking_queries(rate: float, work: float, own: float) -> Timeline:
     """One of very many queries that wait for the same list.
 
     ``rate`` changes a second move its index; then ``work`` seconds pass until all are answered,
@@ -134,4 +134,4 @@ def asked_for(rate: float, work: float, own: float) -> Course:
             changed += chance.expovariate(rate)
         told += len(seen)
         deliveries.append(Delivery(now, tuple(seen)))
-    return Course(tuple(deliveries), answers / now, slowest)
+    return Timeline(tuple(deliveries), answers / now, slowest)

@@ -13,11 +13,11 @@ from typing import Any
 
 from benchmarks.simulation.costs import Costs
 from benchmarks.simulation.model import STORES, Fleet, Load, Machine, Resource, StoreName, consul
-from benchmarks.simulation.queueing import Course, told_to_each
+from benchmarks.simulation.queueing import Timeline, deliveries_to_watches
 
 #: Facades, or workers of facades, on one machine with one Consul agent.
 _SHARING = 10
-_SHARDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_SHARDS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 #: A root of its own would be a single point of failure.
 _ROOTS = (2, 3, 5, 10, 20, 50, 100)
 
@@ -25,17 +25,16 @@ _ROOTS = (2, 3, 5, 10, 20, 50, 100)
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """One way: so many ``stores`` and the facades that watch each. ``load`` is that of one store,
-    ``course`` what reaches a facade in the end, ``root`` the share of a core that a root uses."""
+    ``timeline`` what reaches a facade in the end."""
 
     name: str
     stores: int
     watching: float
     load: Load
-    course: Course
+    timeline: Timeline
     fits: bool
-    root: float = 0.0
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """For a file."""
         first, used = self.load.first
         return {
@@ -46,27 +45,25 @@ class Remedy:
             "bytes/s of each": self.load.bytes,
             "first": first,
             "used": used,
-            "root": self.root,
             "fits": self.fits,
-            "stalled": self.course.stalled,
-            "p50": self.course.delay.p50,
-            "p99": self.course.delay.p99,
+            "stalled": self.timeline.stalled,
+            "p50": self.timeline.delay.p50,
+            "p99": self.timeline.delay.p99,
         }
 
 
 def remedies(store: StoreName, fleet: Fleet, machine: Machine, costs: Costs) -> Iterator[Remedy]:
     """Every way, each with the fewest stores and roots that bear the fleet; where none of those
     that are tried does, the one that comes nearest to it."""
-    yield _sharded(store, "one store", fleet, machine, costs, 1)
-    yield _least(_sharded(store, "shards", fleet, machine, costs, shards) for shards in _SHARDS)
+    yield _least(_sharded(store, fleet, machine, costs, shards) for shards in _SHARDS)
     if store == "consul":
         # The agent asks any server for what it caches, not the leader alone.
         load = consul(fleet, machine, costs, shared=_SHARING * machine.members)
-        yield Remedy("agents as caches", 1, fleet.facades, load, load.course, load.fits(machine))
+        yield Remedy("agents as caches", 1, fleet.facades, load, load.timeline, load.fits(machine))
     yield _least(_regional(store, fleet, machine, costs, 1, roots) for roots in _ROOTS)
     yield _least(
         _regional(store, fleet, machine, costs, shards, roots)
-        for shards in _SHARDS[1:]
+        for shards in _SHARDS
         for roots in _ROOTS[:4]
     )
 
@@ -84,12 +81,10 @@ def _part(fleet: Fleet, stores: int, facades: float) -> Fleet:
     return replace(fleet, sidecars=-(-fleet.sidecars // stores), facades=max(1, round(facades)))
 
 
-def _sharded(
-    store: StoreName, name: str, fleet: Fleet, machine: Machine, costs: Costs, shards: int
-) -> Remedy:
+def _sharded(store: StoreName, fleet: Fleet, machine: Machine, costs: Costs, shards: int) -> Remedy:
     part = _part(fleet, shards, fleet.facades / shards)
     load = STORES[store](part, machine, costs)
-    return Remedy(name, shards, part.facades, load, load.course, load.fits(machine))
+    return Remedy("shards", shards, part.facades, load, load.timeline, load.fits(machine))
 
 
 def _regional(
@@ -105,7 +100,7 @@ def _regional(
     load = replace(load, resources={**load.resources, "facade: CPU": root, "facade: bytes": wire})
     # A reader takes in single changes, whatever the store: as a facade does those of etcd.
     later = max(0.0, costs.stream.delay) + costs.etcd.facade_cpu
-    course = load.course.then(told_to_each(part.changes, work)).plus(later)
+    timeline = load.timeline.then(deliveries_to_watches(part.changes, work)).plus(later)
     fits = load.fits(machine)
     name = "regional" if shards == 1 else "shards, regional"
-    return Remedy(name, shards, roots, load, replace(course, stalled=not fits), fits, root.used)
+    return Remedy(name, shards, roots, load, replace(timeline, stalled=not fits), fits)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import data
-from benchmarks.simulation.counted import Counted, ask_again
 from benchmarks.simulation.loads import Meter, each
+from benchmarks.simulation.recording_proxy import RecordingProxy, ask_again
 from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.health import Health, Status, healthy
 
@@ -24,7 +24,7 @@ _SETTLE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class SidecarCosts:
     """What one heartbeat, one changed health and one life cost: the seconds of each of the metered
     processes, then the bytes."""
 
@@ -33,13 +33,13 @@ class Done:
     life: list[float]
 
 
-async def measured(
+async def measure_sidecars(
     stores: Sequence[Store],
     first: int,
     count: int,
     meters: Sequence[Meter],
-    wires: Sequence[Counted],
-) -> Done:
+    wires: Sequence[RecordingProxy],
+) -> SidecarCosts:
     """``count`` instances, from number ``first`` on, register in the stores in turn, beat for some
     rounds and deregister."""
     registrations: list[Registration] = []
@@ -79,11 +79,11 @@ async def measured(
     await each(count, _WIDTH, end)
     ended = await tally.lap(count)
     life = [one + other for one, other in zip(begun, ended, strict=True)]
-    return Done(beaten, changed, life)
+    return SidecarCosts(beaten, changed, life)
 
 
 class _Tally:
-    def __init__(self, meters: Sequence[Meter], wires: Sequence[Counted]) -> None:
+    def __init__(self, meters: Sequence[Meter], wires: Sequence[RecordingProxy]) -> None:
         self._meters, self._wires = meters, wires
         self._last = self._now()
 

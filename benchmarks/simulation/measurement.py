@@ -15,22 +15,25 @@ from benchmarks import data
 from benchmarks.filling import KEYS, fill_consul, fill_etcd
 from benchmarks.machine import machine
 from benchmarks.processes import facade, process
-from benchmarks.simulation.consul_load import RECORDS, SERVICES, CheckSetter, put_record
+from benchmarks.simulation.catalogs import catalogs
 from benchmarks.simulation.costs import ConsulCosts, Costs, EtcdCosts, StreamCosts
-from benchmarks.simulation.counted import counted
 from benchmarks.simulation.loads import (
+    RECORDS,
+    SERVICES,
+    CheckSetter,
     Followers,
     Meter,
     answered,
-    asked,
     at_pace,
     consul_queries,
     etcd_watches,
     put_health,
+    put_record,
+    request,
     sse_readers,
 )
-from benchmarks.simulation.modelled import catalogs
-from benchmarks.simulation.sidecars import measured
+from benchmarks.simulation.recording_proxy import recording_proxy
+from benchmarks.simulation.sidecars import measure_sidecars
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.etcd.keys import encode
 from tests.stores import ConsulAgent, ConsulServer, EtcdCluster, EtcdServer
@@ -47,13 +50,13 @@ _MANY_WATCHES, _MANY_QUERIES = 300, 80
 _PAUSE, _CONSUL_PAUSE = 0.01, 0.3
 
 
-async def measure(said: Callable[[str], None]) -> Costs:
-    """All parameters. Takes one to two minutes; ``said`` is told what is done."""
-    said("etcd: sidecars, on three members")
+async def measure(report: Callable[[str], None]) -> Costs:
+    """All parameters. Takes one to two minutes; ``report`` is called with what is measured next."""
+    report("etcd: sidecars, on three members")
     sidecars = await _etcd_sidecars()
-    said("etcd: lists and watches")
+    report("etcd: lists and watches")
     watches, stream = await _etcd_watches()
-    said("Consul: sidecars, lists, queries")
+    report("Consul: sidecars, lists, queries")
     consul = await _consul()
     async with catalogs(2, _CATALOG) as some:
         memory = some.memory / _CATALOG
@@ -63,9 +66,9 @@ async def measure(said: Callable[[str], None]) -> Costs:
 
 async def _versions() -> dict[str, Any]:
     async with EtcdServer() as etcd, ConsulServer() as consul, aiohttp.ClientSession() as http:
-        told = orjson.loads(await asked(http, "GET", f"{etcd.http_url}/version"))
-        itself = orjson.loads(await asked(http, "GET", f"{consul.http_url}/v1/agent/self"))
-    return {"etcd": told["etcdserver"], "consul": itself["Config"]["Version"]}
+        version = orjson.loads(await request(http, "GET", f"{etcd.http_url}/version"))
+        itself = orjson.loads(await request(http, "GET", f"{consul.http_url}/v1/agent/self"))
+    return {"etcd": version["etcdserver"], "consul": itself["Config"]["Version"]}
 
 
 # -- etcd --------------------------------------------------------------------------------------
@@ -77,14 +80,14 @@ async def _etcd_sidecars() -> dict[str, float]:
         (leader,) = [each for each in cluster.members if await each.leads()]
         meter = Meter.of(leader)
         proxies = [
-            await stack.enter_async_context(counted(each.host, each.http_port))
+            await stack.enter_async_context(recording_proxy(each.host, each.http_port))
             for each in cluster.members
         ]
         stores = [
             await stack.enter_async_context(open_store(f"etcd://127.0.0.1:{each.port}"))
             for each in proxies
         ]
-        done = await measured(stores, 0, _SIDECARS, [meter], proxies)
+        done = await measure_sidecars(stores, 0, _SIDECARS, [meter], proxies)
     named = {"beat": done.beat, "change": done.change, "life": done.life}
     return {
         f"{name}_{what}": value
@@ -113,9 +116,10 @@ async def _etcd_watches() -> tuple[dict[str, float], StreamCosts]:
         first, end = map(encode, KEYS.watched)
         whole = orjson.dumps({"key": first, "range_end": end})
         used = meter.used()
-        lists = [len(await asked(http, "POST", f"{url}/v3/kv/range", whole)) for _ in range(10)]
-        found["listed_cpu"] = (meter.used() - used) / len(lists) / _MANY
-        found["listed_bytes"] = lists[0] / _MANY
+        lists = 10
+        for _ in range(lists):
+            await request(http, "POST", f"{url}/v3/kv/range", whole)
+        found["listed_cpu"] = (meter.used() - used) / lists / _MANY
         count = 300
         alone = await _used(meter, at_pace(count, _PAUSE, change))
         memory = meter.memory()
@@ -123,10 +127,10 @@ async def _etcd_watches() -> tuple[dict[str, float], StreamCosts]:
             found["watch_memory"] = max(0.0, (meter.memory() - memory) / _MANY_WATCHES)
         async with etcd_watches(url, 1) as one:
             sent = await at_pace(count, _PAUSE, change)
-            await one.have(count)
+            await one.until_notified(count)
             found["delay"] = statistics.median(one.delays(sent))
         async with etcd_watches(url, _WATCHES) as watches:
-            watched = await _used(meter, _told(watches, at_pace(count, _PAUSE, change), count))
+            watched = await _used(meter, _notified(watches, at_pace(count, _PAUSE, change), count))
             found["delivery_cpu"] = (watched - alone) / count / _WATCHES
             found["delivery_bytes"] = sum(watches.sizes) / count / _WATCHES
         found["facade_cpu"] = await _followed(etcd.store_url, change, count, _PAUSE)
@@ -141,14 +145,13 @@ async def _stream(
         meter = Meter(pid)
         async with sse_readers(facade_url, 1) as one:
             sent = await at_pace(count, _PAUSE, change)
-            await one.have(count)
+            await one.until_notified(count)
             delay = statistics.median(one.delays(sent)) - store_delay
         alone = await _used(meter, at_pace(count, _PAUSE, change))
         async with sse_readers(facade_url, _READERS) as readers:
-            listed = readers.first / _MANY
-            told = await _used(meter, _told(readers, at_pace(count, _PAUSE, change), count))
+            read = await _used(meter, _notified(readers, at_pace(count, _PAUSE, change), count))
             each = count * _READERS
-            return StreamCosts((told - alone) / each, sum(readers.sizes) / each, listed, delay)
+            return StreamCosts((read - alone) / each, sum(readers.sizes) / each, delay)
 
 
 # -- Consul ------------------------------------------------------------------------------------
@@ -162,12 +165,11 @@ async def _consul() -> ConsulCosts:
     ):
         meters = [Meter.of(agent), Meter.of(server)]
         async with (
-            counted(agent.host, agent.http_port) as wire,
+            recording_proxy(agent.host, agent.http_port) as wire,
             open_store(f"consul://127.0.0.1:{wire.port}") as store,
         ):
-            done = await measured([store], _MANY, _SIDECARS, meters, [wire])
+            done = await measure_sidecars([store], _MANY, _SIDECARS, meters, [wire])
         found: dict[str, float] = {
-            "beat_agent_cpu": done.beat[0],
             "beat_leader_cpu": done.beat[1],
             "beat_bytes": done.beat[2],
             "life_leader_cpu": done.life[1],
@@ -239,9 +241,9 @@ async def _used(meter: Meter, work: Awaitable[object]) -> float:
     return meter.used() - before
 
 
-async def _told(followers: Followers, work: Awaitable[object], count: int) -> None:
+async def _notified(followers: Followers, work: Awaitable[object], count: int) -> None:
     await work
-    await followers.have(count)
+    await followers.until_notified(count)
 
 
 async def _followed(

@@ -12,17 +12,20 @@ import aiohttp
 
 from benchmarks import data
 from benchmarks.filling import fill_consul, fill_etcd
-from benchmarks.simulation.consul_load import RECORDS, SERVICES, CheckSetter, put_record
 from benchmarks.simulation.costs import Costs
 from benchmarks.simulation.loads import (
+    RECORDS,
+    SERVICES,
+    CheckSetter,
     Meter,
     answered,
     at_pace,
     consul_queries,
     etcd_watches,
     put_health,
+    put_record,
 )
-from benchmarks.simulation.queueing import told_to_each
+from benchmarks.simulation.queueing import deliveries_to_watches
 from tests.stores import ConsulAgent, ConsulServer, EtcdServer
 
 _INSTANCES = 200
@@ -58,23 +61,23 @@ async def check_etcd(costs: Costs, watches: int, changes: int, pause: float) -> 
         used = meter.used()
         await at_pace(changes, pause, change)
         alone = meter.used() - used
-        async with etcd_watches(etcd.http_url, watches) as told:
+        async with etcd_watches(etcd.http_url, watches) as followers:
             used, own = meter.used(), time.process_time()
             sent = await at_pace(changes, pause, change)
-            await told.have(changes)
+            await followers.until_notified(changes)
             cpu = meter.used() - used - alone
             # What a bare watch costs where it is read, and the puts, which are not many.
             own = (time.process_time() - own) / changes
-            delay = statistics.median(told.delays(sent))
-            size = sum(told.sizes)
+            delay = statistics.median(followers.delays(sent))
+            size = sum(followers.sizes)
     each = costs.etcd
     rate = changes / (sent[-1] - sent[0] + pause)
     work = (watches * each.delivery_cpu + own) / _PROCESSORS
-    late = told_to_each(rate, work).delay.p50 + each.delay
+    late = deliveries_to_watches(rate, work).delay.p50 + each.delay
     count = changes * watches
     return iter(
         [
-            Check(f"{name}: told to all", "MB", count * each.delivery_bytes / 1e6, size / 1e6),
+            Check(f"{name}: delivered to all", "MB", count * each.delivery_bytes / 1e6, size / 1e6),
             Check(
                 f"{name}: time of etcd",
                 "ms",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Counted:
+class RecordingProxy:
     """Where the proxy listens, where it leads, how many bytes went either way.
 
     ``requests`` are those that were asked since it was last emptied, as they went over the wire.
@@ -49,9 +49,9 @@ class Counted:
 
 
 @asynccontextmanager
-async def counted(host: str, port: int) -> AsyncIterator[Counted]:
+async def recording_proxy(host: str, port: int) -> AsyncIterator[RecordingProxy]:
     """Stands before ``host:port`` until the block ends."""
-    counts = Counted(host, port)
+    counts = RecordingProxy(host, port)
     server = await asyncio.start_server(counts.serve, "127.0.0.1", 0)
     counts.port = server.sockets[0].getsockname()[1]
     async with server:

@@ -13,40 +13,42 @@ from dataclasses import dataclass, replace
 import psutil
 
 from benchmarks import data
-from benchmarks.simulation.queueing import Course, Delay
+from benchmarks.simulation.queueing import Delay, Timeline
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Instance
 
-#: Deliveries that a catalog is given of each course (the last ones, when queues have formed), and
+#: Deliveries that a catalog is given of each timeline (the last ones, when queues have formed), and
 #: changes of each.
 _DELIVERIES, _CHANGES = 200, 10
 
 
 class ModelledStore(EmbeddedStore):
-    """Tells its one watch what a course says. Time is the course's: a catalog that has taken in one
-    delivery is given the next at once, and only the processor time that it needed is real."""
+    """Delivers to its one watch what a timeline has, in the timeline's time: a catalog that has
+    taken in one delivery is given the next at once; only the processor time it needed is real."""
 
     def __init__(self, instances: Mapping[str, Instance]) -> None:
         super().__init__()
         self._instances = instances
-        self._courses: asyncio.Queue[tuple[Course, asyncio.Future[list[float]]]] = asyncio.Queue()
+        self._timelines: asyncio.Queue[tuple[Timeline, asyncio.Future[list[float]]]] = (
+            asyncio.Queue()
+        )
         #: Seconds that the catalog needed for the whole list, and for all changes so far.
         self.snapshot_took = 0.0
         self.changes_took: list[float] = []
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """One snapshot, then the changes of each course that :meth:`follow` brings."""
+        """One snapshot, then the changes of each timeline that :meth:`follow` brings."""
         began = time.thread_time()
         yield Snapshot(self._instances)
         self.snapshot_took = time.thread_time() - began
         changes, chance = self._changes(), random.Random(1)
         while True:
-            course, done = await self._courses.get()
+            timeline, done = await self._timelines.get()
             free, delays = 0.0, []
-            for delivery in course.deliveries[-_DELIVERIES:]:
+            for delivery in timeline.deliveries[-_DELIVERIES:]:
                 free = max(free, delivery.at)
                 changed = delivery.changed
                 for at in chance.sample(changed, min(len(changed), _CHANGES)):
@@ -68,10 +70,10 @@ class ModelledStore(EmbeddedStore):
             health = Health((Status.HEALTHY, Status.DEGRADED)[number % 2], f"change {number}")
             yield Change(instance.id, replace(instance, health=health))
 
-    async def follow(self, course: Course) -> list[float]:
-        """Seconds from each change of ``course`` until the catalog has it."""
+    async def follow(self, timeline: Timeline) -> list[float]:
+        """Seconds from each change of ``timeline`` until the catalog has it."""
         done: asyncio.Future[list[float]] = asyncio.get_running_loop().create_future()
-        await self._courses.put((course, done))
+        await self._timelines.put((timeline, done))
         return await done
 
 
@@ -85,9 +87,9 @@ class Catalogs:
     snapshot: float
     memory: float
 
-    async def delay(self, course: Course) -> Delay:
-        """From a change until it is in a catalog: each of them is a facade that has the course."""
-        delays = await asyncio.gather(*(store.follow(course) for store in self.stores))
+    async def delay(self, timeline: Timeline) -> Delay:
+        """From a change until it is in a catalog: each of them is a facade."""
+        delays = await asyncio.gather(*(store.follow(timeline) for store in self.stores))
         return Delay.of([delay for each in delays for delay in each])
 
     @property
