@@ -49,14 +49,14 @@ async def discover(request: web.Request) -> web.Response:
     view = facade.view()
     now = view.as_of
     found = select(view, frozenset(wish.capabilities or ()), filters, now)
-    told: dict[str, object] = {"totalMatching": len(found), "loadBalanced": False}
+    members: dict[str, object] = {"totalMatching": len(found), "loadBalanced": False}
     if (balancing := wish.load_balancing) is not None:
         strategy = balancing.strategy or USUAL
-        told |= {"loadBalanced": True, "strategy": strategy}
+        members |= {"loadBalanced": True, "strategy": strategy}
         query = orjson.dumps([wish.capabilities, filters.model_dump()], option=orjson.OPT_SORT_KEYS)
         found = balanced(found, balancing, facade, query.decode())[: balancing.max_connections]
     shown = [representation.offered(entry, facade.usage, now) for entry in found]
-    return json_response({"connections": shown} | told | list_json.staleness(view), view)
+    return json_response({"connections": shown} | members | list_json.staleness(view), view)
 
 
 def select(
