@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks import figures, plots, report
 from benchmarks.harness import Outcome, Row, Scale, load_rows, run_row
 from benchmarks.machine import machine, utc_now
-from benchmarks.places import require_file, require_folder
+from benchmarks.output_files import require_file, require_folder
 
 _EPILOG = (
     "Exit status: 0 when all goals were met, 1 when one was missed, 3 when a row was not run, 2 "

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from benchmarks.drawing import Axis, Chart, Series, framed, line, text
 from benchmarks.harness import Line, Outcome, Spread
 from benchmarks.report import number
+from benchmarks.svg_charts import Axis, Chart, Series, framed, line, text
 
 _WIDTH, _NAMES, _ROW = 860, 330, 26
 #: What is farther from its goal than this is drawn here.

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from benchmarks.harness import Scale
 from benchmarks.machine import machine
-from benchmarks.places import require_file, require_folder
+from benchmarks.output_files import require_file, require_folder
 from benchmarks.simulation import measurement, plots, tables
 from benchmarks.simulation.costs import MEASURED, Costs
 from benchmarks.simulation.fleets import outcomes

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
-from benchmarks.changing import CHANGED, health
-from benchmarks.filling import KEYS, fill_consul, fill_etcd
+from benchmarks.change_delays import CHANGED, health
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.processes import Running, facade, process
+from benchmarks.store_contents import KEYS, fill_consul, fill_etcd
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.etcd.keys import LiveValue, encode
 from mcp_discovery.health import Health
@@ -150,7 +150,7 @@ def _contest(
 
 
 def _watcher(who: str, url: str) -> AbstractAsyncContextManager[Running]:
-    return process(sys.executable, "-m", "benchmarks.changing", who, url)
+    return process(sys.executable, "-m", "benchmarks.change_delays", who, url)
 
 
 @asynccontextmanager

@@ -48,7 +48,14 @@ async def fan_out(scale: Scale) -> AsyncGenerator[Contest, None]:
     async with facade("--store", "embedded:") as (url, _), aiohttp.ClientSession() as http:
         for number in range(scale.of(_INSTANCES, 200)):
             await _post(http, url, number)
-        command = (sys.executable, "-m", "benchmarks.swarm", url, str(readers), str(polls))
+        command = (
+            sys.executable,
+            "-m",
+            "benchmarks.waiting_clients",
+            url,
+            str(readers),
+            str(polls),
+        )
         async with process(*command, data.WANTED) as swarm:
             statuses = ["degraded", "healthy"]
 

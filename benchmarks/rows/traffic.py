@@ -81,12 +81,12 @@ async def _measured(
 ) -> tuple[float, float]:
     """Requests of each sidecar in a second, and how far ``index`` moved meanwhile."""
     async with AsyncExitStack() as stack:
-        command = (sys.executable, "-m", "benchmarks.counting", place[0], str(place[1]))
+        command = (sys.executable, "-m", "benchmarks.counting_proxy", place[0], str(place[1]))
         counting = await stack.enter_async_context(process(*command))
         url = f"{scheme}://{counting.first.removeprefix('http://')}"
         for first in range(0, count, _EACH):
             some = (str(first), str(min(_EACH, count - first)), str(_TTL))
-            idle = (sys.executable, "-m", "benchmarks.idle", url, *some)
+            idle = (sys.executable, "-m", "benchmarks.idle_sidecars", url, *some)
             await stack.enter_async_context(process(*idle))
         # Within a TTL a registration looks once more for its document; then it is idle.
         await asyncio.sleep(_TTL + 2)

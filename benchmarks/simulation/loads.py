@@ -15,7 +15,7 @@ import orjson
 import psutil
 
 from benchmarks import data
-from benchmarks.filling import KEYS
+from benchmarks.store_contents import KEYS
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.etcd.keys import LiveValue, encode
 from mcp_discovery.health import Health, Status

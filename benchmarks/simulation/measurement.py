@@ -12,7 +12,6 @@ import aiohttp
 import orjson
 
 from benchmarks import data
-from benchmarks.filling import KEYS, fill_consul, fill_etcd
 from benchmarks.machine import machine
 from benchmarks.processes import facade, process
 from benchmarks.simulation.catalogs import catalogs
@@ -34,6 +33,7 @@ from benchmarks.simulation.loads import (
 )
 from benchmarks.simulation.recording_proxy import recording_proxy
 from benchmarks.simulation.sidecars import measure_sidecars
+from benchmarks.store_contents import KEYS, fill_consul, fill_etcd
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.etcd.keys import encode
 from tests.stores import ConsulAgent, ConsulServer, EtcdCluster, EtcdServer

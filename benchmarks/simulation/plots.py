@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drawing import Axis, Chart, Series
 from benchmarks.harness import Spread
 from benchmarks.simulation.tables import seconds, size
+from benchmarks.svg_charts import Axis, Chart, Series
 
 _NAMES = {"etcd": "etcd", "consul": "Consul"}
 #: The fleet whose delays and bytes are drawn.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import aiohttp
 
 from benchmarks import data
-from benchmarks.filling import fill_consul, fill_etcd
 from benchmarks.simulation.costs import Costs
 from benchmarks.simulation.loads import (
     RECORDS,
@@ -26,6 +25,7 @@ from benchmarks.simulation.loads import (
     put_record,
 )
 from benchmarks.simulation.queueing import deliveries_to_watches
+from benchmarks.store_contents import fill_consul, fill_etcd
 from tests.stores import ConsulAgent, ConsulServer, EtcdServer
 
 _INSTANCES = 200

@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from benchmarks import figures, harness, plots, report
-from benchmarks.drawing import Axis
 from benchmarks.harness import (
     Contender,
     Contest,
@@ -23,6 +22,7 @@ from benchmarks.harness import (
     Unavailable,
     run_row,
 )
+from benchmarks.svg_charts import Axis
 
 
 def giving(name: str, values: Iterator[Measured], order: list[str] | None = None) -> Contender:

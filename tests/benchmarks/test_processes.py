@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from benchmarks import beside, data, processes
+from benchmarks import data, processes, sidecar_processes
 from benchmarks.harness import Scale, Unavailable
-from benchmarks.load import load, read
+from benchmarks.load_generator import load, read
 from benchmarks.processes import free_port, process, python, tool
 from tests.programs import ROOT
 
@@ -72,7 +75,7 @@ async def test_programs_die_with_their_parent() -> None:
 
 
 async def test_a_program_that_has_ended_has_no_processor_time() -> None:
-    async with beside.python("-c", "input()") as running:
+    async with sidecar_processes.python("-c", "input()") as running:
         assert running.cpu() >= 0
         psutil.Process(running.pid).kill()
         with pytest.raises((RuntimeError, psutil.NoSuchProcess)):
@@ -102,6 +105,31 @@ async def test_load_on_nobody_fails() -> None:
         await load(f"http://127.0.0.1:{free_port()}/", Scale(quick=True))
 
 
+@pytest.mark.parametrize("with_wrk", [True, False])
+async def test_every_request_has_an_id_and_an_authorization_of_its_own(
+    with_wrk: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not with_wrk:
+        monkeypatch.setattr(processes, "_TOOLS", tmp_path)
+        monkeypatch.setenv("PATH", str(tmp_path))
+    elif shutil.which("wrk") is None and not (processes._TOOLS / "wrk").exists():
+        pytest.skip("wrk is missing")
+    ids: list[str] = []
+    tokens: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        ids.append(request.headers["X-Request-Id"])
+        tokens.append(request.headers["Authorization"])
+        return web.Response(text=request.rel_url.raw_query_string)
+
+    app = web.Application()
+    app.router.add_get("/servers", note)
+    async with TestServer(app) as server:
+        await load(str(server.make_url("/servers?tags=a")), Scale(quick=True), connections=2)
+    assert len(ids) > 2
+    assert len(set(ids)) == len(set(tokens)) == len(ids)
+
+
 async def test_only_a_quick_run_does_without_wrk(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -109,7 +137,7 @@ async def test_only_a_quick_run_does_without_wrk(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="wrk is missing"):
         await load("http://127.0.0.1:1/", Scale())
-    async with python("benchmarks.served", "20") as (url, _):
+    async with python("benchmarks.filled_facade", "20") as (url, _):
         found = await load(f"{url}/servers?tags={data.WANTED}", Scale(quick=True))
         assert found.rate > 0
         with pytest.raises(RuntimeError, match="Non-2xx"):

@@ -1,19 +1,24 @@
-"""``python -m benchmarks.small_load URL CONNECTIONS SECONDS``: the words of wrk, but slower."""
+"""``python -m benchmarks.small_load_generator URL CONNECTIONS SECONDS``: like wrk, but slower.
+
+Every request brings an id and an ``Authorization`` of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
 class _Client(asyncio.Protocol):
-    """One connection that asks again as soon as it is answered."""
+    """One connection that sends the next request as soon as it has the response."""
 
-    def __init__(self, request: bytes, latencies: list[float], bad: list[int]) -> None:
-        self._request = request
+    def __init__(self, requests: Iterator[bytes], latencies: list[float], bad: list[int]) -> None:
+        self._requests = requests
         self._latencies = latencies
         self._bad = bad
         self._left = 0
@@ -22,7 +27,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._ask()
+        self._send()
 
     def data_received(self, data: bytes) -> None:
         if self._left == 0:
@@ -37,28 +42,33 @@ class _Client(asyncio.Protocol):
             self._left = int(length.partition(b"\r\n")[0])
         self._left -= len(data)
         if self._left == 0:
-            self._latencies.append(time.perf_counter() - self._asked)
-            self._ask()
+            self._latencies.append(time.perf_counter() - self._sent)
+            self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._bad.append(1)
 
-    def _ask(self) -> None:
-        self._asked = time.perf_counter()
-        self._transport.write(self._request)
+    def _send(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(next(self._requests))
 
 
-async def _main(url: str, connections: int, seconds: float, headers: list[str]) -> None:
+def _requests(url: str) -> Iterator[bytes]:
     parts = urlsplit(url)
     target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", *headers, "", ""]
-    request = "\r\n".join(lines).encode()
+    start = f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode()
+    for number in itertools.count():
+        yield start + b"X-Request-Id: %d\r\nAuthorization: Bearer %d\r\n\r\n" % (number, number)
+
+
+async def _main(url: str, connections: int, seconds: float) -> None:
+    parts, requests = urlsplit(url), _requests(url)
     latencies: list[float] = []
     bad: list[int] = []
     loop = asyncio.get_running_loop()
     for _ in range(connections):
         await loop.create_connection(
-            lambda: _Client(request, latencies, bad), parts.hostname or "", parts.port or 80
+            lambda: _Client(requests, latencies, bad), parts.hostname or "", parts.port or 80
         )
     await asyncio.sleep(seconds)
     shares = statistics.quantiles(latencies, n=100)
@@ -71,5 +81,4 @@ async def _main(url: str, connections: int, seconds: float, headers: list[str]) 
 
 
 if __name__ == "__main__":
-    headers = [each.removeprefix("-H") for each in sys.argv[4:]]
-    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), headers))
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

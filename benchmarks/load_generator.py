@@ -1,7 +1,9 @@
-"""Load on one URL, and what it says of who answers: requests a second, latency, and its own CPU.
+"""Load on one URL, and what comes of it: requests a second, latency, and the generator's own CPU.
 
-wrk makes it (``scripts/fetch-bench-tools``). In a quick run a small generator of ours may stand in
-for it: it is slower than what it measures, so that a full run does without the row instead.
+Every request brings an ``X-Request-Id`` and an ``Authorization`` of its own, as behind every proxy.
+
+wrk sends them (``scripts/fetch-bench-tools``). In a quick run a small generator of ours may stand
+in for it: it is slower than what it measures, so that a full run does without the row instead.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.harness import Scale, Unavailable
 from benchmarks.processes import ROOT, tool
 from tests.stores.process import die_with_parent
 
+#: Makes the headers that wrk sends.
+_OWN_HEADERS = Path(__file__).with_name("own_headers.lua")
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
@@ -31,27 +35,24 @@ class Load:
     cpu: float
 
 
-async def load(
-    url: str, scale: Scale, *, connections: int = 32, headers: Mapping[str, str] | None = None
-) -> Load:
-    """Asks for ``url`` over ``connections`` at once for 5 s, each as soon as it is answered.
+async def load(url: str, scale: Scale, *, connections: int = 32) -> Load:
+    """Requests ``url`` over ``connections`` at once for 5 s, over each as soon as it is answered.
 
     Raises :class:`RuntimeError` where one answer is anything but 2xx, a connection breaks, or no
     answer comes, and :class:`Unavailable` where a full run has no wrk.
     """
     seconds = scale.of(5, 1)
-    given = [f"-H{name}: {value}" for name, value in (headers or {}).items()]
     try:
         command = [
             *(tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s"),
-            *("--latency", "--timeout", "10s", *given, url),
+            *("--latency", "--timeout", "10s", "-s", str(_OWN_HEADERS), url),
         ]
     except Unavailable:
         if not scale.quick:
             raise
         command = [
-            *(sys.executable, "-m", "benchmarks.small_load"),
-            *(url, str(connections), str(seconds), *given),
+            *(sys.executable, "-m", "benchmarks.small_load_generator"),
+            *(url, str(connections), str(seconds)),
         ]
     before, began = _children(), time.monotonic()
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.changing WHO URL``: tells when each change of one instance has come.
+"""``python -m benchmarks.change_delays WHO URL``: tells when each change of one instance has come.
 
 ``WHO`` is ``catalog``, the catalog over the store at URL; ``events``, a reader of the facade there;
 or a bare watch of what the adapter watches, with nothing made of it but what it says: ``etcd`` or
@@ -22,7 +22,7 @@ import aiohttp
 import orjson
 
 from benchmarks import data
-from benchmarks.filling import KEYS
+from benchmarks.store_contents import KEYS
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.consul.checks import health_check

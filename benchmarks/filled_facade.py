@@ -1,4 +1,4 @@
-"""``python -m benchmarks.served COUNT [REPLICAS]``: a facade over a store of COUNT instances.
+"""``python -m benchmarks.filled_facade COUNT [REPLICAS]``: a facade over COUNT instances.
 
 The store is no real one, so that a list of any size is there at once; it tells its instances as
 real ones do, decoded one by one from what a registration is in a store. What it costs a real store

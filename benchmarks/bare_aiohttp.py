@@ -1,4 +1,7 @@
-"""``python -m benchmarks.bare FILE``: a bare aiohttp handler that answers with a file's bytes."""
+"""``python -m benchmarks.bare_aiohttp FILE``: a bare aiohttp handler that answers with a file.
+
+It runs in the event loop that the facade runs in: uvloop where it is installed.
+"""
 
 from __future__ import annotations
 

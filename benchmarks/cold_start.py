@@ -1,4 +1,4 @@
-"""``python -m benchmarks.cold STORE_URL WHO``: how many seconds it takes until a list is there.
+"""``python -m benchmarks.cold_start STORE_URL WHO``: how many seconds until a list is there.
 
 ``WHO`` is ``catalog`` (all of it indexed and ready to be asked), or ``bare``: the same requests,
 one page after the other, their JSON read and the values decoded, and nothing made of it.
@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from benchmarks.filling import KEYS
+from benchmarks.store_contents import KEYS
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.run import freeze_first_list

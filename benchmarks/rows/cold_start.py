@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import orjson
 
-from benchmarks.filling import fill_consul, fill_etcd
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.processes import process
+from benchmarks.store_contents import fill_consul, fill_etcd
 from tests.stores import ConsulServer, EtcdServer
 
 _GOALS = (Goal(1.5),)
@@ -19,10 +19,10 @@ _PATIENCE = 30.0
 
 
 def _reads(url: str, who: str, count: int) -> Callable[[], Awaitable[float]]:
-    """Runs ``benchmarks.cold`` in a new process, so that nothing is warm."""
+    """Runs ``benchmarks.cold_start`` in a new process, so that nothing is warm."""
 
     async def run() -> float:
-        async with process(sys.executable, "-m", "benchmarks.cold", url, who) as reading:
+        async with process(sys.executable, "-m", "benchmarks.cold_start", url, who) as reading:
             async with asyncio.timeout(_PATIENCE):
                 await reading.process.wait()
         measured = orjson.loads(reading.first)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.counting HOST PORT``: passes TCP on to HOST:PORT and counts it.
+"""``python -m benchmarks.counting_proxy HOST PORT``: passes TCP on to HOST:PORT and counts it.
 
 Writes its own URL, and after each line on standard input what it has counted since the last one, as
 one line of JSON: requests (HTTP/1.1 request lines), bytes there and back, connections opened.

@@ -1,5 +1,6 @@
-"""``python -m benchmarks.idle STORE_URL FIRST COUNT TTL``: sidecars whose servers are well, in one
-process.
+"""``python -m benchmarks.idle_sidecars STORE_URL FIRST COUNT TTL``: sidecars in one process.
+
+Their servers are well.
 
 Everything of a sidecar that speaks to the store is real, and there is one of each for each sidecar:
 its store with a connection of its own, its registrar, its registration. Its MCP server is not: the

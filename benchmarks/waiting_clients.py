@@ -1,4 +1,4 @@
-"""``python -m benchmarks.swarm URL READERS POLLS TAG``: very many who wait for the next change.
+"""``python -m benchmarks.waiting_clients URL READERS POLLS TAG``: many wait for the next change.
 
 Writes ``ready`` when all of them wait. For each line on stdin it writes, when the next change has
 reached everyone or 10 s are over, a line of JSON: when it reached each (seconds of the monotonic
