@@ -13,7 +13,7 @@ from mcp_discovery.record import MAX_RECORD_BYTES
 #: The layout of the file. A file of a newer layout is refused rather than damaged.
 LAYOUT = 1
 
-#: So much of a value is read: more than any may have.
+#: Bytes of a value that are read at most: more than a valid value can have.
 _LONGEST = 2 * MAX_RECORD_BYTES + 1
 
 _SCHEMA = """

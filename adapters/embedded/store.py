@@ -1,4 +1,4 @@
-"""Registrations kept in this process, on its monotonic clock."""
+"""The store that lives in this process: registrations in memory, perhaps with a file."""
 
 from __future__ import annotations
 
@@ -52,24 +52,24 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Kept:
-    """An instance and when it was last heard of, in seconds of the monotonic clock."""
+class _HeldInstance:
+    """A registered instance, and when it was last renewed, in seconds of the monotonic clock."""
 
     instance: Instance
-    heard: float
+    renewed: float
     silent: bool = False
 
     def deadline(self) -> float:
-        """When it is next to be looked at: the end of its TTL, then of its time as ``down``."""
+        """When it expires next: at the end of its TTL, then at the end of ``reap_after``."""
         lease = self.instance.lease
-        return self.heard + (lease.reap_after if self.silent else lease.ttl)
+        return self.renewed + (lease.reap_after if self.silent else lease.ttl)
 
 
 class EmbeddedStore(Closing):
     """The store behind ``embedded:`` and ``embedded:///path/file.db``.
 
-    With a file, registrations survive a restart of the process: each is given one whole TTL to be
-    heard of again. Raises :class:`InvalidStoreURLError`, and :class:`StoreUnavailableError` when
+    With a file, registrations survive a restart of the process: each has one whole TTL for its next
+    heartbeat. Raises :class:`InvalidStoreURLError`, and :class:`StoreUnavailableError` when
     the file cannot be used. Must be used inside one running event loop.
     """
 
@@ -83,7 +83,7 @@ class EmbeddedStore(Closing):
         self.url = url
         self.holder = holder or new_holder()
         self.skipped = SkippedKeys(url)
-        self._kept: dict[str, _Kept] = {}
+        self._held: dict[str, _HeldInstance] = {}
         self._documents: dict[str, bytes] = {}
         self._watchers: set[_Watcher] = set()
         self._deadlines: list[tuple[float, str]] = []
@@ -110,7 +110,7 @@ class EmbeddedStore(Closing):
         self._require_open()
         record = prepared(record, document, ttl=ttl, reap_after=reap_after)
         lease = Lease(holder or self.holder, ttl, reap_after)
-        old = self._kept.get(record.id)
+        old = self._held.get(record.id)
         allowed = (lease.holder.id, takeover)
         if old and not old.silent and old.instance.lease.holder.id not in allowed:
             raise DuplicateInstanceError(
@@ -120,7 +120,7 @@ class EmbeddedStore(Closing):
             )
         self._put_document(document)
         instance = Instance(record, health or healthy(), lease)
-        self._put(_Kept(instance, time.monotonic()))
+        self._put(_HeldInstance(instance, time.monotonic()))
         return EmbeddedRegistration(self, instance)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
@@ -129,7 +129,7 @@ class EmbeddedStore(Closing):
         watcher = _Watcher()
         self._watchers.add(watcher)
         try:
-            yield Snapshot({id: kept.instance for id, kept in self._kept.items()})
+            yield Snapshot({id: held.instance for id, held in self._held.items()})
             while True:
                 await watcher.wakes.wait()
                 watcher.wakes.clear()
@@ -154,7 +154,7 @@ class EmbeddedStore(Closing):
     async def sweep(self) -> int:
         """See :meth:`mcp_discovery.adapters.store.Store.sweep`."""
         self._require_open()
-        used = {kept.instance.record.capabilities.digest for kept in self._kept.values()}
+        used = {held.instance.record.capabilities.digest for held in self._held.values()}
         removed = self._unreferenced.confirmed(self.digests() - used)
         for digest in removed:
             if self._file:
@@ -163,7 +163,7 @@ class EmbeddedStore(Closing):
         return len(removed)
 
     def digests(self) -> set[str]:
-        """The digests of all documents that are kept."""
+        """The digests of all stored documents."""
         return self._file.digests() if self._file else set(self._documents)
 
     async def close(self) -> None:
@@ -178,28 +178,28 @@ class EmbeddedStore(Closing):
 
     # -- for registrations -------------------------------------------------------------------
 
-    def _held(self, id: str, holder: Holder) -> _Kept:
+    def _require_held(self, id: str, holder: Holder) -> _HeldInstance:
         """The instance, as long as ``holder`` holds it; raises :class:`RegistrationLostError`."""
         self._require_open()
-        kept = self._kept.get(id)
-        if kept is None:
+        held = self._held.get(id)
+        if held is None:
             raise RegistrationLostError(id, "the store does not know it")
-        if kept.instance.lease.holder.id != holder.id:
-            raise RegistrationLostError(id, f"it is held by {kept.instance.lease.holder} now")
-        if kept.silent:
-            raise RegistrationLostError(id, kept.instance.health.reason)
-        return kept
+        if held.instance.lease.holder.id != holder.id:
+            raise RegistrationLostError(id, f"it is held by {held.instance.lease.holder} now")
+        if held.silent:
+            raise RegistrationLostError(id, held.instance.health.reason)
+        return held
 
-    def _put(self, kept: _Kept) -> None:
+    def _put(self, held: _HeldInstance) -> None:
         """Takes in an instance; the file first, so that what fails there never happened."""
-        instance = kept.instance
+        instance = held.instance
         if self._file:
             self._file.put(
                 instance.id, encode_registration(instance.record, instance.lease), _health(instance)
             )
-        self._kept[instance.id] = kept
-        self._watch_deadline(kept)
-        self._tell(instance.id, instance)
+        self._held[instance.id] = held
+        self._watch_deadline(held)
+        self._notify(instance.id, instance)
 
     def _put_document(self, document: CapabilityDocument) -> None:
         if self._file:
@@ -207,19 +207,19 @@ class EmbeddedStore(Closing):
         elif document.digest not in self._documents:
             self._documents[document.digest] = document.compressed()
 
-    def _put_health(self, kept: _Kept, health: Health, load: Load | None) -> None:
-        kept.instance = instance = replace(kept.instance, health=health, load=load)
-        self._tell(instance.id, instance)
+    def _put_health(self, held: _HeldInstance, health: Health, load: Load | None) -> None:
+        held.instance = instance = replace(held.instance, health=health, load=load)
+        self._notify(instance.id, instance)
         if self._file:
             self._file.put_health(instance.id, _health(instance))
 
     def _drop(self, id: str) -> None:
         if self._file:
             self._file.delete(id)
-        del self._kept[id]
-        self._tell(id, None)
+        del self._held[id]
+        self._notify(id, None)
 
-    def _tell(self, id: str, instance: Instance | None) -> None:
+    def _notify(self, id: str, instance: Instance | None) -> None:
         for watcher in self._watchers:
             watcher.changes.pop(id, None)
             watcher.changes[id] = instance
@@ -227,9 +227,9 @@ class EmbeddedStore(Closing):
 
     # -- the clock ---------------------------------------------------------------------------
 
-    def _watch_deadline(self, kept: _Kept) -> None:
-        """Sees to it that the instance is looked at by its deadline; too early is no harm."""
-        id, deadline = kept.instance.id, kept.deadline()
+    def _watch_deadline(self, held: _HeldInstance) -> None:
+        """Schedules :meth:`_expire` for the instance's deadline; too early a run is harmless."""
+        id, deadline = held.instance.id, held.deadline()
         if deadline < self._due.get(id, math.inf):
             self._due[id] = deadline
             heapq.heappush(self._deadlines, (deadline, id))
@@ -244,7 +244,7 @@ class EmbeddedStore(Closing):
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
-        """Looks at every instance whose deadline has come; heartbeats may have moved it since."""
+        """Expires every instance whose deadline has come, unless a heartbeat has moved it since."""
         now = time.monotonic()
         try:
             while self._deadlines and self._deadlines[0][0] <= now:
@@ -252,30 +252,33 @@ class EmbeddedStore(Closing):
                 if self._due.get(id) != due:
                     continue
                 del self._due[id]
-                if (kept := self._kept.get(id)) is None:
+                if (held := self._held.get(id)) is None:
                     continue
-                if kept.deadline() <= now:
-                    self._fall_silent(kept)
-                if id in self._kept:
-                    self._watch_deadline(kept)
+                if held.deadline() <= now:
+                    self._lapse(held)
+                if id in self._held:
+                    self._watch_deadline(held)
         finally:
             self._schedule()
 
-    def _fall_silent(self, kept: _Kept) -> None:
-        """TTL is over: down; ``reap_after`` is over: gone. In memory even where the file fails."""
-        instance = kept.instance
+    def _lapse(self, held: _HeldInstance) -> None:
+        """Marks an instance down after its TTL, and removes it after ``reap_after``.
+
+        In memory this takes effect even if the file cannot be written.
+        """
+        instance = held.instance
         id = instance.id
         try:
-            if kept.silent:
-                del self._kept[id]
-                self._tell(id, None)
+            if held.silent:
+                del self._held[id]
+                self._notify(id, None)
                 if self._file:
                     self._file.delete(id)
             else:
-                kept.silent = True
+                held.silent = True
                 reason = silent_for(instance.lease.ttl)
                 self._put_health(
-                    kept, instance.health.then(Status.DOWN, reason, heard=False), instance.load
+                    held, instance.health.then(Status.DOWN, reason, heard=False), instance.load
                 )
         except StoreUnavailableError as error:
             log.error("%s; the change of %r is kept in memory only", error, id)
@@ -295,8 +298,8 @@ class EmbeddedStore(Closing):
             except ValueError as error:
                 self.skipped.add(id, str(error))
                 continue
-            self._kept[id] = _Kept(instance, now, instance.health.silent)
-            self._watch_deadline(self._kept[id])
+            self._held[id] = _HeldInstance(instance, now, instance.health.silent)
+            self._watch_deadline(self._held[id])
 
     def _require_open(self) -> None:
         if self._closed:
@@ -316,46 +319,46 @@ class EmbeddedRegistration:
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
-        kept = self._kept()
-        kept.heard = time.monotonic()
+        held = self._held()
+        held.renewed = time.monotonic()
         news = self._heartbeats.to_write(health, load)
-        # What is not worth a write is still true: it is there for the next one.
-        kept.instance = replace(
-            kept.instance, health=replace(kept.instance.health, last_seen=health.last_seen)
+        # A newer last_seen alone is not written; the next write includes it.
+        held.instance = replace(
+            held.instance, health=replace(held.instance.health, last_seen=health.last_seen)
         )
         if news is not None:
-            self._store._put_health(kept, *news)
+            self._store._put_health(held, *news)
             self._heartbeats.written(*news)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
-        kept = self._kept()
-        lease = kept.instance.lease
+        held = self._held()
+        lease = held.instance.lease
         terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
         record = prepared(record, document, **terms, id=self.id)
         self._store._put_document(document)
-        self._store._put(replace(kept, instance=replace(kept.instance, record=record)))
+        self._store._put(replace(held, instance=replace(held.instance, record=record)))
 
     async def drain(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
-        kept = self._kept()
+        held = self._held()
         health = self._heartbeats.drain()
-        self._store._put_health(kept, health, self._heartbeats.load)
+        self._store._put_health(held, health, self._heartbeats.load)
         self._heartbeats.written(health, self._heartbeats.load)
 
     async def deregister(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         self._store._require_open()
-        kept = self._store._kept.get(self.id)
-        if kept is not None and kept.instance.lease.holder.id == self._holder.id:
+        held = self._store._held.get(self.id)
+        if held is not None and held.instance.lease.holder.id == self._holder.id:
             self._store._drop(self.id)
 
-    def _kept(self) -> _Kept:
-        return self._store._held(self.id, self._holder)
+    def _held(self) -> _HeldInstance:
+        return self._store._require_held(self.id, self._holder)
 
 
 class _Watcher:
-    """One watcher's changes that it has not read yet, the last of each instance."""
+    """The changes that one watcher has not read yet, the last one of each instance."""
 
     def __init__(self) -> None:
         self.changes: dict[str, Instance | None] = {}

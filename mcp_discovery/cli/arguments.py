@@ -70,9 +70,9 @@ def read(pairs: Iterable[str], given: Mapping[str, Any], schema: Schema) -> dict
         typed.add(key)
     if missing := [name for name in required(schema) if name not in arguments]:
         kinds = properties(schema, schema)
-        told = ", ".join(f"{name} ({kind_of(kinds.get(name), schema)})" for name in missing)
+        listed = ", ".join(f"{name} ({kind_of(kinds.get(name), schema)})" for name in missing)
         are = "is" if len(missing) == 1 else "are"
-        raise InvalidInputError(f"{told} {are} missing; write {missing[0]}=…")
+        raise InvalidInputError(f"{listed} {are} missing; write {missing[0]}=…")
     return arguments
 
 
@@ -143,14 +143,14 @@ def _read(key: str, text: str, schema: Schema, root: Schema) -> Any:
         case "string":
             return text
         case "boolean":
-            return text.lower() == "true" if text.lower() in ("true", "false") else _no()
+            return text.lower() == "true" if text.lower() in ("true", "false") else _reject()
         case "null":
-            return None if text == "null" else _no()
+            return None if text == "null" else _reject()
         case "integer":
-            return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else _no()
+            return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else _reject()
         case "number":
             if not _NUMBER.fullmatch(text):
-                _no()
+                _reject()
             return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else float(text)
         case "array":
             if text.startswith("["):
@@ -158,7 +158,7 @@ def _read(key: str, text: str, schema: Schema, root: Schema) -> Any:
             return [_value(key, text, resolved(schema.get("items") or {}, root), root)]
         case "object":
             found = json.loads(text)
-            return found if isinstance(found, dict) else _no()
+            return found if isinstance(found, dict) else _reject()
         case _:
             try:
                 found = json.loads(text)
@@ -169,5 +169,5 @@ def _read(key: str, text: str, schema: Schema, root: Schema) -> Any:
             return text if isinstance(choices, list) and text in choices else found
 
 
-def _no() -> Any:
+def _reject() -> Any:
     raise ValueError

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mcp_discovery.cli import completion as completing
-from mcp_discovery.cli import durations, filters, options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli import completion, durations, filters, options
+from mcp_discovery.cli.exit_codes import run
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -25,7 +24,7 @@ def call(
         typer.Argument(
             metavar="TOOL",
             help="A tool's name; SERVER.TOOL where several servers have one of that name.",
-            autocompletion=completing.tools,
+            autocompletion=completion.tools,
             show_default=False,
         ),
     ],
@@ -50,7 +49,7 @@ def call(
         typer.Option(
             metavar="NAME",
             help="Whose tool: a server's name, or an instance's id.",
-            autocompletion=completing.names_and_ids,
+            autocompletion=completion.names_and_ids,
         ),
     ] = None,
     facade: options.Facade = options.FACADE,
@@ -70,7 +69,7 @@ def call(
         typer.Option(
             metavar="NAME",
             help="A stdio server that may be started on this machine; again for more.",
-            autocompletion=completing.names,
+            autocompletion=completion.names,
         ),
     ] = None,
     server_token: Annotated[
@@ -140,7 +139,7 @@ async def _call(
 
     from mcp_discovery.cli.arguments import read
     from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, TOOL_ERROR
-    from mcp_discovery.cli.progress import showing
+    from mcp_discovery.cli.progress import progress_display
     from mcp_discovery.cli.terminal import say
     from mcp_discovery.errors import InvalidInputError
 
@@ -158,9 +157,9 @@ async def _call(
         see = f"`mcp-discovery describe --tool {tool.own_name}`"
         raise InvalidInputError(f"{error}; {see} tells all of it") from error
     try:
-        with showing(tool.name) as told:
+        with progress_display(tool.name) as on_progress:
             result = await discovery.call(
-                tool.name, arguments, server=server, timeout=timeout, on_progress=told
+                tool.name, arguments, server=server, timeout=timeout, on_progress=on_progress
             )
     except MCPError as error:
         say(f"mcp-discovery: {tool.name} of {tool.server}: {error}", err=True)
@@ -175,7 +174,7 @@ async def _call(
 async def _tool(
     discovery: Discovery, name: str, server: str | None, find: Mapping[str, Any]
 ) -> Tool:
-    """The tool that is meant; raises :class:`UnknownToolError` with the nearest names."""
+    """The tool with that name; raises :class:`UnknownToolError` with the nearest names."""
     import difflib
 
     from mcp_discovery.errors import AmbiguousToolError, UnknownToolError
@@ -191,14 +190,14 @@ async def _tool(
         if server is not None:
             ids = {each.id: each.record.name for each in found}
             tools = [each for each in tools if each.server == ids.get(server, server)]
-        meant = [each for each in tools if name in (each.name, each.own_name)]
-        if len(meant) > 1:
-            exact = [each for each in meant if each.name == name]
+        matches = [each for each in tools if name in (each.name, each.own_name)]
+        if len(matches) > 1:
+            exact = [each for each in matches if each.name == name]
             if len(exact) != 1:
-                raise AmbiguousToolError(name, tuple(each.name for each in meant))
-            meant = exact
-        if meant:
-            return meant[0]
+                raise AmbiguousToolError(name, tuple(each.name for each in matches))
+            matches = exact
+        if matches:
+            return matches[0]
     await _require_allowed(discovery, name, server, find)
     names = sorted({each.name for each in tools} | {each.own_name for each in tools})
     near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
@@ -211,7 +210,7 @@ async def _tool(
 async def _require_allowed(
     discovery: Discovery, tool: str, server: str | None, find: Mapping[str, Any]
 ) -> None:
-    """Raises :class:`InvalidInputError` where a command is meant that may not be started here."""
+    """Raises :class:`InvalidInputError` where a command would have to be allowed first."""
     from mcp_discovery.errors import InvalidInputError
 
     for each in await discovery.servers(**find, status="all", transport="stdio"):

@@ -12,11 +12,11 @@ from mcp_discovery.cli.exit_codes import DONE, INVALID_INPUT
 from mcp_discovery.cli.terminal import line, say, say_json
 
 ROLES: Mapping[str, Callable[..., None]] = {"facade": facade.facade, "sidecar": sidecar.sidecar}
-#: Stands for what only the environment or the command line can tell when a role is started.
-_ASSUMED = {"store": "consul://127.0.0.1:8500", "url": "http://127.0.0.1:8000/mcp"}
+#: Stands in for required options that the environment or the command line may give at the start.
+_PLACEHOLDERS = {"store": "consul://127.0.0.1:8500", "url": "http://127.0.0.1:8000/mcp"}
 
-#: By these a list of servers, or one server, is known.
-_OF_SERVERS = frozenset({"servers", "mcpServers", "connections", "name", "source"})
+#: A file with one of these keys is a list of servers, or one server.
+_SERVER_FILE_KEYS = frozenset({"servers", "mcpServers", "connections", "name", "source"})
 
 app = typer.Typer(
     no_args_is_help=True, help="Check configuration files, and tell what they may hold."
@@ -47,8 +47,8 @@ def check(
             for text in _check(file, show=show):
                 say(line(text) if not text.startswith(" ") else text)
         except (DiscoveryError, ValueError) as error:
-            said = str(error)
-            say(line(said if said.startswith(f"{file}:") else f"{file}: {said}"), err=True)
+            message = str(error)
+            say(line(message if message.startswith(f"{file}:") else f"{file}: {message}"), err=True)
             code = INVALID_INPUT
     raise typer.Exit(code)
 
@@ -56,42 +56,42 @@ def check(
 @app.command("schema")
 def schema() -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
-    from mcp_discovery.cli import configuration
+    from mcp_discovery.cli import settings_file
 
-    say_json(configuration.schema(ROLES), indent=True)
+    say_json(settings_file.schema(ROLES), indent=True)
 
 
 def _check(file: str, *, show: bool) -> list[str]:
-    """What is to be said of ``file``; raises what is wrong with it."""
-    from mcp_discovery.cli import configuration
+    """The lines to print about ``file``; raises what is wrong with it."""
+    from mcp_discovery.cli import settings_file
     from mcp_discovery.cli.yaml_files import Items, Table, parse, read_bytes
 
     content = parse(read_bytes(file), file)
     keys = content.entries.keys() if isinstance(content, Table) else ()
-    if isinstance(content, Items) or _OF_SERVERS.intersection(keys):
+    if isinstance(content, Items) or _SERVER_FILE_KEYS.intersection(keys):
         return [_checked_servers(file)]
-    told = []
-    for role, section in configuration.sections(file, ROLES).items():
-        given = configuration.values(section, ROLES[role], file)
-        known = configuration.settings(ROLES[role])
+    lines = []
+    for role, section in settings_file.sections(file, ROLES).items():
+        given = settings_file.values(section, ROLES[role], file)
+        known = settings_file.settings(ROLES[role])
         missing = [each for each in known.values() if each.required and each.parameter not in given]
         parameters = {each.parameter: each.default for each in known.values()}
-        parameters |= {each.parameter: _ASSUMED[each.key] for each in missing} | given
+        parameters |= {each.parameter: _PLACEHOLDERS[each.key] for each in missing} | given
         _build(role, parameters)
         needed = " and ".join(each.key for each in missing)
         still = f"; it still needs {needed} to start" if needed else ""
-        told.append(f"{file}: {role}: fine{still}")
+        lines.append(f"{file}: {role}: fine{still}")
         if show:
-            told += [
+            lines += [
                 f"  {each.key}: {_shown(parameters[each.parameter])}"
                 for _, each in sorted(known.items())
                 if parameters[each.parameter] is not None and each not in missing
             ]
-    return told
+    return lines
 
 
 def _build(role: str, parameters: Mapping[str, Any]) -> None:
-    """Makes of the parameters what the role makes of them, which checks them."""
+    """Builds from the parameters what the role would, which validates them."""
     from mcp_discovery.adapters import open_store
     from mcp_discovery.cli import logs
 

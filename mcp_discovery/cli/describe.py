@@ -9,9 +9,8 @@ from urllib.parse import quote
 
 import typer
 
-from mcp_discovery.cli import completion as completing
-from mcp_discovery.cli import options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli import completion, options
+from mcp_discovery.cli.exit_codes import run
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.remote.api import FacadeApi
@@ -25,12 +24,12 @@ def describe(
         typer.Argument(
             metavar="[SERVER]",
             help="A server's name, for all of its instances, or one instance's id.",
-            autocompletion=completing.names_and_ids,
+            autocompletion=completion.names_and_ids,
         ),
     ] = None,
     tool: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A tool instead.", autocompletion=completing.tools),
+        typer.Option(metavar="NAME", help="A tool instead.", autocompletion=completion.tools),
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Whole JSON Schemas instead of lists of arguments.")
@@ -50,10 +49,10 @@ def describe(
 
     async def work() -> None:
         from mcp_discovery.cli import descriptions as describing
-        from mcp_discovery.cli.facade_connection import asking
+        from mcp_discovery.cli.facade_connection import facade_api
         from mcp_discovery.cli.terminal import say_json
 
-        async with asking(facade, facade_token) as api:
+        async with facade_api(facade, facade_token) as api:
             if tool is not None:
                 about = await _about_tool(api, tool)
                 say_json(about) if json else describing.tool(about, schema=schema)

@@ -118,9 +118,9 @@ def tool(about: Entry, *, schema: bool) -> None:
 
 def _tool(tool: Entry, *, schema: bool) -> None:
     hints = tool.get("annotations") or {}
-    told = [words for hint, words in _HINTS.items() if hints.get(hint) is True]
-    said = f"  ({', '.join(told)})" if told else ""
-    say(f"{line(tool.get('name'))}{said}")
+    traits = [words for hint, words in _HINTS.items() if hints.get(hint) is True]
+    suffix = f"  ({', '.join(traits)})" if traits else ""
+    say(f"{line(tool.get('name'))}{suffix}")
     for text in str(tool.get("description") or tool.get("title") or "").strip().splitlines():
         say(f"  {text}".rstrip())
     given = tool.get("inputSchema") or {}

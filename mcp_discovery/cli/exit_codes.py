@@ -1,7 +1,15 @@
-"""Exit codes, and how an error becomes one."""
+"""Exit codes, what they mean, and how the work of a command becomes one."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import typer
+
+from mcp_discovery.cli.terminal import discard_output
 from mcp_discovery.errors import (
     CallTimeoutError,
     DiscoveryError,
@@ -28,7 +36,7 @@ CHANGES = 9
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
-#: Told at the end of ``mcp-discovery --help``.
+#: Printed at the end of ``mcp-discovery --help``.
 EXPLAINED = (
     "Exit codes: 0 done; 1 failed, in part too, or doctor found something wrong; 2 the input "
     "cannot be used, or names what is not there; 3 the store, the facade or any server that could "
@@ -55,3 +63,20 @@ def code_of(error: DiscoveryError) -> int:
             return TIMED_OUT
         case _:
             return FAILED
+
+
+def run(work: Coroutine[Any, Any, int | None]) -> None:
+    """Runs ``work``, which returns an exit code or ``None`` for 0.
+
+    Ctrl-C cancels it. A closed output pipe ends the command without a message. Raises
+    :class:`typer.Exit`, and what ``work`` raises.
+    """
+    try:
+        code = asyncio.run(work)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        discard_output()
+        raise typer.Exit(PIPE_CLOSED) from None
+    raise typer.Exit(code or DONE)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mcp_discovery.cli import filters, options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli.exit_codes import run
 
 FORMATS = ("registry", "servers", "mcp-json", "vscode")
 
@@ -72,21 +72,21 @@ def export(
     everything = params == [("status", "all")]
 
     async def work() -> None:
-        from mcp_discovery.cli.facade_connection import asking, get
-        from mcp_discovery.cli.hosts import mcp_json, vscode
+        from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.host_files import mcp_json, vscode
         from mcp_discovery.cli.terminal import say
 
-        async with asking(facade, facade_token, timeout=60) as api:
+        async with facade_api(facade, facade_token, timeout=60) as api:
             entries = [] if everything else (await get(api, "/servers", params))["servers"]
             if format == "registry":
                 content = await get(api, "/registry/export")
                 if not everything:
-                    content = chosen(content, {each["id"] for each in entries})
+                    content = restricted(content, {each["id"] for each in entries})
                 count = len(content["connections"])
             elif format == "servers":
                 if everything:
                     entries = (await get(api, "/servers", params))["servers"]
-                content = {"servers": [posted(each) for each in entries]}
+                content = {"servers": [registration_body(each) for each in entries]}
                 count = len(entries)
             else:
                 via = f"{facade.rstrip('/')}/gateway/{{name}}/mcp" if gateway else None
@@ -101,7 +101,7 @@ def export(
     run(work())
 
 
-def chosen(content: Mapping[str, Any], ids: set[str]) -> dict[str, Any]:
+def restricted(content: Mapping[str, Any], ids: set[str]) -> dict[str, Any]:
     """An export with the connections of ``ids`` only, and the documents that they name."""
     connections = [each for each in content["connections"] if each["id"] in ids]
     digests = {each.get("digest") for each in connections}
@@ -110,8 +110,8 @@ def chosen(content: Mapping[str, Any], ids: set[str]) -> dict[str, Any]:
     return {**content, **counted, "documents": documents}
 
 
-#: What a registrant says of a server; everything else in an entry is the facade's to say.
-_SAID = (
+#: Fields of an entry that its registrant gave; the facade determines all others.
+_REGISTRANT_FIELDS = (
     "id",
     "name",
     "registryName",
@@ -129,28 +129,28 @@ _SAID = (
 )
 
 
-def posted(entry: Mapping[str, Any]) -> dict[str, Any]:
+def registration_body(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of the list as ``POST /servers`` takes it, without what is usual."""
-    told = {key: entry[key] for key in _SAID if entry.get(key)}
+    body = {key: entry[key] for key in _REGISTRANT_FIELDS if entry.get(key)}
     if entry["transport"] == "streamable-http" and entry.get("url"):
-        told["url"] = entry["url"]
+        body["url"] = entry["url"]
     else:
-        told["endpoint"] = entry["endpoint"]
-    if told.get("weight") == 1:
-        del told["weight"]
-    if told.get("registryName") == f"local/{entry['name']}":
-        del told["registryName"]
+        body["endpoint"] = entry["endpoint"]
+    if body.get("weight") == 1:
+        del body["weight"]
+    if body.get("registryName") == f"local/{entry['name']}":
+        del body["registryName"]
     if (auth := entry.get("auth") or {}).get("type", "none") != "none":
-        told["auth"] = auth
+        body["auth"] = auth
     # A server that answers says itself what it offers, which is what its era stands for; of the
     # others the names are all there is.
     if era := (entry.get("protocol") or {}).get("era"):
-        told["protocol"] = {"era": era}
+        body["protocol"] = {"era": era}
     else:
         offered = entry.get("capabilities") or {}
         names = {key: offered[key] for key in ("tools", "resources", "prompts") if offered.get(key)}
-        told |= {"capabilities": names} if names else {}
-    return told
+        body |= {"capabilities": names} if names else {}
+    return body
 
 
 def _write(content: Mapping[str, Any] | Sequence[Any], output: str | None, *, indent: bool) -> None:

@@ -139,7 +139,7 @@ def facade(
 
 
 def _listening(serve: Callable[[], int]) -> int:
-    """The exit code of ``serve``, or of its failure to listen, which is told."""
+    """The exit code of ``serve``, or of its failure to listen, which is printed."""
     try:
         return serve()
     except OSError as error:

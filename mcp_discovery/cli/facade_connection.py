@@ -1,4 +1,4 @@
-"""A connection to a facade for the commands that ask it."""
+"""Requests to a facade, for the commands that read its list."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.cli.options import check_url
 from mcp_discovery.errors import RegistrationLostError
 
-#: Seconds for an answer: a whole list of 100,000 servers takes some.
-_ANSWER = 15.0
+#: Seconds that a response may take: a list of 100,000 servers takes some.
+_TIMEOUT = 15.0
 
 
 @asynccontextmanager
-async def asking(
-    facade: str, token: str | None = None, *, timeout: float = _ANSWER
+async def facade_api(
+    facade: str, token: str | None = None, *, timeout: float = _TIMEOUT
 ) -> AsyncIterator[FacadeApi]:
     """The facade's endpoints; raises what :func:`check_url` does."""
     check_url(facade)
@@ -30,7 +30,7 @@ async def asking(
 
 
 async def get(api: FacadeApi, path: str, params: Params | None = None) -> Any:
-    """The JSON that the facade answers."""
+    """The JSON of the facade's response."""
     return (await api.call("GET", path, params=params)).json()
 
 

@@ -9,8 +9,8 @@ import typer
 from mcp_discovery.cli.exit_codes import DONE, FAILED, UNAVAILABLE
 from mcp_discovery.cli.terminal import line, say
 
-#: Listened on at every address: asked at the loopback address.
-_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+#: Wildcard addresses to listen on, with the loopback address that reaches them.
+_WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 _TIMEOUT = 3.0
 
 
@@ -58,7 +58,7 @@ def health(
     problems = []
     for place in places:
         try:
-            status, text = _asked(*place)
+            status, text = _get(*place)
         except ConnectionRefusedError:
             problems.append(f"nobody listens at {_address(*place[:2])}")
             continue
@@ -71,11 +71,11 @@ def health(
     raise typer.Exit(UNAVAILABLE)
 
 
-def _asked(host: str, port: int, path: str) -> tuple[int, str]:
+def _get(host: str, port: int, path: str) -> tuple[int, str]:
     """Status and beginning of the body; raises OSError when there is no HTTP answer in time."""
     import http.client
 
-    connection = http.client.HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=_TIMEOUT)
+    connection = http.client.HTTPConnection(_WILDCARDS.get(host, host), port, timeout=_TIMEOUT)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -87,5 +87,5 @@ def _asked(host: str, port: int, path: str) -> tuple[int, str]:
 
 
 def _address(host: str, port: int) -> str:
-    asked = _EVERYWHERE.get(host, host)
-    return f"[{asked}]:{port}" if ":" in asked else f"{asked}:{port}"
+    dialled = _WILDCARDS.get(host, host)
+    return f"[{dialled}]:{port}" if ":" in dialled else f"{dialled}:{port}"

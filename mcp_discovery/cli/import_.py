@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mcp_discovery.cli import durations, options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli.exit_codes import run
 
 _EFFECTS = ("created", "replaced", "unchanged")
 
@@ -59,9 +59,9 @@ def import_(
         from mcp_discovery.cli.exit_codes import DONE, FAILED
 
         report = await _post(facade, facade_token, body, params, timeout)
-        told = _outcomes(report, body, dry=dry_run)
-        _print(told, json=json)
-        return FAILED if any(each["outcome"] not in _EFFECTS for each in told) else DONE
+        outcomes = _outcomes(report, body, dry=dry_run)
+        _print(outcomes, json=json)
+        return FAILED if any(each["outcome"] not in _EFFECTS for each in outcomes) else DONE
 
     run(work())
 
@@ -116,7 +116,7 @@ def _outcomes(
 ) -> list[dict[str, Any]]:
     """What became of each entry of the file, in its order where that is known."""
     idle = not dry and not report["applied"] and bool(report["refused"])
-    told = [
+    outcomes = [
         {"id": id, "outcome": "not imported" if idle and effect != "unchanged" else effect}
         for effect in _EFFECTS
         for id in report[effect]
@@ -124,25 +124,25 @@ def _outcomes(
     for outcome in ("refused", "failed"):
         for each in report[outcome]:
             name = each.get("id") or each.get("name") or f"number {each['index'] + 1}"
-            told.append({"id": name, "outcome": outcome, "reason": each["reason"]})
+            outcomes.append({"id": name, "outcome": outcome, "reason": each["reason"]})
     order = {
         each.get("id"): number
         for number, each in enumerate(body["connections"])
         if isinstance(each, dict)
     }
-    return sorted(told, key=lambda each: order.get(each["id"], len(order)))
+    return sorted(outcomes, key=lambda each: order.get(each["id"], len(order)))
 
 
-def _print(told: list[dict[str, Any]], *, json: bool) -> None:
+def _print(outcomes: list[dict[str, Any]], *, json: bool) -> None:
     from collections import Counter
 
     from mcp_discovery.cli.terminal import line, say, say_json
 
-    for each in told:
+    for each in outcomes:
         if json:
             say_json(each)
         else:
             why = f": {each['reason']}" if "reason" in each else ""
             say(line(f"{each['id']}: {each['outcome']}{why}"), err="reason" in each)
-    counts = Counter(each["outcome"] for each in told)
+    counts = Counter(each["outcome"] for each in outcomes)
     say(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + ".", err=True)

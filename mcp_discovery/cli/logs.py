@@ -22,7 +22,7 @@ def start(level: str, *, json: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if json else _TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # What these two say at INFO is about their own workings.
+    # At INFO these two log their internals only.
     for chatty in ("asyncio", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -32,7 +32,7 @@ class _TextLines(logging.Formatter):
         line = f"{_moment(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        # Whoever counts lines counts events, and nobody can forge one with a line break.
+        # One event is one line: a line break in a message cannot forge another event.
         return clean(line.replace("\r", "\\r").replace("\n", "\\n"))
 
 

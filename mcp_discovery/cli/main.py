@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from mcp_discovery.cli.exit_codes import EXPLAINED, INVALID_INPUT, code_of
-from mcp_discovery.cli.terminal import forgiving, say
+from mcp_discovery.cli.terminal import escape_unencodable, say
 from mcp_discovery.errors import DiscoveryError
 
 #: The subcommands in the order of the help: each one's module here, and its function there.
@@ -89,7 +89,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line; ends the process with its exit code."""
-    forgiving()
+    escape_unencodable()
     try:
         command_line(*(name for name in sys.argv[1:2] if name in _COMMANDS))()
     except DiscoveryError as error:

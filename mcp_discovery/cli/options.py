@@ -19,9 +19,9 @@ _CREDENTIALS = "Credentials for the store"
 
 def _use_config(context: typer.Context, file: str | None) -> str | None:
     if file is not None and not context.resilient_parsing:
-        from mcp_discovery.cli import config, configuration
+        from mcp_discovery.cli import config, settings_file
 
-        configuration.use(context, config.ROLES[str(context.info_name)], file)
+        settings_file.use(context, config.ROLES[str(context.info_name)], file)
     return file
 
 

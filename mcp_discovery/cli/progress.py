@@ -1,4 +1,4 @@
-"""The progress of a call, as far as its server tells it: a bar on a terminal, lines elsewhere."""
+"""The progress of a call as its server reports it: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mcp_discovery.cli.terminal import line, say
 if TYPE_CHECKING:
     from mcp_discovery.client.settings import OnProgress
 
-#: Seconds between two lines that say the same but for a number.
-_PACE = 0.5
+#: Seconds at least between two lines that differ in a number only.
+_LINE_INTERVAL = 0.5
 
 
 @contextmanager
-def showing(tool: str) -> Iterator[OnProgress]:
-    """What to tell of progress; it is shown on standard error while the block lasts."""
+def progress_display(tool: str) -> Iterator[OnProgress]:
+    """A callback for progress, which is shown on standard error while the block lasts."""
     if not sys.stderr.isatty():
         yield _lines()
         return
@@ -36,26 +36,28 @@ def showing(tool: str) -> Iterator[OnProgress]:
     with Progress(*columns, console=console(err=True), transient=True) as bar:
         task = bar.add_task(line(tool), total=None)
 
-        async def told(
+        async def on_progress(
             progress: float, total: float | None = None, message: str | None = None
         ) -> None:
-            said = line(message or tool)
-            bar.update(task, completed=progress, total=total, description=said)
+            description = line(message or tool)
+            bar.update(task, completed=progress, total=total, description=description)
 
-        yield told
+        yield on_progress
 
 
 def _lines() -> OnProgress:
     last: tuple[float, str | None] = (float("-inf"), None)
 
-    async def told(progress: float, total: float | None = None, message: str | None = None) -> None:
+    async def on_progress(
+        progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
         nonlocal last
         now = time.monotonic()
         finished = total is not None and progress >= total
-        if message == last[1] and now - last[0] < _PACE and not finished:
+        if message == last[1] and now - last[0] < _LINE_INTERVAL and not finished:
             return
         last = now, message
         share = f"{progress / total:4.0%}" if total else f"{progress:g}"
         say(f"{share}  {line(message or '')}".rstrip(), err=True)
 
-    return told
+    return on_progress

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mcp_discovery.cli import options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli.exit_codes import run
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.remote.api import FacadeApi
-    from mcp_discovery.cli.register_plan import Plan, Server, ServerList
+    from mcp_discovery.cli.register_plan import PlannedServer, PlannedServers, RegistrationPlan
 
 
 def register(
@@ -74,7 +74,7 @@ def register(
 async def _register(
     facade: str,
     token: str | None,
-    wanted: ServerList,
+    wanted: PlannedServers,
     *,
     prune: bool,
     dry: bool,
@@ -83,10 +83,10 @@ async def _register(
 ) -> int:
     """Tells what changes, and changes it; returns the exit code."""
     from mcp_discovery.cli.exit_codes import CHANGES, DONE, code_of
-    from mcp_discovery.cli.facade_connection import asking, get
+    from mcp_discovery.cli.facade_connection import facade_api, get
     from mcp_discovery.cli.register_plan import compare
 
-    async with asking(facade, token) as api:
+    async with facade_api(facade, token) as api:
         listed = (await get(api, "/servers", {"status": "all"}))["servers"]
         plan = compare(wanted, listed, prune=prune)
         if not json:
@@ -104,14 +104,14 @@ async def _register(
         return await _carry_out(api, plan, json=json) or code
 
 
-async def _carry_out(api: FacadeApi, plan: Plan, *, json: bool) -> int:
+async def _carry_out(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
     """Does what is planned; returns the code of the first refusal."""
     from mcp_discovery.adapters.remote.api import server_path
     from mcp_discovery.cli.exit_codes import DONE, code_of
     from mcp_discovery.errors import DiscoveryError, StoreError
 
     code = DONE
-    work: list[tuple[str, str, str, Server | None]] = []
+    work: list[tuple[str, str, str, PlannedServer | None]] = []
     work += [("registered", "POST", "/servers", each) for each in plan.added]
     work += [("changed", "PUT", server_path(each.name), each) for each, _ in plan.changed]
     work += [("removed", "DELETE", server_path(id), None) for id in plan.pruned]
@@ -139,7 +139,7 @@ def _say(json: bool, outcome: str, name: str, *, problem: str | None = None) -> 
         say(line(f"{name}: {outcome}" + (f": {problem}" if problem else "")), err=bool(problem))
 
 
-def _tell(plan: Plan) -> None:
+def _tell(plan: RegistrationPlan) -> None:
     """The plan as a diff, on standard error: standard output tells what was done."""
     from mcp_discovery.cli.terminal import line, say
 
@@ -162,14 +162,14 @@ def _tell(plan: Plan) -> None:
     say(", ".join(counts) + ".", err=True)
 
 
-def _tell_json(plan: Plan) -> None:
+def _tell_json(plan: RegistrationPlan) -> None:
     from mcp_discovery.cli.terminal import say_json
 
     for each in plan.added:
         say_json({"id": each.name, "outcome": "to add"})
     for each, differences in plan.changed:
-        told = {name: {"before": before, "after": after} for name, before, after in differences}
-        say_json({"id": each.name, "outcome": "to change", "fields": told})
+        fields = {name: {"before": before, "after": after} for name, before, after in differences}
+        say_json({"id": each.name, "outcome": "to change", "fields": fields})
     for id in plan.pruned:
         say_json({"id": id, "outcome": "to remove"})
 

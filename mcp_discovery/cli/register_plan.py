@@ -16,18 +16,18 @@ from mcp_discovery.record import Record
 #: Where a server's metadata names the file that it was registered from.
 MARK = "registered-from"
 
-#: Fields that a server tells of itself where the file does not.
-_TOLD = ("title", "description", "version", "websiteUrl", "icons")
-#: Fields that are as the file says, or as they are without it.
-_SAID = (
+#: Fields that are read from the server where the file does not give them.
+_SERVER_FIELDS = ("title", "description", "version", "websiteUrl", "icons")
+#: Fields that the file alone decides; one that it leaves out has its default.
+_FILE_FIELDS = (
     *("name", "registryName", "endpoint", "healthUrl", "auth"),
     *("tags", "weight", "zone", "owner", "metadata"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """One server of a file: as it is posted, and what it comes to, or why it comes to nothing."""
+class PlannedServer:
+    """One server of a file: the body to post, and its record, or the error that refuses it."""
 
     body: Mapping[str, Any]
     record: Record | None
@@ -35,37 +35,37 @@ class Server:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         if self.record is not None:
             return self.record.id
         return str(self.body.get("id") or self.body.get("name") or "one without a name")
 
 
 @dataclass(frozen=True, slots=True)
-class ServerList:
+class PlannedServers:
     """The servers of a file, and the name of the source that they are of."""
 
-    servers: Sequence[Server]
+    servers: Sequence[PlannedServer]
     source: str | None
 
 
 @dataclass(slots=True)
-class Plan:
+class RegistrationPlan:
     """What registering a list would change. ``changed`` tells field, before and after."""
 
-    added: list[Server] = field(default_factory=list)
-    changed: list[tuple[Server, list[tuple[str, Any, Any]]]] = field(default_factory=list)
-    unchanged: list[Server] = field(default_factory=list)
-    refused: list[Server] = field(default_factory=list)
+    added: list[PlannedServer] = field(default_factory=list)
+    changed: list[tuple[PlannedServer, list[tuple[str, Any, Any]]]] = field(default_factory=list)
+    unchanged: list[PlannedServer] = field(default_factory=list)
+    refused: list[PlannedServer] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether anything would be added, changed or removed."""
         return bool(self.added or self.changed or self.pruned)
 
 
-def read_list(file: str, *, source: str | None = None, empty: bool = False) -> ServerList:
+def read_list(file: str, *, source: str | None = None, empty: bool = False) -> PlannedServers:
     """The servers in ``file``; ``source`` goes before the one that the file names.
 
     Raises :class:`InvalidInputError`; what is wrong with a single server is with that server. With
@@ -93,10 +93,10 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> S
                 f"{file}: servers {first} and {number} have the same id, {each.record.id}; give "
                 "one of them another id or url"
             )
-    return ServerList(servers, source)
+    return PlannedServers(servers, source)
 
 
-def _server(body: Mapping[str, Any], source: str | None) -> Server:
+def _server(body: Mapping[str, Any], source: str | None) -> PlannedServer:
     from mcp_discovery.facade.http.problems import ProblemError
     from mcp_discovery.facade.registration.body import parse
 
@@ -105,20 +105,22 @@ def _server(body: Mapping[str, Any], source: str | None) -> Server:
         if isinstance(metadata, Mapping):
             body = {**body, "metadata": {**metadata, MARK: source}}
     try:
-        return Server(body, parse(body, remote="").record, None)
+        return PlannedServer(body, parse(body, remote="").record, None)
     except DiscoveryError as error:
-        return Server(body, None, error)
+        return PlannedServer(body, None, error)
     except ProblemError as error:
-        return Server(body, None, InvalidRecordError("", str(error)))
+        return PlannedServer(body, None, InvalidRecordError("", str(error)))
 
 
-def compare(wanted: ServerList, listed: Sequence[Mapping[str, Any]], *, prune: bool) -> Plan:
-    """What has to be done so that a facade lists what is wanted.
+def compare(
+    wanted: PlannedServers, listed: Sequence[Mapping[str, Any]], *, prune: bool
+) -> RegistrationPlan:
+    """The changes after which a facade lists what is wanted.
 
     ``listed`` are a facade's entries. Only entries that a facade keeps, and that carry the list's
     source, are ever pruned.
     """
-    plan = Plan()
+    plan = RegistrationPlan()
     there = {str(each.get("id")): each for each in listed}
     for server in wanted.servers:
         if server.record is None:
@@ -132,9 +134,9 @@ def compare(wanted: ServerList, listed: Sequence[Mapping[str, Any]], *, prune: b
         else:
             plan.unchanged.append(server)
     if prune:
-        kept = {server.record.id for server in wanted.servers if server.record is not None}
+        wanted_ids = {server.record.id for server in wanted.servers if server.record is not None}
         plan.pruned = sorted(
-            id for id, each in there.items() if id not in kept and _is_of(each, wanted.source)
+            id for id, each in there.items() if id not in wanted_ids and _is_of(each, wanted.source)
         )
     return plan
 
@@ -150,10 +152,10 @@ def _is_of(entry: Mapping[str, Any], source: str | None) -> bool:
     )
 
 
-def _differences(server: Server, entry: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _differences(server: PlannedServer, entry: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     assert server.record is not None
     wanted = server.record.to_dict()
-    names = [*_SAID, *(name for name in _TOLD if name in server.body)]
+    names = [*_FILE_FIELDS, *(name for name in _SERVER_FIELDS if name in server.body)]
     for name in names:
         before, after = entry.get(name), wanted.get(name)
         if (before or None) != (after or None):

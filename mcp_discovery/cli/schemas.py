@@ -83,12 +83,12 @@ def kind_of(schema: object, root: Schema) -> str:
 def signature(schema: Schema) -> str:
     """The arguments on one line: ``query: string, limit?: integer = 10``."""
     needed = set(required(schema))
-    told = []
+    arguments = []
     for name, each in properties(schema, schema).items():
         default = resolved(each, schema).get("default")
         end = f" = {shown(default)}" if default is not None else ""
-        told.append(f"{name}{'' if name in needed else '?'}: {kind_of(each, schema)}{end}")
-    return ", ".join(told)
+        arguments.append(f"{name}{'' if name in needed else '?'}: {kind_of(each, schema)}{end}")
+    return ", ".join(arguments)
 
 
 def shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Files of servers: read, recognised, and spelled as the facade's import takes them."""
+"""Reads files of servers in any of their formats, and converts them for the facade's import."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcp_discovery.cli.hosts import records
+from mcp_discovery.cli.host_files import records
 from mcp_discovery.errors import InvalidInputError
 
-#: Members of a server's object that a connection has by the same name.
-_SAME = frozenset(
+#: Fields of a server that a connection has under the same name.
+_SHARED_FIELDS = frozenset(
     {
         "id",
         "name",
@@ -32,8 +32,8 @@ _SAME = frozenset(
         "auth",
     }
 )
-#: What a listed entry has besides; the facade finds it out for itself.
-_FOUND_OUT = frozenset(
+#: Further fields of a listed entry, which the facade determines itself.
+_DERIVED_FIELDS = frozenset(
     {
         "url",
         "transport",
@@ -51,8 +51,8 @@ _FOUND_OUT = frozenset(
         "health",
     }
 )
-#: What a posted server may carry beside its record.
-_BESIDE = frozenset({"document", "holder", "takeover", "command", "args"})
+#: Further fields of a posted server that are not part of its record.
+_POSTED_FIELDS = frozenset({"document", "holder", "takeover", "command", "args"})
 
 
 def read(file: str) -> Any:
@@ -65,8 +65,8 @@ def read(file: str) -> Any:
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        told = f"cannot read {file}: {error.strerror}; give a file of JSON or YAML"
-        raise InvalidInputError(told) from error
+        connection = f"cannot read {file}: {error.strerror}; give a file of JSON or YAML"
+        raise InvalidInputError(connection) from error
     if data.lstrip()[:1] in (b"{", b"[", b""):
         try:
             return orjson.loads(data)
@@ -106,7 +106,7 @@ def require_known(server: Mapping[str, Any], name: str) -> None:
     """
     from mcp_discovery.instance import DERIVED
 
-    known = sorted(_SAME | _FOUND_OUT | DERIVED | _BESIDE)
+    known = sorted(_SHARED_FIELDS | _DERIVED_FIELDS | DERIVED | _POSTED_FIELDS)
     for key in server:
         if re.sub("_[a-z]", lambda found: found[0][1].upper(), key) not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -125,8 +125,10 @@ def export_of(content: Any, file: str) -> dict[str, Any]:
 
 def _connection(server: Mapping[str, Any]) -> dict[str, Any]:
     """A server's object as a connection; what is not known is left to the facade to refuse."""
-    known = _SAME | _FOUND_OUT
-    told = {key: value for key, value in server.items() if key in _SAME or key not in known}
+    known = _SHARED_FIELDS | _DERIVED_FIELDS
+    connection = {
+        key: value for key, value in server.items() if key in _SHARED_FIELDS or key not in known
+    }
     endpoint = server.get("endpoint")
     if endpoint is None:
         endpoint = {"url": server.get("url")}
@@ -134,17 +136,17 @@ def _connection(server: Mapping[str, Any]) -> dict[str, Any]:
             endpoint["transport"] = transport
     if isinstance(endpoint, Mapping):
         endpoint = {key: value for key, value in endpoint.items() if value not in (None, [], "")}
-    told["endpoint"] = endpoint
+    connection["endpoint"] = endpoint
     offered, protocol = server.get("capabilities"), server.get("protocol")
     if isinstance(protocol, Mapping) and protocol.get("era"):
-        told["era"] = protocol["era"]
+        connection["era"] = protocol["era"]
     elif isinstance(offered, list):
-        told["capabilities"] = offered
+        connection["capabilities"] = offered
     elif isinstance(offered, Mapping):
         kinds = (("tools", "tool"), ("resources", "resource"), ("prompts", "prompt"))
         names = [
             {"name": name, "kind": kind} for key, kind in kinds for name in offered.get(key) or ()
         ]
         if names:
-            told["capabilities"] = names
-    return {key: value for key, value in told.items() if value is not None}
+            connection["capabilities"] = names
+    return {key: value for key, value in connection.items() if value is not None}

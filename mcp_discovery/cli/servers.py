@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mcp_discovery.cli import filters, options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli.exit_codes import run
 
 
 @filters.filtered(status="healthy")
@@ -50,10 +50,10 @@ def servers(
 async def _list(
     facade: str, token: str | None, params: list[tuple[str, str]], *, wide: bool, json: bool
 ) -> None:
-    from mcp_discovery.cli.facade_connection import asking, get
+    from mcp_discovery.cli.facade_connection import facade_api, get
     from mcp_discovery.cli.terminal import say_json
 
-    async with asking(facade, token) as api:
+    async with facade_api(facade, token) as api:
         listed = await get(api, "/servers", params)
         if json:
             for server in listed["servers"]:

@@ -1,4 +1,4 @@
-"""What people see: tables, and servers in words. Colour only on a terminal."""
+"""Tables of servers for people, in colour on a terminal only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def console(*, err: bool = False) -> Console:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """A table without lines. What does not fit a terminal goes on below itself, or where columns
-    would get too narrow for that, each row is told line by line."""
+    would get too narrow for that, each row is printed line by line."""
     cells = [[each if isinstance(each, Text) else Text(line(each)) for each in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
@@ -114,13 +114,13 @@ def address(entry: Mapping[str, Any]) -> str:
 
 
 def load(entry: Mapping[str, Any]) -> str:
-    """What is known of its load, in percent; empty where nothing is."""
+    """Its load in percent; empty where it is not known."""
     share = (entry.get("load") or {}).get("load")
     return f"{share:.0%}" if isinstance(share, int | float) else ""
 
 
 def keeper(entry: Mapping[str, Any]) -> str:
-    """Who keeps it registered."""
+    """The registrant: its role and host."""
     lease = entry.get("lease") or {}
     return line(f"{lease.get('by') or ''} {lease.get('host') or ''}".strip())
 

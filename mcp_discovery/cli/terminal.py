@@ -1,4 +1,4 @@
-"""What reaches the terminal: never a control character that somebody else chose."""
+"""Output to the terminal, without control characters that come from others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u2
 
 
 def clean(text: object) -> str:
-    """``text`` with every unsafe character spelled out (``\\x1b``); tabs and line feeds stay."""
-    return _UNSAFE.sub(_spelled, str(text))
+    """``text`` with every unsafe character escaped (``\\x1b``); tabs and line feeds stay."""
+    return _UNSAFE.sub(_escaped, str(text))
 
 
 def line(text: object) -> str:
@@ -46,20 +46,20 @@ def json_text(value: Any, *, indent: bool = False) -> str:
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def forgiving() -> None:
-    """Lets both streams spell what their encoding has no character for."""
+def escape_unencodable() -> None:
+    """Lets both streams escape characters that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def abandon_output() -> None:
-    """After a broken pipe: nothing is flushed into it any more when the interpreter ends."""
+def discard_output() -> None:
+    """Discards what is still buffered for standard output after a broken pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
-def _spelled(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mcp_discovery.cli import filters, options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli.exit_codes import run
 
 
 @filters.filtered(status="healthy")
@@ -42,11 +42,11 @@ def tools(
 async def _list(
     facade: str, token: str | None, params: list[tuple[str, str]], *, json: bool
 ) -> None:
-    from mcp_discovery.cli.facade_connection import asking, get
+    from mcp_discovery.cli.facade_connection import facade_api, get
     from mcp_discovery.cli.tables import stale_note
     from mcp_discovery.cli.terminal import say, say_json
 
-    async with asking(facade, token) as api:
+    async with facade_api(facade, token) as api:
         listed = await get(api, "/tools", params)
     found = listed["tools"]
     if json:

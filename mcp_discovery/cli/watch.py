@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mcp_discovery.cli import durations, filters, options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli.exit_codes import run
 from mcp_discovery.errors import DiscoveryError
 
 Entry = Mapping[str, Any]
@@ -75,7 +75,7 @@ async def _watch(
 
 
 class _LimitReachedError(DiscoveryError):
-    """So many lines as were asked for were shown."""
+    """The number of lines given by ``--count`` was printed."""
 
 
 def _counted(show: Show, count: int | None) -> Show:
@@ -97,7 +97,7 @@ async def _follow(
     import orjson
 
     from mcp_discovery.adapters.backoff import Backoff
-    from mcp_discovery.cli.facade_connection import asking
+    from mcp_discovery.cli.facade_connection import facade_api
     from mcp_discovery.cli.terminal import say
     from mcp_discovery.errors import StoreUnavailableError
 
@@ -114,7 +114,7 @@ async def _follow(
     connected = away = False
     while True:
         try:
-            async with asking(facade, token) as api:
+            async with facade_api(facade, token) as api:
                 async for event in api.events(params):
                     data = orjson.loads(event.data)
                     if away:
@@ -145,7 +145,7 @@ async def _follow(
 
 
 def _visible(entry: Entry | None) -> Entry | None:
-    """The entry without the field that moves by itself."""
+    """The entry without ``lastSeen``, which changes with every heartbeat."""
     return entry and {key: value for key, value in entry.items() if key != "lastSeen"}
 
 
@@ -172,8 +172,8 @@ def _text_line() -> Show:
         else:
             status = coloured(entry["status"])
             status.pad_right(10 - len(status))
-            said = f"{line(entry['id'])}  {line(entry['reason'])}  {address(entry)}"
-            text.append(status).append(said)
+            description = f"{line(entry['id'])}  {line(entry['reason'])}  {address(entry)}"
+            text.append(status).append(description)
         # However narrow the terminal is: one change is one line, which it breaks itself.
         out.print(text, soft_wrap=True)
 

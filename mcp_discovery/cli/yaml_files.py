@@ -1,4 +1,4 @@
-"""YAML as people write it: read strictly, and with the line on which each thing stands.
+"""Strict reading of YAML, with the line of each value.
 
 Scalars keep their text, so that what takes them reads them: `version: 1.10` is no number there.
 """
@@ -17,11 +17,11 @@ from mcp_discovery.errors import InvalidInputError
 if TYPE_CHECKING:
     import yaml
 
-#: Bytes, and things in it, beyond which a file is no configuration: aliases can blow one up.
-_BYTES, _THINGS = 4 * 2**20, 200_000
+#: The largest file in bytes, and the most values in it: aliases can multiply values.
+_MAX_BYTES, _MAX_VALUES = 4 * 2**20, 200_000
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?", re.ASCII)
-#: What YAML itself calls the things that it knows, without those that name types of programs.
+#: The tags of YAML itself; those that name types of a programming language are refused.
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge")
@@ -80,17 +80,17 @@ Node = Scalar | Items | Table
 def read_bytes(file: str) -> bytes:
     """The content of ``file``, ``-`` for standard input; raises :class:`InvalidInputError`."""
     try:
-        data = sys.stdin.buffer.read(_BYTES + 1) if file == "-" else _head(file)
+        data = sys.stdin.buffer.read(_MAX_BYTES + 1) if file == "-" else _head(file)
     except OSError as error:
         raise InvalidInputError(f"cannot read {file}: {error.strerror}") from error
-    if len(data) > _BYTES:
-        raise InvalidInputError(f"{file} is larger than {_BYTES // 2**20} MiB")
+    if len(data) > _MAX_BYTES:
+        raise InvalidInputError(f"{file} is larger than {_MAX_BYTES // 2**20} MiB")
     return data
 
 
 def _head(file: str) -> bytes:
     with Path(file).open("rb") as opened:
-        return opened.read(_BYTES + 1)
+        return opened.read(_MAX_BYTES + 1)
 
 
 def parse(data: bytes, file: str) -> Node | None:
@@ -120,7 +120,7 @@ def parse(data: bytes, file: str) -> Node | None:
     if not documents or documents[0] is None:
         return None
     try:
-        return _converted(documents[0], file, iter(range(_THINGS)))
+        return _converted(documents[0], file, iter(range(_MAX_VALUES)))
     except RecursionError as error:
         raise InvalidInputError(f"{file}: is nested too deeply") from error
 

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from mcp_discovery.adapters import stores
-from mcp_discovery.cli import completion as completing
-from mcp_discovery.cli import durations, options
-from mcp_discovery.cli.running import run
+from mcp_discovery.cli import completion, durations, options
+from mcp_discovery.cli.exit_codes import run
 
 _STORE = "Which store to check as well"
 
@@ -23,7 +22,7 @@ def doctor(
         typer.Option(
             metavar="NAME",
             help="Check this server end to end, by its name or an instance's id.",
-            autocompletion=completing.names_and_ids,
+            autocompletion=completion.names_and_ids,
         ),
     ] = None,
     server_token: Annotated[
@@ -65,7 +64,7 @@ def doctor(
         typer.Option(
             metavar="TAG",
             help="The tag to ask DNS for. Default: one that the facade lists.",
-            autocompletion=completing.tags,
+            autocompletion=completion.tags,
         ),
     ] = None,
     timeout: Annotated[

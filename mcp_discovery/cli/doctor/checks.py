@@ -1,4 +1,4 @@
-"""One round of checks: each within its deadline, none stopping another, told as they end."""
+"""Runs every check within its deadline, none stopping another, and prints their findings."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("dns", check_dns),
     ("server", check_server),
 )
-#: What is bounded within a check is bounded by the case's time-out, and there may be several.
+#: A check makes a few requests, each bounded by the case's time-out; so many in all.
 _STEPS = 6
 
 
 async def examine(case: Case, *, json: bool) -> int:
     """Makes every check and prints what it found; returns 1 when anything is wrong."""
-    tell = _json if json else _teller()
+    report = _json_report if json else _text_report()
     states: Counter[str] = Counter()
     for name, check in CHECKS:
         async for finding in _guarded(name, check, case):
             states[finding.state] += 1
-            tell(finding)
+            report(finding)
     if not json:
         say()
-        said = f"{states['ok']} fine, {states['wrong']} wrong, {states['unchecked']} not checked"
-        say(f"{said}.")
+        counts = f"{states['ok']} fine, {states['wrong']} wrong, {states['unchecked']} not checked"
+        say(f"{counts}.")
     return FAILED if states["wrong"] else DONE
 
 
@@ -58,12 +58,12 @@ async def _guarded(name: str, check: Check, case: Case) -> AsyncIterator[DoctorF
         yield unchecked(name, why, "please report this")
 
 
-def _json(finding: DoctorFinding) -> None:
-    said = {"check": finding.check, "state": finding.state, "message": finding.message}
-    say_json(said | ({"advice": finding.advice} if finding.advice else {}))
+def _json_report(finding: DoctorFinding) -> None:
+    counts = {"check": finding.check, "state": finding.state, "message": finding.message}
+    say_json(counts | ({"advice": finding.advice} if finding.advice else {}))
 
 
-def _teller() -> Callable[[DoctorFinding], None]:
+def _text_report() -> Callable[[DoctorFinding], None]:
     from rich.text import Text
 
     from mcp_discovery.cli.tables import console
@@ -71,7 +71,7 @@ def _teller() -> Callable[[DoctorFinding], None]:
     out = console()
     marks = {"ok": ("✓", "green"), "wrong": ("✗", "bold red"), "unchecked": ("–", "yellow")}
 
-    def tell(finding: DoctorFinding) -> None:
+    def report(finding: DoctorFinding) -> None:
         mark, colour = marks[finding.state]
         text = Text(mark, style=colour).append(f" {finding.check}: ", style="bold")
         text.append(line(finding.message), style="default not bold")
@@ -79,4 +79,4 @@ def _teller() -> Callable[[DoctorFinding], None]:
             text.append(f"\n  → {line(finding.advice)}", style="default not bold")
         out.print(text, soft_wrap=not out.is_terminal)
 
-    return tell
+    return report

@@ -21,13 +21,13 @@ _MOST = 3.0
 
 async def check_clock(case: Case) -> AsyncIterator[DoctorFinding]:
     """One finding for the facade and for each address of the store."""
-    yield await _compared("the facade", case.facade, StoreOptions(), case.timeout, path="/ready")
+    yield await _compare("the facade", case.facade, StoreOptions(), case.timeout, path="/ready")
     for url in case.store_urls:
         if url != case.facade:
-            yield await _compared(f"the store at {url}", url, case.credentials, case.timeout)
+            yield await _compare(f"the store at {url}", url, case.credentials, case.timeout)
 
 
-async def _compared(
+async def _compare(
     who: str, url: str, credentials: StoreOptions, timeout: float, *, path: str = ""
 ) -> DoctorFinding:
     try:
@@ -46,11 +46,11 @@ async def _compared(
     if path and answer.status == 404:
         return unchecked(_CHECK, f"that of {who} is not known: what answers at {url} is none")
     try:
-        told = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        remote = parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (KeyError, ValueError):
         return unchecked(_CHECK, f"{who} does not tell the time")
     # The header leaves out fractions: the time lies within the second that it names.
-    ahead = max(told - after, 0.0) - max(before - (told + 1), 0.0)
+    ahead = max(remote - after, 0.0) - max(before - (remote + 1), 0.0)
     if abs(ahead) <= _MOST:
         return ok(_CHECK, f"agrees with that of {who}, to a second or so")
     way = "ahead of" if ahead > 0 else "behind"

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
-from mcp_discovery.cli.facade_connection import asking, get
+from mcp_discovery.cli.facade_connection import facade_api, get
 from mcp_discovery.errors import DiscoveryError, MissingExtraError
 from mcp_discovery.extras import require_extra
 
@@ -53,13 +53,13 @@ async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
             advice = "see that DNS is served there; Consul's port is 8600"
             yield wrong(_CHECK, f"{server}: {error}", advice)
             return
-        yield _judged(name, kind, code, records, healthy if known else None)
+        yield _finding_of(name, kind, code, records, healthy if known else None)
 
 
 async def _listed(case: Case) -> tuple[list[dict[str, Any]], bool]:
     """The healthy servers of the facade, and whether it could be asked."""
     try:
-        async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
+        async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
             return (await get(api, "/servers", [("fields", "name,tags")]))["servers"], True
     except DiscoveryError:
         return [], False
@@ -94,7 +94,7 @@ async def _resolve(
     return int(response.rcode()), records
 
 
-def _judged(
+def _finding_of(
     name: str, kind: str, code: int, records: Sequence[str], healthy: int | None
 ) -> DoctorFinding:
     if records:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
-from mcp_discovery.cli.facade_connection import asking, get
+from mcp_discovery.cli.facade_connection import facade_api, get
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
 
 _CHECK = "facade"
@@ -14,10 +14,10 @@ _CHECK = "facade"
 
 async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
     """Reachable, of the same version, ready, and its list up to date."""
-    async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
+    async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
         try:
             health = await get(api, "/health")
-            told = str(health["version"])
+            remote_version = str(health["version"])
         except StoreDeniedError as error:
             advice = "give the token that the proxy before it asks for: MCP_DISCOVERY_FACADE_TOKEN"
             yield wrong(_CHECK, str(error), advice)
@@ -32,11 +32,11 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             return
         yield ok(_CHECK, f"{case.facade} answers, up for {health.get('uptime', 0):,} s")
         own = version("mcp-discovery")
-        if told == own:
-            yield ok(_CHECK, f"it is of version {told}, as this command is")
+        if remote_version == own:
+            yield ok(_CHECK, f"it is of version {remote_version}, as this command is")
         else:
             advice = "install the same version on both sides, the facade's first"
-            yield wrong(_CHECK, f"it is of version {told}, this command of {own}", advice)
+            yield wrong(_CHECK, f"it is of version {remote_version}, this command of {own}", advice)
         try:
             ready = await get(api, "/ready")
             status = await get(api, "/status")

@@ -30,9 +30,9 @@ async def resolvable(check: str, host: str, timeout: float) -> DoctorFinding:
         why = f"the name {host} did not resolve within {timeout:g} s"
         return wrong(check, why, "see that the DNS servers of this machine answer")
     except (OSError, UnicodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else str(error)
+        problem = error.strerror if isinstance(error, OSError) else str(error)
         advice = "see how the name is spelled, and the DNS settings of this machine"
-        return wrong(check, f"the name {host} does not resolve here ({told})", advice)
+        return wrong(check, f"the name {host} does not resolve here ({problem})", advice)
     addresses = dict.fromkeys(str(each[4][0]) for each in found)
     return ok(check, f"{host} is {', '.join(addresses)}")
 

@@ -11,7 +11,7 @@ import aiohttp
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.host_names import is_address, resolvable
-from mcp_discovery.cli.facade_connection import asking, get, get_or_none
+from mcp_discovery.cli.facade_connection import facade_api, get, get_or_none
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError
 
@@ -27,7 +27,7 @@ async def check_server(case: Case) -> AsyncIterator[DoctorFinding]:
         yield unchecked(_CHECK, why, "name one with --server to have it checked end to end")
         return
     try:
-        async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
+        async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
             params = [("status", "all"), ("name", case.server)]
             found: list[Entry] = (await get(api, "/servers", params))["servers"]
             if not found:
@@ -47,25 +47,25 @@ async def check_server(case: Case) -> AsyncIterator[DoctorFinding]:
     for each in found:
         yield _health(each)
     # One that should answer says more than one that is known to be down.
-    async for finding in _reached(case, (healthy or found)[0]):
+    async for finding in _check_reachable(case, (healthy or found)[0]):
         yield finding
 
 
 def _health(entry: Entry) -> DoctorFinding:
-    told = f"{entry['id']} is {entry['status']} since {entry['since']}: {entry['reason']}"
+    text = f"{entry['id']} is {entry['status']} since {entry['since']}: {entry['reason']}"
     match entry["status"]:
         case "healthy":
-            return ok(_CHECK, told)
+            return ok(_CHECK, text)
         case "draining":
-            return wrong(_CHECK, told, "it is about to leave; start another instance")
+            return wrong(_CHECK, text, "it is about to leave; start another instance")
         case "degraded":
-            return wrong(_CHECK, told, "see the server's own log; it answers, but not well")
+            return wrong(_CHECK, text, "see the server's own log; it answers, but not well")
         case _:
             advice = "see that the server runs, and the log of its sidecar"
-            return wrong(_CHECK, told, advice)
+            return wrong(_CHECK, text, advice)
 
 
-async def _reached(case: Case, entry: Entry) -> AsyncIterator[DoctorFinding]:
+async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFinding]:
     url = entry.get("url")
     if not url:
         why = f"{entry['id']} is started by its clients (stdio); it has no address to be reached at"
@@ -76,27 +76,27 @@ async def _reached(case: Case, entry: Entry) -> AsyncIterator[DoctorFinding]:
         named = await resolvable(_CHECK, host, case.timeout)
         yield named
         if named.state != "ok":
-            yield _behind(0)
+            yield _steps_left(0)
             return
     try:
         async with asyncio.timeout(case.timeout):
             _, writer = await asyncio.open_connection(host, port)
         writer.close()
     except (TimeoutError, OSError) as error:
-        told = getattr(error, "strerror", None) or f"no answer within {case.timeout:g} s"
+        problem = getattr(error, "strerror", None) or f"no answer within {case.timeout:g} s"
         advice = (
             "see that the server listens on that address and not on loopback alone, that the "
             "sidecar's --advertise-url is reachable from here, and that no firewall is between"
         )
-        yield wrong(_CHECK, f"{host}:{port} cannot be reached from here: {told}", advice)
-        yield _behind(1)
+        yield wrong(_CHECK, f"{host}:{port} cannot be reached from here: {problem}", advice)
+        yield _steps_left(1)
         return
     yield ok(_CHECK, f"{host}:{port} can be reached from here")
-    async for finding in _spoken(case, entry, url):
+    async for finding in _check_mcp(case, entry, url):
         yield finding
 
 
-async def _spoken(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFinding]:
+async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFinding]:
     headers = {"Authorization": f"Bearer {case.server_token}"} if case.server_token else {}
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         try:
@@ -109,42 +109,42 @@ async def _spoken(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFin
             if error.wants_credentials:
                 advice = "give its bearer token in MCP_DISCOVERY_SERVER_TOKEN"
             yield wrong(_CHECK, f"{url} does not answer as MCP: {error}", advice)
-            yield _behind(2)
+            yield _steps_left(2)
             return
         except (ProbeError, ValueError) as error:
             advice = "see the server's log, and whether what listens there is the server"
             yield wrong(_CHECK, f"{url} does not answer MCP: {error}", advice)
-            yield _behind(2)
+            yield _steps_left(2)
             return
         finally:
             await probe.close()
     yield ok(_CHECK, f"{url} speaks MCP ({era}, {', '.join(offered.versions)})")
     for finding in offered.findings:
         yield wrong(_CHECK, f"its answers are not all right: {finding}", "mend the server")
-    yield await _compared(case, entry, offered)
+    yield await _compare_tools(case, entry, offered)
 
 
-async def _compared(case: Case, entry: Entry, offered: Introspection) -> DoctorFinding:
+async def _compare_tools(case: Case, entry: Entry, offered: Introspection) -> DoctorFinding:
     try:
-        async with asking(case.facade, case.facade_token, timeout=case.timeout) as api:
+        async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
             path = f"/servers/{quote(str(entry['id']), safe='')}/capabilities"
             listed = (await get(api, path))["tools"]
     except DiscoveryError as error:
         return unchecked(_CHECK, f"whether its tools are those that are listed: {error}")
-    told = {str(each.get("name")): each for each in offered.tools}
+    offers = {str(each.get("name")): each for each in offered.tools}
     known = {str(each.get("name")): each for each in listed}
-    if told == known:
-        return ok(_CHECK, f"its {len(told)} tools are those that are listed")
-    differ = [name for name in told.keys() & known.keys() if told[name] != known[name]]
+    if offers == known:
+        return ok(_CHECK, f"its {len(offers)} tools are those that are listed")
+    differ = [name for name in offers.keys() & known.keys() if offers[name] != known[name]]
     parts = (
-        ("not listed", sorted(told.keys() - known.keys())),
-        ("listed but not offered", sorted(known.keys() - told.keys())),
+        ("not listed", sorted(offers.keys() - known.keys())),
+        ("listed but not offered", sorted(known.keys() - offers.keys())),
         ("of another definition", sorted(differ)),
     )
-    said = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in parts if names)
+    differences = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in parts if names)
     advice = "wait for the next reading; where it stays so, see the log of its sidecar or facade"
-    return wrong(_CHECK, f"its tools are not those that are listed ({said})", advice)
+    return wrong(_CHECK, f"its tools are not those that are listed ({differences})", advice)
 
 
-def _behind(step: int) -> DoctorFinding:
+def _steps_left(step: int) -> DoctorFinding:
     return unchecked(_CHECK, f"the rest could not be checked: {', '.join(_STEPS[step:])}")

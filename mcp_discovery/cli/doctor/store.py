@@ -50,7 +50,7 @@ async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
         if case.read_only:
             yield unchecked(_CHECK, "whether it can be written to was not asked (--read-only)")
             return
-        async for finding in _written(store, case.timeout):
+        async for finding in _check_writing(store, case.timeout):
             yield finding
 
 
@@ -74,7 +74,7 @@ def _unreachable(store: Store, why: str) -> DoctorFinding:
     return wrong(_CHECK, why, advice)
 
 
-async def _written(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]:
+async def _check_writing(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]:
     """Registers an instance that nobody is offered, and removes it whatever happens."""
     id = f"doctor-{secrets.token_hex(4)}"
     # Port 9 is the discard service's: nobody who came across this would reach anything.
@@ -89,7 +89,7 @@ async def _written(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]
         async with asyncio.timeout(timeout):
             registration = await asyncio.shield(made)
     except TimeoutError:
-        await _undone(made, timeout)
+        await _undo(made, timeout)
         why = f"it did not take a registration within {timeout:g} s"
         yield wrong(_CHECK, why, "see its load and its log; a cluster needs a leader to write")
         return
@@ -101,9 +101,9 @@ async def _written(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]
         yield wrong(_CHECK, f"it took no registration: {error}", "see its log")
         return
     except asyncio.CancelledError:
-        await _undone(made, timeout)
+        await _undo(made, timeout)
         raise
-    problem = await asyncio.shield(_removed(registration, timeout))
+    problem = await asyncio.shield(_remove(registration, timeout))
     if problem is None:
         yield ok(_CHECK, "it can be written to: a registration was made and removed again")
     else:
@@ -111,17 +111,17 @@ async def _written(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]
         yield wrong(_CHECK, what, f"nothing has to be done: it is gone after {_TTL:g} s by itself")
 
 
-async def _undone(made: asyncio.Future[Registration], timeout: float) -> None:
+async def _undo(made: asyncio.Future[Registration], timeout: float) -> None:
     """Waits for a registration on its way, so as not to leave it behind."""
     done, _ = await asyncio.wait([made], timeout=timeout)
     if not done:
         made.cancel()
         await asyncio.wait([made])
     elif not made.cancelled() and made.exception() is None:
-        await _removed(made.result(), timeout)
+        await _remove(made.result(), timeout)
 
 
-async def _removed(registration: Registration, timeout: float) -> str | None:
+async def _remove(registration: Registration, timeout: float) -> str | None:
     """Removes it; what went wrong, where something did."""
     try:
         async with asyncio.timeout(timeout):

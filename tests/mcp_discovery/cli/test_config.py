@@ -10,7 +10,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from mcp_discovery.cli import configuration
+from mcp_discovery.cli import settings_file
 from mcp_discovery.cli.config import ROLES
 from tests.programs import ROOT, Running, command, running
 from tests.servers.process import odd
@@ -150,7 +150,7 @@ async def test_secrets_come_from_files(tmp_path: Path) -> None:
 
 
 def test_the_schema_that_is_copied_is_the_one_that_is_generated() -> None:
-    assert json.loads((EXAMPLES / "schema.json").read_text()) == configuration.schema(ROLES)
+    assert json.loads((EXAMPLES / "schema.json").read_text()) == settings_file.schema(ROLES)
 
 
 @pytest.mark.parametrize("role", ["facade", "sidecar"])
@@ -221,11 +221,11 @@ def test_the_page_tells_every_setting() -> None:
         }
         known = {
             key: each
-            for key, each in configuration.settings(role).items()
-            if key not in configuration.SECRETS
+            for key, each in settings_file.settings(role).items()
+            if key not in settings_file.SECRETS
         }
         assert rows.keys() == known.keys()
         for key, each in known.items():
             variable, default = rows[key]
             assert variable.strip("`") == each.variable
-            assert default.strip("`") == configuration.default_text(each)
+            assert default.strip("`") == settings_file.default_text(each)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.cli.export import posted
-from mcp_discovery.cli.hosts import mcp_json, records, vscode
+from mcp_discovery.cli.export import registration_body
+from mcp_discovery.cli.host_files import mcp_json, records, vscode
 from tests.mcp_discovery.cli.cluster import Cluster
 from tests.programs import AskedFacade, Ended, command, facade
 
@@ -145,7 +145,7 @@ def test_a_hosts_file_is_read() -> None:
 
 
 def test_only_what_a_registrant_says_is_exported() -> None:
-    assert posted(ENTRY) == {
+    assert registration_body(ENTRY) == {
         "id": "a-1",
         "name": "a",
         "version": "1.0.0",
@@ -153,7 +153,7 @@ def test_only_what_a_registrant_says_is_exported() -> None:
         "auth": {"type": "bearer"},
         "protocol": {"era": "modern"},
     }
-    assert posted(STDIO)["capabilities"] == {"tools": ["x"]}
+    assert registration_body(STDIO)["capabilities"] == {"tools": ["x"]}
 
 
 async def test_import_says_what_became_of_each(

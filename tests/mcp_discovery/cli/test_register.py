@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mcp_discovery.cli.register_plan import ServerList, _server, compare
+from mcp_discovery.cli.register_plan import PlannedServers, _server, compare
 from tests.mcp_discovery.cli.cluster import on_terminal
 from tests.programs import ROOT, AskedFacade, Ended, command, facade
 from tests.servers.process import McpServer, odd
@@ -173,6 +173,8 @@ def test_what_a_sidecar_keeps_is_never_pruned() -> None:
         entry("d", "facade", None),
         {"id": "e"},
     ]
-    wanted = ServerList([_server({"name": "n", "url": "http://h/mcp"}, "bootstrap")], "bootstrap")
+    wanted = PlannedServers(
+        [_server({"name": "n", "url": "http://h/mcp"}, "bootstrap")], "bootstrap"
+    )
     assert compare(wanted, listed, prune=True).pruned == ["a"]
-    assert compare(ServerList([], None), listed, prune=True).pruned == []
+    assert compare(PlannedServers([], None), listed, prune=True).pruned == []

@@ -20,19 +20,19 @@ from mcp_discovery.cli import durations
 from mcp_discovery.cli.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
 from mcp_discovery.errors import InvalidInputError
 
-#: What is no setting of a role.
+#: Parameters of a command that are no settings of its role.
 _NOT_IN_FILES = frozenset({"context", "config"})
-#: What belongs into a file of its own, or into the environment, but not among settings.
+#: Settings that are secrets: they belong in a file of their own or in the environment.
 SECRETS = frozenset({"store-token", "store-password", "server-token"})
 _PAIRS = "KEY=VALUE"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of a role's part: what it takes, and how it is told otherwise.
+    """One key of a role's part: what it takes, and its environment variable.
 
-    ``kind`` is ``str``, ``int``,
-    ``float`` (seconds) or ``bool``, of each item where there may be ``several``.
+    ``kind`` is ``str``, ``int``, ``float`` (seconds) or ``bool``, of each item where there may be
+    ``several``.
     """
 
     key: str
@@ -116,7 +116,7 @@ def settings(role: Callable[..., Any]) -> dict[str, Setting]:
 
 
 def use(context: typer.Context, role: Callable[..., Any], file: str) -> None:
-    """What ``file`` says of ``role`` stands in for the command's defaults from now on.
+    """Makes the options in ``file`` for ``role`` the command's defaults.
 
     Raises :class:`InvalidInputError`.
     """
@@ -237,23 +237,23 @@ def default_text(setting: Setting) -> str:
 
 
 def _described(setting: Setting) -> dict[str, Any]:
-    told: dict[str, Any]
+    described: dict[str, Any]
     if setting.pairs:
         scalar = {"type": ["string", "number", "boolean"]}
-        told = {"type": "object", "additionalProperties": scalar}
+        described = {"type": "object", "additionalProperties": scalar}
     elif setting.several:
-        told = {"anyOf": [{"type": "array", "items": _WORD}, _WORD]}
+        described = {"anyOf": [{"type": "array", "items": _WORD}, _WORD]}
     elif setting.kind is bool:
-        told = {"type": "boolean"}
+        described = {"type": "boolean"}
     elif setting.kind is int:
         bounds = {"minimum": setting.least, "maximum": setting.most}
-        told = {"type": "integer"} | {k: v for k, v in bounds.items() if v is not None}
+        described = {"type": "integer"} | {k: v for k, v in bounds.items() if v is not None}
     elif setting.kind is float:
-        told = dict(_DURATION)
+        described = dict(_DURATION)
     else:
-        told = dict(_WORD)
+        described = dict(_WORD)
     unit = " In seconds, or as 30s, 5m, 2h." if setting.kind is float else ""
-    told["description"] = setting.help + unit
+    described["description"] = setting.help + unit
     if isinstance(setting.default, bool | int | float | str):
-        told["default"] = setting.default
-    return told
+        described["default"] = setting.default
+    return described

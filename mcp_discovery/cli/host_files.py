@@ -1,4 +1,4 @@
-"""Servers as MCP hosts are told of them in their configuration files.
+"""Servers as MCP hosts have them in their configuration files.
 
 Most hosts read an object ``mcpServers`` of named entries; VS Code reads ``servers``, where each
 entry has a ``type`` and secrets are asked for as ``inputs``
@@ -19,7 +19,7 @@ _TRANSPORTS = {
     "streamableHttp": "streamable-http",
     "sse": "sse",
 }
-_BEST = ("healthy", "degraded", "draining", "down")
+_STATUS_ORDER = ("healthy", "degraded", "draining", "down")
 
 
 def mcp_json(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:
@@ -30,11 +30,11 @@ def mcp_json(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any],
     """
     servers, notes = {}, []
     for entry in _one_of_each(entries):
-        told, note = _told(entry, via, f"${{{variable(entry['name'])}}}")
-        if told is None:
+        server, note = _host_entry(entry, via, f"${{{variable(entry['name'])}}}")
+        if server is None:
             notes.append(note)
         else:
-            servers[entry["name"]] = told
+            servers[entry["name"]] = server
     return {"mcpServers": servers}, notes
 
 
@@ -43,12 +43,12 @@ def vscode(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], l
     servers, notes, inputs = {}, [], []
     for entry in _one_of_each(entries):
         id = f"{entry['name']}-token"
-        told, note = _told(entry, via, f"${{input:{id}}}")
-        if told is None:
+        server, note = _host_entry(entry, via, f"${{input:{id}}}")
+        if server is None:
             notes.append(note)
             continue
-        servers[entry["name"]] = told if "type" in told else {"type": "stdio", **told}
-        if "headers" in told:
+        servers[entry["name"]] = server if "type" in server else {"type": "stdio", **server}
+        if "headers" in server:
             about = f"Bearer token for {entry['name']}"
             inputs.append(
                 {"type": "promptString", "id": id, "description": about, "password": True}
@@ -59,20 +59,20 @@ def vscode(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], l
 def records(servers: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The entries of a host's file as servers to register.
 
-    What a host is told and others must not know (``env``, ``headers``) is left out.
+    What only a host may know (``env``, ``headers``) is left out.
     """
     found = []
-    for name, told in servers.items():
-        told = told if isinstance(told, Mapping) else {}
+    for name, server in servers.items():
+        server = server if isinstance(server, Mapping) else {}
         endpoint: dict[str, Any]
-        if "command" in told:
-            arguments = [str(each) for each in told.get("args") or ()]
-            endpoint = {"transport": "stdio", "command": told["command"], "args": arguments}
+        if "command" in server:
+            arguments = [str(each) for each in server.get("args") or ()]
+            endpoint = {"transport": "stdio", "command": server["command"], "args": arguments}
         else:
-            kind = _TRANSPORTS.get(str(told.get("type") or "http"), str(told.get("type")))
-            endpoint = {"transport": kind, "url": told.get("url")}
+            kind = _TRANSPORTS.get(str(server.get("type") or "http"), str(server.get("type")))
+            endpoint = {"transport": kind, "url": server.get("url")}
         record = {"name": name, "endpoint": endpoint}
-        headers = told.get("headers")
+        headers = server.get("headers")
         if isinstance(headers, Mapping) and any(key.lower() == "authorization" for key in headers):
             record["auth"] = {"type": "bearer"}
         found.append(record)
@@ -85,24 +85,26 @@ def variable(name: str) -> str:
 
 
 def _one_of_each(entries: Iterable[Entry]) -> list[Entry]:
-    """One instance of each name: the one in the best health, the first by id among equals."""
+    """One instance of each name: the one in the best health, then the first by id."""
     best: dict[str, Entry] = {}
-    for each in sorted(entries, key=lambda e: (e["name"], _BEST.index(e["status"]), e["id"])):
+    for each in sorted(
+        entries, key=lambda e: (e["name"], _STATUS_ORDER.index(e["status"]), e["id"])
+    ):
         best.setdefault(each["name"], each)
     return list(best.values())
 
 
-def _told(entry: Entry, via: str | None, token: str) -> tuple[dict[str, Any] | None, str]:
+def _host_entry(entry: Entry, via: str | None, token: str) -> tuple[dict[str, Any] | None, str]:
     endpoint = entry["endpoint"]
     if entry["transport"] == "stdio":
         return {"command": endpoint["command"], "args": list(endpoint.get("args") or ())}, ""
     if via is not None:
-        told: dict[str, Any] = {"type": "http", "url": via.format(name=entry["name"])}
+        server: dict[str, Any] = {"type": "http", "url": via.format(name=entry["name"])}
     elif entry["transport"] in _TYPES:
-        told = {"type": _TYPES[entry["transport"]], "url": entry["url"]}
+        server = {"type": _TYPES[entry["transport"]], "url": entry["url"]}
     else:
         why = "hosts know http, sse and stdio only; --gateway gives it an address that they know"
         return None, f"{entry['name']} is left out, it speaks {entry['transport']}: {why}"
     if (entry.get("auth") or {}).get("type") == "bearer":
-        told["headers"] = {"Authorization": f"Bearer {token}"}
-    return told, ""
+        server["headers"] = {"Authorization": f"Bearer {token}"}
+    return server, ""
