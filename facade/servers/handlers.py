@@ -24,7 +24,7 @@ from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.servers.events import STREAMS
 from mcp_discovery.facade.servers.filters import stream_filters
 from mcp_discovery.facade.servers.long_poll import POLLS
-from mcp_discovery.facade.servers.models import CapabilityLists, Server, ServerList
+from mcp_discovery.facade.servers.models import CapabilityLists, ServerListModel, ServerModel
 from mcp_discovery.facade.servers.query import PARAMETERS, read_query
 from mcp_discovery.facade.servers.results import LISTS
 
@@ -109,7 +109,7 @@ OPERATIONS = (
         "/servers",
         servers,
         "discovery",
-        answers={200: ServerList, 304: None},
+        answers={200: ServerListModel, 304: None},
         parameters=(*PARAMETERS, IF_NONE_MATCH),
     ),
     Operation(
@@ -117,7 +117,7 @@ OPERATIONS = (
         "/servers/{id}",
         server,
         "discovery",
-        answers={200: Server, 304: None},
+        answers={200: ServerModel, 304: None},
         parameters=(ID, IF_NONE_MATCH),
         errors=(404,),
     ),

@@ -17,7 +17,7 @@ Label = Annotated[
 ]
 
 
-class Lease(Shaped):
+class LeaseModel(Shaped):
     """Who keeps an instance registered, and on what terms."""
 
     holder: str
@@ -27,7 +27,7 @@ class Lease(Shaped):
     reap_after: float = Field(gt=0, description="Unheard for so many seconds, it is gone.")
 
 
-class Load(Shaped):
+class LoadModel(Shaped):
     """What an instance reports of itself; what it does not know is absent."""
 
     active: float | None = Field(None, description="Requests in flight.")
@@ -38,7 +38,7 @@ class Load(Shaped):
     error_rate: float | None = Field(None, description="From 0 to 1.")
 
 
-class Server(Shaped):
+class ServerModel(Shaped):
     """One instance: its record, how it is, and who keeps it registered."""
 
     id: Label
@@ -67,8 +67,8 @@ class Server(Shaped):
     reason: str
     since: datetime = Field(description="Since when it has had this status.")
     last_seen: datetime = Field(description="It was heard of at this moment or later.")
-    lease: Lease
-    load: Load | None = None
+    lease: LeaseModel
+    load: LoadModel | None = None
     stale_since: datetime | None = Field(None, description="The store is away since then.")
     problem: str | None = None
 
@@ -89,7 +89,7 @@ class LeftOut(Shaped):
     reason: str = Field(description="Why it has this status.")
 
 
-class ServerList(Shaped):
+class ServerListModel(Shaped):
     """Servers in the order that was asked for."""
 
     servers: list[SomeOfServer]
@@ -178,7 +178,7 @@ class Heartbeat(Shaped):
     holder: str | None = None
     status: Status | None = None
     reason: str | None = None
-    load: Load | None = None
+    load: LoadModel | None = None
 
 
 class HeartbeatAnswer(Shaped):
