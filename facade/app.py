@@ -210,8 +210,10 @@ def _timed(tally: Tally) -> Around:
 async def _alive(app: web.Application) -> AsyncIterator[None]:
     """The facade's own tasks, from start to clean-up."""
     facade = app[FACADE]
-    async with facade.catalog, facade.posted, app[LISTS], app[POLLS]:
+    async with facade.catalog, facade.posted:
         tasks = [
+            asyncio.create_task(app[LISTS].searching.run(), name="descriptions of tools"),
+            asyncio.create_task(app[POLLS].run(), name="long polls"),
             asyncio.create_task(app[REGISTRY_INDEX].run(), name="registry entries"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
             asyncio.create_task(app[STREAMS].drop_gone(), name="gone readers"),

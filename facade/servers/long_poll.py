@@ -14,8 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from types import TracebackType
-from typing import Self
 
 from aiohttp import web
 
@@ -50,7 +48,7 @@ class _PollGroup:
 
 
 class LongPolls:
-    """All waiting polls of one catalog. Use it as ``async with``."""
+    """All waiting polls of one catalog, woken while :meth:`run` runs."""
 
     def __init__(self, catalog: Catalog, lists: ServerLists) -> None:
         self._catalog = catalog
@@ -61,7 +59,6 @@ class LongPolls:
         self._timeouts: dict[asyncio.Timeout, web.Request] = {}
         self._to_wake: dict[asyncio.Event, None] = {}
         self._some_to_wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         #: How many groups were woken, and how many polls returned because of a change.
         self.groups_woken = 0
@@ -109,23 +106,9 @@ class LongPolls:
             for poll in group.polls:
                 poll.set()
 
-    async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._follow(), name="long polls"),
-            asyncio.create_task(self._wake_in_turns(), name="wake long polls"),
-            asyncio.create_task(self._drop_gone(), name="gone polls"),
-        ]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def run(self) -> None:
+        """Follows the catalog and wakes the polls, for ever."""
+        await asyncio.gather(self._follow(), self._wake_in_turns(), self._drop_gone())
 
     def _join(self, wanted: ServerQuery, poll: asyncio.Event) -> _PollGroup:
         group = self._groups.get(wanted.key)

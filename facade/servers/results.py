@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -110,7 +109,7 @@ class _Prepared:
 
 
 class ServerLists:
-    """The results for one catalog. Use it as ``async with``.
+    """The results for one catalog.
 
     A selection is cached for as long as the view stays, a prepared response for a second at most,
     so that a list that many ask for is serialized once.
@@ -118,7 +117,7 @@ class ServerLists:
 
     def __init__(self, catalog: Catalog, searching: Searching) -> None:
         self._catalog = catalog
-        self._searching = searching
+        self.searching = searching
         self._selections: LRUCache[tuple[str, int], ListSelection] = LRUCache(_SELECTIONS)
         self._results: LRUCache[str, ListResult] = LRUCache(_SELECTIONS)
         self._prepared: LRUCache[str, _Prepared] = LRUCache(
@@ -128,28 +127,16 @@ class ServerLists:
         #: How many selections were made rather than found in the cache.
         self.selected = 0
 
-    async def __aenter__(self) -> Self:
-        await self._searching.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._searching.__aexit__(kind, error, trace)
-
     @property
     def documents_known(self) -> int:
         """Of how many documents the descriptions are searched."""
-        return self._searching.documents_known
+        return self.searching.documents_known
 
     async def result(self, wanted: ServerQuery) -> ListResult:
         """The result as the list is now."""
         scores: Scores | None = None
         if wanted.words:
-            scores = await self._searching.scores(wanted.words)
+            scores = await self.searching.scores(wanted.words)
         # From here to the end nothing is awaited: the result is of this view.
         selection = self._select(wanted, scores)
         result = self._results.get(wanted.key)
@@ -191,7 +178,7 @@ class ServerLists:
         # The same for all but those whose order moves with the time.
         sorted_at = int(at.timestamp() * 1000) if wanted.sort.moves else 0
         key = wanted.fingerprint, sorted_at
-        known = self._searching.documents_known
+        known = self.searching.documents_known
         found = self._selections.get(key)
         if (
             found is None

@@ -6,9 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.document import CapabilityDocument
@@ -26,11 +23,10 @@ _RETRY = 5.0
 
 
 class Searching:
-    """Searches the texts of one catalog. Use it as ``async with``; nothing is indexed before the
-    first search.
+    """Searches the texts of one catalog; nothing is indexed before the first search.
 
     A search sees every record of the list. Descriptions of tools stand in capability documents:
-    they are read in the background, and a search sees those that are known.
+    :meth:`run` reads them in the background, and a search sees those that were read.
     """
 
     def __init__(self, catalog: Catalog, documents: Documents) -> None:
@@ -41,7 +37,6 @@ class Searching:
         self._position: tuple[str, int] | None = None  # the index is of this state of the list
         self._turn = asyncio.Lock()
         self._wanted = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         #: Goes up with every document that becomes known.
         self.documents_known = 0
 
@@ -57,21 +52,6 @@ class Searching:
     def on_learned(self, listener: Callable[[], None]) -> None:
         """``listener`` is called whenever more descriptions became known."""
         self._listeners.append(listener)
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._learn(), name="descriptions of tools")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def _catch_up(self) -> None:
         """Brings the index to the view as it is at the start. Taking it up anew does no harm."""
@@ -95,7 +75,8 @@ class Searching:
                 until = time.monotonic() + _SLICE
         self._position = view.epoch, view.revision
 
-    async def _learn(self) -> None:
+    async def run(self) -> None:
+        """Reads the documents whose descriptions are searched, for ever."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
