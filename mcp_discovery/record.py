@@ -147,7 +147,7 @@ class _Model(BaseModel):
 
 
 class Endpoint(_Model):
-    """How to reach an instance: a ``url``, or for ``stdio`` the ``command`` that starts it."""
+    """How an instance is reached: a ``url``, or for ``stdio`` the ``command`` that starts it."""
 
     transport: Literal["streamable-http", "sse", "websocket", "stdio"] = "streamable-http"
     url: Annotated[str, StringConstraints(max_length=2048)] | None = None
@@ -187,7 +187,7 @@ class Capabilities(_Model):
 
 
 class Protocol(_Model):
-    """The MCP versions that the server supports.
+    """What MCP the server speaks.
 
     ``era`` is ``modern`` from protocol version 2026-07-28 on, ``legacy`` before.
     """
@@ -201,7 +201,7 @@ class Protocol(_Model):
 
 
 class Auth(_Model):
-    """How a client must authenticate; never the credentials themselves."""
+    """What a client must present; never the credentials themselves."""
 
     type: Literal["none", "bearer", "oauth2"] = "none"
     token_endpoint: HttpUrl | None = None

@@ -135,7 +135,7 @@ async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
 
 
 async def heartbeat(request: web.Request) -> web.Response:
-    """A heartbeat of the server's registrant; for a posted server, a probe now."""
+    """A heartbeat of whoever registered the server; for a posted one: a probe, now."""
     facade = facade_of(request)
     id = request.match_info["id"]
     body = await read_object(request, empty=True)
