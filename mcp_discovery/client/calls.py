@@ -10,12 +10,12 @@ from typing import Any
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, RequestParamsMeta
 
-from mcp_discovery.client.connection import Call, Connection
-from mcp_discovery.client.faults import AttemptError, FinalAttemptError
-from mcp_discovery.client.outcomes import Outcomes
-from mcp_discovery.client.pool import Pool
+from mcp_discovery.client.attempt import AttemptError, FinalAttemptError
+from mcp_discovery.client.connection import InstanceCall, InstanceConnection
+from mcp_discovery.client.outcomes import OutcomeReporter
+from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Route, Router
-from mcp_discovery.client.settings import OnProgress, Settings
+from mcp_discovery.client.settings import ClientSettings, OnProgress
 from mcp_discovery.client.source import CallOutcome
 from mcp_discovery.errors import (
     CallError,
@@ -28,8 +28,8 @@ from mcp_discovery.health import Status
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a caller asks for; see :meth:`mcp_discovery.client.Discovery.call`."""
+class ToolRequest:
+    """A call as the caller requests it; see :meth:`mcp_discovery.client.Discovery.call`."""
 
     name: str
     arguments: Mapping[str, Any] | None = None
@@ -41,11 +41,15 @@ class Wish:
     meta: RequestParamsMeta | None = None
 
 
-class Calls:
+class ToolCalls:
     """Makes calls over one pool."""
 
     def __init__(
-        self, pool: Pool, router: Router, settings: Settings, outcomes: Outcomes | None
+        self,
+        pool: ConnectionPool,
+        router: Router,
+        settings: ClientSettings,
+        outcomes: OutcomeReporter | None,
     ) -> None:
         self._pool = pool
         self._router = router
@@ -53,7 +57,7 @@ class Calls:
         self._outcomes = outcomes
         self._trials: set[str] = set()
 
-    async def make(self, wish: Wish) -> CallToolResult:
+    async def make(self, request: ToolRequest) -> CallToolResult:
         """The tool's result, from the first replica that gives one.
 
         Another replica is asked when the call never left, or when the tool says that it is
@@ -61,28 +65,30 @@ class Calls:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        until = started + self._timeout(wish)
+        until = started + self._timeout(request)
         patient_until: float | None = None
         tried: set[str] = set()
         last: AttemptError | None = None
         while True:
-            route = await self._route(wish)
-            connection = self._router.choose(route, tried, wish.key) if route else None
+            route = await self._route(request)
+            connection = self._router.choose(route, tried, request.key) if route else None
             now = loop.time()
             if connection is None or route is None:
                 if patient_until is None:
                     patient_until = min(now + self._settings.patience, until)
                 if now >= patient_until:
-                    raise self._gave_up(wish, route, last) from last
+                    raise self._no_replica(request, route, last) from last
                 tried.clear()  # their breakers say when they may be asked again
-                await self._better_times(route, patient_until)
+                await self._wait_for_replica(route, patient_until)
                 continue
             if now >= until:
-                raise self._late(route, connection, now - started) from last
-            self._look_after(route)
+                raise self._timed_out(route, connection, now - started) from last
+            self._try_failed_replicas(route)
             deadline = min(self._settings.deadline_of(route.server), until - now)
             repeatable = route.repeatable
-            call = Call(route.tool, wish.arguments, repeatable, wish.on_progress, wish.meta)
+            call = InstanceCall(
+                route.tool, request.arguments, repeatable, request.on_progress, request.meta
+            )
             try:
                 result = await self._attempt(connection, call, deadline)
                 self._router.answered(route, connection)
@@ -91,28 +97,32 @@ class Calls:
                 last = error
                 tried.add(connection.id)
                 if error.sent and not repeatable:
-                    raise self._lost(route, connection, error) from error
+                    raise self._call_lost(route, connection, error) from error
                 if error.sent:
                     patient_until = None  # it took its time; that of the others begins now
 
-    async def _route(self, wish: Wish) -> Route | None:
+    async def _route(self, request: ToolRequest) -> Route | None:
         """The route; ``None`` where the tool was there before, and may come back."""
         if self._pool.reading:
-            offers = self._pool.index.of(wish.name)
+            offers = self._pool.index.of(request.name)
             await self._pool.settled({id for id, offer in offers.items() if offer is None})
         try:
-            return self._router.resolve(wish.name, server=wish.server, digest=wish.digest)
+            return self._router.resolve(request.name, server=request.server, digest=request.digest)
         except UnknownToolError as error:
             if type(error) is UnknownToolError:
                 await self._pool.settled()  # a server may offer more than its record has names of
                 try:
-                    return self._router.resolve(wish.name, server=wish.server, digest=wish.digest)
+                    return self._router.resolve(
+                        request.name, server=request.server, digest=request.digest
+                    )
                 except UnknownToolError:
-                    if self._router.knows(wish.name):
+                    if self._router.knows(request.name):
                         return None
             raise
 
-    async def _attempt(self, connection: Connection, call: Call, deadline: float) -> CallToolResult:
+    async def _attempt(
+        self, connection: InstanceConnection, call: InstanceCall, deadline: float
+    ) -> CallToolResult:
         loop = asyncio.get_running_loop()
         began = loop.time()
         fault: str | None = "the call failed"
@@ -136,12 +146,12 @@ class Calls:
                     CallOutcome(connection.id, call.tool, fault is None, took, fault)
                 )
 
-    # -- waiting for better times --------------------------------------------------------------
+    # -- waiting for a replica -----------------------------------------------------------------
 
-    async def _better_times(self, route: Route | None, until: float) -> None:
-        """Waits for news, or until a replica that failed may be tried again and answers."""
+    async def _wait_for_replica(self, route: Route | None, until: float) -> None:
+        """Waits for a change, or until a replica that failed may be tried again and answers."""
         loop = asyncio.get_running_loop()
-        news = asyncio.ensure_future(self._pool.news())
+        change = asyncio.ensure_future(self._pool.wait_for_change())
         try:
             wait = until - loop.time()
             for connection in route.connections if route else ():
@@ -151,65 +161,69 @@ class Calls:
                     return
                 self._try_again(connection)
                 wait = min(wait, max(connection.breaker.wait, 0.02))
-            await asyncio.wait([news], timeout=max(wait, 0))
+            await asyncio.wait([change], timeout=max(wait, 0))
         finally:
-            news.cancel()
+            change.cancel()
 
-    def _look_after(self, route: Route) -> None:
-        """Tries again what failed, where it is time, and no call has to wait for it."""
+    def _try_failed_replicas(self, route: Route) -> None:
+        """Starts the trials of failed replicas that are due; no call waits for them."""
         for connection in route.connections:
             if not connection.breaker.closed:
                 self._try_again(connection)
 
-    def _try_again(self, connection: Connection) -> None:
+    def _try_again(self, connection: InstanceConnection) -> None:
         if connection.breaker.wait > 0 or connection.id in self._trials:
             return
         self._trials.add(connection.id)
         self._pool.spawn(self._trial(connection), f"trying {connection.id} again")
 
-    async def _trial(self, connection: Connection) -> None:
+    async def _trial(self, connection: InstanceConnection) -> None:
         try:
             await connection.recover()
         finally:
             self._trials.discard(connection.id)
-        self._pool.tell()
+        self._pool.notify()
 
     # -- giving up -----------------------------------------------------------------------------
 
-    def _timeout(self, wish: Wish) -> float:
+    def _timeout(self, request: ToolRequest) -> float:
         """How long a call may take in all: by default twice what one instance may."""
-        if wish.timeout is not None:
-            return wish.timeout
+        if request.timeout is not None:
+            return request.timeout
         return 2 * max(self._settings.deadline, *self._settings.deadlines.values(), 0.0)
 
-    def _gave_up(self, wish: Wish, route: Route | None, last: AttemptError | None) -> CallError:
+    def _no_replica(
+        self, request: ToolRequest, route: Route | None, last: AttemptError | None
+    ) -> CallError:
         # Only a repeatable call comes here after it was sent.
         kind = CallLostError if last is not None and last.sent else NoReplicaError
         if route is None:
             problem = "every instance that offered it is gone"
-            return kind(wish.name, wish.server or "its server", problem)
+            return kind(request.name, request.server or "its server", problem)
         return kind(route.tool, route.server, self.state_of(route, last))
 
     def state_of(self, route: Route, last: AttemptError | None) -> str:
         """Why none of the route's instances can be called, in words."""
-        said = []
+        reasons = []
         for connection in route.connections:
             health = connection.instance.health
             if not self._pool.allowed(connection.instance):
-                said.append(
+                reasons.append(
                     f"{connection.id} is a command that would be started here: allow it by name, "
                     f"with the option for stdio servers ({route.server})"
                 )
             elif not connection.breaker.closed:
-                said.append(f"{connection.id} does not answer ({connection.breaker.reason})")
+                reasons.append(f"{connection.id} does not answer ({connection.breaker.reason})")
             else:
-                said.append(f"{connection.id} is {health.status.value} ({health.reason})")
-        more = f"; {len(said) - 3} more" if len(said) > 3 else ""
+                reasons.append(f"{connection.id} is {health.status.value} ({health.reason})")
+        more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
         after = f"; the last that was asked: {last.why}" if last is not None else ""
-        return f"no instance can be called now: {'; '.join(said[:3])}{more}{after}"
+        return f"no instance can be called now: {'; '.join(reasons[:3])}{more}{after}"
 
     @staticmethod
-    def _lost(route: Route, connection: Connection, error: AttemptError) -> CallLostError:
+    def _call_lost(
+        route: Route, connection: InstanceConnection, error: AttemptError
+    ) -> CallLostError:
         problem = (
             f"{error.why}; it may have done its work, and it does not say that it is safe to call "
             "again"
@@ -218,7 +232,7 @@ class Calls:
         return kind(route.tool, route.server, problem, instance=connection.id)
 
     @staticmethod
-    def _late(route: Route, connection: Connection, took: float) -> CallTimeoutError:
+    def _timed_out(route: Route, connection: InstanceConnection, took: float) -> CallTimeoutError:
         problem = f"no answer within {took:.3g} s"
         return CallTimeoutError(route.tool, route.server, problem, instance=connection.id)
 

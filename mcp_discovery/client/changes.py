@@ -1,4 +1,4 @@
-"""What a source tells, as changes: each difference once."""
+"""The changes of the list of servers: each difference between two states once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcp_discovery.instance import Instance
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ServerChange:
     """One change of the list.
 
     ``added``, ``changed``, ``removed``: of the instance ``id``, which was ``before`` and is
@@ -29,8 +29,8 @@ class Change:
     problem: str = ""
 
 
-async def changes(watch: AsyncGenerator[News, None]) -> AsyncGenerator[Change, None]:
-    """The differences between what ``watch`` tells, which it closes at its end."""
+async def changes(watch: AsyncGenerator[News, None]) -> AsyncGenerator[ServerChange, None]:
+    """The differences between the states that ``watch`` yields, which is closed at the end."""
     known: dict[str, Instance] = {}
     stale = False
     async with aclosing(watch):
@@ -43,7 +43,9 @@ async def changes(watch: AsyncGenerator[News, None]) -> AsyncGenerator[Change, N
                 case Staleness(since, problem):
                     if (since is not None) != stale:
                         stale = since is not None
-                        yield Change("stale" if stale else "fresh", since=since, problem=problem)
+                        yield ServerChange(
+                            "stale" if stale else "fresh", since=since, problem=problem
+                        )
                     continue
             for id, instance in found.items():
                 before = known.pop(id, None)
@@ -53,10 +55,10 @@ async def changes(watch: AsyncGenerator[News, None]) -> AsyncGenerator[Change, N
                     yield change
 
 
-def _difference(id: str, before: Instance | None, after: Instance | None) -> Change | None:
+def _difference(id: str, before: Instance | None, after: Instance | None) -> ServerChange | None:
     if before == after:
         return None
     kind: Literal["added", "changed", "removed"] = "changed"
     if before is None or after is None:
         kind = "added" if before is None else "removed"
-    return Change(kind, id, after, before)
+    return ServerChange(kind, id, after, before)

@@ -1,4 +1,4 @@
-"""One instance as the client holds it: calls over its session, and what their failures mean."""
+"""One instance: its session, the calls over it, and what their failures mean."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from mcp_discovery.client.breaker import Breaker
-from mcp_discovery.client.faults import (
+from mcp_discovery.client.attempt import (
+    ATTEMPT,
+    Attempt,
     AttemptError,
     FinalAttemptError,
-    MisjudgedAttemptError,
-    words,
+    SessionRefusedError,
+    describe,
 )
-from mcp_discovery.client.http import ATTEMPT, Attempt, Http
-from mcp_discovery.client.listing import Listing
-from mcp_discovery.client.session import Session
-from mcp_discovery.client.settings import OnProgress, Settings
+from mcp_discovery.client.circuit_breaker import CircuitBreaker
+from mcp_discovery.client.http import SharedHttp
+from mcp_discovery.client.session import McpSession
+from mcp_discovery.client.settings import ClientSettings, OnProgress
+from mcp_discovery.client.tool_index import CachedToolList
 from mcp_discovery.errors import BadServerError, ServerRefusedError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class InstanceCall:
     """One call of a tool, by the server's own name for it.
 
     ``repeatable``: the tool says that it is read-only or idempotent.
@@ -55,21 +57,25 @@ class Call:
     meta: RequestParamsMeta | None = None
 
 
-class Connection:
+class InstanceConnection:
     """One instance: its session, what is under way there, and its circuit breaker.
 
     A session that is lost is opened anew by the next call. Use it in one event loop.
     """
 
     def __init__(
-        self, instance: Instance, listing: Listing, settings: Settings, http: Http
+        self,
+        instance: Instance,
+        listing: CachedToolList,
+        settings: ClientSettings,
+        http: SharedHttp,
     ) -> None:
         self.instance = instance
-        #: The tools that its document lists; a session takes them as read.
+        #: The tools that its document lists, from which a session answers ``tools/list``.
         self.listing = listing
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
         self._settings = settings
-        self._session = Session(instance, listing, settings, http, self._session_ended)
+        self._session = McpSession(instance, listing, settings, http, self._session_ended)
         self._calls: dict[asyncio.Timeout, bool] = {}  # → whether it may be made elsewhere
         self._active = 0
         self._quiet = asyncio.Event()
@@ -103,10 +109,10 @@ class Connection:
         return await self._session.open()
 
     async def close(self) -> None:
-        """Ends the session in good order if it can be done quickly."""
+        """Ends the session, cleanly if that does not take long."""
         await self._session.close()
 
-    async def call(self, call: Call, *, deadline: float) -> CallToolResult:
+    async def call(self, call: InstanceCall, *, deadline: float) -> CallToolResult:
         """Makes ``call`` once at this instance, which may take ``deadline`` seconds to answer.
 
         Raises :class:`AttemptError`, :class:`FinalAttemptError`, and the SDK's ``MCPError`` for an
@@ -119,53 +125,54 @@ class Connection:
             self._active -= 1
             self._quiet.set()
 
-    async def _renewed(self, call: Call, deadline: float) -> CallToolResult:
-        """The same, with a new session where the one there is refused."""
+    async def _renewed(self, call: InstanceCall, deadline: float) -> CallToolResult:
+        """The same, with a new session where the present one is refused."""
         session = self._session
-        refused: MisjudgedAttemptError | None = None
+        refused: SessionRefusedError | None = None
         for _ in range(2):
             client = await self._client_for(call)
-            mine = session.opened
+            opened = session.opened
             try:
                 return await self._attempt(client, call, deadline)
-            except MisjudgedAttemptError as error:
+            except SessionRefusedError as error:
                 refused = error
-                await session.renew(mine)
+                await session.renew(opened)
             except AttemptError as error:
-                if error.over and session.opened is mine:
+                if error.over and session.opened is opened:
                     await session.close()
                 raise
         raise AttemptError(f"it refuses its session ({refused})", sent=False) from refused
 
-    async def _attempt(self, client: Client, call: Call, deadline: float) -> CallToolResult:
+    async def _attempt(self, client: Client, call: InstanceCall, deadline: float) -> CallToolResult:
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
-        life = asyncio.timeout(None)
+        scope = asyncio.timeout(None)
         if self.instance.record.endpoint.transport == "sse":
-            attempt.broken = lambda: self._expire(life)  # of this transport's faults nobody is told
+            # The SDK does not report the faults of this transport.
+            attempt.on_fault = lambda: self._expire(scope)
         try:
-            async with life:
-                self._calls[life] = call.repeatable
+            async with scope:
+                self._calls[scope] = call.repeatable
                 try:
                     result = await self._checked(client, call, deadline)
                 finally:
-                    attempt.broken = None
-                    del self._calls[life]
+                    attempt.on_fault = None
+                    del self._calls[scope]
         except MCPError as error:
-            raise self._meaning(error, attempt, call, deadline) from error
+            raise self._interpreted(error, attempt, call, deadline) from error
         except TimeoutError as error:
-            if not life.expired():
+            if not scope.expired():
                 raise
             if attempt.fault is not None:
                 raise self._broken(attempt) from attempt.fault
             raise AttemptError("it is down, or its session ended", sent=True) from error
         except (ValidationError, RuntimeError) as error:
             if not attempt.sent:
-                raise AttemptError(f"its session ended ({words(error)})", sent=False) from error
-            # ValidationError: not MCP. RuntimeError: the SDK's word for a result that is not as
-            # the tool's output schema says.
+                raise AttemptError(f"its session ended ({describe(error)})", sent=False) from error
+            # ValidationError: not MCP. RuntimeError: what the SDK raises for a result that breaks
+            # the tool's output schema.
             self.breaker.succeeded()
-            problem = f"its answer breaks its own contract ({words(error)})"
+            problem = f"its answer breaks its own contract ({describe(error)})"
             raise FinalAttemptError(
                 BadServerError(call.tool, self._name, problem, instance=self.id)
             ) from error
@@ -175,7 +182,7 @@ class Connection:
         self.breaker.succeeded()
         return result
 
-    async def _checked(self, client: Client, call: Call, deadline: float) -> CallToolResult:
+    async def _checked(self, client: Client, call: InstanceCall, deadline: float) -> CallToolResult:
         def send() -> Awaitable[CallToolResult]:
             return client.call_tool(
                 call.tool,
@@ -190,11 +197,11 @@ class Connection:
         except RuntimeError:
             if not call.repeatable:
                 raise
-            # The server may be another version already than the list says.
+            # The server may already be another version than the list has.
             await client.list_tools(cache_mode="refresh")
             return await send()
 
-    async def _client_for(self, call: Call) -> Client:
+    async def _client_for(self, call: InstanceCall) -> Client:
         try:
             return await self.open()
         except AttemptError as error:
@@ -205,13 +212,13 @@ class Connection:
             self.breaker.failed(error.why, at_once=True)
             raise
 
-    def _refused(self, call: Call, status: int) -> FinalAttemptError:
+    def _refused(self, call: InstanceCall, status: int) -> FinalAttemptError:
         problem = f"it wants other credentials (HTTP {status}); see the auth option"
         error = ServerRefusedError(call.tool, self._name, problem, instance=self.id, status=status)
         return FinalAttemptError(error)
 
     def _broken(self, attempt: Attempt) -> AttemptError:
-        why = words(attempt.fault) if attempt.fault is not None else "the connection ended"
+        why = describe(attempt.fault) if attempt.fault is not None else "the connection ended"
         self.breaker.failed(why, at_once=not attempt.sent)
         return AttemptError(why, sent=attempt.sent, over=self._is_over(attempt))
 
@@ -220,10 +227,10 @@ class Connection:
         http = self.instance.record.endpoint.transport == "streamable-http"
         return attempt.fault is None or not http
 
-    def _meaning(
-        self, error: MCPError, attempt: Attempt, call: Call, deadline: float
+    def _interpreted(
+        self, error: MCPError, attempt: Attempt, call: InstanceCall, deadline: float
     ) -> BaseException:
-        """What the SDK's error stands for: of the server, of its session, or of the way there."""
+        """The SDK's error as one of the server, of its session, or of the connection."""
         if attempt.fault is not None or error.code == CONNECTION_CLOSED:
             return self._broken(attempt)
         if error.code == REQUEST_TIMEOUT and attempt.status in (None, 200):
@@ -245,12 +252,12 @@ class Connection:
             UNSUPPORTED_PROTOCOL_VERSION,
         )
         if lost or (status >= 400 and era and self._session.guessed):
-            return MisjudgedAttemptError(f"HTTP {status}: {error.message}")
+            return SessionRefusedError(f"HTTP {status}: {error.message}")
         self.breaker.succeeded()
         return error
 
     async def recover(self) -> bool:
-        """Whether the server answers again: it is asked a question of the protocol's own.
+        """Whether the server answers again: it gets a ping, or ``server/discover``.
 
         The trial of a breaker that is half open; no caller's request is risked.
         """
@@ -264,53 +271,53 @@ class Connection:
                 else:
                     await client.session.send_ping()
         except (AttemptError, ValidationError, TimeoutError) as error:
-            self.breaker.failed(words(error))
+            self.breaker.failed(describe(error))
             return False
         except MCPError as error:
             if attempt.fault is not None or error.code == CONNECTION_CLOSED:
-                self.breaker.failed(words(attempt.fault or error))
+                self.breaker.failed(describe(attempt.fault or error))
                 if self._is_over(attempt):
                     await self.close()  # the next trial opens another one
                 return False
-            # It answers; that this session is gone the next call is told.
+            # It answers; that this session is gone is found by the next call.
         finally:
             ATTEMPT.reset(token)
         self.breaker.succeeded()
         return True
 
-    def become(self, listing: Listing) -> None:
-        """Takes in the tools as they are listed now, for sessions to come."""
-        self.listing.become(listing)
+    def replace_tools(self, listing: CachedToolList) -> None:
+        """Replaces the tools by those that are listed now, for future sessions."""
+        self.listing.replace(listing)
 
-    async def relist(self) -> None:
-        """Lets the open session learn of the tools as they are listed now."""
+    async def refresh_tools(self) -> None:
+        """Makes the open session read the tools that are listed now."""
         if self.is_open:
             with suppress(AttemptError, MCPError, ValidationError):  # the next call finds out
                 client = await self.open()
                 await client.list_tools()
 
-    def know(self, instance: Instance) -> None:
-        """Takes in what the list says of the instance now."""
+    def update_instance(self, instance: Instance) -> None:
+        """Replaces the instance by what the list has of it now."""
         before, self.instance = self.instance, instance
         self._session.instance = instance
         status = instance.health.status
         if status is Status.DOWN:
-            self._break(every=False)
+            self._abort_calls(all_calls=False)
         elif before.health.status is Status.DOWN:
-            self.breaker.succeeded()  # somebody has asked it meanwhile
+            self.breaker.succeeded()  # its sidecar has probed it meanwhile
 
     def _session_ended(self) -> None:
-        self._break(every=True)
+        self._abort_calls(all_calls=True)
 
-    def _break(self, *, every: bool) -> None:
-        """Breaks off the calls that may be made elsewhere, or ``every`` one."""
-        for life, repeatable in self._calls.items():
-            if every or repeatable:
-                self._expire(life)
+    def _abort_calls(self, *, all_calls: bool) -> None:
+        """Aborts the calls that may be made elsewhere, or all of them."""
+        for scope, repeatable in self._calls.items():
+            if all_calls or repeatable:
+                self._expire(scope)
 
-    def _expire(self, life: asyncio.Timeout) -> None:
-        if life in self._calls and not life.expired():
-            life.reschedule(asyncio.get_running_loop().time())
+    def _expire(self, scope: asyncio.Timeout) -> None:
+        if scope in self._calls and not scope.expired():
+            scope.reschedule(asyncio.get_running_loop().time())
 
     async def retire(self) -> None:
         """Closes when no call is under way any more, after a deadline at the latest."""

@@ -17,16 +17,16 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, Implementation, LoggingLevel, RequestParamsMeta
 
 from mcp_discovery.balancing import USUAL, Strategy
-from mcp_discovery.client.calls import Calls, Wish
-from mcp_discovery.client.changes import Change, changes
+from mcp_discovery.client.attempt import AttemptError
+from mcp_discovery.client.calls import ToolCalls, ToolRequest
+from mcp_discovery.client.changes import ServerChange, changes
 from mcp_discovery.client.facade import FacadeSource
-from mcp_discovery.client.faults import AttemptError
-from mcp_discovery.client.http import Http
-from mcp_discovery.client.outcomes import Outcomes
-from mcp_discovery.client.pool import Pool
-from mcp_discovery.client.roster import Roster
+from mcp_discovery.client.followed_servers import FollowedServers
+from mcp_discovery.client.http import SharedHttp
+from mcp_discovery.client.outcomes import OutcomeReporter
+from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Route, Router
-from mcp_discovery.client.settings import Auth, Guard, OnLog, OnProgress, Settings
+from mcp_discovery.client.settings import Auth, ClientSettings, Guard, OnLog, OnProgress
 from mcp_discovery.client.source import Source, query_of
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: So many sessions are opened at once by ``connect(eager=True)``.
-_AT_ONCE = 16
+#: This many sessions are opened at once by ``connect(eager=True)``.
+_CONCURRENCY = 16
 
 
 class Discovery:
@@ -109,7 +109,7 @@ class Discovery:
             token = token or os.environ.get("MCP_DISCOVERY_FACADE_TOKEN")
         if isinstance(allow_stdio, str):
             raise InvalidInputError(f"allow_stdio takes names: write allow_stdio=[{allow_stdio!r}]")
-        self._settings = Settings(
+        self._settings = ClientSettings(
             strategy=strategy,
             deadline=deadline,
             deadlines=deadlines or {},
@@ -127,13 +127,13 @@ class Discovery:
             list_roots=list_roots,
             client_info=client_info,
         )
-        self._http = Http(connect_timeout=connect_timeout, guard=guard)
+        self._http = SharedHttp(connect_timeout=connect_timeout, guard=guard)
         self._source = _source(url, self._http, token, store_options)
-        self._pool = Pool(self._source, self._settings, self._http)
-        self._roster = Roster(self._source, self._pool.changed, hold=hold)
+        self._pool = ConnectionPool(self._source, self._settings, self._http)
+        self._followed = FollowedServers(self._source, self._pool.update, hold=hold)
         self._router = Router(self._pool, strategy)
-        self._outcomes = Outcomes(self._source) if report else None
-        self._calls = Calls(self._pool, self._router, self._settings, self._outcomes)
+        self._outcomes = OutcomeReporter(self._source) if report else None
+        self._calls = ToolCalls(self._pool, self._router, self._settings, self._outcomes)
         self._offered: dict[tuple[Format, str], ToolList] = {}
         self._stack = AsyncExitStack()
         self._used = self._open = False
@@ -150,7 +150,7 @@ class Discovery:
                 stack.push_async_callback(self._outcomes.flush)
                 self._pool.spawn(self._outcomes.run(), "reporting outcomes")
             stack.push_async_callback(self._pool.close)
-            stack.push_async_callback(self._roster.close)
+            stack.push_async_callback(self._followed.close)
             self._stack = stack.pop_all()
         self._open = True
         return self
@@ -171,7 +171,7 @@ class Discovery:
     @property
     def stale_since(self) -> datetime | None:
         """Since when the list of servers cannot be kept up to date; ``None``: it is."""
-        return self._roster.stale_since
+        return self._followed.stale_since
 
     # -- finding -------------------------------------------------------------------------------
 
@@ -195,11 +195,11 @@ class Discovery:
         wanted = query_of({"tags": tags} | filters)
         if wanted["status"]:
             raise InvalidInputError("connect() follows servers in every status; leave out status=")
-        await self._roster.follow(wanted)
-        found = [each for each in self._roster.selected(wanted) if self._can_be_called(each)]
+        await self._followed.follow(wanted)
+        found = [each for each in self._followed.selected(wanted) if self._can_be_called(each)]
         if not eager:
             return found
-        gate = asyncio.Semaphore(_AT_ONCE)
+        gate = asyncio.Semaphore(_CONCURRENCY)
         opened = await asyncio.gather(*(self._opened(each, gate) for each in found))
         return [each for each, works in zip(found, opened, strict=True) if works]
 
@@ -238,7 +238,7 @@ class Discovery:
 
     async def watch(
         self, tags: str | Iterable[str] | None = None, **filters: Any
-    ) -> AsyncGenerator[Change, None]:
+    ) -> AsyncGenerator[ServerChange, None]:
         """First every server with one of ``tags`` as ``added``, then each change, for ever.
 
         ``filters`` as for :meth:`servers`; of every status where none is named. A source that is
@@ -303,7 +303,7 @@ class Discovery:
         as it was listed or not at all. ``server`` (a server's name or an instance's id) says whose
         tool is meant. ``timeout`` bounds the whole call, in seconds, however many instances are
         asked. Calls with one ``key`` go to one replica for as long as it lives. ``on_progress``
-        is told of progress; cancelling the task cancels the call at the server.
+        receives the progress; cancelling the task cancels the call at the server.
 
         Another replica with the same schema is asked when the first was not reached, or when the
         tool says that it is read-only or idempotent. A result with ``is_error`` is an answer.
@@ -319,8 +319,8 @@ class Discovery:
         name, digest = tool, None
         if isinstance(tool, Tool):
             name, server, digest = tool.own_name, server or tool.server, tool.digest or None
-        wish = Wish(str(name), arguments, server, digest, timeout, key, on_progress, meta)
-        return await self._calls.make(wish)
+        request = ToolRequest(str(name), arguments, server, digest, timeout, key, on_progress, meta)
+        return await self._calls.make(request)
 
     async def dispatch(
         self, tool_call: object, *, timeout: float | None = None, media: bool = False
@@ -328,8 +328,8 @@ class Discovery:
         """Makes the call that a model asked for, and returns the message that goes back to it.
 
         ``tool_call`` is the model API's own object or its JSON: an OpenAI tool call (of chat
-        completions or responses), an Anthropic ``tool_use`` block, a Gemini function call. A call
-        that fails is told to the model in words, so that it can go on. ``media`` sends images to
+        completions or responses), an Anthropic ``tool_use`` block, a Gemini function call. For a
+        call that fails the message says why, so that the model can go on. ``media`` sends images to
         Gemini 3 and later as such; the others take them anyway, or never.
 
         Raises :class:`~mcp_discovery.errors.InvalidInputError` for what is none of these.
@@ -378,20 +378,19 @@ class Discovery:
 
     async def _follow_something(self) -> None:
         self._require_open()
-        if not self._roster.following:
-            await self._roster.follow(query_of({}))
-        elif not self._roster.settled:
-            await self._roster.begun()
+        if not self._followed.following:
+            await self._followed.follow(query_of({}))
+        elif not self._followed.settled:
+            await self._followed.begun()
 
 
 def _source(
-    url: str | Source, http: Http, token: str | None, store_options: StoreOptions | None
+    url: str | Source, http: SharedHttp, token: str | None, store_options: StoreOptions | None
 ) -> Source:
     if not isinstance(url, str):
         return url
     if url.partition(":")[0] in ("http", "https"):
         return FacadeSource(url, http, token=token)
-    # Only here: whoever embeds this library may have a package of that name.
     from mcp_discovery.adapters.store import StoreOptions
     from mcp_discovery.client.store import StoreSource
 

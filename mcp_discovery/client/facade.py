@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from mcp_discovery.client.http import Http
+from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.source import CallOutcome, Everything, News, One, Staleness
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
@@ -42,7 +42,7 @@ _FIRST, _LONGEST = 0.2, 5.0
 class FacadeSource:
     """Reads one facade (or several behind one address). See :class:`Source`."""
 
-    def __init__(self, url: str, http: Http, *, token: str | None = None) -> None:
+    def __init__(self, url: str, http: SharedHttp, *, token: str | None = None) -> None:
         if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
             shown = url.partition("?")[0].rpartition("@")[2]
             raise InvalidStoreURLError(shown, "write http://facade:4000, without user or query")

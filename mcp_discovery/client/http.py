@@ -1,24 +1,23 @@
-"""The HTTP that everything in the client shares, and how far each request of a call got."""
+"""The HTTP connections that everything in the client shares, with faults as responses."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
 
 import httpx2
 import orjson
 from mcp_types import CONNECTION_CLOSED
 
+from mcp_discovery.client.attempt import ATTEMPT, Attempt
 from mcp_discovery.errors import DiscoveryError
 
-#: The largest answer, in bytes, that is not an event stream.
+#: The largest response, in bytes, that is not an event stream.
 MAX_RESPONSE = 64 * 2**20
 #: Idle connections are closed before a server closes them (uvicorn does after 5 s).
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=4.0)
-#: Faults after which the server cannot have seen the request.
-_NEVER_LEFT = (
+#: Faults after which the server cannot have received the request.
+_NEVER_SENT = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
     httpx2.PoolTimeout,
@@ -27,41 +26,15 @@ _NEVER_LEFT = (
 )
 
 
-#: Seconds within which the SDK tells of a fault itself, where it does.
-_TOLD = 0.05
-#: Seconds within which a server takes a notification. The SDK sends nothing else meanwhile.
-_NOTICE = 5.0
+#: Seconds that a server may take to accept a notification; the SDK sends nothing else meanwhile.
+_NOTIFICATION_TIMEOUT = 5.0
 
 
 class BodyTooLargeError(DiscoveryError, httpx2.TransportError):
     """The answer is over :data:`MAX_RESPONSE`."""
 
 
-@dataclass(slots=True)
-class Attempt:
-    """How far the requests of one call got.
-
-    ``sent``: a server may have seen one. ``status``: the last HTTP status. ``fault``: what broke
-    the exchange; ``broken`` is called then, for transports that tell nobody.
-    """
-
-    sent: bool = False
-    status: int | None = None
-    fault: Exception | None = None
-    broken: Callable[[], None] | None = None
-
-    def broke(self, error: Exception) -> None:
-        """Notes what broke the exchange."""
-        self.fault = error
-        if self.broken is not None:
-            asyncio.get_running_loop().call_later(_TOLD, self.broken)
-
-
-#: The call on whose behalf a request is made. The SDK's transports send in their caller's context.
-ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
-
-
-class Http:
+class SharedHttp:
     """One pool of connections for a whole :class:`~mcp_discovery.client.Discovery`.
 
     Making a TLS context takes 31 to 75 ms, so there is one, made when the first https URL is
@@ -75,7 +48,7 @@ class Http:
         guard: Callable[[httpx2.URL], Awaitable[None]] | None = None,
     ) -> None:
         self._guard = guard
-        self._pools = _Pools()
+        self._pools = _TransportsByScheme()
         self._timeout = httpx2.Timeout(connect_timeout, read=None, write=30.0, pool=None)
         #: For the facade: faults are raised.
         self.facade = httpx2.AsyncClient(transport=self._pools, timeout=self._timeout)
@@ -85,7 +58,7 @@ class Http:
     ) -> httpx2.AsyncClient:
         """A client for one MCP server: its own credentials and cookies, the shared connections."""
         return httpx2.AsyncClient(
-            transport=_Answering(self._pools, self._guard),
+            transport=_FaultsAsResponses(self._pools, self._guard),
             auth=auth,
             headers=headers,
             timeout=self._timeout,
@@ -97,8 +70,8 @@ class Http:
         await self._pools.close()
 
 
-class _Pools(httpx2.AsyncBaseTransport):
-    """Connections by scheme."""
+class _TransportsByScheme(httpx2.AsyncBaseTransport):
+    """A plain transport, and one with TLS that is made when it is first needed."""
 
     def __init__(self) -> None:
         self._plain = httpx2.AsyncHTTPTransport(verify=False, limits=_LIMITS)
@@ -122,11 +95,11 @@ def _with_tls() -> httpx2.AsyncHTTPTransport:
     return httpx2.AsyncHTTPTransport(limits=_LIMITS)
 
 
-class _Answering(httpx2.AsyncBaseTransport):
-    """Turns a fault of the transport into an answer, and notes it in the :data:`ATTEMPT`.
+class _FaultsAsResponses(httpx2.AsyncBaseTransport):
+    """Turns a fault of the transport into a response, and records it in the :data:`ATTEMPT`.
 
     A fault that is raised ends the SDK's whole session, and with it every other call under way at
-    that server. As an answer it ends only the request that it befell.
+    that server. As a response it ends only its own request.
     """
 
     def __init__(
@@ -141,22 +114,24 @@ class _Answering(httpx2.AsyncBaseTransport):
         attempt = ATTEMPT.get() or Attempt()
         try:
             if self._guard is not None:
-                await self._allowed(request)
-            if _is_notice(request):
-                async with asyncio.timeout(_NOTICE):
+                await self._check_url(request)
+            if _is_notification(request):
+                async with asyncio.timeout(_NOTIFICATION_TIMEOUT):
                     response = await self._inner.handle_async_request(request)
             else:
                 response = await self._inner.handle_async_request(request)
-        except _NEVER_LEFT as error:
-            attempt.broke(error)
-            return _said(error)
+        except _NEVER_SENT as error:
+            attempt.record_fault(error)
+            return _fault_response(error)
         except httpx2.TransportError as error:
             attempt.sent = True
-            attempt.broke(error)
-            return _said(error)
+            attempt.record_fault(error)
+            return _fault_response(error)
         except TimeoutError as error:
-            return _said(
-                httpx2.ReadTimeout(f"a notification was not taken in {_NOTICE:g} s ({error})")
+            return _fault_response(
+                httpx2.ReadTimeout(
+                    f"a notification was not taken in {_NOTIFICATION_TIMEOUT:g} s ({error})"
+                )
             )
         except asyncio.CancelledError:
             attempt.sent = True  # how far it got is not known
@@ -165,10 +140,10 @@ class _Answering(httpx2.AsyncBaseTransport):
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         kind = response.headers.get("content-type", "")
         limit = None if kind.startswith("text/event-stream") else MAX_RESPONSE
-        response.stream = _Body(response.stream, attempt, limit)
+        response.stream = _BodyWithoutFaults(response.stream, attempt, limit)
         return response
 
-    async def _allowed(self, request: httpx2.Request) -> None:
+    async def _check_url(self, request: httpx2.Request) -> None:
         assert self._guard is not None
         try:
             await self._guard(request.url)
@@ -176,12 +151,12 @@ class _Answering(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectError(str(error)) from error
 
     async def aclose(self) -> None:
-        """The connections are shared: :meth:`Http.close` closes them."""
+        """The connections are shared: :meth:`SharedHttp.close` closes them."""
 
 
-class _Body(httpx2.AsyncByteStream):
-    """A body that ends early where it breaks off; JSON cut short or a stream without an answer
-    is an error of that request alone."""
+class _BodyWithoutFaults(httpx2.AsyncByteStream):
+    """A body that ends where the connection breaks: incomplete JSON, or a stream that lacks the
+    response, is an error of that request alone."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, attempt: Attempt, limit: int | None) -> None:
         self._inner = inner
@@ -194,28 +169,28 @@ class _Body(httpx2.AsyncByteStream):
             async for chunk in self._inner:
                 size += len(chunk)
                 if self._limit is not None and size > self._limit:
-                    self._attempt.broke(BodyTooLargeError(f"over {self._limit:,} bytes"))
+                    self._attempt.record_fault(BodyTooLargeError(f"over {self._limit:,} bytes"))
                     return
                 yield chunk
         except httpx2.TransportError as error:
-            self._attempt.broke(error)
+            self._attempt.record_fault(error)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-def _said(error: httpx2.TransportError) -> httpx2.Response:
+def _fault_response(error: httpx2.TransportError) -> httpx2.Response:
     message = f"{type(error).__name__}: {error}"
     fault = {"code": CONNECTION_CLOSED, "message": message}
     body = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": fault})
     return httpx2.Response(503, headers={"Content-Type": "application/json"}, content=body)
 
 
-def _is_notice(request: httpx2.Request) -> bool:
-    """Whether it is a message that has no answer, or is one: neither has ``method`` and ``id``.
+def _is_notification(request: httpx2.Request) -> bool:
+    """Whether it is a notification or a response, which do not have both ``method`` and ``id``.
 
-    The modern era has none of them, and names the method of a request in a header. A large
-    message is a request.
+    The modern protocol has neither, and names the method of a request in a header. A message of
+    more than 4 KiB is a request.
     """
     if request.method != "POST" or "Mcp-Method" in request.headers or len(request.content) > 4096:
         return False

@@ -1,4 +1,4 @@
-"""Every instance in the list with its connection and what it offers, kept in step with the list."""
+"""Every instance in the list with its connection and its tools, updated with the list."""
 
 from __future__ import annotations
 
@@ -10,114 +10,115 @@ from typing import Any
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from mcp_discovery.client.connection import Connection
-from mcp_discovery.client.faults import AttemptError, words
-from mcp_discovery.client.http import Http
-from mcp_discovery.client.listing import Listing
-from mcp_discovery.client.offers import Index, Offers
-from mcp_discovery.client.settings import Settings
+from mcp_discovery.client.attempt import AttemptError, describe
+from mcp_discovery.client.connection import InstanceConnection
+from mcp_discovery.client.http import SharedHttp
+from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.source import Source
+from mcp_discovery.client.tool_index import CachedToolList, InstancesByTool, ServerTools
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
 
-#: So many documents are read, or servers asked, at once.
-_AT_ONCE = 16
-#: Seconds after which tools that could not be read are asked for again.
-_AGAIN = 5.0
-#: The most pages of tools that a server is asked for.
-_PAGES = 100
+#: This many documents, or lists of tools from servers, are read at once.
+_CONCURRENCY = 16
+#: Seconds after which tools that could not be read are read again.
+_REREAD_INTERVAL = 5.0
+#: The most pages of a server's tools that are read.
+_MOST_PAGES = 100
 
 
-class Pool:
-    """Connections and offers by instance id."""
+class ConnectionPool:
+    """Connections and tools by instance id."""
 
-    def __init__(self, source: Source, settings: Settings, http: Http) -> None:
+    def __init__(self, source: Source, settings: ClientSettings, http: SharedHttp) -> None:
         self._source = source
         self._settings = settings
         self._http = http
-        self.connections: dict[str, Connection] = {}
-        self._leaving: set[Connection] = set()
-        self._unread: dict[str, asyncio.TimerHandle] = {}  # of which only names are known
-        self.index = Index()
+        self.connections: dict[str, InstanceConnection] = {}
+        self._leaving: set[InstanceConnection] = set()
+        self._rereads: dict[
+            str, asyncio.TimerHandle
+        ] = {}  # of instances whose tools are known by name alone
+        self.index = InstancesByTool()
         #: Goes up with every change.
         self.revision = 0
-        self._news = asyncio.Event()
+        self._change = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading: dict[str, asyncio.Task[None]] = {}
-        self._documents: dict[str, Offers] = {}
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._documents: dict[str, ServerTools] = {}
+        self._limit = asyncio.Semaphore(_CONCURRENCY)
 
     # -- the list ------------------------------------------------------------------------------
 
-    def changed(self, before: Instance | None, after: Instance | None) -> None:
-        """Takes in one change of the roster."""
+    def update(self, before: Instance | None, after: Instance | None) -> None:
+        """Applies one change of the list of servers."""
         if after is None:
             assert before is not None
-            self._drop(before.id)
+            self._remove(before.id)
         else:
-            self._keep(after)
-        self.tell()
+            self._add(after)
+        self.notify()
 
-    def _keep(self, instance: Instance) -> None:
+    def _add(self, instance: Instance) -> None:
         known = self.connections.get(instance.id)
         if known is not None and known.instance.record.endpoint == instance.record.endpoint:
             before = known.instance.record
-            known.know(instance)
+            known.update_instance(instance)
             same = before.capabilities == instance.record.capabilities
-            if same and before.auth == instance.record.auth and instance.id not in self._unread:
+            if same and before.auth == instance.record.auth and instance.id not in self._rereads:
                 return
         else:
             if known is not None:
-                self._drop(instance.id)
-            listing = Listing(None)
-            self.connections[instance.id] = Connection(
+                self._remove(instance.id)
+            listing = CachedToolList(None)
+            self.connections[instance.id] = InstanceConnection(
                 instance, listing, self._settings, self._http
             )
         self._read(instance)
 
-    def _drop(self, id: str) -> None:
+    def _remove(self, id: str) -> None:
         if (reading := self._reading.pop(id, None)) is not None:
             reading.cancel()
-        self._forget_unread(id)
+        self._cancel_reread(id)
         self.index.drop(id)
         if (connection := self.connections.pop(id, None)) is not None:
             self._leaving.add(connection)
             self.spawn(self._retire(connection), f"retiring {id}")
 
-    async def _retire(self, connection: Connection) -> None:
+    async def _retire(self, connection: InstanceConnection) -> None:
         await connection.retire()
         self._leaving.discard(connection)
 
-    def tell(self) -> None:
-        """Wakes those who wait for :meth:`news`."""
+    def notify(self) -> None:
+        """Wakes those who wait in :meth:`wait_for_change`."""
         self.revision += 1
-        self._news.set()
-        self._news = asyncio.Event()
+        self._change.set()
+        self._change = asyncio.Event()
 
-    async def news(self) -> None:
-        """Waits until the list, an offer or a breaker has changed."""
-        await self._news.wait()
+    async def wait_for_change(self) -> None:
+        """Waits until the list, the tools of an instance or a breaker has changed."""
+        await self._change.wait()
 
     def allowed(self, instance: Instance) -> bool:
         """Whether it may be called at all: a ``stdio`` server only where its name was allowed."""
         record = instance.record
         return record.endpoint.transport != "stdio" or record.name in self._settings.allow_stdio
 
-    # -- what they offer -----------------------------------------------------------------------
+    # -- their tools ---------------------------------------------------------------------------
 
     def _read(self, instance: Instance) -> None:
         if (reading := self._reading.pop(instance.id, None)) is not None:
             reading.cancel()
-        self._forget_unread(instance.id)
+        self._cancel_reread(instance.id)
         digest = instance.record.capabilities.digest
         if digest is not None and (known := self._documents.get(digest)) is not None:
-            self._offered(instance, known)
+            self._set_tools(instance, known)
             return
         self.index.put(instance, None)
-        task = self.spawn(self._read_offers(instance), f"reading the tools of {instance.id}")
+        task = self.spawn(self._read_tools(instance), f"reading the tools of {instance.id}")
         self._reading[instance.id] = task
 
     @property
@@ -131,66 +132,68 @@ class Pool:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _read_offers(self, instance: Instance) -> None:
-        offers = await self._document(instance)
-        if offers is None and instance.health.status in (Status.HEALTHY, Status.DEGRADED):
-            offers = await self._asked(instance)
+    async def _read_tools(self, instance: Instance) -> None:
+        tools = await self._document(instance)
+        if tools is None and instance.health.status in (Status.HEALTHY, Status.DEGRADED):
+            tools = await self._listed_by_server(instance)
         self._reading.pop(instance.id, None)
-        if offers is None:
-            offers = Offers.names(instance.record.capabilities.tools)
+        if tools is None:
+            tools = ServerTools.names(instance.record.capabilities.tools)
             loop = asyncio.get_running_loop()
-            self._unread[instance.id] = loop.call_later(_AGAIN, self._read_again, instance.id)
-        self._offered(instance, offers)
-        self.tell()
+            self._rereads[instance.id] = loop.call_later(
+                _REREAD_INTERVAL, self._read_again, instance.id
+            )
+        self._set_tools(instance, tools)
+        self.notify()
 
     def _read_again(self, id: str) -> None:
         if (connection := self.connections.get(id)) is not None:
             self._read(connection.instance)
 
-    def _forget_unread(self, id: str) -> None:
-        if (again := self._unread.pop(id, None)) is not None:
+    def _cancel_reread(self, id: str) -> None:
+        if (again := self._rereads.pop(id, None)) is not None:
             again.cancel()
 
-    def _offered(self, instance: Instance, offers: Offers) -> None:
-        self.index.put(instance, offers)
+    def _set_tools(self, instance: Instance, tools: ServerTools) -> None:
+        self.index.put(instance, tools)
         if (connection := self.connections.get(instance.id)) is not None:
-            connection.become(offers.listing())
+            connection.replace_tools(tools.listing())
             if connection.is_open:
-                self.spawn(connection.relist(), f"tools of {instance.id}")
+                self.spawn(connection.refresh_tools(), f"tools of {instance.id}")
 
-    async def _document(self, instance: Instance) -> Offers | None:
-        """The offers of its document, shared by all instances that have the same one."""
+    async def _document(self, instance: Instance) -> ServerTools | None:
+        """The tools of its document, shared by all instances that have the same one."""
         digest = instance.record.capabilities.digest
         if digest is None or (self._settings.auth and not instance.record.capabilities.tools):
-            return None  # nobody could read its tools without credentials; perhaps we have some
-        async with self._gate:
+            return None  # its sidecar could not read its tools without credentials; this client may
+        async with self._limit:
             if (known := self._documents.get(digest)) is not None:
                 return known
             try:
                 document = await self._source.document(digest)
             except (DocumentNotFoundError, InvalidDocumentError, StoreError) as error:
-                log.info("%s: asking the server itself for its tools: %s", instance.id, error)
+                log.info("%s: reading the tools from the server itself: %s", instance.id, error)
                 return None
-        self._documents[digest] = offers = Offers(document.tools)
-        self._forget()
-        return offers
+        self._documents[digest] = tools = ServerTools(document.tools)
+        self._drop_unused_documents()
+        return tools
 
-    def _forget(self) -> None:
+    def _drop_unused_documents(self) -> None:
         used = {each.instance.record.capabilities.digest for each in self.connections.values()}
         for digest in self._documents.keys() - used:
             del self._documents[digest]
 
-    async def _asked(self, instance: Instance) -> Offers | None:
-        """What the server itself answers."""
+    async def _listed_by_server(self, instance: Instance) -> ServerTools | None:
+        """The tools that the server itself lists."""
         connection = self.connections.get(instance.id)
         if connection is None or not self.allowed(instance):
             return None
         try:
-            async with self._gate, asyncio.timeout(self._settings.deadline):
+            async with self._limit, asyncio.timeout(self._settings.deadline):
                 client = await connection.open()
                 found: list[dict[str, Any]] = []
                 cursor: str | None = None
-                for _ in range(_PAGES):
+                for _ in range(_MOST_PAGES):
                     page = await client.list_tools(cursor=cursor)
                     found += [
                         tool.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -199,9 +202,9 @@ class Pool:
                     if not (cursor := page.next_cursor):
                         break
         except (AttemptError, MCPError, ValidationError, TimeoutError) as error:
-            log.warning("%s: its tools cannot be read: %s", instance.id, words(error))
+            log.warning("%s: its tools cannot be read: %s", instance.id, describe(error))
             return None
-        return Offers(found)
+        return ServerTools(found)
 
     # -- tasks ---------------------------------------------------------------------------------
 
@@ -219,8 +222,8 @@ class Pool:
 
     async def close(self) -> None:
         """Closes every connection and ends every task."""
-        for id in list(self._unread):
-            self._forget_unread(id)
+        for id in list(self._rereads):
+            self._cancel_reread(id)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

@@ -1,4 +1,4 @@
-"""From a tool's name to the instances that may be asked: an index is looked up, no server is."""
+"""Routes from a tool's name to the instances that may be called, found in an index."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from random import Random
 import semantic_version
 
 from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, consistent_hash
-from mcp_discovery.client.connection import Connection
-from mcp_discovery.client.offers import Offer
-from mcp_discovery.client.pool import Pool
+from mcp_discovery.client.connection import InstanceConnection
+from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.tool import Tool, is_repeatable
+from mcp_discovery.client.tool_index import ListedTool
 from mcp_discovery.errors import AmbiguousToolError, ToolChangedError, UnknownToolError
 from mcp_discovery.health import Status
 
-#: Between a server's name, which has none of them, and its tool's. The second one is for where
-#: the first would read like another tool's own name.
+#: What separates a server's name, which contains neither, from its tool's. The second one is used
+#: where the first would make another tool's own name.
 _SEPARATORS = (".", "/")
 
 
@@ -32,8 +32,8 @@ class Route:
 
     server: str
     tool: str
-    offer: Offer | None
-    connections: tuple[Connection, ...]
+    offer: ListedTool | None
+    connections: tuple[InstanceConnection, ...]
 
     @property
     def repeatable(self) -> bool:
@@ -46,58 +46,60 @@ class Route:
         return sum(1 for each in self.connections if is_offered(each))
 
 
-def is_offered(connection: Connection) -> bool:
+def is_offered(connection: InstanceConnection) -> bool:
     """Whether the list offers the instance: it is healthy or degraded."""
     return connection.instance.health.status in (Status.HEALTHY, Status.DEGRADED)
 
 
 class Router:
-    """Resolves names and chooses replicas, over one :class:`Pool`."""
+    """Resolves names and chooses replicas, over one :class:`ConnectionPool`."""
 
-    def __init__(self, pool: Pool, strategy: Strategy, chance: Random | None = None) -> None:
+    def __init__(
+        self, pool: ConnectionPool, strategy: Strategy, random: Random | None = None
+    ) -> None:
         self._pool = pool
         self._strategy = strategy
-        self._chance = chance or Random()
+        self._random = random or Random()
         self._rotation = RoundRobin()
-        self._meant: dict[str, str] = {}
+        self._owners: dict[str, str] = {}
         self._resolved: dict[tuple[str, str | None, str | None], Route] = {}
         self._resolved_at = -1
-        self._homes: dict[str, str] = {}
+        self._sticky: dict[str, str] = {}
 
     # -- names ---------------------------------------------------------------------------------
 
     def knows(self, name: str) -> bool:
         """Whether ``name`` was resolved before: its server may be away for a moment only."""
-        return name in self._meant
+        return name in self._owners
 
     def resolve(self, name: str, *, server: str | None = None, digest: str | None = None) -> Route:
         """The route of a tool's name.
 
         ``server`` is a server's name or an instance's id; ``digest`` that of the tool as it was
-        listed. A name that once meant one server's tool goes on meaning it, whoever else comes to
-        offer one of that name. Raises :class:`UnknownToolError`, :class:`AmbiguousToolError` and
-        :class:`ToolChangedError`.
+        listed. A name that was resolved to one server's tool stays with that server, even when
+        another one offers a tool of that name later. Raises :class:`UnknownToolError`,
+        :class:`AmbiguousToolError` and :class:`ToolChangedError`.
         """
         if self._resolved_at != self._pool.revision:
             self._resolved.clear()
             self._resolved_at = self._pool.revision
-        asked = name, server, digest
-        if (route := self._resolved.get(asked)) is None:
-            route = self._resolved[asked] = self._resolve(name, server, digest)
+        key = name, server, digest
+        if (route := self._resolved.get(key)) is None:
+            route = self._resolved[key] = self._resolve(name, server, digest)
         return route
 
     def _resolve(self, name: str, server: str | None, digest: str | None) -> Route:
         tool, found = self._found(name, server)
         if not found:
             raise self._unknown(name, server)
-        if len(found) > 1 and (meant := self._meant.get(name)) in found:
-            found = {meant: found[meant]}
+        if len(found) > 1 and (owner := self._owners.get(name)) in found:
+            found = {owner: found[owner]}
         if len(found) > 1:
             choices = tuple(self.name_of(each, tool) for each in sorted(found))
             raise AmbiguousToolError(name, choices)
         ((owner, variants),) = found.items()
         if server is None:
-            self._meant[name] = owner
+            self._owners[name] = owner
         if digest is None:
             return max(variants, key=_rank)
         for route in variants:
@@ -117,10 +119,10 @@ class Router:
         return name, {}
 
     def _variants(self, tool: str, server: str | None) -> dict[str, list[Route]]:
-        grouped: defaultdict[str, defaultdict[str | None, list[Connection]]] = defaultdict(
+        grouped: defaultdict[str, defaultdict[str | None, list[InstanceConnection]]] = defaultdict(
             lambda: defaultdict(list)
         )
-        offers: dict[str | None, Offer | None] = {}
+        offers: dict[str | None, ListedTool | None] = {}
         for id, offer in self._pool.index.of(tool).items():
             connection = self._pool.connections[id]
             owner = connection.instance.record.name
@@ -173,11 +175,13 @@ class Router:
 
     # -- replicas ------------------------------------------------------------------------------
 
-    def choose(self, route: Route, tried: Iterable[str], key: str | None) -> Connection | None:
-        """The replica to ask: healthy before degraded, by the strategy; none of ``tried``.
+    def choose(
+        self, route: Route, tried: Iterable[str], key: str | None
+    ) -> InstanceConnection | None:
+        """The replica to call: healthy before degraded, by the strategy; none of ``tried``.
 
-        ``key`` gives the same replica for the same key for as long as it lives. Sessions of the
-        legacy era may have a state, so all calls go to one of them while it can be had.
+        ``key`` gives the same replica for the same key for as long as it lives. Legacy sessions
+        may have a state, so all calls go to one of them while it can be called.
         """
         usable = [
             each
@@ -191,32 +195,34 @@ class Router:
         usable = healthy or usable
         if not usable:
             return None
-        home = self._homes.get(route.server)
-        chosen = next((each for each in usable if each.id == home and each.legacy), None)
+        sticky = self._sticky.get(route.server)
+        chosen = next((each for each in usable if each.id == sticky and each.legacy), None)
         if chosen is None:
             chosen = self._ordered(route.server, usable, key)
         return chosen
 
-    def answered(self, route: Route, connection: Connection) -> None:
-        """A call was answered there: where sessions have a state, the next ones go there, too."""
+    def answered(self, route: Route, connection: InstanceConnection) -> None:
+        """Records that a call succeeded there: of a legacy server the next ones go there, too."""
         if connection.legacy:
-            self._homes[route.server] = connection.id
+            self._sticky[route.server] = connection.id
 
-    def _ordered(self, server: str, usable: list[Connection], key: str | None) -> Connection:
+    def _ordered(
+        self, server: str, usable: list[InstanceConnection], key: str | None
+    ) -> InstanceConnection:
         if len(usable) == 1:
             return usable[0]
         by_id = {each.id: each for each in usable}
         candidates = [
             Candidate(each.id, each.instance.record.weight, _load(each)) for each in usable
         ]
-        # One of weight 0 is for when there is no other.
+        # An instance of weight 0 gets calls only where there is no other.
         candidates = [each for each in candidates if each.weight] or candidates
         if key is not None or self._strategy == "consistent-hash":
             order = consistent_hash(candidates, key or server)
         elif self._strategy == "round-robin":
             order = self._rotation.next(server, candidates)
         else:
-            order = CHANCE[self._strategy](candidates, self._chance)
+            order = CHANCE[self._strategy](candidates, self._random)
         return by_id[order[0].id]
 
 
@@ -227,10 +233,10 @@ def _rank(route: Route) -> tuple[int, bool, semantic_version.Version]:
     return route.callable, route.offer is not None, max(versions)
 
 
-def _load(connection: Connection) -> float:
-    """What is under way there from here for each unit of weight, and what it says of itself."""
-    told = connection.instance.load
+def _load(connection: InstanceConnection) -> float:
+    """This client's calls under way there per unit of weight, plus the load that it reports."""
+    load = connection.instance.load
     own = connection.active / max(connection.instance.record.weight, 1)
-    if told is None or told.active is None or not told.capacity:
+    if load is None or load.active is None or not load.capacity:
         return own
-    return own + min(told.active / told.capacity, 1.0)
+    return own + min(load.active / load.capacity, 1.0)

@@ -13,21 +13,21 @@ from mcp.client.caching import CacheConfig
 from mcp_types import DiscoverResult, Implementation, LoggingMessageNotificationParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_discovery.client.faults import AttemptError, words
-from mcp_discovery.client.http import ATTEMPT, Attempt, Http
-from mcp_discovery.client.listing import Listing
-from mcp_discovery.client.settings import Settings
+from mcp_discovery.client.attempt import ATTEMPT, Attempt, AttemptError, describe
+from mcp_discovery.client.http import SharedHttp
+from mcp_discovery.client.settings import ClientSettings
+from mcp_discovery.client.tool_index import CachedToolList
 from mcp_discovery.client.transports import transport_for
 from mcp_discovery.instance import Instance
 from mcp_discovery.urls import urls_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a session may take to end in good order.
-_GOODBYE = 2.0
+#: Seconds that a session may take to end cleanly.
+_CLOSE_TIMEOUT = 2.0
 
 
-class Session:
+class McpSession:
     """The session with ``instance``, as the list has it now. One event loop's.
 
     The task that enters the SDK's client also leaves it, and does nothing else: a server that dies
@@ -37,13 +37,13 @@ class Session:
     def __init__(
         self,
         instance: Instance,
-        listing: Listing,
-        settings: Settings,
-        http: Http,
+        listing: CachedToolList,
+        settings: ClientSettings,
+        http: SharedHttp,
         on_end: Callable[[], None],
     ) -> None:
         self.instance = instance
-        #: What the server turned out to speak: the handshake, or a call, has succeeded.
+        #: Whether a handshake or a call has succeeded, which proves the server's protocol.
         self.proven = False
         self._listing = listing
         self._settings = settings
@@ -60,7 +60,7 @@ class Session:
 
     @property
     def guessed(self) -> bool:
-        """Whether its era was taken from the record, and not asked for."""
+        """Whether its protocol was taken from the record, and not negotiated."""
         return self._mode != "auto"
 
     @property
@@ -69,7 +69,7 @@ class Session:
         return self._opened
 
     @property
-    def _ends(self) -> bool:
+    def _is_ending(self) -> bool:
         return self._ended.is_set() or (self._owner is not None and self._owner.done())
 
     @property
@@ -87,9 +87,9 @@ class Session:
 
     async def open(self) -> Client:
         """The session's client, opened if it is not yet; raises :class:`AttemptError`."""
-        if self._opened is not None and self.is_open and not self._ends:
+        if self._opened is not None and self.is_open and not self._is_ending:
             return self._opened.result()
-        while self._ends and self._owner is not None and not self._owner.done():
+        while self._is_ending and self._owner is not None and not self._owner.done():
             await asyncio.wait([self._owner])
         if self._owner is None or self._owner.done():
             loop = asyncio.get_running_loop()
@@ -130,19 +130,19 @@ class Session:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            problem = error  # the SDK's: its session fell over
+            problem = error  # raised by the SDK, whose session failed
         except Exception as error:  # noqa: BLE001  # a guard: this session ends, and says why
             problem = error
         finally:
             if not opened.done():
-                way = ATTEMPT.get() or Attempt()
-                why = words(way.fault or problem) if problem else "the session was closed"
-                failure = AttemptError(f"cannot connect ({why})", sent=False, status=way.status)
+                attempt = ATTEMPT.get() or Attempt()
+                why = describe(attempt.fault or problem) if problem else "the session was closed"
+                failure = AttemptError(f"cannot connect ({why})", sent=False, status=attempt.status)
                 failure.__cause__ = problem
                 opened.set_exception(failure)
-                opened.exception()  # whoever waits is told; when nobody does, nobody needs to be
+                opened.exception()  # marked as retrieved: asyncio warns of it where no task waits
             elif problem is not None:
-                log.info("%s: the session ended: %s", self.instance.id, words(problem))
+                log.info("%s: the session ended: %s", self.instance.id, describe(problem))
             self._on_end()
 
     def _client(self) -> Client:
@@ -175,20 +175,20 @@ class Session:
         await self._settings.on_log(self.instance, params)
 
     async def discover(self) -> None:
-        """Asks a modern server what it is; raises the SDK's errors."""
+        """Sends ``server/discover`` to a modern server; raises the SDK's errors."""
         client = await self.open()
         self._known = await client.session.discover()
 
     def try_elsewhere(self) -> bool:
-        """Goes on to the next URL that may be meant; whether there is one."""
+        """Switches to the next URL that the record may mean; returns whether there is one."""
         if len(self._urls) < 2:
             return False
         self._urls = self._urls[1:]
         return True
 
     async def renew(self, refused: asyncio.Future[Client] | None) -> None:
-        """Closes the session ``refused``, one of :attr:`opened`, if another call has not yet; the
-        next one asks the server what it speaks, and where."""
+        """Closes the session ``refused``, one of :attr:`opened`, unless another call already has;
+        the next one negotiates the protocol, and may try another URL."""
         async with self._renewing:
             if self._opened is refused:
                 await self.close()
@@ -196,31 +196,31 @@ class Session:
                 self._mode, self._known = "auto", None
 
     async def close(self) -> None:
-        """Ends the session in good order if it can be done quickly."""
+        """Ends the session, cleanly if that does not take long."""
         owner = self._owner
         if owner is None:
             return
         self._ended.set()
         if self._opened is not None and not self._opened.done():
             owner.cancel()
-        await asyncio.wait([owner], timeout=_GOODBYE)
+        await asyncio.wait([owner], timeout=_CLOSE_TIMEOUT)
         if not owner.done():
             owner.cancel()
             await asyncio.wait([owner])
         with suppress(asyncio.CancelledError):
             if (error := owner.exception()) is not None:
-                log.warning("%s: the session ended badly: %s", self.instance.id, words(error))
+                log.warning("%s: the session ended badly: %s", self.instance.id, describe(error))
         if self._owner is owner:
             self._owner = self._opened = None
 
 
 def _mode_of(instance: Instance) -> str:
-    """How to greet it, from what it told its sidecar: that saves the SDK's question."""
-    told = instance.record.protocol
-    if told.era == "legacy":
+    """The SDK's mode for the protocol that the sidecar found, which saves the SDK's own probe."""
+    protocol = instance.record.protocol
+    if protocol.era == "legacy":
         return "legacy"
-    modern = [version for version in told.versions if version in MODERN_PROTOCOL_VERSIONS]
-    return max(modern) if told.era == "modern" and modern else "auto"
+    modern = [version for version in protocol.versions if version in MODERN_PROTOCOL_VERSIONS]
+    return max(modern) if protocol.era == "modern" and modern else "auto"
 
 
 def _version() -> str:

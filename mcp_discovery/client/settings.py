@@ -1,4 +1,4 @@
-"""How a client behaves: what may be said to :class:`~mcp_discovery.client.Discovery`."""
+"""The settings of a client: the options of :class:`~mcp_discovery.client.Discovery`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from mcp_discovery.instance import Instance
 Credentials = httpx2.Auth | str
 #: Credentials by a server's name (a string is a bearer token), or what finds them.
 Auth = Mapping[str, Credentials] | Callable[[Instance], Credentials | None]
-#: Looks at the URL of each request to a server; raises ``OSError`` to refuse it.
+#: Checks the URL of each request to a server; raises ``OSError`` to refuse it.
 Guard = Callable[[httpx2.URL], Awaitable[None]]
 OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
-#: Told of a call's progress: ``progress``, ``total`` and ``message``.
+#: Receives a call's progress: ``progress``, ``total`` and ``message``.
 OnProgress = ProgressFnT
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What applies to every call, as ``Discovery`` explains it; times in seconds."""
+class ClientSettings:
+    """The options of ``Discovery``, which documents them; times in seconds."""
 
     strategy: Strategy = USUAL
     deadline: float = 30.0
@@ -80,7 +80,7 @@ class Settings:
         if self.auth is None:
             return None
         found = self.auth(instance) if callable(self.auth) else self.auth.get(instance.record.name)
-        return _Bearer(found) if isinstance(found, str) else found
+        return _BearerToken(found) if isinstance(found, str) else found
 
     def command_of(self, instance: Instance) -> tuple[str, list[str], dict[str, str] | None]:
         """What starts a ``stdio`` server: the command, its arguments, what to add to the
@@ -104,7 +104,7 @@ class Settings:
         return filled(endpoint.command or ""), [filled(each) for each in endpoint.args], own
 
 
-class _Bearer(httpx2.Auth):
+class _BearerToken(httpx2.Auth):
     def __init__(self, token: str) -> None:
         self._header = f"Bearer {token}"
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp_types import CallToolResult
 
-from mcp_discovery.client.changes import Change
+from mcp_discovery.client.changes import ServerChange
 from mcp_discovery.client.discovery import Discovery
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.instance import Instance
@@ -29,11 +29,11 @@ class SyncDiscovery:
     """
 
     def __init__(self, url: str | None = None, **options: Any) -> None:
-        # Made here, so that what cannot be used is told here.
+        # Made here, so that invalid options are raised here.
         self._discovery = Discovery(url, **options)
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
-        self._watches: set[AsyncGenerator[Change, None]] = set()
+        self._watches: set[AsyncGenerator[ServerChange, None]] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -86,11 +86,11 @@ class SyncDiscovery:
     ) -> CallToolResult:
         """As :meth:`Discovery.call`."""
 
-        async def told(progress: float, total: float | None, message: str | None) -> None:
+        async def forward(progress: float, total: float | None, message: str | None) -> None:
             assert on_progress is not None
             on_progress(progress, total, message)
 
-        progress = told if on_progress is not None else None
+        progress = forward if on_progress is not None else None
         result: CallToolResult = self._do(
             self._discovery.call, tool, arguments, on_progress=progress, **options
         )
@@ -101,7 +101,9 @@ class SyncDiscovery:
         message: dict[str, Any] = self._do(self._discovery.dispatch, tool_call, **options)
         return message
 
-    def watch(self, tags: str | Iterable[str] | None = None, **filters: Any) -> Iterator[Change]:
+    def watch(
+        self, tags: str | Iterable[str] | None = None, **filters: Any
+    ) -> Iterator[ServerChange]:
         """As :meth:`Discovery.watch`."""
         found = self._discovery.watch(tags, **filters)
         self._watches.add(found)

@@ -16,8 +16,8 @@ class Tool:
 
     ``name`` is what :meth:`Discovery.call` takes: the tool's own name, or ``<server>.<tool>`` where
     two servers offer one of that name. ``server`` is the server's name, ``server_id`` the id of one
-    instance that offers the tool, ``definition`` the tool as MCP spells it. ``digest`` stands for
-    what a caller has to know: the schemas and the annotations; replicas that differ in it are never
+    instance that offers the tool, ``definition`` MCP's definition of it. ``digest`` identifies what
+    a caller depends on, the schemas and the annotations; replicas that differ in it are never
     mixed. ``replicas`` counts the instances that offer exactly this and can be called.
     """
 
@@ -84,14 +84,14 @@ def is_repeatable(definition: Mapping[str, Any]) -> bool:
 
 
 def tool_digest(definition: Mapping[str, Any]) -> str:
-    """Stands for a tool's schemas and hints: 16 hex digits, equal whatever the order of members.
+    """Identifies a tool's schemas and hints: 16 hex digits, the same for any order of members.
 
     Its description may change without changing what a caller has to send.
     """
-    told = {
+    relevant = {
         key: definition[key]
         for key in ("name", "inputSchema", "outputSchema", "annotations")
         if definition.get(key)
     }
-    canonical = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+    canonical = orjson.dumps(relevant, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(canonical, digest_size=8).hexdigest()

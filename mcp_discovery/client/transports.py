@@ -17,8 +17,9 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from mcp_discovery.client.http import ATTEMPT, MAX_RESPONSE, Http
-from mcp_discovery.client.settings import Settings
+from mcp_discovery.client.attempt import ATTEMPT
+from mcp_discovery.client.http import MAX_RESPONSE, SharedHttp
+from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.instance import Instance
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     Reading = ReadStream[SessionMessage | Exception]
 
 
-def transport_for(instance: Instance, url: str | None, settings: Settings, http: Http) -> Transport:
+def transport_for(
+    instance: Instance, url: str | None, settings: ClientSettings, http: SharedHttp
+) -> Transport:
     """A transport to ``instance`` at ``url`` (``None`` for ``stdio``); nothing is connected yet.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` where a ``stdio`` server cannot be
@@ -53,22 +56,22 @@ def transport_for(instance: Instance, url: str | None, settings: Settings, http:
             return sse_client(url, auth=auth, httpx_client_factory=client)
         case "websocket":
             assert url is not None
-            return _Noting(_websocket(url, auth))
+            return _SendTracking(_websocket(url, auth))
         case "stdio":
             command, args, environment = settings.command_of(instance)
             started = StdioServerParameters(command=command, args=args, env=environment)
-            return _Noting(stdio_client(started))
+            return _SendTracking(stdio_client(started))
 
 
-class _Noting:
-    """A transport that notes in a call's :data:`ATTEMPT` that it was sent."""
+class _SendTracking:
+    """A transport that records in a call's :data:`ATTEMPT` that it was sent."""
 
     def __init__(self, inner: AbstractAsyncContextManager[TransportStreams]) -> None:
         self._inner = inner
 
     async def __aenter__(self) -> TransportStreams:
         reading, writing = await self._inner.__aenter__()
-        return reading, _NotingWrites(writing)
+        return reading, _TrackedWrites(writing)
 
     async def __aexit__(
         self,
@@ -79,7 +82,7 @@ class _Noting:
         return await self._inner.__aexit__(kind, error, trace)
 
 
-class _NotingWrites:
+class _TrackedWrites:
     def __init__(self, inner: Writing) -> None:
         self._inner = inner
 
@@ -108,7 +111,7 @@ class _NotingWrites:
 async def _websocket(url: str, auth: httpx2.Auth | None) -> AsyncGenerator[TransportStreams, None]:
     """MCP over WebSocket: one JSON-RPC message in each text frame, subprotocol ``mcp``.
 
-    As the SDK before 2.0 spoke it; the SDK of today has no such transport.
+    As the SDK before 2.0 implemented it; the SDK from 2.0 on has no such transport.
     """
     import aiohttp
 

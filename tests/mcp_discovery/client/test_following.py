@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from mcp_discovery import Change, Discovery
-from mcp_discovery.client.breaker import FAILURES, Breaker
+from mcp_discovery.client.circuit_breaker import FAILURES, CircuitBreaker
 from tests.mcp_discovery.client.cluster import cluster
 from tests.programs import AskedFacade, facade, running
 from tests.servers.process import McpServer
@@ -107,7 +107,7 @@ async def test_an_upgrade_in_place_is_read_again(tmp_path: Path) -> None:
 
 def test_a_breaker() -> None:
     now = 0.0
-    breaker = Breaker(lambda: now)
+    breaker = CircuitBreaker(lambda: now)
     for _ in range(FAILURES - 1):
         breaker.failed("once")
         assert breaker.closed

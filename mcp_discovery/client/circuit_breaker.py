@@ -1,4 +1,4 @@
-"""A circuit breaker for one instance: after failures it is left alone, and tried again later."""
+"""A circuit breaker for one instance: after failures it gets no calls until a trial succeeds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import random
 import time
 from collections.abc import Callable
 
-#: So many failures in a row open it. A connection that is refused opens it at once.
+#: This many failures in a row open the breaker; a refused connection opens it at once.
 FAILURES = 3
-#: Seconds that it stays open: at least half of a bound that doubles between these.
+#: The breaker stays open for a random time between half a bound and the bound, which doubles with
+#: each failed trial between these numbers of seconds.
 _FIRST, _LONGEST = 0.5, 30.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Closed: calls pass. Open: they do not. Half open, once its time is over: one trial decides.
 
     ``clock`` gives monotonic seconds. Nygard, "Release It!" (2007), describes the pattern.

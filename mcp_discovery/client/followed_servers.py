@@ -1,4 +1,4 @@
-"""The live list as the client holds it: every selection that it follows, in one."""
+"""The live list of servers in the client: the union of every selection that it follows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 OnChange = Callable[[Instance | None, Instance | None], None]
 
 
-class Roster:
+class FollowedServers:
     """The instances of all selections that are followed, by id.
 
     ``on_change`` is called with what an instance was and what it is, ``None`` for not there. An
@@ -32,7 +32,7 @@ class Roster:
         self._hold = hold
         self._tasks: dict[Query, asyncio.Task[None]] = {}
         self._first: dict[Query, asyncio.Future[None]] = {}
-        self._shown: dict[Query, set[str]] = {}
+        self._ids: dict[Query, set[str]] = {}
         self._leaving: dict[tuple[Query, str], asyncio.TimerHandle] = {}
         self.instances: dict[str, Instance] = {}
         self._stale: dict[Query, datetime] = {}
@@ -56,21 +56,21 @@ class Roster:
         """Follows ``wanted`` from now on; returns when its instances are there.
 
         Raises ``StoreUnavailableError``, ``StoreDeniedError`` or ``InvalidInputError`` where they
-        are not to be had.
+        cannot be read.
         """
         if wanted not in self._tasks:
-            self._shown[wanted] = set()
+            self._ids[wanted] = set()
             self._first[wanted] = first = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(self._run(wanted, first), name="following servers")
             self._tasks[wanted] = task
-        await self._begun(wanted)
+        await self._wait_first(wanted)
 
     async def begun(self) -> None:
         """Waits for the instances of every selection that is followed; raises as :meth:`follow`."""
         for wanted in list(self._tasks):
-            await self._begun(wanted)
+            await self._wait_first(wanted)
 
-    async def _begun(self, wanted: Query) -> None:
+    async def _wait_first(self, wanted: Query) -> None:
         first = self._first[wanted]
         if not first.done():
             await asyncio.wait([first])  # which a cancelled caller leaves as it is
@@ -81,7 +81,7 @@ class Roster:
 
     def selected(self, wanted: Query) -> list[Instance]:
         """The instances of a selection that is followed, by name and id."""
-        found = [self.instances[id] for id in self._shown.get(wanted, ())]
+        found = [self.instances[id] for id in self._ids.get(wanted, ())]
         return sorted(found, key=lambda each: (each.record.name, each.id))
 
     async def _run(self, wanted: Query, first: asyncio.Future[None]) -> None:
@@ -89,7 +89,7 @@ class Roster:
             try:
                 async with aclosing(self._source.watch(wanted)) as watch:
                     async for news in watch:
-                        self._take(wanted, news)
+                        self._apply(wanted, news)
                         if not first.done():
                             first.set_result(None)
             except Exception as error:
@@ -99,37 +99,37 @@ class Roster:
                 log.exception("following servers failed in a way it must not; starting again")
                 await asyncio.sleep(1.0)
 
-    def _take(self, wanted: Query, news: Everything | One | Staleness) -> None:
+    def _apply(self, wanted: Query, news: Everything | One | Staleness) -> None:
         match news:
             case One(id, instance):
-                self._put(wanted, id, instance)
+                self._set(wanted, id, instance)
             case Everything(instances):
                 for id, instance in instances.items():
-                    self._put(wanted, id, instance)
-                for id in self._shown[wanted] - instances.keys():
-                    self._leave(wanted, id)
+                    self._set(wanted, id, instance)
+                for id in self._ids[wanted] - instances.keys():
+                    self._remove_later(wanted, id)
             case Staleness(since):
                 self._stale.pop(wanted, None)
                 if since is not None:
                     self._stale[wanted] = since
 
-    def _leave(self, wanted: Query, id: str) -> None:
+    def _remove_later(self, wanted: Query, id: str) -> None:
         if not self._hold:
-            self._put(wanted, id, None)
+            self._set(wanted, id, None)
         elif (wanted, id) not in self._leaving:
             loop = asyncio.get_running_loop()
-            self._leaving[wanted, id] = loop.call_later(self._hold, self._put, wanted, id, None)
+            self._leaving[wanted, id] = loop.call_later(self._hold, self._set, wanted, id, None)
 
-    def _put(self, wanted: Query, id: str, instance: Instance | None) -> None:
+    def _set(self, wanted: Query, id: str, instance: Instance | None) -> None:
         if (leaving := self._leaving.pop((wanted, id), None)) is not None:
             leaving.cancel()
         before = self.instances.get(id)
         if instance is not None:
-            self._shown[wanted].add(id)
+            self._ids[wanted].add(id)
             self.instances[id] = instance
         else:
-            self._shown[wanted].discard(id)
-            if any(id in shown for shown in self._shown.values()):
+            self._ids[wanted].discard(id)
+            if any(id in shown for shown in self._ids.values()):
                 return
             self.instances.pop(id, None)
         if before != instance:
@@ -141,14 +141,14 @@ class Roster:
         self._stale.pop(wanted, None)
         if not first.done():
             first.set_exception(StoreUnavailableError("the list", "it is not followed any more"))
-        first.exception()  # whoever waits is told; when nobody does, nobody needs to be
+        first.exception()  # marked as retrieved: asyncio warns of it where no task waits
         task.cancel()
         await asyncio.wait([task])
         for key in [key for key in self._leaving if key[0] == wanted]:
             self._leaving.pop(key).cancel()
-        for id in list(self._shown[wanted]):
-            self._put(wanted, id, None)
-        del self._shown[wanted]
+        for id in list(self._ids[wanted]):
+            self._set(wanted, id, None)
+        del self._ids[wanted]
 
     async def close(self) -> None:
         """Follows nothing any more."""
