@@ -132,13 +132,13 @@ def facade(
     settings = options_of(context.params)
     given = options.store_options(context.params)
     if workers > 1:
-        code = _listening(lambda: _supervise(workers, store, given, host, port, settings))
+        code = _exit_code_of(lambda: _supervise(workers, store, given, host, port, settings))
     else:
-        code = _listening(lambda: _run(_serve(store, given, host, port, settings)))
+        code = _exit_code_of(lambda: _run(_serve(store, given, host, port, settings)))
     raise typer.Exit(code)
 
 
-def _listening(serve: Callable[[], int]) -> int:
+def _exit_code_of(serve: Callable[[], int]) -> int:
     """The exit code of ``serve``, or of its failure to listen, which is printed."""
     try:
         return serve()
@@ -179,7 +179,7 @@ def _supervise(
 
     asyncio.run(_require_usable(url, given))
     found = free_port(host, port)
-    return supervise(count, lambda life: _listening(lambda: _run(serve(life))))
+    return supervise(count, lambda life: _exit_code_of(lambda: _run(serve(life))))
 
 
 def _run(serving: Coroutine[Any, Any, int]) -> int:
@@ -189,7 +189,7 @@ def _run(serving: Coroutine[Any, Any, int]) -> int:
 
 
 async def _require_usable(url: str, given: StoreOptions) -> None:
-    """Raises what is wrong with the store's URL and options, once and not from each worker."""
+    """Raises what is wrong with the store's URL and options, once for all workers."""
     from mcp_discovery.adapters import open_store
 
     async with open_store(url, given):

@@ -90,22 +90,22 @@ async def _register(
         listed = (await get(api, "/servers", {"status": "all"}))["servers"]
         plan = compare(wanted, listed, prune=prune)
         if not json:
-            _tell(plan)
+            _print_plan(plan)
         refused = plan.refused[0].refused if plan.refused else None
         code = DONE if refused is None else code_of(refused)
         for each in plan.refused:
-            _say(json, "refused", each.name, problem=str(each.refused))
+            _print_outcome(json, "refused", each.name, problem=str(each.refused))
         if dry:
             if json:
-                _tell_json(plan)
+                _print_plan_json(plan)
             return code or (CHANGES if plan.changes else DONE)
         if not plan.changes or (ask and not typer.confirm("Go on?")):
             return code
-        return await _carry_out(api, plan, json=json) or code
+        return await _apply(api, plan, json=json) or code
 
 
-async def _carry_out(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
-    """Does what is planned; returns the code of the first refusal."""
+async def _apply(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
+    """Makes the planned changes; returns the exit code of the first refusal."""
     from mcp_discovery.adapters.remote.api import server_path
     from mcp_discovery.cli.exit_codes import DONE, code_of
     from mcp_discovery.errors import DiscoveryError, StoreError
@@ -124,13 +124,13 @@ async def _carry_out(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> i
             raise
         except DiscoveryError as error:
             code = code or code_of(error)
-            _say(json, "refused", name, problem=str(error))
+            _print_outcome(json, "refused", name, problem=str(error))
         else:
-            _say(json, outcome, name)
+            _print_outcome(json, outcome, name)
     return code
 
 
-def _say(json: bool, outcome: str, name: str, *, problem: str | None = None) -> None:
+def _print_outcome(json: bool, outcome: str, name: str, *, problem: str | None = None) -> None:
     from mcp_discovery.cli.terminal import line, say, say_json
 
     if json:
@@ -139,7 +139,7 @@ def _say(json: bool, outcome: str, name: str, *, problem: str | None = None) -> 
         say(line(f"{name}: {outcome}" + (f": {problem}" if problem else "")), err=bool(problem))
 
 
-def _tell(plan: RegistrationPlan) -> None:
+def _print_plan(plan: RegistrationPlan) -> None:
     """The plan as a diff, on standard error: standard output tells what was done."""
     from mcp_discovery.cli.terminal import line, say
 
@@ -162,7 +162,7 @@ def _tell(plan: RegistrationPlan) -> None:
     say(", ".join(counts) + ".", err=True)
 
 
-def _tell_json(plan: RegistrationPlan) -> None:
+def _print_plan_json(plan: RegistrationPlan) -> None:
     from mcp_discovery.cli.terminal import say_json
 
     for each in plan.added:
