@@ -168,13 +168,15 @@ class Watcher:
                 note = ""
             else:
                 result, note = await self._probed(probe)
-            answered = False
             failed = result.failed
-            self._failures = self._failures + 1 if failed else 0
+            if not answered:  # a server that shakes hands and fails each probe is no hurry
+                self._failures = self._failures + 1 if failed else 0
+            answered = False
             self._conclude(self._steady(result), result, note)
             if result.mcp is not None and result.verdict.status is Status.DOWN:
                 return
-            await self._rest(self._retry_pause() if failed else self._pace.pause)
+            pause = self._pace.pause
+            await self._rest(min(self._retry_pause(), pause) if failed else pause)
 
     async def _probed(self, probe: McpProbe | None) -> tuple[HealthCheckResult, str]:
         """One probe, with what is to be added to its reason."""

@@ -12,6 +12,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import ANSWERS, Status
 from tests.servers.process import McpServer, odd, sdk
 from tests.sidecar.harness import Seen, sidecar
+from tests.stores.waiting import until
 
 INTERVAL = 1.0
 #: What the test itself, its watcher and a busy machine may add.
@@ -133,6 +134,23 @@ async def test_a_health_url_that_does_not_answer_degrades_a_server_that_does(
         assert degraded.health.reason == "answers MCP; its health endpoint: connection refused"
         await other.start()
         await seen.until_status(Status.HEALTHY, within=INTERVAL + MARGIN)
+
+
+async def test_a_health_url_that_complains_for_long_delays_no_verdict(
+    store: EmbeddedStore, seen: Seen, server: McpServer
+) -> None:
+    async with sidecar(store, server.url, health_url=f"{server.base_url}/health"):
+        await seen.until_status(Status.HEALTHY, within=3.0)
+        await server.control(health=503)
+        await seen.until_status(Status.DEGRADED, within=INTERVAL)
+        probed = (await server.control())["counts"]["POST"]
+
+        async def probed_often() -> bool:
+            return bool((await server.control())["counts"]["POST"] >= probed + 6)
+
+        await until(probed_often, timeout=10.0, what="six more probes")
+        await server.control(hang=True)
+        await seen.until_status(Status.DOWN, within=INTERVAL + MARGIN)
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
