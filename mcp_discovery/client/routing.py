@@ -14,7 +14,7 @@ from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, con
 from mcp_discovery.client.connection import InstanceConnection
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.tool import Tool, is_repeatable
-from mcp_discovery.client.tool_index import ListedTool
+from mcp_discovery.client.tool_index import OfferedTool
 from mcp_discovery.errors import AmbiguousToolError, ToolChangedError, UnknownToolError
 from mcp_discovery.health import Status
 
@@ -32,7 +32,7 @@ class Route:
 
     server: str
     tool: str
-    offer: ListedTool | None
+    offer: OfferedTool | None
     connections: tuple[InstanceConnection, ...]
 
     @property
@@ -122,7 +122,7 @@ class Router:
         grouped: defaultdict[str, defaultdict[str | None, list[InstanceConnection]]] = defaultdict(
             lambda: defaultdict(list)
         )
-        offers: dict[str | None, ListedTool | None] = {}
+        offers: dict[str | None, OfferedTool | None] = {}
         for id, offer in self._pool.index.of(tool).items():
             connection = self._pool.connections[id]
             owner = connection.instance.record.name

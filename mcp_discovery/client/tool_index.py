@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ListedTool:
+class OfferedTool:
     """A tool as one document defines it; ``digest`` identifies its schemas and hints."""
 
     definition: Mapping[str, Any]
@@ -40,14 +40,14 @@ class ServerTools:
     """
 
     def __init__(self, tools: Iterable[Mapping[str, Any]], *, read: bool = True) -> None:
-        self.by_name: dict[str, ListedTool] = {}
+        self.by_name: dict[str, OfferedTool] = {}
         self.read = read
         for tool in tools:
             name = tool.get("name")
             if not isinstance(name, str) or not name:
                 continue
             try:
-                self.by_name.setdefault(name, ListedTool(tool, tool_digest(tool)))
+                self.by_name.setdefault(name, OfferedTool(tool, tool_digest(tool)))
             except TypeError:
                 log.warning("leaving out the tool %.80r: its definition is no JSON", name)
 
@@ -68,12 +68,12 @@ class InstancesByTool:
 
     def __init__(self) -> None:
         self._names: dict[str, tuple[str, ...]] = {}
-        self._by_tool: defaultdict[str, dict[str, ListedTool | None]] = defaultdict(dict)
+        self._by_tool: defaultdict[str, dict[str, OfferedTool | None]] = defaultdict(dict)
 
     def put(self, instance: Instance, offers: ServerTools | None) -> None:
         """``instance`` offers ``offers``, or, while those are being read, what its record names."""
         self.drop(instance.id)
-        offered: Mapping[str, ListedTool | None]
+        offered: Mapping[str, OfferedTool | None]
         if offers is None:
             offered = dict.fromkeys(instance.record.capabilities.tools)
         else:
@@ -89,7 +89,7 @@ class InstancesByTool:
             if not self._by_tool[name]:
                 del self._by_tool[name]
 
-    def of(self, tool: str) -> Mapping[str, ListedTool | None]:
+    def of(self, tool: str) -> Mapping[str, OfferedTool | None]:
         """Instance → its offer of ``tool``; ``None`` where that is still being read."""
         return self._by_tool.get(tool, {})
 
