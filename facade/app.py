@@ -34,7 +34,7 @@ from mcp_discovery.facade.http import docs_page, openapi
 from mcp_discovery.facade.http.aliases import aliases
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
-from mcp_discovery.facade.http.middleware import Outermost
+from mcp_discovery.facade.http.middleware import OutermostMiddleware
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
 from mcp_discovery.facade.http.operation import routes
 from mcp_discovery.facade.http.outbound import refusing_probes
@@ -59,7 +59,7 @@ from mcp_discovery.facade.servers.current_list import CATALOG
 from mcp_discovery.facade.servers.events import STREAMS, EventStreams
 from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
 from mcp_discovery.facade.servers.results import LISTS, ServerLists
-from mcp_discovery.facade.servers.search_index import Searching
+from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.tools import handlers as tools
@@ -131,14 +131,14 @@ def create_app(
     )
     for kind in (CAPABILITY_REQUEST, HEALTH_CHECK):
         usage.listen(kind, sockets.activity.append)
-    searching = Searching(catalog, documents)
-    lists = ServerLists(catalog, searching)
+    search = ServerSearch(catalog, documents)
+    lists = ServerLists(catalog, search)
     tool_definitions = ToolDefinitions(documents)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
         calls = caller or ClientCaller(catalog, usage, private=options.probe_private)
     mcp = McpServer(
-        *(catalog, documents, searching, tool_definitions, options),
+        *(catalog, documents, search, tool_definitions, options),
         calls,
     )
     passing = McpGateway(options, usage)
@@ -159,9 +159,9 @@ def create_app(
     )
     usage.listen(HEALTH_CHECK, metrics.probed)
     polls = LongPolls(catalog, lists)
-    searching.on_learned(polls.descriptions_known)
+    search.on_learned(polls.descriptions_known)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    outermost = Outermost(
+    outermost = OutermostMiddleware(
         metrics,
         Cors(options.cors_origins),
         check=refusing_probes(posted.holder.id, PATH),
@@ -212,7 +212,7 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
     facade = app[FACADE]
     async with facade.catalog, facade.posted:
         tasks = [
-            asyncio.create_task(app[LISTS].searching.run(), name="descriptions of tools"),
+            asyncio.create_task(app[LISTS].search.run(), name="descriptions of tools"),
             asyncio.create_task(app[POLLS].run(), name="long polls"),
             asyncio.create_task(app[REGISTRY_INDEX].run(), name="registry entries"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),

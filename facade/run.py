@@ -1,4 +1,4 @@
-"""Serves a facade until it is told to stop."""
+"""Serves a facade until it is stopped."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ async def run(
 
 
 async def _first_list(catalog: Catalog, stop: asyncio.Event) -> None:
-    """Waits for the first list of one of several workers, unless it is told to stop before."""
+    """Waits for the first list of one of several workers, unless it is stopped before."""
     waits = [asyncio.create_task(catalog.ready()), asyncio.create_task(stop.wait())]
     await asyncio.wait(waits, timeout=_FIRST_LIST, return_when=asyncio.FIRST_COMPLETED)
     for each in waits:

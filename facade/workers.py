@@ -23,8 +23,8 @@ from mcp_discovery.facade.run import cannot_listen
 
 log = logging.getLogger(__name__)
 
-#: Serves until it is told to stop, or until the file descriptor that it is given can be read: then
-#: whoever started it is gone. Returns the exit status.
+#: Serves until it is stopped, or until the file descriptor that it is given can be read: then the
+#: process that started it is gone. Returns the exit status.
 Serve: TypeAlias = Callable[[int], int]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -35,7 +35,7 @@ _PAUSE = 1.0
 def free_port(host: str, port: int) -> int:
     """``port``, or a free one for 0; raises :class:`ListenError` where somebody listens there.
 
-    Workers could not tell: they would share the port with whoever lets it be shared.
+    Workers would not notice: they would share the port with any program that shares it.
     """
     try:
         with ExitStack() as taken:

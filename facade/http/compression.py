@@ -49,7 +49,7 @@ class Compression:
         body, headers = response.body, response.headers
         if not isinstance(body, bytes) or len(body) < MIN_BYTES or "Content-Encoding" in headers:
             return
-        # RFC 9111, 5.2.2.6: what is marked so goes out as it is, and is not kept for others.
+        # RFC 9111, 5.2.2.6: what is marked so goes out as it is, and is not cached for others.
         if response.content_type not in _TYPES or "no-transform" in headers.get(
             "Cache-Control", ""
         ):

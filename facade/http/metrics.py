@@ -28,7 +28,7 @@ from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.probe.verdict import is_usable
 
-#: At most so many instances, or servers, are told one by one: series are what Prometheus pays for.
+#: How many instances, or servers, have a series of their own at most: series cost Prometheus.
 _ONE_BY_ONE = 200
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -189,7 +189,7 @@ METRICS = web.AppKey("metrics", Metrics)
 
 
 class _Figures(Collector):
-    """What is read from the catalog when it is asked for."""
+    """Figures that are read from the catalog when Prometheus asks."""
 
     def __init__(
         self,
@@ -303,16 +303,16 @@ class _Lag:
         try:
             events = self._catalog.since(view.epoch, self._revision)
         except OutdatedRevisionError:
-            events = []  # nobody has asked for longer than the catalog remembers
+            events = []  # the last scrape is longer ago than the catalog remembers
         self._revision = view.revision
         for event in events:
-            if _is_told(event):
+            if _is_reported(event):
                 assert event.entry is not None
                 lag = (event.at - event.entry.health.since).total_seconds()
                 self._seconds.observe(max(0.0, lag))
 
 
-def _is_told(event: CatalogEvent) -> bool:
+def _is_reported(event: CatalogEvent) -> bool:
     """Whether a registrant said, of an instance that was listed, that its status is another now.
 
     An instance that is new may have had its status for long, and one that fell silent, or is

@@ -31,7 +31,7 @@ Check: TypeAlias = Callable[[web.Request], None]
 Finish: TypeAlias = Callable[[web.Request, web.StreamResponse], None]
 
 
-class Outermost:
+class OutermostMiddleware:
     """Traces, checks, times and counts each request, and finishes its response.
 
     ``check`` is for every request, before any middleware further in and before its operation.

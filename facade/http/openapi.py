@@ -77,7 +77,7 @@ class ProblemModel(Shaped):
 
 
 class Description:
-    """The OpenAPI document of ``operations``, made when it is first asked for."""
+    """The OpenAPI document of ``operations``, made when it is first requested."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self._operations = tuple(operations)

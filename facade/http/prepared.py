@@ -1,4 +1,4 @@
-"""A response prepared once for all who ask for the same: plain, compressed, or not at all."""
+"""A response prepared once for all equal requests: plain, compressed, or 304."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mcp_discovery.facade.http.etag import has_already, headers_of
 
 
 class PreparedResponse:
-    """JSON with its headers, in each form in which it may be asked for.
+    """JSON with its headers, in each form that a request may accept.
 
     ``tag`` is its entity tag. Every request gets a response of its own, with a copy of the headers.
     """

@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: The largest body of any request but the PUT of a document, in bytes.
 MAX_BODY_BYTES = 2**20
-#: What a client is told to wait, in seconds, before it asks an unavailable store again.
+#: How long, in seconds, a client shall wait before it tries an unavailable store again.
 RETRY_AFTER = 1
 
 #: Error → status and problem type; the first that fits counts. The types are part of the API.
@@ -51,7 +51,7 @@ STATUSES: tuple[tuple[type[DiscoveryError], int, str], ...] = (
 
 
 class ProblemError(DiscoveryError):
-    """A request that cannot be answered as asked.
+    """A request that cannot be answered as it is.
 
     ``kind`` is the last part of the problem's type, in words joined by hyphens; ``detail`` is one
     sentence; ``facts`` are further members of the problem document.

@@ -12,7 +12,7 @@ from mcp_discovery.facade.mcp.tool import STALENESS_PROPERTIES, McpTool, OnProgr
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import Sort
-from mcp_discovery.facade.servers.search_index import Searching
+from mcp_discovery.facade.servers.search_index import ServerSearch
 
 _LIMIT, _MOST = 20, 200
 
@@ -66,9 +66,9 @@ class FindServers(McpTool):
         "required": ["servers", "matched"],
     }
 
-    def __init__(self, catalog: Catalog, searching: Searching) -> None:
+    def __init__(self, catalog: Catalog, search: ServerSearch) -> None:
         self._catalog = catalog
-        self._searching = searching
+        self._search = search
         self.input_schema = {
             "type": "object",
             "properties": {
@@ -93,7 +93,7 @@ class FindServers(McpTool):
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
     ) -> Mapping[str, Any]:
         query, words = query_of(arguments), words_of(arguments["q"])
-        scores = await self._searching.scores(words) if words else None
+        scores = await self._search.scores(words) if words else None
         view = current_view(self._catalog)
         found = view.select(query, among=scores)
         if scores is not None:

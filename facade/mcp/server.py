@@ -27,7 +27,7 @@ from mcp_discovery.facade.mcp.sessions import LegacySessions
 from mcp_discovery.facade.mcp.subscriptions import Subscriptions
 from mcp_discovery.facade.mcp.tool import McpTool
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.servers.search_index import Searching
+from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.tools.definitions import ToolDefinitions
 
 PATH: Final = "/mcp"
@@ -44,13 +44,13 @@ class McpServer:
         self,
         catalog: Catalog,
         documents: Documents,
-        searching: Searching,
+        search: ServerSearch,
         definitions: ToolDefinitions,
         options: FacadeOptions,
         caller: ToolCaller | None,
     ) -> None:
         tools: list[McpTool] = [
-            FindServers(catalog, searching),
+            FindServers(catalog, search),
             FindTools(catalog, definitions),
             DescribeTool(catalog, definitions),
         ]

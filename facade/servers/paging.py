@@ -127,7 +127,7 @@ class Sort:
         return precedence(str(key)) if self.field == "version" and key is not None else key
 
 
-#: The order of a list unless another is asked for.
+#: The order of a list unless another is requested.
 BY_NAME = Sort()
 
 
@@ -135,11 +135,11 @@ BY_NAME = Sort()
 class Cursor:
     """Behind which entry a page begins.
 
-    ``question`` is the fingerprint of what was asked, ``at`` the moment of the first page, by
+    ``fingerprint`` is that of the request, ``at`` the moment of the first page, by
     which what moves with the clock stays sorted as it was, ``limit`` the length of the page.
     """
 
-    question: str
+    fingerprint: str
     at: datetime
     key: Key
     id: str
@@ -147,28 +147,28 @@ class Cursor:
 
     def encode(self) -> str:
         """The cursor as URL-safe text."""
-        said = [_FORMAT, self.question, _milliseconds(self.at), self.key, self.id, self.limit]
-        return base64.urlsafe_b64encode(orjson.dumps(said)).decode().rstrip("=")
+        parts = [_FORMAT, self.fingerprint, _milliseconds(self.at), self.key, self.id, self.limit]
+        return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str, sort: Sort, question: str) -> Cursor:
-        """The cursor in ``text``, which must be of ``question``; raises :class:`ProblemError`
+    def decode(cls, text: str, sort: Sort, fingerprint: str) -> Cursor:
+        """The cursor in ``text``, which must have this fingerprint; raises :class:`ProblemError`
         (400)."""
         match _content(text):
-            case [int(version), str(asked), int(at), key, str(id), int(limit)] if (
+            case [int(version), str(made_for), int(at), key, str(id), int(limit)] if (
                 version == _FORMAT and 0 <= at < 10**14 and 1 <= limit <= 1000
             ):
                 pass
             case _:
                 raise _bad("this cursor was not made here; start again without a cursor")
-        if asked != question:
+        if made_for != fingerprint:
             raise _bad(
                 "this cursor is of another question; send it with the same filters and sort, or "
                 "start again without a cursor"
             )
         if not sort.fits(key):
             raise _bad("this cursor was changed on its way; start again without a cursor")
-        return cls(asked, datetime.fromtimestamp(at / 1000, UTC), key, id, limit)
+        return cls(made_for, datetime.fromtimestamp(at / 1000, UTC), key, id, limit)
 
 
 def _content(text: str) -> Any:

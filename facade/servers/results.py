@@ -25,7 +25,7 @@ from mcp_discovery.facade.http.prepared import PreparedResponse
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.paging import Cursor, Scores
 from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
-from mcp_discovery.facade.servers.search_index import Searching
+from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.health import Status, rfc3339
 
 #: How many selections, and how many results, are cached for requests for the same.
@@ -62,7 +62,7 @@ class ListResult:
     etag: str
     entries: Sequence[Entry]
     parts: tuple[bytes, ...]
-    tells_last_seen: bool
+    has_last_seen: bool
     members: dict[str, object]
 
     @property
@@ -79,7 +79,7 @@ class ListResult:
         """The JSON as of ``now``."""
         if self.parts:
             items = list(self.parts)
-            if self.tells_last_seen:
+            if self.has_last_seen:
                 items = [
                     b'%b,"lastSeen":"%b"}' % (part[:-1], rfc3339(entry.last_seen(now)).encode())
                     for part, entry in zip(items, self.entries, strict=True)
@@ -115,9 +115,9 @@ class ServerLists:
     so that a list that many ask for is serialized once.
     """
 
-    def __init__(self, catalog: Catalog, searching: Searching) -> None:
+    def __init__(self, catalog: Catalog, search: ServerSearch) -> None:
         self._catalog = catalog
-        self.searching = searching
+        self.search = search
         self._selections: LRUCache[tuple[str, int], ListSelection] = LRUCache(_SELECTIONS)
         self._results: LRUCache[str, ListResult] = LRUCache(_SELECTIONS)
         self._prepared: LRUCache[str, _Prepared] = LRUCache(
@@ -130,13 +130,13 @@ class ServerLists:
     @property
     def documents_known(self) -> int:
         """Of how many documents the descriptions are searched."""
-        return self.searching.documents_known
+        return self.search.documents_known
 
     async def result(self, wanted: ServerQuery) -> ListResult:
         """The result as the list is now."""
         scores: Scores | None = None
         if wanted.words:
-            scores = await self.searching.scores(wanted.words)
+            scores = await self.search.scores(wanted.words)
         # From here to the end nothing is awaited: the result is of this view.
         selection = self._select(wanted, scores)
         result = self._results.get(wanted.key)
@@ -178,7 +178,7 @@ class ServerLists:
         # The same for all but those whose order moves with the time.
         sorted_at = int(at.timestamp() * 1000) if wanted.sort.moves else 0
         key = wanted.fingerprint, sorted_at
-        known = self.searching.documents_known
+        known = self.search.documents_known
         found = self._selections.get(key)
         if (
             found is None
@@ -220,7 +220,7 @@ class ServerLists:
             etag=tag_of(tag, beside),
             entries=entries,
             parts=parts,
-            tells_last_seen=wanted.fields is not None and "lastSeen" in wanted.fields,
+            has_last_seen=wanted.fields is not None and "lastSeen" in wanted.fields,
             members=members | beside,
         )
 
@@ -259,7 +259,7 @@ def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object
 
 
 def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:
-    """When the next instance will have been up for as long as is asked for."""
+    """When the next instance will have been up for the required time."""
     least = timedelta(seconds=wanted.query.min_uptime)
     candidates = view.select(wanted.query.but(min_uptime=()), among=scores, now=now)
     times = (

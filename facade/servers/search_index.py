@@ -22,7 +22,7 @@ _AT_ONCE = 8
 _RETRY = 5.0
 
 
-class Searching:
+class ServerSearch:
     """Searches the texts of one catalog; nothing is indexed before the first search.
 
     A search sees every record of the list. Descriptions of tools stand in capability documents:

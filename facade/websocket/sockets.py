@@ -15,7 +15,6 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.fanout import Fanout
 from mcp_discovery.facade.servers.list_json import read_position
 from mcp_discovery.facade.websocket.activity import KINDS, ActivityLog
-from mcp_discovery.facade.websocket.audience import Audience
 from mcp_discovery.facade.websocket.messages import (
     CONNECTION_STATUS,
     MAX_MESSAGE_BYTES,
@@ -28,6 +27,7 @@ from mcp_discovery.facade.websocket.messages import (
     failed,
     parse,
 )
+from mcp_discovery.facade.websocket.subscribers import Subscribers
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,11 @@ _GOODBYE = 1.0
 
 
 class Sockets:
-    """All of them, over one catalog.
+    """All readers of one catalog's stream.
 
-    ``ping`` and ``write_timeout`` in seconds: the pause before an idle connection is asked whether
-    it lives, and how long a reader may leave it full. One on which nothing is subscribed for
-    ``idle`` seconds is closed.
+    ``ping`` and ``write_timeout`` in seconds: the pause before an idle connection is pinged, and
+    how long a reader may leave it full. One on which nothing is subscribed for ``idle`` seconds is
+    closed.
     """
 
     def __init__(self, catalog: Catalog, *, ping: float, write_timeout: float, idle: float) -> None:
@@ -54,12 +54,12 @@ class Sockets:
         self.ping = ping
         self.write_timeout = write_timeout
         self.idle = idle
-        self._audiences: dict[EventFilter, Audience] = {}
-        self._lives: set[asyncio.Timeout] = set()
+        self._groups: dict[EventFilter, Subscribers] = {}
+        self._timeouts: set[asyncio.Timeout] = set()
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._lives)
+        return len(self._timeouts)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers ``GET /registry/stream`` until the reader leaves or :meth:`close` is called.
@@ -82,12 +82,12 @@ class Sockets:
             return socket
         reader = _SocketReader(self, socket, request)
         try:
-            async with asyncio.timeout(None) as life:
-                self._lives.add(life)
+            async with asyncio.timeout(None) as timeout:
+                self._timeouts.add(timeout)
                 try:
                     await reader.run()
                 finally:
-                    self._lives.discard(life)
+                    self._timeouts.discard(timeout)
                     reader.leave()
         except TimeoutError:  # the facade stops
             await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the facade stops")
@@ -99,21 +99,21 @@ class Sockets:
         """Ends every connection, and those to come."""
         self._closed = True
         now = asyncio.get_running_loop().time()
-        for life in self._lives:
-            if not life.expired():
-                life.reschedule(now)
+        for timeout in self._timeouts:
+            if not timeout.expired():
+                timeout.reschedule(now)
 
-    def join(self, filter: EventFilter) -> Audience:
+    def join(self, filter: EventFilter) -> Subscribers:
         """One more reader with ``filter``."""
-        audience = self._audiences.setdefault(filter, Audience(filter))
-        audience.readers += 1
-        return audience
+        subscribers = self._groups.setdefault(filter, Subscribers(filter))
+        subscribers.readers += 1
+        return subscribers
 
-    def leave(self, audience: Audience) -> None:
+    def leave(self, subscribers: Subscribers) -> None:
         """One reader less."""
-        audience.readers -= 1
-        if not audience.readers:
-            self._audiences.pop(audience.filter, None)
+        subscribers.readers -= 1
+        if not subscribers.readers:
+            self._groups.pop(subscribers.filter, None)
 
 
 #: The readers of an application.
@@ -121,7 +121,7 @@ SOCKETS = web.AppKey("sockets", Sockets)
 
 
 class _SocketReader:
-    """One connection: what it has subscribed to, and how far it has been notified."""
+    """One connection: what it has subscribed to, and what it has been sent."""
 
     def __init__(
         self, sockets: Sockets, socket: web.WebSocketResponse, request: web.Request
@@ -132,22 +132,22 @@ class _SocketReader:
         self._request = request
         self._news = asyncio.Event()
         sockets.fanout.join(self._notify)
-        self._audience = sockets.join(EventFilter())
-        self._follows = False  # the statuses of connections
-        self._afresh: str | None = None  # a snapshot is due, and why; "" for the first one
+        self._subscribers = sockets.join(EventFilter())
+        self._wants_statuses = False
+        self._snapshot_due: str | None = None  # why a snapshot is due; "" for the first
         self._turn = 0  # goes up when something else is subscribed
         self._revision = 0
         self._stale = False
-        self._numbers: dict[str, int] = {}  # of health checks and requests, the next to be told
+        self._numbers: dict[str, int] = {}  # of health checks and requests, the next to be sent
 
     async def run(self) -> None:
-        """Listens and tells until either ends."""
-        telling = asyncio.create_task(self._tell_for_ever(), name="tell a socket")
+        """Receives and sends until either ends."""
+        sending = asyncio.create_task(self._send_news(), name="send to a socket")
         try:
-            await self._listen()
+            await self._receive()
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def _notify(self) -> None:
         self._news.set()
@@ -155,19 +155,19 @@ class _SocketReader:
     def leave(self) -> None:
         """Gives back what it shares with others."""
         self._sockets.fanout.leave(self._notify)
-        self._sockets.leave(self._audience)
+        self._sockets.leave(self._subscribers)
         for kind in self._numbers:
             self._sockets.activity.unsubscribe(kind)
         self._numbers.clear()
 
-    # -- what it says ------------------------------------------------------------------------
+    # -- received -----------------------------------------------------------------------
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         errors = 0
         while True:
             try:
                 # Not receive's own time-out: each pong would begin it anew.
-                async with asyncio.timeout(self._patience()):
+                async with asyncio.timeout(self._idle_timeout()):
                     message = await self._socket.receive()
             except TimeoutError:
                 why = f"nothing was subscribed for {self._sockets.idle:g} s".encode()
@@ -180,7 +180,7 @@ class _SocketReader:
                     raise InvalidMessageError("the message is binary; send JSON as text")
                 if len(message.data) > MAX_MESSAGE_BYTES:
                     raise InvalidMessageError(f"the message is over {MAX_MESSAGE_BYTES:,} bytes")
-                await self._obey(parse(message.data))
+                await self._execute(parse(message.data))
                 errors = 0
             except InvalidMessageError as error:
                 await self._send(failed(str(error)))
@@ -190,112 +190,112 @@ class _SocketReader:
                     await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=why)
                     return
 
-    def _patience(self) -> float | None:
-        return None if self._follows or self._numbers else self._sockets.idle
+    def _idle_timeout(self) -> float | None:
+        return None if self._wants_statuses or self._numbers else self._sockets.idle
 
-    async def _obey(self, wish: Subscribe | Unsubscribe) -> None:
+    async def _execute(self, action: Subscribe | Unsubscribe) -> None:
         view = self._catalog.view
-        now = set(self._numbers) | ({CONNECTION_STATUS} if self._follows else set())
-        if isinstance(wish, Unsubscribe):
-            self._end(wish.events)
-            left = now - wish.events
+        now = set(self._numbers) | ({CONNECTION_STATUS} if self._wants_statuses else set())
+        if isinstance(action, Unsubscribe):
+            self._end(action.events)
+            left = now - action.events
             await self._send(acknowledged("unsubscribed", left, list_json.position(view)))
             return
         # First the answer, so that nothing of what is subscribed comes before it.
-        await self._send(acknowledged("subscribed", now | wish.events, list_json.position(view)))
-        self._begin(wish, view.revision)
+        await self._send(acknowledged("subscribed", now | action.events, list_json.position(view)))
+        self._begin(action, view.revision)
         self._stale = view.stale_since is not None
         self._news.set()
 
-    def _begin(self, wish: Subscribe, revision: int) -> None:
+    def _begin(self, action: Subscribe, revision: int) -> None:
         self._turn += 1
-        other = wish.filter is not None and wish.filter != self._audience.filter
-        if wish.filter is not None and other:
-            self._sockets.leave(self._audience)
-            self._audience = self._sockets.join(wish.filter)
+        other = action.filter is not None and action.filter != self._subscribers.filter
+        if action.filter is not None and other:
+            self._sockets.leave(self._subscribers)
+            self._subscribers = self._sockets.join(action.filter)
         for kind in KINDS:
-            if kind in wish.events and kind not in self._numbers:
+            if kind in action.events and kind not in self._numbers:
                 self._numbers[kind] = self._sockets.activity.subscribe(kind)
-        if CONNECTION_STATUS not in wish.events and not (other and self._follows):
+        if CONNECTION_STATUS not in action.events and not (other and self._wants_statuses):
             return
-        if wish.resume is not None:
+        if action.resume is not None:
             try:
-                epoch, self._revision = read_position(wish.resume)
+                epoch, self._revision = read_position(action.resume)
                 self._catalog.since(epoch, self._revision)
-                self._afresh = None
+                self._snapshot_due = None
             except OutdatedRevisionError as error:
-                self._afresh = str(error)
-        elif self._follows and not other:
-            return  # it is told already
-        elif wish.snapshot:
-            self._afresh = ""
+                self._snapshot_due = str(error)
+        elif self._wants_statuses and not other:
+            return  # it gets them already
+        elif action.snapshot:
+            self._snapshot_due = ""
         else:
-            self._revision, self._afresh = revision, None
-        self._follows = True
+            self._revision, self._snapshot_due = revision, None
+        self._wants_statuses = True
 
     def _end(self, events: frozenset[str]) -> None:
         self._turn += 1
         if CONNECTION_STATUS in events:
-            self._follows, self._afresh = False, None
+            self._wants_statuses, self._snapshot_due = False, None
         for kind in events & self._numbers.keys():
             del self._numbers[kind]
             self._sockets.activity.unsubscribe(kind)
 
-    # -- what it is told ---------------------------------------------------------------------
+    # -- sent --------------------------------------------------------------------
 
-    async def _tell_for_ever(self) -> None:
+    async def _send_news(self) -> None:
         try:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                await self._tell_statuses()
+                await self._send_statuses()
                 for kind in KINDS:
                     await self._send_activity(kind)
         except ConnectionResetError:
             pass  # the listening side ends with it
         except Exception:  # the guard that ends a connection rather than leave it silent
-            log.exception("telling a reader failed in a way it must not")
+            log.exception("sending a reader failed in a way it must not")
             await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
 
-    async def _tell_statuses(self) -> None:
-        if not self._follows:
+    async def _send_statuses(self) -> None:
+        if not self._wants_statuses:
             return
-        if self._afresh is not None:
-            await self._tell_snapshot(self._afresh or None)
+        if self._snapshot_due is not None:
+            await self._send_snapshot(self._snapshot_due or None)
             return
         view = self._catalog.view
         try:
             events = self._catalog.since(view.epoch, self._revision)
         except OutdatedRevisionError as error:
-            await self._tell_snapshot(str(error))
+            await self._send_snapshot(str(error))
             return
         turn = self._turn
         for event in events:
             self._revision = event.revision
-            if (message := self._audience.told(view.epoch, event)) is not None:
+            if (message := self._subscribers.message(view.epoch, event)) is not None:
                 await self._send(message)
                 if turn != self._turn:  # something else was subscribed meanwhile
                     self._news.set()
                     return
-        await self._tell_staleness()
+        await self._send_staleness()
 
-    async def _tell_snapshot(self, started_over: str | None) -> None:
+    async def _send_snapshot(self, started_over: str | None) -> None:
         view, turn = self._catalog.view, self._turn
-        self._afresh = None
+        self._snapshot_due = None
         self._revision, self._stale = view.revision, view.stale_since is not None
-        for part in self._audience.snapshot(view, started_over):
+        for part in self._subscribers.snapshot(view, started_over):
             await self._send(part)
             if turn != self._turn:
                 return
         self._news.set()  # what came in meanwhile
 
-    async def _tell_staleness(self) -> None:
+    async def _send_staleness(self) -> None:
         view = self._catalog.view
         stale = view.stale_since is not None
         if stale is not self._stale:
             self._stale = stale
-            told = {"type": "stale" if stale else "fresh"} | list_json.staleness(view)
-            await self._send(orjson.dumps(told))
+            message = {"type": "stale" if stale else "fresh"} | list_json.staleness(view)
+            await self._send(orjson.dumps(message))
 
     async def _send_activity(self, kind: str) -> None:
         if (number := self._numbers.get(kind)) is None:
@@ -310,7 +310,7 @@ class _SocketReader:
                 self._news.set()
                 return
             self._numbers[kind] = each.number + 1
-            if self._audience.filter.passes(each.id, each.entry):
+            if self._subscribers.filter.passes(each.id, each.entry):
                 await self._send(each.message)
 
     async def _send(self, message: bytes) -> None:

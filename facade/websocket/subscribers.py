@@ -1,11 +1,11 @@
-"""All readers of ``/registry/stream`` with the same filter: what is for one is for all of them."""
+"""All readers of ``/registry/stream`` with the same filter, which get the same messages."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import orjson
+from cachetools import LRUCache
 
 from mcp_discovery.adapters.catalog import CatalogEvent
 from mcp_discovery.adapters.view import Entry, View
@@ -14,30 +14,26 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.websocket.messages import CONNECTION_STATUS, EventFilter
 from mcp_discovery.health import rfc3339
 
-#: For how many changes of the list it is remembered what readers are told.
-_REMEMBERED = 4096
+#: For how many changes of the list the message is cached.
+_MESSAGES = 4096
 #: How many connections one message of a snapshot has: clients limit messages to 1 MiB or so.
 _PART = 1000
 
 
-class Audience:
-    """Works out once what each change means to its readers, and once how the list looks."""
+class Subscribers:
+    """Serializes each change, and each snapshot of the list, once for all of them."""
 
     def __init__(self, filter: EventFilter) -> None:
         self.filter = filter
         self.readers = 0
-        self._told: OrderedDict[int, bytes | None] = OrderedDict()
+        self._messages: LRUCache[int, bytes | None] = LRUCache(_MESSAGES)
         self._snapshot: tuple[View, list[bytes]] | None = None
 
-    def told(self, epoch: str, event: CatalogEvent) -> bytes | None:
+    def message(self, epoch: str, event: CatalogEvent) -> bytes | None:
         """The message about a change; ``None`` where no status has changed."""
-        if event.revision in self._told:
-            return self._told[event.revision]
-        message = self._message(epoch, event)
-        self._told[event.revision] = message
-        if len(self._told) > _REMEMBERED:
-            self._told.popitem(last=False)
-        return message
+        if event.revision not in self._messages:
+            self._messages[event.revision] = self._serialized(epoch, event)
+        return self._messages[event.revision]
 
     def snapshot(self, view: View, started_over: str | None) -> list[bytes]:
         """The connections as they are, in as many messages as it takes."""
@@ -48,11 +44,11 @@ class Audience:
             self._snapshot = view, made
         return made
 
-    def _message(self, epoch: str, event: CatalogEvent) -> bytes | None:
+    def _serialized(self, epoch: str, event: CatalogEvent) -> bytes | None:
         before, after = self._status(event.before), self._status(event.entry)
         if before == after:
             return None
-        told: dict[str, Any] = {
+        message: dict[str, Any] = {
             "type": CONNECTION_STATUS,
             "connectionId": event.id,
             "status": after or "disconnected",
@@ -60,12 +56,12 @@ class Audience:
             "position": f"{epoch}:{event.revision}",
         }
         if event.entry is None:
-            told["reason"] = "removed"
+            message["reason"] = "removed"
         else:
-            told["reason"] = event.entry.health.reason
+            message["reason"] = event.entry.health.reason
             if after is None:
-                told |= {"status": status_of(event.entry.health), "matches": False}
-        return orjson.dumps(told)
+                message |= {"status": status_of(event.entry.health), "matches": False}
+        return orjson.dumps(message)
 
     def _status(self, entry: Entry | None) -> str | None:
         if entry is None or not self.filter.passes(entry.id, entry):
