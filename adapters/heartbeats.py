@@ -11,8 +11,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from mcp_discovery.adapters.store import prepared
+from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import Health, Load, Status
+from mcp_discovery.instance import Instance
+from mcp_discovery.record import Record
 
 #: Load is written when one of its figures moved by more than this part of its value …
 LOAD_MOVED = 0.1
@@ -134,11 +138,35 @@ class HeartbeatSchedule:
         if time.monotonic() - self._load_written < LOAD_EVERY:
             return False
         last = self._written[1]
-        if last is None:
-            return True
-        return any(
+        return last is None or any(
             _moved(getattr(last, name), getattr(load, name)) for name in Load.__dataclass_fields__
         )
+
+
+class ScheduledRegistration:
+    """Base of registrations; see :class:`mcp_discovery.adapters.store.Registration`."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.id = instance.id
+        self._lease = instance.lease
+        self._heartbeats = HeartbeatSchedule(self.id, self._lease.ttl, instance.health)
+
+    async def update(self, record: Record, document: CapabilityDocument) -> None:
+        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
+        self._heartbeats.require_alive()
+        terms = {"ttl": self._lease.ttl, "reap_after": self._lease.reap_after}
+        await self._update(prepared(record, document, **terms, id=self.id), document)
+
+    async def drain(self) -> None:
+        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
+        self._heartbeats.require_alive()
+        await self._write(self._heartbeats.drain(), self._heartbeats.load)
+
+    async def _update(self, record: Record, document: CapabilityDocument) -> None:
+        raise NotImplementedError
+
+    async def _write(self, health: Health, load: Load | None) -> None:
+        raise NotImplementedError
 
 
 def _moved(old: float | None, new: float | None) -> bool:

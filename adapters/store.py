@@ -24,14 +24,16 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Generic, Literal, Protocol, Self, TypeVar
 
+from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
-from mcp_discovery.health import Health, Load
-from mcp_discovery.instance import Holder, Instance
+from mcp_discovery.health import Health, Load, healthy
+from mcp_discovery.instance import Holder, Instance, Lease
 from mcp_discovery.record import Record
+
+R = TypeVar("R", bound="Registration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,12 +261,7 @@ class Store(Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 class Closing:
@@ -281,13 +278,39 @@ class Closing:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class BaseStore(Closing, Generic[R]):
+    """Base of stores that leave to it what every store does before it registers an instance."""
+
+    def __init__(self, url: str, holder: Holder | None) -> None:
+        self.url = url
+        self.holder = holder or new_holder()
+        self.skipped = SkippedKeys(url)
+
+    async def register(
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        *,
+        ttl: float,
+        reap_after: float,
+        health: Health | None = None,
+        holder: Holder | None = None,
+        takeover: str | None = None,
+    ) -> R:
+        """See :meth:`Store.register`."""
+        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
+        lease = Lease(holder or self.holder, ttl, reap_after)
+        instance = Instance(record, health or healthy(), lease)
+        return await self._register(instance, document, takeover)
+
+    async def _register(
+        self, new: Instance, document: CapabilityDocument, takeover: str | None
+    ) -> R:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

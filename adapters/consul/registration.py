@@ -13,12 +13,11 @@ from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi, KVPair, UnknownCheckError
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.listing import read_entry
-from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
-from mcp_discovery.adapters.store import prepared
+from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import Health, Load
-from mcp_discovery.instance import Lease, encode_registration
+from mcp_discovery.instance import Instance, Lease, encode_registration
 from mcp_discovery.record import Record
 
 #: The shortest ``DeregisterCriticalServiceAfter`` that Consul accepts, in seconds.
@@ -96,7 +95,7 @@ class AgentHealth:
     announced: bool = True
 
 
-class ConsulRegistration:
+class ConsulRegistration(ScheduledRegistration):
     """See :class:`mcp_discovery.adapters.store.Registration`.
 
     To renew is to set the heartbeat check at the local agent, which writes nothing to Consul's
@@ -108,26 +107,18 @@ class ConsulRegistration:
         self,
         api: ConsulApi,
         documents: ConsulDocuments,
-        record: Record,
+        new: Instance,
         document: CapabilityDocument,
-        lease: Lease,
-        health: Health,
         at_agent: AgentHealth,
     ) -> None:
+        super().__init__(new)
         self._api = api
         self._documents = documents
-        self._record = record
+        self._record = new.record
         self._document: CapabilityDocument | None = document
-        self._lease = lease
         self._at_agent = at_agent
-        self._heartbeats = HeartbeatSchedule(record.id, lease.ttl, health)
         self._put = time.monotonic()
-        self._written = _raw(record, lease)
-
-    @property
-    def id(self) -> str:
-        """The instance's id."""
-        return self._record.id
+        self._written = _raw(new.record, new.lease)
 
     async def begin(self) -> None:
         """The first renewal and the initial health, right after the service was registered."""
@@ -154,34 +145,22 @@ class ConsulRegistration:
             await self._documents.ensure(self._document)
             self._document = None
 
-    async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
-        self._heartbeats.require_alive()  # registering the service again renews it
-        lease = self._lease
-        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after, id=self.id)
+    async def _update(self, record: Record, document: CapabilityDocument) -> None:
         if document.digest != self._record.capabilities.digest:
             await self._documents.put(document)
             self._document, self._put = document, time.monotonic()
         entry = await self.require_held()
         key = record_key(self._api, record)
         renamed = key != entry.key
-        if renamed:
-            existing = await self._api.kv.get(key)
-            cas = existing.modified if existing is not None else 0
-        else:
-            cas = entry.modified
-        if not await self._api.kv.put(key, encode_registration(record, lease), cas=cas):
+        existing = await self._api.kv.get(key) if renamed else entry
+        cas = existing.modified if existing is not None else 0
+        if not await self._api.kv.put(key, encode_registration(record, self._lease), cas=cas):
             raise RegistrationLostError(self.id, "another registrant wrote its record just now")
-        self._record, self._written = record, _raw(record, lease)
+        self._record, self._written = record, _raw(record, self._lease)
         await self._define()
         await self._documents.ensure(document)
         if renamed:
             await self._api.kv.delete(entry.key, cas=entry.modified)
-
-    async def drain(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
-        self._heartbeats.require_alive()
-        await self._write(self._heartbeats.drain(), self._heartbeats.load)
 
     async def deregister(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
@@ -250,13 +229,13 @@ class ConsulRegistration:
     async def _renew(self) -> None:
         sent = time.monotonic()
         check = checks.heartbeat_check(self.id)
-        await self._update(check, checks.PASSING, checks.heartbeat_output(self._lease.holder.id))
+        await self._set_check(check, checks.PASSING, checks.heartbeat_output(self._lease.holder.id))
         self._heartbeats.renewed(sent)
 
     async def _write(self, health: Health, load: Load | None) -> None:
         status, output = checks.to_check(health, load, self._lease.holder.id)
         last = self._at_agent
-        await self._update(checks.health_check(self.id), status, output)
+        await self._set_check(checks.health_check(self.id), status, output)
         if last.status == status and last.output != output:
             last.announced = False  # the agent passes such a change on minutes later
         last.status, last.output = status, output
@@ -280,7 +259,7 @@ class ConsulRegistration:
         await self._renew()
         self._at_agent.announced = True
 
-    async def _update(self, check: str, status: str, output: str) -> None:
+    async def _set_check(self, check: str, status: str, output: str) -> None:
         try:
             await self._api.agent.update_check(check, status, output)
         except UnknownCheckError as error:

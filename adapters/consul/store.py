@@ -19,19 +19,10 @@ from mcp_discovery.adapters.consul.registration import (
 from mcp_discovery.adapters.consul.sweep import ConsulSweeper
 from mcp_discovery.adapters.consul.url import parse_url
 from mcp_discovery.adapters.consul.watch import watch
-from mcp_discovery.adapters.skipped_keys import SkippedKeys
-from mcp_discovery.adapters.store import (
-    Change,
-    Closing,
-    Snapshot,
-    StoreOptions,
-    new_holder,
-    prepared,
-)
+from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidStoreURLError, StoreUnavailableError
-from mcp_discovery.health import Health, healthy
-from mcp_discovery.instance import Holder, Lease, encode_registration
+from mcp_discovery.instance import Holder, Instance, Lease, encode_registration
 from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
@@ -40,7 +31,7 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 5
 
 
-class ConsulStore(Closing):
+class ConsulStore(BaseStore[ConsulRegistration]):
     """``consul://host:8500/<service>``, ``consul+https://…``; see
     :class:`mcp_discovery.adapters.store.Store`.
 
@@ -57,39 +48,24 @@ class ConsulStore(Closing):
         self, url: str, options: StoreOptions | None = None, *, holder: Holder | None = None
     ) -> None:
         self._address = parse_url(url)
+        super().__init__(self._address.shown, holder)
         self._api = ConsulApi(self._address, options or StoreOptions())
-        self.url = self._address.shown
-        self.holder = holder or new_holder()
-        self.skipped = SkippedKeys(self.url)  # services by their id
         self._documents = ConsulDocuments(self._api)
         self._sweeper = ConsulSweeper(self._api, self._documents)
-
         self._memory = WatchMemory()
         self._same_datacenter = self._address.dc is None
 
-    async def register(
-        self,
-        record: Record,
-        document: CapabilityDocument,
-        *,
-        ttl: float,
-        reap_after: float,
-        health: Health | None = None,
-        holder: Holder | None = None,
-        takeover: str | None = None,
+    async def _register(
+        self, new: Instance, document: CapabilityDocument, takeover: str | None
     ) -> ConsulRegistration:
-        """See :meth:`mcp_discovery.adapters.store.Store.register`.
-
-        Also raises :class:`~mcp_discovery.errors.DuplicateInstanceError` when the agent has a
-        service of that id that is not an MCP server, and
-        :class:`~mcp_discovery.errors.InvalidStoreURLError` for an agent of another datacenter."""
-        holder, health = holder or self.holder, health or healthy()
-        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
-        lease = Lease(holder, ttl, reap_after)
+        """Also raises :class:`DuplicateInstanceError` when the agent has a service of that id that
+        is not an MCP server, and :class:`InvalidStoreURLError` for an agent of another
+        datacenter."""
+        record, lease = new.record, new.lease
         await self._require_agents_datacenter()
         await self._documents.put(document)
         for _ in range(_ATTEMPTS):
-            replaced = await require_free(self._api, record, holder, takeover)
+            replaced = await require_free(self._api, record, lease.holder, takeover)
             if await self._api.kv.put(
                 record_key(self._api, record),
                 encode_registration(record, lease),
@@ -103,11 +79,9 @@ class ConsulStore(Closing):
                 self.url, f"others keep writing the record of {record.id!r}"
             )
         at_agent = await self._register_service(record, lease)
-        registration = ConsulRegistration(
-            self._api, self._documents, record, document, lease, health, at_agent
-        )
+        registration = ConsulRegistration(self._api, self._documents, new, document, at_agent)
         await registration.begin()
-        await withdraw_if_lost(self._api, record, holder)
+        await withdraw_if_lost(self._api, record, lease.holder)
         await self._documents.ensure(document)
         await remove_leftovers(self._api, record, replaced)
         return registration

@@ -15,16 +15,8 @@ from urllib.parse import unquote
 import orjson
 
 from mcp_discovery.adapters.embedded.file import StoreFile
-from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
-from mcp_discovery.adapters.skipped_keys import SkippedKeys
-from mcp_discovery.adapters.store import (
-    Change,
-    Closing,
-    Snapshot,
-    StoreOptions,
-    new_holder,
-    prepared,
-)
+from mcp_discovery.adapters.heartbeats import ScheduledRegistration
+from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
@@ -36,11 +28,10 @@ from mcp_discovery.errors import (
     RegistrationLostError,
     StoreUnavailableError,
 )
-from mcp_discovery.health import Health, Load, Status, healthy, silent_for
+from mcp_discovery.health import Health, Load, Status, silent_for
 from mcp_discovery.instance import (
     Holder,
     Instance,
-    Lease,
     decode_registration,
     encode_registration,
     health_from_dict,
@@ -65,7 +56,7 @@ class _HeldInstance:
         return self.renewed + (lease.reap_after if self.silent else lease.ttl)
 
 
-class EmbeddedStore(Closing):
+class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
     """The store behind ``embedded:`` and ``embedded:///path/file.db``.
 
     With a file, registrations survive a restart of the process: each has one whole TTL for its next
@@ -80,9 +71,7 @@ class EmbeddedStore(Closing):
         *,
         holder: Holder | None = None,
     ) -> None:
-        self.url = url
-        self.holder = holder or new_holder()
-        self.skipped = SkippedKeys(url)
+        super().__init__(url, holder)
         self._held: dict[str, _HeldInstance] = {}
         self._documents: dict[str, bytes] = {}
         self._watchers: set[_Watcher] = set()
@@ -95,33 +84,19 @@ class EmbeddedStore(Closing):
         self._file = StoreFile(url, path) if path else None
         self._load()
 
-    async def register(
-        self,
-        record: Record,
-        document: CapabilityDocument,
-        *,
-        ttl: float,
-        reap_after: float,
-        health: Health | None = None,
-        holder: Holder | None = None,
-        takeover: str | None = None,
+    async def _register(
+        self, new: Instance, document: CapabilityDocument, takeover: str | None
     ) -> EmbeddedRegistration:
-        """See :meth:`mcp_discovery.adapters.store.Store.register`."""
         self._require_open()
-        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
-        lease = Lease(holder or self.holder, ttl, reap_after)
-        old = self._held.get(record.id)
-        allowed = (lease.holder.id, takeover)
-        if old and not old.silent and old.instance.lease.holder.id not in allowed:
-            raise DuplicateInstanceError(
-                record.id,
-                holder=str(old.instance.lease.holder),
-                url=old.instance.record.endpoint.url,
-            )
+        old = self._held.get(new.id)
+        if old and not old.silent:
+            held_by = old.instance.lease.holder
+            if held_by.id not in (new.lease.holder.id, takeover):
+                url = old.instance.record.endpoint.url
+                raise DuplicateInstanceError(new.id, holder=str(held_by), url=url)
         self._put_document(document)
-        instance = Instance(record, health or healthy(), lease)
-        self._put(_HeldInstance(instance, time.monotonic()))
-        return EmbeddedRegistration(self, instance)
+        self._put(_HeldInstance(new, time.monotonic()))
+        return EmbeddedRegistration(self, new)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
@@ -306,14 +281,12 @@ class EmbeddedStore(Closing):
             raise StoreUnavailableError(self.url, "this store object is closed")
 
 
-class EmbeddedRegistration:
+class EmbeddedRegistration(ScheduledRegistration):
     """See :class:`mcp_discovery.adapters.store.Registration`."""
 
     def __init__(self, store: EmbeddedStore, instance: Instance) -> None:
+        super().__init__(instance)
         self._store = store
-        self._holder = instance.lease.holder
-        self._heartbeats = HeartbeatSchedule(instance.id, instance.lease.ttl, instance.health)
-        self.id = instance.id
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
@@ -321,40 +294,33 @@ class EmbeddedRegistration:
         """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         held = self._held()
         held.renewed = time.monotonic()
+        self._heartbeats.renewed(held.renewed)
         news = self._heartbeats.to_write(health, load)
         # A newer last_seen alone is not written; the next write includes it.
         held.instance = replace(
             held.instance, health=replace(held.instance.health, last_seen=health.last_seen)
         )
         if news is not None:
-            self._store._put_health(held, *news)
-            self._heartbeats.written(*news)
+            await self._write(*news)
 
-    async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
+    async def _update(self, record: Record, document: CapabilityDocument) -> None:
         held = self._held()
-        lease = held.instance.lease
-        terms = {"ttl": lease.ttl, "reap_after": lease.reap_after}
-        record = prepared(record, document, **terms, id=self.id)
         self._store._put_document(document)
         self._store._put(replace(held, instance=replace(held.instance, record=record)))
 
-    async def drain(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
-        held = self._held()
-        health = self._heartbeats.drain()
-        self._store._put_health(held, health, self._heartbeats.load)
-        self._heartbeats.written(health, self._heartbeats.load)
+    async def _write(self, health: Health, load: Load | None) -> None:
+        self._store._put_health(self._held(), health, load)
+        self._heartbeats.written(health, load)
 
     async def deregister(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         self._store._require_open()
         held = self._store._held.get(self.id)
-        if held is not None and held.instance.lease.holder.id == self._holder.id:
+        if held is not None and held.instance.lease.holder.id == self._lease.holder.id:
             self._store._drop(self.id)
 
     def _held(self) -> _HeldInstance:
-        return self._store._require_held(self.id, self._holder)
+        return self._store._require_held(self.id, self._lease.holder)
 
 
 class _Watcher:

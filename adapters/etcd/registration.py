@@ -23,8 +23,7 @@ from mcp_discovery.adapters.etcd.keys import (
 )
 from mcp_discovery.adapters.etcd.lease import EtcdLease, keep_alive, revoke
 from mcp_discovery.adapters.etcd.skydns import DNSRecords, DNSZone, in_parts
-from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
-from mcp_discovery.adapters.store import prepared
+from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DuplicateInstanceError,
@@ -33,7 +32,7 @@ from mcp_discovery.errors import (
     StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Load
-from mcp_discovery.instance import Lease, decode_registration, encode_registration
+from mcp_discovery.instance import Instance, Lease, decode_registration, encode_registration
 from mcp_discovery.record import Record, is_label
 
 #: How often a registration is attempted while others write the same id.
@@ -51,25 +50,19 @@ class EtcdNamespace:
 
 
 async def register(
-    place: EtcdNamespace,
-    record: Record,
-    document: CapabilityDocument,
-    lease: Lease,
-    health: Health,
-    takeover: str | None,
+    place: EtcdNamespace, new: Instance, document: CapabilityDocument, takeover: str | None
 ) -> EtcdRegistration:
-    """Registers ``record``, already checked by :func:`~mcp_discovery.adapters.store.prepared`; see
-    :meth:`mcp_discovery.adapters.store.Store.register`."""
+    """Registers an instance; see :meth:`mcp_discovery.adapters.store.Store.register`."""
     spare: list[str] = []
     for _ in range(_ATTEMPTS):
-        before = await _before(place, record.id, document.digest)
-        if before.live is not None and before.live.holder not in (lease.holder.id, takeover):
+        before = await _before(place, new.id, document.digest)
+        if before.live is not None and before.live.holder not in (new.lease.holder.id, takeover):
             await revoke(place.gateway, spare)  # no key is on them, all are the other holder's
-            raise await _duplicate(place, record.id, before.live)
+            raise await _duplicate(place, new.id, before.live)
         if not before.has_document:
             await place.documents.put(document)
-        granted = await _granted(place, lease)
-        registration = await _written(place, record, document, lease, health, before, granted)
+        granted = await _granted(place, new.lease)
+        registration = await _written(place, new, document, before, granted)
         if registration is None:
             # Another registrant was faster, or this transaction was executed twice: read again.
             # Its leases may carry the keys that exist now.
@@ -81,7 +74,7 @@ async def register(
         await revoke(place.gateway, set(spare))
         return registration
     raise StoreUnavailableError(
-        place.gateway.store, f"others write {record.id!r} again and again; try later"
+        place.gateway.store, f"others write {new.id!r} again and again; try later"
     )
 
 
@@ -153,10 +146,8 @@ async def _granted(place: EtcdNamespace, lease: Lease) -> tuple[EtcdLease, EtcdL
 
 async def _written(
     place: EtcdNamespace,
-    record: Record,
+    new: Instance,
     document: CapabilityDocument,
-    lease: Lease,
-    health: Health,
     before: _Before,
     granted: tuple[EtcdLease, EtcdLease],
 ) -> EtcdRegistration | None:
@@ -165,13 +156,13 @@ async def _written(
     Where it fails, its leases are left to expire: etcd may have executed it, and revoking them
     would remove a live instance from the list. The next registration moves the keys.
     """
-    new = EtcdRegistration(place, record, lease, health, *granted)
-    first, *rest = in_parts(new._first_writes(record, before))
+    registration = EtcdRegistration(place, new, *granted)
+    first, *rest = in_parts(registration._first_writes(before))
     try:
         done, responses = await place.gateway.txn(before.guards, first)
     except LeaseNotFoundError as error:
         raise StoreUnavailableError(
-            place.gateway.store, f"took longer to register than the TTL of {lease.ttl:g} s"
+            place.gateway.store, f"took longer to register than the TTL of {new.lease.ttl:g} s"
         ) from error
     if not done:
         return None
@@ -179,13 +170,13 @@ async def _written(
         # A sweep has removed the document before the record referred to it.
         await place.documents.put(document)
     try:
-        await new._finish(rest)
+        await registration._finish(rest)
     except RegistrationLostError:
         return None  # another registrant replaced it before all DNS records were written
-    return new
+    return registration
 
 
-class EtcdRegistration:
+class EtcdRegistration(ScheduledRegistration):
     """See :class:`mcp_discovery.adapters.store.Registration`.
 
     ``live/<id>`` is on a lease of TTL, the record on one of ``reap_after``; both are renewed in one
@@ -195,20 +186,16 @@ class EtcdRegistration:
     def __init__(
         self,
         place: EtcdNamespace,
-        record: Record,
-        lease: Lease,
-        health: Health,
+        new: Instance,
         record_lease: EtcdLease,
         live_lease: EtcdLease,
     ) -> None:
-        self.id = record.id
+        super().__init__(new)
         self._place = place
-        self._lease = lease
         self._record_lease = record_lease
         self._live_lease = live_lease
-        self._record = record
+        self._record = new.record
         self._dns = DNSRecords(place.zone, live_lease.id)
-        self._heartbeats = HeartbeatSchedule(record.id, lease.ttl, health)
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
@@ -237,31 +224,22 @@ class EtcdRegistration:
         store has older values, and before etcd 3.5.23 and 3.6.5 a keepalive can succeed on a
         revoked lease."""
         (response,) = await self._guarded([get(self._place.keys.live(self.id))])
-        if decode((found(response) or {}).get("value", "")) != self._live().encode():
+        live = self._live(self._heartbeats.health, self._heartbeats.load, self._record)
+        if decode((found(response) or {}).get("value", "")) != live:
             raise RegistrationLostError(self.id, "etcd has another health than was written last")
         await self._repair_dns_records()
 
-    async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
-        lease = self._lease
-        record = prepared(record, document, ttl=lease.ttl, reap_after=lease.reap_after, id=self.id)
+    async def _update(self, record: Record, document: CapabilityDocument) -> None:
         await self._place.documents.put_missing(document)
-        keys, writes = self._place.keys, self._record_writes(record)
+        writes, health = self._record_writes(record), self._heartbeats.health
         if record.name != self._record.name:
-            live = LiveValue(
-                self._heartbeats.health, self._heartbeats.load, lease.holder.id, record.name
-            )
             writes += [
-                delete(keys.record(self._record.name, self.id)),
-                put(keys.live(self.id), live.encode(), self._live_lease.id),
+                delete(self._place.keys.record(self._record.name, self.id)),
+                self._put_live(health, self._heartbeats.load, record),
             ]
-        responses = await self._write_all(writes, record, self._heartbeats.health)
+        responses = await self._write_all(writes, record, health)
         if found(responses[0]) is None:
             await self._place.documents.put(document)
-
-    async def drain(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
-        await self._write(self._heartbeats.drain(), self._heartbeats.load)
 
     async def deregister(self) -> None:
         """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
@@ -275,14 +253,12 @@ class EtcdRegistration:
         await self._place.gateway.txn([guard], removals)
         await revoke(self._place.gateway, [self._live_lease.id, self._record_lease.id])
 
-    def _first_writes(self, record: Record, before: _Before) -> list[Json]:
-        keys = self._place.keys
-        live = LiveValue(self._heartbeats.health, None, self._lease.holder.id, record.name)
-        writes = self._record_writes(record)
-        writes.append(put(keys.live(self.id), live.encode(), self._live_lease.id))
-        if before.record_key and before.record_key != keys.record(record.name, self.id):
+    def _first_writes(self, before: _Before) -> list[Json]:
+        record, health = self._record, self._heartbeats.health
+        writes = [*self._record_writes(record), self._put_live(health, None, record)]
+        if before.record_key not in (None, self._place.keys.record(record.name, self.id)):
             writes.append(delete(before.record_key))
-        return [*writes, *self._dns.to_write(record, self._heartbeats.health)]
+        return [*writes, *self._dns.to_write(record, health)]
 
     def _record_writes(self, record: Record) -> list[Json]:
         """Operations that look up the document and then put the record on its lease."""
@@ -293,14 +269,15 @@ class EtcdRegistration:
             put(keys.name_of(self.id), record.name, lease),
         ]
 
-    def _live(self) -> LiveValue:
-        """The value that was last written to the live key."""
-        holder = self._lease.holder.id
-        return LiveValue(self._heartbeats.health, self._heartbeats.load, holder, self._record.name)
+    def _live(self, health: Health, load: Load | None, record: Record) -> bytes:
+        return LiveValue(health, load, self._lease.holder.id, record.name).encode()
+
+    def _put_live(self, health: Health, load: Load | None, record: Record) -> Json:
+        live = self._live(health, load, record)
+        return put(self._place.keys.live(self.id), live, self._live_lease.id)
 
     async def _write(self, health: Health, load: Load | None) -> None:
-        live = LiveValue(health, load, self._lease.holder.id, self._record.name)
-        write = put(self._place.keys.live(self.id), live.encode(), self._live_lease.id)
+        write = self._put_live(health, load, self._record)
         await self._write_all([write], self._record, health)
         self._heartbeats.written(health, load)
 

@@ -11,23 +11,13 @@ from mcp_discovery.adapters.etcd.keys import Keys
 from mcp_discovery.adapters.etcd.registration import EtcdNamespace, EtcdRegistration, register
 from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.adapters.etcd.watch import Watch
-from mcp_discovery.adapters.skipped_keys import SkippedKeys
-from mcp_discovery.adapters.store import (
-    Change,
-    Closing,
-    Snapshot,
-    StoreOptions,
-    new_holder,
-    prepared,
-)
+from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
-from mcp_discovery.health import Health, healthy
-from mcp_discovery.instance import Holder, Lease
-from mcp_discovery.record import Record
+from mcp_discovery.instance import Holder, Instance
 
 
-class EtcdStore(Closing):
+class EtcdStore(BaseStore[EtcdRegistration]):
     """The store behind ``etcd://host1:2379,host2:2379/prefix`` and ``etcd+https://…``.
 
     It uses etcd's JSON gateway (etcd 3.4 or later). ``options`` give user and password, or the CA
@@ -43,37 +33,20 @@ class EtcdStore(Closing):
     """
 
     def __init__(
-        self,
-        url: str,
-        options: StoreOptions | None = None,
-        *,
-        holder: Holder | None = None,
+        self, url: str, options: StoreOptions | None = None, *, holder: Holder | None = None
     ) -> None:
         parsed = parse_url(url)
-        self.url = parsed.text
-        self.holder = holder or new_holder()
-        self.skipped = SkippedKeys(self.url)
+        super().__init__(parsed.text, holder)
         self._gateway = EtcdGateway(parsed, options or StoreOptions())
         self._keys = Keys(parsed.prefix)
         self._documents = EtcdDocuments(self._gateway, self._keys)
         self._place = EtcdNamespace(self._gateway, self._keys, self._documents, parsed.zone)
         self._watches: dict[Watch, asyncio.Task[None]] = {}
 
-    async def register(
-        self,
-        record: Record,
-        document: CapabilityDocument,
-        *,
-        ttl: float,
-        reap_after: float,
-        health: Health | None = None,
-        holder: Holder | None = None,
-        takeover: str | None = None,
+    async def _register(
+        self, new: Instance, document: CapabilityDocument, takeover: str | None
     ) -> EtcdRegistration:
-        """See :meth:`mcp_discovery.adapters.store.Store.register`."""
-        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
-        lease = Lease(holder or self.holder, ttl, reap_after)
-        return await register(self._place, record, document, lease, health or healthy(), takeover)
+        return await register(self._place, new, document, takeover)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See :meth:`mcp_discovery.adapters.store.Store.watch`."""

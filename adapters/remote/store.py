@@ -9,17 +9,9 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.adapters.heartbeats import HeartbeatSchedule
+from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.adapters.remote.api import FacadeApi, UnknownDocumentError, server_path
-from mcp_discovery.adapters.skipped_keys import SkippedKeys
-from mcp_discovery.adapters.store import (
-    Change,
-    Closing,
-    Snapshot,
-    StoreOptions,
-    new_holder,
-    prepared,
-)
+from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
@@ -29,7 +21,7 @@ from mcp_discovery.errors import (
     RegistrationLostError,
     StoreUnavailableError,
 )
-from mcp_discovery.health import Health, Load, healthy
+from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import (
     Holder,
     Instance,
@@ -42,7 +34,7 @@ from mcp_discovery.probe.event_stream import Event
 from mcp_discovery.record import Record
 
 
-class RemoteStore(Closing):
+class RemoteStore(BaseStore["RemoteRegistration"]):
     """The store behind ``http://facade:4000`` and ``https://…``: the facade's own, over HTTP.
 
     Raises :class:`~mcp_discovery.errors.InvalidStoreURLError` for a malformed URL.
@@ -52,31 +44,17 @@ class RemoteStore(Closing):
         self, url: str, options: StoreOptions | None = None, *, holder: Holder | None = None
     ) -> None:
         self._api = FacadeApi(url, options or StoreOptions())
-        self.url = self._api.url
-        self.holder = holder or new_holder()
-        self.skipped = SkippedKeys(self.url)
+        super().__init__(self._api.url, holder)
 
-    async def register(
-        self,
-        record: Record,
-        document: CapabilityDocument,
-        *,
-        ttl: float,
-        reap_after: float,
-        health: Health | None = None,
-        holder: Holder | None = None,
-        takeover: str | None = None,
+    async def _register(
+        self, new: Instance, document: CapabilityDocument, takeover: str | None
     ) -> RemoteRegistration:
-        """See :meth:`mcp_discovery.adapters.store.Store.register`."""
-        record = prepared(record, document, ttl=ttl, reap_after=reap_after)
-        lease = Lease(holder or self.holder, ttl, reap_after)
-        health = health or healthy()
         sent = time.monotonic()
-        body = _registration(record, lease) | {"health": health_to_dict(health)}
+        body = _registration(new.record, new.lease) | {"health": health_to_dict(new.health)}
         if takeover is not None:
             body["takeover"] = takeover
         await self._send(document, "POST", "/servers", body)
-        return RemoteRegistration(self, record.id, lease, health, sent)
+        return RemoteRegistration(self, new, sent)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
@@ -158,18 +136,14 @@ class RemoteStore(Closing):
                 ) from error
 
 
-class RemoteRegistration:
+class RemoteRegistration(ScheduledRegistration):
     """See :class:`mcp_discovery.adapters.store.Registration`."""
 
-    def __init__(
-        self, store: RemoteStore, id: str, lease: Lease, health: Health, sent: float
-    ) -> None:
+    def __init__(self, store: RemoteStore, new: Instance, sent: float) -> None:
+        super().__init__(new)
         self._store = store
         self._api = store._api
-        self._lease = lease
-        self._heartbeats = HeartbeatSchedule(id, lease.ttl, health)
         self._heartbeats.renewed(sent)
-        self.id = id
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
@@ -185,11 +159,7 @@ class RemoteRegistration:
             await self._api.call("POST", f"{server_path(self.id)}/heartbeat", body)
         self._heartbeats.renewed(sent)
 
-    async def update(self, record: Record, document: CapabilityDocument) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.update`."""
-        self._heartbeats.require_alive()
-        terms = {"ttl": self._lease.ttl, "reap_after": self._lease.reap_after}
-        record = prepared(record, document, **terms, id=self.id)
+    async def _update(self, record: Record, document: CapabilityDocument) -> None:
         body = _registration(record, self._lease)
         with self._ours():
             await self._store._send(document, "PUT", server_path(self.id), body)
