@@ -24,6 +24,7 @@ from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, instance_from_dict
 from mcp_discovery.query.query import Query
 from tests.records import record
+from tests.stores.waiting import until_holds
 
 LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)
 NOW = utcnow()
@@ -329,7 +330,8 @@ async def test_while_the_store_is_away_the_hold_stands_still() -> None:
         for said in (Snapshot(many(10)), Snapshot({}), StoreUnavailableError("store", "away")):
             store.says.put_nowait(said)
         await until(lambda: catalog.view.stale_since is not None)
-        await asyncio.sleep(1.5 * hold)  # the time that it is away
+        # For longer than the hold, which must not end meanwhile.
+        await asyncio.sleep(1.5 * hold)
         assert len(catalog.view) == 10
         store.says.put_nowait(Snapshot({}))
         await until(lambda: catalog.view.stale_since is None)
@@ -386,9 +388,7 @@ async def test_a_waiting_reader_is_woken_by_every_change() -> None:
 
 
 async def until(condition: Any, timeout: float = 5) -> None:
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.01)
+    await until_holds(condition, timeout=timeout, what="what is awaited")
 
 
 async def test_an_event_tells_what_was_before() -> None:

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import figures
 from benchmarks.harness import Outcome, load_rows
 from tests.programs import ROOT
+from tests.stores.waiting import until
 
 
 async def started(*arguments: str) -> asyncio.subprocess.Process:
@@ -94,11 +95,11 @@ async def test_a_signal_ends_it_with_what_was_measured_and_without_its_children(
         *("--plots", str(tmp_path)),
     )
     try:
-        children: list[psutil.Process] = []
-        async with asyncio.timeout(60):
-            while not children:
-                children = psutil.Process(process.pid).children(recursive=True)
-                await asyncio.sleep(0.02)
+
+        async def begun() -> list[psutil.Process]:
+            return psutil.Process(process.pid).children(recursive=True)
+
+        children = await until(begun, timeout=60, what="the programs being started")
         process.send_signal(number)
         code, out, err = await ended(process)
     finally:

@@ -17,6 +17,7 @@ from benchmarks.harness import Scale, Unavailable
 from benchmarks.load_generator import load, read
 from benchmarks.processes import free_port, process, python, tool
 from tests.programs import ROOT
+from tests.stores.waiting import until_holds
 
 _WRK = """
   Latency Distribution
@@ -79,10 +80,7 @@ async def test_a_program_that_has_ended_has_no_processor_time() -> None:
         assert running.cpu() >= 0
         psutil.Process(running.pid).kill()
         with pytest.raises((RuntimeError, psutil.NoSuchProcess)):
-            async with asyncio.timeout(5):
-                while True:
-                    running.cpu()
-                    await asyncio.sleep(0.01)
+            await until_holds(lambda: running.cpu() < 0, timeout=5, what="no processor time")
 
 
 # -- load --------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from tests.contract.conftest import SERVED
 from tests.contract.environments import StoreEnvironment
 from tests.contract.watcher import watching
 from tests.records import document, record
+from tests.stores.waiting import NotYet, repeat, until
 
 TTL = 2.0
 REAP = 4.0
@@ -64,10 +64,7 @@ async def test_heartbeats_keep_it_write_nothing_and_wake_nobody(
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         await registration.heartbeat(healthy())
         before, events = await environment.writes(), len(watcher.events)
-        end = time.monotonic() + 2 * TTL
-        while time.monotonic() < end:
-            await registration.heartbeat(healthy())
-            await asyncio.sleep(TTL / 4)  # the pace of the heartbeats, not a wait for luck
+        await repeat(lambda: registration.heartbeat(healthy()), every=TTL / 4, seconds=2 * TTL)
         assert await environment.writes() == before
         assert watcher.events[events:] == []
         assert watcher.status("catalog-1") is Status.HEALTHY
@@ -97,10 +94,7 @@ async def test_down_reported_by_a_living_registrant_lasts(
         registration = await register(store)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         down = Health(Status.DOWN, "connection refused")
-        end = time.monotonic() + REAP + 1
-        while time.monotonic() < end:
-            await registration.heartbeat(down)
-            await asyncio.sleep(TTL / 4)
+        await repeat(lambda: registration.heartbeat(down), every=TTL / 4, seconds=REAP + 1)
         assert watcher.instances["catalog-1"].health.reason == "connection refused"
         assert watcher.history("catalog-1") == [None, Status.HEALTHY, Status.DOWN]
 
@@ -228,14 +222,14 @@ async def test_a_living_holder_keeps_its_id(environment: StoreEnvironment, store
             await second()
         assert watcher.instances["catalog-1"].record.description == "Products and their stock"
 
-        silent = time.monotonic()  # the first says nothing from now on
-        while True:
+        async def taken_over() -> Registration:
             try:
-                taken = await second()
-                break
-            except DuplicateInstanceError:
-                assert time.monotonic() - silent < TTL + LATE
-                await asyncio.sleep(0.2)
+                return await second()
+            except DuplicateInstanceError as error:
+                raise NotYet(str(error)) from error
+
+        # The first says nothing from now on.
+        taken = await until(taken_over, timeout=TTL + LATE, what="the id being free")
         await watcher.until_shows("catalog-1", lambda seen: seen.record.description == "another")
         with pytest.raises(RegistrationLostError):
             await first.heartbeat(healthy())

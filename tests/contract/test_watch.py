@@ -16,6 +16,7 @@ from tests.contract.conftest import SERVED, WRITABLE
 from tests.contract.environments import StoreEnvironment
 from tests.contract.watcher import watching
 from tests.records import document, record
+from tests.stores.waiting import until_holds
 
 
 async def test_the_first_snapshot_is_complete(environment: StoreEnvironment, store: Store) -> None:
@@ -159,9 +160,7 @@ async def test_cancellation_leaves_no_task_behind(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    async with asyncio.timeout(2):
-        while asyncio.all_tasks() - before:
-            await asyncio.sleep(0.01)
+    await until_holds(lambda: asyncio.all_tasks() <= before, timeout=2, what="the tasks' end")
 
 
 @pytest.mark.over(SERVED)
@@ -189,9 +188,7 @@ async def test_cancellation_leaves_no_connection_behind(
         counts.append(connections())
     assert max(counts) <= counts[0] + 1, counts  # a pool of idle ones is kept, nothing grows
     await store.close()
-    async with asyncio.timeout(5):
-        while connections() > 0:
-            await asyncio.sleep(0.02)
+    await until_holds(lambda: connections() == 0, timeout=5, what="the connections' end")
 
 
 async def test_a_closed_store_ends_its_watches(environment: StoreEnvironment, store: Store) -> None:

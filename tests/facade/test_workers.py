@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -87,7 +86,6 @@ async def test_they_end_when_their_parent_is_killed(
         await process.stop(signal.SIGKILL)
 
         async def gone() -> bool:
-            await asyncio.sleep(0.05)
             return not any(each.is_running() for each in left)
 
         await until(gone, timeout=20, what="the workers ending")
@@ -112,7 +110,6 @@ async def test_they_may_be_stopped_while_they_start(tmp_path: Path) -> None:
     async with running(tmp_path, *given) as process:
 
         async def begun() -> bool:
-            await asyncio.sleep(0.005)
             return len(workers(process)) > 0
 
         await until(begun, timeout=20, what=f"the first worker: {process.log}")

@@ -287,11 +287,14 @@ class Environment:
         body = {"Name": name, "ID": f"{name}-{agent.name}", "Tags": [tag]}
         await agent.api("PUT", "/v1/agent/service/register", body=body)
         path = f"/v1/catalog/service/{name}?tag={tag}&consistent"
-        for _ in range(10):
-            if (await agent.api("GET", path)).json():
-                return True
-            await asyncio.sleep(0.1)
-        return False
+
+        async def listed() -> bool:
+            return bool((await agent.api("GET", path)).json())
+
+        try:
+            return await until(listed, timeout=1, what="a canary at the servers")
+        except TimeoutError:
+            return False
 
     async def token_works(self) -> None:
         """Waits until every agent takes the programs' token again."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator
 from random import Random
-from random import choice as draw_from
 from typing import Any
 
 from tests.faults.environment import Environment
-from tests.faults.faults import a_facade, an_instance, fault, seen_within
+from tests.faults.faults import LASTS, a_facade, an_instance, fault, seen_within
 from tests.stores import EtcdServer
 from tests.stores.etcd import encode
 from tests.stores.waiting import until
@@ -22,10 +22,11 @@ async def _asked(
 ) -> Any:
     """What a member answers, once one can: another fault may be the store's."""
 
+    attempts = itertools.count()
+
     async def answer() -> Any:
-        member = draw_from(
-            [each for each in environment.cluster.answering if each not in environment.apart]
-        )
+        able = [each for each in environment.cluster.answering if each not in environment.apart]
+        member = able[next(attempts) % len(able)]
         assert isinstance(member, EtcdServer)
         return await member.call(path, body, as_root=as_root)
 
@@ -39,8 +40,8 @@ async def compacted(environment: Environment, draw: Random) -> Breaking:
         await facade.program.freeze()
         await instance.server.control(fail=503)
         environment.history.note("silent", instance.id)
-        # Its change is among what the sleeper misses.
-        await asyncio.sleep(2 * environment.history.terms.probe_interval)
+        # Its change is among what the frozen facade misses.
+        await environment.shows([instance.id], "down", timeout=seen_within(environment))
         # The watch's connection still holds what came before it slept: it is cut, too.
         await facade.route.become("cut")
         await facade.route.become("pass")
@@ -49,7 +50,7 @@ async def compacted(environment: Environment, draw: Random) -> Breaking:
         yield
         await facade.program.thaw()
         environment.history.note("facade-up", facade.name)
-        await asyncio.sleep(2)
+        await asyncio.sleep(LASTS)
         await instance.server.control(fail=0)
         environment.history.note("serves", instance.id)
 
@@ -59,7 +60,7 @@ async def tokens_expired(environment: Environment, draw: Random) -> Breaking:
     """Authentication is turned off and on: whatever token was given before is refused."""
     await _asked(environment, "auth/disable", {})
     await _asked(environment, "auth/enable", {}, as_root=False)
-    await asyncio.sleep(2)
+    await asyncio.sleep(LASTS)
     yield
 
 

@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator
 from random import Random
 
 from tests.faults.environment import Environment
-from tests.faults.faults import a_facade, fault
+from tests.faults.faults import LASTS, a_facade, fault
 
 Breaking = AsyncGenerator[None, None]
+FROZEN = 3.0
+"""Seconds that a facade is frozen: longer than a reader waits for an answer."""
 
 
 @fault("facade killed", "facade")
@@ -28,7 +30,7 @@ async def facade_frozen(environment: Environment, draw: Random) -> Breaking:
     async with a_facade(environment, draw) as facade:
         environment.history.note("facade-down", facade.name)
         await facade.program.freeze()
-        await asyncio.sleep(3)
+        await asyncio.sleep(FROZEN)
         yield
         await facade.program.thaw()
         environment.history.note("facade-up", facade.name)
@@ -64,7 +66,7 @@ async def facade_started_blind(environment: Environment, draw: Random) -> Breaki
         await facade.route.become("refuse")
         await facade.program.start()
         await environment.gives_no_list(facade)
-        await asyncio.sleep(1)
+        await asyncio.sleep(LASTS)
         yield
         await facade.route.become("pass")
         environment.history.note("facade-up", facade.name)
@@ -74,7 +76,7 @@ async def facade_started_blind(environment: Environment, draw: Random) -> Breaki
 async def facade_dripping(environment: Environment, draw: Random) -> Breaking:
     async with a_facade(environment, draw) as facade:
         await facade.route.become("drip", 0.01)
-        await asyncio.sleep(2)
+        await asyncio.sleep(LASTS)
         yield
         await facade.route.become("pass")
 
@@ -85,6 +87,6 @@ async def facade_clock(environment: Environment, draw: Random) -> Breaking:
         by = draw.choice((-7200.0, -30.0, 30.0, 7200.0))
         environment.history.note("note", facade.name, text=f"its clock is off by {by:g} s")
         facade.clock.step(by)
-        await asyncio.sleep(2)
+        await asyncio.sleep(LASTS)
         yield
         facade.clock.step(0)

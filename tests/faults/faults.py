@@ -16,6 +16,9 @@ from typing import Literal
 
 from tests.faults.environment import Environment, FacadeProcess, InstanceProcesses, StoreKind
 
+LASTS = 2.0
+"""Seconds that a fault lasts which shows nowhere: reads and writes go on under it meanwhile."""
+
 Claim = Literal["instance", "facade", "store"]
 Does = Callable[[Environment, Random], AbstractAsyncContextManager[None]]
 Breaks = Callable[[Environment, Random], AsyncGenerator[None, None]]

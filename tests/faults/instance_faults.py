@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from random import Random
 
 from tests.faults.environment import Environment, InstanceProcesses
-from tests.faults.faults import an_instance, fault, seen_within
+from tests.faults.faults import LASTS, an_instance, fault, seen_within
 from tests.stores.server import RequestRefused
 from tests.stores.waiting import until
 
@@ -181,7 +181,7 @@ async def sidecar_dripping(environment: Environment, draw: Random) -> Breaking:
     async with an_instance(environment, draw) as instance:
         environment.history.note("slow", instance.id)
         await instance.route.become("drip", 0.05)
-        await asyncio.sleep(2)
+        await asyncio.sleep(LASTS)
         yield
         await instance.route.become("pass")
         environment.history.note("serves", instance.id)

@@ -13,6 +13,10 @@ from mcp_discovery.probe.event_stream import Event, EventReader
 from tests.faults.history import History
 
 _LIMIT = 2**26
+RECONNECT = 0.1
+"""Seconds until a reader whose stream ended opens the next one."""
+POLL = 0.2
+"""Seconds between two requests of a reader for the list."""
 
 
 @asynccontextmanager
@@ -53,7 +57,7 @@ async def _stream(history: History, name: str, http: aiohttp.ClientSession, url:
         if not away:
             history.note("unread", name)
             away = True
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(RECONNECT)
 
 
 async def _follow(
@@ -115,4 +119,4 @@ async def _lists(history: History, name: str, http: aiohttp.ClientSession, url: 
             if (stale := "staleSince" in body) is not was_stale:
                 history.note("stale" if stale else "fresh", name)
                 was_stale = stale
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(POLL)

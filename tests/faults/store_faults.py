@@ -9,7 +9,7 @@ from random import Random
 
 from tests.faults import snapshots
 from tests.faults.environment import Environment
-from tests.faults.faults import fault
+from tests.faults.faults import LASTS, fault
 from tests.stores.server import StoreServer
 
 Breaking = AsyncGenerator[None, None]
@@ -54,7 +54,7 @@ async def follower_killed(environment: Environment, draw: Random) -> Breaking:
     follower = draw.choice(await environment.cluster.followers())
     async with _away(environment, partly=True):
         await follower.kill()
-        await asyncio.sleep(2)
+        await asyncio.sleep(LASTS)
     yield
     await _begun([follower])
     await _ready([follower])

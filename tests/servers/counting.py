@@ -26,6 +26,9 @@ from starlette.types import ASGIApp
 
 from tests.servers.sdk import legacy_only
 
+STEP = 0.05
+"""Seconds that each reported step of the slow tool takes."""
+
 
 class Name(BaseModel):
     """What ``ask`` asks for."""
@@ -57,7 +60,7 @@ def build(schema: int, pause: float) -> MCPServer:
         try:
             for step in range(1, steps + 1):
                 await ctx.report_progress(step, steps, f"step {step}")
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(STEP)
         except asyncio.CancelledError:
             counts["slow:cancelled"] += 1
             raise

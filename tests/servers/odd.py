@@ -24,6 +24,12 @@ MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
 
 
+DRIP = 0.2
+"""Seconds between two bytes of an answer that drips: with any answer it adds up to a time-out."""
+STREAM_POLL = 0.05
+"""Seconds between two looks whether a stream was ended by a request to the control endpoint."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the server does; all of it can be changed while it runs."""
@@ -326,7 +332,7 @@ class OddServer:
         if self.options.drip:
             for byte in json.dumps(answer).encode():
                 await response.write(bytes([byte]))
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(DRIP)
         else:
             await response.write(b" " * 8)
             padding = b" " * 2**20
@@ -371,7 +377,7 @@ class OddServer:
                 }
                 await response.write(_event(acknowledged))
             while not response._eof_sent:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(STREAM_POLL)
         finally:
             self.streams.pop(response, None)
         return response

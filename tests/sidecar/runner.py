@@ -18,6 +18,9 @@ from mcp_discovery.instance import Instance
 from mcp_discovery.sidecar.run import run
 from mcp_discovery.sidecar.settings import SidecarSettings
 
+DELIVERED = 0.05
+"""Seconds in which the watch of a store in this process delivers what the sidecar did last."""
+
 
 async def tell(store: Store) -> None:
     """Prints what is seen of ``store``; to be cancelled."""
@@ -47,7 +50,7 @@ async def main() -> int:
         try:
             return await run(SidecarSettings(**given), store)
         finally:
-            await asyncio.sleep(0.05)  # What was done last is told.
+            await asyncio.sleep(DELIVERED)
             teller.cancel()
             await asyncio.wait({teller})
 

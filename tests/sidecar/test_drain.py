@@ -14,6 +14,7 @@ from mcp_discovery.health import Status
 from tests.servers.process import McpServer
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores import ports
+from tests.stores.waiting import repeat, until
 
 
 @pytest.fixture
@@ -52,10 +53,11 @@ async def test_leaves_the_store_and_stays_until_it_is_stopped(
         assert await asked(port, "/healthz") == 200
         assert await asked(port, "/readyz") == 503
         # The server lives and answers: longer than a probe takes to find it.
-        looked = time.monotonic()
-        while time.monotonic() - looked < 1.5:
-            await asyncio.sleep(0.05)
+
+        async def not_listed() -> None:
             assert seen.only is None
+
+        await repeat(not_listed, every=0.05, seconds=1.5)
         assert not running.task.done()
         running.stop()
         assert await running.code(1.0) == 0
@@ -80,14 +82,13 @@ async def test_before_anything_is_registered(store: EmbeddedStore, seen: Seen, p
     async with sidecar(
         store, f"http://127.0.0.1:{nobody.number}/mcp", health_port=port, drain=30.0
     ) as running:
-        while True:
-            try:
-                status = await asked(port, "/drain", "POST")
-                break
-            except aiohttp.ClientConnectionError:
-                assert not running.task.done()
-                await asyncio.sleep(0.02)
-        assert status == 200
+
+        async def drained() -> bool:
+            assert not running.task.done()
+            assert await asked(port, "/drain", "POST") == 200
+            return True
+
+        await until(drained, timeout=10, what="the health port being open")
         running.stop()
         assert await running.code(1.0) == 0
     nobody.release()

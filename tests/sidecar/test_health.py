@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -167,9 +166,12 @@ async def test_a_server_that_was_always_slow_is_registered_and_degraded(
         assert len(slow.record.capabilities.tools) == 3
         probe = "server/discover" if era == "modern" else "ping"
         probed = (await server.control())["counts"].get(probe, 0)
-        async with asyncio.timeout(20):
-            while (await server.control())["counts"].get(probe, 0) < probed + 4:
-                await asyncio.sleep(0.1)
+
+        async def probed_again() -> bool:
+            counts = (await server.control())["counts"]
+            return bool(counts.get(probe, 0) >= probed + 4)
+
+        await until(probed_again, timeout=20, what="four more probes")
         assert {one.health.status for _, _, one in seen.history if one} == {Status.DEGRADED}
         await server.control(delay=0)
         await seen.until_status(Status.HEALTHY, within=5.0)

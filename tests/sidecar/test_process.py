@@ -24,6 +24,9 @@ from tests.sidecar.harness import QUICK
 from tests.stores import ports
 from tests.stores.waiting import until
 
+STOPPED = 1.5
+"""Seconds that a process is stopped for: longer than its TTL, whose end only the clock tells."""
+
 
 class Process:
     """A sidecar's process and what it wrote."""
@@ -256,9 +259,7 @@ async def test_a_stopped_process_is_registered_anew_when_it_goes_on(
     with running({"url": server.url, "ttl": 1.0, "probe_interval": 0.5}, tmp_path) as process:
         await process.wrote("seen healthy")
         process.process.send_signal(signal.SIGSTOP)
-        stopped = time.monotonic()
-        while time.monotonic() - stopped < 1.5:  # The TTL has to pass: nothing else tells.
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(STOPPED)
         process.process.send_signal(signal.SIGCONT)
         await process.wrote("registering anew")
 

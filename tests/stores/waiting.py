@@ -1,4 +1,7 @@
-"""Waits for a condition with a deadline, so that no test sleeps for luck."""
+"""Waits for a condition with a deadline, so that no test sleeps for luck.
+
+Where time itself is part of a scenario, `repeat` does something at a steady pace meanwhile.
+"""
 
 import asyncio
 import time
@@ -37,3 +40,25 @@ async def until(condition: Callable[[], Awaitable[T]], *, timeout: float, what: 
             seen = repr(value)
         await asyncio.sleep(PAUSE)
     raise TimeoutError(f"{what} did not happen within {timeout:g} s; last seen: {seen}")
+
+
+async def until_holds(condition: Callable[[], object], *, timeout: float, what: str) -> None:
+    """Like `until`, for a `condition` that need not be awaited; it starts no task."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {timeout:g} s")
+        await asyncio.sleep(PAUSE)
+
+
+async def repeat(
+    work: Callable[[], Awaitable[object]], *, every: float, seconds: float = float("inf")
+) -> None:
+    """Do `work` at a steady pace, as heartbeats are: every `every` seconds, for `seconds`.
+
+    What it raises passes through.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await work()
+        await asyncio.sleep(every)

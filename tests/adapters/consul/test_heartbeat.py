@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -16,6 +14,7 @@ from mcp_discovery.instance import Instance
 from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import ConsulServer, until
+from tests.stores.waiting import repeat
 
 DOC = document("search_products")
 
@@ -53,10 +52,8 @@ async def test_heartbeats_move_no_index(
 
     await until(settled, timeout=5, what="the health at the servers")
     before = await indexes()
-    end = time.monotonic() + 3
-    while time.monotonic() < end:  # past the TTL: the looks at the record are among them
-        await registration.heartbeat(health)
-        await asyncio.sleep(0.1)
+    # Past the TTL: the verifying reads of the record are among them.
+    await repeat(lambda: registration.heartbeat(health), every=0.1, seconds=3)
     assert await indexes() == before
 
 
@@ -102,10 +99,8 @@ async def test_a_removed_record_is_noticed(
     registration = await register(store)
     await consul_server.api("DELETE", f"/v1/kv/{namespace}/servers/?recurse")
     with pytest.raises(RegistrationLostError, match="its record is gone"):
-        async with asyncio.timeout(4):  # whatever the TTL
-            while True:
-                await registration.heartbeat(healthy())
-                await asyncio.sleep(0.2)
+        # Within these seconds, whatever the TTL is.
+        await repeat(lambda: registration.heartbeat(healthy()), every=0.2, seconds=4)
 
 
 async def test_a_removed_service_is_noticed_at_once(

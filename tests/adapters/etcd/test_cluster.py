@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -14,14 +13,12 @@ from mcp_discovery.health import Health, Status, healthy
 from tests.adapters.etcd.conftest import registered
 from tests.contract.watcher import watching
 from tests.stores.etcd import EtcdCluster
+from tests.stores.waiting import repeat
 
 
 async def beat_for(registration: Registration, seconds: float) -> None:
     """Heartbeats at a steady pace; any failure passes through."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        await registration.heartbeat(healthy())
-        await asyncio.sleep(0.2)
+    await repeat(lambda: registration.heartbeat(healthy()), every=0.2, seconds=seconds)
 
 
 async def test_the_leader_dies_and_all_goes_on() -> None:

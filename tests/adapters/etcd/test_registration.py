@@ -25,7 +25,7 @@ from tests.records import document, record
 from tests.stores.etcd import EtcdServer, prefix_end
 from tests.stores.server import RequestRefused
 from tests.stores.tls import Tls
-from tests.stores.waiting import until
+from tests.stores.waiting import repeat, until
 
 
 async def revision(server: EtcdServer) -> int:
@@ -87,11 +87,8 @@ async def test_idle_heartbeats_move_no_revision() -> None:
     async with EtcdServer() as server, EtcdStore(server.store_url) as store:
         registration = await registered(store, ttl=1, reap_after=2)
         before = await revision(server)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 4  # twice reap_after: both leases are kept alive, nothing else
-        while loop.time() < end:
-            await registration.heartbeat(healthy())
-            await asyncio.sleep(0.2)  # the pace of the heartbeats
+        # Twice reap_after: both leases are kept alive, nothing else.
+        await repeat(lambda: registration.heartbeat(healthy()), every=0.2, seconds=4)
         assert await revision(server) == before
 
 
@@ -328,10 +325,7 @@ async def test_deleted_keys_are_noticed_whatever_the_ttl(
     span = {"key": encode(keys.prefix), "range_end": encode(prefix_end(keys.prefix))}
     await etcd_server.call("kv/deleterange", span)
     with pytest.raises(RegistrationLostError, match="were removed"):
-        async with asyncio.timeout(4):
-            while True:
-                await registration.heartbeat(healthy())
-                await asyncio.sleep(0.2)
+        await repeat(lambda: registration.heartbeat(healthy()), every=0.2, seconds=4)
 
 
 async def test_a_health_that_etcd_cannot_take_is_not_kept_alive() -> None:
@@ -363,7 +357,5 @@ async def test_an_older_health_in_a_restored_store_is_noticed(
     await registration.heartbeat(Health(Status.DEGRADED, "slow"))
     await etcd_server.call("kv/put", {"key": key, "value": older["value"], "lease": older["lease"]})
     with pytest.raises(RegistrationLostError, match="another health"):
-        async with asyncio.timeout(10):
-            while True:
-                await registration.heartbeat(Health(Status.DEGRADED, "slow"))
-                await asyncio.sleep(0.2)
+        slow = Health(Status.DEGRADED, "slow")
+        await repeat(lambda: registration.heartbeat(slow), every=0.2, seconds=10)

@@ -25,7 +25,7 @@ from tests.contract.watcher import watching
 from tests.deploy.etcd.roles import etcdctl as find_etcdctl
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer, prefix_end
-from tests.stores.waiting import until
+from tests.stores.waiting import repeat, until
 
 #: Every record of ``tests.records.record()``, below ``/skydns/<namespace>/``.
 EVERY = sorted(
@@ -133,11 +133,8 @@ async def test_idle_heartbeats_write_nothing(
 ) -> None:
     registration = await registered(named, ttl=1)
     before = (await found(etcd_server, namespace))["mcp/products/catalog-1/host"]["mod_revision"]
-    loop = asyncio.get_running_loop()
-    end = loop.time() + 3.5  # the looks at what is there included
-    while loop.time() < end:
-        await registration.heartbeat(healthy())
-        await asyncio.sleep(0.2)  # the pace of the heartbeats
+    # For so long that the verifying reads are among them.
+    await repeat(lambda: registration.heartbeat(healthy()), every=0.2, seconds=3.5)
     there = await found(etcd_server, namespace)
     assert {kv["mod_revision"] for kv in there.values()} == {before}
 
@@ -273,10 +270,7 @@ async def test_a_wiped_store_gets_them_again() -> None:
         registration = await registered(store)
         await server.restart(wipe=True)
         with pytest.raises(RegistrationLostError):
-            async with asyncio.timeout(5):
-                while True:
-                    await registration.heartbeat(healthy())
-                    await asyncio.sleep(0.2)
+            await repeat(lambda: registration.heartbeat(healthy()), every=0.2, seconds=5)
         assert await names(server, "zone") == []
         await registered(store)
         assert await names(server, "zone") == EVERY
@@ -314,10 +308,8 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
         assert any("before" in name for name in await names(server, "zone"))
         for registration in (first, second):
             with pytest.raises(RegistrationLostError):
-                async with asyncio.timeout(5):
-                    while True:
-                        await registration.heartbeat(healthy())
-                        await asyncio.sleep(0.1)
+                beat = registration.heartbeat
+                await repeat(lambda beat=beat: beat(healthy()), every=0.1, seconds=5)  # type: ignore[misc]
         await registered(store, tags=["after"])
         await store.register(record("catalog-2", tags=[]), document("a"), ttl=60, reap_after=60)
         assert sorted(

@@ -21,6 +21,7 @@ from tests.contract.watcher import Watching, watching
 from tests.faults.proxy import link
 from tests.records import document, record
 from tests.stores.etcd import EtcdCluster, EtcdServer, prefix_end
+from tests.stores.waiting import repeat
 
 
 @asynccontextmanager
@@ -224,10 +225,7 @@ async def test_a_token_from_before_a_wipe_is_given_up() -> None:
             await registered(store)
             await server.restart(wipe=True)
             with pytest.raises(StoreUnavailableError):
-                async with asyncio.timeout(5):
-                    while True:
-                        await registered(store, "n-1")
-                        await asyncio.sleep(0.1)
+                await repeat(lambda: registered(store, "n-1"), every=0.1, seconds=5)
             async with asyncio.timeout(5):
                 await registered(store, "n-2")
 

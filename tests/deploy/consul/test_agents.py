@@ -20,6 +20,8 @@ from tests.records import document, record
 from tests.servers.process import McpServer
 from tests.stores.waiting import until
 
+BEAT_EVERY = 0.4
+"""Seconds between two heartbeats, as often as a TTL of 2 s wants them."""
 EXAMPLE = ("examples/product_catalog.py",)
 
 
@@ -117,5 +119,5 @@ async def _beat_for(held: ConsulRegistration, seconds: float) -> float:
     while (began := time.monotonic()) < end:
         await held.heartbeat(healthy())
         slowest = max(slowest, time.monotonic() - began)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(BEAT_EVERY)
     return slowest

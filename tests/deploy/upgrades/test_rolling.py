@@ -13,6 +13,9 @@ from tests.servers.process import McpServer, example
 from tests.stores import EtcdServer
 from tests.stores.waiting import until
 
+CALL_EVERY = 0.05
+"""Seconds between two calls of an agent that calls all the time while parts are replaced."""
+
 
 class Caller:
     """An agent that calls a tool all the time."""
@@ -49,7 +52,7 @@ class Caller:
             result = await d.call("search_products", {"query": "kettle"})
             assert not result.is_error, result
             self.calls += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(CALL_EVERY)
 
 
 def sidecar(folder: Path, store: str, server: McpServer, id: str, drain: str) -> Restarted:

@@ -16,6 +16,8 @@ from tests.facade.gateway.plain import FaultyServer, faulty
 from tests.facade.harness import Client, served
 from tests.stores.waiting import until
 
+STILL = 0.3
+"""Seconds without a written byte after which nothing moves: a chunk takes some milliseconds."""
 PATH = "/gateway/gate/mcp"
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "x"}}
 
@@ -143,7 +145,7 @@ async def test_a_slow_reader_holds_the_server_back(gate: Client, server: FaultyS
         before = -1
         while before != written:  # until nothing moves any more
             before = written
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(STILL)
         # What the kernel's buffers of three connections hold, and no body in any process.
         assert written < 48 * 2**20
 

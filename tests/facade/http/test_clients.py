@@ -14,6 +14,9 @@ from tests.facade.harness import Client, leased, served
 from tests.facade.servers.test_events import readers
 from tests.stores.waiting import until
 
+DRIP = 0.1
+"""Seconds between two bytes of a client's body: the pace is the fault that is tested."""
+
 
 @contextmanager
 def connected(ask: Client) -> Iterator[socket.socket]:
@@ -93,4 +96,4 @@ async def _drip(it: socket.socket, body: bytes) -> None:
     """Sends a byte now and then: the pace is the fault that is tested."""
     for position in range(len(body)):
         await asyncio.get_running_loop().sock_sendall(it, body[position : position + 1])
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(DRIP)

@@ -22,6 +22,8 @@ from mcp_discovery.facade.http.cors import Cors
 from tests.facade.harness import Client, leased, served
 from tests.programs import facade
 
+STORE_TAKES = 0.05
+"""Seconds that a slow store takes for a document, which have to show in the answer's timing."""
 PAGE = "https://console.example.com"
 PATHS = sorted({each.path for each in OPERATIONS})
 
@@ -230,7 +232,7 @@ class SlowStore(EmbeddedStore):
     """A store that takes its time with documents."""
 
     async def document(self, digest: str) -> CapabilityDocument:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(STORE_TAKES)
         return await super().document(digest)
 
 

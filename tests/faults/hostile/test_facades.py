@@ -19,6 +19,8 @@ from tests.stores import ports
 from tests.stores.waiting import until
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+OPEN = 0.2
+"""Seconds that a hostile stream stays open when all of it is written: it ends by itself as well."""
 _DEEP = b"[" * 1015 + b"]" * 1015
 
 
@@ -102,7 +104,7 @@ def _stream(*parts: bytes, again: int = 0) -> Answer:
             await response.write(part)
         for _ in range(again):
             await response.write(parts[-1])
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(OPEN)
         return response
 
     return answer

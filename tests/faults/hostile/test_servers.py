@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -122,7 +121,9 @@ async def test_a_server_that_changes_at_every_call_does_not_fill_the_store(tmp_p
         assert len(line.watcher.lines("changed:")) <= 10
         await line.evil.control(churn=False)
         # What it offers in the end is registered all the same.
-        async with asyncio.timeout(20):
-            while await _tools(line.at, "evil") != ["tool-0", "tool-1", "tool-2"]:
-                await asyncio.sleep(0.1)
+
+        async def registered() -> bool:
+            return await _tools(line.at, "evil") == ["tool-0", "tool-1", "tool-2"]
+
+        await until(registered, timeout=20, what="its last tools being registered")
         assert (await line.at.servers())["fine"]["status"] == "healthy"

@@ -22,7 +22,7 @@ from tests.faults.hostile.processes import FacadeProcess, facade, measured
 from tests.records import document, record
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
-from tests.stores.waiting import until
+from tests.stores.waiting import repeat, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 #: Seconds within which a change of a neighbour arrives.
@@ -37,13 +37,9 @@ async def neighbour(url: str) -> AsyncIterator[Registration]:
     async with open_store(url, StoreOptions(timeout=10)) as store:
         registration = await store.register(fine, made, ttl=5, reap_after=60)
 
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(1)
-                await registration.heartbeat(_health)
-
-        _health = healthy()
-        task = asyncio.create_task(beat())
+        health = healthy()
+        beating = repeat(lambda: registration.heartbeat(health), every=1)
+        task = asyncio.create_task(beating)
         try:
             yield registration
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
@@ -14,6 +13,7 @@ import pytest
 from tests.programs import AskedFacade, command, facade, running
 from tests.servers.process import odd
 from tests.stores import ports
+from tests.stores.waiting import until_holds
 
 
 @pytest.fixture
@@ -157,9 +157,11 @@ async def test_watch_shows_changes_and_outlives_the_facade(tmp_path: Path) -> No
     serve = ("facade", "--port", port, "--store", f"embedded://{tmp_path}/store.db")
 
     async def said(watcher: object, text: str) -> None:
-        async with asyncio.timeout(15):
-            while text not in watcher.log:  # type: ignore[attr-defined]
-                await asyncio.sleep(0.05)
+        await until_holds(
+            lambda: text in watcher.log,  # type: ignore[attr-defined]
+            timeout=15,
+            what=f"{text!r} in the log",
+        )
 
     async def listening(process: object) -> None:
         await said(process, "listening on")
@@ -187,9 +189,7 @@ async def test_watch_shows_changes_and_outlives_the_facade(tmp_path: Path) -> No
 async def test_logs_are_a_line_for_each_event_and_json_on_request(tmp_path: Path) -> None:
     port = str(ports.draw().number)
     async with running(tmp_path, "facade", "--port", port, "--json") as process:
-        async with asyncio.timeout(15):
-            while "listening on" not in process.log:
-                await asyncio.sleep(0.05)
+        await until_holds(lambda: "listening on" in process.log, timeout=15, what="its start")
         assert await process.stop() == 0
     events = [json.loads(line) for line in process.log.splitlines()]
     assert [event["message"] for event in events][-1] == "stopping"
@@ -217,9 +217,9 @@ async def test_the_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
 
     port = ports.draw().number
     async with running(tmp_path, "demo", "--port", str(port)) as process:
-        async with asyncio.timeout(60):
-            while "Ctrl-C ends everything" not in process.log:
-                await asyncio.sleep(0.1)
+        await until_holds(
+            lambda: "Ctrl-C ends everything" in process.log, timeout=60, what="all being started"
+        )
         children = psutil.Process(process._process.pid).children(recursive=True)
         assert len(children) == 5
         assert await process.stop(signal.SIGINT) == 0

@@ -13,6 +13,7 @@ import pytest
 
 from mcp_discovery import Discovery
 from tests.mcp_discovery.client.cluster import INTERVAL, TTL, Cluster, cluster
+from tests.stores.waiting import until_holds
 
 RATE = 50
 #: How long to wait, beyond what is promised, for the facade to show what was done to a server.
@@ -136,14 +137,14 @@ async def test_the_facade_goes_and_comes_back_empty(tmp_path: Path) -> None:
                     load = Load(discovery)
                     loading = asyncio.create_task(load.run())
                     assert await first.stop(signal.SIGKILL) == -signal.SIGKILL
-                    async with asyncio.timeout(10):
-                        while discovery.stale_since is None:
-                            await asyncio.sleep(0.02)
+                    await until_holds(
+                        lambda: discovery.stale_since is not None, timeout=10, what="a stale list"
+                    )
                     async with running(tmp_path, *arguments) as second:
                         await AskedFacade(url, second).until_status("a", "healthy", 15)
-                        async with asyncio.timeout(10):
-                            while discovery.stale_since is not None:
-                                await asyncio.sleep(0.02)
+                        await until_holds(
+                            lambda: discovery.stale_since is None, timeout=10, what="a fresh list"
+                        )
                         loading.cancel()
                         await asyncio.wait([loading])
                         await load.ended()
