@@ -42,6 +42,9 @@ _MOST_FILES = 2**20
 #: While the first list comes in, this is the garbage collector's threshold of its youngest
 #: generation, and how many of its collections make one of an older generation.
 _YOUNG, _OLDER = 50_000, 1000
+#: The garbage collector's thresholds while requests are served: those in flight are thousands of
+#: objects, which its usual 700 would have it look through again and again.
+_SERVING = 10_000, 20, 20
 #: Within how many seconds the first list comes, if the store can be reached.
 _FIRST_LIST_AT_MOST = 60.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -89,7 +92,6 @@ async def freeze_first_list(catalog: Catalog) -> None:
     each full collection would hold up everything for a quarter of a second, and those during the
     reading of the list would take as long as reading it.
     """
-    usual = gc.get_threshold()
     gc.set_threshold(_YOUNG, _OLDER, _OLDER)
     try:
         async with asyncio.timeout(_FIRST_LIST_AT_MOST):
@@ -97,7 +99,7 @@ async def freeze_first_list(catalog: Catalog) -> None:
     except TimeoutError:
         pass  # the store is away; the garbage of that time has to be collected
     finally:
-        gc.set_threshold(*usual)
+        gc.set_threshold(*_SERVING)
     await catalog.ready()
     gc.collect()
     gc.freeze()

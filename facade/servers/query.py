@@ -116,9 +116,10 @@ _MAX_CACHED = 1024
 def read_query(request: web.Request) -> ServerQuery:
     """The request in a query string; raises :class:`ProblemError` (400) for a bad one."""
     text = request.rel_url.raw_query_string
-    if (known := _PARSED.get(text)) is not None:
-        return known
-    parsed = _read(request)
+    try:
+        return _PARSED[text]
+    except KeyError:
+        parsed = _read(request)
     if len(text) <= _MAX_CACHED:
         _PARSED[text] = parsed
     return parsed
