@@ -9,7 +9,8 @@ import pytest
 from tests.deploy.wheel.environment import PINS, Environment
 from tests.programs import command
 
-pytestmark = pytest.mark.xdist_group("wheel")
+# pip installs some twenty distributions: under load that takes its time.
+pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(400)]
 
 OTHERS = ("adapters", "sidecar", "facade")
 #: Prints for each whether its files are as they were installed, and how its import ends: what

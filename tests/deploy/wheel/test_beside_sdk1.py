@@ -10,7 +10,8 @@ from tests.deploy.wheel.environment import ROOT, Environment
 from tests.programs import facade, running
 from tests.stores import ports
 
-pytestmark = pytest.mark.xdist_group("wheel")
+# pip installs some twenty distributions: under load that takes its time.
+pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(400)]
 
 _SERVER = """
 import sys

@@ -15,7 +15,8 @@ from tests.deploy.wheel.environment import Environment
 from tests.programs import AskedFacade, Ended, command, facade, running
 from tests.servers.process import McpServer, odd
 
-pytestmark = pytest.mark.xdist_group("wheel")
+# pip installs some twenty distributions: under load that takes its time.
+pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(400)]
 
 CLIENT = "pip install 'mcp-discovery[client]'"
 
