@@ -20,12 +20,7 @@ from mcp_discovery.instance import Instance, instance_to_dict
 from mcp_discovery.query.filters import FILTERS, Filter, Keys
 from mcp_discovery.query.query import Query
 from mcp_discovery.record import Record
-
-#: The fields that are mostly equal in all instances of one server: their JSON is stored once.
-_SHARED_FIELDS = (
-    *("name", "registryName", "title", "description", "version", "websiteUrl", "icons"),
-    *("tags", "capabilities", "protocol", "auth", "owner"),
-)
+from mcp_discovery.record_fields import SHARED
 
 
 @lru_cache(8192)
@@ -53,7 +48,7 @@ class Entry:
         self._vouched = vouched and instance.health.status is not Status.DOWN
         fields = instance_to_dict(instance)
         del fields["lastSeen"]
-        shared = {name: fields.pop(name) for name in _SHARED_FIELDS if name in fields}
+        shared = {name: fields.pop(name) for name in SHARED if name in fields}
         self._own = orjson.dumps(fields)[:-1]
         self._shared = _interned(orjson.dumps(shared)[1:-1])
 

@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from enum import Enum
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -24,6 +25,7 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -118,8 +120,13 @@ def url_problem(text: str, schemes: tuple[str, ...]) -> str | None:
     return None
 
 
-Label = Annotated[str, AfterValidator(_label)]
-SemVer = Annotated[str, AfterValidator(_semver)]
+_LABEL_SCHEMA = {"type": "string", "pattern": f"^{_LABEL.pattern}$", "description": "A DNS label."}
+Label = Annotated[str, AfterValidator(_label), WithJsonSchema(_LABEL_SCHEMA)]
+SemVer = Annotated[
+    str,
+    AfterValidator(_semver),
+    WithJsonSchema({"type": "string", "description": "A semantic version."}),
+]
 HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 #: Only the first error is reported, so validation stops there: there may be a hundred thousand.
@@ -136,6 +143,22 @@ def _in_utc(moment: datetime) -> datetime:
 Moment = Annotated[
     AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc3339, when_used="json")
 ]
+
+
+class Source(Enum):
+    """Where the value of a field of the record comes from."""
+
+    #: Whoever registers the instance: a sidecar's options, or a client that posts. The default.
+    REGISTRANT = "registrant"
+    #: The registrant or, where it says nothing, the MCP server's introduction of itself.
+    SERVER = "server"
+    #: The sidecar or facade that keeps the instance registered; connections do not have the field.
+    OBSERVED = "observed"
+
+
+T = TypeVar("T")
+FromServer = Annotated[T, Source.SERVER]
+Observed = Annotated[T, Source.OBSERVED]
 
 
 class _Model(BaseModel):
@@ -242,8 +265,8 @@ class Particulars(_Model):
         BeforeValidator(_strings),
     ] = Field(default_factory=dict, max_length=64)
     health_url: HttpUrl | None = None
-    registered_at: Moment = Field(default_factory=utcnow)
-    started_at: Moment | None = None
+    registered_at: Observed[Moment] = Field(default_factory=utcnow)
+    started_at: Observed[Moment | None] = None
 
     def check(self) -> None:
         """Raises :class:`SecretInRecordError` where a field looks like a secret."""
@@ -260,20 +283,23 @@ class Particulars(_Model):
 class Record(Particulars):
     """The description of itself that an instance registers. Rarely changes; about 1 KB as JSON.
 
+    A field that is added here is in every list, schema, file, export and comparison of records:
+    these are made from :mod:`mcp_discovery.record_fields`.
+
     Read untrusted data with :meth:`from_json` or :meth:`parse`, which report the first error as one
     sentence.
     """
 
     name: Label
     registry_name: Annotated[str, StringConstraints(max_length=200)] = ""
-    title: Annotated[str, StringConstraints(max_length=200)] | None = None
-    description: Annotated[str, StringConstraints(max_length=4096)] = ""
-    version: SemVer = "0.0.0"
-    website_url: HttpUrl | None = None
-    icons: tuple[Mapping[str, Any], ...] = Field(default=(), max_length=16)
+    title: FromServer[Annotated[str, StringConstraints(max_length=200)] | None] = None
+    description: FromServer[Annotated[str, StringConstraints(max_length=4096)]] = ""
+    version: FromServer[SemVer] = "0.0.0"
+    website_url: FromServer[HttpUrl | None] = None
+    icons: FromServer[tuple[Mapping[str, Any], ...]] = Field(default=(), max_length=16)
     tags: Annotated[tuple[Label, ...], AfterValidator(_unique)] = Field(default=(), max_length=64)
-    capabilities: Capabilities = Capabilities()
-    protocol: Protocol = Protocol()
+    capabilities: Observed[Capabilities] = Capabilities()
+    protocol: Observed[Protocol] = Protocol()
     auth: Auth = Auth()
     weight: int = Field(default=1, ge=0, le=65535)
     owner: Name | None = None

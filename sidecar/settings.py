@@ -110,25 +110,17 @@ class SidecarSettings:
 
     def record_fields(self, url: str, health_url: str | None = None) -> dict[str, Any]:
         """The record's fields as far as they are set, with JSON's names, for endpoint ``url``."""
-        fields: dict[str, Any] = {
-            "id": self.id,
-            "name": self.name,
-            "registryName": self.registry_name,
-            "title": self.title,
-            "description": self.description,
-            "version": self.version,
-            "zone": self.zone,
-            "owner": self.owner,
-            "healthUrl": health_url,
-        }
-        fields = {key: value for key, value in fields.items() if value is not None}
-        auth = self.auth or Auth(type="bearer" if self.server_token else "none")
-        return fields | {
+        values = {name: getattr(self, name, None) for name in Record.model_fields}
+        values |= {
             "endpoint": {"transport": self.transport, "url": url},
-            "tags": self.tags,
             "metadata": dict(self.metadata),
-            "weight": self.weight,
-            "auth": auth,
+            "auth": self.auth or Auth(type="bearer" if self.server_token else "none"),
+            "health_url": health_url,
+        }
+        return {
+            Record.model_fields[name].alias or name: value
+            for name, value in values.items()
+            if value is not None
         }
 
     def _check_urls(self) -> None:

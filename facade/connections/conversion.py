@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.connections.requests import (
+    RECORD_FIELDS,
     CapabilityGiven,
     ConnectionPatch,
     EndpointGiven,
@@ -31,7 +32,7 @@ def posting_of(new: NewConnection, *, document: CapabilityDocument | None = None
     Raises :class:`~mcp_discovery.errors.InvalidRecordError` or
     :class:`~mcp_discovery.errors.InvalidDocumentError`.
     """
-    fields = new.model_dump(by_alias=True, exclude_none=True, include=_AS_THEY_ARE)
+    fields = new.model_dump(by_alias=True, exclude_none=True, include=set(RECORD_FIELDS))
     fields["endpoint"] = _endpoint(new)
     traits = _probed_as(
         Traits(type=new.type, idle=new.status == "idle"), new.health_check or HealthCheckWish()
@@ -45,25 +46,6 @@ def posting_of(new: NewConnection, *, document: CapabilityDocument | None = None
     if new.era is not None:
         fields["protocol"] = {"era": new.era}
     return parse(fields, remote="")
-
-
-#: The members that a record has under the same name.
-_AS_THEY_ARE = {
-    "name",
-    "id",
-    "title",
-    "description",
-    "registry_name",
-    "website_url",
-    "icons",
-    "version",
-    "owner",
-    "zone",
-    "tags",
-    "weight",
-    "health_url",
-    "auth",
-}
 
 
 def patched(

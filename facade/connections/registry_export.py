@@ -12,6 +12,7 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import shown_metadata
+from mcp_discovery.facade.connections.requests import RECORD_FIELDS
 from mcp_discovery.facade.connections.responses import Exported
 from mcp_discovery.facade.connections.statuses import protocol_of
 from mcp_discovery.facade.documents.cache import Documents, document_of
@@ -23,6 +24,7 @@ from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import facade_of
 from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.record import Capabilities, Record
+from mcp_discovery.record_fields import json_names
 from mcp_discovery.version import installed_version
 
 
@@ -58,29 +60,27 @@ def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]
     traits = traits_of(record)
     metadata = shown_metadata(record)
     fields = record.to_dict()
-    item: dict[str, Any] = {
-        "id": record.id,
-        "name": record.name,
+    item: dict[str, Any] = {name: fields.get(name) for name in json_names(RECORD_FIELDS)}
+    item |= {
         "type": traits.type,
         "protocol": protocol_of(record.endpoint.transport),
         "endpoint": representation.endpoint_shown(record.endpoint),
         "capabilities": representation.names_of(record),
         "metadata": metadata,
-        "tags": list(record.tags),
         "healthCheck": representation.health_check_shown(traits),
         "status": "idle" if traits.idle else None,
         "era": record.protocol.era,
-        "auth": fields["auth"] if record.auth.type != "none" else None,
-        "weight": record.weight if record.weight != 1 else None,
     }
-    if record.registry_name != f"local/{record.name}":
-        item["registryName"] = record.registry_name
-    for name in ("title", "description", "websiteUrl", "icons", "zone", "healthUrl"):
-        item[name] = fields.get(name)
+    if record.auth.type == "none":
+        del item["auth"]
+    if record.weight == 1:
+        del item["weight"]
+    if record.registry_name == f"local/{record.name}":
+        del item["registryName"]
     # The record's version and owner, where the metadata does not already have the same.
-    for name, value in (("version", record.version), ("owner", record.owner)):
-        if metadata.get(name, "0.0.0" if name == "version" else None) != value:
-            item[name] = value
+    for name, usual in (("version", "0.0.0"), ("owner", None)):
+        if metadata.get(name, usual) == item[name]:
+            del item[name]
     if record.capabilities.digest in documents:
         item["digest"] = record.capabilities.digest
     return {name: value for name, value in item.items() if value or value == 0 or name in _ALWAYS}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, create_model
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mcp_discovery.balancing import Strategy
@@ -16,6 +17,7 @@ from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import INTERVALS, TIMEOUTS
 from mcp_discovery.query.filters import FILTERS, Filter
+from mcp_discovery.record_fields import GIVEN_FIELDS, unconstrained, with_fields
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -159,6 +161,21 @@ Metadata = Annotated[dict[Word, str | StrictBool | int | float | None], Field(ma
 Tags = Annotated[list[str], Field(max_length=64)]
 
 
+#: The fields of a record that a connection has under the same names.
+RECORD_FIELDS = {
+    name: field for name, field in GIVEN_FIELDS.items() if name not in ("endpoint", "metadata")
+}
+
+
+def _member(field: FieldInfo) -> tuple[Any, Any]:
+    """The type of a member, and its default; the record's own rules are applied later."""
+    kind = unconstrained(field.annotation)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        kind = dict[str, Any]
+    return kind | None, None
+
+
+@with_fields({name: _member(field) for name, field in RECORD_FIELDS.items()})
 class NewConnection(_RequestModel):
     """A connection to register. ``name`` is a DNS label; ``title`` is its name for people.
 
@@ -166,7 +183,6 @@ class NewConnection(_RequestModel):
     """
 
     name: str
-    id: str | None = None
     type: Type = "server"
     protocol: Protocol | None = None
     endpoint: EndpointGiven | str
@@ -174,18 +190,7 @@ class NewConnection(_RequestModel):
     metadata: Metadata | None = None
     health_check: HealthCheckWish | None = None
     status: Literal["active", "idle"] | None = None
-    title: str | None = None
-    description: str | None = None
-    registry_name: str | None = None
-    website_url: str | None = None
-    icons: list[dict[str, Any]] | None = None
-    version: str | None = None
-    owner: str | None = None
-    zone: str | None = None
     tags: Tags | None = None
-    weight: int | None = None
-    health_url: str | None = None
-    auth: dict[str, Any] | None = None
     era: Literal["modern", "legacy"] | None = Field(
         default=None,
         description="Set in an export where the server told its capabilities itself, so that it "

@@ -6,15 +6,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.health import Status
-from mcp_discovery.record import Auth, Capabilities, Endpoint, Protocol
+from mcp_discovery.record import Auth, Capabilities, Endpoint, Label, Record
+from mcp_discovery.record_fields import GIVEN_FIELDS, unconstrained, with_fields
 
 Transport = Literal["streamable-http", "sse", "websocket", "stdio"]
-Label = Annotated[
-    str, Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="A DNS label.")
-]
 
 
 class LeaseModel(Shaped):
@@ -38,31 +37,18 @@ class LoadModel(Shaped):
     error_rate: float | None = Field(None, description="From 0 to 1.")
 
 
+def _listed(field: FieldInfo) -> tuple[Any, Any]:
+    """A list leaves out what is ``None``; every other field of a record is in it."""
+    kind: Any = Annotated[field.annotation, *field.metadata, None]
+    return unconstrained(kind), None if field.default is None else ...
+
+
+@with_fields({name: _listed(field) for name, field in Record.model_fields.items()})
 class ServerModel(Shaped):
     """One instance: its record, how it is, and who keeps it registered."""
 
-    id: Label
-    name: Label
-    registry_name: str
-    title: str | None = None
-    description: str
-    version: str = Field(description="A semantic version.")
-    website_url: str | None = None
-    icons: list[dict[str, Any]]
-    endpoint: Endpoint
     url: str | None = Field(None, description="Absent for `stdio`.")
     transport: Transport
-    tags: list[Label]
-    capabilities: Capabilities
-    protocol: Protocol
-    auth: Auth
-    weight: int
-    zone: str | None = None
-    owner: str | None = None
-    metadata: dict[str, str]
-    health_url: str | None = None
-    registered_at: datetime
-    started_at: datetime | None = None
     status: Status
     reason: str
     since: datetime = Field(description="Since when it has had this status.")
@@ -128,25 +114,18 @@ class SaidHealth(Shaped):
     reason: str | None = None
 
 
+@with_fields({name: (field.annotation, field) for name, field in GIVEN_FIELDS.items()})
 class ServerPosting(Shaped):
     """A server as it is posted: a record, with a flat `url` or an `endpoint`."""
 
     id: Label | None = None
-    name: Label
-    title: str | None = Field(None, max_length=200)
-    description: str = Field("", max_length=4096)
     url: str | None = Field(None, max_length=2048, description="Or `endpoint`.")
     endpoint: Endpoint | None = None
-    version: str = Field("0.0.0", description="A semantic version.")
     tags: list[Label] = Field(default_factory=list, max_length=64)
     capabilities: Capabilities | list[str] | None = None
     document: dict[str, Any] | None = Field(None, description="The capability document.")
     auth: Auth | None = None
-    weight: int = Field(1, ge=0, le=65535)
-    zone: str | None = Field(None, min_length=1, max_length=256)
-    owner: str | None = Field(None, min_length=1, max_length=256)
     metadata: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    health_url: str | None = Field(None, max_length=2048)
     health: SaidHealth | None = None
     lease: LeaseTerms | None = Field(
         None, description="That you send heartbeats; without it this facade probes the server."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,16 @@ from typing import Any
 from mcp_discovery.cli.schemas import kind_of, properties, required, resolved, shown
 from mcp_discovery.cli.tables import address, coloured, keeper, load, print_table
 from mcp_discovery.cli.terminal import json_text, line, say
+from mcp_discovery.record_fields import GIVEN, SHARED
 
 Entry = Mapping[str, Any]
+#: The fields that are shown under their own names, those that all instances share first; the
+#: others are shown in another form, for each instance, or not at all.
+_PLAIN = tuple(
+    name
+    for name in sorted(GIVEN, key=lambda name: name not in SHARED)
+    if name not in {"id", "endpoint", "metadata", "healthUrl", "icons", "weight", "auth"}
+)
 _HINTS = {
     "readOnlyHint": "read-only",
     "destructiveHint": "destructive",
@@ -27,15 +36,7 @@ def server(instances: Sequence[Entry], documents: Mapping[str, Entry], *, schema
     auth = first.get("auth") or {}
     _facts(
         {
-            "Name": first["name"],
-            "Title": first.get("title"),
-            "Description": first.get("description"),
-            "Version": ", ".join(sorted({each["version"] for each in instances})),
-            "Registry name": first.get("registryName"),
-            "Website": first.get("websiteUrl"),
-            "Tags": ", ".join(sorted({tag for each in instances for tag in each["tags"]})),
-            "Zone": ", ".join(sorted({each["zone"] for each in instances if each.get("zone")})),
-            "Owner": first.get("owner"),
+            **{_label(name): _values(name, instances) for name in _PLAIN},
             "Transport": ", ".join(sorted({each["transport"] for each in instances})),
             "Credentials": auth.get("type"),
             "Protocol": " ".join([str(protocol.get("era") or ""), *protocol.get("versions", ())]),
@@ -139,6 +140,21 @@ def _tool(tool: Entry, *, schema: bool) -> None:
             about = line(plain.get("description") or plain.get("title") or "")
             say(f"    {line(name)} ({line(kind)})  {about}".rstrip())
     say()
+
+
+def _label(name: str) -> str:
+    if name == "websiteUrl":
+        return "Website"
+    return re.sub("[A-Z]", lambda found: f" {found[0].lower()}", name).capitalize()
+
+
+def _values(name: str, instances: Sequence[Entry]) -> str:
+    """The values of a field in all instances, or in the first where they are mostly equal."""
+    values = [each[name] for each in instances if each.get(name)]
+    if name in SHARED and name not in ("version", "tags"):
+        values = values[:1]
+    texts = {str(text) for each in values for text in (each if type(each) is list else (each,))}
+    return ", ".join(sorted(texts))
 
 
 def _facts(facts: Mapping[str, object]) -> None:

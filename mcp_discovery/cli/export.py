@@ -110,38 +110,20 @@ def restricted(content: Mapping[str, Any], ids: set[str]) -> dict[str, Any]:
     return {**content, **counted, "documents": documents}
 
 
-#: Fields of an entry that its registrant gave; the facade determines all others.
-_REGISTRANT_FIELDS = (
-    "id",
-    "name",
-    "registryName",
-    "title",
-    "description",
-    "version",
-    "websiteUrl",
-    "icons",
-    "tags",
-    "weight",
-    "zone",
-    "owner",
-    "metadata",
-    "healthUrl",
-)
-
-
 def registration_body(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of the list as ``POST /servers`` takes it, without what is usual."""
-    body = {key: entry[key] for key in _REGISTRANT_FIELDS if entry.get(key)}
+    from mcp_discovery.record_fields import GIVEN
+
+    body = {key: entry[key] for key in GIVEN if entry.get(key)}
     if entry["transport"] == "streamable-http" and entry.get("url"):
+        del body["endpoint"]
         body["url"] = entry["url"]
-    else:
-        body["endpoint"] = entry["endpoint"]
     if body.get("weight") == 1:
         del body["weight"]
     if body.get("registryName") == f"local/{entry['name']}":
         del body["registryName"]
-    if (auth := entry.get("auth") or {}).get("type", "none") != "none":
-        body["auth"] = auth
+    if body.get("auth", {}).get("type", "none") == "none":
+        body.pop("auth", None)
     # A server that answers says itself what it offers, which is what its era stands for; of the
     # others the names are all there is.
     if era := (entry.get("protocol") or {}).get("era"):

@@ -12,17 +12,10 @@ from typing import Any
 
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, InvalidRecordError
 from mcp_discovery.record import Record
+from mcp_discovery.record_fields import FROM_SERVER, GIVEN
 
 #: Where a server's metadata names the file that it was registered from.
 MARK = "registered-from"
-
-#: Fields that are read from the server where the file does not give them.
-_SERVER_FIELDS = ("title", "description", "version", "websiteUrl", "icons")
-#: Fields that the file alone decides; one that it leaves out has its default.
-_FILE_FIELDS = (
-    *("name", "registryName", "endpoint", "healthUrl", "auth"),
-    *("tags", "weight", "zone", "owner", "metadata"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +148,9 @@ def _is_of(entry: Mapping[str, Any], source: str | None) -> bool:
 def _differences(server: PlannedServer, entry: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     assert server.record is not None
     wanted = server.record.to_dict()
-    names = [*_FILE_FIELDS, *(name for name in _SERVER_FIELDS if name in server.body)]
-    for name in names:
+    for name in GIVEN:
+        if name in FROM_SERVER and name not in server.body:
+            continue  # The server may have given it.
         before, after = entry.get(name), wanted.get(name)
         if (before or None) != (after or None):
             yield name, before, after

@@ -11,46 +11,11 @@ from typing import Any
 
 from mcp_discovery.cli.host_files import records
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.instance import DERIVED
+from mcp_discovery.record_fields import GIVEN, OBSERVED
 
-#: Fields of a server that a connection has under the same name.
-_SHARED_FIELDS = frozenset(
-    {
-        "id",
-        "name",
-        "registryName",
-        "title",
-        "description",
-        "version",
-        "websiteUrl",
-        "icons",
-        "tags",
-        "weight",
-        "zone",
-        "owner",
-        "metadata",
-        "healthUrl",
-        "auth",
-    }
-)
-#: Further fields of a listed entry, which the facade determines itself.
-_DERIVED_FIELDS = frozenset(
-    {
-        "url",
-        "transport",
-        "endpoint",
-        "capabilities",
-        "status",
-        "reason",
-        "since",
-        "lastSeen",
-        "lease",
-        "load",
-        "protocol",
-        "registeredAt",
-        "startedAt",
-        "health",
-    }
-)
+#: Fields of a listed entry that are observed, or that a connection has in another form.
+_ENTRY_FIELDS = DERIVED | {"endpoint", "health", *OBSERVED}
 #: Further fields of a posted server that are not part of its record.
 _POSTED_FIELDS = frozenset({"document", "holder", "takeover", "command", "args"})
 
@@ -104,9 +69,7 @@ def require_known(server: Mapping[str, Any], name: str) -> None:
 
     A facade passes over what it does not know, so that a misspelt member is lost without a word.
     """
-    from mcp_discovery.instance import DERIVED
-
-    known = sorted(_SHARED_FIELDS | _DERIVED_FIELDS | DERIVED | _POSTED_FIELDS)
+    known = sorted(_ENTRY_FIELDS.union(GIVEN, _POSTED_FIELDS))
     for key in server:
         if re.sub("_[a-z]", lambda found: found[0][1].upper(), key) not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -125,10 +88,7 @@ def export_of(content: Any, file: str) -> dict[str, Any]:
 
 def _connection(server: Mapping[str, Any]) -> dict[str, Any]:
     """A server's object as a connection; what is not known is left to the facade to refuse."""
-    known = _SHARED_FIELDS | _DERIVED_FIELDS
-    connection = {
-        key: value for key, value in server.items() if key in _SHARED_FIELDS or key not in known
-    }
+    connection = {key: value for key, value in server.items() if key not in _ENTRY_FIELDS}
     endpoint = server.get("endpoint")
     if endpoint is None:
         endpoint = {"url": server.get("url")}

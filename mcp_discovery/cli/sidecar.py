@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from mcp_discovery.sidecar.settings import SidecarSettings
 
 _RECORD = "What is said of the server"
-#: Parameters that settings have under the same name.
-_SAME = (
-    *("url", "transport", "advertise_url", "health_url", "health_port", "health_host"),
-    *("name", "id", "registry_name", "title", "description", "version", "weight", "zone", "owner"),
-    *("ttl", "reap_after", "probe_interval", "slow_after", "drain"),
-)
 _TIMES = "Times: 30, 30s, 5m"
 
 
@@ -281,13 +276,18 @@ def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> SidecarS
     """
     from mcp_discovery.sidecar.settings import SidecarSettings
 
-    return SidecarSettings(
-        **{name: parameters[name] for name in _SAME},
-        tags=tuple(parameters["tag"] or ()),
-        metadata=_pairs(parameters["metadata"] or []),
-        server_token=options.secret(parameters, "server_token", read=read),
-        command=tuple(parameters["command"] or ()),
-    )
+    given = {
+        each.name: parameters[each.name]
+        for each in fields(SidecarSettings)
+        if each.name in parameters
+    }
+    given |= {
+        "tags": tuple(parameters["tag"] or ()),
+        "metadata": _pairs(parameters["metadata"] or []),
+        "server_token": options.secret(parameters, "server_token", read=read),
+        "command": tuple(parameters["command"] or ()),
+    }
+    return SidecarSettings(**given)
 
 
 def require_no_embedded(store: str) -> None:
