@@ -18,7 +18,7 @@ from benchmarks import data
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import new_holder
 from mcp_discovery.health import ANSWERS, Health, Status
-from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrar import Registrar
 from mcp_discovery.registrant.watcher import ProbeFinding
 from mcp_discovery.sidecar.run import pause_between_probes, terms

@@ -13,9 +13,9 @@ class FacadeOptions:
 
     ``probe_interval`` and ``probe_timeout`` are for entries that the facade itself probes;
     ``first_probe`` bounds how long a POST waits for the first answer. Such an entry is registered
-    with ``kept_ttl`` and ``kept_reap_after`` and renewed every ``heartbeat``, whatever the probe
-    found. ``kept_reap_after`` is long so that a facade that was away for days still finds what was
-    posted to it. ``removed_for`` is how long one
+    with ``posted_ttl`` and ``posted_reap_after`` and renewed every ``heartbeat``, whatever the
+    probe found. ``posted_reap_after`` is long so that a facade that was away for days still finds
+    what was posted to it. ``removed_for`` is how long one
     that was cut off still learns that another has removed what it keeps.
 
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
@@ -46,8 +46,8 @@ class FacadeOptions:
     probe_timeout: float = 5.0
     first_probe: float = 1.0
     probe_private: bool = True
-    kept_ttl: float = 90.0
-    kept_reap_after: float = 7 * 86400.0
+    posted_ttl: float = 90.0
+    posted_reap_after: float = 7 * 86400.0
     removed_for: float = 3600.0
     heartbeat: float = 10.0
     settle: float = 1.0

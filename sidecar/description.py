@@ -12,7 +12,7 @@ from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.probe import Introspection
 from mcp_discovery.probe.offer import ServerOffer, text
 from mcp_discovery.record import to_label, url_problem
-from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.settings import SidecarSettings
 

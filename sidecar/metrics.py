@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-
-import aiohttp
+from typing import Any
 
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.health import Health, Status
@@ -28,12 +27,10 @@ Labels = Mapping[str, str]
 class SidecarFigures:
     """What one sidecar has counted.
 
-    ``why_not_ready`` is the registrar's; ``health`` and ``instance`` (server name and instance id)
-    are set when they are known.
+    ``health`` and ``instance`` (server name and instance id) are set when they are known.
     """
 
-    def __init__(self, why_not_ready: Callable[[], str | None]) -> None:
-        self._why_not_ready = why_not_ready
+    def __init__(self) -> None:
         self._tally = Tally(*_RENEWALS)
         self._answered = [0] * (len(_BUCKETS) + 1)
         self._seconds = 0.0
@@ -61,11 +58,11 @@ class SidecarFigures:
         """A probe failed."""
         self._failed += 1
 
-    def exposition(self) -> str:
-        """All figures in Prometheus's text format."""
-        return "".join(self._lines())
+    def exposition(self, why_not_ready: str | None) -> str:
+        """All figures in Prometheus's text format; ``why_not_ready`` is what the registrar says."""
+        return "".join(self._lines(registered=why_not_ready is None))
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self, *, registered: bool) -> Iterator[str]:
         if self.instance is not None:
             name, id = self.instance
             yield from _family(
@@ -82,9 +79,8 @@ class SidecarFigures:
                 "1 for the status that the last probe found, 0 for the others.",
                 [({"status": each.value}, int(each is now)) for each in Status],
             )
-        registered = int(self._why_not_ready() is None)
         text = "1 while the instance can be counted on to be listed, 0 otherwise."
-        yield from _family("registered", "gauge", text, [({}, registered)])
+        yield from _family("registered", "gauge", text, [({}, int(registered))])
         if self._renewed is not None:
             at = time.time() - (time.monotonic() - self._renewed)
             text = "When the last heartbeat was sent that the store took, in seconds since 1970."
@@ -122,16 +118,8 @@ class SidecarFigures:
 class CountedProbe(McpProbe):
     """An McpProbe that counts in ``figures`` how its requests ended."""
 
-    def __init__(
-        self,
-        figures: SidecarFigures,
-        url: str,
-        *,
-        transport: str,
-        session: aiohttp.ClientSession,
-        headers: Mapping[str, str],
-    ) -> None:
-        super().__init__(url, transport=transport, session=session, headers=headers)
+    def __init__(self, url: str, *, figures: SidecarFigures, **options: Any) -> None:
+        super().__init__(url, **options)
         self._figures = figures
 
     async def connect(self, timeout: float) -> None:

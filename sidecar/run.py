@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -20,14 +20,14 @@ from mcp_discovery.adapters.observed_store import observed
 from mcp_discovery.adapters.store import Store, new_holder
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
-from mcp_discovery.probe import Introspection, McpProbe
+from mcp_discovery.probe import Introspection
 from mcp_discovery.registrant.arrival import RETRY
 from mcp_discovery.registrant.check import HealthCheck
-from mcp_discovery.registrant.description import ServerDescription
-from mcp_discovery.registrant.introspector import Introspector
-from mcp_discovery.registrant.registrar import Registrar, Terms
-from mcp_discovery.registrant.tasks import alongside, guarded
-from mcp_discovery.registrant.watcher import Pace, ProbeFinding, Watcher
+from mcp_discovery.registrant.introspector import ServerDescription
+from mcp_discovery.registrant.registrant import Registrant
+from mcp_discovery.registrant.registrar import Terms
+from mcp_discovery.registrant.tasks import alongside
+from mcp_discovery.registrant.watcher import Pace, ProbeFinding
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.child import Child, ChildStartError
@@ -151,7 +151,7 @@ async def run(
 
 
 class _Sidecar:
-    """The parts of one sidecar, wired: probes feed health, introspections feed the record."""
+    """A registrant with a sidecar's terms, and what it shares its process with."""
 
     def __init__(
         self, settings: SidecarSettings, store: Store, chosen: Advertised, child: Child | None
@@ -161,9 +161,18 @@ class _Sidecar:
         self._chosen = chosen
         self._started_at = utcnow() if child is not None else None
         self._registered_at: datetime | None = None
-        self._figures = SidecarFigures(lambda: self._registrar.why_not_ready())
-        observed_store = observed(store, self._figures.store_call)
-        self._registrar = Registrar(observed_store, new_holder("sidecar"), terms(settings))
+        self._figures = SidecarFigures()
+        self._registrant = Registrant(
+            observed(store, self._figures.store_call),
+            new_holder("sidecar"),
+            terms(settings),
+            name=f"the MCP server at {public(settings.url)}",
+            describe=self._describe,
+            found=self._found,
+            described=self._described,
+            unfit=self._cannot_be_registered,
+        )
+        self._registrar = self._registrant.registrar
         self._unfit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain = asyncio.Event()
         self._left = asyncio.Event()
@@ -175,31 +184,26 @@ class _Sidecar:
         Where it is asked over HTTP to drain, it leaves the store and stays until it is stopped: a
         supervisor might start it again, and it would register a server that is about to end.
         """
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
-        ) as http:
-            watcher = self._watcher(http)
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+            ) as http,
+            aclosing(self._registrant),
+        ):
+            self._watch(http)
+            registering = self._registrant.keep()
             async with (
                 healthz.answering(
                     self._settings.health_port,
                     host=self._settings.health_host,
-                    why_not_live=lambda: self._why_not_live(watcher),
+                    why_not_live=self._why_not_live,
                     why_not_ready=self._registrar.why_not_ready,
                     drain=self._drained,
-                    figures=self._figures.exposition,
+                    figures=lambda: self._figures.exposition(self._registrar.why_not_ready()),
                 ),
                 alongside(
-                    guarded(
-                        "registration",
-                        self._registrar.run,
-                        ends_with=(DuplicateInstanceError, InvalidInputError),
-                    ),
-                    guarded("probing", watcher.run),
-                    stop.wanted.wait(),
-                    self._drain.wait(),
-                    self._child_ended(),
-                    self._advertise(),
-                ) as (registering, _, stopped, drained, ended, _),
+                    stop.wanted.wait(), self._drain.wait(), self._child_ended(), self._advertise()
+                ) as (stopped, drained, ended, _),
             ):
                 await asyncio.wait(
                     {registering, stopped, drained, ended, self._unfit},
@@ -210,9 +214,9 @@ class _Sidecar:
                     self._unfit.result()
                 if registering.done():
                     registering.result()
-                code = int(ended.result()) if ended.done() else OK
                 # A child that ends while it is drained has nobody left to wait for.
                 ended.add_done_callback(lambda _: stop.hurry.set())
+                code = int(ended.result()) if ended.done() else OK
                 await self._registrar.leave(registering, drain, stop.hurry)
                 self._left.set()
                 if drained.done() and not stopped.done() and not ended.done():
@@ -226,26 +230,11 @@ class _Sidecar:
         self._drain.set()
         await self._left.wait()
 
-    def _watcher(self, http: aiohttp.ClientSession) -> Watcher:
+    def _watch(self, http: aiohttp.ClientSession) -> None:
         settings = self._settings
         token = settings.server_token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = advertise.dialled_url(settings.url)
         announced = settings.auth is not None and settings.auth.type != "none"
-
-        def make_probe() -> McpProbe:
-            return CountedProbe(
-                self._figures, url, transport=settings.transport, session=http, headers=headers
-            )
-
-        introspector = Introspector(
-            self._describe,
-            described=self._described,
-            unfit=self._cannot_be_registered,
-            probe_soon=lambda: watcher.probe_soon(),
-            interval=settings.interval,
-            timeout=settings.introspect_timeout,
-        )
         check = HealthCheck(
             http,
             health_url=settings.health_url,
@@ -261,17 +250,17 @@ class _Sidecar:
             retry=RETRY,
             longest_retry=_LONGEST_RETRY,
             reading_within=settings.interval,
+            reading_timeout=settings.introspect_timeout,
         )
-        watcher = Watcher(
-            check,
-            pace,
-            make_probe,
-            found=self._found,
-            wait_for=url,
-            follow=introspector.follow,
-            name=f"the MCP server at {public(settings.url)}",
+        make_probe = partial(
+            CountedProbe,
+            url,
+            transport=settings.transport,
+            session=http,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            figures=self._figures,
         )
-        return watcher
+        self._registrant.watch(check, pace, make_probe, wait_for=url)
 
     def _describe(self, found: Introspection, url: str) -> ServerDescription:
         self._registered_at = self._registered_at or utcnow()
@@ -286,13 +275,11 @@ class _Sidecar:
 
     def _found(self, finding: ProbeFinding) -> None:
         self._figures.health = finding.health
-        self._registrar.found(finding)
 
     def _described(self, description: ServerDescription) -> None:
         if not self._first.done():
             self._first.set_result(description)
         self._figures.instance = description.record.name, description.record.id
-        self._registrar.describe(description)
 
     def _cannot_be_registered(self, error: InvalidInputError) -> None:
         if not self._unfit.done():
@@ -313,8 +300,8 @@ class _Sidecar:
         log.info("the MCP server ended with exit code %d", code)
         return code
 
-    def _why_not_live(self, watcher: Watcher) -> str | None:
-        stuck = time.monotonic() - watcher.turned
+    def _why_not_live(self) -> str | None:
+        stuck = time.monotonic() - self._registrant.watcher.turned
         if stuck > max(_STUCK, _STUCK_INTERVALS * self._settings.interval):
             return f"the probe loop has not turned for {stuck:.0f} s"
         return None

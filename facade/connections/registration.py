@@ -62,10 +62,10 @@ async def revise(request: web.Request) -> web.Response:
         posted = facade.posted.get(id)
         if posted is None:
             raise _not_ours(facade, id)
-        idle = posted.draining if patch.status is None else patch.status == "idle"
+        idle = posted.registrar.draining if patch.status is None else patch.status == "idle"
         record, document = patched(posted.record, posted.document, patch, idle=idle)
         same = record.same_as(posted.record) and document.digest == posted.document.digest
-        if not same or idle is not posted.draining:
+        if not same or idle is not posted.registrar.draining:
             await facade.posted.revise(posted, record, document, draining=idle)
         holder = facade.posted.holder.id
         await facade.settle(

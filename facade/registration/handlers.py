@@ -197,7 +197,7 @@ async def _probe_now(facade: Facade, posted: PostedEntry, holder: str | None) ->
     await posted.registrar.publish()
     status, reason = posted.status, posted.health.reason
     await facade.settle(id, lambda entry: entry is not None and entry.health.status is status)
-    ttl = facade.options.kept_ttl
+    ttl = facade.options.posted_ttl
     return json_response({"id": id, "status": status.value, "reason": reason, "ttl": ttl})
 
 

@@ -29,7 +29,7 @@ from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.body import Posting, gives_capabilities
 from mcp_discovery.facade.registration.hand_over import HandOver, follow, is_posted
 from mcp_discovery.facade.registration.id_locks import IdLocks
-from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, new_probe
+from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, probe_maker
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
@@ -139,7 +139,7 @@ class PostedEntries:
             posted = await self._hand_over.take_over(id, make)
         self._take_in(posted)
         if old is not None:
-            await old.close()
+            await old.aclose()
         return posted
 
     async def claim(self, entry: Entry) -> PostedEntry:
@@ -169,9 +169,9 @@ class PostedEntries:
             # The facade that kept it before may come back, and must not register it again.
             async with posted.registrar.suspended():
                 await self._bury(posted.record, self.holder.id)
-            await posted.close()
         else:
-            await posted.deregister()
+            await posted.registrar.deregister()
+        await posted.aclose()
         self._forget(id)
 
     async def remove_elsewhere(self, entry: Entry) -> None:
@@ -208,7 +208,8 @@ class PostedEntries:
         The result stays with the caller: the server's own registrant publishes its health.
         """
         session = self.dialer.session
-        probe = new_probe(record, session)
+        make_probe = probe_maker(record, session)
+        probe = make_probe() if make_probe is not None else None
         try:
             return await health_check(record, session).run(probe, timeout=timeout)
         finally:
@@ -237,7 +238,7 @@ class PostedEntries:
     ) -> None:
         if self._adopting is not None:
             await ended(self._adopting)
-        await asyncio.gather(*(posted.close() for posted in self._entries.values()))
+        await asyncio.gather(*(posted.aclose() for posted in self._entries.values()))
         self._entries.clear()
         if self._dialer is not None:
             await self._dialer.close()
@@ -248,14 +249,14 @@ class PostedEntries:
         posted: PostedEntry
         id = record.id
 
-        async def lost() -> None:
+        async def lost(error: Exception) -> None:
+            log.warning("no longer keeping what was posted: %s", error)
             try:
                 await self.let_go(id)
             except StoreError as error:
                 log.info("which registrant holds %s now is not known: %s", id, error)
             if self._entries.get(id) is posted:
-                self._forget(id)
-                await posted.let_go()
+                await self._give_up(posted)
 
         posted = PostedEntry(
             record,
@@ -267,7 +268,7 @@ class PostedEntries:
             options=self._options,
             usage=self._usage,
             may_renew=partial(self._hand_over.require_own, id),
-            on_lost=lost,
+            lost=lost,
             takeover=self._hand_over.former_holder(id),
             draining=draining,
         )
@@ -280,6 +281,12 @@ class PostedEntries:
     def _forget(self, id: str) -> None:
         self._entries.pop(id, None)
         self._usage.forget_load(id)
+
+    async def _give_up(self, posted: PostedEntry) -> None:
+        """Stops keeping what another keeps, and takes away what is left of this registration."""
+        self._forget(posted.id)
+        await posted.registrar.let_go()
+        await posted.aclose()
 
     async def _bury(self, record: Record, takeover: str) -> Registration:
         """A tombstone in the place of what ``takeover`` holds."""
@@ -323,8 +330,7 @@ class PostedEntries:
             posted = self._entries.get(id)
             if posted is None or (other := await self._hand_over.foreign_instance(id)) is None:
                 return
-            self._forget(id)
-            await posted.let_go()
+            await self._give_up(posted)
             log.info("no longer keeping %s, which is with %s now", id, other.lease.holder)
             if is_tombstone(other.record):
                 registration = await self._bury(posted.record, other.lease.holder.id)

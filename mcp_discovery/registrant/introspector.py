@@ -8,11 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 
+from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.probe import Introspection, McpProbe, ProbeError
-from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import alongside, guarded, is_set
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,19 @@ _RESTLESS_WITHIN = 60.0
 _RESTLESS_APART = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class ServerDescription:
+    """What is registered of an MCP server; ``notes`` say what was left out of the record."""
+
+    record: Record
+    document: CapabilityDocument
+    notes: tuple[str, ...] = ()
+
+    def same_as(self, other: ServerDescription) -> bool:
+        """Whether both would leave the same in a store."""
+        return self.document.digest == other.document.digest and self.record.same_as(other.record)
+
+
 class Introspector:
     """Reads what a server offers, and passes its description on when it changed.
 
@@ -54,17 +69,17 @@ class Introspector:
         describe: Callable[[Introspection, str], ServerDescription],
         *,
         described: Callable[[ServerDescription], None],
-        unfit: Callable[[InvalidInputError], None] | None = None,
-        probe_soon: Callable[[], None] | None = None,
-        known: ServerDescription | None = None,
-        interval: float = 30.0,
-        timeout: float = 30.0,
-        name: str = "the MCP server",
+        unfit: Callable[[InvalidInputError], None] | None,
+        probe_soon: Callable[[], None],
+        known: ServerDescription | None,
+        interval: float,
+        timeout: float,
+        name: str,
     ) -> None:
         self._describe = describe
         self._described = described
         self._unfit = unfit
-        self._probe_soon = probe_soon or (lambda: None)
+        self._probe_soon = probe_soon
         self._description = known
         self._timeout = timeout
         self._name = name

@@ -24,7 +24,7 @@ from mcp_discovery.errors import (
 )
 from mcp_discovery.health import Load, Status
 from mcp_discovery.instance import Holder
-from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.leaving import deregistered, drained
 from mcp_discovery.registrant.tasks import is_set
 from mcp_discovery.registrant.watcher import ProbeFinding
@@ -60,7 +60,9 @@ class Terms:
     seconds at most, unless the server is down; one that found the server healthy is not sent at all
     after that time. While another holder seems to keep the id, that one's end is
     awaited for ``duplicate_patience``. A registration that was lost is made anew after up to
-    ``spread``, drawn at random: a store that lost one has lost them all.
+    ``spread``, drawn at random: a store that lost one has lost them all. ``takeover`` is the id of
+    the holder whose place the first registration takes; ``draining`` says that the instance is
+    registered as draining.
     """
 
     ttl: float
@@ -69,6 +71,8 @@ class Terms:
     vouch: float = math.inf
     duplicate_patience: float = 0.0
     spread: float = 0.0
+    takeover: str | None = None
+    draining: bool = False
 
 
 class Registrar:
@@ -80,10 +84,8 @@ class Registrar:
     the other, by :meth:`run` and by the callers of the other methods, so that a slow store never
     holds up a probe.
 
-    ``takeover`` is the id of the holder whose place the first registration takes. ``draining`` says
-    that the instance is registered as draining. ``load`` gives the load to report. ``may_renew`` is
-    asked before a lost registration is made anew, and raises
-    :class:`TakenOverError` where it must not be.
+    ``load`` gives the load to report. ``may_renew`` is asked before a lost registration is made
+    anew, and raises :class:`TakenOverError` where it must not be.
     """
 
     def __init__(
@@ -92,22 +94,21 @@ class Registrar:
         holder: Holder,
         terms: Terms,
         *,
-        takeover: str | None = None,
-        draining: bool = False,
         load: Callable[[], Load | None] = lambda: None,
         may_renew: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._holder = holder
         self._terms = terms
-        self._takeover = takeover
+        self._takeover = terms.takeover
         self._load = load
         self._may_renew = may_renew
         self._lock = asyncio.Lock()  # a registration is not for concurrent use
         self._news = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._description: ServerDescription | None = None
-        self._finding: ProbeFinding | None = None
+        #: The latest description, and the latest finding.
+        self.description: ServerDescription | None = None
+        self.finding: ProbeFinding | None = None
         self._registration: Registration | None = None
         #: What the store has lost, or another has taken: of it something may be left there.
         self._lost: Registration | None = None
@@ -121,29 +122,18 @@ class Registrar:
         self._why_not = "waiting for the MCP server"
         self._store_trouble: str | None = None
         #: Whether the instance is registered as draining, whatever the probes find.
-        self.draining = draining
+        self.draining = terms.draining
         self._drained = False  # the store has acknowledged that
 
     def found(self, finding: ProbeFinding) -> None:
         """Takes what a probe found; it replaces what was found before."""
-        self._finding = finding
+        self.finding = finding
         self._news.set()
 
     def describe(self, description: ServerDescription) -> None:
         """Takes a new description of the server; it replaces the one before."""
-        self._description = description
+        self.description = description
         self._news.set()
-
-    @property
-    def description(self) -> ServerDescription:
-        """The latest description; there must be one."""
-        assert self._description is not None
-        return self._description
-
-    @property
-    def _last_finding(self) -> ProbeFinding:
-        assert self._finding is not None
-        return self._finding
 
     def why_not_ready(self) -> str | None:
         """Why the instance cannot be counted on to be listed; ``None`` when it can."""
@@ -213,7 +203,7 @@ class Registrar:
 
     def _due(self, renew: bool) -> Awaitable[None] | None:
         """The next call to the store; with ``renew`` a heartbeat is due in any case."""
-        description, finding = self._description, self._finding
+        description, finding = self.description, self.finding
         if self.stopped or description is None or finding is None:
             return None
         now = time.monotonic()
@@ -224,7 +214,7 @@ class Registrar:
         if self._registration is None:
             if self._accepted is None and status is Status.DOWN:
                 return None
-            return self._register(description, finding)
+            return self._register()
         if self.draining and not self._drained:
             return self._drain(self._registration)
         last = self._acknowledged_finding
@@ -237,8 +227,10 @@ class Registrar:
             return self._heartbeat(self._registration, finding)
         if description is self._acknowledged:
             return None
-        if self._accepted is not None and not description.same_place(self._accepted):
-            return self._move(self._registration)
+        if (accepted := self._accepted) is not None:
+            new, old = description.record, accepted.record
+            if (new.id, new.name) != (old.id, old.name):
+                return self._move(self._registration)
         return self._update(self._registration, description)
 
     def _until_overdue(self) -> float:
@@ -251,7 +243,9 @@ class Registrar:
 
     # -- calls to the store, each inside the lock -----------------------------------------------
 
-    async def _register(self, description: ServerDescription, finding: ProbeFinding) -> None:
+    async def _register(self) -> None:
+        description, finding = self.description, self.finding
+        assert description is not None and finding is not None
         if self._lost is not None and self._may_renew is not None:
             await self._may_renew()
         health = finding.health
@@ -309,7 +303,7 @@ class Registrar:
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` raises.
         """
         async with self._lock:
-            await self._register(self.description, self._last_finding)
+            await self._register()
 
     async def revise(self, description: ServerDescription, *, draining: bool) -> None:
         """Registers another description of the same server in the place of this one.
@@ -320,12 +314,12 @@ class Registrar:
         async with self._lock:
             if self.stopped:
                 raise RegistrationLostError(description.record.id, "it was removed in the meantime")
-            before = self._description, self.draining
-            self._description, self.draining = description, draining
+            before = self.description, self.draining
+            self.description, self.draining = description, draining
             try:
-                await self._register(description, self._last_finding)
+                await self._register()
             except BaseException:
-                self._description, self.draining = before
+                self.description, self.draining = before
                 self._news.set()  # whether the store has taken it in, nobody knows
                 raise
 
@@ -354,7 +348,7 @@ class Registrar:
         """Marks the instance as draining until it is registered with something else."""
         async with self._lock:
             if self._registration is None:
-                await self._register(self.description, self._last_finding)
+                await self._register()
             assert self._registration is not None
             await self._drain(self._registration)
             self.draining = True
@@ -410,7 +404,7 @@ class Registrar:
         if pending:
             running.cancel()
             await asyncio.wait({running})
-        registration, finding = self._registration, self._finding
+        registration, finding = self._registration, self.finding
         if registration is None or finding is None:
             return
         self._registration = None
@@ -454,4 +448,4 @@ class Registrar:
         if self._accepted is None:
             raise error
         log.error("the store cannot take the changed record, the old one stays: %s", error)
-        self._description = self._accepted
+        self.description = self._accepted

@@ -37,7 +37,8 @@ class Pace:
 
     ``timeout`` is for an answer. A server that is known to be slow, and so ``degraded``, is given
     twice the time that it took, ``longest_timeout`` at most. Within ``reading_within`` every short
-    list of the server is read along with the probes, where that is given.
+    list of the server is read along with the probes, where that is given, and a change of what it
+    offers is registered; reading all of that may take ``reading_timeout``.
     """
 
     pause: float
@@ -47,6 +48,7 @@ class Pace:
     longest_retry: float
     jitter: float = 0.0
     reading_within: float | None = None
+    reading_timeout: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,6 @@ class Watcher:
     ) -> None:
         self._check = check
         self._pace = pace
-        self.pause = pace.pause
         self._make_probe = make_probe
         self._found = found
         self._health = health

@@ -11,7 +11,7 @@ from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES
-from mcp_discovery.registrant.description import ServerDescription
+from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.description import describe
 from mcp_discovery.sidecar.settings import SidecarSettings

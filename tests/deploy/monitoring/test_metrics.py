@@ -161,8 +161,8 @@ async def test_calls_are_counted_at_a_real_store() -> None:
 
 def test_a_sidecar_tells_what_it_counted() -> None:
     why: str | None = "waiting for the MCP server"
-    figures = SidecarFigures(lambda: why)
-    told = samples(figures.exposition())
+    figures = SidecarFigures()
+    told = samples(figures.exposition(why))
     assert told[("mcp_discovery_sidecar_registered",)] == 0
     assert ("mcp_discovery_sidecar_last_heartbeat_timestamp_seconds",) not in told
     why = None
@@ -175,7 +175,7 @@ def test_a_sidecar_tells_what_it_counted() -> None:
         pass
     with pytest.raises(StoreUnavailableError), figures.store_call("heartbeat"):
         raise StoreUnavailableError("etcd://x", "refused")
-    told = samples(figures.exposition())
+    told = samples(figures.exposition(why))
     prefix = "mcp_discovery_sidecar"
     assert told[(f"{prefix}_registered",)] == 1
     assert told[f"{prefix}_instance_info", ("id", "shop-1"), ("name", "shop")] == 1

@@ -83,10 +83,10 @@ async def test_one_that_was_drained_stays_so_until_set_active(ask: Client) -> No
 
 async def test_idle_outlives_the_facade(tmp_path: Path) -> None:
     url = f"embedded://{tmp_path / 'store.db'}"
-    async with EmbeddedStore(url) as store, served(store, kept_ttl=60.0) as ask:
+    async with EmbeddedStore(url) as store, served(store, posted_ttl=60.0) as ask:
         id = await register(ask, files())
         await ask("PATCH", f"/connections/{id}", {"status": "idle"})
-    async with EmbeddedStore(url) as store, served(store, kept_ttl=60.0) as ask:
+    async with EmbeddedStore(url) as store, served(store, posted_ttl=60.0) as ask:
 
         async def kept() -> bool:
             return b"mcp_discovery_posted 1.0" in (await ask("GET", "/metrics")).body

@@ -13,7 +13,7 @@ from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 from tests.stores.waiting import until
 
-KEPT: dict[str, Any] = {"settle": 5.0, "kept_ttl": 10.0, "heartbeat": 1.0}
+KEPT: dict[str, Any] = {"settle": 5.0, "posted_ttl": 10.0, "heartbeat": 1.0}
 
 
 @pytest.fixture(params=["consul", "etcd"])

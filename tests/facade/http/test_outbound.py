@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.http.outbound import Dialer, why_refused
-from mcp_discovery.facade.registration.posted_entry import health_check, new_probe
+from mcp_discovery.facade.registration.posted_entry import health_check, probe_maker
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.check import HealthCheckResult
@@ -169,7 +169,8 @@ async def look(
     else:
         endpoint["url"] = fields.pop("url")
     record = Record.parse({"name": "products", "endpoint": endpoint} | fields)
-    probe = new_probe(record, dialer.session)
+    make_probe = probe_maker(record, dialer.session)
+    probe = make_probe() if make_probe is not None else None
     try:
         return await health_check(record, dialer.session).run(probe, timeout=timeout)
     finally:

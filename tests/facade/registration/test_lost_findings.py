@@ -19,7 +19,7 @@ from tests.facade.plain import HealthServer
 from tests.stores.waiting import until
 
 #: Probes come once an hour here, and heartbeats without news later than any test waits.
-RARELY: dict[str, Any] = {"probe_interval": 3600.0, "heartbeat": 30.0, "kept_ttl": 90.0}
+RARELY: dict[str, Any] = {"probe_interval": 3600.0, "heartbeat": 30.0, "posted_ttl": 90.0}
 
 
 class LossyStore(EmbeddedStore):

@@ -285,14 +285,14 @@ async def facade_over(path: Path, **changes: Any) -> AsyncIterator[Client]:
 async def test_a_restarted_facade_goes_on_probing(tmp_path: Path, plain: HealthServer) -> None:
     path = tmp_path / "store.db"
     body = posted("a", plain.base_url, healthUrl=plain.health_url, description="kept")
-    async with facade_over(path, kept_ttl=60.0) as ask:
+    async with facade_over(path, posted_ttl=60.0) as ask:
         await ask("POST", "/servers", body)
     plain.status = 500
-    async with facade_over(path, kept_ttl=60.0) as ask:
+    async with facade_over(path, posted_ttl=60.0) as ask:
         entry = await ask.until_status("a", "degraded")
         assert entry["description"] == "kept"
         assert (await ask("DELETE", "/servers/a")).status == 204
-    async with facade_over(path, kept_ttl=60.0) as ask:
+    async with facade_over(path, posted_ttl=60.0) as ask:
         assert (await ask("GET", "/servers?status=all")).ids == []
 
 

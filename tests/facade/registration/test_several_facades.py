@@ -93,7 +93,7 @@ async def facades(store_url: str, count: int = 2, **options: Any) -> AsyncIterat
         made = []
         for _ in range(count):
             store = await stack.enter_async_context(open_store(store_url))
-            changes = {"settle": 5.0, "kept_ttl": 3.0} | options
+            changes = {"settle": 5.0, "posted_ttl": 3.0} | options
             made.append(await stack.enter_async_context(served(store, **changes)))
         yield made
 
@@ -185,8 +185,8 @@ async def test_facades_beside_agents_of_their_own(namespace: str, plain: HealthS
         async with (
             open_store(urls[0]) as first,
             open_store(urls[1]) as second,
-            served(first, settle=5.0, kept_ttl=3.0) as one,
-            served(second, settle=5.0, kept_ttl=3.0) as two,
+            served(first, settle=5.0, posted_ttl=3.0) as one,
+            served(second, settle=5.0, posted_ttl=3.0) as two,
         ):
             assert (await one("POST", "/servers", posted(plain))).status == 201
             await two.until_status("a", "healthy")
@@ -289,8 +289,8 @@ async def test_what_was_deleted_stays_so_when_a_hung_keeper_goes_on(
 
 
 async def test_what_one_leaves_the_other_adopts(store_url: str, plain: HealthServer) -> None:
-    async with open_store(store_url) as second, served(second, kept_ttl=3.0) as two:
-        async with open_store(store_url) as first, served(first, kept_ttl=3.0) as one:
+    async with open_store(store_url) as second, served(second, posted_ttl=3.0) as two:
+        async with open_store(store_url) as first, served(first, posted_ttl=3.0) as one:
             assert (await one("POST", "/servers", posted(plain))).status == 201
             await two.until_status("a", "healthy")
         await two.until_status("a", "down", timeout=10)

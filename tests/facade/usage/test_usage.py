@@ -298,7 +298,7 @@ async def test_load_reported_at_one_is_seen_at_the_other(store_url: str) -> None
         plain_server() as plain,
         open_store(store_url) as first,
         open_store(store_url) as second,
-        served(first, settle=5.0, kept_ttl=10.0) as one,
+        served(first, settle=5.0, posted_ttl=10.0) as one,
         served(second, settle=5.0) as two,
     ):
         assert (await one("POST", "/servers", posted("kept", plain))).status == 201

@@ -1,0 +1,147 @@
+"""One MCP server kept registered: watcher, introspector and registrar, wired for whoever runs them.
+
+A watcher asks the server whether it lives, an introspector what it offers; the registrar sends what
+they find to the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from mcp_discovery.adapters.store import Store
+from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
+from mcp_discovery.health import Load
+from mcp_discovery.instance import Holder
+from mcp_discovery.probe import Introspection, McpProbe
+from mcp_discovery.registrant.check import HealthCheck
+from mcp_discovery.registrant.introspector import Introspector, ServerDescription
+from mcp_discovery.registrant.registrar import Registrar, TakenOverError, Terms
+from mcp_discovery.registrant.tasks import ended, guarded
+from mcp_discovery.registrant.watcher import Pace, ProbeFinding, Watcher
+
+#: With these a registration is over: no retrying mends them.
+_FINAL = (DuplicateInstanceError, TakenOverError, InvalidInputError)
+
+
+class Registrant:
+    """Keeps one MCP server registered in ``store`` as ``holder``, until it is closed.
+
+    ``describe`` makes a description of what was read at a URL. ``found`` and ``described`` are
+    called with what is on its way to the store, ``unfit`` when the first description cannot be
+    registered, ``lost`` when the registration has come to its end, which :meth:`keep` raises
+    without it. ``load`` and ``may_renew`` are as in :class:`Registrar`; ``name`` is for the log.
+    """
+
+    watcher: Watcher
+
+    def __init__(
+        self,
+        store: Store,
+        holder: Holder,
+        terms: Terms,
+        *,
+        name: str,
+        describe: Callable[[Introspection, str], ServerDescription],
+        found: Callable[[ProbeFinding], None],
+        described: Callable[[ServerDescription], None] = lambda _: None,
+        unfit: Callable[[InvalidInputError], None] | None = None,
+        lost: Callable[[Exception], Awaitable[None]] | None = None,
+        load: Callable[[], Load | None] = lambda: None,
+        may_renew: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.registrar = Registrar(store, holder, terms, load=load, may_renew=may_renew)
+        self._name = name
+        self._describe = describe
+        self._found = found
+        self._described = described
+        self._unfit = unfit
+        self._lost = lost
+        self._watching: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    def watch(
+        self,
+        check: HealthCheck,
+        pace: Pace,
+        make_probe: Callable[[], McpProbe] | None,
+        *,
+        wait_for: str | None = None,
+        reads: bool = True,
+        first_pause: float = 0.0,
+    ) -> None:
+        """Starts to watch the server, from ``first_pause`` seconds on; it is not watched yet.
+
+        ``check``, ``pace`` and ``make_probe`` are as in :class:`Watcher`. With ``wait_for`` (the
+        URL to dial) the server is waited for, and its notifications are followed; without, what it
+        offers is read after each probe, unless ``reads`` is false: then its description stays.
+        """
+        introspector = Introspector(
+            self._describe,
+            described=self._take_description,
+            unfit=self._unfit,
+            probe_soon=lambda: self.watcher.probe_soon(),
+            known=self.registrar.description,
+            interval=pace.reading_within or math.inf,
+            timeout=pace.reading_timeout,
+            name=self._name,
+        )
+        finding = self.registrar.finding
+        self.watcher = Watcher(
+            check,
+            pace,
+            make_probe,
+            found=self._take_finding,
+            health=None if finding is None else finding.health,
+            wait_for=wait_for,
+            follow=None if wait_for is None else introspector.follow,
+            read=introspector.read if reads and wait_for is None else None,
+            name=self._name,
+        )
+        loop = partial(self.watcher.run, first_pause)
+        self._watching = asyncio.create_task(guarded(f"probing {self._name}", loop))
+
+    async def probe(self, timeout: float) -> ProbeFinding | None:
+        """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds.
+
+        Returns what was found, ``None`` when it has not ended by then; it goes on.
+        """
+        if self._watching is None or self._watching.done():
+            return None
+        return await self.watcher.probe(timeout)
+
+    def keep(self) -> asyncio.Task[None]:
+        """Starts to keep the server registered; the task ends as :meth:`Registrar.run` does."""
+        self._keeping = asyncio.create_task(self._keep(), name=f"heartbeat {self._name}")
+        return self._keeping
+
+    async def stop_watching(self) -> None:
+        """Ends what :meth:`watch` started; the registration goes on with what was found."""
+        if self._watching is not None:
+            await ended(self._watching)
+
+    async def aclose(self) -> None:
+        """Stops; the registration is left to its TTL."""
+        self.registrar.stop()
+        await self.stop_watching()
+        if self._keeping is not None and self._keeping is not asyncio.current_task():
+            await ended(self._keeping)
+
+    async def _keep(self) -> None:
+        what = f"the registration of {self._name}"
+        try:
+            await guarded(what, self.registrar.run, ends_with=_FINAL)
+        except _FINAL as error:
+            if self._lost is None:
+                raise
+            await self._lost(error)
+
+    def _take_finding(self, finding: ProbeFinding) -> None:
+        self.registrar.found(finding)
+        self._found(finding)
+
+    def _take_description(self, description: ServerDescription) -> None:
+        self.registrar.describe(description)
+        self._described(description)
