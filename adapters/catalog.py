@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from cachetools import LRUCache
@@ -71,10 +70,12 @@ class Catalog:
     """
 
     def __init__(self, store: Store, *, hold: float = 30.0, ring: int = 8192) -> None:
-        self._store = store
+        #: The store that is watched.
+        self.store = store
         self._hold = hold
         self._ring: deque[CatalogEvent] = deque(maxlen=ring)
-        self._view = View(secrets.token_hex(6))
+        #: The present list.
+        self.view = View(secrets.token_hex(6))
         self._published = asyncio.Event()
         self._ready = asyncio.Event()
         self._held: dict[str, float] = {}  # id → monotonic time at which it is removed
@@ -88,16 +89,6 @@ class Catalog:
         self.held_total = 0
         #: How many times the watch had to be started again.
         self.watch_restarts = 0
-
-    @property
-    def store(self) -> Store:
-        """The store that is watched."""
-        return self._store
-
-    @property
-    def view(self) -> View:
-        """The present list."""
-        return self._view
 
     @property
     def is_ready(self) -> bool:
@@ -118,9 +109,9 @@ class Catalog:
 
         The changes in between are in :meth:`since`.
         """
-        while self._view is view:
+        while self.view is view:
             await self._published.wait()
-        return self._view
+        return self.view
 
     def since(self, epoch: str, revision: int) -> list[CatalogEvent]:
         """The changes after ``revision``, oldest first.
@@ -128,10 +119,10 @@ class Catalog:
         Raises :class:`~mcp_discovery.errors.OutdatedRevisionError` when it is of another epoch,
         from the future, or older than the ring.
         """
-        behind = self._view.revision - revision
-        if epoch != self._view.epoch:
+        behind = self.view.revision - revision
+        if epoch != self.view.epoch:
             raise OutdatedRevisionError(
-                f"epoch {epoch!r} is not this catalog's ({self._view.epoch!r})"
+                f"epoch {epoch!r} is not this catalog's ({self.view.epoch!r})"
             )
         if behind < 0:
             raise OutdatedRevisionError(f"revision {revision} has not happened yet")
@@ -146,7 +137,7 @@ class Catalog:
         """
         document = self._documents.get(digest)
         if document is None:
-            document = self._documents[digest] = await self._store.document(digest)
+            document = self._documents[digest] = await self.store.document(digest)
         return document
 
     # -- following the store -----------------------------------------------------------------
@@ -155,12 +146,7 @@ class Catalog:
         self._task = asyncio.create_task(self._run(), name="catalog")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._release is not None:
             self._release.cancel()
         if self._task is not None:
@@ -172,7 +158,7 @@ class Catalog:
         while True:
             started = time.monotonic()
             try:
-                async with aclosing(self._store.watch()) as events:
+                async with aclosing(self.store.watch()) as events:
                     async for event in events:
                         self.apply(event)
                 problem = "its watch ended"
@@ -193,28 +179,28 @@ class Catalog:
             self._held.pop(event.id, None)
             self._publish(self._without_tombstones({event.id: event.instance}))
             return
-        if self._view.stale_since is not None:
+        if self.view.stale_since is not None:
             # An instance can only return while the store is available, so the holds are extended.
             began, self._away_since = self._away_since, time.monotonic()
             away = self._away_since - began
             self._held = {id: until + away for id, until in self._held.items()}
         differences = self._differences(event.instances)
-        differences |= dict.fromkeys(set(self._view.removed) - event.instances.keys())
+        differences |= dict.fromkeys(set(self.view.removed) - event.instances.keys())
         self._publish(self._without_tombstones(differences))
-        if self._view.stale_since is not None:
-            away_for = (utcnow() - self._view.stale_since).total_seconds()
-            log.info("%s is back after %.1f s", self._store.url, away_for)
-            self._swap(replace(self._view, stale_since=None, problem=None))
+        if self.view.stale_since is not None:
+            away_for = (utcnow() - self.view.stale_since).total_seconds()
+            log.info("%s is back after %.1f s", self.store.url, away_for)
+            self._swap(replace(self.view, stale_since=None, problem=None))
         self._ready.set()
 
     def _differences(self, instances: Mapping[str, Instance]) -> dict[str, Instance | None]:
         """What a snapshot changes; instances that it lacks are held or removed."""
-        missing = [id for id in self._view.entries if id not in instances]
+        missing = [id for id in self.view.entries if id not in instances]
         fresh = [id for id in missing if id not in self._held]
         for id in [id for id in self._held if id in instances]:
             del self._held[id]
         differences: dict[str, Instance | None] = {**instances}
-        total = len(self._view)
+        total = len(self.view)
         many = total >= HOLD_FROM and len(missing) * 2 > total
         hold = self._hold if many or len(missing) == total else min(self._hold, _SHORT_HOLD)
         for id in missing:
@@ -228,7 +214,7 @@ class Catalog:
         if hold > 0 and fresh:
             log.warning(
                 "%s: %d of %d instances are missing from a new list; held for %g s",
-                *(self._store.url, len(fresh), total, hold),
+                *(self.store.url, len(fresh), total, hold),
             )
         self._schedule_release()
         return differences
@@ -236,7 +222,7 @@ class Catalog:
     def _shown_held(self, id: str, hold: float) -> Instance | None:
         """A missing instance as it is shown while it is held; ``None`` if it was draining, and so
         has been deregistered."""
-        entry = self._view.entries[id]
+        entry = self.view.entries[id]
         instance = entry.instance
         if instance.health.status is Status.DRAINING:
             return None
@@ -245,21 +231,20 @@ class Catalog:
         reason = f"missing from the store; held for {hold:g} s in case it comes back"
         health = replace(
             instance.health.then(Status.DEGRADED, reason, heard=False),
-            last_seen=entry.last_seen(self._view.as_of),  # the last time that the store confirmed
+            last_seen=entry.last_seen(self.view.as_of),  # the last time that the store confirmed
         )
         return replace(instance, health=health)
 
     def _schedule_release(self) -> None:
         if self._release is not None:
             self._release.cancel()
-            self._release = None
         if self._held:
             delay = max(0.0, min(self._held.values()) - time.monotonic())
             self._release = asyncio.get_running_loop().call_later(delay, self._remove_held)
 
     def _remove_held(self) -> None:
         """Removes what was held long enough, not counting the time while the list is stale."""
-        if self._view.stale_since is not None:
+        if self.view.stale_since is not None:
             return  # the snapshot that ends this schedules the next call
         now = time.monotonic()
         over = [id for id, until in self._held.items() if until <= now]
@@ -269,18 +254,18 @@ class Catalog:
         self._schedule_release()
 
     def _gone_stale(self, problem: str) -> None:
-        if self._view.stale_since is None:
+        if self.view.stale_since is None:
             log.warning("serving the last known list: %s", problem)
             self._away_since = time.monotonic()
-        if self._view.problem != problem:
-            since = self._view.stale_since or utcnow()
-            self._swap(replace(self._view, stale_since=since, problem=problem))
+        if self.view.problem != problem:
+            since = self.view.stale_since or utcnow()
+            self._swap(replace(self.view, stale_since=since, problem=problem))
 
     def _without_tombstones(
         self, differences: Mapping[str, Instance | None]
     ) -> Mapping[str, Instance | None]:
         """``differences`` with tombstones as removals; they are put into :attr:`View.removed`."""
-        removed = self._view.removed
+        removed = self.view.removed
         found = {id: one for id, one in differences.items() if one and is_tombstone(one.record)}
         over = [id for id in removed if id in differences and id not in found]
         if not found and not over:
@@ -289,30 +274,30 @@ class Catalog:
             removed = removed.remove(id)
         for id, one in found.items():
             removed = removed.insert(id, one)
-        self._swap(replace(self._view, removed=removed))
+        self._swap(replace(self.view, removed=removed))
         return {**differences, **dict.fromkeys(found)}
 
     def _publish(self, differences: Mapping[str, Instance | None]) -> None:
         """Publishes a view with those of ``differences`` that are visible, and adds them to the
         ring."""
-        entries = self._view.entries
+        entries = self.view.entries
         visible: list[tuple[str, Entry | None]] = []
         for id, instance in differences.items():
             old = entries.get(id)
             if instance is None:
                 if old is not None:
                     visible.append((id, None))
-            elif old is None or not old.instance.same_as(instance):
+            elif old is None or old.instance != instance:
                 visible.append((id, Entry(instance, vouched=id not in self._held)))
         if not visible:
             return
-        revision = self._view.revision
+        revision = self.view.revision
         if len(visible) >= _BULK:
             merged = {**dict(entries.items()), **dict(visible)}
             remaining = {id: entry for id, entry in merged.items() if entry is not None}
-            view = self._view.rebuilt(remaining, revision + len(visible))
+            view = self.view.rebuilt(remaining, revision + len(visible))
         else:
-            view = self._view
+            view = self.view
             for id, entry in visible:
                 view = view.with_entry(id, entry)
         at = utcnow()
@@ -323,6 +308,6 @@ class Catalog:
         self._swap(view)
 
     def _swap(self, view: View) -> None:
-        self._view = view
+        self.view = view
         self._published.set()
         self._published = asyncio.Event()

@@ -21,7 +21,12 @@ Around = Callable[[str], AbstractContextManager[None]]
 
 #: The methods whose calls are observed; besides them ``watch``, which is no coroutine.
 _OPERATIONS = frozenset(("register", "document", "heartbeat", "update", "drain", "deregister"))
-_OUTCOMES = ("ok", "lost", "denied", "unavailable", "refused")
+_OUTCOMES = {
+    RegistrationLostError: "lost",
+    StoreDeniedError: "denied",
+    StoreUnavailableError: "unavailable",
+    DiscoveryError: "refused",
+}
 
 
 class Tally:
@@ -37,7 +42,7 @@ class Tally:
         """``operations`` are present with 0 from the start, so that a first call shows as a step
         in a time series."""
         self.counts: Counter[tuple[str, str]] = Counter(
-            {(each, outcome): 0 for each in operations for outcome in _OUTCOMES}
+            {(each, outcome): 0 for each in operations for outcome in ("ok", *_OUTCOMES.values())}
         )
 
     @contextmanager
@@ -46,21 +51,10 @@ class Tally:
         try:
             yield
         except DiscoveryError as error:
-            self.counts[operation, _outcome(error)] += 1
+            outcome = next(name for kind, name in _OUTCOMES.items() if isinstance(error, kind))
+            self.counts[operation, outcome] += 1
             raise
         self.counts[operation, "ok"] += 1
-
-
-def _outcome(error: DiscoveryError) -> str:
-    match error:
-        case RegistrationLostError():
-            return "lost"
-        case StoreDeniedError():
-            return "denied"
-        case StoreUnavailableError():
-            return "unavailable"
-        case _:
-            return "refused"
 
 
 def observed(store: Store, around: Around) -> Store:

@@ -17,7 +17,7 @@ from rpds import HashTrieMap, HashTrieSet
 
 from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Instance, instance_to_dict
-from mcp_discovery.query.filters import FILTERS, Filter, Keys
+from mcp_discovery.query.filters import FILTERS, Filter
 from mcp_discovery.query.query import Query
 from mcp_discovery.record import Record
 from mcp_discovery.record_fields import SHARED
@@ -119,7 +119,7 @@ class Kind:
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self._keys = tuple([tuple(keys(instance)) for keys in _kind_keys()])
+        self._keys = tuple([tuple(each.keys_of(instance)) for each in _indexed("kind")])
         self._hash = hash(self._keys)
 
     def __eq__(self, other: object) -> bool:
@@ -127,10 +127,6 @@ class Kind:
 
     def __hash__(self) -> int:
         return self._hash
-
-
-def _kind_keys() -> list[Keys]:
-    return [each.keys for each in FILTERS.values() if each.index == "kind" and each.keys]
 
 
 def _indexed(by: Literal["kind", "instance"]) -> list[Filter]:
@@ -267,15 +263,12 @@ class View:
         }
         left = frozenset({Kind(before)} if before else ())
         taken = frozenset({Kind(after)} if after else ())
-        kinds, by_kind = self.kinds, self.by_kind
-        if left != taken or entry is None or old is None:
-            kinds = _moved(kinds, id, left, taken)
-            over = [kind for kind in left if kind not in kinds]  # its last instance has left
-            new = [kind for kind in taken if kind not in self.kinds]
-            by_kind = {
-                name: _with_kinds(index, FILTERS[name], over, new)
-                for name, index in self.by_kind.items()
-            }
+        kinds, by_kind = _moved(self.kinds, id, left, taken), dict(self.by_kind)
+        for name in by_kind:
+            for kind in (each for each in left if each not in kinds):  # its last instance left
+                by_kind[name] = _moved(by_kind[name], kind, keys_of(name, before), frozenset())
+            for kind in (each for each in taken if each not in self.kinds):
+                by_kind[name] = _moved(by_kind[name], kind, frozenset(), keys_of(name, after))
         return replace(
             self,
             revision=self.revision + 1,
@@ -322,20 +315,6 @@ def _gathered(pairs: Iterable[tuple[K, V]]) -> HashTrieMap[K, HashTrieSet[V]]:
     for key, value in pairs:
         keyed[key].append(value)
     return HashTrieMap({key: HashTrieSet(values) for key, values in keyed.items()})
-
-
-def _with_kinds(
-    index: HashTrieMap[str, HashTrieSet[Kind]],
-    filter: Filter,
-    over: Iterable[Kind],
-    new: Iterable[Kind],
-) -> HashTrieMap[str, HashTrieSet[Kind]]:
-    """``index`` without the kinds of ``over``, and with those of ``new``."""
-    for kind in over:
-        index = _moved(index, kind, frozenset(filter.keys_of(kind.instance)), frozenset())
-    for kind in new:
-        index = _moved(index, kind, frozenset(), frozenset(filter.keys_of(kind.instance)))
-    return index
 
 
 def _moved(

@@ -23,14 +23,12 @@ from pydantic import (
     FailFast,
     Field,
     PlainSerializer,
-    StringConstraints,
     ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
 from mcp_discovery import secrets
 from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
@@ -68,21 +66,14 @@ def _label(text: str) -> str:
     if is_label(text):
         return text
     nearest = to_label(text)
-    hint = f"; use {nearest!r}" if nearest else ""
-    raise PydanticCustomError(
-        "dns_label",
-        "{text} is not a DNS label (1 to 63 lower-case letters, digits and inner hyphens){hint}",
-        {"text": repr(text[:100]), "hint": hint},
-    )
+    rule = "is not a DNS label (1 to 63 lower-case letters, digits and inner hyphens)"
+    raise ValueError(f"{text[:100]!r} {rule}" + (f"; use {nearest!r}" if nearest else ""))
 
 
 def _semver(text: str) -> str:
     if not semantic_version.validate(text):
-        raise PydanticCustomError(
-            "semver",
-            "{text} is not a semantic version; write it as MAJOR.MINOR.PATCH, such as 1.4.0",
-            {"text": repr(text[:100])},
-        )
+        rule = "is not a semantic version; write it as MAJOR.MINOR.PATCH, such as 1.4.0"
+        raise ValueError(f"{text[:100]!r} {rule}")
     return text
 
 
@@ -99,7 +90,7 @@ def to_semver(text: str) -> str:
 
 def _http_url(text: str) -> str:
     if (problem := url_problem(text, ("http", "https"))) is not None:
-        raise PydanticCustomError("url", "{problem}", {"problem": problem})
+        raise ValueError(problem)
     return text
 
 
@@ -127,8 +118,8 @@ SemVer = Annotated[
     AfterValidator(_semver),
     WithJsonSchema({"type": "string", "description": "A semantic version."}),
 ]
-HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+HttpUrl = Annotated[str, Field(max_length=2048), AfterValidator(_http_url)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
 #: Only the first error is reported, so validation stops there: there may be a hundred thousand.
 Names = Annotated[tuple[Name, ...], FailFast()]
 
@@ -173,27 +164,21 @@ class Endpoint(_Model):
     """How an instance is reached: a ``url``, or for ``stdio`` the ``command`` that starts it."""
 
     transport: Literal["streamable-http", "sse", "websocket", "stdio"] = "streamable-http"
-    url: Annotated[str, StringConstraints(max_length=2048)] | None = None
-    command: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
-    args: tuple[Annotated[str, StringConstraints(max_length=4096)], ...] = Field(
-        default=(), max_length=256
-    )
+    url: Annotated[str, Field(max_length=2048)] | None = None
+    command: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=256)
 
     @model_validator(mode="after")
     def _one_way_to_reach_it(self) -> Self:
         if self.transport == "stdio":
             if self.command is None or self.url is not None:
-                raise PydanticCustomError("endpoint", "a stdio endpoint has a command and no url")
+                raise ValueError("a stdio endpoint has a command and no url")
             return self
         if self.url is None or self.command is not None or self.args:
-            raise PydanticCustomError(
-                "endpoint",
-                "a {transport} endpoint has a url and no command or args",
-                {"transport": self.transport},
-            )
+            raise ValueError(f"a {self.transport} endpoint has a url and no command or args")
         schemes = ("ws", "wss") if self.transport == "websocket" else ("http", "https")
         if (problem := url_problem(self.url, schemes)) is not None:
-            raise PydanticCustomError("url", "{problem}", {"problem": problem})
+            raise ValueError(problem)
         return self
 
 
@@ -215,12 +200,10 @@ class Protocol(_Model):
     ``era`` is ``modern`` from protocol version 2026-07-28 on, ``legacy`` before.
     """
 
-    versions: Annotated[
-        tuple[Annotated[str, StringConstraints(max_length=32)], ...], FailFast()
-    ] = ()
+    versions: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], FailFast()] = ()
     era: Literal["modern", "legacy"] | None = None
     server_info: Mapping[str, Any] | None = None
-    instructions: Annotated[str, StringConstraints(max_length=8192)] | None = None
+    instructions: Annotated[str, Field(max_length=8192)] | None = None
 
 
 class Auth(_Model):
@@ -233,7 +216,7 @@ class Auth(_Model):
     @model_validator(mode="after")
     def _oauth_says_where(self) -> Self:
         if self.type == "oauth2" and self.token_endpoint is None:
-            raise PydanticCustomError("auth", "oauth2 needs a tokenEndpoint")
+            raise ValueError("oauth2 needs a tokenEndpoint")
         return self
 
 
@@ -241,14 +224,8 @@ def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _strings(value: Any) -> Any:
-    """Metadata maps strings to strings; other JSON scalars are converted to their JSON text."""
-    if not isinstance(value, dict):
-        return value
-    return {key: _json_text(item) for key, item in value.items()}
-
-
 def _json_text(item: Any) -> Any:
+    """Metadata maps strings to strings; other JSON scalars are converted to their JSON text."""
     if isinstance(item, bool | float):
         return orjson.dumps(item).decode()
     return str(item) if isinstance(item, int) else item
@@ -260,10 +237,9 @@ class Particulars(_Model):
     id: Label = ""
     endpoint: Endpoint
     zone: Name | None = None
-    metadata: Annotated[
-        Mapping[Name, Annotated[str, StringConstraints(max_length=4096)]],
-        BeforeValidator(_strings),
-    ] = Field(default_factory=dict, max_length=64)
+    metadata: Mapping[Name, Annotated[str, BeforeValidator(_json_text), Field(max_length=4096)]] = (
+        Field(default_factory=dict, max_length=64)
+    )
     health_url: HttpUrl | None = None
     registered_at: Observed[Moment] = Field(default_factory=utcnow)
     started_at: Observed[Moment | None] = None
@@ -291,9 +267,9 @@ class Record(Particulars):
     """
 
     name: Label
-    registry_name: Annotated[str, StringConstraints(max_length=200)] = ""
-    title: FromServer[Annotated[str, StringConstraints(max_length=200)] | None] = None
-    description: FromServer[Annotated[str, StringConstraints(max_length=4096)]] = ""
+    registry_name: Annotated[str, Field(max_length=200)] = ""
+    title: FromServer[Annotated[str, Field(max_length=200)] | None] = None
+    description: FromServer[Annotated[str, Field(max_length=4096)]] = ""
     version: FromServer[SemVer] = "0.0.0"
     website_url: FromServer[HttpUrl | None] = None
     icons: FromServer[tuple[Mapping[str, Any], ...]] = Field(default=(), max_length=16)
@@ -324,11 +300,9 @@ class Record(Particulars):
     @classmethod
     def _valid_registry_name(cls, value: str) -> str:
         if _REGISTRY_NAME.fullmatch(value) is None:
-            raise PydanticCustomError(
-                "registry_name",
-                "{value} is not a registry name; write <publisher>/<name>, such as "
-                "com.example/product-catalog",
-                {"value": repr(value)},
+            raise ValueError(
+                f"{value!r} is not a registry name; write <publisher>/<name>, such as "
+                "com.example/product-catalog"
             )
         return value
 
@@ -348,16 +322,8 @@ class Record(Particulars):
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Record:
-        """Like :meth:`parse`, from JSON text; its size is looked at before anything else."""
-        if len(data) > 2 * MAX_RECORD_BYTES:
-            raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
-        try:
-            content = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise InvalidRecordError("", f"the record is not JSON ({error})") from error
-        if not isinstance(content, dict):
-            raise InvalidRecordError("", "the record is not a JSON object")
-        return cls.parse(content)
+        """Like :meth:`parse`, from JSON text; its size is checked before anything else."""
+        return cls.parse(json_object(data))
 
     def to_dict(self) -> dict[str, Any]:
         """The record as a JSON object, without the fields that are ``None``."""
@@ -387,6 +353,22 @@ class Record(Particulars):
     def same_as(self, other: Record) -> bool:
         """Whether both are equal but for ``registered_at``."""
         return self.model_copy(update={"registered_at": other.registered_at}) == other
+
+
+def json_object(data: bytes | str) -> dict[str, Any]:
+    """The JSON object of a record, perhaps with fields beside it; its size is checked first.
+
+    Raises :class:`InvalidRecordError` and :class:`RecordTooLargeError`.
+    """
+    if len(data) > 2 * MAX_RECORD_BYTES:
+        raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRecordError("", f"the record is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InvalidRecordError("", "the record is not a JSON object")
+    return content
 
 
 def _check_urls(urls: Mapping[str, str | None]) -> None:
@@ -427,6 +409,8 @@ def _first_fault(error: ValidationError) -> InvalidRecordError:
             problem = f"has more than {limits['max_length']} items; give fewer"
         case "string_too_long":
             problem = f"is longer than {limits['max_length']} characters; shorten it"
+        case "value_error":
+            problem = str(limits["error"])
         case _:
             problem = fault["msg"][:1].lower() + fault["msg"][1:]
     return InvalidRecordError(field[:200], problem)

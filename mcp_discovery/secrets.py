@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 #: Values with a prefix that their issuers document for tokens and keys.
@@ -44,18 +44,23 @@ _RANDOM = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
 _ASSIGNMENT = re.compile(r"^-{0,2}([A-Za-z][A-Za-z0-9_.-]*)[=:](.*)$", re.DOTALL)
 _FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*)$")
 
+T = TypeVar("T")
+
 #: The number of texts for which the result is cached: most records share most of their texts.
 _CACHED = 4096
 #: The length in characters up to which a text is cached.
 _MAX_CACHED_LENGTH = 1024
 
 
+def _cached(function: Callable[[str], T]) -> Callable[[str], T]:
+    """``function`` with a cache for short texts."""
+    cached = lru_cache(_CACHED)(function)
+    return lambda text: cached(text) if len(text) <= _MAX_CACHED_LENGTH else function(text)
+
+
+@_cached
 def why_secret(text: str) -> str | None:
     """Why ``text`` by itself looks like a secret; ``None`` when it does not."""
-    return _why_known(text) if len(text) <= _MAX_CACHED_LENGTH else _why(text)
-
-
-def _why(text: str) -> str | None:
     text = _DIGEST.sub("", _REFERENCE.sub("", text))
     if _ISSUED.search(text) or _HEADER.search(text):
         return "looks like an access token or key"
@@ -67,9 +72,6 @@ def _why(text: str) -> str | None:
     if assignment and _is_secrets_name(assignment[1]) and assignment[2].strip():
         return f"gives {assignment[1]} in clear"
     return None
-
-
-_why_known = lru_cache(_CACHED)(_why)
 
 
 def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -134,16 +136,10 @@ def without_tokens(prose: str) -> str:
     return _ISSUED.sub(masked, prose)
 
 
+@_cached
 def _is_secrets_name(name: str) -> bool:
     """Whether a field, flag or variable of this name holds a secret; finds ``clientSecret`` too."""
-    return _names_known(name) if len(name) <= _MAX_CACHED_LENGTH else _names_secret(name)
-
-
-def _names_secret(name: str) -> bool:
     return _NAMES.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)) is not None
-
-
-_names_known = lru_cache(_CACHED)(_names_secret)
 
 
 def _words(argument: str) -> list[str]:

@@ -205,7 +205,7 @@ class ConsulListing:
                 continue
             instance = Instance(stored.record, health, stored.lease, presence.load)
             previous = self._memory.joined.get(id)
-            if previous is not None and previous[2].same_as(instance):
+            if previous is not None and previous[2] == instance:
                 instance = previous[2]
             joined[id] = presence, stored, instance
             found.append((max(presence.index, stored.modified), id, instance))

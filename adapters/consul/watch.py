@@ -171,9 +171,4 @@ def _is_mass_drop(old: dict[str, Instance], new: dict[str, Instance]) -> bool:
 
 def _changes(old: dict[str, Instance], new: dict[str, Instance]) -> list[Change]:
     gone = [Change(id, None) for id in old if id not in new]
-    other = [
-        Change(id, instance)
-        for id, instance in new.items()
-        if (before := old.get(id)) is None or not before.same_as(instance)
-    ]
-    return gone + other
+    return gone + [Change(id, new[id]) for id in new if old.get(id) != new[id]]

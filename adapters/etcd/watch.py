@@ -320,7 +320,7 @@ class Watch:
         old, new = self._shown.get(id), self._listing.instance(id)
         if new is None:
             return Change(id, None) if self._shown.pop(id, None) is not None else None
-        if old is not None and new.same_as(old):
+        if new == old:
             return None
         self._shown[id] = new
         return Change(id, new)
