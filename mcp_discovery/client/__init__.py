@@ -3,8 +3,8 @@
 from mcp_discovery.extras import require_extra
 
 try:
-    from mcp_discovery.client.changes import ServerChange as Change
     from mcp_discovery.client.discovery import Discovery
+    from mcp_discovery.client.source import ServerChange as Change
     from mcp_discovery.client.sync import SyncDiscovery
     from mcp_discovery.client.tool import Tool
 except ImportError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from mcp_discovery.errors import DiscoveryError
 
@@ -37,6 +37,7 @@ class Attempt:
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 
 
+@dataclass(eq=False)
 class AttemptError(DiscoveryError):
     """One instance did not answer. ``why`` says so in words; the cause is chained.
 
@@ -45,33 +46,16 @@ class AttemptError(DiscoveryError):
     with which a session was refused. ``over``: the whole session has ended.
     """
 
-    def __init__(
-        self,
-        why: str,
-        *,
-        sent: bool,
-        slow: bool = False,
-        status: int | None = None,
-        over: bool = False,
-    ) -> None:
-        super().__init__(why)
-        self.over = over
-        self.status = status
-        self.why = why
-        self.sent = sent
-        self.slow = slow
+    why: str
+    _: KW_ONLY
+    sent: bool
+    slow: bool = False
+    status: int | None = None
+    over: bool = False
 
 
 class SessionRefusedError(DiscoveryError):
     """The server refused the request unread: the session is gone, or the protocol is another."""
-
-
-class FinalAttemptError(DiscoveryError):
-    """Calling another instance would not help; ``error`` is raised to the caller."""
-
-    def __init__(self, error: DiscoveryError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 def describe(error: BaseException) -> str:

@@ -3,42 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import logging
+from collections import deque
+from dataclasses import replace
 
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, RequestParamsMeta
+from mcp_types import CallToolResult
 
-from mcp_discovery.client.attempt import AttemptError, FinalAttemptError
-from mcp_discovery.client.connection import InstanceCall, InstanceConnection
-from mcp_discovery.client.outcomes import OutcomeReporter
+from mcp_discovery.client.attempt import AttemptError
+from mcp_discovery.client.connection import InstanceConnection, ToolRequest
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Route, Router
-from mcp_discovery.client.settings import ClientSettings, OnProgress
-from mcp_discovery.client.source import CallOutcome
+from mcp_discovery.client.settings import ClientSettings
+from mcp_discovery.client.source import CallOutcome, Source
 from mcp_discovery.errors import (
     CallError,
     CallLostError,
     CallTimeoutError,
+    DiscoveryError,
     NoReplicaError,
     UnknownToolError,
 )
 from mcp_discovery.health import Status
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class ToolRequest:
-    """A call as the caller requests it; see :meth:`mcp_discovery.client.Discovery.call`."""
+#: Seconds between two batches of reports.
+_INTERVAL = 1.0
+#: The most outcomes in one batch, and in memory while the facade is away; the oldest are dropped.
+_BATCH, _MOST = 500, 5_000
 
-    name: str
-    arguments: Mapping[str, Any] | None = None
-    server: str | None = None
-    digest: str | None = None
-    timeout: float | None = None
-    key: str | None = None
-    on_progress: OnProgress | None = None
-    meta: RequestParamsMeta | None = None
+
+class OutcomeReporter:
+    """Collects outcomes and sends them. ``run`` is its task; ``flush`` sends what is left."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._waiting: deque[CallOutcome] = deque(maxlen=_MOST)
+        self._available = asyncio.Event()
+
+    def add(self, outcome: CallOutcome) -> None:
+        """Adds the outcome of a call to the next batch."""
+        self._waiting.append(outcome)
+        self._available.set()
+
+    async def run(self) -> None:
+        """Sends a batch every second while there are outcomes, for ever."""
+        while True:
+            await self._available.wait()
+            await asyncio.sleep(_INTERVAL)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Sends all outcomes; those that cannot be sent stay for the next batch."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            try:
+                async with asyncio.timeout(_INTERVAL * 5):
+                    await self._source.report(batch)
+            except (DiscoveryError, TimeoutError) as error:
+                log.debug("%d outcomes are not reported: %s", len(batch), error)
+                room = _MOST - len(self._waiting)
+                self._waiting.extendleft(reversed(batch[-room:] if room else []))
+                return
+        self._available.clear()
 
 
 class ToolCalls:
@@ -83,12 +111,12 @@ class ToolCalls:
                 continue
             if now >= until:
                 raise self._timed_out(route, connection, now - started) from last
-            self._try_failed_replicas(route)
+            for each in route.connections:  # no call waits for these trials
+                if not each.breaker.closed:
+                    self._try_again(each)
             deadline = min(self._settings.deadline_of(route.server), until - now)
             repeatable = route.repeatable
-            call = InstanceCall(
-                route.tool, request.arguments, repeatable, request.on_progress, request.meta
-            )
+            call = replace(request, tool=route.tool, repeatable=repeatable)
             try:
                 result = await self._attempt(connection, call, deadline)
                 self._router.answered(route, connection)
@@ -104,24 +132,24 @@ class ToolCalls:
     async def _route(self, request: ToolRequest) -> Route | None:
         """The route; ``None`` where the tool was there before, and may come back."""
         if self._pool.reading:
-            offers = self._pool.index.of(request.name)
+            offers = self._pool.index.of(request.tool)
             await self._pool.settled({id for id, offer in offers.items() if offer is None})
         try:
-            return self._router.resolve(request.name, server=request.server, digest=request.digest)
+            return self._router.resolve(request.tool, server=request.server, digest=request.digest)
         except UnknownToolError as error:
             if type(error) is UnknownToolError:
                 await self._pool.settled()  # a server may offer more than its record has names of
                 try:
                     return self._router.resolve(
-                        request.name, server=request.server, digest=request.digest
+                        request.tool, server=request.server, digest=request.digest
                     )
                 except UnknownToolError:
-                    if self._router.knows(request.name):
+                    if self._router.knows(request.tool):
                         return None
             raise
 
     async def _attempt(
-        self, connection: InstanceConnection, call: InstanceCall, deadline: float
+        self, connection: InstanceConnection, call: ToolRequest, deadline: float
     ) -> CallToolResult:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -130,17 +158,16 @@ class ToolCalls:
             result = await connection.call(call, deadline=deadline)
             fault = "the tool answered with an error" if result.is_error else None
             return result
-        except AttemptError as error:
-            fault = error.why
+        except (AttemptError, CallError) as error:
+            fault = str(error)
             raise
-        except FinalAttemptError as error:
-            fault = str(error.error)
-            raise error.error from error.__cause__
         except MCPError as error:
             fault = f"JSON-RPC error {error.code}"
             raise
         finally:
-            if self._outcomes is not None and not _cancelled():
+            task = asyncio.current_task()
+            cancelled = task is not None and task.cancelling() > 0
+            if self._outcomes is not None and not cancelled:
                 took = loop.time() - began
                 self._outcomes.add(
                     CallOutcome(connection.id, call.tool, fault is None, took, fault)
@@ -165,13 +192,8 @@ class ToolCalls:
         finally:
             change.cancel()
 
-    def _try_failed_replicas(self, route: Route) -> None:
-        """Starts the trials of failed replicas that are due; no call waits for them."""
-        for connection in route.connections:
-            if not connection.breaker.closed:
-                self._try_again(connection)
-
     def _try_again(self, connection: InstanceConnection) -> None:
+        """Starts the trial of a failed replica, if it is due."""
         if connection.breaker.wait > 0 or connection.id in self._trials:
             return
         self._trials.add(connection.id)
@@ -199,7 +221,7 @@ class ToolCalls:
         kind = CallLostError if last is not None and last.sent else NoReplicaError
         if route is None:
             problem = "every instance that offered it is gone"
-            return kind(request.name, request.server or "its server", problem)
+            return kind(request.tool, request.server or "its server", problem)
         return kind(route.tool, route.server, self.state_of(route, last))
 
     def state_of(self, route: Route, last: AttemptError | None) -> str:
@@ -235,8 +257,3 @@ class ToolCalls:
     def _timed_out(route: Route, connection: InstanceConnection, took: float) -> CallTimeoutError:
         problem = f"no answer within {took:.3g} s"
         return CallTimeoutError(route.tool, route.server, problem, instance=connection.id)
-
-
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

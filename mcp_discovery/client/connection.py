@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mcp import Client
@@ -20,14 +20,12 @@ from mcp_types import (
     CallToolResult,
     RequestParamsMeta,
 )
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_discovery.client.attempt import (
     ATTEMPT,
     Attempt,
     AttemptError,
-    FinalAttemptError,
     SessionRefusedError,
     describe,
 )
@@ -35,7 +33,6 @@ from mcp_discovery.client.circuit_breaker import CircuitBreaker
 from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.session import McpSession
 from mcp_discovery.client.settings import ClientSettings, OnProgress
-from mcp_discovery.client.tool_index import CachedToolList
 from mcp_discovery.errors import BadServerError, ServerRefusedError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
@@ -44,17 +41,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceCall:
-    """One call of a tool, by the server's own name for it.
+class ToolRequest:
+    """A call as the caller requests it; see :meth:`mcp_discovery.client.Discovery.call`.
 
-    ``repeatable``: the tool says that it is read-only or idempotent.
+    To an instance it goes with the server's own name for the tool, and ``repeatable`` where that
+    says that it is read-only or idempotent.
     """
 
     tool: str
-    arguments: Mapping[str, Any] | None
-    repeatable: bool
+    arguments: Mapping[str, Any] | None = None
+    server: str | None = None
+    digest: str | None = None
+    timeout: float | None = None
+    key: str | None = None
     on_progress: OnProgress | None = None
     meta: RequestParamsMeta | None = None
+    repeatable: bool = False
 
 
 class InstanceConnection:
@@ -66,18 +68,18 @@ class InstanceConnection:
     def __init__(
         self,
         instance: Instance,
-        listing: CachedToolList,
         settings: ClientSettings,
         http: SharedHttp,
     ) -> None:
         self.instance = instance
-        #: The tools that its document lists, from which a session answers ``tools/list``.
-        self.listing = listing
         self.breaker = CircuitBreaker()
         self._settings = settings
-        self._session = McpSession(instance, listing, settings, http, self._session_ended)
         self._calls: dict[asyncio.Timeout, bool] = {}  # → whether it may be made elsewhere
-        self._active = 0
+        self.session = McpSession(
+            instance, settings, http, partial(self._abort_calls, all_calls=True)
+        )
+        #: How many calls are under way, those that still wait for the session among them.
+        self.active = 0
         self._quiet = asyncio.Event()
 
     @property
@@ -85,49 +87,22 @@ class InstanceConnection:
         """The instance's id."""
         return self.instance.id
 
-    @property
-    def _name(self) -> str:
-        return self.instance.record.name
-
-    @property
-    def active(self) -> int:
-        """How many calls are under way, those that still wait for the session among them."""
-        return self._active
-
-    @property
-    def legacy(self) -> bool:
-        """Whether its sessions have a state that a call may depend on."""
-        return self._session.legacy
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a session."""
-        return self._session.is_open
-
-    async def open(self) -> Client:
-        """The session's client, opened if it is not yet; raises :class:`AttemptError`."""
-        return await self._session.open()
-
-    async def close(self) -> None:
-        """Ends the session, cleanly if that does not take long."""
-        await self._session.close()
-
-    async def call(self, call: InstanceCall, *, deadline: float) -> CallToolResult:
+    async def call(self, call: ToolRequest, *, deadline: float) -> CallToolResult:
         """Makes ``call`` once at this instance, which may take ``deadline`` seconds to answer.
 
-        Raises :class:`AttemptError`, :class:`FinalAttemptError`, and the SDK's ``MCPError`` for an
-        error that the server itself answered with.
+        Raises :class:`AttemptError`, a :class:`CallError` where another instance would not help,
+        and the SDK's ``MCPError`` for an error that the server itself answered with.
         """
-        self._active += 1
+        self.active += 1
         try:
             return await self._renewed(call, deadline)
         finally:
-            self._active -= 1
+            self.active -= 1
             self._quiet.set()
 
-    async def _renewed(self, call: InstanceCall, deadline: float) -> CallToolResult:
+    async def _renewed(self, call: ToolRequest, deadline: float) -> CallToolResult:
         """The same, with a new session where the present one is refused."""
-        session = self._session
+        session = self.session
         refused: SessionRefusedError | None = None
         for _ in range(2):
             client = await self._client_for(call)
@@ -143,7 +118,7 @@ class InstanceConnection:
                 raise
         raise AttemptError(f"it refuses its session ({refused})", sent=False) from refused
 
-    async def _attempt(self, client: Client, call: InstanceCall, deadline: float) -> CallToolResult:
+    async def _attempt(self, client: Client, call: ToolRequest, deadline: float) -> CallToolResult:
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
         scope = asyncio.timeout(None)
@@ -173,16 +148,15 @@ class InstanceConnection:
             # the tool's output schema.
             self.breaker.succeeded()
             problem = f"its answer breaks its own contract ({describe(error)})"
-            raise FinalAttemptError(
-                BadServerError(call.tool, self._name, problem, instance=self.id)
-            ) from error
+            name = self.instance.record.name
+            raise BadServerError(call.tool, name, problem, instance=self.id) from error
         finally:
             ATTEMPT.reset(token)
-        self._session.proven = True
+        self.session.proven = True
         self.breaker.succeeded()
         return result
 
-    async def _checked(self, client: Client, call: InstanceCall, deadline: float) -> CallToolResult:
+    async def _checked(self, client: Client, call: ToolRequest, deadline: float) -> CallToolResult:
         def send() -> Awaitable[CallToolResult]:
             return client.call_tool(
                 call.tool,
@@ -201,21 +175,21 @@ class InstanceConnection:
             await client.list_tools(cache_mode="refresh")
             return await send()
 
-    async def _client_for(self, call: InstanceCall) -> Client:
+    async def _client_for(self, call: ToolRequest) -> Client:
         try:
-            return await self.open()
+            return await self.session.open()
         except AttemptError as error:
             if error.status in (401, 403):
                 raise self._refused(call, error.status) from error
-            if error.status in (404, 405) and self._session.try_elsewhere():
+            if error.status in (404, 405) and self.session.try_elsewhere():
                 return await self._client_for(call)
             self.breaker.failed(error.why, at_once=True)
             raise
 
-    def _refused(self, call: InstanceCall, status: int) -> FinalAttemptError:
+    def _refused(self, call: ToolRequest, status: int) -> ServerRefusedError:
         problem = f"it wants other credentials (HTTP {status}); see the auth option"
-        error = ServerRefusedError(call.tool, self._name, problem, instance=self.id, status=status)
-        return FinalAttemptError(error)
+        name = self.instance.record.name
+        return ServerRefusedError(call.tool, name, problem, instance=self.id, status=status)
 
     def _broken(self, attempt: Attempt) -> AttemptError:
         why = describe(attempt.fault) if attempt.fault is not None else "the connection ended"
@@ -228,7 +202,7 @@ class InstanceConnection:
         return attempt.fault is None or not http
 
     def _interpreted(
-        self, error: MCPError, attempt: Attempt, call: InstanceCall, deadline: float
+        self, error: MCPError, attempt: Attempt, call: ToolRequest, deadline: float
     ) -> BaseException:
         """The SDK's error as one of the server, of its session, or of the connection."""
         if attempt.fault is not None or error.code == CONNECTION_CLOSED:
@@ -247,67 +221,48 @@ class InstanceConnection:
             self.breaker.failed(f"HTTP {status}")
             return AttemptError(f"HTTP {status}: {error.message}", sent=True)
         lost = status == 404 and error.code in (INVALID_REQUEST, METHOD_NOT_FOUND)
-        era = not self._session.proven or error.code in (
+        era = not self.session.proven or error.code in (
             INVALID_REQUEST,
             UNSUPPORTED_PROTOCOL_VERSION,
         )
-        if lost or (status >= 400 and era and self._session.guessed):
+        if lost or (status >= 400 and era and self.session.guessed):
             return SessionRefusedError(f"HTTP {status}: {error.message}")
         self.breaker.succeeded()
         return error
 
-    async def recover(self) -> bool:
-        """Whether the server answers again: it gets a ping, or ``server/discover``.
+    async def recover(self) -> None:
+        """The trial of a breaker that is half open: a ping, so that no caller's request is risked.
 
-        The trial of a breaker that is half open; no caller's request is risked.
+        It closes the breaker where the server answers.
         """
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                client = await self.open()
-                if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
-                    await self._session.discover()
-                else:
-                    await client.session.send_ping()
+                await self.session.ping()
         except (AttemptError, ValidationError, TimeoutError) as error:
             self.breaker.failed(describe(error))
-            return False
+            return
         except MCPError as error:
             if attempt.fault is not None or error.code == CONNECTION_CLOSED:
                 self.breaker.failed(describe(attempt.fault or error))
                 if self._is_over(attempt):
-                    await self.close()  # the next trial opens another one
-                return False
+                    await self.session.close()  # the next trial opens another one
+                return
             # It answers; that this session is gone is found by the next call.
         finally:
             ATTEMPT.reset(token)
         self.breaker.succeeded()
-        return True
-
-    def replace_tools(self, listing: CachedToolList) -> None:
-        """Replaces the tools by those that are listed now, for future sessions."""
-        self.listing.replace(listing)
-
-    async def refresh_tools(self) -> None:
-        """Makes the open session read the tools that are listed now."""
-        if self.is_open:
-            with suppress(AttemptError, MCPError, ValidationError):  # the next call finds out
-                client = await self.open()
-                await client.list_tools()
 
     def update_instance(self, instance: Instance) -> None:
         """Replaces the instance by what the list has of it now."""
         before, self.instance = self.instance, instance
-        self._session.instance = instance
+        self.session.instance = instance
         status = instance.health.status
         if status is Status.DOWN:
             self._abort_calls(all_calls=False)
         elif before.health.status is Status.DOWN:
             self.breaker.succeeded()  # its sidecar has probed it meanwhile
-
-    def _session_ended(self) -> None:
-        self._abort_calls(all_calls=True)
 
     def _abort_calls(self, *, all_calls: bool) -> None:
         """Aborts the calls that may be made elsewhere, or all of them."""
@@ -322,10 +277,10 @@ class InstanceConnection:
     async def retire(self) -> None:
         """Closes when no call is under way any more, after a deadline at the latest."""
         try:
-            async with asyncio.timeout(self._settings.deadline_of(self._name)):
-                while self._active:
+            async with asyncio.timeout(self._settings.deadline_of(self.instance.record.name)):
+                while self.active:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
             log.info("%s: closed with %d calls under way", self.id, self.active)
-        await self.close()
+        await self.session.close()

@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from mcp import Client
@@ -18,16 +17,15 @@ from mcp_types import CallToolResult, Implementation, LoggingLevel, RequestParam
 
 from mcp_discovery.balancing import USUAL, Strategy
 from mcp_discovery.client.attempt import AttemptError
-from mcp_discovery.client.calls import ToolCalls, ToolRequest
-from mcp_discovery.client.changes import ServerChange, changes
+from mcp_discovery.client.calls import OutcomeReporter, ToolCalls
+from mcp_discovery.client.connection import ToolRequest
 from mcp_discovery.client.facade import FacadeSource
 from mcp_discovery.client.followed_servers import FollowedServers
 from mcp_discovery.client.http import SharedHttp
-from mcp_discovery.client.outcomes import OutcomeReporter
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import Auth, ClientSettings, Guard, OnLog, OnProgress
-from mcp_discovery.client.source import Source, query_of
+from mcp_discovery.client.source import ServerChange, Source, changes, query_of
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
@@ -155,12 +153,7 @@ class Discovery:
         self._open = True
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._open = False
         await self._stack.aclose()
 
@@ -216,7 +209,7 @@ class Discovery:
             return False
         async with gate:
             try:
-                await connection.open()
+                await connection.session.open()
             except AttemptError as error:
                 log.warning("%s: %s", instance.id, error.why)
                 return False
@@ -365,7 +358,7 @@ class Discovery:
         tried: list[str] = []
         while (connection := self._router.choose(route, tried, None)) is not None:
             try:
-                client = await connection.open()
+                client = await connection.session.open()
             except AttemptError as error:
                 connection.breaker.failed(error.why, at_once=True)
                 tried.append(connection.id)

@@ -15,7 +15,7 @@ from mcp_discovery.client.connection import InstanceConnection
 from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.source import Source
-from mcp_discovery.client.tool_index import CachedToolList, InstancesByTool, ServerTools
+from mcp_discovery.client.tool_index import InstancesByTool, ServerTools
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
@@ -39,9 +39,8 @@ class ConnectionPool:
         self._http = http
         self.connections: dict[str, InstanceConnection] = {}
         self._leaving: set[InstanceConnection] = set()
-        self._rereads: dict[
-            str, asyncio.TimerHandle
-        ] = {}  # of instances whose tools are known by name alone
+        #: Of the instances whose tools are known by name alone.
+        self._rereads: dict[str, asyncio.TimerHandle] = {}
         self.index = InstancesByTool()
         #: Goes up with every change.
         self.revision = 0
@@ -73,10 +72,7 @@ class ConnectionPool:
         else:
             if known is not None:
                 self._remove(instance.id)
-            listing = CachedToolList(None)
-            self.connections[instance.id] = InstanceConnection(
-                instance, listing, self._settings, self._http
-            )
+            self.connections[instance.id] = InstanceConnection(instance, self._settings, self._http)
         self._read(instance)
 
     def _remove(self, id: str) -> None:
@@ -138,7 +134,8 @@ class ConnectionPool:
             tools = await self._listed_by_server(instance)
         self._reading.pop(instance.id, None)
         if tools is None:
-            tools = ServerTools.names(instance.record.capabilities.tools)
+            names = instance.record.capabilities.tools
+            tools = ServerTools(({"name": name} for name in names), read=False)
             loop = asyncio.get_running_loop()
             self._rereads[instance.id] = loop.call_later(
                 _REREAD_INTERVAL, self._read_again, instance.id
@@ -157,9 +154,9 @@ class ConnectionPool:
     def _set_tools(self, instance: Instance, tools: ServerTools) -> None:
         self.index.put(instance, tools)
         if (connection := self.connections.get(instance.id)) is not None:
-            connection.replace_tools(tools.listing())
-            if connection.is_open:
-                self.spawn(connection.refresh_tools(), f"tools of {instance.id}")
+            connection.session.tools = tools
+            if connection.session.is_open:
+                self.spawn(connection.session.refresh_tools(), f"tools of {instance.id}")
 
     async def _document(self, instance: Instance) -> ServerTools | None:
         """The tools of its document, shared by all instances that have the same one."""
@@ -175,13 +172,10 @@ class ConnectionPool:
                 log.info("%s: reading the tools from the server itself: %s", instance.id, error)
                 return None
         self._documents[digest] = tools = ServerTools(document.tools)
-        self._drop_unused_documents()
-        return tools
-
-    def _drop_unused_documents(self) -> None:
         used = {each.instance.record.capabilities.digest for each in self.connections.values()}
-        for digest in self._documents.keys() - used:
-            del self._documents[digest]
+        for unused in self._documents.keys() - used:
+            del self._documents[unused]
+        return tools
 
     async def _listed_by_server(self, instance: Instance) -> ServerTools | None:
         """The tools that the server itself lists."""
@@ -190,7 +184,7 @@ class ConnectionPool:
             return None
         try:
             async with self._limit, asyncio.timeout(self._settings.deadline):
-                client = await connection.open()
+                client = await connection.session.open()
                 found: list[dict[str, Any]] = []
                 cursor: str | None = None
                 for _ in range(_MOST_PAGES):
@@ -231,4 +225,4 @@ class ConnectionPool:
         connections = [*self.connections.values(), *self._leaving]
         self.connections.clear()
         self._leaving.clear()
-        await asyncio.gather(*(each.close() for each in connections))
+        await asyncio.gather(*(each.session.close() for each in connections))

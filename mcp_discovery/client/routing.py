@@ -196,14 +196,14 @@ class Router:
         if not usable:
             return None
         sticky = self._sticky.get(route.server)
-        chosen = next((each for each in usable if each.id == sticky and each.legacy), None)
+        chosen = next((each for each in usable if each.id == sticky and each.session.legacy), None)
         if chosen is None:
             chosen = self._ordered(route.server, usable, key)
         return chosen
 
     def answered(self, route: Route, connection: InstanceConnection) -> None:
         """Records that a call succeeded there: of a legacy server the next ones go there, too."""
-        if connection.legacy:
+        if connection.session.legacy:
             self._sticky[route.server] = connection.id
 
     def _ordered(

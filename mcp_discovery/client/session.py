@@ -7,16 +7,19 @@ import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from importlib.metadata import version
 
 from mcp import Client
 from mcp.client.caching import CacheConfig
+from mcp.shared.exceptions import MCPError
 from mcp_types import DiscoverResult, Implementation, LoggingMessageNotificationParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from mcp_discovery.client.attempt import ATTEMPT, Attempt, AttemptError, describe
 from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.settings import ClientSettings
-from mcp_discovery.client.tool_index import CachedToolList
+from mcp_discovery.client.tool_index import ResponseCache, ServerTools
 from mcp_discovery.client.transports import transport_for
 from mcp_discovery.instance import Instance
 from mcp_discovery.urls import urls_of
@@ -37,7 +40,6 @@ class McpSession:
     def __init__(
         self,
         instance: Instance,
-        listing: CachedToolList,
         settings: ClientSettings,
         http: SharedHttp,
         on_end: Callable[[], None],
@@ -45,12 +47,14 @@ class McpSession:
         self.instance = instance
         #: Whether a handshake or a call has succeeded, which proves the server's protocol.
         self.proven = False
-        self._listing = listing
+        #: The tools that the list of servers has for it, from which ``tools/list`` is answered.
+        self.tools: ServerTools | None = None
+        #: Stands for the present session: another one is another object.
+        self.opened: asyncio.Future[Client] | None = None
         self._settings = settings
         self._http = http
         self._on_end = on_end
         self._owner: asyncio.Task[None] | None = None
-        self._opened: asyncio.Future[Client] | None = None
         self._ended = asyncio.Event()
         self._renewing = asyncio.Lock()
         self._known: DiscoverResult | None = None
@@ -64,45 +68,40 @@ class McpSession:
         return self._mode != "auto"
 
     @property
-    def opened(self) -> asyncio.Future[Client] | None:
-        """Stands for this very session: another one is another object."""
-        return self._opened
-
-    @property
     def _is_ending(self) -> bool:
         return self._ended.is_set() or (self._owner is not None and self._owner.done())
 
     @property
     def is_open(self) -> bool:
         """Whether there is a session."""
-        opened = self._opened
+        opened = self.opened
         return opened is not None and opened.done() and opened.exception() is None
 
     @property
     def legacy(self) -> bool:
         """Whether its sessions have a state that a call may depend on."""
-        if self._opened is not None and self.is_open:
-            return self._opened.result().protocol_version not in MODERN_PROTOCOL_VERSIONS
+        if self.opened is not None and self.is_open:
+            return self.opened.result().protocol_version not in MODERN_PROTOCOL_VERSIONS
         return self._mode == "legacy"
 
     async def open(self) -> Client:
         """The session's client, opened if it is not yet; raises :class:`AttemptError`."""
-        if self._opened is not None and self.is_open and not self._is_ending:
-            return self._opened.result()
+        if self.opened is not None and self.is_open and not self._is_ending:
+            return self.opened.result()
         while self._is_ending and self._owner is not None and not self._owner.done():
             await asyncio.wait([self._owner])
         if self._owner is None or self._owner.done():
             loop = asyncio.get_running_loop()
-            self._opened, self._ended = loop.create_future(), asyncio.Event()
+            self.opened, self._ended = loop.create_future(), asyncio.Event()
             # The session outlives the call that opens it, and is not made on its behalf.
             context = contextvars.copy_context()
             context.run(ATTEMPT.set, Attempt())
             self._owner = loop.create_task(
-                self._own(self._opened, self._ended),
+                self._own(self.opened, self._ended),
                 name=f"mcp session of {self.instance.id}",
                 context=context,
             )
-        opened = self._opened
+        opened = self.opened
         assert opened is not None
         await asyncio.wait([opened])  # which a cancelled caller leaves as it is
         try:
@@ -117,8 +116,8 @@ class McpSession:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(self._settings.connect_timeout):
                     client = await stack.enter_async_context(self._client())
-                    if self._listing.result is not None:
-                        await client.list_tools()  # from the listing: no request is made
+                    if self.tools is not None and self.tools.result is not None:
+                        await client.list_tools()  # from the cache: no request is made
                 self._known = client.session.discover_result or self._known
                 if client.session.initialize_result is not None:
                     self.proven = True
@@ -147,24 +146,20 @@ class McpSession:
 
     def _client(self) -> Client:
         settings = self._settings
-        mode = self._mode
-        info = settings.client_info or Implementation(
-            name="mcp-discovery-client", version=_version()
-        )
+        url = self._urls[0] if self._urls else None
         return Client(
-            transport_for(
-                self.instance, self._urls[0] if self._urls else None, settings, self._http
-            ),
-            mode=mode,
-            prior_discover=self._known if mode in MODERN_PROTOCOL_VERSIONS else None,
-            client_info=info,
+            transport_for(self.instance, url, settings, self._http),
+            mode=self._mode,
+            prior_discover=self._known if self._mode in MODERN_PROTOCOL_VERSIONS else None,
+            client_info=settings.client_info
+            or Implementation(name="mcp-discovery-client", version=version("mcp-discovery")),
             logging_callback=self._log if settings.on_log else None,
             log_level=settings.log_level,
             elicitation_callback=settings.on_elicit,
             sampling_callback=settings.on_sample,
             list_roots_callback=settings.list_roots,
             cache=CacheConfig(
-                store=self._listing.store(),
+                store=ResponseCache(lambda: self.tools),
                 partition=self.instance.id,
                 target_id=self.instance.id,
             ),
@@ -174,10 +169,23 @@ class McpSession:
         assert self._settings.on_log is not None
         await self._settings.on_log(self.instance, params)
 
-    async def discover(self) -> None:
-        """Sends ``server/discover`` to a modern server; raises the SDK's errors."""
+    async def ping(self) -> None:
+        """Makes the server answer ``server/discover`` or, of the legacy era, a ping.
+
+        Raises :class:`AttemptError` and the SDK's errors.
+        """
         client = await self.open()
-        self._known = await client.session.discover()
+        if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            self._known = await client.session.discover()
+        else:
+            await client.session.send_ping()
+
+    async def refresh_tools(self) -> None:
+        """Makes the open session read the tools that are listed now."""
+        if self.is_open:
+            with suppress(AttemptError, MCPError, ValidationError):  # the next call finds out
+                client = await self.open()
+                await client.list_tools()
 
     def try_elsewhere(self) -> bool:
         """Switches to the next URL that the record may mean; returns whether there is one."""
@@ -190,7 +198,7 @@ class McpSession:
         """Closes the session ``refused``, one of :attr:`opened`, unless another call already has;
         the next one negotiates the protocol, and may try another URL."""
         async with self._renewing:
-            if self._opened is refused:
+            if self.opened is refused:
                 await self.close()
                 self.try_elsewhere()
                 self._mode, self._known = "auto", None
@@ -201,7 +209,7 @@ class McpSession:
         if owner is None:
             return
         self._ended.set()
-        if self._opened is not None and not self._opened.done():
+        if self.opened is not None and not self.opened.done():
             owner.cancel()
         await asyncio.wait([owner], timeout=_CLOSE_TIMEOUT)
         if not owner.done():
@@ -211,7 +219,7 @@ class McpSession:
             if (error := owner.exception()) is not None:
                 log.warning("%s: the session ended badly: %s", self.instance.id, describe(error))
         if self._owner is owner:
-            self._owner = self._opened = None
+            self._owner = self.opened = None
 
 
 def _mode_of(instance: Instance) -> str:
@@ -221,9 +229,3 @@ def _mode_of(instance: Instance) -> str:
         return "legacy"
     modern = [version for version in protocol.versions if version in MODERN_PROTOCOL_VERSIONS]
     return max(modern) if protocol.era == "modern" and modern else "auto"
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("mcp-discovery")

@@ -11,8 +11,8 @@ from typing import Any, Self
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp_types import CallToolResult
 
-from mcp_discovery.client.changes import ServerChange
 from mcp_discovery.client.discovery import Discovery
+from mcp_discovery.client.source import ServerChange
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.instance import Instance
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mcp.client.caching import CacheEntry, CacheKey
@@ -41,7 +43,7 @@ class ServerTools:
 
     def __init__(self, tools: Iterable[Mapping[str, Any]], *, read: bool = True) -> None:
         self.by_name: dict[str, OfferedTool] = {}
-        self.read = read
+        self._read = read
         for tool in tools:
             name = tool.get("name")
             if not isinstance(name, str) or not name:
@@ -51,16 +53,14 @@ class ServerTools:
             except TypeError:
                 log.warning("leaving out the tool %.80r: its definition is no JSON", name)
 
-    @classmethod
-    def names(cls, names: Iterable[str]) -> ServerTools:
-        """Tools of which the names are known, and no more."""
-        return cls([{"name": name} for name in names], read=False)
-
-    def listing(self) -> CachedToolList:
-        """The tools as a session caches them."""
-        return CachedToolList(
-            [each.definition for each in self.by_name.values()] if self.read else None
-        )
+    @cached_property
+    def result(self) -> ListToolsResult | None:
+        """The SDK's result of ``tools/list``; ``None`` where it is not known, or breaks MCP."""
+        if self._read:
+            with suppress(ValidationError):  # the session asks the server itself
+                definitions = [each.definition for each in self.by_name.values()]
+                return ListToolsResult.model_validate({"tools": definitions})
+        return None
 
 
 class InstancesByTool:
@@ -99,69 +99,36 @@ class InstancesByTool:
         return self._by_tool.keys()
 
 
-class CachedToolList:
-    """The tools of one document. ``tools`` is ``None`` where they have not been read yet."""
+class ResponseCache:
+    """The SDK's cache of one session's responses, with the first ``tools/list`` already in it.
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]] | None) -> None:
-        self._tools = tools
-        self._result: ListToolsResult | None = None
-        self._version = 0
-
-    @property
-    def version(self) -> int:
-        """Increases with each :meth:`replace`."""
-        return self._version
-
-    def replace(self, other: CachedToolList) -> None:
-        """Takes over what ``other`` lists; sessions read it from their cache the next time."""
-        self._tools, self._result = other._tools, other._result
-        self._version += 1
-
-    @property
-    def result(self) -> ListToolsResult | None:
-        """The SDK's result of ``tools/list``; ``None`` where it is not known, or breaks MCP."""
-        if self._result is None and self._tools is not None:
-            try:
-                self._result = ListToolsResult.model_validate({"tools": list(self._tools)})
-            except ValidationError:
-                self._tools = None  # the session asks the server itself
-        return self._result
-
-    def store(self) -> _ResponseCache:
-        """The cache of one session."""
-        return _ResponseCache(self)
-
-
-class _ResponseCache:
-    """The SDK's cache of responses, with the first ``tools/list`` already in it.
-
-    What the server itself answers or invalidates takes precedence until the list of servers has
-    other tools for it.
+    ``listed`` gives the tools that the list of servers has now. What the server itself answers or
+    invalidates takes precedence until the list has other tools for it.
     """
 
-    def __init__(self, listing: CachedToolList) -> None:
-        self._listing = listing
-        self._overruled: int | None = None  # this version of the list
+    def __init__(self, listed: Callable[[], ServerTools | None]) -> None:
+        self._listed = listed
+        self._overruled: ServerTools | None = None
         self._entries: dict[CacheKey, CacheEntry] = {}
 
     async def get(self, key: CacheKey) -> CacheEntry | None:
-        listed = key.method == "tools/list"
-        if not listed or self._overruled == self._listing.version:
+        tools = self._listed()
+        if key.method != "tools/list" or tools is None or tools is self._overruled:
             return self._entries.get(key)
-        if (result := self._listing.result) is None:
+        if (result := tools.result) is None:
             return self._entries.get(key)
         return CacheEntry(result, "private", math.inf)
 
     async def set(self, key: CacheKey, entry: CacheEntry) -> None:
         self._entries[key] = entry
         if key.method == "tools/list":
-            self._overruled = self._listing.version
+            self._overruled = self._listed()
 
     async def delete(self, key: CacheKey) -> None:
         self._entries.pop(key, None)
         if key.method == "tools/list":
-            self._overruled = self._listing.version
+            self._overruled = self._listed()
 
     async def clear(self) -> None:
         self._entries.clear()
-        self._overruled = self._listing.version
+        self._overruled = self._listed()
