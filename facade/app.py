@@ -31,12 +31,11 @@ from mcp_discovery.facade.documents.cache import DOCUMENTS, Documents
 from mcp_discovery.facade.gateway import handlers as gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import docs_page, openapi
-from mcp_discovery.facade.http.aliases import aliases
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
 from mcp_discovery.facade.http.middleware import OutermostMiddleware
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
-from mcp_discovery.facade.http.operation import routes
+from mcp_discovery.facade.http.operation import aliases, routes
 from mcp_discovery.facade.http.outbound import refusing_probes
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.http.tracing import asking_store
@@ -216,7 +215,7 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
             asyncio.create_task(app[POLLS].run(), name="long polls"),
             asyncio.create_task(app[REGISTRY_INDEX].run(), name="registry entries"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
-            asyncio.create_task(app[STREAMS].drop_gone(), name="gone readers"),
+            asyncio.create_task(app[STREAMS].open.run(), name="gone readers"),
             asyncio.create_task(app[STREAMS].fanout.run(), name="wake event readers"),
             asyncio.create_task(app[SOCKETS].fanout.run(), name="wake socket readers"),
             asyncio.create_task(facade.usage.forget_gone(facade.catalog), name="forget usage"),

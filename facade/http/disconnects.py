@@ -26,9 +26,12 @@ class DisconnectWatch:
         return len(self._requests)
 
     @asynccontextmanager
-    async def guard(self, request: web.Request) -> AsyncIterator[None]:
-        """Cancels the block and raises :class:`ClientGoneError` soon after the client has left."""
-        scope = asyncio.timeout(None)
+    async def guard(
+        self, request: web.Request, seconds: float | None = None
+    ) -> AsyncIterator[None]:
+        """Cancels the block and raises :class:`ClientGoneError` soon after the client has left, or
+        after ``seconds``."""
+        scope = asyncio.timeout(seconds)
         try:
             async with scope:
                 self._requests[scope] = request

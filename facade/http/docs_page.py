@@ -5,27 +5,18 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from dataclasses import dataclass
 from importlib import resources
 
 from aiohttp import web
 
-from mcp_discovery.facade.http.etag import has_already, tag_of
+from mcp_discovery.facade.http.etag import has_already, headers_of, not_modified, tag_of
 from mcp_discovery.facade.http.operation import Operation
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The page, and the policy that lets nothing run in it but its own script."""
-
-    body: bytes
-    policy: str
-    tag: str
-
-
 @functools.cache
-def page() -> Page:
-    """The page with its style and script in it; what it shows it reads from ``openapi.json``."""
+def page() -> tuple[bytes, str, str]:
+    """The page with its style and script in it, the policy that lets nothing else run in it, and
+    its tag; what it shows it reads from ``openapi.json``."""
     folder = resources.files("mcp_discovery.facade.http") / "static"
     style, script = ((folder / name).read_text("utf-8") for name in ("docs.css", "docs.js"))
     text = (folder / "docs.html").read_text("utf-8")
@@ -42,7 +33,7 @@ def page() -> Page:
             f"script-src {_hash(script)}",
         )
     )
-    return Page(body, policy, tag_of(body))
+    return body, policy, tag_of(body)
 
 
 def _hash(text: str) -> str:
@@ -52,12 +43,12 @@ def _hash(text: str) -> str:
 
 async def docs(request: web.Request) -> web.Response:
     """The API for people: every operation, what goes in and out, and a way to try it."""
-    shown = page()
-    headers = {"ETag": f'W/"{shown.tag}"', "Cache-Control": "no-cache"}
-    if has_already(request, shown.tag):
-        return web.Response(status=304, headers=headers)
-    headers |= {"Content-Security-Policy": shown.policy, "X-Content-Type-Options": "nosniff"}
-    return web.Response(body=shown.body, content_type="text/html", charset="utf-8", headers=headers)
+    body, policy, tag = page()
+    if has_already(request, tag):
+        return not_modified(tag, {})
+    given = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    headers = headers_of(tag, given)
+    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
 
 OPERATIONS = (

@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left
 from collections import Counter as Numbers
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from prometheus_client.utils import floatToGoString
 
 from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.observed_store import Tally
+from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.probe.verdict import is_usable
@@ -50,13 +52,11 @@ class _Requests(Collector):
         self._durations: dict[str, _Durations] = {}
 
     def series(self, method: str, route: str, status: int, *, timed: bool) -> _RequestSeries:
-        """Where requests of one kind are counted."""
         count = self._counts.setdefault((method, route, str(status)), _Count())
         durations = self._durations.setdefault(route, _Durations()) if timed else None
         return _RequestSeries(count, durations)
 
     def collect(self) -> Iterable[Metric]:
-        """Reads the figures."""
         requests = CounterMetricFamily(
             "mcp_discovery_requests",
             "Requests answered; the route is a pattern of docs/http-api.md, or other.",
@@ -78,25 +78,21 @@ class _Requests(Collector):
         yield durations
 
 
+@dataclass(slots=True)
 class _Count:
     """How many requests there were, and since when they are counted (Unix time)."""
 
-    __slots__ = ("created", "number")
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.created = time.time()
+    number: int = 0
+    created: float = field(default_factory=time.time)
 
 
+@dataclass(slots=True)
 class _Durations:
     """How many requests fell into each bucket, and how many seconds all of them took."""
 
-    __slots__ = ("buckets", "created", "seconds")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(_REQUEST_BUCKETS) + 1)
-        self.seconds = 0.0
-        self.created = time.time()
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(_REQUEST_BUCKETS) + 1))
+    seconds: float = 0.0
+    created: float = field(default_factory=time.time)
 
 
 class _RequestSeries(NamedTuple):
@@ -123,7 +119,6 @@ class Metrics:
     ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Figures(catalog, counts, tally, version))
-        self._registry.register(_Unwell(catalog))
         ProcessCollector(registry=self._registry)
         self._requests = _Requests()
         self._registry.register(self._requests)
@@ -188,28 +183,21 @@ class _LongPoll:
 METRICS = web.AppKey("metrics", Metrics)
 
 
+@dataclass(frozen=True, eq=False)
 class _Figures(Collector):
     """Figures that are read from the catalog when Prometheus asks."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        counts: Mapping[str, tuple[str, Callable[[], int]]],
-        tally: Tally,
-        version: str,
-    ) -> None:
-        self._catalog = catalog
-        self._counts = counts
-        self._tally = tally
-        self._version = version
+    catalog: Catalog
+    counts: Mapping[str, tuple[str, Callable[[], int]]]
+    tally: Tally
+    version: str
 
     def collect(self) -> Iterable[Metric]:
-        """Reads the figures."""
-        catalog, view = self._catalog, self._catalog.view
+        catalog, view = self.catalog, self.catalog.view
         build = GaugeMetricFamily(
             "mcp_discovery_build_info", "Always 1; the version that runs.", labels=["version"]
         )
-        build.add_metric([self._version], 1)
+        build.add_metric([self.version], 1)
         yield build
         instances = GaugeMetricFamily(
             "mcp_discovery_instances", "Instances in the list.", labels=["status"]
@@ -236,27 +224,20 @@ class _Figures(Collector):
             ("held", "Instances that were ever held in the list.", catalog.held_total),
         ):
             yield CounterMetricFamily(f"mcp_discovery_{name}", text, total)
-        for name, (text, count) in self._counts.items():
+        for name, (text, count) in self.counts.items():
             yield GaugeMetricFamily(f"mcp_discovery_{name}", text, count())
         calls = CounterMetricFamily(
             "mcp_discovery_store_operations",
             "Calls to the store, by how they ended.",
             labels=["operation", "outcome"],
         )
-        for (operation, outcome), number in sorted(self._tally.counts.items()):
+        for (operation, outcome), number in sorted(self.tally.counts.items()):
             calls.add_metric([operation, outcome], number)
         yield calls
+        yield from self._unwell(view)
 
-
-class _Unwell(Collector):
-    """Who is not well, by name: there are no such series while all are."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-
-    def collect(self) -> Iterable[Metric]:
-        """Reads the list."""
-        view = self._catalog.view
+    def _unwell(self, view: View) -> Iterable[Metric]:
+        """Who is not well, by name: there are no such series while all are."""
         unwell = [
             entry
             for status in (Status.DOWN, Status.DEGRADED, Status.DRAINING)

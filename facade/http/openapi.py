@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
@@ -81,14 +82,11 @@ class Description:
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self._operations = tuple(operations)
-        self._body: bytes | None = None
 
-    @property
+    @cached_property
     def body(self) -> bytes:
         """The document as JSON."""
-        if self._body is None:
-            self._body = orjson.dumps(document(self._operations))
-        return self._body
+        return orjson.dumps(document(self._operations))
 
 
 DESCRIPTION = web.AppKey("description", Description)

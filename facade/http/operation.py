@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from aiohttp import web
 from cachetools import LRUCache
 from pydantic import BaseModel
 
+from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
 
 #: How many characters of accepted query strings each operation remembers.
@@ -85,6 +85,19 @@ class Operation:
         return inspect.getdoc(self.handler) or ""
 
 
+#: The prefix of the paths that a platform uses.
+PREFIX = "/api/platform"
+
+
+def aliases(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """The operations on servers and tools under :data:`PREFIX`, with the same handlers."""
+    return tuple(
+        replace(each, path=PREFIX + each.path, group="platform")
+        for each in operations
+        if each.path.split("/", 2)[1] in ("servers", "tools")
+    )
+
+
 def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
     """The routes of ``operations``; each refuses query parameters that it does not declare, unless
     it is lenient.
@@ -113,11 +126,11 @@ def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
     for name in given:
         if name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = nearest(name, known)
+        hint = f"did you mean {near!r}? " if near else ""
         listed = ", ".join(known) or "none"
         detail = f"unknown parameter {name[:100]!r}; {hint}known are {listed}"
-        facts = {"nearest": near[0]} if near else {}
+        facts = {"nearest": near} if near else {}
         raise ProblemError(400, "unknown-parameter", detail, parameter=name[:100], **facts)
 
 

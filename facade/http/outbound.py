@@ -161,10 +161,11 @@ class Dialer:
                     field, f"is not a URL that can be dialled ({error})"
                 ) from error
             address = literal(host or "")
-            if address is not None:
-                why = why_refused(address, private=self._private)
-                if why is not None:
-                    raise InvalidRecordError(field, f"{_sentence(address, why)}; name another one")
+            try:
+                if address is not None:
+                    _require(address, private=self._private)
+            except AddressRefusedError as error:
+                raise InvalidRecordError(field, f"{error}; name another one") from error
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -219,11 +220,7 @@ class _CheckedResolver(AbstractResolver):
 def _require(address: Address, *, private: bool) -> None:
     why = why_refused(address, private=private)
     if why is not None:
-        raise AddressRefusedError(_sentence(address, why))
-
-
-def _sentence(address: Address, why: str) -> str:
-    return f"its address {address} is not allowed ({why})"
+        raise AddressRefusedError(f"its address {address} is not allowed ({why})")
 
 
 async def _refuse_redirect(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from string import ascii_letters, digits
 
 from aiohttp import web
@@ -48,27 +49,13 @@ class Trace:
         headers[SERVER_TIMING] = timing
 
 
+@dataclass(slots=True)
 class StoreTime:
-    """How many seconds a request waited for the store; calls that overlap count once."""
+    """How many ``seconds`` a request waited for the store; calls that overlap count once."""
 
-    __slots__ = ("_calls", "_entered", "seconds")
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._calls = 0
-        self._entered = 0.0
-
-    def enter(self) -> None:
-        """A call to the store begins."""
-        if self._calls == 0:
-            self._entered = time.monotonic()
-        self._calls += 1
-
-    def leave(self) -> None:
-        """A call to the store has ended."""
-        self._calls -= 1
-        if self._calls == 0:
-            self.seconds += time.monotonic() - self._entered
+    seconds: float = 0.0
+    calls: int = 0
+    entered: float = 0.0
 
 
 #: The trace of the request that the current task answers. It stays when the handler is done, since
@@ -90,8 +77,12 @@ def asking_store() -> Iterator[None]:
         yield
         return
     spent = trace.store = trace.store or StoreTime()
-    spent.enter()
+    if not spent.calls:
+        spent.entered = time.monotonic()
+    spent.calls += 1
     try:
         yield
     finally:
-        spent.leave()
+        spent.calls -= 1
+        if not spent.calls:
+            spent.seconds += time.monotonic() - spent.entered

@@ -25,6 +25,7 @@ from cachetools import LRUCache
 from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
+from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.fanout import Fanout
 from mcp_discovery.facade.servers.filters import parse
@@ -48,7 +49,7 @@ _CHUNK = 256 * 2**10
 #: (64 KiB), so that the fan-out never waits for one reader.
 _AT_ONCE_BYTES = 32 * 2**10
 #: Seconds between two checks for readers that have left.
-_CHECK_EVERY = 0.5
+_DISCONNECT_CHECK = 0.5
 #: For how many changes a group caches what they mean to it.
 _VERDICTS = 4096
 #: A reader that is behind by more changes than these gets them from its own task, bit by bit.
@@ -127,13 +128,14 @@ class EventStreams:
         self.fanout = Fanout(catalog)
         self.ping = ping
         self.write_timeout = write_timeout
-        self._timeouts: dict[asyncio.Timeout, web.Request] = {}
+        #: The requests of the readers; run it, to end those whose clients have left.
+        self.open = DisconnectWatch(_DISCONNECT_CHECK)
         self._closed = False
         self._groups: dict[Query, _EventGroup] = {}
         self._frames: LRUCache[tuple[int, bool], bytes] = LRUCache(_FRAME_BYTES, getsizeof=len)
 
     def __len__(self) -> int:
-        return len(self._timeouts)
+        return len(self.open)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers ``GET /events`` until the reader leaves or :meth:`close` is called."""
@@ -150,16 +152,10 @@ class EventStreams:
         reader = _EventReader(self, request, response, group)
         self.fanout.join(reader.notify)
         try:
-            async with asyncio.timeout(None) as deadline:
-                self._timeouts[deadline] = request
-                try:
-                    await reader.feed(last)
-                finally:
-                    del self._timeouts[deadline]
-        except TimeoutError:
-            pass  # closed from this side, or found gone
-        except ConnectionResetError:
-            pass  # the reader has left
+            async with self.open.guard(request):
+                await reader.feed(last)
+        except (ClientGoneError, ConnectionResetError):
+            pass  # closed from this side, or the reader has left
         except StalledReaderError:
             if request.transport is not None:
                 request.transport.abort()
@@ -173,24 +169,7 @@ class EventStreams:
     def close(self) -> None:
         """Ends every stream at once, and those to come."""
         self._closed = True
-        now = asyncio.get_running_loop().time()
-        for deadline in self._timeouts:
-            if not deadline.expired():
-                deadline.reschedule(now)
-
-    async def drop_gone(self) -> None:
-        """Ends the streams of readers that have left, for ever.
-
-        A handler of aiohttp notices that its client has left only when it writes; without this each
-        would stay until its next ping.
-        """
-        while True:
-            await asyncio.sleep(_CHECK_EVERY)
-            now = asyncio.get_running_loop().time()
-            for deadline, request in self._timeouts.items():
-                left = request.transport is None or request.transport.is_closing()
-                if left and not deadline.expired():
-                    deadline.reschedule(now)
+        self.open.end(lambda _: True)
 
     def frame(self, event: CatalogEvent, *, present: bool) -> bytes:
         """A change as an event, serialized once for all readers."""

@@ -20,6 +20,7 @@ from aiohttp import web
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.servers.query import ServerQuery
 from mcp_discovery.facade.servers.results import ListResult, ServerLists
 from mcp_discovery.health import utcnow
@@ -29,7 +30,7 @@ from mcp_discovery.query.filters import FILTERS
 log = logging.getLogger(__name__)
 
 #: Seconds between two checks for clients that have left.
-_CHECK_EVERY = 0.5
+_DISCONNECT_CHECK = 0.5
 #: A change of more instances than these wakes every group: comparing would take longer.
 _TOO_MANY = 1000
 #: How many polls are woken before everything else has its turn; each writes its response then.
@@ -56,7 +57,7 @@ class LongPolls:
         self._groups: dict[str, _PollGroup] = {}
         self._by_key: defaultdict[tuple[str, str], set[_PollGroup]] = defaultdict(set)
         self._anyway: set[_PollGroup] = set()  # those that no index finds
-        self._timeouts: dict[asyncio.Timeout, web.Request] = {}
+        self._waiting = DisconnectWatch(_DISCONNECT_CHECK)
         self._to_wake: dict[asyncio.Event, None] = {}
         self._some_to_wake = asyncio.Event()
         self._closed = False
@@ -65,7 +66,7 @@ class LongPolls:
         self.returned = 0
 
     def __len__(self) -> int:
-        return len(self._timeouts)
+        return len(self._waiting)
 
     async def wait(self, request: web.Request, wanted: ServerQuery, tag: str) -> ListResult:
         """The result as soon as its tag is not ``tag``, or as it is after ``wanted.wait`` seconds.
@@ -74,10 +75,8 @@ class LongPolls:
         """
         poll = asyncio.Event()
         group = self._join(wanted, poll)
-        deadline = asyncio.timeout(wanted.wait)
-        self._timeouts[deadline] = request
         try:
-            async with deadline:
+            async with self._waiting.guard(request, wanted.wait):
                 while True:
                     poll.clear()
                     result = await self._lists.result(wanted)
@@ -87,12 +86,9 @@ class LongPolls:
                     if self._closed:
                         return result
                     await _changed(poll, result)
-        except TimeoutError:
-            if not deadline.expired():
-                raise
+        except ClientGoneError:
             return await self._lists.result(wanted)
         finally:
-            del self._timeouts[deadline]
             self._leave(group, poll)
 
     def descriptions_known(self) -> None:
@@ -108,7 +104,7 @@ class LongPolls:
 
     async def run(self) -> None:
         """Follows the catalog and wakes the polls, for ever."""
-        await asyncio.gather(self._follow(), self._wake_in_turns(), self._drop_gone())
+        await asyncio.gather(self._follow(), self._wake_in_turns(), self._waiting.run())
 
     def _join(self, wanted: ServerQuery, poll: asyncio.Event) -> _PollGroup:
         group = self._groups.get(wanted.key)
@@ -188,16 +184,6 @@ class LongPolls:
                     del self._to_wake[poll]
                     poll.set()
                 await asyncio.sleep(0)
-
-    async def _drop_gone(self) -> None:
-        """Ends the waiting of clients that have left: aiohttp notices that only when it writes."""
-        while True:
-            await asyncio.sleep(_CHECK_EVERY)
-            now = asyncio.get_running_loop().time()
-            for life, request in self._timeouts.items():
-                left = request.transport is None or request.transport.is_closing()
-                if left and not life.expired():
-                    life.reschedule(now)
 
 
 async def _changed(changed: asyncio.Event, result: ListResult) -> None:

@@ -127,11 +127,6 @@ class ServerLists:
         #: How many selections were made rather than found in the cache.
         self.selected = 0
 
-    @property
-    def documents_known(self) -> int:
-        """Of how many documents the descriptions are searched."""
-        return self.search.documents_known
-
     async def result(self, wanted: ServerQuery) -> ListResult:
         """The result as the list is now."""
         scores: Scores | None = None

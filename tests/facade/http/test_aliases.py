@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_discovery.facade.app import OPERATIONS
-from mcp_discovery.facade.http.aliases import PREFIX
+from mcp_discovery.facade.http.operation import PREFIX
 from tests.facade.harness import Client, leased
 from tests.records import tool
 

@@ -52,7 +52,7 @@ async def many() -> AsyncIterator[LargeCatalog]:
         lists = found.app[LISTS]
 
         async def known() -> bool:
-            return lists.documents_known >= len(found.documents)
+            return lists.search.documents_known >= len(found.documents)
 
         await until(known, timeout=10, what="all descriptions being known")
         yield found
