@@ -59,7 +59,7 @@ async def test_what_is_posted_is_refused_in_a_sentence_and_holds_nobody_up(tmp_p
                         told = await answer.text()
                         assert answer.status < 500, (path, body[:200], told[:500])
                         assert len(told) < 400_000, (path, body[:200])
-            await at.until_listed("mirror", "degraded", timeout=15)
+            await at.until_listed("mirror", "down", timeout=15)
         meanwhile.check(pause=2.0)
         assert (await at.servers())["fine"]["status"] == "healthy"
         assert not at.program.lines("Traceback")

@@ -29,26 +29,39 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 _NOTICED = 3.0
 
 
+class Neighbour:
+    """An instance that has nothing to do with it, and the health that its heartbeats carry."""
+
+    def __init__(self, registration: Registration) -> None:
+        self._registration = registration
+        self._health = healthy()
+        self._one_call = asyncio.Lock()  # a registration is not for concurrent use
+
+    async def heartbeat(self, health: Health | None = None) -> None:
+        """Sends ``health``, which stays until another is given."""
+        async with self._one_call:
+            self._health = health or self._health
+            await self._registration.heartbeat(self._health)
+
+
 @asynccontextmanager
-async def neighbour(url: str) -> AsyncIterator[Registration]:
-    """An instance that has nothing to do with it, kept alive until the block ends."""
+async def neighbour(url: str) -> AsyncIterator[Neighbour]:
+    """A neighbour, kept alive until the block ends."""
     made = document("search")
     fine = record("neighbour", capabilities={"digest": made.digest, "tools": ["search"]})
     async with open_store(url, StoreOptions(timeout=10)) as store:
         registration = await store.register(fine, made, ttl=5, reap_after=60)
-
-        health = healthy()
-        beating = repeat(lambda: registration.heartbeat(health), every=1)
-        task = asyncio.create_task(beating)
+        one = Neighbour(registration)
+        task = asyncio.create_task(repeat(one.heartbeat, every=1))
         try:
-            yield registration
+            yield one
         finally:
             task.cancel()
             await asyncio.wait([task])
             await registration.deregister()
 
 
-async def _notices(at: FacadeProcess, other: Registration) -> float:
+async def _notices(at: FacadeProcess, other: Neighbour) -> float:
     """Seconds until the facade shows a change of the neighbour; it is healthy again after it."""
     await other.heartbeat(Health(Status.DEGRADED, "a change"))
     took = await at.until_listed("neighbour", "degraded")
