@@ -65,14 +65,14 @@ bench: $(READY) stores ## Measure all that docs/performance.md tells, beside oth
 	$(BIN)/python -m benchmarks $(or $(ARGS),--json docs/performance/figures.json \
 	  --plots docs/performance --page docs/performance.md)
 
-docs: $(READY) ## The documentation as a site in site/, with every link checked
+docs: $(READY) ## The documentation as a site in build/site/, every link checked
 	$(BIN)/mkdocs build --strict
 
 test-docker: $(READY) stores ## The tests that need a Docker daemon
 	$(BIN)/pytest -m docker $(ARGS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .stores .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis site .import_linter_cache
+	rm -rf $(VENV) .stores .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build .import_linter_cache
 
 $(READY): pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
