@@ -43,9 +43,8 @@ from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.registration import handlers as registering
-from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
-from mcp_discovery.facade.registration.posted_entries import PostedEntries
+from mcp_discovery.facade.registration.posted_entries import IdLocks, PostedEntries
 from mcp_discovery.facade.registry import api as registry
 from mcp_discovery.facade.registry import cards
 from mcp_discovery.facade.registry.addresses import Addresses

@@ -14,9 +14,8 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.facade.documents.cache import Documents
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
-from mcp_discovery.facade.registration.posted_entries import PostedEntries
+from mcp_discovery.facade.registration.posted_entries import IdLocks, PostedEntries
 from mcp_discovery.facade.servers.current_list import current_view, entry_in
 from mcp_discovery.facade.usage.usage import Usage
 

@@ -142,10 +142,9 @@ async def warn_unless_reachable(url: str) -> None:
 
 def dialled(host: str) -> str:
     """``host`` as it is dialled: an unspecified address (0.0.0.0) stands for loopback."""
-    with suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        if address.is_unspecified:
-            return "::1" if address.version == 6 else "127.0.0.1"
+    address = _address(host)
+    if address is not None and address.is_unspecified:
+        return "::1" if address.version == 6 else "127.0.0.1"
     return host
 
 
@@ -158,9 +157,8 @@ def dialled_url(url: str) -> str:
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
+    address = _address(host)
+    return address is not None and address.is_loopback
 
 
 def _is_here(host: str) -> bool:
@@ -169,17 +167,16 @@ def _is_here(host: str) -> bool:
 
 
 def _usable(variable: str, host: str, local: bool) -> bool:
-    if any(letter in host for letter in "/@ ") or (":" in host and not _is_address(host)):
+    if any(letter in host for letter in "/@ ") or (":" in host and _address(host) is None):
         log.warning("%s=%r is not a host or an address; it is ignored", variable, host)
         return False
     return local or not _is_here(host)
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     with suppress(ValueError):
-        ipaddress.ip_address(host)
-        return True
-    return False
+        return ipaddress.ip_address(host)
+    return None
 
 
 def _hosts(store_url: str) -> list[tuple[str, int]]:

@@ -10,6 +10,10 @@ from contextlib import asynccontextmanager
 
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 
+#: The addresses from which ``/drain`` is accepted. Not all of 127.0.0.0/8: Istio's proxy hands on
+#: what comes from other machines from an address of its own there, 127.0.0.6.
+_HERE = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+
 
 class PortInUseError(DiscoveryError):
     """Another process listens on the port for health checks."""
@@ -36,15 +40,41 @@ async def answering(
     if port is None:
         yield
         return
-    from mcp_discovery.sidecar import (
-        pages,  # a sidecar without the port does not pay for an HTTP server
-    )
+    from aiohttp import web  # a sidecar without the port does not pay for an HTTP server
 
-    runner = pages.runner(why_not_live, why_not_ready, drain, figures)
+    def status(good: str, why_not: Callable[[], str | None]) -> web.Response:
+        if (reason := why_not()) is None:
+            return web.json_response({"status": good})
+        return web.json_response({"status": f"not {good}", "reason": reason}, status=503)
+
+    async def live(_: web.Request) -> web.Response:
+        return status("live", why_not_live)
+
+    async def ready(_: web.Request) -> web.Response:
+        return status("ready", why_not_ready)
+
+    async def drained(request: web.Request) -> web.Response:
+        # A browser on this machine sends the Origin of the page that makes the request.
+        if request.remote not in _HERE or "Origin" in request.headers:
+            reason = "draining may be asked for from this machine or pod only, at 127.0.0.1"
+            return web.json_response({"status": "refused", "reason": reason}, status=403)
+        await drain()
+        return web.json_response({"status": "drained"})
+
+    async def metrics(_: web.Request) -> web.Response:
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=figures().encode(), headers={"Content-Type": kind})
+
+    app = web.Application()
+    app.router.add_get("/healthz", live)
+    app.router.add_get("/readyz", ready)
+    app.router.add_post("/drain", drained)
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         try:
-            await pages.site(runner, host, port).start()
+            await web.TCPSite(runner, host, port).start()
         except socket.gaierror as error:
             raise InvalidInputError(
                 f"cannot listen on {host!r} for health checks ({error.strerror}); "

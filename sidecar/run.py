@@ -32,6 +32,7 @@ from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.child import Child, ChildStartError
 from mcp_discovery.sidecar.description import describe
+from mcp_discovery.sidecar.healthz import PortInUseError
 from mcp_discovery.sidecar.metrics import CountedProbe, SidecarFigures
 from mcp_discovery.sidecar.settings import SidecarSettings, public
 
@@ -136,17 +137,15 @@ async def run(
             finally:
                 if child is not None:
                     await child.stop(settings.child_grace)
-    except ChildStartError as error:
+    except (ChildStartError, DuplicateInstanceError, PortInUseError, InvalidInputError) as error:
         log.error("%s", error)
-        return error.code
-    except DuplicateInstanceError as error:
-        log.error("%s", error)
-        return DUPLICATE
-    except healthz.PortInUseError as error:
-        log.error("%s", error)
-        return PORT_IN_USE
-    except InvalidInputError as error:
-        log.error("%s", error)
+        match error:
+            case ChildStartError():
+                return error.code
+            case DuplicateInstanceError():
+                return DUPLICATE
+            case PortInUseError():
+                return PORT_IN_USE
         return INVALID_INPUT
 
 
@@ -236,7 +235,7 @@ class _Sidecar:
         url = advertise.dialled_url(settings.url)
         announced = settings.auth is not None and settings.auth.type != "none"
         check = HealthCheck(
-            http,
+            http=http,
             health_url=settings.health_url,
             slow_after=round(settings.slow, 2),
             expects_credentials=announced and not token,

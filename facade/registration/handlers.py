@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -348,6 +349,10 @@ def shows(
 
 _ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
 _HOLDER = Parameter("holder", "Who holds the registration, where that is not this facade.")
+_of_one = partial(
+    Operation, group="registration", parameters=(_ID, _HOLDER), errors=(404, 409, 422)
+)
+_of_holder = partial(_of_one, body=Held, body_optional=True)
 OPERATIONS = (
     Operation(
         "POST",
@@ -358,47 +363,10 @@ OPERATIONS = (
         answers={201: RegisteredServer},
         errors=(409, 422),
     ),
-    Operation(
-        "PUT",
-        "/servers/{id}",
-        put,
-        "registration",
-        parameters=(_ID, _HOLDER),
-        body=ServerPosting,
-        answers={200: RegisteredServer},
-        errors=(404, 409, 422),
+    _of_one("PUT", "/servers/{id}", put, body=ServerPosting, answers={200: RegisteredServer}),
+    _of_holder("DELETE", "/servers/{id}", delete, answers={204: None}),
+    _of_holder(
+        "POST", "/servers/{id}/heartbeat", heartbeat, body=Heartbeat, answers={200: HeartbeatAnswer}
     ),
-    Operation(
-        "DELETE",
-        "/servers/{id}",
-        delete,
-        "registration",
-        parameters=(_ID, _HOLDER),
-        body=Held,
-        body_optional=True,
-        answers={204: None},
-        errors=(404, 409, 422),
-    ),
-    Operation(
-        "POST",
-        "/servers/{id}/heartbeat",
-        heartbeat,
-        "registration",
-        parameters=(_ID, _HOLDER),
-        body=Heartbeat,
-        body_optional=True,
-        answers={200: HeartbeatAnswer},
-        errors=(404, 409, 422),
-    ),
-    Operation(
-        "POST",
-        "/servers/{id}/drain",
-        drain,
-        "registration",
-        parameters=(_ID, _HOLDER),
-        body=Held,
-        body_optional=True,
-        answers={200: Drained},
-        errors=(404, 409, 422),
-    ),
+    _of_holder("POST", "/servers/{id}/drain", drain, answers={200: Drained}),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mcp_discovery.adapters.store import Registration, Store
@@ -85,31 +87,22 @@ class LeasedRegistrations:
         id = leased.registration.id
         if load is not None:
             self._usage.report_load(id, load)
-        try:
+        with self._forgetting_lost(id):
             # Clients send heartbeats when they like, as long as TTL is not over.
             await leased.registration.heartbeat(health, self._usage.load(id), renew=True)
-        except RegistrationLostError:
-            self.forget(id)
-            raise
         leased.renewed = sent
         leased.health = health
 
     async def update(self, leased: Leased, record: Record, document: CapabilityDocument) -> None:
         """Passes a new record on."""
-        try:
+        with self._forgetting_lost(leased.registration.id):
             await leased.registration.update(record, document)
-        except RegistrationLostError:
-            self.forget(leased.registration.id)
-            raise
         leased.record = record
 
     async def drain(self, leased: Leased) -> None:
         """Passes the wish to drain on."""
-        try:
+        with self._forgetting_lost(leased.registration.id):
             await leased.registration.drain()
-        except RegistrationLostError:
-            self.forget(leased.registration.id)
-            raise
 
     async def deregister(self, leased: Leased) -> None:
         """Takes the instance out of the store."""
@@ -120,6 +113,14 @@ class LeasedRegistrations:
         """Lets go of a registration without telling the store."""
         self._leased.pop(id, None)
         self._usage.forget_load(id)
+
+    @contextmanager
+    def _forgetting_lost(self, id: str) -> Iterator[None]:
+        try:
+            yield
+        except RegistrationLostError:
+            self.forget(id)
+            raise
 
     async def forget_lapsed(self, every: float) -> None:
         """Lets go of registrations whose TTL is over, for ever, ``every`` so many seconds."""

@@ -10,6 +10,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
+from weakref import WeakValueDictionary
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.store import Registration, Store, new_holder
@@ -28,7 +29,6 @@ from mcp_discovery.facade.http.outbound import MARK, Dialer
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.body import Posting, gives_capabilities
 from mcp_discovery.facade.registration.hand_over import HandOver, follow, is_posted
-from mcp_discovery.facade.registration.id_locks import IdLocks
 from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, probe_maker
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
@@ -63,6 +63,18 @@ def _require_same(
     same = present.endpoint == record.endpoint
     if not same and not replace and health.status is not Status.DOWN:
         raise DuplicateInstanceError(record.id, holder=str(holder), url=present.endpoint.url)
+
+
+class IdLocks:
+    """Keeps changes to one instance in a row; those to different ones do not wait."""
+
+    def __init__(self) -> None:
+        #: One lock for each instance id, for as long as somebody uses it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def hold(self, id: str) -> asyncio.Lock:
+        """What keeps others from changing ``id`` inside an ``async with``."""
+        return self._locks.setdefault(id, asyncio.Lock())
 
 
 class PostedEntries:

@@ -39,7 +39,7 @@ _SPREAD = 1.0
 def health_check(record: Record, session: aiohttp.ClientSession) -> HealthCheck:
     """How a facade checks the server of ``record``; ``session`` stays the caller's."""
     return HealthCheck(
-        session,
+        http=session,
         health_url=record.health_url,
         slow_after=SLOW_AFTER,
         expects_credentials=record.auth.type != "none",

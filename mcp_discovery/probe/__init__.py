@@ -8,10 +8,9 @@ from mcp_discovery.probe.errors import (
     ProbeError,
     UnreachableError,
 )
-from mcp_discovery.probe.health_url import probe_health_url
 from mcp_discovery.probe.introspection import Introspection
-from mcp_discovery.probe.limits import Limits
 from mcp_discovery.probe.probe import McpProbe
+from mcp_discovery.probe.wire import Limits, probe_health_url
 
 __all__ = [
     "AddressRefusedError",

@@ -8,7 +8,7 @@ the specification; some servers offer it with JSON-RPC messages as text frames.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from http import HTTPStatus
@@ -16,15 +16,21 @@ from http import HTTPStatus
 import aiohttp
 
 from mcp_discovery.probe.errors import BadAnswerError, ProbeError, UnreachableError
-from mcp_discovery.probe.event_stream import EventReader
-from mcp_discovery.probe.limits import Budget, Limits
+from mcp_discovery.probe.event_stream import Event
 from mcp_discovery.probe.messages import McpAnswer, McpCall, digest_of, parse, status_error
-from mcp_discovery.probe.wire import PLAIN, UNBOUNDED, read_beginning, socket_errors, within_origin
+from mcp_discovery.probe.wire import (
+    Budget,
+    Limits,
+    Wire,
+    read_beginning,
+    socket_errors,
+    within_origin,
+)
 
 _UNREAD_NOTIFICATIONS = 256
 
 
-class Duplex(ABC):
+class Duplex(Wire):
     """A wire with one reader task, which hands each answer to whoever waits for it.
 
     The task lives from ``open`` to ``close``. When the connection ends, it fails all that wait
@@ -38,10 +44,7 @@ class Duplex(ABC):
         headers: Mapping[str, str],
         limits: Limits,
     ) -> None:
-        self.url = url
-        self._http = session
-        self._headers = {**headers, **PLAIN}
-        self._limits = limits
+        super().__init__(url, session, headers, limits)
         self._connection = AsyncExitStack()
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[str, asyncio.Future[tuple[bytes, dict[str, object]]]] = {}
@@ -153,52 +156,34 @@ class HttpSse(Duplex):
 
     async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         response = await connection.enter_async_context(
-            self._http.get(
-                self.url,
-                headers={**self._headers, "Accept": "text/event-stream"},
-                timeout=UNBOUNDED,
-                allow_redirects=False,
-            )
+            self._request("GET", self.url, {**self._headers, "Accept": "text/event-stream"})
         )
         if response.status != HTTPStatus.OK:
             raise status_error(response.status, await read_beginning(response), "GET")
         if response.content_type != "text/event-stream":
             raise BadAnswerError("answered, but not MCP: the GET gave no event stream")
         events = await connection.enter_async_context(aclosing(self._events(response)))
-        async for name, data in events:
-            if name == "endpoint":
-                endpoint = within_origin(self.url, data.decode("utf-8", "replace").strip())
+        async for event in events:
+            if event.name == "endpoint":
+                endpoint = within_origin(self.url, event.data.decode("utf-8", "replace").strip())
                 if endpoint is None:
                     raise BadAnswerError("the event stream names an endpoint of another origin")
                 self._endpoint = endpoint
                 return _messages(events)
         raise BadAnswerError("answered, but not MCP: the event stream named no endpoint")
 
-    async def _events(
-        self, response: aiohttp.ClientResponse
-    ) -> AsyncGenerator[tuple[str, bytes], None]:
-        reader = EventReader(self._limits.body_bytes)
-        async for chunk in response.content.iter_any():
-            for event in reader.feed(chunk):
-                yield event.name, event.data
-
     async def _send(self, body: bytes) -> None:
-        async with self._http.post(
-            self._endpoint,
-            data=body,
-            headers={**self._headers, "Content-Type": "application/json"},
-            timeout=UNBOUNDED,
-            allow_redirects=False,
-        ) as response:
+        headers = {**self._headers, "Content-Type": "application/json"}
+        async with self._request("POST", self._endpoint, headers, body) as response:
             beginning = await read_beginning(response)
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise status_error(response.status, beginning, "POST")
 
 
-async def _messages(events: AsyncIterator[tuple[str, bytes]]) -> AsyncGenerator[bytes, None]:
-    async for name, data in events:
-        if name == "message" and data:
-            yield data
+async def _messages(events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
+    async for event in events:
+        if event.name == "message" and event.data:
+            yield event.data
 
 
 class WebSocket(Duplex):

@@ -9,24 +9,15 @@ import aiohttp
 from yarl import URL
 
 from mcp_discovery.probe.duplex import HttpSse, WebSocket
-from mcp_discovery.probe.limits import Limits
 from mcp_discovery.probe.streamable_http import StreamableHttp
-from mcp_discovery.probe.wire import Wire
+from mcp_discovery.probe.wire import Limits, Wire
 from mcp_discovery.urls import urls_of
 
-
-@dataclass(frozen=True, slots=True)
-class ProbeTransport:
-    """A way to speak MCP."""
-
-    wire: type[StreamableHttp] | type[HttpSse] | type[WebSocket]
-    schemes: tuple[str, ...]
-
-
-TRANSPORTS = {
-    "streamable-http": ProbeTransport(StreamableHttp, ("http", "https")),
-    "sse": ProbeTransport(HttpSse, ("http", "https")),
-    "websocket": ProbeTransport(WebSocket, ("ws", "wss", "http", "https")),
+#: Transport → the wire that speaks it, and the schemes of its URLs.
+TRANSPORTS: Mapping[str, tuple[type[Wire], tuple[str, ...]]] = {
+    "streamable-http": (StreamableHttp, ("http", "https")),
+    "sse": (HttpSse, ("http", "https")),
+    "websocket": (WebSocket, ("ws", "wss", "http", "https")),
 }
 
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "content-type", "mcp-session-id"})
@@ -50,10 +41,10 @@ class ProbedEndpoint:
         """
         if transport not in TRANSPORTS:
             raise ValueError(f"transport {transport!r} is none of {', '.join(TRANSPORTS)}")
-        how = TRANSPORTS[transport]
+        _, schemes = TRANSPORTS[transport]
         parsed = URL(url)
-        if parsed.scheme not in how.schemes or not parsed.host:
-            raise ValueError(f"a URL for {transport} begins with {how.schemes[0]}:// and a host")
+        if parsed.scheme not in schemes or not parsed.host:
+            raise ValueError(f"a URL for {transport} begins with {schemes[0]}:// and a host")
         given = {k: v for k, v in (headers or {}).items() if k.lower() not in _OWN_HEADERS}
         secrets = {value for whole in given.values() for value in (whole, *whole.split())}
         secrets |= {parsed.password or ""}
@@ -66,4 +57,5 @@ class ProbedEndpoint:
 
     def wire(self, session: aiohttp.ClientSession, limits: Limits) -> Wire:
         """Return the wire to the first of the URLs; nothing is sent yet."""
-        return TRANSPORTS[self.transport].wire(self.urls[0], session, self.headers, limits)
+        wire, _ = TRANSPORTS[self.transport]
+        return wire(self.urls[0], session, self.headers, limits)

@@ -31,18 +31,6 @@ class EventReader:
     Raises BadAnswerError once a single event exceeds ``limit`` bytes.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_data",
-        "_id",
-        "_limit",
-        "_name",
-        "_scanned",
-        "_size",
-        "_skip_lf",
-        "_started",
-    )
-
     def __init__(self, limit: int) -> None:
         self._id = ""
         self._limit = limit

@@ -10,7 +10,6 @@ from typing import Any
 
 from mcp_discovery.probe.errors import BadAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import encodable
-from mcp_discovery.probe.limits import Budget, Limits
 from mcp_discovery.probe.messages import (
     LATEST_LEGACY,
     MODERN,
@@ -24,7 +23,7 @@ from mcp_discovery.probe.messages import (
     result_of,
     strings,
 )
-from mcp_discovery.probe.wire import Wire
+from mcp_discovery.probe.wire import Budget, Limits, Wire
 
 _INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 

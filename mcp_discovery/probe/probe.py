@@ -15,9 +15,14 @@ import aiohttp
 from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
-from mcp_discovery.probe.introspection import LISTINGS, Introspection, joined
-from mcp_discovery.probe.limits import Budget, Limits
-from mcp_discovery.probe.listing import QUICK_SECONDS, Lister, RequestRotation
+from mcp_discovery.probe.introspection import (
+    LISTINGS,
+    QUICK_SECONDS,
+    Introspection,
+    Lister,
+    RequestRotation,
+    joined,
+)
 from mcp_discovery.probe.messages import (
     METHOD_NOT_FOUND,
     McpAnswer,
@@ -27,6 +32,7 @@ from mcp_discovery.probe.messages import (
     result_of,
 )
 from mcp_discovery.probe.notifications import changed_lists
+from mcp_discovery.probe.wire import Budget, Limits
 
 T = TypeVar("T")
 

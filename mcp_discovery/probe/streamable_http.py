@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -15,7 +15,6 @@ import aiohttp
 
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import EventReader
-from mcp_discovery.probe.limits import Budget, Limits
 from mcp_discovery.probe.messages import (
     McpAnswer,
     McpCall,
@@ -25,8 +24,8 @@ from mcp_discovery.probe.messages import (
     status_error,
 )
 from mcp_discovery.probe.wire import (
-    PLAIN,
-    UNBOUNDED,
+    Budget,
+    Wire,
     read_beginning,
     read_whole,
     socket_errors,
@@ -38,7 +37,6 @@ T = TypeVar("T")
 _ACCEPT = {
     "Accept": "application/json, text/event-stream",
     "Content-Type": "application/json",
-    **PLAIN,
 }
 _EVENT_STREAM = "text/event-stream"
 _SESSION = "Mcp-Session-Id"
@@ -46,21 +44,10 @@ _DRAIN_SECONDS = 0.05
 _GOODBYE_SECONDS = 0.5
 
 
-class StreamableHttp:
+class StreamableHttp(Wire):
     """The wire of one Streamable HTTP endpoint, and its session where the server gives one."""
 
-    def __init__(
-        self,
-        url: str,
-        session: aiohttp.ClientSession,
-        headers: Mapping[str, str],
-        limits: Limits,
-    ) -> None:
-        self.url = url
-        self._http = session
-        self._headers = {**headers, **_ACCEPT}
-        self._limits = limits
-        self._session_id: str | None = None
+    _session_id: str | None = None
 
     @property
     def has_session(self) -> bool:
@@ -81,13 +68,8 @@ class StreamableHttp:
 
     async def notify(self, body: bytes, headers: Mapping[str, str]) -> None:
         async def post() -> None:
-            async with self._http.post(
-                self.url,
-                data=body,
-                headers=self._with_session(headers),
-                allow_redirects=False,
-                timeout=UNBOUNDED,
-            ) as response:
+            sent = self._with_session(headers)
+            async with self._request("POST", self.url, sent, body) as response:
                 beginning = await read_beginning(response)
                 if response.status >= HTTPStatus.BAD_REQUEST:
                     raise status_error(response.status, beginning, "a notification")
@@ -99,25 +81,18 @@ class StreamableHttp:
         self, headers: Mapping[str, str], call: McpCall | None
     ) -> AsyncGenerator[bytes, None]:
         sent = self._with_session(headers)
+        method, body = ("GET", None) if call is None else ("POST", call.body)
         if call is None:
             sent["Accept"] = _EVENT_STREAM
             del sent["Content-Type"]
         with socket_errors():
-            async with self._http.request(
-                "GET" if call is None else "POST",
-                self.url,
-                data=None if call is None else call.body,
-                headers=sent,
-                allow_redirects=False,
-                timeout=UNBOUNDED,
-            ) as response:
+            async with self._request(method, self.url, sent, body) as response:
                 if response.status != HTTPStatus.OK or response.content_type != _EVENT_STREAM:
                     raise BadAnswerError(
                         "no stream of notifications is offered", status=response.status
                     )
-                events = EventReader(self._limits.body_bytes)
-                async for chunk in response.content.iter_any():
-                    for event in events.feed(chunk):
+                async with aclosing(self._events(response)) as events:
+                    async for event in events:
                         if event.name == "message":
                             yield event.data
 
@@ -130,27 +105,20 @@ class StreamableHttp:
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with (
                 asyncio.timeout(_GOODBYE_SECONDS),
-                self._http.delete(
-                    self.url, headers=headers, allow_redirects=False, timeout=UNBOUNDED
-                ),
+                self._request("DELETE", self.url, headers),
             ):
                 pass
 
     def _with_session(self, headers: Mapping[str, str]) -> dict[str, str]:
-        sent = {**self._headers, **headers}
+        sent = {**self._headers, **_ACCEPT, **headers}
         if self._session_id is not None:
             sent[_SESSION] = self._session_id
         return sent
 
     async def _post(self, call: McpCall, budget: Budget, known: bytes | None) -> McpAnswer | str:
         """Send ``call`` once; returns its answer, or the URL to which it is redirected."""
-        async with self._http.post(
-            self.url,
-            data=call.body,
-            headers=self._with_session(call.headers),
-            allow_redirects=False,
-            timeout=UNBOUNDED,
-        ) as response:
+        headers = self._with_session(call.headers)
+        async with self._request("POST", self.url, headers, call.body) as response:
             if response.status in (307, 308):
                 return self._redirected(response)
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:

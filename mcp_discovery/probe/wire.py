@@ -1,18 +1,26 @@
-"""What every transport offers the probe, and what they share in dealing with sockets."""
+"""What every transport offers the probe, how much it reads, and what a socket's errors mean."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
-from mcp_discovery.probe.errors import AddressRefusedError, BadAnswerError, UnreachableError
-from mcp_discovery.probe.limits import Budget
+from mcp_discovery.probe.errors import (
+    AddressRefusedError,
+    BadAnswerError,
+    NoAnswerError,
+    NotOkError,
+    UnreachableError,
+)
+from mcp_discovery.probe.event_stream import Event, EventReader
 from mcp_discovery.probe.messages import McpAnswer, McpCall
 
 # The probe's own deadlines bound every exchange; aiohttp's default total of 300 s would cut
@@ -32,27 +40,91 @@ _ERRNO_SENTENCES = {
 }
 
 
-class Wire(Protocol):
-    """One MCP endpoint over one transport."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds for one introspection (and for any single answer).
 
-    url: str
+    Attributes:
+        body_bytes: bytes of all answers together, after decompression.
+        pages: pages of one list.
+        items: items of all lists together.
+    """
+
+    body_bytes: int = 32 * 2**20
+    pages: int = 1000
+    items: int = 50_000
+
+
+class Budget:
+    """What is left of a ``Limits`` during one operation."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        #: Bytes that may still be read.
+        self.bytes_left = limits.body_bytes
+        self._items = limits.items
+
+    def take_bytes(self, count: int) -> None:
+        """Count ``count`` bytes read; raises BadAnswerError once they exceed the limit."""
+        self.bytes_left -= count
+        if self.bytes_left < 0:
+            raise BadAnswerError(
+                f"answered with more than {self._limits.body_bytes} bytes", over_limit=True
+            )
+
+    def take_items(self, count: int, method: str) -> None:
+        """Count ``count`` items listed; raises BadAnswerError once they exceed the limit."""
+        self._items -= count
+        if self._items < 0:
+            raise BadAnswerError(
+                f"{method} brought the items over the limit of {self._limits.items}",
+                over_limit=True,
+            )
+
+    def check_pages(self, page: int, method: str) -> None:
+        """Raise BadAnswerError when ``page`` (counted from 1) is beyond the limit."""
+        if page > self._limits.pages:
+            raise BadAnswerError(
+                f"{method} has more than {self._limits.pages} pages", over_limit=True
+            )
+
+
+class Wire(ABC):
+    """One MCP endpoint over one transport; ``session`` stays the caller's."""
+
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, str],
+        limits: Limits,
+    ) -> None:
+        self.url = url
+        self._http = session
+        self._headers = {**headers, **PLAIN}
+        self._limits = limits
 
     @property
+    @abstractmethod
     def has_session(self) -> bool:
         """Whether the server remembers this probe between requests."""
 
+    @abstractmethod
     async def open(self) -> None:
         """Begin anew: forget any session and connect where the transport has a connection."""
 
+    @abstractmethod
     async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
         """Send ``call`` and return its answer; an answer of digest ``known`` is not decoded.
 
         Raises UnreachableError or BadAnswerError; the caller sets the deadline.
         """
 
+    @abstractmethod
     async def notify(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a notification or a response, for which no answer is due."""
 
+    @abstractmethod
     def listen(
         self, headers: Mapping[str, str], call: McpCall | None
     ) -> AsyncGenerator[bytes, None]:
@@ -61,8 +133,22 @@ class Wire(Protocol):
         ``call`` is the request that opens the stream where one is needed. Raises as ``ask``.
         """
 
+    @abstractmethod
     async def close(self) -> None:
         """Let go of the session and of connections, best effort and within a second."""
+
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._http.request(
+            method, url, data=body, headers=headers, allow_redirects=False, timeout=UNBOUNDED
+        )
+
+    async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Event, None]:
+        reader = EventReader(self._limits.body_bytes)
+        async for chunk in response.content.iter_any():
+            for event in reader.feed(chunk):
+                yield event
 
 
 @contextmanager
@@ -105,6 +191,29 @@ def _translated(error: Exception) -> UnreachableError | BadAnswerError:
             return UnreachableError(reason, was_connected=True)
         case _:
             return UnreachableError("connection failed")
+
+
+async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: float) -> float:
+    """GET ``url`` and return how many seconds the answer took; its body is not read.
+
+    Raises NotOkError when the status is not 2xx (redirects are not followed), UnreachableError
+    without a connection, and NoAnswerError after ``timeout`` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        with socket_errors():
+            async with (
+                asyncio.timeout(timeout),
+                session.get(
+                    url, headers=PLAIN, timeout=UNBOUNDED, allow_redirects=False
+                ) as response,
+            ):
+                if not 200 <= response.status < 300:
+                    raise NotOkError(response.status)
+                return loop.time() - started
+    except TimeoutError as error:
+        raise NoAnswerError(timeout) from error
 
 
 async def read_whole(response: aiohttp.ClientResponse, budget: Budget) -> bytes:

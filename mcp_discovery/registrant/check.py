@@ -11,7 +11,7 @@ import aiohttp
 
 from mcp_discovery.health import Status
 from mcp_discovery.probe import McpProbe, ProbeError, probe_health_url
-from mcp_discovery.probe.verdict import Reply, Verdict, mcp_verdict, verdict
+from mcp_discovery.probe.verdict import Reply, Verdict, verdict
 from mcp_discovery.registrant.tasks import alongside
 
 
@@ -41,6 +41,7 @@ class HealthCheckResult:
         return next((each for each in seconds if each is not None), None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck:
     """How one server is checked, as often as it is asked for.
 
@@ -49,18 +50,10 @@ class HealthCheck:
     credentials and that the probes carry none.
     """
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        *,
-        health_url: str | None,
-        slow_after: float,
-        expects_credentials: bool = False,
-    ) -> None:
-        self._http = http
-        self.expects_credentials = expects_credentials
-        self.health_url = health_url
-        self.slow_after = slow_after
+    http: aiohttp.ClientSession
+    health_url: str | None
+    slow_after: float
+    expects_credentials: bool = False
 
     async def run(
         self,
@@ -97,11 +90,21 @@ class HealthCheck:
 
         async def ask_mcp(probe: McpProbe) -> None:
             nonlocal mcp
-            mcp = await self._ask_mcp(probe, mcp_timeout or timeout, reading_within)
+            began = time.monotonic()
+            try:
+                seconds = await probe.ping(mcp_timeout or timeout, reading_within=reading_within)
+                mcp = Reply(seconds)
+            except ProbeError as failure:
+                mcp = Reply(failure=failure)
+                if judge().status is not Status.DOWN:  # a refusal that counts as an answer
+                    mcp = Reply(time.monotonic() - began, failure)
 
         async def ask_health(url: str) -> None:
             nonlocal health
-            health = await self._ask_health_url(url, timeout)
+            try:
+                health = Reply(await probe_health_url(self.http, url, timeout))
+            except ProbeError as failure:
+                health = Reply(failure=failure)
 
         timer = asyncio.get_running_loop().call_later(self.slow_after, late)
         try:
@@ -118,20 +121,3 @@ class HealthCheck:
         finally:
             timer.cancel()
         return HealthCheckResult(judge(), mcp, health)
-
-    async def _ask_mcp(self, probe: McpProbe, timeout: float, within: float | None) -> Reply:
-        started = time.monotonic()
-        try:
-            return Reply(await probe.ping(timeout, reading_within=within))
-        except ProbeError as failure:
-            reply = Reply(failure=failure)
-            found = mcp_verdict(reply, expects_credentials=self.expects_credentials)
-            if found.status is Status.DOWN:
-                return reply
-            return Reply(time.monotonic() - started, failure)
-
-    async def _ask_health_url(self, url: str, timeout: float) -> Reply:
-        try:
-            return Reply(await probe_health_url(self._http, url, timeout))
-        except ProbeError as failure:
-            return Reply(failure=failure)

@@ -27,7 +27,7 @@ NEVER = {
     *("pydantic_settings", "jwt", "opentelemetry", "limits", "yaml"),
 }
 #: What it uses where it is told to: the health port, a child.
-ON_DEMAND = {"mcp_discovery.sidecar.pages", "aiohttp.web_app", "ctypes"}
+ON_DEMAND = {"aiohttp.web", "aiohttp.web_app", "ctypes"}
 
 
 async def loaded(*arguments: str, until: str) -> set[str]:

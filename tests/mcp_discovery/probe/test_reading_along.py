@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from mcp_discovery.probe import McpProbe
-from mcp_discovery.probe.listing import RequestRotation
+from mcp_discovery.probe.introspection import RequestRotation
 from tests.mcp_discovery.probe.conftest import MakeProbe
 from tests.servers.process import odd, sdk
 
