@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mcp_discovery.cli import completion, durations, filters, options
+from mcp_discovery.cli import completion, filters, options
 from mcp_discovery.cli.exit_codes import run
 
 if TYPE_CHECKING:
@@ -19,70 +19,45 @@ if TYPE_CHECKING:
 
 @filters.filtered(only=("tags",))
 def call(
-    tool: Annotated[
-        str,
-        typer.Argument(
-            metavar="TOOL",
-            help="A tool's name; SERVER.TOOL where several servers have one of that name.",
-            autocompletion=completion.tools,
-            show_default=False,
-        ),
-    ],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="Its arguments, read by its schema: limit=5 tags='[\"a\"]' filter.colour=red; "
-            "a list's key may be given again.",
-        ),
-    ] = None,
-    json_args: Annotated[
-        str | None,
-        typer.Option(
-            "--json-args",
-            metavar="JSON|@FILE|-",
-            help="Arguments as a JSON object; KEY=VALUE goes over it.",
-        ),
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Whose tool: a server's name, or an instance's id.",
-            autocompletion=completion.names_and_ids,
-        ),
-    ] = None,
-    facade: options.Facade = options.FACADE,
+    tool: str = typer.Argument(
+        metavar="TOOL",
+        help="A tool's name; SERVER.TOOL where several servers have one of that name.",
+        autocompletion=completion.tools,
+        show_default=False,
+    ),
+    arguments: list[str] | None = typer.Argument(
+        None,
+        metavar="[KEY=VALUE]...",
+        help="Its arguments, read by its schema: limit=5 tags='[\"a\"]' filter.colour=red; "
+        "a list's key may be given again.",
+    ),
+    json_args: str | None = typer.Option(
+        None, metavar="JSON|@FILE|-", help="Arguments as a JSON object; KEY=VALUE goes over it."
+    ),
+    server: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Whose tool: a server's name, or an instance's id.",
+        autocompletion=completion.names_and_ids,
+    ),
+    facade: str = options.FACADE,
     *,
     selected: filters.Pairs,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            parser=durations.positive,
-            metavar=durations.METAVAR,
-            help="For the whole call: 30, 30s, 5m.",
-            show_default="30s",
-        ),
-    ] = 30.0,
-    allow_stdio: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A stdio server that may be started on this machine; again for more.",
-            autocompletion=completion.names,
-        ),
-    ] = None,
-    server_token: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TOKEN",
-            envvar="MCP_DISCOVERY_SERVER_TOKEN",
-            help="Bearer token for the server that --server names. Better given by the "
-            "environment.",
-        ),
-    ] = None,
-    json: options.Json = False,
-    facade_token: options.FacadeToken = None,
+    timeout: float = options.timeout(30.0, "For the whole call: 30, 30s, 5m.", "30s"),
+    allow_stdio: list[str] | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="A stdio server that may be started on this machine; again for more.",
+        autocompletion=completion.names,
+    ),
+    server_token: str | None = typer.Option(
+        None,
+        metavar="TOKEN",
+        envvar="MCP_DISCOVERY_SERVER_TOKEN",
+        help="Bearer token for the server that --server names. Better given by the environment.",
+    ),
+    json: bool = options.JSON,
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """Call a tool at one of the healthy servers that offer it.
 

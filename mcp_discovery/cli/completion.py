@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from mcp_discovery.cli.options import FACADE
+from mcp_discovery.cli.options import FACADE_URL
 
 #: Seconds that a completion may take.
 _TIMEOUT = 0.5
@@ -62,7 +62,7 @@ def _get(ctx: typer.Context, path: str) -> dict[str, Any]:
     from urllib.error import URLError
     from urllib.request import ProxyHandler, Request, build_opener
 
-    facade = ctx.params.get("facade") or os.environ.get("MCP_DISCOVERY_FACADE") or FACADE
+    facade = ctx.params.get("facade") or os.environ.get("MCP_DISCOVERY_FACADE") or FACADE_URL
     token = ctx.params.get("facade_token") or os.environ.get("MCP_DISCOVERY_FACADE_TOKEN")
     if not str(facade).startswith(("http://", "https://")):
         return {}

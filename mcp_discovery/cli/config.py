@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -25,14 +25,12 @@ app = typer.Typer(
 
 @app.command("check")
 def check(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="YAML for a role, or a list of servers."),
-    ],
-    show: Annotated[
-        bool,
-        typer.Option("--show", help="Also tell each setting and its value, defaults included."),
-    ] = False,
+    files: list[str] = typer.Argument(
+        metavar="FILE...", help="YAML for a role, or a list of servers."
+    ),
+    show: bool = typer.Option(
+        False, "--show", help="Also tell each setting and its value, defaults included."
+    ),
 ) -> None:
     """Say whether files can be used as they are: by --config, or by register.
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -30,18 +30,16 @@ class DemoError(DiscoveryError):
 
 
 def demo(
-    once: Annotated[
-        bool, typer.Option("--once", help="End after the show instead of leaving it all running.")
-    ] = False,
-    port: Annotated[
-        int,
-        typer.Option(
-            envvar="MCP_DISCOVERY_PORT",
-            min=1,
-            max=65535,
-            help="The facade's port; when it is in use, a free one is taken.",
-        ),
-    ] = 4000,
+    once: bool = typer.Option(
+        False, "--once", help="End after the show instead of leaving it all running."
+    ),
+    port: int = typer.Option(
+        4000,
+        envvar="MCP_DISCOVERY_PORT",
+        min=1,
+        max=65535,
+        help="The facade's port; when it is in use, a free one is taken.",
+    ),
 ) -> None:
     """Start a facade, two MCP servers and their sidecars, and show what happens.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import typer
@@ -19,24 +19,21 @@ Entry = Mapping[str, Any]
 
 
 def describe(
-    server: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[SERVER]",
-            help="A server's name, for all of its instances, or one instance's id.",
-            autocompletion=completion.names_and_ids,
-        ),
-    ] = None,
-    tool: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A tool instead.", autocompletion=completion.tools),
-    ] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Whole JSON Schemas instead of lists of arguments.")
-    ] = False,
-    facade: options.Facade = options.FACADE,
-    json: options.Json = False,
-    facade_token: options.FacadeToken = None,
+    server: str | None = typer.Argument(
+        None,
+        metavar="[SERVER]",
+        help="A server's name, for all of its instances, or one instance's id.",
+        autocompletion=completion.names_and_ids,
+    ),
+    tool: str | None = typer.Option(
+        None, metavar="NAME", help="A tool instead.", autocompletion=completion.tools
+    ),
+    schema: bool = typer.Option(
+        False, "--schema", help="Whole JSON Schemas instead of lists of arguments."
+    ),
+    facade: str = options.FACADE,
+    json: bool = options.JSON,
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """Tell everything about one server, whatever its status, or about one tool.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -15,38 +15,32 @@ FORMATS = ("registry", "servers", "mcp-json", "vscode")
 
 @filters.filtered(status_help="Default: all; for hosts healthy.")
 def export(
-    format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help="registry: everything, with the schemas, for import. servers: a plain list for "
-            "import and register, to be edited by hand. mcp-json: an mcpServers object for MCP "
-            "hosts. vscode: the same as VS Code spells it.",
-            autocompletion=lambda: list(FORMATS),
-        ),
-    ] = "registry",
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Default: standard output."),
-    ] = None,
-    gateway: Annotated[
-        bool,
-        typer.Option(
-            "--gateway",
-            help="For hosts: the addresses of the facade's gateway, which stay while instances "
-            "come and go.",
-        ),
-    ] = False,
-    facade: options.Facade = options.FACADE,
+    format: str = typer.Option(
+        "registry",
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="registry: everything, with the schemas, for import. servers: a plain list for "
+        "import and register, to be edited by hand. mcp-json: an mcpServers object for MCP "
+        "hosts. vscode: the same as VS Code spells it.",
+        autocompletion=lambda: list(FORMATS),
+    ),
+    output: str | None = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="Default: standard output."
+    ),
+    gateway: bool = typer.Option(
+        False,
+        "--gateway",
+        help="For hosts: the addresses of the facade's gateway, which stay while instances "
+        "come and go.",
+    ),
+    facade: str = options.FACADE,
     *,
     selected: filters.Pairs,
-    json: Annotated[
-        bool,
-        typer.Option("--json", envvar="MCP_DISCOVERY_JSON", help="On one line, not indented."),
-    ] = False,
-    facade_token: options.FacadeToken = None,
+    json: bool = typer.Option(
+        False, "--json", envvar="MCP_DISCOVERY_JSON", help="On one line, not indented."
+    ),
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """Write what a facade lists as JSON.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,104 +19,62 @@ if TYPE_CHECKING:
     from mcp_discovery.facade.options import FacadeOptions
 
 
+@options.with_credentials
 def facade(
     context: typer.Context,
-    store: options.Store = "embedded:",
-    host: Annotated[
-        str,
-        typer.Option("--host", envvar="MCP_DISCOVERY_HOST", help="The address to listen on."),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            "--port",
-            envvar="MCP_DISCOVERY_PORT",
-            min=0,
-            max=65535,
-            help="The port to listen on; 0 for a free one, which the log names.",
-        ),
-    ] = 4000,
-    workers: Annotated[
-        int,
-        typer.Option(
-            "--workers",
-            envvar="MCP_DISCOVERY_WORKERS",
-            min=1,
-            max=64,
-            help="How many processes serve the port, each a facade of its own over the store, "
-            "which they must share: Consul or etcd. For agents that read: registrations with "
-            "heartbeats over HTTP need one.",
-        ),
-    ] = 1,
-    probe_public_only: Annotated[
-        bool,
-        typer.Option(
-            "--probe-public-only",
-            envvar="MCP_DISCOVERY_PROBE_PUBLIC_ONLY",
-            help="Probe posted servers at public addresses only: not on loopback, nor in private "
-            "ranges. Link-local and cloud metadata addresses are never probed.",
-        ),
-    ] = False,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cors-origin",
-            metavar="ORIGIN",
-            envvar="MCP_DISCOVERY_CORS_ORIGIN",
-            help="An origin whose pages may read the answers, such as https://console.example.com; "
-            "* for all. May be repeated; in the environment separated by spaces.",
-        ),
-    ] = None,
-    public_url: Annotated[
-        str | None,
-        typer.Option(
-            "--public-url",
-            metavar="URL",
-            envvar="MCP_DISCOVERY_PUBLIC_URL",
-            help="Where hosts reach this facade, such as https://mcp.example.com; otherwise the "
-            "address that each request went to.",
-        ),
-    ] = None,
-    registry_address: Annotated[
-        str,
-        typer.Option(
-            "--registry-address",
-            metavar="instance|facade|URL",
-            envvar="MCP_DISCOVERY_REGISTRY_ADDRESS",
-            help="Which address the MCP registry API publishes for a server: that of one of its "
-            "instances, that of this facade's gateway (with --public-url), or a URL with {name} in "
-            "it, such as https://{name}.mcp.example.com/mcp.",
-        ),
-    ] = "instance",
-    gateway: Annotated[
-        bool,
-        typer.Option(
-            "--gateway",
-            envvar="MCP_DISCOVERY_GATEWAY",
-            help="Pass MCP on to the servers in the list: /gateway/NAME/mcp is one address for all "
-            "replicas of a server, whichever of them are alive.",
-        ),
-    ] = False,
-    mcp_call_tool: Annotated[
-        bool,
-        typer.Option(
-            "--mcp-call-tool",
-            envvar="MCP_DISCOVERY_MCP_CALL_TOOL",
-            help="Offer call_tool to MCP clients of /mcp: they call any tool of any server in the "
-            "list through this facade.",
-        ),
-    ] = False,
-    config: options.Config = None,
-    json: options.JsonLogs = False,
-    log_level: options.LogLevel = "info",
-    store_token: options.StoreToken = None,
-    store_token_file: options.StoreTokenFile = None,
-    store_user: options.StoreUser = None,
-    store_password: options.StorePassword = None,
-    store_password_file: options.StorePasswordFile = None,
-    store_ca: options.StoreCa = None,
-    store_cert: options.StoreCert = None,
-    store_key: options.StoreKey = None,
+    store: str = typer.Option("embedded:", metavar="URL", help=options.STORE_HELP),
+    host: str = typer.Option("127.0.0.1", help="The address to listen on."),
+    port: int = typer.Option(
+        4000, min=0, max=65535, help="The port to listen on; 0 for a free one, which the log names."
+    ),
+    workers: int = typer.Option(
+        1,
+        min=1,
+        max=64,
+        help="How many processes serve the port, each a facade of its own over the store, "
+        "which they must share: Consul or etcd. For agents that read: registrations with "
+        "heartbeats over HTTP need one.",
+    ),
+    probe_public_only: bool = typer.Option(
+        False,
+        "--probe-public-only",
+        help="Probe posted servers at public addresses only: not on loopback, nor in private "
+        "ranges. Link-local and cloud metadata addresses are never probed.",
+    ),
+    cors_origin: list[str] | None = typer.Option(
+        None,
+        metavar="ORIGIN",
+        help="An origin whose pages may read the answers, such as https://console.example.com; "
+        "* for all. May be repeated; in the environment separated by spaces.",
+    ),
+    public_url: str | None = typer.Option(
+        None,
+        metavar="URL",
+        help="Where hosts reach this facade, such as https://mcp.example.com; otherwise the "
+        "address that each request went to.",
+    ),
+    registry_address: str = typer.Option(
+        "instance",
+        metavar="instance|facade|URL",
+        help="Which address the MCP registry API publishes for a server: that of one of its "
+        "instances, that of this facade's gateway (with --public-url), or a URL with {name} in "
+        "it, such as https://{name}.mcp.example.com/mcp.",
+    ),
+    gateway: bool = typer.Option(
+        False,
+        "--gateway",
+        help="Pass MCP on to the servers in the list: /gateway/NAME/mcp is one address for all "
+        "replicas of a server, whichever of them are alive.",
+    ),
+    mcp_call_tool: bool = typer.Option(
+        False,
+        "--mcp-call-tool",
+        help="Offer call_tool to MCP clients of /mcp: they call any tool of any server in the "
+        "list through this facade.",
+    ),
+    config: str | None = options.CONFIG,
+    json: bool = options.JSON_LOGS,
+    log_level: str = options.LOG_LEVEL,
 ) -> None:
     """Watch a store and serve the live list over HTTP.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from mcp_discovery.cli.exit_codes import DONE, FAILED, UNAVAILABLE
@@ -15,36 +13,23 @@ _TIMEOUT = 3.0
 
 
 def health(
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host", envvar="MCP_DISCOVERY_HOST", help="The address that the facade listens on."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option("--port", envvar="MCP_DISCOVERY_PORT", help="The facade's port."),
-    ] = 4000,
-    health_host: Annotated[
-        str,
-        typer.Option(
-            envvar="MCP_DISCOVERY_HEALTH_HOST", help="The address of the sidecar's health port."
-        ),
-    ] = "127.0.0.1",
-    health_port: Annotated[
-        int | None,
-        typer.Option(
-            envvar="MCP_DISCOVERY_HEALTH_PORT",
-            help="The sidecar's --health-port. Where a sidecar answers there, the facade is not "
-            "asked.",
-        ),
-    ] = None,
-    ready: Annotated[
-        bool,
-        typer.Option(
-            "--ready", help="Ask whether it is ready instead: a list read, or the server listed."
-        ),
-    ] = False,
+    host: str = typer.Option(
+        "127.0.0.1", envvar="MCP_DISCOVERY_HOST", help="The address that the facade listens on."
+    ),
+    port: int = typer.Option(4000, envvar="MCP_DISCOVERY_PORT", help="The facade's port."),
+    health_host: str = typer.Option(
+        "127.0.0.1",
+        envvar="MCP_DISCOVERY_HEALTH_HOST",
+        help="The address of the sidecar's health port.",
+    ),
+    health_port: int | None = typer.Option(
+        None,
+        envvar="MCP_DISCOVERY_HEALTH_PORT",
+        help="The sidecar's --health-port. Where a sidecar answers there, the facade is not asked.",
+    ),
+    ready: bool = typer.Option(
+        False, "--ready", help="Ask whether it is ready instead: a list read, or the server listed."
+    ),
 ) -> None:
     """Say whether the sidecar or the facade that runs here is well, for health checks.
 

@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from mcp_discovery.cli import durations, options
+from mcp_discovery.cli import options
 from mcp_discovery.cli.exit_codes import run
 
 _EFFECTS = ("created", "replaced", "unchanged")
 
 
 def import_(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="JSON: an export, a list of servers as register takes it, or a host's mcpServers; "
-            "- for stdin.",
-        ),
-    ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would become of each.")
-    ] = False,
-    all_or_nothing: Annotated[
-        bool,
-        typer.Option("--all-or-nothing", help="Import none where any is refused."),
-    ] = False,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            parser=durations.positive,
-            metavar=durations.METAVAR,
-            help="For the whole import; each server is asked for its tools.",
-            show_default="2m",
-        ),
-    ] = 120.0,
-    facade: options.Facade = options.FACADE,
-    json: options.Json = False,
-    facade_token: options.FacadeToken = None,
+    file: str = typer.Argument(
+        metavar="FILE",
+        help="JSON: an export, a list of servers as register takes it, or a host's mcpServers; "
+        "- for stdin.",
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only tell what would become of each."),
+    all_or_nothing: bool = typer.Option(
+        False, "--all-or-nothing", help="Import none where any is refused."
+    ),
+    timeout: float = options.timeout(
+        120.0, "For the whole import; each server is asked for its tools.", "2m"
+    ),
+    facade: str = options.FACADE,
+    json: bool = options.JSON,
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """Register what a file lists; the facade keeps it registered from then on.
 

@@ -31,8 +31,11 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "config": ("config", "app"),
     "demo": ("demo", "demo"),
 }
+#: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.
+_ENVIRONMENT = {"auto_envvar_prefix": "MCP_DISCOVERY"}
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "sidecar": {"context_settings": {"allow_interspersed_args": False}}
+    "facade": {"context_settings": _ENVIRONMENT},
+    "sidecar": {"context_settings": {"allow_interspersed_args": False, **_ENVIRONMENT}},
 }
 
 

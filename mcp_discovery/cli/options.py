@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mcp_discovery.adapters import stores
+from mcp_discovery.cli import durations
 from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
-
-_CREDENTIALS = "Credentials for the store"
 
 
 def _use_config(context: typer.Context, file: str | None) -> str | None:
@@ -25,144 +26,92 @@ def _use_config(context: typer.Context, file: str | None) -> str | None:
     return file
 
 
-Store = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        envvar="MCP_DISCOVERY_STORE",
-        help=f"Where registrations are kept: {stores.help_text()}",
+FACADE_URL = "http://127.0.0.1:4000"
+STORE_HELP = f"Where registrations are kept: {stores.help_text()}"
+CONFIG: Any = typer.Option(
+    None,
+    metavar="FILE",
+    help="YAML with these options by their names, below facade: or sidecar:. The command line "
+    "and the environment go before it. See: mcp-discovery config schema.",
+    is_eager=True,
+    callback=_use_config,
+)
+FACADE: Any = typer.Option(
+    FACADE_URL, metavar="URL", envvar="MCP_DISCOVERY_FACADE", help="The facade to ask."
+)
+FACADE_TOKEN: Any = typer.Option(
+    None,
+    metavar="TOKEN",
+    envvar="MCP_DISCOVERY_FACADE_TOKEN",
+    help="Bearer token that a proxy before the facade asks for. Better given by the environment.",
+)
+JSON: Any = typer.Option(
+    False, "--json", envvar="MCP_DISCOVERY_JSON", help="One JSON object a line."
+)
+JSON_LOGS: Any = typer.Option(False, "--json", help="Log one JSON object a line instead of text.")
+LOG_LEVEL: Any = typer.Option("info", metavar="LEVEL", help="debug, info, warning or error.")
+#: Name, metavar and help of the options for the store's credentials.
+_CREDENTIALS = (
+    (
+        "store_token",
+        None,
+        "Consul ACL token, or bearer token of a facade. Better given by the environment.",
     ),
-]
-StoreToken = Annotated[
-    str | None,
-    typer.Option(
-        "--store-token",
-        envvar="MCP_DISCOVERY_STORE_TOKEN",
-        show_envvar=True,
-        help="Consul ACL token, or bearer token of a facade. Better given by the environment.",
-        rich_help_panel=_CREDENTIALS,
+    (
+        "store_token_file",
+        "FILE",
+        "A file that holds the token instead, as mounted secrets do; read at the start.",
     ),
-]
-StoreTokenFile = Annotated[
-    str | None,
-    typer.Option(
-        "--store-token-file",
-        metavar="FILE",
-        envvar="MCP_DISCOVERY_STORE_TOKEN_FILE",
-        help="A file that holds the token instead, as mounted secrets do; read at the start.",
-        rich_help_panel=_CREDENTIALS,
+    ("store_user", None, "etcd user."),
+    ("store_password", None, "etcd password. Better given by the environment."),
+    (
+        "store_password_file",
+        "FILE",
+        "A file that holds the password instead; read at the start.",
     ),
-]
-StoreUser = Annotated[
-    str | None,
-    typer.Option(
-        "--store-user",
-        envvar="MCP_DISCOVERY_STORE_USER",
-        help="etcd user.",
-        rich_help_panel=_CREDENTIALS,
-    ),
-]
-StorePassword = Annotated[
-    str | None,
-    typer.Option(
-        "--store-password",
-        envvar="MCP_DISCOVERY_STORE_PASSWORD",
-        help="etcd password. Better given by the environment.",
-        rich_help_panel=_CREDENTIALS,
-    ),
-]
-StorePasswordFile = Annotated[
-    str | None,
-    typer.Option(
-        "--store-password-file",
-        metavar="FILE",
-        envvar="MCP_DISCOVERY_STORE_PASSWORD_FILE",
-        help="A file that holds the password instead; read at the start.",
-        rich_help_panel=_CREDENTIALS,
-    ),
-]
-StoreCa = Annotated[
-    str | None,
-    typer.Option(
-        "--store-ca",
-        metavar="FILE",
-        envvar="MCP_DISCOVERY_STORE_CA",
-        help="PEM file of the CA that signed the store's certificate.",
-        rich_help_panel=_CREDENTIALS,
-    ),
-]
-StoreCert = Annotated[
-    str | None,
-    typer.Option(
-        "--store-cert",
-        metavar="FILE",
-        envvar="MCP_DISCOVERY_STORE_CERT",
-        help="PEM file of the client certificate.",
-        rich_help_panel=_CREDENTIALS,
-    ),
-]
-StoreKey = Annotated[
-    str | None,
-    typer.Option(
-        "--store-key",
-        metavar="FILE",
-        envvar="MCP_DISCOVERY_STORE_KEY",
-        help="PEM file of the client certificate's key.",
-        rich_help_panel=_CREDENTIALS,
-    ),
-]
-Config = Annotated[
-    str | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        envvar="MCP_DISCOVERY_CONFIG",
-        help="YAML with these options by their names, below facade: or sidecar:. The command line "
-        "and the environment go before it. See: mcp-discovery config schema.",
-        is_eager=True,
-        callback=_use_config,
-    ),
-]
-Facade = Annotated[
-    str,
-    typer.Option(
-        "--facade",
-        metavar="URL",
-        envvar="MCP_DISCOVERY_FACADE",
-        help="The facade to ask.",
-    ),
-]
-FacadeToken = Annotated[
-    str | None,
-    typer.Option(
-        "--facade-token",
-        metavar="TOKEN",
-        envvar="MCP_DISCOVERY_FACADE_TOKEN",
-        help="Bearer token that a proxy before the facade asks for. Better given by the "
-        "environment.",
-    ),
-]
-Json = Annotated[
-    bool,
-    typer.Option("--json", envvar="MCP_DISCOVERY_JSON", help="One JSON object a line."),
-]
-JsonLogs = Annotated[
-    bool,
-    typer.Option(
-        "--json", envvar="MCP_DISCOVERY_JSON", help="Log one JSON object a line instead of text."
-    ),
-]
-LogLevel = Annotated[
-    str,
-    typer.Option(
-        "--log-level",
-        metavar="LEVEL",
-        envvar="MCP_DISCOVERY_LOG_LEVEL",
-        help="debug, info, warning or error.",
-    ),
-]
-FACADE = "http://127.0.0.1:4000"
+    ("store_ca", "FILE", "PEM file of the CA that signed the store's certificate."),
+    ("store_cert", "FILE", "PEM file of the client certificate."),
+    ("store_key", "FILE", "PEM file of the client certificate's key."),
+)
+
+
+def timeout(default: float, help: str, shown: str) -> Any:
+    """``--timeout`` in seconds, above 0, of which the help shows the default as ``shown``."""
+    return typer.Option(
+        default,
+        parser=durations.positive,
+        metavar=durations.METAVAR,
+        help=help,
+        show_default=shown,
+    )
+
+
+def with_credentials(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives ``command`` the options that :func:`store_options` reads from its context."""
+
+    @functools.wraps(command)
+    def without_credentials(**given: Any) -> None:
+        command(**{name: given[name] for name in own})
+
+    own = inspect.signature(command, eval_str=True).parameters
+    credentials = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            annotation=str | None,
+            default=typer.Option(
+                None,
+                metavar=metavar,
+                envvar=f"MCP_DISCOVERY_{name.upper()}",
+                help=help,
+                rich_help_panel="Credentials for the store",
+            ),
+        )
+        for name, metavar, help in _CREDENTIALS
+    ]
+    signature = inspect.Signature([*own.values(), *credentials])
+    without_credentials.__signature__ = signature  # type: ignore[attr-defined]
+    return without_credentials
 
 
 def check_url(facade: str) -> None:

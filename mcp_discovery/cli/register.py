@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,36 +16,27 @@ if TYPE_CHECKING:
 
 
 def register(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE", help="YAML or JSON: one server, or a list of them; - for stdin."
-        ),
-    ],
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only tell what would change; exit code 9 if anything."),
-    ] = False,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune", help="Remove servers of the same source that FILE no longer names."
-        ),
-    ] = False,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Whose servers these are, for --prune; FILE may say it as source: NAME.",
-        ),
-    ] = None,
-    allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="With --prune: FILE may name no server at all.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="On a terminal: do not ask.")] = False,
-    facade: options.Facade = options.FACADE,
-    json: options.Json = False,
-    facade_token: options.FacadeToken = None,
+    file: str = typer.Argument(
+        metavar="FILE", help="YAML or JSON: one server, or a list of them; - for stdin."
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Only tell what would change; exit code 9 if anything."
+    ),
+    prune: bool = typer.Option(
+        False, "--prune", help="Remove servers of the same source that FILE no longer names."
+    ),
+    source: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Whose servers these are, for --prune; FILE may say it as source: NAME.",
+    ),
+    allow_empty: bool = typer.Option(
+        False, "--allow-empty", help="With --prune: FILE may name no server at all."
+    ),
+    yes: bool = typer.Option(False, "--yes", "-y", help="On a terminal: do not ask."),
+    facade: str = options.FACADE,
+    json: bool = options.JSON,
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """Register servers that have no sidecar; the facade probes them itself.
 

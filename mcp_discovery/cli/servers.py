@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -12,32 +12,27 @@ from mcp_discovery.cli.exit_codes import run
 
 @filters.filtered(status="healthy")
 def servers(
-    facade: options.Facade = options.FACADE,
+    facade: str = options.FACADE,
     *,
     selected: filters.Pairs,
-    q: Annotated[
-        str | None,
-        typer.Option(
-            "-q",
-            "--query",
-            metavar="WORDS",
-            help="Words that stand in name, title, tags, tools or descriptions.",
-            rich_help_panel="Filters",
-        ),
-    ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD",
-            help="name (default), id, status, since, version, load and others; -FIELD for "
-            "descending.",
-        ),
-    ] = None,
-    wide: Annotated[
-        bool, typer.Option("--wide", "-w", help="More columns: zone, owner, load, since, …")
-    ] = False,
-    json: options.Json = False,
-    facade_token: options.FacadeToken = None,
+    q: str | None = typer.Option(
+        None,
+        "-q",
+        "--query",
+        metavar="WORDS",
+        help="Words that stand in name, title, tags, tools or descriptions.",
+        rich_help_panel="Filters",
+    ),
+    sort: str | None = typer.Option(
+        None,
+        metavar="FIELD",
+        help="name (default), id, status, since, version, load and others; -FIELD for descending.",
+    ),
+    wide: bool = typer.Option(
+        False, "--wide", "-w", help="More columns: zone, owner, load, since, …"
+    ),
+    json: bool = options.JSON,
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """List the servers that a facade knows, by default the healthy ones.
 

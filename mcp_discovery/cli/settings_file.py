@@ -11,10 +11,11 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import typer
 from typer.models import OptionInfo
+from typer.utils import get_params_from_function
 
 from mcp_discovery.cli import durations
 from mcp_discovery.cli.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
@@ -87,26 +88,27 @@ class Setting:
 
 def settings(role: Callable[..., Any]) -> dict[str, Setting]:
     """What may stand in a file for ``role``, a command's function, by its key."""
-    hints = get_type_hints(role, include_extras=True)
     found = {}
-    for name, each in inspect.signature(role).parameters.items():
+    for name, each in get_params_from_function(role).items():
         if name in _NOT_IN_FILES:
             continue
-        annotation, info = get_args(hints[name])[:2]
+        info = each.default
+        annotation = each.annotation
         kinds = [kind for kind in get_args(annotation) or [annotation] if kind is not type(None)]
         several = any(get_origin(kind) is list for kind in [*kinds, annotation])
         kind = get_args(kinds[0])[0] if get_args(kinds[0]) else kinds[0]
-        long = [word for word in getattr(info, "param_decls", None) or () if word[:2] == "--"]
+        long = [word for word in info.param_decls or () if word[:2] == "--"]
         is_option = isinstance(info, OptionInfo)
         key = long[0][2:] if long else name.replace("_", "-")
+        required = info.default is ...
         found[key] = Setting(
             key=key,
             parameter=name,
             kind=kind,
             several=several,
-            required=each.default is inspect.Parameter.empty,
-            default=None if each.default is inspect.Parameter.empty else each.default,
-            variable=info.envvar if isinstance(info.envvar, str) else "",
+            required=required,
+            default=None if required else info.default,
+            variable=f"MCP_DISCOVERY_{name.upper()}" if is_option else "",
             help=info.help or "",
             metavar=str(info.metavar or "") if is_option else "",
             least=info.min,

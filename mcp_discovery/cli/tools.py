@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -12,23 +12,16 @@ from mcp_discovery.cli.exit_codes import run
 
 @filters.filtered(status="healthy")
 def tools(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[WORDS]...", help="Words that stand in a tool's name, title or description."
-        ),
-    ] = None,
-    facade: options.Facade = options.FACADE,
+    words: list[str] | None = typer.Argument(
+        None, metavar="[WORDS]...", help="Words that stand in a tool's name, title or description."
+    ),
+    facade: str = options.FACADE,
     *,
     selected: filters.Pairs,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="With the arguments that each takes.")
-    ] = False,
-    limit: Annotated[
-        int, typer.Option(min=1, max=10_000, metavar="N", help="So many at most.")
-    ] = 1000,
-    json: options.Json = False,
-    facade_token: options.FacadeToken = None,
+    schema: bool = typer.Option(False, "--schema", help="With the arguments that each takes."),
+    limit: int = typer.Option(1000, min=1, max=10_000, metavar="N", help="So many at most."),
+    json: bool = options.JSON,
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """List the tools that healthy servers offer, or search them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -18,25 +18,22 @@ Show = Callable[[str, Entry | None], None]
 
 @filters.filtered(status="all")
 def watch(
-    facade: options.Facade = options.FACADE,
+    facade: str = options.FACADE,
     *,
     selected: filters.Pairs,
-    once: Annotated[bool, typer.Option("--once", help="End after what is there now.")] = False,
-    count: Annotated[
-        int | None,
-        typer.Option("--count", "-n", min=1, metavar="N", help="End after N lines."),
-    ] = None,
-    last: Annotated[
-        float | None,
-        typer.Option(
-            "--for",
-            parser=durations.positive,
-            metavar=durations.METAVAR,
-            help="End after so long: 30, 30s, 5m. With --count: exit code 8 when fewer came.",
-        ),
-    ] = None,
-    json: options.Json = False,
-    facade_token: options.FacadeToken = None,
+    once: bool = typer.Option(False, "--once", help="End after what is there now."),
+    count: int | None = typer.Option(
+        None, "--count", "-n", min=1, metavar="N", help="End after N lines."
+    ),
+    last: float | None = typer.Option(
+        None,
+        "--for",
+        parser=durations.positive,
+        metavar=durations.METAVAR,
+        help="End after so long: 30, 30s, 5m. With --count: exit code 8 when fewer came.",
+    ),
+    json: bool = options.JSON,
+    facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
     """Follow a facade's list: first what is there, then every change. Ctrl-C ends it.
 

@@ -2,89 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from mcp_discovery.adapters import stores
-from mcp_discovery.cli import completion, durations, options
+from mcp_discovery.cli import completion, options
 from mcp_discovery.cli.exit_codes import run
 
 _STORE = "Which store to check as well"
 
 
+@options.with_credentials
 def doctor(
     context: typer.Context,
-    facade: options.Facade = options.FACADE,
-    facade_token: options.FacadeToken = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Check this server end to end, by its name or an instance's id.",
-            autocompletion=completion.names_and_ids,
-        ),
-    ] = None,
-    server_token: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TOKEN",
-            envvar="MCP_DISCOVERY_SERVER_TOKEN",
-            help="Bearer token for that server. Better given by the environment.",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            envvar="MCP_DISCOVERY_STORE",
-            help=f"Check this store, as sidecars are given it: {stores.help_text()}",
-        ),
-    ] = None,
-    read_only: Annotated[
-        bool,
-        typer.Option(
-            "--read-only",
-            help="Do not try whether the store can be written to; otherwise an instance is "
-            "registered as draining for a moment and removed again.",
-        ),
-    ] = False,
-    dns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="Check this DNS server of Consul or CoreDNS: 127.0.0.1:8600."
-        ),
-    ] = None,
-    dns_domain: Annotated[
-        str, typer.Option(metavar="DOMAIN", help="What follows a tag in DNS names.")
-    ] = "mcp.service.consul",
-    tag: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TAG",
-            help="The tag to ask DNS for. Default: one that the facade lists.",
-            autocompletion=completion.tags,
-        ),
-    ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            parser=durations.positive,
-            metavar=durations.METAVAR,
-            help="For each check.",
-            show_default="5s",
-        ),
-    ] = 5.0,
-    json: options.Json = False,
-    store_token: options.StoreToken = None,
-    store_token_file: options.StoreTokenFile = None,
-    store_user: options.StoreUser = None,
-    store_password: options.StorePassword = None,
-    store_password_file: options.StorePasswordFile = None,
-    store_ca: options.StoreCa = None,
-    store_cert: options.StoreCert = None,
-    store_key: options.StoreKey = None,
+    facade: str = options.FACADE,
+    facade_token: str | None = options.FACADE_TOKEN,
+    server: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Check this server end to end, by its name or an instance's id.",
+        autocompletion=completion.names_and_ids,
+    ),
+    server_token: str | None = typer.Option(
+        None,
+        metavar="TOKEN",
+        envvar="MCP_DISCOVERY_SERVER_TOKEN",
+        help="Bearer token for that server. Better given by the environment.",
+    ),
+    store: str | None = typer.Option(
+        None,
+        metavar="URL",
+        envvar="MCP_DISCOVERY_STORE",
+        help=f"Check this store, as sidecars are given it: {stores.help_text()}",
+    ),
+    read_only: bool = typer.Option(
+        False,
+        "--read-only",
+        help="Do not try whether the store can be written to; otherwise an instance is "
+        "registered as draining for a moment and removed again.",
+    ),
+    dns: str | None = typer.Option(
+        None,
+        metavar="HOST:PORT",
+        help="Check this DNS server of Consul or CoreDNS: 127.0.0.1:8600.",
+    ),
+    dns_domain: str = typer.Option(
+        "mcp.service.consul", metavar="DOMAIN", help="What follows a tag in DNS names."
+    ),
+    tag: str | None = typer.Option(
+        None,
+        metavar="TAG",
+        help="The tag to ask DNS for. Default: one that the facade lists.",
+        autocompletion=completion.tags,
+    ),
+    timeout: float = options.timeout(5.0, "For each check.", "5s"),
+    json: bool = options.JSON,
 ) -> None:
     """Check facade, store, clock, DNS and one server, and say what is wrong in words.
 
