@@ -36,22 +36,17 @@ class PreparedResponse:
             self._plain["Vary"] = "Accept-Encoding"
         self._compressed: tuple[bytes, CIMultiDict[str]] | None = None
 
-    def respond(self, request: web.Request) -> web.Response | None:
-        """200 in the coding that ``request`` accepts, or 304 where it names the tag; ``None`` where
-        :meth:`compress` has to be awaited first."""
+    async def respond(self, request: web.Request) -> web.Response:
+        """200 in the coding that ``request`` accepts, or 304 where it names the tag."""
         headers = request.headers
         if IF_NONE_MATCH in headers and has_already(request, self._tag):
             return EncodedResponse(status=304, headers=self._unchanged)
         accepted = headers.get(ACCEPT_ENCODING)
         if accepted is not None and self._compressible and accepts_gzip(accepted):
             if self._compressed is None:
-                return None
+                compressed = self._plain.copy()
+                compressed["Content-Encoding"] = "gzip"
+                self._compressed = await gzipped(self.body), compressed
             body, given = self._compressed
             return EncodedResponse(body=body, headers=given)
         return EncodedResponse(body=self.body, headers=self._plain)
-
-    async def compress(self) -> None:
-        """Makes the compressed form."""
-        headers = self._plain.copy()
-        headers["Content-Encoding"] = "gzip"
-        self._compressed = await gzipped(self.body), headers

@@ -267,26 +267,25 @@ class _EventReader:
         before, self._view = self._view, self._catalog.view
         if self._view is before:
             return
-        try:
-            events = self._catalog.since(before.epoch, before.revision)
-        except OutdatedRevisionError as error:
-            await self._write_snapshot(str(error))
-            return
-        await self._write_changes(events)
-        if staleness := _staleness(before, self._view):
-            await self._write(staleness)
+        position = list_json.position(before)
+        await self._write_since(position, _staleness(before, self._view))
 
     async def _resume(self, last: str) -> None:
-        self._view = self._catalog.view
+        view = self._view = self._catalog.view
+        stale = view.stale_since is not None
+        await self._write_since(last, _staleness_event(view) if stale else b"")
+
+    async def _write_since(self, position: str, staleness: bytes) -> None:
+        """Writes the changes since ``position``, then ``staleness``; a snapshot where they are not
+        known any more."""
         try:
-            epoch, revision = read_position(last)
-            events = self._catalog.since(epoch, revision)
+            events = self._catalog.since(*read_position(position))
         except OutdatedRevisionError as error:
             await self._write_snapshot(str(error))
             return
         await self._write_changes(events)
-        if self._view.stale_since is not None:
-            await self._write(_staleness_event(self._view))
+        if staleness:
+            await self._write(staleness)
 
     async def _write_snapshot(self, started_over: str | None = None) -> None:
         view = self._view = self._catalog.view

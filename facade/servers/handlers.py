@@ -18,7 +18,6 @@ from mcp_discovery.facade.http.etag import (
     tagged,
 )
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.prepared import PreparedResponse
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.servers.events import STREAMS
@@ -39,7 +38,7 @@ async def servers(request: web.Request) -> web.StreamResponse:
     wanted = read_query(request)
     lists = request.app[LISTS]
     if wanted.index is None and (prepared := lists.prepared(wanted)) is not None:
-        return prepared.respond(request) or await _compressed(prepared, request)
+        return await prepared.respond(request)
     view_of(request)  # raises until there is a first list
     result = await lists.result(wanted)
     known = lists.tag_at(wanted, wanted.index) if wanted.index is not None else None
@@ -47,15 +46,7 @@ async def servers(request: web.Request) -> web.StreamResponse:
         result = await request.app[POLLS].wait(request, wanted, known)
     if has_already(request, result.etag):
         return not_modified(result.etag, {list_json.REVISION: result.position})
-    prepared = lists.prepare(wanted, result)
-    return prepared.respond(request) or await _compressed(prepared, request)
-
-
-async def _compressed(prepared: PreparedResponse, request: web.Request) -> web.Response:
-    await prepared.compress()
-    response = prepared.respond(request)
-    assert response is not None
-    return response
+    return await lists.prepare(wanted, result).respond(request)
 
 
 async def server(request: web.Request) -> web.Response:
