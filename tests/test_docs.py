@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "adapters/README.md"),
-    *("docs/architecture.md", "docs/index.md", "docs/decisions.md", "docs/reliability.md"),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
 ]
 TOP = "adapters|facade|sidecar|mcp_discovery|tests|deploy|docs|scripts|benchmarks|examples"
 #: A path in code: its first folder is one of the repository's.
