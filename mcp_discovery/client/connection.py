@@ -39,6 +39,9 @@ from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
 
+#: The statuses in which an instance gets calls.
+CALLABLE = frozenset((Status.HEALTHY, Status.DEGRADED))
+
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:

@@ -188,8 +188,8 @@ class Discovery:
         wanted = query_of({"tags": tags} | filters)
         if wanted["status"]:
             raise InvalidInputError("connect() follows servers in every status; leave out status=")
-        await self._followed.follow(wanted)
-        found = [each for each in self._followed.selected(wanted) if self._can_be_called(each)]
+        followed = await self._followed.follow(wanted)
+        found = [each for each in followed if self._pool.can_be_called(each)]
         if not eager:
             return found
         gate = asyncio.Semaphore(_CONCURRENCY)
@@ -199,9 +199,6 @@ class Discovery:
     def allows(self, instance: Instance) -> bool:
         """Whether ``instance`` may be called at all: a ``stdio`` server has to be allowed."""
         return self._pool.allowed(instance)
-
-    def _can_be_called(self, instance: Instance) -> bool:
-        return instance.health.status in ("healthy", "degraded") and self.allows(instance)
 
     async def _opened(self, instance: Instance, gate: asyncio.Semaphore) -> bool:
         connection = self._pool.connections.get(instance.id)
@@ -371,10 +368,7 @@ class Discovery:
 
     async def _follow_something(self) -> None:
         self._require_open()
-        if not self._followed.following:
-            await self._followed.follow(query_of({}))
-        elif not self._followed.settled:
-            await self._followed.begun()
+        await self._followed.ready()
 
 
 def _source(

@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from mcp_discovery.client.source import Everything, One, Source, Staleness
+from mcp_discovery.client.source import Everything, One, Source, Staleness, query_of
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
 from mcp_discovery.query.query import Query
@@ -16,6 +17,21 @@ from mcp_discovery.query.query import Query
 log = logging.getLogger(__name__)
 
 OnChange = Callable[[Instance | None, Instance | None], None]
+
+
+@dataclass(eq=False, slots=True)
+class _Selection:
+    """One query that is followed; ``first`` is done when its instances are there.
+
+    ``leaving``: when the instances are removed that a list which started over does not have.
+    """
+
+    query: Query
+    first: asyncio.Future[None]
+    task: asyncio.Task[None] | None = None
+    ids: set[str] = field(default_factory=set)
+    leaving: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    stale_since: datetime | None = None
 
 
 class FollowedServers:
@@ -30,66 +46,50 @@ class FollowedServers:
         self._source = source
         self._on_change = on_change
         self._hold = hold
-        self._tasks: dict[Query, asyncio.Task[None]] = {}
-        self._first: dict[Query, asyncio.Future[None]] = {}
-        self._ids: dict[Query, set[str]] = {}
-        self._leaving: dict[tuple[Query, str], asyncio.TimerHandle] = {}
+        self._selections: dict[Query, _Selection] = {}
         self.instances: dict[str, Instance] = {}
-        self._stale: dict[Query, datetime] = {}
-
-    @property
-    def following(self) -> bool:
-        """Whether any selection is followed."""
-        return bool(self._tasks)
 
     @property
     def stale_since(self) -> datetime | None:
         """Since when any part of the list cannot be kept up to date."""
-        return min(self._stale.values(), default=None)
+        times = (each.stale_since for each in self._selections.values())
+        return min((time for time in times if time is not None), default=None)
 
-    @property
-    def settled(self) -> bool:
-        """Whether the instances of every selection that is followed are there."""
-        return all(first.done() for first in self._first.values())
+    async def ready(self) -> None:
+        """Waits for the instances of every selection that is followed, of none: of all servers.
 
-    async def follow(self, wanted: Query) -> None:
-        """Follows ``wanted`` from now on; returns when its instances are there.
+        Raises as :meth:`follow`.
+        """
+        for wanted in list(self._selections) or [query_of({})]:
+            await self.follow(wanted)
+
+    async def follow(self, wanted: Query) -> list[Instance]:
+        """Follows ``wanted`` from now on; returns its instances, by name and id.
 
         Raises ``StoreUnavailableError``, ``StoreDeniedError`` or ``InvalidInputError`` where they
         cannot be read.
         """
-        if wanted not in self._tasks:
-            self._ids[wanted] = set()
-            self._first[wanted] = first = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._run(wanted, first), name="following servers")
-            self._tasks[wanted] = task
-        await self._wait_first(wanted)
-
-    async def begun(self) -> None:
-        """Waits for the instances of every selection that is followed; raises as :meth:`follow`."""
-        for wanted in list(self._tasks):
-            await self._wait_first(wanted)
-
-    async def _wait_first(self, wanted: Query) -> None:
-        first = self._first[wanted]
+        if (selection := self._selections.get(wanted)) is None:
+            selection = _Selection(wanted, asyncio.get_running_loop().create_future())
+            self._selections[wanted] = selection
+            selection.task = asyncio.create_task(self._run(selection), name="following servers")
+        first = selection.first
         if not first.done():
             await asyncio.wait([first])  # which a cancelled caller leaves as it is
         if (error := first.exception()) is not None:
-            if self._first.get(wanted) is first:
-                await self._unfollow(wanted)
+            if self._selections.get(wanted) is selection:
+                await self._unfollow(selection)
             raise error
-
-    def selected(self, wanted: Query) -> list[Instance]:
-        """The instances of a selection that is followed, by name and id."""
-        found = [self.instances[id] for id in self._ids.get(wanted, ())]
+        found = [self.instances[id] for id in selection.ids]
         return sorted(found, key=lambda each: (each.record.name, each.id))
 
-    async def _run(self, wanted: Query, first: asyncio.Future[None]) -> None:
+    async def _run(self, selection: _Selection) -> None:
+        first = selection.first
         while True:
             try:
-                async with aclosing(self._source.watch(wanted)) as watch:
+                async with aclosing(self._source.watch(selection.query)) as watch:
                     async for news in watch:
-                        self._apply(wanted, news)
+                        self._apply(selection, news)
                         if not first.done():
                             first.set_result(None)
             except Exception as error:
@@ -99,58 +99,53 @@ class FollowedServers:
                 log.exception("following servers failed in a way it must not; starting again")
                 await asyncio.sleep(1.0)
 
-    def _apply(self, wanted: Query, news: Everything | One | Staleness) -> None:
+    def _apply(self, selection: _Selection, news: Everything | One | Staleness) -> None:
         match news:
             case One(id, instance):
-                self._set(wanted, id, instance)
+                self._set(selection, id, instance)
             case Everything(instances):
                 for id, instance in instances.items():
-                    self._set(wanted, id, instance)
-                for id in self._ids[wanted] - instances.keys():
-                    self._remove_later(wanted, id)
+                    self._set(selection, id, instance)
+                for id in selection.ids - instances.keys():
+                    self._remove_later(selection, id)
             case Staleness(since):
-                self._stale.pop(wanted, None)
-                if since is not None:
-                    self._stale[wanted] = since
+                selection.stale_since = since
 
-    def _remove_later(self, wanted: Query, id: str) -> None:
+    def _remove_later(self, selection: _Selection, id: str) -> None:
         if not self._hold:
-            self._set(wanted, id, None)
-        elif (wanted, id) not in self._leaving:
+            self._set(selection, id, None)
+        elif id not in selection.leaving:
             loop = asyncio.get_running_loop()
-            self._leaving[wanted, id] = loop.call_later(self._hold, self._set, wanted, id, None)
+            selection.leaving[id] = loop.call_later(self._hold, self._set, selection, id, None)
 
-    def _set(self, wanted: Query, id: str, instance: Instance | None) -> None:
-        if (leaving := self._leaving.pop((wanted, id), None)) is not None:
+    def _set(self, selection: _Selection, id: str, instance: Instance | None) -> None:
+        if (leaving := selection.leaving.pop(id, None)) is not None:
             leaving.cancel()
         before = self.instances.get(id)
         if instance is not None:
-            self._ids[wanted].add(id)
+            selection.ids.add(id)
             self.instances[id] = instance
         else:
-            self._ids[wanted].discard(id)
-            if any(id in shown for shown in self._ids.values()):
+            selection.ids.discard(id)
+            if any(id in each.ids for each in self._selections.values()):
                 return
             self.instances.pop(id, None)
         if before != instance:
             self._on_change(before, instance)
 
-    async def _unfollow(self, wanted: Query) -> None:
-        task = self._tasks.pop(wanted)
-        first = self._first.pop(wanted)
-        self._stale.pop(wanted, None)
-        if not first.done():
-            first.set_exception(StoreUnavailableError("the list", "it is not followed any more"))
-        first.exception()  # marked as retrieved: asyncio warns of it where no task waits
-        task.cancel()
-        await asyncio.wait([task])
-        for key in [key for key in self._leaving if key[0] == wanted]:
-            self._leaving.pop(key).cancel()
-        for id in list(self._ids[wanted]):
-            self._set(wanted, id, None)
-        del self._ids[wanted]
+    async def _unfollow(self, selection: _Selection) -> None:
+        del self._selections[selection.query]
+        if not selection.first.done():
+            gone = StoreUnavailableError("the list", "it is not followed any more")
+            selection.first.set_exception(gone)
+        selection.first.exception()  # marked as retrieved: asyncio warns where no task waits
+        assert selection.task is not None
+        selection.task.cancel()
+        await asyncio.wait([selection.task])
+        for id in list(selection.ids):
+            self._set(selection, id, None)
 
     async def close(self) -> None:
         """Follows nothing any more."""
-        for wanted in list(self._tasks):
-            await self._unfollow(wanted)
+        for selection in list(self._selections.values()):
+            await self._unfollow(selection)

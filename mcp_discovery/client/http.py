@@ -24,8 +24,6 @@ _NEVER_SENT = (
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,
 )
-
-
 #: Seconds that a server may take to accept a notification; the SDK sends nothing else meanwhile.
 _NOTIFICATION_TIMEOUT = 5.0
 
@@ -34,7 +32,7 @@ class BodyTooLargeError(DiscoveryError, httpx2.TransportError):
     """The answer is over :data:`MAX_RESPONSE`."""
 
 
-class SharedHttp:
+class SharedHttp(httpx2.AsyncBaseTransport):
     """One pool of connections for a whole :class:`~mcp_discovery.client.Discovery`.
 
     Making a TLS context takes 31 to 75 ms, so there is one, made when the first https URL is
@@ -48,51 +46,39 @@ class SharedHttp:
         guard: Callable[[httpx2.URL], Awaitable[None]] | None = None,
     ) -> None:
         self._guard = guard
-        self._pools = _TransportsByScheme()
+        self._plain = httpx2.AsyncHTTPTransport(verify=False, limits=_LIMITS)
+        self._secure: asyncio.Future[httpx2.AsyncHTTPTransport] | None = None
         self._timeout = httpx2.Timeout(connect_timeout, read=None, write=30.0, pool=None)
         #: For the facade: faults are raised.
-        self.facade = httpx2.AsyncClient(transport=self._pools, timeout=self._timeout)
+        self.facade = httpx2.AsyncClient(transport=self, timeout=self._timeout)
 
     def client(
         self, *, auth: httpx2.Auth | None = None, headers: dict[str, str] | None = None
     ) -> httpx2.AsyncClient:
         """A client for one MCP server: its own credentials and cookies, the shared connections."""
         return httpx2.AsyncClient(
-            transport=_FaultsAsResponses(self._pools, self._guard),
+            transport=_FaultsAsResponses(self, self._guard),
             auth=auth,
             headers=headers,
             timeout=self._timeout,
         )
 
-    async def close(self) -> None:
-        """Closes every connection."""
-        await self.facade.aclose()
-        await self._pools.close()
-
-
-class _TransportsByScheme(httpx2.AsyncBaseTransport):
-    """A plain transport, and one with TLS that is made when it is first needed."""
-
-    def __init__(self) -> None:
-        self._plain = httpx2.AsyncHTTPTransport(verify=False, limits=_LIMITS)
-        self._secure: asyncio.Future[httpx2.AsyncHTTPTransport] | None = None
-
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Sends ``request`` over a connection of the pool."""
         if request.url.scheme != "https":
             return await self._plain.handle_async_request(request)
         if self._secure is None:
-            self._secure = asyncio.ensure_future(asyncio.to_thread(_with_tls))
+            making = asyncio.to_thread(httpx2.AsyncHTTPTransport, limits=_LIMITS)
+            self._secure = asyncio.ensure_future(making)
         secure = await asyncio.shield(self._secure)
         return await secure.handle_async_request(request)
 
     async def close(self) -> None:
+        """Closes every connection."""
+        await self.facade.aclose()
         await self._plain.aclose()
         if self._secure is not None:
             await (await self._secure).aclose()
-
-
-def _with_tls() -> httpx2.AsyncHTTPTransport:
-    return httpx2.AsyncHTTPTransport(limits=_LIMITS)
 
 
 class _FaultsAsResponses(httpx2.AsyncBaseTransport):
@@ -114,11 +100,13 @@ class _FaultsAsResponses(httpx2.AsyncBaseTransport):
         attempt = ATTEMPT.get() or Attempt()
         try:
             if self._guard is not None:
-                await self._check_url(request)
-            if _is_notification(request):
-                async with asyncio.timeout(_NOTIFICATION_TIMEOUT):
-                    response = await self._inner.handle_async_request(request)
-            else:
+                try:
+                    await self._guard(request.url)
+                except OSError as error:
+                    raise httpx2.ConnectError(str(error)) from error
+            async with asyncio.timeout(
+                _NOTIFICATION_TIMEOUT if _is_notification(request) else None
+            ):
                 response = await self._inner.handle_async_request(request)
         except _NEVER_SENT as error:
             attempt.record_fault(error)
@@ -142,13 +130,6 @@ class _FaultsAsResponses(httpx2.AsyncBaseTransport):
         limit = None if kind.startswith("text/event-stream") else MAX_RESPONSE
         response.stream = _BodyWithoutFaults(response.stream, attempt, limit)
         return response
-
-    async def _check_url(self, request: httpx2.Request) -> None:
-        assert self._guard is not None
-        try:
-            await self._guard(request.url)
-        except OSError as error:
-            raise httpx2.ConnectError(str(error)) from error
 
     async def aclose(self) -> None:
         """The connections are shared: :meth:`SharedHttp.close` closes them."""

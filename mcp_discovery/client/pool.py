@@ -11,13 +11,12 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from mcp_discovery.client.attempt import AttemptError, describe
-from mcp_discovery.client.connection import InstanceConnection
+from mcp_discovery.client.connection import CALLABLE, InstanceConnection
 from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.source import Source
 from mcp_discovery.client.tool_index import InstancesByTool, ServerTools
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
-from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -103,6 +102,10 @@ class ConnectionPool:
         record = instance.record
         return record.endpoint.transport != "stdio" or record.name in self._settings.allow_stdio
 
+    def can_be_called(self, instance: Instance) -> bool:
+        """Whether it may be called now: it is allowed, and listed as healthy or degraded."""
+        return instance.health.status in CALLABLE and self.allowed(instance)
+
     # -- their tools ---------------------------------------------------------------------------
 
     def _read(self, instance: Instance) -> None:
@@ -130,7 +133,7 @@ class ConnectionPool:
 
     async def _read_tools(self, instance: Instance) -> None:
         tools = await self._document(instance)
-        if tools is None and instance.health.status in (Status.HEALTHY, Status.DEGRADED):
+        if tools is None and self.can_be_called(instance):
             tools = await self._listed_by_server(instance)
         self._reading.pop(instance.id, None)
         if tools is None:
@@ -180,7 +183,7 @@ class ConnectionPool:
     async def _listed_by_server(self, instance: Instance) -> ServerTools | None:
         """The tools that the server itself lists."""
         connection = self.connections.get(instance.id)
-        if connection is None or not self.allowed(instance):
+        if connection is None:
             return None
         try:
             async with self._limit, asyncio.timeout(self._settings.deadline):

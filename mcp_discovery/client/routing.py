@@ -11,7 +11,7 @@ from random import Random
 import semantic_version
 
 from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, consistent_hash
-from mcp_discovery.client.connection import InstanceConnection
+from mcp_discovery.client.connection import CALLABLE, InstanceConnection
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.tool import Tool, is_repeatable
 from mcp_discovery.client.tool_index import OfferedTool
@@ -43,12 +43,7 @@ class Route:
     @property
     def callable(self) -> int:
         """How many of the instances may be called now, as far as the list says."""
-        return sum(1 for each in self.connections if is_offered(each))
-
-
-def is_offered(connection: InstanceConnection) -> bool:
-    """Whether the list offers the instance: it is healthy or degraded."""
-    return connection.instance.health.status in (Status.HEALTHY, Status.DEGRADED)
+        return sum(1 for each in self.connections if each.instance.health.status in CALLABLE)
 
 
 class Router:
@@ -161,8 +156,10 @@ class Router:
             found = self._variants(tool, None)
             for server, variants in found.items():
                 route = max(variants, key=_rank)
-                callable_ = [each for each in route.connections if is_offered(each)]
-                if not callable_ or not self._pool.allowed(callable_[0].instance):
+                callable_ = [
+                    each for each in route.connections if self._pool.can_be_called(each.instance)
+                ]
+                if not callable_:
                     continue
                 definition: Mapping[str, object] = {"name": tool}
                 digest = ""
@@ -187,9 +184,8 @@ class Router:
             each
             for each in route.connections
             if each.id not in tried
-            and is_offered(each)
             and each.breaker.closed
-            and self._pool.allowed(each.instance)
+            and self._pool.can_be_called(each.instance)
         ]
         healthy = [each for each in usable if each.instance.health.status is Status.HEALTHY]
         usable = healthy or usable
@@ -197,9 +193,7 @@ class Router:
             return None
         sticky = self._sticky.get(route.server)
         chosen = next((each for each in usable if each.id == sticky and each.session.legacy), None)
-        if chosen is None:
-            chosen = self._ordered(route.server, usable, key)
-        return chosen
+        return chosen or self._ordered(route.server, usable, key)
 
     def answered(self, route: Route, connection: InstanceConnection) -> None:
         """Records that a call succeeded there: of a legacy server the next ones go there, too."""

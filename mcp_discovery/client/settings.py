@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -28,6 +28,15 @@ OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
 OnProgress = ProgressFnT
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
+
+
+def require_choice(what: str, given: object, choices: Sequence[str]) -> None:
+    """Raises :class:`InvalidInputError`, naming the nearest, unless ``given`` is a choice."""
+    if given not in choices:
+        near = difflib.get_close_matches(str(given), choices, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(choices) or "nothing, it takes no options"
+        raise InvalidInputError(f"{what} {given!r} is none of {listed}{hint}")
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,7 @@ class ClientSettings:
 
     def __post_init__(self) -> None:
         """Raises :class:`InvalidInputError` for what cannot be used."""
-        if self.strategy not in STRATEGIES:
-            near = difflib.get_close_matches(str(self.strategy), STRATEGIES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            listed = ", ".join(STRATEGIES)
-            raise InvalidInputError(f"strategy {self.strategy!r} is none of {listed}{hint}")
+        require_choice("strategy", self.strategy, STRATEGIES)
         times = {"deadline": self.deadline, "connect_timeout": self.connect_timeout}
         times |= {f"deadlines[{name!r}]": each for name, each in self.deadlines.items()}
         for name, seconds in times.items():
@@ -66,10 +71,8 @@ class ClientSettings:
         for name in ("patience", "hold"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInputError(f"{name} is not a number of seconds, 0 or more")
-        if self.log_level is not None and self.log_level not in get_args(LoggingLevel):
-            raise InvalidInputError(
-                f"log_level {self.log_level!r} is none of {', '.join(get_args(LoggingLevel))}"
-            )
+        if self.log_level is not None:
+            require_choice("log_level", self.log_level, get_args(LoggingLevel))
 
     def deadline_of(self, server: str) -> float:
         """How long one instance of ``server`` may take to answer a call."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp_types import CallToolResult
@@ -15,6 +15,8 @@ from mcp_discovery.client.discovery import Discovery
 from mcp_discovery.client.source import ServerChange
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.instance import Instance
+
+_Result = TypeVar("_Result")
 
 
 class SyncDiscovery:
@@ -56,25 +58,22 @@ class SyncDiscovery:
         self._portal = None
         self._stack.__exit__(kind, error, trace)
 
-    def _do(self, work: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    def _do(self, work: Callable[..., Awaitable[_Result]], *given: Any, **named: Any) -> _Result:
         if self._portal is None:
             raise RuntimeError("use it as: with SyncDiscovery(url) as d")
         return self._portal.call(partial(work, *given, **named))
 
     def connect(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Instance]:
         """As :meth:`Discovery.connect`."""
-        found: list[Instance] = self._do(self._discovery.connect, tags, **filters)
-        return found
+        return self._do(self._discovery.connect, tags, **filters)
 
     def servers(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Instance]:
         """As :meth:`Discovery.servers`."""
-        found: list[Instance] = self._do(self._discovery.servers, tags, **filters)
-        return found
+        return self._do(self._discovery.servers, tags, **filters)
 
     def tools(self, **options: Any) -> list[Any]:
         """As :meth:`Discovery.tools`."""
-        found: list[Any] = self._do(self._discovery.tools, **options)
-        return found
+        return self._do(self._discovery.tools, **options)
 
     def call(
         self,
@@ -91,15 +90,11 @@ class SyncDiscovery:
             on_progress(progress, total, message)
 
         progress = forward if on_progress is not None else None
-        result: CallToolResult = self._do(
-            self._discovery.call, tool, arguments, on_progress=progress, **options
-        )
-        return result
+        return self._do(self._discovery.call, tool, arguments, on_progress=progress, **options)
 
     def dispatch(self, tool_call: object, **options: Any) -> dict[str, Any]:
         """As :meth:`Discovery.dispatch`."""
-        message: dict[str, Any] = self._do(self._discovery.dispatch, tool_call, **options)
-        return message
+        return self._do(self._discovery.dispatch, tool_call, **options)
 
     def watch(
         self, tags: str | Iterable[str] | None = None, **filters: Any

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -23,10 +22,9 @@ from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.instance import Instance
 
 if TYPE_CHECKING:
-    from mcp.client._transport import ReadStream, TransportStreams, WriteStream
+    from mcp.client._transport import TransportStreams, WriteStream
 
     Writing = WriteStream[SessionMessage]
-    Reading = ReadStream[SessionMessage | Exception]
 
 
 def transport_for(
@@ -56,30 +54,20 @@ def transport_for(
             return sse_client(url, auth=auth, httpx_client_factory=client)
         case "websocket":
             assert url is not None
-            return _SendTracking(_websocket(url, auth))
+            return _send_tracking(_websocket(url, auth))
         case "stdio":
             command, args, environment = settings.command_of(instance)
             started = StdioServerParameters(command=command, args=args, env=environment)
-            return _SendTracking(stdio_client(started))
+            return _send_tracking(stdio_client(started))
 
 
-class _SendTracking:
+@asynccontextmanager
+async def _send_tracking(
+    inner: AbstractAsyncContextManager[TransportStreams],
+) -> AsyncGenerator[TransportStreams, None]:
     """A transport that records in a call's :data:`ATTEMPT` that it was sent."""
-
-    def __init__(self, inner: AbstractAsyncContextManager[TransportStreams]) -> None:
-        self._inner = inner
-
-    async def __aenter__(self) -> TransportStreams:
-        reading, writing = await self._inner.__aenter__()
-        return reading, _TrackedWrites(writing)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        return await self._inner.__aexit__(kind, error, trace)
+    async with inner as (reading, writing):
+        yield reading, _TrackedWrites(writing)
 
 
 class _TrackedWrites:
@@ -95,16 +83,10 @@ class _TrackedWrites:
         await self._inner.aclose()
 
     async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        return await self._inner.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 @asynccontextmanager

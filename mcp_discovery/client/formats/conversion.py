@@ -15,8 +15,8 @@ from mcp_discovery.client.formats.dialects import Dialect, member_names
 from mcp_discovery.client.formats.schema import (
     ANNOTATIONS,
     LONGEST,
+    TEXTS,
     Schema,
-    allows_null,
     includes,
     json_size,
     merged,
@@ -229,13 +229,14 @@ class SchemaConversion(ABC):
 
     def target(self, reference: str, at: Location) -> object:
         """What ``reference`` points to in the tool's own schema; ``True`` where that is nothing."""
-        found = self._find(reference)
+        found = self.find(reference)
         if found is None:
             self.note(at.path, f"{reference[:200]} is not in this schema, and was left out")
             return True
         return found
 
-    def _find(self, reference: str) -> object:
+    def find(self, reference: str) -> object:
+        """The same, but ``None`` where there is nothing."""
         found: object = self.root
         steps = reference[1:].split("/")
         if not reference.startswith("#") or steps[0] or len(steps) > _LONGEST_POINTER:
@@ -259,10 +260,6 @@ class SchemaConversion(ABC):
             self._names[pointer] = f"{name}_{len(taken)}" if name in taken else name
         name = self._names[pointer]
         return {"$ref": f"#/$defs/{name}"}, Restoration(reference=name)
-
-    def allows_null(self, raw: object) -> bool:
-        """Whether ``null`` may be valid; in doubt it may."""
-        return allows_null(raw, self._find)
 
     # -- the top level -------------------------------------------------------------------------
 
@@ -440,7 +437,6 @@ _PHRASES = {
     "contentEncoding": "encoded as {}",
     "contentMediaType": "of the media type {}",
 }
-_UNQUOTED = frozenset(("pattern", "format", "contentEncoding", "contentMediaType"))
 
 
 def phrase(keyword: str, value: Any) -> str | None:
@@ -455,7 +451,7 @@ def phrase(keyword: str, value: Any) -> str | None:
         return None
     if keyword == "enum":
         return f"one of {text[1:-1].replace(',', ', ')}"
-    return _PHRASES.get(keyword, keyword + ": {}").format(value if keyword in _UNQUOTED else text)
+    return _PHRASES.get(keyword, keyword + ": {}").format(value if keyword in TEXTS else text)
 
 
 def with_hints(description: str | None, hints: Sequence[str]) -> str | None:

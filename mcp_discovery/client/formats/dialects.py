@@ -80,8 +80,11 @@ OPENAI_STRICT = Dialect(
     formats=OPENAI_FORMATS,
     depth=10,
 )
-#: … 5,000 members, 1,000 values in enums, 120,000 characters in names and values.
-STRICT_MEMBERS, STRICT_VALUES, STRICT_CHARACTERS = 5_000, 1_000, 120_000
+STRICT_LIMITS = {
+    "members": 5_000,
+    "values in enums": 1_000,
+    "characters in names and values": 120_000,
+}
 
 #: ``input_schema`` is JSON Schema 2020-12 with ``type: object`` (``ToolParam`` of its API);
 #: "input_schema does not support oneOf, allOf, or anyOf at the top level"; "Property keys should

@@ -20,6 +20,7 @@ from mcp_discovery.client.formats.dialects import Dialect, Format
 from mcp_discovery.client.formats.json_schema import JsonSchemaConversion
 from mcp_discovery.client.formats.plain_types import PlainTypeConversion
 from mcp_discovery.client.formats.schema import Schema
+from mcp_discovery.client.settings import require_choice
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import InvalidInputError, UnknownToolError
 
@@ -100,12 +101,12 @@ def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
     A tool whose schema cannot be used at all is left out, with a note. Raises
     :class:`InvalidInputError` for an unknown format or option, with the nearest.
     """
-    _require("format", format, get_args(Format))
+    require_choice("format", format, get_args(Format))
     chosen = {**_OPTIONS[format]}
     for option, value in options.items():
-        _require(f"option of format {format!r}:", option, tuple(chosen))
+        require_choice(f"option of format {format!r}:", option, tuple(chosen))
         if option == "api":
-            _require("api", value, ("chat", "responses"))
+            require_choice("api", value, ("chat", "responses"))
         elif not isinstance(value, bool):
             raise InvalidInputError(f"{option}={value!r} is neither True nor False")
         chosen[option] = value
@@ -129,15 +130,6 @@ def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
     if format == "gemini" and payload:
         payload = [{"functionDeclarations": payload}]
     return ToolList(payload, format=format, exported=exported, notes=notes)
-
-
-def _require(what: str, given: object, choices: Sequence[str]) -> None:
-    if given in choices:
-        return
-    near = difflib.get_close_matches(str(given), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    listed = ", ".join(choices) or "nothing, it takes no options"
-    raise InvalidInputError(f"{what} {given!r} is none of {listed}{hint}")
 
 
 def _converted(

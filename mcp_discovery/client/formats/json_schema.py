@@ -19,6 +19,7 @@ from mcp_discovery.client.formats.schema import (
     NAMED,
     SEVERAL,
     Schema,
+    allows_null,
 )
 
 #: Subschemas of which a value must not be, or may not be, valid: a weaker one would be stricter.
@@ -28,12 +29,8 @@ _SWITCHES = frozenset(
     ("additionalProperties", "unevaluatedProperties", "items", "unevaluatedItems")
 )
 #: Where members are renamed at the top, these would speak of names that are not there.
-_BY_MEMBER = frozenset(
-    (
-        *("dependentRequired", "dependentSchemas", "patternProperties", "propertyNames"),
-        *("if", "then", "else"),
-    )
-)
+_BY_MEMBER = frozenset(("dependentRequired", "dependentSchemas", "patternProperties"))
+_BY_MEMBER |= {"propertyNames", "if", "then", "else"}
 #: What these forbid depends on all the keywords beside them.
 _UNEVALUATED = frozenset(("unevaluatedProperties", "unevaluatedItems"))
 
@@ -98,7 +95,7 @@ class JsonSchemaConversion(SchemaConversion):
                 for name, each in members.items()
                 if changed.get(name, name) in schema.get("properties", ())
                 and name not in node.get("required", ())
-                and not self.allows_null(each)
+                and not allows_null(each, self.find)
             ),
             **changes,
         )
@@ -139,9 +136,7 @@ class JsonSchemaConversion(SchemaConversion):
             if keyword == "properties":
                 changes["members"] = {name: each for name, (_, each) in named.items() if each}
         elif keyword in SEVERAL:
-            several = [
-                self._convert(each, at.to(keyword, number)) for number, each in enumerate(value)
-            ]
+            several = [self._convert(each, at.to(keyword, n)) for n, each in enumerate(value)]
             schema[keyword] = [each for each, _ in several]
             if keyword in ("anyOf", "oneOf"):
                 changes["branches"] = tuple(several)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +18,12 @@ from mcp_discovery.client.formats.conversion import (
     SchemaConversion,
     with_hints,
 )
-from mcp_discovery.client.formats.dialects import STRICT_CHARACTERS, STRICT_MEMBERS, STRICT_VALUES
+from mcp_discovery.client.formats.dialects import STRICT_LIMITS, Dialect
 from mcp_discovery.client.formats.schema import (
     ANNOTATIONS,
     LONGEST,
     Schema,
+    allows_null,
     are_disjoint,
     constraints,
     has_type,
@@ -38,6 +40,7 @@ _EMPTY = "an object without members, as JSON text"
 _REPEATED = ("default", "examples", "deprecated")
 #: Constraints of values of any type that no dialect of plain types has.
 _OF_ANY_TYPE = ("not", "if", "then", "else")
+_CHARACTERS = "characters in names and values"
 
 
 class PlainTypeConversion(SchemaConversion):
@@ -48,7 +51,9 @@ class PlainTypeConversion(SchemaConversion):
     raises :class:`InexpressibleSchemaError`.
     """
 
-    _members = _values = _length = 0
+    def __init__(self, tool: str, root: Mapping[str, Any], dialect: Dialect) -> None:
+        super().__init__(tool, root, dialect)
+        self._counts: Counter[str] = Counter()
 
     def any_value(self, at: Location) -> Converted:
         return self._json_text(at, _ANY)
@@ -223,13 +228,13 @@ class PlainTypeConversion(SchemaConversion):
     def _enum(
         self, schema: Schema, kind: str, values: list[Any], at: Location, hints: list[str]
     ) -> Restoration | None:
-        self._values += len(values)
+        self._counts["values in enums"] += len(values)
         if kind in ("object", "array") or not self.take_characters(values):
             self.drop(at, "enum", values, hints)
             return None
         if self.dialect.strict:
             schema["enum"] = values
-            self._length += sum(len(each) for each in values if isinstance(each, str))
+            self._counts[_CHARACTERS] += sum(len(v) for v in values if isinstance(v, str))
             return None
         if all(isinstance(each, str) and each for each in values):
             schema["enum"] = list(dict.fromkeys(values))
@@ -301,19 +306,21 @@ class PlainTypeConversion(SchemaConversion):
             if restoration is not None:
                 restorations[new] = restoration
             if name not in required:
-                if not self.allows_null(each):
+                if not allows_null(each, self.find):
                     optional.add(new)
                 if strict:
                     properties[new] = self._nullable(properties[new])
-            self._members += 1
-            self._length += len(new)
+            self._counts["members"] += 1
+            self._counts[_CHARACTERS] += len(new)
         shown = [changed.get(name, name) for name in required]
         shown = list(properties) if strict else [name for name in shown if name in properties]
         schema |= {"properties": properties} if properties or strict else {}
         schema |= {"required": shown} if shown or strict else {}
         if strict:
             schema["additionalProperties"] = False
-            self._check_limits()
+            for what, limit in STRICT_LIMITS.items():
+                if self._counts[what] > limit:
+                    raise InexpressibleSchemaError(f"more than {limit:,} {what}")
         names = {new: name for name, new in changed.items() if new in properties}
         restoration = Restoration(names=names, members=restorations, optional=frozenset(optional))
         return schema, restoration.or_none()
@@ -344,15 +351,6 @@ class PlainTypeConversion(SchemaConversion):
             raise InexpressibleSchemaError(what.removesuffix(", as JSON text"))
         self.note(at.path, f"this is {what}, which is read back")
         return {"type": self._name("string"), "description": what}, Restoration(coding="json")
-
-    def _check_limits(self) -> None:
-        for count, limit, what in (
-            (self._members, STRICT_MEMBERS, "members"),
-            (self._values, STRICT_VALUES, "values in enums"),
-            (self._length, STRICT_CHARACTERS, "characters in names and values"),
-        ):
-            if count > limit:
-                raise InexpressibleSchemaError(f"more than {limit:,} {what}")
 
     def _name(self, kind: str) -> str:
         return kind.upper() if self.dialect.capitals else kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 Schema = dict[str, Any]
@@ -21,18 +21,17 @@ SINGLE = frozenset(
 )
 SEVERAL = frozenset(("prefixItems", "anyOf", "oneOf", "allOf"))
 NAMED = frozenset(("properties", "patternProperties", "dependentSchemas"))
-_OF_NUMBERS = (
-    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"),
-)
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_OF_NUMBERS = (*_BOUNDS, "multipleOf", "format")
+#: The constraints that are texts.
+TEXTS = ("pattern", "format", "contentEncoding", "contentMediaType")
 #: The keywords that constrain values of each type; they say nothing about values of other types.
 OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "null": (),
     "boolean": (),
     "integer": _OF_NUMBERS,
     "number": _OF_NUMBERS,
-    "string": (
-        *("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType"),
-    ),
+    "string": ("minLength", "maxLength", *TEXTS),
     "array": (
         *("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
         *("contains", "minContains", "maxContains", "unevaluatedItems"),
@@ -89,18 +88,14 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_OF_NUMBERS, _is_number),
     **dict.fromkeys(
         (
-            *("minLength", "maxLength", "minItems", "maxItems", "minContains", "maxContains"),
-            *("minProperties", "maxProperties"),
+            each
+            for kind in ("string", "array", "object")
+            for each in OF_TYPE[kind]
+            if each.startswith(("min", "max"))
         ),
         _is_count,
     ),
-    **dict.fromkeys(
-        (
-            *("pattern", "format", "title", "description", "$ref"),
-            *("contentEncoding", "contentMediaType"),
-        ),
-        lambda value: isinstance(value, str),
-    ),
+    **dict.fromkeys((*TEXTS, "title", "description", "$ref"), lambda value: isinstance(value, str)),
     **dict.fromkeys(
         ("uniqueItems", "deprecated", "readOnly", "writeOnly"),
         lambda value: isinstance(value, bool),
@@ -286,28 +281,27 @@ def are_disjoint(alternatives: list[Any]) -> bool:
     return len(set(kinds)) == len(kinds)
 
 
-def allows_null(raw: object, resolve: Callable[[str], object]) -> bool:
+def allows_null(
+    raw: object, resolve: Callable[[str], object], left: Iterator[int] | None = None
+) -> bool:
     """Whether ``null`` may be valid for ``raw``; in doubt it may. Where it is not, a model that
     gives it for an optional member means that the member is left out.
 
-    ``resolve`` gives what a reference points to, or ``None``.
+    ``resolve`` gives what a reference points to, or ``None``. ``left`` counts down the subschemas
+    that may still be looked at.
     """
-    return _allows_null(raw, resolve, [_MOST_FOR_NULL])
-
-
-def _allows_null(raw: object, resolve: Callable[[str], object], left: list[int]) -> bool:
-    left[0] -= 1
-    if not isinstance(raw, Mapping) or left[0] < 0:
+    left = left or iter(range(_MOST_FOR_NULL))
+    if next(left, None) is None or not isinstance(raw, Mapping):
         return raw is not False
     node, _ = normalized(raw)
     if "null" not in (types_of(node) or ("null",)) or node.get("const") is not None:
         return False
     if "enum" in node and not any(each is None for each in node["enum"][:LONGEST]):
         return False
-    if "$ref" in node and not _allows_null(resolve(node["$ref"]), resolve, left):
+    if "$ref" in node and not allows_null(resolve(node["$ref"]), resolve, left):
         return False
     return all(
-        holds(_allows_null(each, resolve, left) for each in node[name][:_MOST_FOR_NULL])
+        holds(allows_null(each, resolve, left) for each in node[name][:_MOST_FOR_NULL])
         for name, holds in (("allOf", all), ("anyOf", any), ("oneOf", any))
         if name in node
     )
@@ -315,11 +309,16 @@ def _allows_null(raw: object, resolve: Callable[[str], object], left: list[int])
 
 # -- two schemas as one ----------------------------------------------------------------------------
 
-_GREATER = frozenset(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"))
-_LESSER = frozenset(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"))
-_BOTH = frozenset(
-    ("items", "additionalProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties")
-)
+#: What two different values of a keyword say together.
+_JOINED: dict[str, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys(("minimum", "exclusiveMinimum", *_FROM_ZERO), max),
+    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
+    **dict.fromkeys(
+        SINGLE - {"contains", "not", "if", "then", "else"},
+        lambda one, other: {"allOf": [one, other]},
+    ),
+    "required": lambda one, other: list(dict.fromkeys((*one, *other))),
+}
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Schema, Schema, bool]:
@@ -345,16 +344,8 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Schema, Sc
             both["type"] = common if len(common) > 1 else common[0]
         elif name == "enum" and (common := _common_values(both["enum"], value)):
             both["enum"] = common
-        elif name == "required":
-            both[name] = list(dict.fromkeys((*both[name], *value)))
-        elif name in _GREATER:
-            both[name] = max(both[name], value)
-        elif name in _LESSER:
-            both[name] = min(both[name], value)
-        elif name == "uniqueItems":
-            both[name] = True
-        elif name in _BOTH:
-            both[name] = {"allOf": [both[name], value]}
+        elif name in _JOINED:
+            both[name] = _JOINED[name](both[name], value)
         elif name in NAMED:
             both[name] = both[name] | {
                 member: {"allOf": [both[name][member], each]}
