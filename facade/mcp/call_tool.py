@@ -106,7 +106,7 @@ class ClientCaller:
 
     async def _opened(self) -> Discovery:
         from mcp_discovery.client import Discovery
-        from mcp_discovery.client.store import CatalogSource
+        from mcp_discovery.client.source import CatalogSource
 
         class ReportingCatalogSource(CatalogSource):
             """The facade's catalog; outcomes are counted in the facade itself."""

@@ -25,7 +25,7 @@ from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import Auth, ClientSettings, Guard, OnLog, OnProgress
-from mcp_discovery.client.source import ServerChange, Source, changes, query_of
+from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes, query_of
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
@@ -379,6 +379,5 @@ def _source(
     if url.partition(":")[0] in ("http", "https"):
         return FacadeSource(url, http, token=token)
     from mcp_discovery.adapters.store import StoreOptions
-    from mcp_discovery.client.store import StoreSource
 
     return StoreSource(url, store_options or StoreOptions(token=token))

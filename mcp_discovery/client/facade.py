@@ -12,7 +12,7 @@ import httpx2
 import orjson
 
 from mcp_discovery.client.http import SharedHttp
-from mcp_discovery.client.source import CallOutcome, Everything, News, One, Staleness
+from mcp_discovery.client.source import CallOutcome, Everything, News, One, Source, Staleness
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
@@ -39,8 +39,8 @@ _EVENT_BYTES = 512 * 2**20
 _FIRST, _LONGEST = 0.2, 5.0
 
 
-class FacadeSource:
-    """Reads one facade (or several behind one address). See :class:`Source`."""
+class FacadeSource(Source):
+    """One facade (or several behind one address)."""
 
     def __init__(self, url: str, http: SharedHttp, *, token: str | None = None) -> None:
         if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
@@ -50,16 +50,11 @@ class FacadeSource:
         self._http = http.facade
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def open(self) -> None:
-        """Does nothing: the first request connects."""
-
     async def servers(self, wanted: Query) -> list[Instance]:
-        """The instances that match ``wanted``, by name and id."""
         answer = await self._ask("GET", "/servers", params=wanted.params)
         return list(_instances(orjson.loads(answer.content)["servers"]))
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """The document with ``digest``, verified by it."""
         answer = await self._ask(
             "GET", f"/documents/{digest}", missing=DocumentNotFoundError(digest)
         )
@@ -78,9 +73,6 @@ class FacadeSource:
             for each in outcomes
         ]
         await self._ask("POST", "/outcomes", body={"outcomes": reported})
-
-    async def close(self) -> None:
-        """Does nothing: the owner of the connections closes them."""
 
     async def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
         """``GET /events``, resumed with ``Last-Event-ID`` after every interruption."""

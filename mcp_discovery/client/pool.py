@@ -15,7 +15,7 @@ from mcp_discovery.client.connection import CALLABLE, InstanceConnection
 from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.source import Source
-from mcp_discovery.client.tool_index import InstancesByTool, ServerTools
+from mcp_discovery.client.tool import InstancesByTool, ServerTools
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.instance import Instance
 

@@ -13,8 +13,7 @@ import semantic_version
 from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, consistent_hash
 from mcp_discovery.client.connection import CALLABLE, InstanceConnection
 from mcp_discovery.client.pool import ConnectionPool
-from mcp_discovery.client.tool import Tool, is_repeatable
-from mcp_discovery.client.tool_index import OfferedTool
+from mcp_discovery.client.tool import OfferedTool, Tool, is_repeatable
 from mcp_discovery.errors import AmbiguousToolError, ToolChangedError, UnknownToolError
 from mcp_discovery.health import Status
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import InvalidInputError, OutdatedRevisionError, StoreUnavailableError
 from mcp_discovery.instance import Instance
 from mcp_discovery.query.filters import ALL, FILTERS
 from mcp_discovery.query.query import Query
+
+if TYPE_CHECKING:
+    from mcp_discovery.adapters.catalog import Catalog
+    from mcp_discovery.adapters.store import StoreOptions
 
 
 def query_of(filters: Mapping[str, Any]) -> Query:
@@ -149,12 +154,9 @@ class Source(Protocol):
     after its first :class:`Everything`.
     """
 
-    @property
-    def name(self) -> str:
-        """Its address, for messages; without secrets."""
-
     async def open(self) -> None:
         """Connects, where the source keeps a connection."""
+        return
 
     async def servers(self, wanted: Query) -> list[Instance]:
         """The instances that match ``wanted`` now, by name and id."""
@@ -171,6 +173,73 @@ class Source(Protocol):
 
     async def report(self, outcomes: Sequence[CallOutcome]) -> None:
         """Reports how calls went, where the source takes reports."""
+        return
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection that is the source's own."""
+        return
+
+
+class CatalogSource(Source):
+    """A catalog that its owner runs in this process, such as a facade's."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.name = catalog.store.url
+
+    async def open(self) -> None:
+        catalog = self._catalog
+        ready = asyncio.ensure_future(catalog.ready())
+        problem = asyncio.ensure_future(catalog.after(catalog.view))
+        try:
+            await asyncio.wait({ready, problem}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            problem.cancel()
+        if not catalog.is_ready:
+            raise StoreUnavailableError(self.name, catalog.view.problem or "it gave no list")
+
+    async def servers(self, wanted: Query) -> list[Instance]:
+        return [entry.instance for entry in self._catalog.view.select(wanted)]
+
+    async def document(self, digest: str) -> CapabilityDocument:
+        return await self._catalog.document(digest)
+
+    async def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
+        view = self._catalog.view
+        yield Everything({entry.id: entry.instance for entry in view.select(wanted)})
+        yield Staleness(view.stale_since, view.problem or "")
+        while True:
+            before, view = view, await self._catalog.after(view)
+            try:
+                events = self._catalog.since(before.epoch, before.revision)
+            except OutdatedRevisionError:
+                yield Everything({entry.id: entry.instance for entry in view.select(wanted)})
+                events = []
+            for event in events:
+                if event.entry is not None and wanted.matches(event.entry.instance):
+                    yield One(event.id, event.entry.instance)
+                elif event.before is not None and wanted.matches(event.before.instance):
+                    yield One(event.id, None)
+            if before.stale_since != view.stale_since:
+                yield Staleness(view.stale_since, view.problem or "")
+
+
+class StoreSource(CatalogSource):
+    """Watches a store with a catalog of its own."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        from mcp_discovery.adapters import open_store
+        from mcp_discovery.adapters.catalog import Catalog
+
+        self._store = open_store(url, options)
+        self._stack = AsyncExitStack()
+        super().__init__(Catalog(self._store))
+
+    async def open(self) -> None:
+        await self._stack.enter_async_context(self._store)
+        await self._stack.enter_async_context(self._catalog)
+        await super().open()
+
+    async def close(self) -> None:
+        await self._stack.aclose()

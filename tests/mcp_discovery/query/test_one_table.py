@@ -14,7 +14,7 @@ from mcp_discovery import Discovery
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.cli.main import command_line
-from mcp_discovery.client.store import CatalogSource
+from mcp_discovery.client.source import CatalogSource
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.app import OPERATIONS
 from mcp_discovery.facade.http.openapi import document
