@@ -136,7 +136,7 @@ Moment = Annotated[
 ]
 
 
-class Source(Enum):
+class FieldOrigin(Enum):
     """Where the value of a field of the record comes from."""
 
     #: Whoever registers the instance: a sidecar's options, or a client that posts. The default.
@@ -148,8 +148,8 @@ class Source(Enum):
 
 
 T = TypeVar("T")
-FromServer = Annotated[T, Source.SERVER]
-Observed = Annotated[T, Source.OBSERVED]
+FromServer = Annotated[T, FieldOrigin.SERVER]
+Observed = Annotated[T, FieldOrigin.OBSERVED]
 
 
 class _Model(BaseModel):

@@ -13,17 +13,20 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, WithJsonSchema, create_model
 from pydantic.fields import FieldInfo
 
-from mcp_discovery.record import Particulars, Record, Source
+from mcp_discovery.record import FieldOrigin, Particulars, Record
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def fields_from(*sources: Source) -> dict[str, FieldInfo]:
+def fields_from(*sources: FieldOrigin) -> dict[str, FieldInfo]:
     """The fields whose values come from one of ``sources``, by their names in Python."""
     return {
         name: field
         for name, field in Record.model_fields.items()
-        if next((each for each in field.metadata if isinstance(each, Source)), Source.REGISTRANT)
+        if next(
+            (each for each in field.metadata if isinstance(each, FieldOrigin)),
+            FieldOrigin.REGISTRANT,
+        )
         in sources
     }
 
@@ -34,11 +37,11 @@ def json_names(fields: Mapping[str, FieldInfo]) -> tuple[str, ...]:
 
 
 #: The fields that can be posted: everything but what is observed.
-GIVEN_FIELDS = fields_from(Source.REGISTRANT, Source.SERVER)
+GIVEN_FIELDS = fields_from(FieldOrigin.REGISTRANT, FieldOrigin.SERVER)
 #: The names in JSON of these, of those that the server may give, and of those that are observed.
 GIVEN = json_names(GIVEN_FIELDS)
-FROM_SERVER = json_names(fields_from(Source.SERVER))
-OBSERVED = json_names(fields_from(Source.OBSERVED))
+FROM_SERVER = json_names(fields_from(FieldOrigin.SERVER))
+OBSERVED = json_names(fields_from(FieldOrigin.OBSERVED))
 #: The names in JSON of the fields that are mostly equal in all instances of one server.
 SHARED = json_names(
     {k: each for k, each in Record.model_fields.items() if k not in Particulars.model_fields}
