@@ -278,8 +278,7 @@ class Catalog:
         return {**differences, **dict.fromkeys(found)}
 
     def _publish(self, differences: Mapping[str, Instance | None]) -> None:
-        """Publishes a view with those of ``differences`` that are visible, and adds them to the
-        ring."""
+        """Publishes those of ``differences`` that are visible, and adds them to the ring."""
         entries = self.view.entries
         visible: list[tuple[str, Entry | None]] = []
         for id, instance in differences.items():

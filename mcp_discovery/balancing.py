@@ -8,21 +8,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 from cachetools import LRUCache
 
 Strategy = Literal[
     "least-loaded", "round-robin", "random", "weighted", "power-of-two", "consistent-hash"
 ]
-STRATEGIES: tuple[Strategy, ...] = (
-    "least-loaded",
-    "round-robin",
-    "random",
-    "weighted",
-    "power-of-two",
-    "consistent-hash",
-)
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 #: The default strategy.
 USUAL: Strategy = "least-loaded"
 #: The load from which on a connection counts as busy.
@@ -65,7 +58,7 @@ def weighted(candidates: Candidates, chance: Random) -> list[Candidate]:
     def drawn(candidate: Candidate) -> float:
         return -chance.expovariate(candidate.weight) if candidate.weight else -math.inf
 
-    return _by(drawn, at_random(candidates, chance))
+    return sorted(at_random(candidates, chance), key=drawn, reverse=True)
 
 
 def power_of_two(candidates: Candidates, chance: Random) -> list[Candidate]:
@@ -99,7 +92,8 @@ def consistent_hash(candidates: Candidates, key: str) -> list[Candidate]:
         part = ((int.from_bytes(digest) >> 11) + 0.5) / 2**53
         return candidate.weight / -math.log(part)
 
-    return _by(score, sorted(candidates, key=lambda each: each.id))
+    by_id = sorted(candidates, key=lambda each: each.id)
+    return sorted(by_id, key=score, reverse=True)
 
 
 def rotated(candidates: Candidates, last: str | None) -> list[Candidate]:
@@ -130,7 +124,3 @@ CHANCE: Mapping[str, Callable[[Candidates, Random], list[Candidate]]] = {
     "weighted": weighted,
     "power-of-two": power_of_two,
 }
-
-
-def _by(score: Callable[[Candidate], float], candidates: Candidates) -> list[Candidate]:
-    return sorted(candidates, key=score, reverse=True)

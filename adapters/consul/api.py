@@ -45,11 +45,7 @@ class KVStore:
 
     async def get(self, key: str) -> KVPair | None:
         """The entry at ``key``."""
-        response = await self._http.request(
-            "GET", f"/v1/kv/{path(key)}", {"consistent": ""}, missing=True
-        )
-        entries = self._entries(response)
-        return entries[0] if entries else None
+        return next(iter(self._entries(await self._read(key))), None)
 
     async def entries(self, prefix: str, *, limit: int = MAX_LIST) -> list[KVPair]:
         """Every entry whose key starts with ``prefix``.
@@ -57,37 +53,28 @@ class KVStore:
         Raises :class:`~mcp_discovery.adapters.http.ResponseTooLargeError` where they are over
         ``limit`` bytes in all.
         """
-        params = {"recurse": "", "consistent": ""}
-        where = f"/v1/kv/{path(prefix)}"
-        return self._entries(
-            await self._http.request("GET", where, params, missing=True, limit=limit)
-        )
+        return self._entries(await self._read(prefix, {"recurse": ""}, limit=limit))
 
     async def keys(self, prefix: str) -> list[str]:
         """Every key that starts with ``prefix``."""
-        params = {"keys": "", "consistent": ""}
-        response = await self._http.request("GET", f"/v1/kv/{path(prefix)}", params, missing=True)
+        response = await self._read(prefix, {"keys": ""})
         if response.status == 404:
             return []
         found = self._http.json(response)
         if not isinstance(found, list):
             raise self._http.malformed(response)
-        return [str(key) for key in found]
+        return list(map(str, found))
 
     async def put(self, key: str, value: bytes, *, cas: int | None = None) -> bool:
         """Writes an entry; with ``cas`` only if its ModifyIndex is that (0: if there is none).
 
         Returns whether it was written.
         """
-        params = {} if cas is None else {"cas": str(cas)}
-        response = await self._http.request("PUT", f"/v1/kv/{path(key)}", params, data=value)
-        return response.body.strip() == b"true"
+        return await self._written("PUT", key, cas, value)
 
     async def delete(self, key: str, *, cas: int | None = None) -> bool:
         """Deletes an entry; with ``cas`` only if its ModifyIndex is that. Returns whether so."""
-        params = {} if cas is None else {"cas": str(cas)}
-        response = await self._http.request("DELETE", f"/v1/kv/{path(key)}", params)
-        return response.body.strip() == b"true"
+        return await self._written("DELETE", key, cas)
 
     async def require_served(self, timeout: float) -> None:
         """Raises unless the leader answers a read with our token within ``timeout`` seconds."""
@@ -101,21 +88,33 @@ class KVStore:
         now = self._http.index(response)
         return QueryResult(now, None if now == index else self._entries(response))
 
+    async def _read(
+        self, key: str, params: Mapping[str, str] | None = None, *, limit: int = MAX_LIST
+    ) -> StoreResponse:
+        query = {**(params or {}), "consistent": ""}
+        where = f"/v1/kv/{path(key)}"
+        return await self._http.request("GET", where, query, missing=True, limit=limit)
+
+    async def _written(
+        self, method: str, key: str, cas: int | None, value: bytes | None = None
+    ) -> bool:
+        params = {} if cas is None else {"cas": str(cas)}
+        response = await self._http.request(method, f"/v1/kv/{path(key)}", params, data=value)
+        return response.body.strip() == b"true"
+
     def _entries(self, response: StoreResponse) -> list[KVPair]:
         if response.status == 404:
             return []
-        try:
+        with self._http.reading(response):
             entries = [
                 KVPair(item["Key"], item["Value"] or "", item["ModifyIndex"])
                 for item in self._http.json(response)
             ]
-        except (KeyError, TypeError) as error:
-            raise self._http.malformed(response) from error
-        for each in entries:
-            known = isinstance(each.key, str) and isinstance(each.raw, str)
-            if not known or not isinstance(each.modified, int):
-                raise self._http.malformed(response)
-        return entries
+            for each in entries:
+                known = isinstance(each.key, str) and isinstance(each.raw, str)
+                if not known or not isinstance(each.modified, int):
+                    raise TypeError(each.key)
+            return entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +157,11 @@ class ConsulAgent:
         if "X-Consul-Reason" not in response.headers and response.status != 200:
             self._http.refuse(response)
         content = self._http.json(response)
-        try:
+        with self._http.reading(response):
             if content["Service"] is None:
                 return None
             checks = {check["CheckID"]: check for check in content["Checks"] or ()}
             return AgentService(content["Service"]["Service"], checks)
-        except (KeyError, TypeError) as error:
-            raise self._http.malformed(response) from error
 
     async def update_check(self, id: str, status: str, output: str) -> None:
         """Sets a TTL check's status and output, which renews it. Raises
@@ -188,10 +185,8 @@ class ConsulAgent:
             response = await self._http.request("GET", "/v1/agent/self")
         except StoreDeniedError:
             return None
-        try:
+        with self._http.reading(response):
             return str(self._http.json(response)[part][name])
-        except (KeyError, TypeError) as error:
-            raise self._http.malformed(response) from error
 
 
 class ConsulApi:
@@ -258,14 +253,12 @@ class ConsulApi:
             return
         if response.status != 200:
             self._http.refuse(response)
-        try:
+        with self._http.reading(response):
             lacking = [
                 f"{item['Resource']}:{item['Access']} on {item['Segment']!r}"
                 for item in self._http.json(response)
                 if not item["Allow"]
             ]
-        except (KeyError, TypeError) as error:
-            raise self._http.malformed(response) from error
         if lacking:
             raise StoreDeniedError(self.address.shown, f"the token lacks {', '.join(lacking)}")
         await self.services.require_nodes_readable()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain
+from typing import NamedTuple
 
 from mcp_discovery.adapters.consul.api import KVPair
 from mcp_discovery.adapters.consul.checks import (
-    Check,
     Presence,
     ServicePlace,
     read_presence,
@@ -85,13 +86,26 @@ class _Lapse:
     many: bool = False
 
 
+class Joined(NamedTuple):
+    """A service, the record of the same holder, and the instance that is made of both."""
+
+    presence: Presence
+    stored: StoredRecord
+    instance: Instance
+
+    @property
+    def changed(self) -> int:
+        """The Consul index of the last change."""
+        return max(self.presence.index, self.stored.modified)
+
+
 @dataclass(slots=True)
 class WatchMemory:
     """What a store object keeps from one watch to the next, by id, so that a watch that is started
     again does not begin to count times anew: findings, and the last joined instances."""
 
     findings: dict[str, AdverseFinding] = field(default_factory=dict)
-    joined: dict[str, tuple[Presence, StoredRecord, Instance]] = field(default_factory=dict)
+    joined: dict[str, Joined] = field(default_factory=dict)
 
 
 class ConsulListing:
@@ -105,9 +119,8 @@ class ConsulListing:
         self._checks: Services = {}
         self._presences: dict[str, list[Presence]] = {}
         self._read: dict[ServicePlace, Presence] = {}
-        self._entries: dict[
-            str, tuple[int, StoredRecord | None]
-        ] = {}  # key → hash of its value, record
+        # Key → hash of its value, record.
+        self._entries: dict[str, tuple[int, StoredRecord | None]] = {}
         self._stored: dict[str, list[StoredRecord]] = {}
         self._unsettled: dict[str, float] = {}
         self._stray: set[str] = set()
@@ -124,19 +137,14 @@ class ConsulListing:
         for place, checks in services.items():
             known = self._read.get(place)
             if known is None or self._checks.get(place) != checks:
-                known = self._presence(place, checks)
-                if known is None:
+                try:
+                    known = read_presence(place, checks)
+                except (KeyError, TypeError, AttributeError) as error:
+                    self._skipped.add(place.id, f"its checks are not Consul's: {error!r}")
                     continue
             read[place] = known
             presences.setdefault(place.id, []).append(known)
         self._checks, self._read, self._presences = services, read, presences
-
-    def _presence(self, place: ServicePlace, checks: Sequence[Check]) -> Presence | None:
-        try:
-            return read_presence(place, checks)
-        except (KeyError, TypeError, AttributeError) as error:
-            self._skipped.add(place.id, f"its checks are not Consul's: {error!r}")
-            return None
 
     def feed_records(self, entries: Iterable[KVPair]) -> None:
         """Takes the present records."""
@@ -146,7 +154,12 @@ class ConsulListing:
             value = hash(entry.raw)
             before, known = self._entries.get(entry.key, (None, None))
             if before != value:
-                known = self._parse(entry)
+                try:
+                    known = read_entry(entry, self._prefix)
+                    self._skipped.discard(entry.key)
+                except ValueError as error:
+                    known = None
+                    self._skipped.add(entry.key, str(error))
             elif known is not None and known.modified != entry.modified:
                 known = replace(known, modified=entry.modified)
             present[entry.key] = value, known
@@ -157,21 +170,11 @@ class ConsulListing:
         self._entries, self._stored = present, stored
         self._unread = {key.rpartition("/")[2] for key, (_, one) in present.items() if one is None}
 
-    def _parse(self, entry: KVPair) -> StoredRecord | None:
-        try:
-            stored = read_entry(entry, self._prefix)
-        except (InvalidRecordError, ValueError) as error:
-            self._skipped.add(entry.key, str(error))
-            return None
-        self._skipped.discard(entry.key)
-        return stored
-
     def instances(self) -> dict[str, Instance]:
         """All instances, in the order of their last change."""
         now = time.monotonic()
         self.due = math.inf
-        found: list[tuple[int, str, Instance]] = []
-        joined: dict[str, tuple[Presence, StoredRecord, Instance]] = {}
+        joined: dict[str, Joined] = {}
         unsettled: dict[str, float] = {}
         stray: set[str] = set()
         self._note_unreachable(now)
@@ -179,7 +182,6 @@ class ConsulListing:
         for id, presences in self._presences.items():
             if (known := self._unchanged(id, presences)) is not None:
                 joined[id] = known
-                found.append((max(known[0].index, known[1].modified), id, known[2]))
                 continue
             pair = self._pair(id, presences)
             if pair is None or not pair[0].started:
@@ -190,11 +192,10 @@ class ConsulListing:
                     # During a change of holder or a restart it is listed as it was before.
                     if previous is not None and id in self._stored:
                         joined[id] = previous
-                        found.append((previous[0].index, id, previous[2]))
                     continue
-            if pair is None and id not in self._stored and id in self._unread:
-                continue
             if pair is None:
+                if id not in self._stored and id in self._unread:
+                    continue
                 lacks = "a record of the same holder" if id in self._stored else "a record"
                 self._skipped.add(id, f"is a Consul service without {lacks} in {self._prefix}")
                 stray.add(id)
@@ -205,20 +206,18 @@ class ConsulListing:
                 continue
             instance = Instance(stored.record, health, stored.lease, presence.load)
             previous = self._memory.joined.get(id)
-            if previous is not None and previous[2] == instance:
-                instance = previous[2]
-            joined[id] = presence, stored, instance
-            found.append((max(presence.index, stored.modified), id, instance))
+            if previous is not None and previous.instance == instance:
+                instance = previous.instance
+            joined[id] = Joined(presence, stored, instance)
         for id in self._stray - stray:
             self._skipped.discard(id)
         for id in self._findings.keys() - self._presences.keys():
             del self._findings[id]
         self._memory.joined, self._unsettled, self._stray = joined, unsettled, stray
-        return {id: instance for _, id, instance in sorted(found, key=lambda item: item[:2])}
+        ordered = sorted(joined, key=lambda id: (joined[id].changed, id))
+        return {id: joined[id].instance for id in ordered}
 
-    def _unchanged(
-        self, id: str, presences: list[Presence]
-    ) -> tuple[Presence, StoredRecord, Instance] | None:
+    def _unchanged(self, id: str, presences: list[Presence]) -> Joined | None:
         """What was joined last, if neither service nor record has been parsed again since and no
         check contradicts its registrant. That is so for all instances but those that have just
         changed.
@@ -228,37 +227,29 @@ class ConsulListing:
         if known is None or len(presences) != 1 or len(stored) != 1 or id in self._findings:
             return None
         presence = presences[0]
-        same = known[0] is presence and known[1] is stored[0]
+        same = known.presence is presence and known.stored is stored[0]
         well = presence.alive and presence.started and not presence.others
         return known if same and well else None
 
     def _note_unreachable(self, now: float) -> None:
-        nodes = {
-            presence.place.node
-            for presences in self._presences.values()
-            for presence in presences
-            if presence.unreachable
-        }
+        presences = chain.from_iterable(self._presences.values())
+        nodes = {presence.place.node for presence in presences if presence.unreachable}
         self._unreachable = {node: self._unreachable.get(node, now) for node in nodes}
 
     def _note_lapsed(self, now: float) -> None:
-        """Notes whose TTL has lapsed since it was listed, and which lapsed with most others."""
-        silent = {
-            id
-            for id, presences in self._presences.items()
-            if not any(presence.passing for presence in presences)
-        }
+        silent = {id for id, found in self._presences.items() if not any(p.passing for p in found)}
         joined = self._memory.joined
         self._lapsed = {
             id: self._lapsed.get(id) or _Lapse(now)
             for id in silent
-            if id in self._lapsed or (id in joined and joined[id][0].passing)
+            if id in self._lapsed or (id in joined and joined[id].presence.passing)
         }
         together = [
             lapse
             for id, lapse in self._lapsed.items()
             if id in joined
-            and now <= lapse.since + joined[id][1].lease.ttl / HEARTBEATS_PER_TTL + REPORTED_WITHIN
+            and now - lapse.since - REPORTED_WITHIN
+            <= joined[id].stored.lease.ttl / HEARTBEATS_PER_TTL
         ]
         beating = (joined.keys() & self._presences.keys()) - silent
         if len(together) > max(1, len(beating)):
@@ -270,12 +261,12 @@ class ConsulListing:
         previous = self._memory.joined.get(id)
         if previous is None:
             return presence
-        if presence.unreachable and not previous[0].unreachable:
+        if presence.unreachable and not previous.presence.unreachable:
             sure = self._unreachable[presence.place.node] + UNREACHABLE_FOR
             if now < sure:
                 self.due = min(self.due, sure)
                 presence = replace(presence, unreachable=False)
-        if id in self._lapsed and self._lapsed[id].most and previous[0].passing:
+        if id in self._lapsed and self._lapsed[id].most and previous.presence.passing:
             sure = self._lapsed[id].since + LAPSED_FOR
             if now < sure:
                 self.due = min(self.due, sure)
@@ -294,47 +285,36 @@ class ConsulListing:
             for stored in self._stored.get(id, ())
             if presence.holder == stored.lease.holder.id
         ]
-        if not pairs:
-            return None
-        return max(
-            pairs,
-            key=lambda pair: (
-                pair[0].alive,
-                pair[0].server == pair[1].record.name,
-                pair[0].index,
-                pair[1].modified,
-            ),
-        )
+
+        def rank(pair: tuple[Presence, StoredRecord]) -> tuple[bool, bool, int, int]:
+            presence, stored = pair
+            named = presence.server == stored.record.name
+            return presence.alive, named, presence.index, stored.modified
+
+        return max(pairs, key=rank, default=None)
 
     def _health(
         self, id: str, presence: Presence, stored: StoredRecord, now: float
     ) -> Health | None:
         """Its health; ``None`` when it has been silent for ``reap_after`` and is to be removed."""
         lease = stored.lease
-        if not presence.passing:
-            against: tuple[Status, str] | None = self._silent(id, lease, now)
-            # The check became critical one TTL after the last renewal.
-            patience, heard = lease.reap_after - lease.ttl, -lease.ttl
-        else:
-            against = verdict(presence)
-            patience, heard = lease.reap_after, 0.0
+        against = verdict(presence) if presence.passing else self._silent(id, lease, now)
+        # A check becomes critical one TTL after the last renewal.
+        lapsed_for = 0.0 if presence.passing else lease.ttl
         if against is None:
             self._findings.pop(id, None)
             return presence.own
-        finding = self._find(id, lease.holder.id, against, heard)
-        if presence.alive:
-            finding = replace(finding, quiet=None)
-        elif finding.quiet is None:
-            finding = replace(finding, quiet=now)
-        self._findings[id] = finding
-        if finding.quiet is not None:
-            if now >= finding.quiet + patience:
+        finding = self._find(id, lease.holder.id, against, -lapsed_for)
+        quiet = None if presence.alive else (now if finding.quiet is None else finding.quiet)
+        self._findings[id] = finding = replace(finding, quiet=quiet)
+        if quiet is not None:
+            over = quiet + lease.reap_after - lapsed_for
+            if now >= over:
                 return None
-            self.due = min(self.due, finding.quiet + patience)
+            self.due = min(self.due, over)
         return Health(finding.status, finding.reason, finding.since, finding.last_seen)
 
     def _silent(self, id: str, lease: Lease, now: float) -> tuple[Status, str]:
-        """The status and reason of an instance whose TTL has lapsed."""
         reason = silent_for(lease.ttl)
         lapse = self._lapsed.get(id)
         if lapse is None or not lapse.many or now >= lapse.since + IN_DOUBT:
@@ -356,9 +336,17 @@ class ConsulListing:
         now = utcnow()
         previous = self._memory.joined.get(id)
         since = now
-        if previous is not None and previous[2].health.status is status:
-            since = previous[2].health.since
+        if previous is not None and previous.instance.health.status is status:
+            since = previous.instance.health.since
         return AdverseFinding(holder, status, reason, since, now + timedelta(seconds=heard), None)
+
+
+def read_known(entry: KVPair | None, prefix: str) -> StoredRecord | None:
+    """The record in ``entry``; ``None`` where there is none or it is malformed."""
+    try:
+        return read_entry(entry, prefix) if entry is not None else None
+    except ValueError:
+        return None
 
 
 def read_entry(entry: KVPair, prefix: str) -> StoredRecord:

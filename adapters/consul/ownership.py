@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi, KVPair
 from mcp_discovery.adapters.consul.checks import Presence, read_presence
-from mcp_discovery.adapters.consul.listing import StoredRecord, read_entry
+from mcp_discovery.adapters.consul.listing import read_known
 from mcp_discovery.adapters.consul.registration import record_key
 from mcp_discovery.errors import DuplicateInstanceError, StoreUnavailableError
 from mcp_discovery.instance import Holder
@@ -47,7 +47,7 @@ async def require_free(
     deadline = time.monotonic() + IN_PROGRESS
     while True:
         entry = await api.kv.get(record_key(api, record))
-        stored = _read(api, entry)
+        stored = read_known(entry, api.address.records)
         if stored is not None and stored.lease.holder.id == holder.id:
             return Replaced(entry, ())
         presences = await _presences(api, record.id)
@@ -92,7 +92,7 @@ async def _presences(api: ConsulApi, id: str) -> list[Presence]:
 
 async def _duplicate(api: ConsulApi, id: str, presence: Presence) -> DuplicateInstanceError:
     entry = await api.kv.get(f"{api.address.records}{presence.server}/{id}")
-    stored = _read(api, entry)
+    stored = read_known(entry, api.address.records)
     if stored is None:
         return DuplicateInstanceError(id, holder=f"a registrant on node {presence.place.node}")
     return DuplicateInstanceError(
@@ -103,7 +103,7 @@ async def _duplicate(api: ConsulApi, id: str, presence: Presence) -> DuplicateIn
 async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> None:
     """After registering: removes the service and raises :class:`DuplicateInstanceError` if another
     registrant has won the record."""
-    stored = _read(api, await api.kv.get(record_key(api, record)))
+    stored = read_known(await api.kv.get(record_key(api, record)), api.address.records)
     if stored is not None and stored.lease.holder.id == holder.id:
         return
     service = await api.agent.service(record.id)
@@ -125,18 +125,8 @@ async def remove_leftovers(api: ConsulApi, record: Record, replaced: Replaced) -
     for presence in replaced.presences:
         if presence.server is not None and presence.server != record.name:
             entry = await api.kv.get(f"{api.address.records}{presence.server}/{record.id}")
-            stored = _read(api, entry)
+            stored = read_known(entry, api.address.records)
             if entry and stored and stored.lease.holder.id == presence.holder:
                 await api.kv.delete(entry.key, cas=entry.modified)
         if presence.unreachable:
             await api.services.remove(presence.place)
-
-
-def _read(api: ConsulApi, entry: KVPair | None) -> StoredRecord | None:
-    """The record in ``entry``; ``None`` where there is none or it is malformed."""
-    if entry is None:
-        return None
-    try:
-        return read_entry(entry, api.address.records)
-    except ValueError:
-        return None

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi, KVPair, UnknownCheckError
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
-from mcp_discovery.adapters.consul.listing import read_entry
+from mcp_discovery.adapters.consul.listing import read_known
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RegistrationLostError
@@ -129,7 +129,6 @@ class ConsulRegistration(ScheduledRegistration):
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         self._heartbeats.require_alive()
         sent = time.monotonic()
         renew, verify = self._heartbeats.due(sent, renew=renew)
@@ -163,7 +162,6 @@ class ConsulRegistration(ScheduledRegistration):
             await self._api.kv.delete(entry.key, cas=entry.modified)
 
     async def deregister(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         service = await self._api.agent.service(self.id)
         if service is not None:
             heartbeat = service.checks.get(checks.heartbeat_check(self.id))
@@ -220,11 +218,8 @@ class ConsulRegistration(ScheduledRegistration):
         )
 
     def _holds(self, entry: KVPair) -> bool:
-        try:
-            stored = read_entry(entry, self._api.address.records)
-        except ValueError:
-            return False  # malformed, so not what we wrote
-        return stored.lease.holder.id == self._lease.holder.id
+        stored = read_known(entry, self._api.address.records)
+        return stored is not None and stored.lease.holder.id == self._lease.holder.id
 
     async def _renew(self) -> None:
         sent = time.monotonic()

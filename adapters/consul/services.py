@@ -140,7 +140,7 @@ class ServiceCatalog:
                 self._http.address.shown,
                 f"the token may not read service {self._http.address.service!r} or its nodes",
             )
-        try:
+        with self._http.reading(response):
             if self._http.address.mode == "one-service":
                 return {
                     ServicePlace(item["Node"]["Node"], item["Service"]["ID"]): item["Checks"]
@@ -158,8 +158,6 @@ class ServiceCatalog:
                 for place, checks in own.items()
                 if not _is_proxy(checks)
             }
-        except (KeyError, TypeError) as error:
-            raise self._http.malformed(response) from error
 
     async def remove(self, place: ServicePlace) -> None:
         """Removes a service from the catalog, for a node that has no agent any more to do it."""

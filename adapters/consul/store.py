@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.checks import Presence, read_presence
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
-from mcp_discovery.adapters.consul.listing import WatchMemory
+from mcp_discovery.adapters.consul.listing import StoredRecord, WatchMemory, read_known
 from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
 from mcp_discovery.adapters.consul.registration import (
+    LEAST_REAP,
     AgentHealth,
     ConsulRegistration,
     record_key,
     service_definition,
 )
-from mcp_discovery.adapters.consul.sweep import ConsulSweeper
 from mcp_discovery.adapters.consul.url import parse_url
 from mcp_discovery.adapters.consul.watch import watch
 from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
+from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidStoreURLError, StoreUnavailableError
 from mcp_discovery.instance import Holder, Instance, Lease, encode_registration
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: How often a registration is attempted while others write the same record.
 _ATTEMPTS = 5
+#: Seconds for which records and documents have to be unreferenced before they are removed.
+GRACE = 60.0
 
 
 class ConsulStore(BaseStore[ConsulRegistration]):
@@ -51,7 +56,7 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         super().__init__(self._address.shown, holder)
         self._api = ConsulApi(self._address, options or StoreOptions())
         self._documents = ConsulDocuments(self._api)
-        self._sweeper = ConsulSweeper(self._api, self._documents)
+        self._unreferenced = UnreferencedKeys()
         self._memory = WatchMemory()
         self._same_datacenter = self._address.dc is None
 
@@ -115,7 +120,6 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         self._same_datacenter = True
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
         return watch(self._api, self.skipped, self._memory)
 
     async def document(self, digest: str) -> CapabilityDocument:
@@ -124,8 +128,51 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         return await self._documents.get(digest)
 
     async def sweep(self) -> int:
-        """See :meth:`mcp_discovery.adapters.store.Store.sweep`."""
-        return await self._sweeper.sweep()
+        """Removes what :meth:`_removals` finds. Raises :class:`StoreDeniedError` where it may not
+        read everything."""
+        await self._api.require_readable()
+        # Documents are listed before records: one that is written later is not in the list, and
+        # one that is in the list is named by a record that is read afterwards.
+        parts = await self._api.kv.keys(self._api.address.documents)
+        services = await self._api.services.all()
+        entries = await self._api.kv.entries(self._api.address.records)
+        known = (read_known(entry, self._api.address.records) for entry in entries)
+        presences = [read_presence(place, found) for place, found in services.items()]
+        removals = self._removals(parts, [item for item in known if item is not None], presences)
+        ages = self._unreferenced.ages(removals)
+        removed = 0
+        for version, (grace, remove) in removals.items():
+            if ages[version] >= grace and await remove() is not False:
+                removed += 1
+        return removed
+
+    def _removals(
+        self, parts: list[str], stored: list[StoredRecord], presences: list[Presence]
+    ) -> Mapping[str, tuple[float, Callable[[], Awaitable[bool | None]]]]:
+        """Documents that no record names, records without a service (Consul removes a lapsed
+        service, not its record), and services on failed nodes, which have no agent to remove them.
+
+        The key identifies each with its last change, so that a change starts the time anew; then
+        the seconds for which it has to be unreferenced, and how it is removed.
+        """
+        named = {item.record.capabilities.digest for item in stored}
+        leases = {(item.record.id, item.lease.holder.id): item.lease for item in stored}
+        present = {(presence.place.id, presence.holder) for presence in presences}
+        found: dict[str, tuple[float, Callable[[], Awaitable[bool | None]]]] = {}
+        for key in parts:
+            if (digest := self._documents.digest_of(key)) is not None and digest not in named:
+                found[key] = GRACE, partial(self._api.kv.delete, key)
+        for item in stored:
+            if (item.record.id, item.lease.holder.id) not in present:
+                remove = partial(self._api.kv.delete, item.key, cas=item.modified)
+                found[f"{item.key} of {item.modified}"] = GRACE, remove
+        for presence in presences:
+            if presence.unreachable and presence.holder is not None:
+                lease = leases.get((presence.place.id, presence.holder))
+                grace = max(LEAST_REAP, lease.reap_after if lease is not None else 0.0)
+                dead = partial(self._api.services.remove, presence.place)
+                found[f"{presence.place} of {presence.index}"] = grace, dead
+        return found
 
     async def node_address(self) -> str | None:
         """The address of the local agent's node in the cluster. Logs a warning when the token may
@@ -140,5 +187,4 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         return address
 
     async def close(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         await self._api.close()

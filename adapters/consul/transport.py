@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import quote
@@ -111,6 +112,14 @@ class ConsulTransport:
         kind = StoreDeniedError if response.status in (401, 403) else StoreUnavailableError
         raise kind(self.address.shown, f"answered {response.status}: {said}")
 
+    @contextmanager
+    def reading(self, response: StoreResponse) -> Iterator[None]:
+        """Raises :meth:`malformed` where the block does not find the fields that it expects."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.malformed(response) from error
+
     def malformed(self, response: StoreResponse) -> StoreUnavailableError:
         """The error for a response that Consul does not send."""
         return StoreUnavailableError(
@@ -119,17 +128,13 @@ class ConsulTransport:
 
     def index(self, response: StoreResponse) -> int:
         """The index for the next blocking query; at least 1."""
-        try:
+        with self.reading(response):
             return max(1, int(response.headers["X-Consul-Index"]))
-        except (KeyError, ValueError) as error:
-            raise self.malformed(response) from error
 
     def json(self, response: StoreResponse) -> Any:
         """The body as JSON."""
-        try:
+        with self.reading(response):
             return response.json()
-        except ValueError as error:
-            raise self.malformed(response) from error
 
 
 def path(key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from mcp_discovery.errors import InvalidStoreURLError
@@ -15,10 +15,6 @@ Mode = Literal["one-service", "service-per-server"]
 
 DEFAULT_SERVICE = "mcp"
 _SCHEMES = {"consul": ("http", 8500), "consul+https": ("https", 8501)}
-_MODES: dict[str, Mode] = {
-    "one-service": "one-service",
-    "service-per-server": "service-per-server",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +94,12 @@ def _query(text: str, shown: str) -> tuple[str | None, Mode]:
     for key, value in parse_qsl(text, keep_blank_values=True):
         if key == "dc" and is_label(value.replace("_", "-").lower()):
             dc = value
-        elif key == "mode" and value in _MODES:
-            mode = _MODES[value]
+        elif key == "mode" and value in get_args(Mode):
+            mode = cast(Mode, value)
         elif key == "dc":
             raise InvalidStoreURLError(shown, "its dc is not a datacenter's name")
         elif key == "mode":
-            raise InvalidStoreURLError(shown, f"its mode is none of {', '.join(_MODES)}")
+            raise InvalidStoreURLError(shown, f"its mode is none of {', '.join(get_args(Mode))}")
         else:
             raise InvalidStoreURLError(
                 shown, f"has the unknown parameter {key[:40]!r}; known are dc and mode"

@@ -149,7 +149,6 @@ async def watch(
 
 
 async def _check(api: ConsulApi) -> NoReturn:
-    """Checks regularly whether Consul serves; raises the error when it does not."""
     while True:
         await asyncio.sleep(CHECK_EVERY)
         await api.kv.require_served(CHECK_WITHIN)

@@ -99,7 +99,6 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
         return EmbeddedRegistration(self, new)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
         self._require_open()
         watcher = _Watcher()
         self._watchers.add(watcher)
@@ -116,7 +115,6 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
             self._watchers.discard(watcher)
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """See :meth:`mcp_discovery.adapters.store.Store.document`."""
         self._require_open()
         data = self._file.document(digest) if self._file else self._documents.get(digest)
         if data is None:
@@ -127,7 +125,6 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
             raise DocumentNotFoundError(digest) from error
 
     async def sweep(self) -> int:
-        """See :meth:`mcp_discovery.adapters.store.Store.sweep`."""
         self._require_open()
         used = {held.instance.record.capabilities.digest for held in self._held.values()}
         removed = self._unreferenced.confirmed(self.digests() - used)
@@ -142,7 +139,6 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
         return self._file.digests() if self._file else set(self._documents)
 
     async def close(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -291,7 +287,6 @@ class EmbeddedRegistration(ScheduledRegistration):
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         held = self._held()
         held.renewed = time.monotonic()
         self._heartbeats.renewed(held.renewed)
@@ -313,7 +308,6 @@ class EmbeddedRegistration(ScheduledRegistration):
         self._heartbeats.written(health, load)
 
     async def deregister(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         self._store._require_open()
         held = self._store._held.get(self.id)
         if held is not None and held.instance.lease.holder.id == self._lease.holder.id:

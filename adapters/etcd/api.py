@@ -71,18 +71,11 @@ class EtcdGateway:
 
     async def call(self, path: str, body: Mapping[str, Any]) -> Any:
         """The response to one request (``kv/txn``) from the first endpoint that gives one."""
-        data = orjson.dumps(body)
-        return await self._in_turn(
-            lambda endpoint, limit: self._request(endpoint, path, data, _object, limit)
-        )
+        return await self._in_turn(path, orjson.dumps(body), _object)
 
     async def call_each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> list[Json]:
         """The responses to several messages of one stream, in one HTTP request."""
-        data = b"\n".join(orjson.dumps(body) for body in bodies)
-        results: list[Json] = await self._in_turn(
-            lambda endpoint, limit: self._request(endpoint, path, data, self._results, limit)
-        )
-        return results
+        return await self._in_turn(path, b"\n".join(map(orjson.dumps, bodies)), self._results)
 
     async def call_endpoint(
         self, endpoint: str, path: str, body: Mapping[str, Any], timeout: float
@@ -141,7 +134,7 @@ class EtcdGateway:
                 kvs = response.get("kvs", [])
                 more = bool(response.get("more"))
                 if more:
-                    first = _after(kvs[-1]["key"])
+                    first = encode(decode(kvs[-1]["key"]) + b"\0")  # the next possible key
                     coming = requested()
                 yield revision, kvs
                 if not more:
@@ -159,16 +152,11 @@ class EtcdGateway:
         token = self._token
         async with AsyncExitStack() as stack:
             try:
-                response = await stack.enter_async_context(
-                    self._http.stream(
-                        "POST",
-                        f"{endpoint}/v3/{path}",
-                        data=orjson.dumps(body),
-                        headers=headers,
-                        idle=idle,
-                        timeout=self._attempt,
-                    )
+                url, data = f"{endpoint}/v3/{path}", orjson.dumps(body)
+                stream = self._http.stream(
+                    "POST", url, data=data, headers=headers, idle=idle, timeout=self._attempt
                 )
+                response = await stack.enter_async_context(stream)
             except StoreUnavailableError:
                 self._distrust(token)
                 raise
@@ -187,7 +175,7 @@ class EtcdGateway:
 
     # -- endpoints in turn -------------------------------------------------------------------
 
-    async def _in_turn(self, request: Callable[[str, float], Any]) -> Any:
+    async def _in_turn(self, path: str, data: bytes, read: Callable[[bytes], T]) -> T:
         deadline = time.monotonic() + self._budget
         backoff = Backoff(0.1, 0.5)
         while True:
@@ -199,7 +187,7 @@ class EtcdGateway:
                     break
                 endpoint = self.endpoint
                 try:
-                    return await request(endpoint, min(left, self._attempt))
+                    return await self._request(endpoint, path, data, read, min(left, self._attempt))
                 except (RequestRefusedError, ResponseTooLargeError):
                     raise
                 except StoreUnavailableError as error:
@@ -219,12 +207,7 @@ class EtcdGateway:
         return StoreUnavailableError(self.store, text)
 
     async def _request(
-        self,
-        endpoint: str,
-        path: str,
-        data: bytes,
-        read: Callable[[bytes], T],
-        timeout: float,
+        self, endpoint: str, path: str, data: bytes, read: Callable[[bytes], T], timeout: float
     ) -> T:
         deadline = time.monotonic() + timeout
         headers = await self._headers(endpoint, timeout)
@@ -237,9 +220,8 @@ class EtcdGateway:
             try:
                 return await self._post(endpoint, path, data, read, headers, deadline)
             except TokenRejectedError as again:
-                raise StoreDeniedError(
-                    self.store, f"a fresh token is refused: {again.problem}"
-                ) from again
+                problem = f"a fresh token is refused: {again.problem}"
+                raise StoreDeniedError(self.store, problem) from again
         except (RequestRefusedError, MemberUnavailableError):
             raise
         except StoreUnavailableError:
@@ -255,34 +237,25 @@ class EtcdGateway:
         headers: Mapping[str, str],
         deadline: float,
     ) -> T:
+        left = max(0.1, deadline - time.monotonic())
         response = await self._http.request(
-            "POST",
-            f"{endpoint}/v3/{path}",
-            data=data,
-            headers=headers,
-            timeout=max(0.1, deadline - time.monotonic()),
+            "POST", f"{endpoint}/v3/{path}", data=data, headers=headers, timeout=left
         )
         if response.status != 200:
             raise from_response(self.store, response.status, response.body)
         try:
             return read(response.body)
         except ValueError as error:
-            raise RequestRefusedError(
-                self.store, "answers what is no JSON: this is no etcd"
-            ) from error
+            problem = "answers what is no JSON: this is no etcd"
+            raise RequestRefusedError(self.store, problem) from error
 
     def _results(self, body: bytes) -> list[Json]:
-        results = []
-        for line in body.splitlines():
-            if not line.strip():
-                continue
-            message = orjson.loads(line)
+        messages = [orjson.loads(line) for line in body.splitlines() if line.strip()]
+        for message in messages:
             if "result" not in message:
-                raise from_object(self.store, message) or RequestRefusedError(
-                    self.store, "an unknown answer"
-                )
-            results.append(message["result"])
-        return results
+                refused = RequestRefusedError(self.store, "an unknown answer")
+                raise from_object(self.store, message) or refused
+        return [message["result"] for message in messages]
 
     # -- users -------------------------------------------------------------------------------
 
@@ -302,16 +275,11 @@ class EtcdGateway:
             self._authenticated = False
 
     async def _renew(
-        self,
-        endpoint: str,
-        old: str | None,
-        rejected: TokenRejectedError | None,
-        timeout: float,
+        self, endpoint: str, old: str | None, rejected: TokenRejectedError | None, timeout: float
     ) -> None:
         if self._user is None:
-            raise StoreDeniedError(
-                self.store, "etcd wants a user and a password; give both as options"
-            ) from rejected
+            problem = "etcd wants a user and a password; give both as options"
+            raise StoreDeniedError(self.store, problem) from rejected
         async with self._authenticating:
             if self._authenticated and self._token != old:
                 return  # another call has renewed it meanwhile
@@ -335,8 +303,3 @@ def _object(body: bytes) -> Json:
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
     return content
-
-
-def _after(key: str) -> str:
-    """The first key that can follow ``key``, both in base64."""
-    return encode(decode(key) + b"\0")

@@ -200,7 +200,6 @@ class EtcdRegistration(ScheduledRegistration):
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         self._heartbeats.require_alive()
         renew, verify = self._heartbeats.due(time.monotonic(), renew=renew)
         # Written first: if etcd cannot take the new health (NOSPACE), the old one must not be
@@ -242,7 +241,6 @@ class EtcdRegistration(ScheduledRegistration):
             await self._place.documents.put(document)
 
     async def deregister(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         keys = self._place.keys
         record_key = keys.record(self._record.name, self.id)
         own = [delete(key) for key in (keys.live(self.id), record_key, keys.name_of(self.id))]

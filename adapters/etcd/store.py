@@ -49,7 +49,6 @@ class EtcdStore(BaseStore[EtcdRegistration]):
         return await register(self._place, new, document, takeover)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
         watch = Watch(self._gateway, self._keys, self.skipped)
         task = asyncio.create_task(_run(watch), name=f"watch {self.url}")
         self._watches[watch] = task
@@ -62,7 +61,6 @@ class EtcdStore(BaseStore[EtcdRegistration]):
             await _end(task)
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """See :meth:`mcp_discovery.adapters.store.Store.document`."""
         return await self._documents.read(digest)
 
     async def sweep(self) -> int:
@@ -71,7 +69,6 @@ class EtcdStore(BaseStore[EtcdRegistration]):
         return await self._documents.sweep()
 
     async def close(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         for watch, task in list(self._watches.items()):
             watch.queue.fail(StoreUnavailableError(self.url, "this store object is closed"))
             await _end(task)

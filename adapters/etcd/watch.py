@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import aiohttp
 import orjson
@@ -96,7 +98,9 @@ class Watch:
         self.store = gateway.store
         self._gateway = gateway
         self._keys = keys
-        self._skipped = skipped
+        self._range: dict[str, Any] = dict(
+            zip(("key", "range_end"), map(encode, keys.watched), strict=True)
+        )
         self._listing = EtcdListing(keys, skipped)
         self._shown: dict[str, Instance] = {}  # what the consumer has been given
         self._revision = 0  # the listing contains every change up to here
@@ -111,9 +115,8 @@ class Watch:
         except RevisionGoneError as error:
             raise StoreUnavailableError(self.store, error.problem) from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreUnavailableError(
-                self.store, f"answers what no etcd does ({error!r})"
-            ) from error
+            problem = f"answers what no etcd does ({error!r})"
+            raise StoreUnavailableError(self.store, problem) from error
 
     # -- the full list -----------------------------------------------------------------------
 
@@ -122,8 +125,7 @@ class Watch:
             try:
                 await self._read_all()
                 break
-            except RevisionGoneError:
-                # Compacted between two pages.
+            except RevisionGoneError:  # compacted between two pages
                 if attempt == _LIST_ATTEMPTS - 1:
                     raise
         await self._read_last_renewals()
@@ -224,21 +226,16 @@ class Watch:
             await self._list()
 
     async def _stream(self, endpoint: str) -> None:
-        """Reads one watch until it fails."""
-        first, end = self._keys.watched
-        request = {
-            "key": encode(first),
-            "range_end": encode(end),
+        request = self._range | {
             "start_revision": str(self._revision + 1),
             "progress_notify": True,
             "fragment": True,
         }
         self._fragments.clear()
         self._suspect = False
-        lines = LineSplitter(MAX_MESSAGE)
+        lines, created = LineSplitter(MAX_MESSAGE), False
         body = {"create_request": request}
         async with self._gateway.stream(endpoint, "watch", body, idle=IDLE) as response:
-            created = False
             while True:
                 chunk = await self._next_chunk(endpoint, response, created=created)
                 if not chunk:
@@ -259,18 +256,16 @@ class Watch:
                     return await response.content.readany()
             except TimeoutError as error:
                 if not created:
-                    raise StoreUnavailableError(
-                        self.store, f"created no watch within {CHECK_EVERY:g} s"
-                    ) from error
+                    problem = f"created no watch within {CHECK_EVERY:g} s"
+                    raise StoreUnavailableError(self.store, problem) from error
             await self._check(endpoint)
 
     async def _take(self, message: Json) -> bool:
         """Processes one message; returns whether it confirms that the watch was created."""
         result = message.get("result")
         if result is None:
-            raise from_object(self.store, message) or RequestRefusedError(
-                self.store, "a watch answered neither a result nor an error"
-            )
+            neither = "a watch answered neither a result nor an error"
+            raise from_object(self.store, message) or RequestRefusedError(self.store, neither)
         if result.get("canceled"):
             if int(result.get("compact_revision", 0)):
                 raise RevisionGoneError(self.store, "the watch's revision has been compacted")
@@ -316,7 +311,6 @@ class Watch:
         self._revision = max(self._revision, int(events[-1]["kv"]["mod_revision"]))
 
     def _change(self, id: str) -> Change | None:
-        """The change of an instance since it was last put into the queue, if any."""
         old, new = self._shown.get(id), self._listing.instance(id)
         if new is None:
             return Change(id, None) if self._shown.pop(id, None) is not None else None
@@ -333,29 +327,13 @@ class Watch:
         Raises :class:`StoreUnavailableError` when it does not answer, or has such a change in two
         checks without a message in between.
         """
-        first, end = self._keys.watched
-        alive = await self._gateway.call_endpoint(
-            endpoint,
-            "kv/range",
-            {"key": encode(first), "serializable": True},
-            CHECK_WITHIN,
-        )
+        ask = partial(self._gateway.call_endpoint, endpoint, "kv/range", timeout=CHECK_WITHIN)
+        alive = await ask({"key": self._range["key"], "serializable": True})
         if int(alive["header"]["revision"]) <= self._revision:
             return
         # Something was written, perhaps outside the range. A removal shows in the count.
-        changed = await self._gateway.call_endpoint(
-            endpoint,
-            "kv/range",
-            {
-                "key": encode(first),
-                "range_end": encode(end),
-                "serializable": True,
-                "keys_only": True,
-                "limit": "1",
-                "min_mod_revision": str(self._revision + 1),
-            },
-            CHECK_WITHIN,
-        )
+        since = {"min_mod_revision": str(self._revision + 1), "limit": "1", "keys_only": True}
+        changed = await ask(self._range | since | {"serializable": True})
         if not changed.get("kvs") and int(changed.get("count", 0)) == len(self._listing.versions):
             self._revision = int(changed["header"]["revision"])
             self._suspect = False

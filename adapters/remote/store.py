@@ -30,7 +30,6 @@ from mcp_discovery.instance import (
     instance_from_dict,
     load_to_dict,
 )
-from mcp_discovery.probe.event_stream import Event
 from mcp_discovery.record import Record
 
 
@@ -57,35 +56,28 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         return RemoteRegistration(self, new, sent)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                if event.name not in ("snapshot", "change", "stale"):
-                    continue
-                try:
-                    data = orjson.loads(event.data)
-                    stale, why = data.get("staleSince"), data.get("problem")
-                    if not isinstance(stale, str | None) or not isinstance(why, str | None):
-                        raise TypeError("staleSince and problem are text")
-                    news = None if stale else self._read(event.name, data)
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    problem = f"its event {event.name!r} cannot be read: {error!r}"
-                    raise StoreUnavailableError(self.url, problem) from error
-                if stale:
-                    problem = f"the facade lost its own store at {stale[:50]}: {str(why)[:500]}"
-                    raise StoreUnavailableError(self.url, problem)
-                if news is not None:
-                    yield news
-
-    async def _events(self) -> AsyncGenerator[Event, None]:
         try:
             async with aclosing(self._api.events({"status": "all"})) as events:
                 async for event in events:
-                    yield event
+                    if event.name not in ("snapshot", "change", "stale"):
+                        continue
+                    try:
+                        news = self._read(event.name, orjson.loads(event.data))
+                    except (ValueError, TypeError, KeyError, AttributeError) as error:
+                        problem = f"its event {event.name!r} cannot be read: {error!r}"
+                        raise StoreUnavailableError(self.url, problem) from error
+                    if news is not None:
+                        yield news
         except InvalidInputError as error:
             raise StoreUnavailableError(self.url, f"it refuses to be watched: {error}") from error
 
     def _read(self, name: str, data: dict[str, Any]) -> Snapshot | Change | None:
+        stale, why = data.get("staleSince"), data.get("problem")
+        if not isinstance(stale, str | None) or not isinstance(why, str | None):
+            raise TypeError("staleSince and problem are text")
+        if stale:
+            problem = f"the facade lost its own store at {stale[:50]}: {str(why)[:500]}"
+            raise StoreUnavailableError(self.url, problem)
         if name == "snapshot":
             entries = (self._instance(entry["id"], entry) for entry in data["servers"])
             return Snapshot({entry.id: entry for entry in entries if entry is not None})
@@ -105,7 +97,6 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         return instance
 
     async def document(self, digest: str) -> CapabilityDocument:
-        """See :meth:`mcp_discovery.adapters.store.Store.document`."""
         answer = await self._api.call("GET", f"/documents/{digest}")
         try:
             return CapabilityDocument.from_json(answer.body, digest=digest)
@@ -117,7 +108,6 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         return 0
 
     async def close(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Store.close`."""
         await self._api.close()
 
     async def _send(
@@ -148,7 +138,6 @@ class RemoteRegistration(ScheduledRegistration):
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
     ) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.heartbeat`."""
         self._heartbeats.require_alive()
         sent = time.monotonic()
         body: dict[str, Any] = health_to_dict(health) | {"holder": self._lease.holder.id}
@@ -165,7 +154,6 @@ class RemoteRegistration(ScheduledRegistration):
             await self._store._send(document, "PUT", server_path(self.id), body)
 
     async def drain(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.drain`."""
         self._heartbeats.require_alive()
         sent = time.monotonic()
         body = {"holder": self._lease.holder.id}
@@ -174,7 +162,6 @@ class RemoteRegistration(ScheduledRegistration):
         self._heartbeats.renewed(sent)
 
     async def deregister(self) -> None:
-        """See :meth:`mcp_discovery.adapters.store.Registration.deregister`."""
         params = {"holder": self._lease.holder.id}
         with suppress(RegistrationLostError), self._ours():  # gone, or another's by now
             await self._api.call("DELETE", server_path(self.id), params=params)

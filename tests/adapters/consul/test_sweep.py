@@ -38,7 +38,7 @@ async def test_orphans_and_unnamed_documents_go_after_a_while(
     assert await store.sweep() == 0
     assert await keys(consul_server, namespace) == lasting | {orphan, unnamed}
 
-    monkeypatch.setattr("mcp_discovery.adapters.consul.sweep.GRACE", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.store.GRACE", 0.0)
     assert await store.sweep() == 1
     assert await keys(consul_server, namespace) == lasting | {unnamed}
     assert await store.sweep() == 1
@@ -54,4 +54,4 @@ async def test_what_is_referenced_again_starts_its_minute_anew(
     assert await store.sweep() == 0
     await store.register(record(), offered, ttl=60, reap_after=60)
     assert await store.sweep() == 0
-    assert not store._sweeper._unreferenced._since
+    assert not store._unreferenced._since

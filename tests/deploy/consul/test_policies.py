@@ -171,8 +171,8 @@ async def sweep_all(store: ConsulStore) -> int:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweeper that waits for nothing, for it waits a minute otherwise."""
-    monkeypatch.setattr("mcp_discovery.adapters.consul.sweep.GRACE", 0.0)
-    monkeypatch.setattr("mcp_discovery.adapters.consul.sweep.LEAST_REAP", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.store.GRACE", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.store.LEAST_REAP", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")
