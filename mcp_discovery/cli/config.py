@@ -18,12 +18,12 @@ _PLACEHOLDERS = {"store": "consul://127.0.0.1:8500", "url": "http://127.0.0.1:80
 #: A file with one of these keys is a list of servers, or one server.
 _SERVER_FILE_KEYS = frozenset({"servers", "mcpServers", "connections", "name", "source"})
 
-app = typer.Typer(
+config = typer.Typer(
     no_args_is_help=True, help="Check configuration files, and tell what they may hold."
 )
 
 
-@app.command("check")
+@config.command("check")
 def check(
     files: list[str] = typer.Argument(
         metavar="FILE...", help="YAML for a role, or a list of servers."
@@ -51,7 +51,7 @@ def check(
     raise typer.Exit(code)
 
 
-@app.command("schema")
+@config.command("schema")
 def schema() -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
     from mcp_discovery.cli import settings_file

@@ -66,17 +66,17 @@ async def _run(port: int, *, once: bool) -> int:
         try:
             await demo.run()
             if not once:
-                _say(f"The facade listens on {demo.url}. Try, in another terminal:")
-                _say(f"  curl '{demo.url}/servers?tags=products'")
-                _say(f"  mcp-discovery servers --facade {demo.url} --status all")
-                _say(f"  mcp-discovery watch --facade {demo.url}")
-                _say("Ctrl-C ends everything.")
+                typer.echo(f"The facade listens on {demo.url}. Try, in another terminal:")
+                typer.echo(f"  curl '{demo.url}/servers?tags=products'")
+                typer.echo(f"  mcp-discovery servers --facade {demo.url} --status all")
+                typer.echo(f"  mcp-discovery watch --facade {demo.url}")
+                typer.echo("Ctrl-C ends everything.")
                 await asyncio.Event().wait()
         except DiscoveryError as error:
             typer.echo(f"mcp-discovery: the demo failed: {error}", err=True)
             typer.echo(demo.log_tails(), err=True)
             return 1
-    _say("Everything is stopped.")
+    typer.echo("Everything is stopped.")
     return 0
 
 
@@ -99,7 +99,7 @@ class _Demo:
         _step("A facade with the embedded store")
         await self._start("facade", "-m", "mcp_discovery.cli", "facade", "--port", str(self._port))
         await self._until("the facade is ready", self._ready)
-        _say(f"The facade listens on {self.url}")
+        typer.echo(f"The facade listens on {self.url}")
 
         _step("Two MCP servers, and a sidecar beside each")
         catalog, analytics = _free_port(), _free_port()
@@ -124,7 +124,7 @@ class _Demo:
         killed = time.monotonic()
         await self._stop("product-catalog", kill=True)
         await self._until("it is down", lambda: self._is("product-catalog", "down"))
-        _say(f"Seen as down after {time.monotonic() - killed:.1f} s:")
+        typer.echo(f"Seen as down after {time.monotonic() - killed:.1f} s:")
         await self._print("/servers?status=all")
         if await self._list("/servers?tags=products"):
             raise DemoError("a server that is down is still offered")
@@ -133,9 +133,9 @@ class _Demo:
         await self._start_server("product-catalog", "product_catalog.py", catalog)
         started = time.monotonic()
         await self._until("it is healthy again", lambda: self._is("product-catalog", "healthy"))
-        _say(f"Seen as healthy {time.monotonic() - started:.1f} s after it was started:")
+        typer.echo(f"Seen as healthy {time.monotonic() - started:.1f} s after it was started:")
         await self._print("/servers?status=all")
-        _say("")
+        typer.echo("")
 
     async def stop_all(self) -> None:
         """Stops everything: sidecars first, so that the servers are seen to leave."""
@@ -215,10 +215,10 @@ class _Demo:
         return entries
 
     async def _print(self, path: str) -> list[Entry]:
-        from mcp_discovery.cli.tables import print_servers
+        from mcp_discovery.cli.tables import print_entries
 
         entries = await self._list(path)
-        print_servers(entries)
+        print_entries(entries)
         return entries
 
     async def _call_tool(self, entry: Entry) -> None:
@@ -226,11 +226,11 @@ class _Demo:
 
         async with Client(entry["url"]) as client:
             result = await client.call_tool("search_products", {"query": "lamp"})
-        _say(f"search_products(query='lamp') at {entry['url']}")
+        typer.echo(f"search_products(query='lamp') at {entry['url']}")
         if result.is_error or not result.content:
             raise DemoError(f"the tool answered with an error: {result.content}")
         for part in result.content[:3]:
-            _say("  " + " ".join(str(getattr(part, "text", part)).split())[:200])
+            typer.echo("  " + " ".join(str(getattr(part, "text", part)).split())[:200])
 
 
 def _examples() -> Path:
@@ -249,13 +249,9 @@ def _free_port(wanted: int = 0) -> int:
                 found: int = probe.getsockname()[1]
                 return found
         except OSError:
-            _say(f"Port {port} is in use; taking a free one.")
+            typer.echo(f"Port {port} is in use; taking a free one.")
     raise DemoError("there is no free port on 127.0.0.1")
 
 
 def _step(text: str) -> None:
     typer.secho(f"\n▶ {text}", bold=True)
-
-
-def _say(text: str) -> None:
-    typer.echo(text)

@@ -67,36 +67,21 @@ async def _about_server(
     api: FacadeApi, server: str
 ) -> tuple[list[Entry], dict[str, dict[str, Any]]]:
     """The instances, and their capability documents by digest."""
-    from mcp_discovery.cli.facade_connection import get, get_or_none
+    from mcp_discovery.cli.facade_connection import get_or_none, instances_of
     from mcp_discovery.errors import InvalidInputError
 
-    params = [("status", "all"), ("name", server)]
-    instances: list[Entry] = (await get(api, "/servers", params))["servers"]
+    instances = await instances_of(api, server)
     if not instances:
-        one = await get_or_none(api, f"/servers/{quote(server, safe='')}")
-        if one is None:
-            raise InvalidInputError(await _unknown(api, server))
-        instances = [one]
+        raise InvalidInputError(await _unknown(api, server))
     documents: dict[str, dict[str, Any]] = {}
     for each in instances:
         digest = (each.get("capabilities") or {}).get("digest")
         if digest and digest not in documents:
             path = f"/servers/{quote(each['id'], safe='')}/capabilities"
-            found = await _document(api, path)
+            found = await get_or_none(api, path)
             if found is not None:
                 documents[digest] = found
     return instances, documents
-
-
-async def _document(api: FacadeApi, path: str) -> dict[str, Any] | None:
-    from mcp_discovery.cli.facade_connection import get_or_none
-    from mcp_discovery.errors import DocumentNotFoundError
-
-    try:
-        found: dict[str, Any] | None = await get_or_none(api, path)
-    except DocumentNotFoundError:
-        return None
-    return found
 
 
 async def _unknown(api: FacadeApi, server: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp_discovery.cli.schemas import kind_of, properties, required, resolved, shown
-from mcp_discovery.cli.tables import address, coloured, keeper, load, print_table
+from mcp_discovery.cli.tables import print_entries
 from mcp_discovery.cli.terminal import json_text, line, say
 from mcp_discovery.record_fields import GIVEN, SHARED
 
@@ -46,21 +46,8 @@ def server(instances: Sequence[Entry], documents: Mapping[str, Entry], *, schema
         }
     )
     say()
-    rows = [
-        [
-            each["id"],
-            coloured(each["status"]),
-            each["version"],
-            address(each),
-            load(each),
-            each["since"],
-            keeper(each),
-            each["reason"],
-        ]
-        for each in instances
-    ]
-    columns = ("INSTANCE", "STATUS", "VERSION", "URL", "LOAD", "SINCE", "KEPT BY", "REASON")
-    print_table(columns, rows)
+    columns = ("ID", "STATUS", "VERSION", "URL", "LOAD", "SINCE", "KEPT BY", "REASON")
+    print_entries(instances, columns, ID="INSTANCE")
     _offers(instances, documents, schema=schema)
 
 
@@ -94,13 +81,8 @@ def tool(about: Entry, *, schema: bool) -> None:
     variants = about["variants"]
     if variants:
         _tool(variants[0]["tool"], schema=schema)
-    print_table(
-        ("SERVER", "INSTANCE", "STATUS", "VERSION"),
-        [
-            [each["name"], each["id"], coloured(each["status"]), each["version"]]
-            for each in about["offeredBy"]
-        ],
-    )
+    columns = ("NAME", "ID", "STATUS", "VERSION")
+    print_entries(about["offeredBy"], columns, NAME="SERVER", ID="INSTANCE")
     if about["consistent"] and not about["unknown"]:
         return
     say()

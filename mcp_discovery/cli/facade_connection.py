@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 from mcp_discovery.adapters.http import Params
 from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.cli.options import check_url
-from mcp_discovery.errors import RegistrationLostError
+from mcp_discovery.errors import DocumentNotFoundError, RegistrationLostError
 
 #: Seconds that a response may take: a list of 100,000 servers takes some.
 _TIMEOUT = 15.0
@@ -35,8 +36,16 @@ async def get(api: FacadeApi, path: str, params: Params | None = None) -> Any:
 
 
 async def get_or_none(api: FacadeApi, path: str) -> Any | None:
-    """The same; ``None`` where the facade knows no such server."""
+    """The same; ``None`` where the facade knows no such server, or not what it offers."""
     try:
         return await get(api, path)
-    except RegistrationLostError:
+    except (RegistrationLostError, DocumentNotFoundError):
         return None
+
+
+async def instances_of(api: FacadeApi, server: str) -> list[Mapping[str, Any]]:
+    """The entries of all instances of that name, or else of the one with that id."""
+    listed = await get(api, "/servers", [("status", "all"), ("name", server)])
+    found: list[Mapping[str, Any]] = listed["servers"]
+    one = None if found else await get_or_none(api, f"/servers/{quote(server, safe='')}")
+    return found if one is None else [one]

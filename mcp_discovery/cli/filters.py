@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypeAlias
 
@@ -17,64 +17,52 @@ from mcp_discovery.query.filters import FILTERS, Option
 Pairs: TypeAlias = list[tuple[str, str]]
 
 
-class FilteredCommand:
-    """A command with options for the filters in the place of its parameter ``selected``, which gets
-    them as :data:`Pairs`. typer reads the signature when it builds the command."""
-
-    def __init__(
-        self,
-        command: Callable[..., None],
-        only: Sequence[str],
-        status: str | None,
-        status_help: str,
-    ) -> None:
-        functools.update_wrapper(self, command)
-        self._command = command
-        self._only = only
-        self._status = status
-        self._status_help = status_help
-
-    def __call__(self, **given: Any) -> None:
-        """Runs the command."""
-        options = {each.name: given.pop(each.name) for each in self._options()}
-        if not options.get("tags") and options.get("match") == "any":
-            del options["match"]  # it is the facade's default, and there are no tags to match
-        pairs = []
-        for name, value in options.items():
-            texts = (value,) if isinstance(value, str) else value or ()
-            pairs += [(name, text) for text in texts if text]
-        self._command(**given, selected=pairs)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        found: list[inspect.Parameter] = []
-        for each in inspect.signature(self._command, eval_str=True).parameters.values():
-            found += self._options() if each.name == "selected" else (each,)
-        return inspect.Signature(
-            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in found]
-        )
-
-    def _options(self) -> Iterator[inspect.Parameter]:
-        for name, each in FILTERS.items():
-            if each.option is None or name not in (self._only or FILTERS):
-                continue
-            option, default = each.option, None
-            if name == "status":
-                default = self._status
-                option = replace(option, help=self._status_help or option.help)
-            yield _option(name, option, each.help, each.allowed, default)
-            if (mode := each.mode) is not None:
-                yield _option(mode.name, mode.option, mode.help, mode.choices, mode.choices[0])
-
-
 def filtered(
     *, only: Sequence[str] = (), status: str | None = None, status_help: str = ""
-) -> Callable[[Callable[..., None]], FilteredCommand]:
-    """Gives a command the options of the filters; ``only`` those of these filters.
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command options for the filters, or ``only`` for these, in the place of its parameter
+    ``selected``, which gets them as :data:`Pairs`.
 
     ``status`` is the default of ``--status``, ``status_help`` its help where it is not the table's.
     """
-    return lambda command: FilteredCommand(command, only, status, status_help)
+    own = list(_options(only or FILTERS, status, status_help))
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def with_pairs(**given: Any) -> None:
+            options = {each.name: given.pop(each.name) for each in own}
+            if not options.get("tags") and options.get("match") == "any":
+                del options["match"]  # it is the facade's default, and there are no tags to match
+            pairs = []
+            for name, value in options.items():
+                texts = (value,) if isinstance(value, str) else value or ()
+                pairs += [(name, text) for text in texts if text]
+            command(**given, selected=pairs)
+
+        found: list[inspect.Parameter] = []
+        for each in inspect.signature(command, eval_str=True).parameters.values():
+            found += own if each.name == "selected" else (each,)
+        with_pairs.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in found]
+        )
+        return with_pairs
+
+    return decorated
+
+
+def _options(
+    only: Collection[str], status: str | None, status_help: str
+) -> Iterator[inspect.Parameter]:
+    for name, each in FILTERS.items():
+        if each.option is None or name not in only:
+            continue
+        option, default = each.option, None
+        if name == "status":
+            default = status
+            option = replace(option, help=status_help or option.help)
+        yield _option(name, option, each.help, each.allowed, default)
+        if (mode := each.mode) is not None:
+            yield _option(mode.name, mode.option, mode.help, mode.choices, mode.choices[0])
 
 
 def _option(

@@ -14,23 +14,11 @@ from mcp_discovery.cli.exit_codes import EXPLAINED, INVALID_INPUT, code_of
 from mcp_discovery.cli.terminal import escape_unencodable, say
 from mcp_discovery.errors import DiscoveryError
 
-#: The subcommands in the order of the help: each one's module here, and its function there.
-_COMMANDS: Mapping[str, tuple[str, str]] = {
-    "facade": ("facade", "facade"),
-    "sidecar": ("sidecar", "sidecar"),
-    "servers": ("servers", "servers"),
-    "tools": ("tools", "tools"),
-    "describe": ("describe", "describe"),
-    "watch": ("watch", "watch"),
-    "call": ("call", "call"),
-    "register": ("register", "register"),
-    "export": ("export", "export"),
-    "import": ("import_", "import_"),
-    "doctor": ("doctor", "doctor"),
-    "health": ("health", "health"),
-    "config": ("config", "app"),
-    "demo": ("demo", "demo"),
-}
+#: The subcommands in the order of the help: the names of modules here, and of functions in these.
+_COMMANDS = (
+    *("facade", "sidecar", "servers", "tools", "describe", "watch", "call", "register"),
+    *("export", "import", "doctor", "health", "config", "demo"),
+)
 #: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.
 _ENVIRONMENT = {"auto_envvar_prefix": "MCP_DISCOVERY"}
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -59,8 +47,8 @@ def command_line(*names: str) -> typer.Typer:
     )
     app.callback()(_options)
     for name in names or _COMMANDS:
-        module, function = _COMMANDS[name]
-        found = getattr(import_module(f"mcp_discovery.cli.{module}"), function)
+        own = "import_" if name == "import" else name
+        found = getattr(import_module(f"mcp_discovery.cli.{own}"), own)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:

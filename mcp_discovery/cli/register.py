@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +13,7 @@ from mcp_discovery.cli.exit_codes import run
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.remote.api import FacadeApi
-    from mcp_discovery.cli.register_plan import PlannedServer, PlannedServers, RegistrationPlan
+    from mcp_discovery.cli.register_plan import PlannedServers, RegistrationPlan
 
 
 def register(
@@ -102,15 +103,17 @@ async def _apply(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
     from mcp_discovery.errors import DiscoveryError, StoreError
 
     code = DONE
-    work: list[tuple[str, str, str, PlannedServer | None]] = []
-    work += [("registered", "POST", "/servers", each) for each in plan.added]
-    work += [("changed", "PUT", server_path(each.name), each) for each, _ in plan.changed]
-    work += [("removed", "DELETE", server_path(id), None) for id in plan.pruned]
-    pruned = iter(plan.pruned)
-    for outcome, method, path, server in work:
-        name = server.name if server is not None else next(pruned)
+    work: list[tuple[str, str, str, str, Mapping[str, Any] | None]] = [
+        *(("registered", each.name, "POST", "/servers", each.body) for each in plan.added),
+        *(
+            ("changed", each.name, "PUT", server_path(each.name), each.body)
+            for each, _ in plan.changed
+        ),
+        *(("removed", id, "DELETE", server_path(id), None) for id in plan.pruned),
+    ]
+    for outcome, name, method, path, body in work:
         try:
-            await api.call(method, path, server.body if server is not None else None)
+            await api.call(method, path, body)
         except StoreError:
             raise
         except DiscoveryError as error:

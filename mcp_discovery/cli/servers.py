@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from mcp_discovery.cli import filters, options
@@ -46,7 +44,7 @@ async def _list(
     facade: str, token: str | None, params: list[tuple[str, str]], *, wide: bool, json: bool
 ) -> None:
     from mcp_discovery.cli.facade_connection import facade_api, get
-    from mcp_discovery.cli.terminal import say_json
+    from mcp_discovery.cli.terminal import say, say_json
 
     async with facade_api(facade, token) as api:
         listed = await get(api, "/servers", params)
@@ -55,16 +53,11 @@ async def _list(
                 say_json(server)
             return
         summary = (await get(api, "/status"))["summary"]
-    _table(listed, summary, wide=wide)
-
-
-def _table(listed: dict[str, Any], summary: dict[str, int], *, wide: bool) -> None:
-    from mcp_discovery.cli.tables import print_servers, stale_note
-    from mcp_discovery.cli.terminal import say
+    from mcp_discovery.cli.tables import CELLS, NARROW, print_entries, stale_note
 
     entries = listed["servers"]
     if entries:
-        print_servers(entries, wide=wide)
+        print_entries(entries, tuple(CELLS) if wide else NARROW)
     else:
         say("No server matches.")
     if (hidden := summary["total"] - len(entries)) > 0:

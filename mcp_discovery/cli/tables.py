@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +14,8 @@ from mcp_discovery.cli.terminal import line
 
 _COLOURS = {"healthy": "green", "degraded": "yellow", "draining": "cyan", "down": "red"}
 
+#: The columns of a list that fit a narrow terminal; all of :data:`CELLS` fit a wide one.
+NARROW = ("NAME", "ID", "STATUS", "VERSION", "TAGS", "URL", "REASON")
 #: Characters below which a column of a folded table cannot be read.
 _LEAST_COLUMN = 11
 
@@ -43,7 +45,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
     out = console()
     if out.is_terminal:
         narrow = out.width < _LEAST_COLUMN * len(columns)
-        if narrow and _width(out, table) > out.width:
+        # The width where nothing folds.
+        whole = Measurement.get(out, out.options.update(width=10_000), table).maximum
+        if narrow and whole > out.width:
             _print_blocks(out, columns, cells)
         else:
             out.print(table)
@@ -53,11 +57,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
         out.print(table)
     for each in captured.get().splitlines():
         print(each.rstrip(), flush=True)  # noqa: T201
-
-
-def _width(out: Console, table: Table) -> int:
-    """How wide ``table`` is where nothing folds."""
-    return Measurement.get(out, out.options.update(width=10_000), table).maximum
 
 
 def _print_blocks(out: Console, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
@@ -70,35 +69,12 @@ def _print_blocks(out: Console, columns: Sequence[str], rows: Sequence[Sequence[
                 out.print(Text(column.ljust(widest), style="bold") + value, soft_wrap=True)
 
 
-def print_servers(entries: Iterable[Mapping[str, Any]], *, wide: bool = False) -> None:
-    """One row for each server; ``wide`` with what there is room for on a wide terminal."""
-    columns = ["NAME", "ID", "STATUS", "VERSION", "TAGS", "URL", "REASON"]
-    if wide:
-        columns += ["TRANSPORT", "ZONE", "OWNER", "TOOLS", "LOAD", "SINCE", "KEPT BY"]
-    rows = []
-    for entry in entries:
-        row = [
-            entry["name"],
-            entry["id"],
-            coloured(entry["status"]),
-            entry["version"],
-            ",".join(entry["tags"]),
-            address(entry),
-            entry["reason"],
-        ]
-        if wide:
-            tools = (entry.get("capabilities") or {}).get("tools") or []
-            row += [
-                entry["transport"],
-                entry.get("zone") or "",
-                entry.get("owner") or "",
-                str(len(tools)),
-                load(entry),
-                entry["since"],
-                keeper(entry),
-            ]
-        rows.append(row)
-    print_table(columns, rows)
+def print_entries(
+    entries: Iterable[Mapping[str, Any]], columns: Sequence[str] = NARROW, **named: str
+) -> None:
+    """One row for each entry of a list; ``named`` are other headers of ``columns``."""
+    rows = [[CELLS[column](entry) for column in columns] for entry in entries]
+    print_table([named.get(column, column) for column in columns], rows)
 
 
 def coloured(status: str) -> Text:
@@ -113,16 +89,34 @@ def address(entry: Mapping[str, Any]) -> str:
     return line(entry.get("url") or " ".join(started))
 
 
-def load(entry: Mapping[str, Any]) -> str:
-    """Its load in percent; empty where it is not known."""
+def _load(entry: Mapping[str, Any]) -> str:
     share = (entry.get("load") or {}).get("load")
     return f"{share:.0%}" if isinstance(share, int | float) else ""
 
 
-def keeper(entry: Mapping[str, Any]) -> str:
-    """The registrant: its role and host."""
+def _keeper(entry: Mapping[str, Any]) -> str:
+    """The registrant's role and host."""
     lease = entry.get("lease") or {}
     return line(f"{lease.get('by') or ''} {lease.get('host') or ''}".strip())
+
+
+#: What a table of entries may tell of each, by the column's header.
+CELLS: Mapping[str, Callable[[Mapping[str, Any]], str | Text]] = {
+    "NAME": lambda entry: entry["name"],
+    "ID": lambda entry: entry["id"],
+    "STATUS": lambda entry: coloured(entry["status"]),
+    "VERSION": lambda entry: entry["version"],
+    "TAGS": lambda entry: ",".join(entry["tags"]),
+    "URL": address,
+    "REASON": lambda entry: entry["reason"],
+    "TRANSPORT": lambda entry: entry["transport"],
+    "ZONE": lambda entry: entry.get("zone") or "",
+    "OWNER": lambda entry: entry.get("owner") or "",
+    "TOOLS": lambda entry: str(len((entry.get("capabilities") or {}).get("tools") or [])),
+    "LOAD": _load,
+    "SINCE": lambda entry: entry["since"],
+    "KEPT BY": _keeper,
+}
 
 
 def stale_note(answer: Mapping[str, Any]) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import typer
 
 from mcp_discovery.cli import durations, filters, options
 from mcp_discovery.cli.exit_codes import run
-from mcp_discovery.errors import DiscoveryError
 
 Entry = Mapping[str, Any]
 Show = Callable[[str, Entry | None], None]
@@ -59,11 +59,15 @@ async def _watch(
     import mcp_discovery.cli.facade_connection  # noqa: F401
     from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT
 
+    changes = _changes(facade, token, params, once=once)
     try:
-        async with asyncio.timeout(last) as deadline:
-            await _follow(facade, token, params, _counted(show, count), once=once)
-    except _LimitReachedError:
-        return DONE
+        async with asyncio.timeout(last) as deadline, aclosing(changes):
+            shown = 0
+            async for id, entry in changes:
+                show(id, entry)
+                shown += 1
+                if shown == count:
+                    return DONE
     except TimeoutError:
         if not deadline.expired():
             raise
@@ -71,26 +75,10 @@ async def _watch(
     return DONE
 
 
-class _LimitReachedError(DiscoveryError):
-    """The number of lines given by ``--count`` was printed."""
-
-
-def _counted(show: Show, count: int | None) -> Show:
-    shown = 0
-
-    def counting(id: str, entry: Entry | None) -> None:
-        nonlocal shown
-        show(id, entry)
-        shown += 1
-        if shown == count:
-            raise _LimitReachedError
-
-    return counting
-
-
-async def _follow(
-    facade: str, token: str | None, params: Sequence[tuple[str, str]], show: Show, *, once: bool
-) -> None:
+async def _changes(
+    facade: str, token: str | None, params: Sequence[tuple[str, str]], *, once: bool
+) -> AsyncGenerator[tuple[str, Entry | None], None]:
+    """Ids with their entries, ``None`` for what is gone: what is there, then what changes."""
     import orjson
 
     from mcp_discovery.adapters.backoff import Backoff
@@ -99,14 +87,6 @@ async def _follow(
     from mcp_discovery.errors import StoreUnavailableError
 
     seen: dict[str, Entry] = {}
-
-    def take(id: str, entry: Entry | None) -> None:
-        before = seen.pop(id, None)
-        if entry is not None:
-            seen[id] = entry
-        if _visible(before) != _visible(entry):
-            show(id, entry)
-
     backoff = Backoff()
     connected = away = False
     while True:
@@ -118,18 +98,22 @@ async def _follow(
                         say("the facade is back", err=True)
                     connected, away = True, False
                     backoff.reset()
+                    news: dict[str, Entry | None] = {}
                     if event.name == "snapshot":
                         now = {entry["id"]: entry for entry in data["servers"]}
-                        for id in [id for id in seen if id not in now]:
-                            take(id, None)
-                        for id, entry in now.items():
-                            take(id, entry)
+                        news = {id: None for id in seen if id not in now} | now
                     elif event.name == "change":
-                        take(data["id"], data["server"])
+                        news = {data["id"]: data["server"]}
                     elif event.name == "stale":
                         say(f"the list is stale: {data.get('problem')}", err=True)
                     elif event.name == "fresh":
                         say("the list is fresh again", err=True)
+                    for id, entry in news.items():
+                        before = seen.pop(id, None)
+                        if entry is not None:
+                            seen[id] = entry
+                        if _visible(before) != _visible(entry):
+                            yield id, entry
                     if once:
                         return
         except StoreUnavailableError as error:

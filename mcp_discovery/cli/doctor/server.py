@@ -11,7 +11,7 @@ import aiohttp
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.host_names import is_address, resolvable
-from mcp_discovery.cli.facade_connection import facade_api, get, get_or_none
+from mcp_discovery.cli.facade_connection import facade_api, get, instances_of
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError
 
@@ -28,11 +28,7 @@ async def check_server(case: Case) -> AsyncIterator[DoctorFinding]:
         return
     try:
         async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
-            params = [("status", "all"), ("name", case.server)]
-            found: list[Entry] = (await get(api, "/servers", params))["servers"]
-            if not found:
-                one = await get_or_none(api, f"/servers/{quote(case.server, safe='')}")
-                found = [one] if one else []
+            found = await instances_of(api, case.server)
     except DiscoveryError:
         yield unchecked(_CHECK, f"whether {case.server} is listed: the facade cannot be asked")
         return
