@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mcp_discovery.cli import completion, filters, options
-from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, TOOL_ERROR, run
+from mcp_discovery.cli.terminal import line, say, say_json
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-    from mcp_discovery import Discovery, Tool
+    from mcp_discovery import Discovery, Instance, Tool
+    from mcp_discovery.client.settings import OnProgress
+
+#: Seconds at least between two lines of progress that differ in a number only.
+_LINE_INTERVAL = 0.5
 
 
 @filters.filtered(only=("tags",))
@@ -80,16 +88,16 @@ def call(
     async def work() -> int:
         from mcp_discovery import Discovery
 
-        settings: dict[str, Any] = {
-            "token": facade_token,
-            "allow_stdio": allow_stdio or (),
-            "deadline": timeout,
-        }
-        if server_token is not None:
-            settings["auth"] = lambda instance: (
-                server_token if server in (instance.record.name, instance.id) else None
-            )
-        async with Discovery(facade, **settings) as discovery:
+        def auth(instance: Instance) -> str | None:
+            return server_token if server in (instance.record.name, instance.id) else None
+
+        async with Discovery(
+            facade,
+            token=facade_token,
+            allow_stdio=allow_stdio or (),
+            deadline=timeout,
+            auth=None if server_token is None else auth,
+        ) as discovery:
             tags = [value for name, value in selected if name == "tags"]
             find = {"tags": tags, "match": dict(selected)["match"]} if tags else {}
             return await _call(
@@ -113,9 +121,6 @@ async def _call(
     from mcp.shared.exceptions import MCPError
 
     from mcp_discovery.cli.arguments import read
-    from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, TOOL_ERROR
-    from mcp_discovery.cli.progress import progress_display
-    from mcp_discovery.cli.terminal import say
     from mcp_discovery.errors import InvalidInputError
 
     try:
@@ -132,7 +137,7 @@ async def _call(
         see = f"`mcp-discovery describe --tool {tool.own_name}`"
         raise InvalidInputError(f"{error}; {see} tells all of it") from error
     try:
-        with progress_display(tool.name) as on_progress:
+        with _progress_display(tool.name) as on_progress:
             result = await discovery.call(
                 tool.name, arguments, server=server, timeout=timeout, on_progress=on_progress
             )
@@ -200,8 +205,6 @@ async def _require_allowed(
 
 
 def _print(result: CallToolResult, *, json: bool) -> None:
-    from mcp_discovery.cli.terminal import say, say_json
-
     whole = result.model_dump(mode="json", by_alias=True, exclude_none=True)
     if json:
         say_json(whole)
@@ -223,3 +226,49 @@ def _text_of(block: Mapping[str, Any]) -> str:
     data = str(block.get("data") or resource.get("blob") or "")
     kind = block.get("mimeType") or resource.get("mimeType") or "of no type"
     return f"[{block.get('type')} {kind}, {len(data) * 3 // 4:,} bytes; --json has it]"
+
+
+@contextmanager
+def _progress_display(tool: str) -> Iterator[OnProgress]:
+    """A callback for progress: on standard error, a bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from mcp_discovery.cli.tables import console
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console(err=True), transient=True) as bar:
+        task = bar.add_task(line(tool), total=None)
+
+        async def on_progress(
+            progress: float, total: float | None = None, message: str | None = None
+        ) -> None:
+            description = line(message or tool)
+            bar.update(task, completed=progress, total=total, description=description)
+
+        yield on_progress
+
+
+def _lines() -> OnProgress:
+    last: tuple[float, str | None] = (float("-inf"), None)
+
+    async def on_progress(
+        progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        nonlocal last
+        now = time.monotonic()
+        finished = total is not None and progress >= total
+        if message == last[1] and now - last[0] < _LINE_INTERVAL and not finished:
+            return
+        last = now, message
+        share = f"{progress / total:4.0%}" if total else f"{progress:g}"
+        say(f"{share}  {line(message or '')}".rstrip(), err=True)
+
+    return on_progress

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from textwrap import indent
 from typing import Any
 
-from mcp_discovery.cli.schemas import kind_of, properties, required, resolved, shown
+from mcp_discovery.cli.arguments import kind_of, properties, required, resolved, shown
 from mcp_discovery.cli.tables import print_entries
 from mcp_discovery.cli.terminal import json_text, line, say
 from mcp_discovery.record_fields import GIVEN, SHARED
@@ -108,10 +109,10 @@ def _tool(tool: Entry, *, schema: bool) -> None:
         say(f"  {text}".rstrip())
     given = tool.get("inputSchema") or {}
     if schema:
-        say(_indented(json_text(given, indent=True)))
+        say(indent(json_text(given, indent=True), " " * 4))
         if output := tool.get("outputSchema"):
             say("  gives")
-            say(_indented(json_text(output, indent=True)))
+            say(indent(json_text(output, indent=True), " " * 4))
     else:
         needed = set(required(given))
         for name, each in properties(given, given).items():
@@ -143,7 +144,3 @@ def _facts(facts: Mapping[str, object]) -> None:
     for name, value in facts.items():
         if value and (text := line(value)):
             say(f"{name + ':':<15}{text}")
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {each}" for each in text.splitlines())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -85,6 +85,7 @@ def facade(
     Try: curl 'http://127.0.0.1:4000/servers?tags=products'
     """
     from mcp_discovery.cli import logs
+    from mcp_discovery.facade.run import run_in_loop
 
     logs.start(log_level, json=json)
     settings = options_of(context.params)
@@ -92,7 +93,7 @@ def facade(
     if workers > 1:
         code = _exit_code_of(lambda: _supervise(workers, store, given, host, port, settings))
     else:
-        code = _exit_code_of(lambda: _run(_serve(store, given, host, port, settings)))
+        code = _exit_code_of(lambda: run_in_loop(_serve(store, given, host, port, settings)))
     raise typer.Exit(code)
 
 
@@ -130,6 +131,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
 def _supervise(
     count: int, url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
 ) -> int:
+    from mcp_discovery.facade.run import run_in_loop
     from mcp_discovery.facade.workers import free_port, supervise
 
     async def serve(life: int) -> int:
@@ -137,13 +139,7 @@ def _supervise(
 
     asyncio.run(_require_usable(url, given))
     found = free_port(host, port)
-    return supervise(count, lambda life: _exit_code_of(lambda: _run(serve(life))))
-
-
-def _run(serving: Coroutine[Any, Any, int]) -> int:
-    from mcp_discovery.facade.run import run_in_loop
-
-    return run_in_loop(serving)
+    return supervise(count, lambda life: _exit_code_of(lambda: run_in_loop(serve(life))))
 
 
 async def _require_usable(url: str, given: StoreOptions) -> None:

@@ -7,7 +7,7 @@ entry has a ``type`` and secrets are asked for as ``inputs``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -28,32 +28,25 @@ def mcp_json(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any],
     ``via`` is an address with ``{name}`` in it that stands for those of instances. A bearer token
     is named as an environment variable, ``${NAME_TOKEN}``, which hosts fill in.
     """
-    servers, notes = {}, []
-    for entry in _one_of_each(entries):
-        server, note = _host_entry(entry, via, f"${{{variable(entry['name'])}}}")
-        if server is None:
-            notes.append(note)
-        else:
-            servers[entry["name"]] = server
+    servers, notes = _by_name(entries, via, lambda name: f"{name.upper().replace('-', '_')}_TOKEN")
     return {"mcpServers": servers}, notes
 
 
 def vscode(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:
     """The same as VS Code spells it: tokens are asked for when they are first needed."""
-    servers, notes, inputs = {}, [], []
-    for entry in _one_of_each(entries):
-        id = f"{entry['name']}-token"
-        server, note = _host_entry(entry, via, f"${{input:{id}}}")
-        if server is None:
-            notes.append(note)
-            continue
-        servers[entry["name"]] = server if "type" in server else {"type": "stdio", **server}
-        if "headers" in server:
-            about = f"Bearer token for {entry['name']}"
-            inputs.append(
-                {"type": "promptString", "id": id, "description": about, "password": True}
-            )
-    return {"servers": servers} | ({"inputs": inputs} if inputs else {}), notes
+    servers, notes = _by_name(entries, via, lambda name: f"input:{name}-token")
+    inputs = [
+        {
+            "type": "promptString",
+            "id": f"{name}-token",
+            "description": f"Bearer token for {name}",
+            "password": True,
+        }
+        for name, server in servers.items()
+        if "headers" in server
+    ]
+    typed = {name: {"type": "stdio", **server} for name, server in servers.items()}
+    return {"servers": typed} | ({"inputs": inputs} if inputs else {}), notes
 
 
 def records(servers: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -79,9 +72,21 @@ def records(servers: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def variable(name: str) -> str:
-    """The environment variable that holds a server's token."""
-    return f"{name.upper().replace('-', '_')}_TOKEN"
+def _by_name(
+    entries: Iterable[Entry], via: str | None, token: Callable[[str], str]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """A host's entry for each name, and sentences on what is left out.
+
+    ``token`` says for a name which variable of the host stands for its token.
+    """
+    servers, notes = {}, []
+    for entry in _one_of_each(entries):
+        server, note = _host_entry(entry, via, f"${{{token(entry['name'])}}}")
+        if server is None:
+            notes.append(note)
+        else:
+            servers[entry["name"]] = server
+    return servers, notes
 
 
 def _one_of_each(entries: Iterable[Entry]) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,35 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mcp_discovery.adapters import stores
-from mcp_discovery.cli import durations
 from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
+
+#: Spans of time as options take them: ``30``, ``30s``, ``5m``.
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)?", re.ASCII)
+
+
+def seconds(text: str | float) -> float:
+    """How many seconds ``text`` is: a number, alone or with ms, s, m, h or d.
+
+    Raises :class:`typer.BadParameter`.
+    """
+    if isinstance(text, int | float):
+        return float(text)
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None:
+        raise typer.BadParameter(f"{text[:40]!r} is no time; write 30 (seconds), 30s, 5m or 2h")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def positive(text: str | float) -> float:
+    """As :func:`seconds`, above 0."""
+    found = seconds(text)
+    if found <= 0:
+        raise typer.BadParameter("it has to be above 0")
+    return found
 
 
 def _use_config(context: typer.Context, file: str | None) -> str | None:
@@ -64,11 +89,7 @@ _CREDENTIALS = (
     ),
     ("store_user", None, "etcd user."),
     ("store_password", None, "etcd password. Better given by the environment."),
-    (
-        "store_password_file",
-        "FILE",
-        "A file that holds the password instead; read at the start.",
-    ),
+    ("store_password_file", "FILE", "A file that holds the password instead; read at the start."),
     ("store_ca", "FILE", "PEM file of the CA that signed the store's certificate."),
     ("store_cert", "FILE", "PEM file of the client certificate."),
     ("store_key", "FILE", "PEM file of the client certificate's key."),
@@ -77,13 +98,7 @@ _CREDENTIALS = (
 
 def timeout(default: float, help: str, shown: str) -> Any:
     """``--timeout`` in seconds, above 0, of which the help shows the default as ``shown``."""
-    return typer.Option(
-        default,
-        parser=durations.positive,
-        metavar=durations.METAVAR,
-        help=help,
-        show_default=shown,
-    )
+    return typer.Option(default, parser=positive, metavar="TIME", help=help, show_default=shown)
 
 
 def with_credentials(command: Callable[..., None]) -> Callable[..., None]:

@@ -53,7 +53,7 @@ async def _list(
                 say_json(server)
             return
         summary = (await get(api, "/status"))["summary"]
-    from mcp_discovery.cli.tables import CELLS, NARROW, print_entries, stale_note
+    from mcp_discovery.cli.tables import CELLS, NARROW, print_entries, print_staleness
 
     entries = listed["servers"]
     if entries:
@@ -66,5 +66,4 @@ async def _list(
             f"{hidden} more not shown ({', '.join(counts)} in all); --status all shows every one.",
             err=True,
         )
-    if listed.get("staleSince"):
-        say(stale_note(listed), err=True)
+    print_staleness(listed)

@@ -17,7 +17,7 @@ import typer
 from typer.models import OptionInfo
 from typer.utils import get_params_from_function
 
-from mcp_discovery.cli import durations
+from mcp_discovery.cli import options
 from mcp_discovery.cli.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
 from mcp_discovery.errors import InvalidInputError
 
@@ -48,14 +48,9 @@ class Setting:
     least: float | None
     most: float | None
 
-    @property
-    def pairs(self) -> bool:
-        """Whether it is a mapping."""
-        return self.metavar == _PAIRS
-
     def read(self, node: Node) -> Any:
         """The parameter's value; raises :class:`ValueError` with what is wrong with ``node``."""
-        if self.pairs:
+        if self.metavar == _PAIRS:
             if not isinstance(node, Table):
                 raise ValueError("is no mapping; write key: value below it")
             return [f"{key}={_text(each)}" for key, each in node.entries.items()]
@@ -80,7 +75,7 @@ class Setting:
             return number
         if self.kind is float:
             try:
-                return durations.seconds(text)
+                return options.seconds(text)
             except typer.BadParameter as error:
                 raise ValueError(error.message) from None
         return text
@@ -240,7 +235,7 @@ def default_text(setting: Setting) -> str:
 
 def _described(setting: Setting) -> dict[str, Any]:
     described: dict[str, Any]
-    if setting.pairs:
+    if setting.metavar == _PAIRS:
         scalar = {"type": ["string", "number", "boolean"]}
         described = {"type": "object", "additionalProperties": scalar}
     elif setting.several:

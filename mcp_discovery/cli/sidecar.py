@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mcp_discovery.cli import durations, options
+from mcp_discovery.cli import options
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -20,10 +20,7 @@ _RECORD = "What is said of the server"
 #: An option that says something of the server, and one that takes seconds.
 _fact = partial(typer.Option, rich_help_panel=_RECORD)
 _time = partial(
-    typer.Option,
-    parser=durations.seconds,
-    metavar=durations.METAVAR,
-    rich_help_panel="Times: 30, 30s, 5m",
+    typer.Option, parser=options.seconds, metavar="TIME", rich_help_panel="Times: 30, 30s, 5m"
 )
 
 

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from mcp_discovery.cli.terminal import line
+from mcp_discovery.cli.terminal import line, say
 
 _COLOURS = {"healthy": "green", "degraded": "yellow", "draining": "cyan", "down": "red"}
 
@@ -119,6 +119,7 @@ CELLS: Mapping[str, Callable[[Mapping[str, Any]], str | Text]] = {
 }
 
 
-def stale_note(answer: Mapping[str, Any]) -> str:
-    """That a list is old, and why."""
-    return f"This list is as of {answer['staleSince']}: {answer.get('problem', 'store away')}"
+def print_staleness(answer: Mapping[str, Any]) -> None:
+    """Says on standard error that a list is old, and why, where it is."""
+    if since := answer.get("staleSince"):
+        say(f"This list is as of {since}: {answer.get('problem', 'store away')}", err=True)

@@ -36,7 +36,7 @@ async def _list(
     facade: str, token: str | None, params: list[tuple[str, str]], *, json: bool
 ) -> None:
     from mcp_discovery.cli.facade_connection import facade_api, get
-    from mcp_discovery.cli.tables import stale_note
+    from mcp_discovery.cli.tables import print_staleness
     from mcp_discovery.cli.terminal import say, say_json
 
     async with facade_api(facade, token) as api:
@@ -53,12 +53,11 @@ async def _list(
         say(f"{more} more match; --limit shows more of them.", err=True)
     if unread := listed.get("unread"):
         say(f"Descriptions and schemas of {unread} documents could not be read in time.", err=True)
-    if listed.get("staleSince"):
-        say(stale_note(listed), err=True)
+    print_staleness(listed)
 
 
 def _table(found: list[dict[str, Any]]) -> None:
-    from mcp_discovery.cli.schemas import signature
+    from mcp_discovery.cli.arguments import signature
     from mcp_discovery.cli.tables import print_table
 
     columns = ["TOOL", "SERVERS", "INSTANCES", "DESCRIPTION"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from mcp_discovery.cli import durations, filters, options
+from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import run
 
 Entry = Mapping[str, Any]
@@ -28,8 +28,8 @@ def watch(
     last: float | None = typer.Option(
         None,
         "--for",
-        parser=durations.positive,
-        metavar=durations.METAVAR,
+        parser=options.positive,
+        metavar="TIME",
         help="End after so long: 30, 30s, 5m. With --count: exit code 8 when fewer came.",
     ),
     json: bool = options.JSON,

@@ -34,7 +34,6 @@ class Scalar:
 
     text: str
     quoted: bool
-    line: int
 
     def value(self) -> str | int | float | bool | None:
         """What it means by YAML 1.2's core rules: yes, no and on are words."""
@@ -54,7 +53,6 @@ class Items:
     """A list."""
 
     items: Sequence[Node]
-    line: int
 
     def value(self) -> list[Any]:
         """The same as plain values."""
@@ -67,7 +65,6 @@ class Table:
 
     entries: Mapping[str, Node]
     lines: Mapping[str, int]
-    line: int
 
     def value(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -147,8 +144,8 @@ def _converted(node: yaml.Node, file: str, left: Iterator[int]) -> Node:
                 )
             entries[key] = _converted(value_node, file, left)
             lines[key] = at
-        return Table(entries, lines, line)
+        return Table(entries, lines)
     if isinstance(node, yaml.SequenceNode):
-        return Items([_converted(each, file, left) for each in node.value], line)
+        return Items([_converted(each, file, left) for each in node.value])
     quoted = isinstance(node, yaml.ScalarNode) and node.style is not None
-    return Scalar(str(node.value), quoted, line)
+    return Scalar(str(node.value), quoted)

@@ -15,30 +15,29 @@ State = Literal["ok", "wrong", "unchecked"]
 
 @dataclass(frozen=True, slots=True)
 class DoctorFinding:
-    """One line of the report: ``check`` names it; ``advice`` says what to do about it.
+    """One line of the report; ``advice`` says what to do about it.
 
     ``unchecked`` is what could not be checked, or was not asked for; it is never a pass.
     """
 
-    check: str
     state: State
     message: str
     advice: str = ""
 
 
-def ok(check: str, message: str) -> DoctorFinding:
+def ok(message: str) -> DoctorFinding:
     """It is as it should be."""
-    return DoctorFinding(check, "ok", message)
+    return DoctorFinding("ok", message)
 
 
-def wrong(check: str, message: str, advice: str) -> DoctorFinding:
+def wrong(message: str, advice: str) -> DoctorFinding:
     """It is not, and this is what to do."""
-    return DoctorFinding(check, "wrong", message, advice)
+    return DoctorFinding("wrong", message, advice)
 
 
-def unchecked(check: str, why: str, advice: str = "") -> DoctorFinding:
+def unchecked(why: str, advice: str = "") -> DoctorFinding:
     """Nobody knows, and why."""
-    return DoctorFinding(check, "unchecked", why, advice)
+    return DoctorFinding("unchecked", why, advice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, unchecked
-from mcp_discovery.cli.doctor.clock import check_clock
 from mcp_discovery.cli.doctor.dns import check_dns
 from mcp_discovery.cli.doctor.facade import check_facade
-from mcp_discovery.cli.doctor.host_names import check_hosts
+from mcp_discovery.cli.doctor.machine import check_clock, check_hosts
 from mcp_discovery.cli.doctor.server import check_server
 from mcp_discovery.cli.doctor.store import check_store
 from mcp_discovery.cli.exit_codes import DONE, FAILED
@@ -35,9 +34,9 @@ async def examine(case: Case, *, json: bool) -> int:
     report = _json_report if json else _text_report()
     states: Counter[str] = Counter()
     for name, check in CHECKS:
-        async for finding in _guarded(name, check, case):
+        async for finding in _guarded(check, case):
             states[finding.state] += 1
-            report(finding)
+            report(name, finding)
     if not json:
         say()
         counts = f"{states['ok']} fine, {states['wrong']} wrong, {states['unchecked']} not checked"
@@ -45,25 +44,25 @@ async def examine(case: Case, *, json: bool) -> int:
     return FAILED if states["wrong"] else DONE
 
 
-async def _guarded(name: str, check: Check, case: Case) -> AsyncIterator[DoctorFinding]:
+async def _guarded(check: Check, case: Case) -> AsyncIterator[DoctorFinding]:
     bound = case.timeout * _STEPS
     try:
         async with asyncio.timeout(bound), aclosing(check(case)) as findings:  # type: ignore[type-var]
             async for finding in findings:
                 yield finding
     except TimeoutError:
-        yield unchecked(name, f"the check did not end within {bound:g} s", "try a longer --timeout")
+        yield unchecked(f"the check did not end within {bound:g} s", "try a longer --timeout")
     except Exception as error:  # noqa: BLE001  the guard: one check must not stop the others
         why = f"the check itself failed ({type(error).__name__}: {error})"
-        yield unchecked(name, why, "please report this")
+        yield unchecked(why, "please report this")
 
 
-def _json_report(finding: DoctorFinding) -> None:
-    counts = {"check": finding.check, "state": finding.state, "message": finding.message}
+def _json_report(name: str, finding: DoctorFinding) -> None:
+    counts = {"check": name, "state": finding.state, "message": finding.message}
     say_json(counts | ({"advice": finding.advice} if finding.advice else {}))
 
 
-def _text_report() -> Callable[[DoctorFinding], None]:
+def _text_report() -> Callable[[str, DoctorFinding], None]:
     from rich.text import Text
 
     from mcp_discovery.cli.tables import console
@@ -71,9 +70,9 @@ def _text_report() -> Callable[[DoctorFinding], None]:
     out = console()
     marks = {"ok": ("✓", "green"), "wrong": ("✗", "bold red"), "unchecked": ("–", "yellow")}
 
-    def report(finding: DoctorFinding) -> None:
+    def report(name: str, finding: DoctorFinding) -> None:
         mark, colour = marks[finding.state]
-        text = Text(mark, style=colour).append(f" {finding.check}: ", style="bold")
+        text = Text(mark, style=colour).append(f" {name}: ", style="bold")
         text.append(line(finding.message), style="default not bold")
         if finding.advice:
             text.append(f"\n  → {line(finding.advice)}", style="default not bold")

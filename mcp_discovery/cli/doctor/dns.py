@@ -15,7 +15,6 @@ from mcp_discovery.cli.facade_connection import facade_api, get
 from mcp_discovery.errors import DiscoveryError, MissingExtraError
 from mcp_discovery.extras import require_extra
 
-_CHECK = "dns"
 #: Response codes (RFC 1035, 4.1.1) in words; any other is named by its number.
 _CODES = {0: "no error", 1: "format error", 2: "server failure", 3: "no such name", 5: "refused"}
 _NO_ERROR, _NO_SUCH_NAME = 0, 3
@@ -24,12 +23,12 @@ _NO_ERROR, _NO_SUCH_NAME = 0, 3
 async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
     """A and SRV records of one tag, or of all servers where no tag is known."""
     if case.dns is None:
-        yield unchecked(_CHECK, "no DNS server is named", "name it with --dns 127.0.0.1:8600")
+        yield unchecked("no DNS server is named", "name it with --dns 127.0.0.1:8600")
         return
     try:
         require_extra("doctor", "the DNS check")
     except MissingExtraError as error:
-        yield unchecked(_CHECK, str(error))
+        yield unchecked(str(error))
         return
     import dns.exception
 
@@ -43,15 +42,15 @@ async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
             code, records = await _resolve(case.dns, name, kind, case.timeout)
         except (TimeoutError, dns.exception.Timeout):
             advice = "see that DNS is served there, by UDP; Consul's port is 8600"
-            yield wrong(_CHECK, f"{server}: no answer within {case.timeout:g} s", advice)
+            yield wrong(f"{server}: no answer within {case.timeout:g} s", advice)
             return
         except (dns.exception.DNSException, EOFError) as error:
             advice = "see that DNS is served there; Consul's port is 8600"
-            yield wrong(_CHECK, f"{server}: no valid DNS answer for {name} ({error})", advice)
+            yield wrong(f"{server}: no valid DNS answer for {name} ({error})", advice)
             return
         except OSError as error:
             advice = "see that DNS is served there; Consul's port is 8600"
-            yield wrong(_CHECK, f"{server}: {error}", advice)
+            yield wrong(f"{server}: {error}", advice)
             return
         yield _finding_of(name, kind, code, records, healthy if known else None)
 
@@ -100,17 +99,17 @@ def _finding_of(
     if records:
         shown = ", ".join(records[:5])
         more = f" and {len(records) - 5} more" if len(records) > 5 else ""
-        return ok(_CHECK, f"{name} has {kind} records: {shown}{more}")
+        return ok(f"{name} has {kind} records: {shown}{more}")
     meaning = _CODES.get(code, f"code {code}")
     if code not in (_NO_ERROR, _NO_SUCH_NAME):
         advice = f"see --dns-domain, whether the server answers for {name}, and its ACLs"
-        return wrong(_CHECK, f"{name} {kind}: {meaning}", advice)
+        return wrong(f"{name} {kind}: {meaning}", advice)
     if healthy == 0:
         why = f"{name} has no {kind} records, and the facade lists no healthy server for it"
-        return unchecked(_CHECK, why, "name another tag with --tag")
+        return unchecked(why, "name another tag with --tag")
     counted = f", though the facade lists {healthy} healthy" if healthy else ""
     advice = (
         "see that the facade's store is the one that DNS is served from, how the service is named "
         "(--dns-domain), and whether DNS has an ACL token that may read it"
     )
-    return wrong(_CHECK, f"{name} has no {kind} records ({meaning}){counted}", advice)
+    return wrong(f"{name} has no {kind} records ({meaning}){counted}", advice)

@@ -9,8 +9,6 @@ from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wr
 from mcp_discovery.cli.facade_connection import facade_api, get
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
 
-_CHECK = "facade"
-
 
 async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
     """Reachable, of the same version, ready, and its list up to date."""
@@ -20,36 +18,36 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             remote_version = str(health["version"])
         except StoreDeniedError as error:
             advice = "give the token that the proxy before it asks for: MCP_DISCOVERY_FACADE_TOKEN"
-            yield wrong(_CHECK, str(error), advice)
+            yield wrong(str(error), advice)
             return
         except StoreUnavailableError as error:
             advice = "start one with `mcp-discovery facade`, or give its address with --facade"
-            yield wrong(_CHECK, str(error), advice)
+            yield wrong(str(error), advice)
             return
         except (DiscoveryError, KeyError, TypeError, ValueError):
             advice = "give the address of a facade with --facade, such as http://127.0.0.1:4000"
-            yield wrong(_CHECK, f"what answers at {case.facade} is no facade", advice)
+            yield wrong(f"what answers at {case.facade} is no facade", advice)
             return
-        yield ok(_CHECK, f"{case.facade} answers, up for {health.get('uptime', 0):,} s")
+        yield ok(f"{case.facade} answers, up for {health.get('uptime', 0):,} s")
         own = version("mcp-discovery")
         if remote_version == own:
-            yield ok(_CHECK, f"it is of version {remote_version}, as this command is")
+            yield ok(f"it is of version {remote_version}, as this command is")
         else:
             advice = "install the same version on both sides, the facade's first"
-            yield wrong(_CHECK, f"it is of version {remote_version}, this command of {own}", advice)
+            yield wrong(f"it is of version {remote_version}, this command of {own}", advice)
         try:
             ready = await get(api, "/ready")
             status = await get(api, "/status")
         except DiscoveryError as error:
             advice = "see that the facade reaches its store; its log says why it does not"
-            yield wrong(_CHECK, f"it has no list yet: {error}", advice)
+            yield wrong(f"it has no list yet: {error}", advice)
             return
         if since := ready.get("staleSince"):
             advice = "see that the facade reaches its store; `doctor --store URL` checks that"
             why = ready.get("problem") or "its store is away"
-            yield wrong(_CHECK, f"its list is as of {since}: {why}", advice)
+            yield wrong(f"its list is as of {since}: {why}", advice)
         else:
-            yield ok(_CHECK, f"its list is up to date, from {status['store']}")
+            yield ok(f"its list is up to date, from {status['store']}")
         for finding in _of_list(status):
             yield finding
 
@@ -59,14 +57,14 @@ def _of_list(status: dict[str, dict[str, int]]) -> list[DoctorFinding]:
     total = summary["total"]
     counts = ", ".join(f"{n} {name}" for name, n in summary.items() if n and name != "total")
     found = [
-        ok(_CHECK, f"it lists {total} instances: {counts}")
+        ok(f"it lists {total} instances: {counts}")
         if total
-        else unchecked(_CHECK, "it lists no server", "start a sidecar, or use `register`")
+        else unchecked("it lists no server", "start a sidecar, or use `register`")
     ]
     if total and not summary.get("healthy"):
         advice = "`mcp-discovery servers --status all` tells the reason of each"
-        found = [wrong(_CHECK, f"it lists no healthy server, of {total} instances", advice)]
+        found = [wrong(f"it lists no healthy server, of {total} instances", advice)]
     if skipped := status["skipped"]["total"]:
         advice = f"GET /status names them under skipped: {skipped} keys that are no record"
-        found.append(wrong(_CHECK, "its store holds what cannot be read", advice))
+        found.append(wrong("its store holds what cannot be read", advice))
     return found

@@ -10,13 +10,12 @@ from urllib.parse import quote
 import aiohttp
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
-from mcp_discovery.cli.doctor.host_names import is_address, resolvable
+from mcp_discovery.cli.doctor.machine import is_address, resolvable
 from mcp_discovery.cli.facade_connection import facade_api, get, instances_of
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError
 
 Entry = Mapping[str, Any]
-_CHECK = "server"
 _STEPS = ("reachable", "speaks MCP", "tools as listed")
 
 
@@ -24,20 +23,20 @@ async def check_server(case: Case) -> AsyncIterator[DoctorFinding]:
     """Step by step; where one fails, those behind it could not be checked."""
     if case.server is None:
         why = "no server is named"
-        yield unchecked(_CHECK, why, "name one with --server to have it checked end to end")
+        yield unchecked(why, "name one with --server to have it checked end to end")
         return
     try:
         async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
             found = await instances_of(api, case.server)
     except DiscoveryError:
-        yield unchecked(_CHECK, f"whether {case.server} is listed: the facade cannot be asked")
+        yield unchecked(f"whether {case.server} is listed: the facade cannot be asked")
         return
     if not found:
         advice = (
             "see that its sidecar runs, that it registers in the store of this facade, and how the "
             "name is spelled: `mcp-discovery servers --status all`"
         )
-        yield wrong(_CHECK, f"{case.server} is not listed", advice)
+        yield wrong(f"{case.server} is not listed", advice)
         return
     healthy = [each for each in found if each["status"] == "healthy"]
     for each in found:
@@ -51,25 +50,25 @@ def _health(entry: Entry) -> DoctorFinding:
     text = f"{entry['id']} is {entry['status']} since {entry['since']}: {entry['reason']}"
     match entry["status"]:
         case "healthy":
-            return ok(_CHECK, text)
+            return ok(text)
         case "draining":
-            return wrong(_CHECK, text, "it is about to leave; start another instance")
+            return wrong(text, "it is about to leave; start another instance")
         case "degraded":
-            return wrong(_CHECK, text, "see the server's own log; it answers, but not well")
+            return wrong(text, "see the server's own log; it answers, but not well")
         case _:
             advice = "see that the server runs, and the log of its sidecar"
-            return wrong(_CHECK, text, advice)
+            return wrong(text, advice)
 
 
 async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFinding]:
     url = entry.get("url")
     if not url:
         why = f"{entry['id']} is started by its clients (stdio); it has no address to be reached at"
-        yield unchecked(_CHECK, why)
+        yield unchecked(why)
         return
     host, port = host_of(url)
     if not is_address(host):
-        named = await resolvable(_CHECK, host, case.timeout)
+        named = await resolvable(host, case.timeout)
         yield named
         if named.state != "ok":
             yield _steps_left(0)
@@ -84,10 +83,10 @@ async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFind
             "see that the server listens on that address and not on loopback alone, that the "
             "sidecar's --advertise-url is reachable from here, and that no firewall is between"
         )
-        yield wrong(_CHECK, f"{host}:{port} cannot be reached from here: {problem}", advice)
+        yield wrong(f"{host}:{port} cannot be reached from here: {problem}", advice)
         yield _steps_left(1)
         return
-    yield ok(_CHECK, f"{host}:{port} can be reached from here")
+    yield ok(f"{host}:{port} can be reached from here")
     async for finding in _check_mcp(case, entry, url):
         yield finding
 
@@ -104,19 +103,19 @@ async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[Doctor
             advice = "see that its URL is that of MCP, and the server's log"
             if error.wants_credentials:
                 advice = "give its bearer token in MCP_DISCOVERY_SERVER_TOKEN"
-            yield wrong(_CHECK, f"{url} does not answer as MCP: {error}", advice)
+            yield wrong(f"{url} does not answer as MCP: {error}", advice)
             yield _steps_left(2)
             return
         except (ProbeError, ValueError) as error:
             advice = "see the server's log, and whether what listens there is the server"
-            yield wrong(_CHECK, f"{url} does not answer MCP: {error}", advice)
+            yield wrong(f"{url} does not answer MCP: {error}", advice)
             yield _steps_left(2)
             return
         finally:
             await probe.close()
-    yield ok(_CHECK, f"{url} speaks MCP ({era}, {', '.join(offered.versions)})")
+    yield ok(f"{url} speaks MCP ({era}, {', '.join(offered.versions)})")
     for finding in offered.findings:
-        yield wrong(_CHECK, f"its answers are not all right: {finding}", "mend the server")
+        yield wrong(f"its answers are not all right: {finding}", "mend the server")
     yield await _compare_tools(case, entry, offered)
 
 
@@ -126,11 +125,11 @@ async def _compare_tools(case: Case, entry: Entry, offered: Introspection) -> Do
             path = f"/servers/{quote(str(entry['id']), safe='')}/capabilities"
             listed = (await get(api, path))["tools"]
     except DiscoveryError as error:
-        return unchecked(_CHECK, f"whether its tools are those that are listed: {error}")
+        return unchecked(f"whether its tools are those that are listed: {error}")
     offers = {str(each.get("name")): each for each in offered.tools}
     known = {str(each.get("name")): each for each in listed}
     if offers == known:
-        return ok(_CHECK, f"its {len(offers)} tools are those that are listed")
+        return ok(f"its {len(offers)} tools are those that are listed")
     differ = [name for name in offers.keys() & known.keys() if offers[name] != known[name]]
     parts = (
         ("not listed", sorted(offers.keys() - known.keys())),
@@ -139,8 +138,8 @@ async def _compare_tools(case: Case, entry: Entry, offered: Introspection) -> Do
     )
     differences = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in parts if names)
     advice = "wait for the next reading; where it stays so, see the log of its sidecar or facade"
-    return wrong(_CHECK, f"its tools are not those that are listed ({differences})", advice)
+    return wrong(f"its tools are not those that are listed ({differences})", advice)
 
 
 def _steps_left(step: int) -> DoctorFinding:
-    return unchecked(_CHECK, f"the rest could not be checked: {', '.join(_STEPS[step:])}")
+    return unchecked(f"the rest could not be checked: {', '.join(_STEPS[step:])}")

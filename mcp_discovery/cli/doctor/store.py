@@ -22,7 +22,6 @@ from mcp_discovery.errors import (
 from mcp_discovery.health import Health, Status
 from mcp_discovery.record import Record
 
-_CHECK = "store"
 #: Where the registration could not be removed, the store forgets it after so many seconds.
 _TTL = 10.0
 
@@ -30,25 +29,25 @@ _TTL = 10.0
 async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
     """Reading, and unless that is not wanted, writing."""
     if case.store is None:
-        yield unchecked(_CHECK, "no store is named", "name it with --store to have it checked")
+        yield unchecked("no store is named", "name it with --store to have it checked")
         return
     try:
         if kind_of(case.store).shared_by == "process":
             why = "an embedded store lives in its facade, and was checked with that"
-            yield unchecked(_CHECK, why)
+            yield unchecked(why)
             return
         store = open_store(case.store, replace(case.credentials, timeout=case.timeout))
     except InvalidInputError as error:
-        yield wrong(_CHECK, str(error), "mend --store or its credentials")
+        yield wrong(str(error), "mend --store or its credentials")
         return
     async with store:
         before = await _read(store, case.timeout)
         if isinstance(before, DoctorFinding):
             yield before
             return
-        yield ok(_CHECK, f"{store.url} can be read: {len(before.instances)} instances")
+        yield ok(f"{store.url} can be read: {len(before.instances)} instances")
         if case.read_only:
-            yield unchecked(_CHECK, "whether it can be written to was not asked (--read-only)")
+            yield unchecked("whether it can be written to was not asked (--read-only)")
             return
         async for finding in _check_writing(store, case.timeout):
             yield finding
@@ -62,7 +61,7 @@ async def _read(store: Store, timeout: float) -> Snapshot | DoctorFinding:
         return _unreachable(store, f"{store.url}: no list within {timeout:g} s")
     except StoreDeniedError as error:
         advice = "give a token or user that may read, with one of the --store-… options"
-        return wrong(_CHECK, f"it refuses to be read: {error}", advice)
+        return wrong(f"it refuses to be read: {error}", advice)
     except StoreUnavailableError as error:
         return _unreachable(store, str(error))
     assert isinstance(first, Snapshot), "a watch begins with a snapshot"
@@ -71,7 +70,7 @@ async def _read(store: Store, timeout: float) -> Snapshot | DoctorFinding:
 
 def _unreachable(store: Store, why: str) -> DoctorFinding:
     advice = "see that it runs, that the address is right, and that no firewall is between"
-    return wrong(_CHECK, why, advice)
+    return wrong(why, advice)
 
 
 async def _check_writing(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]:
@@ -91,24 +90,24 @@ async def _check_writing(store: Store, timeout: float) -> AsyncIterator[DoctorFi
     except TimeoutError:
         await _undo(made, timeout)
         why = f"it did not take a registration within {timeout:g} s"
-        yield wrong(_CHECK, why, "see its load and its log; a cluster needs a leader to write")
+        yield wrong(why, "see its load and its log; a cluster needs a leader to write")
         return
     except StoreDeniedError as error:
         advice = "a sidecar needs a token or user that may write; facades do with reading"
-        yield wrong(_CHECK, f"it can be read, but not written to: {error}", advice)
+        yield wrong(f"it can be read, but not written to: {error}", advice)
         return
     except DiscoveryError as error:
-        yield wrong(_CHECK, f"it took no registration: {error}", "see its log")
+        yield wrong(f"it took no registration: {error}", "see its log")
         return
     except asyncio.CancelledError:
         await _undo(made, timeout)
         raise
     problem = await asyncio.shield(_remove(registration, timeout))
     if problem is None:
-        yield ok(_CHECK, "it can be written to: a registration was made and removed again")
+        yield ok("it can be written to: a registration was made and removed again")
     else:
         what = f"the registration {id} was made, but could not be removed: {problem}"
-        yield wrong(_CHECK, what, f"nothing has to be done: it is gone after {_TTL:g} s by itself")
+        yield wrong(what, f"nothing has to be done: it is gone after {_TTL:g} s by itself")
 
 
 async def _undo(made: asyncio.Future[Registration], timeout: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.cli import durations
+from mcp_discovery.cli import options
 from tests.deploy.compose.project import FILE, FOLDER, STORES, of_store, project
 from tests.deploy.image.building import ROOT
 from tests.programs import command
@@ -85,8 +85,8 @@ def test_a_sidecar_has_time_to_drain_before_its_server_is_stopped() -> None:
     services = _everything()["services"]
     for name in ("analytics", "product-catalog"):
         sidecar = services[f"{name}-sidecar"]
-        drain = durations.seconds(sidecar["environment"]["MCP_DISCOVERY_DRAIN"])
-        assert durations.seconds(sidecar["stop_grace_period"]) >= drain + 10
+        drain = options.seconds(sidecar["environment"]["MCP_DISCOVERY_DRAIN"])
+        assert options.seconds(sidecar["stop_grace_period"]) >= drain + 10
         # Compose stops what depends on others before them.
         assert name in sidecar["depends_on"]
 

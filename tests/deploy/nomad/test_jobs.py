@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.cli import durations
+from mcp_discovery.cli import options
 from tests.deploy.image.building import ROOT, Image
 from tests.deploy.image.running import ended, running
 from tests.deploy.tools import program
@@ -74,7 +74,7 @@ def test_the_sidecar_is_stopped_first_and_given_the_time() -> None:
     assert {name for name, task in tasks.items() if task["Leader"]} == {"sidecar"}
     assert all(task["Lifecycle"] is None for task in tasks.values())
     arguments = tasks["sidecar"]["Config"]["args"]
-    drain = durations.seconds(arguments[arguments.index("--drain") + 1])
+    drain = options.seconds(arguments[arguments.index("--drain") + 1])
     assert tasks["sidecar"]["KillTimeout"] >= (drain + 10) * _SECOND
 
 

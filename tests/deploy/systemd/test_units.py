@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_discovery.cli import durations
+from mcp_discovery.cli import options
 from tests.deploy.systemd import unit
 from tests.programs import ENVIRONMENT, ROOT, AskedFacade, command
 from tests.servers.process import example
@@ -80,8 +80,8 @@ def test_it_is_hardly_exposed(root: Path, name: str) -> None:
 
 async def test_a_sidecar_has_time_to_drain() -> None:
     told = unit.environment_file("sidecar.env")
-    given = durations.seconds(unit.read(SIDECAR).one("TimeoutStopSec"))
-    assert given >= durations.seconds(told["MCP_DISCOVERY_DRAIN"]) + 10
+    given = options.seconds(unit.read(SIDECAR).one("TimeoutStopSec"))
+    assert given >= options.seconds(told["MCP_DISCOVERY_DRAIN"]) + 10
 
 
 @pytest.mark.parametrize(

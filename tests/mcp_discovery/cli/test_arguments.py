@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.cli.arguments import read
-from mcp_discovery.cli.schemas import kind_of, signature
+from mcp_discovery.cli.arguments import kind_of, read, signature
 from mcp_discovery.errors import InvalidInputError
 
 SCHEMA: dict[str, Any] = {

@@ -16,6 +16,7 @@ import dns.rrset
 import pytest
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding
+from mcp_discovery.cli.doctor.checks import CHECKS
 from mcp_discovery.cli.doctor.dns import check_dns
 from mcp_discovery.errors import MissingExtraError
 from tests.stores import ports
@@ -191,4 +192,5 @@ async def test_without_dnspython_nothing_is_checked(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("mcp_discovery.cli.doctor.dns.require_extra", missing)
     (found,) = [each async for each in check_dns(Case(facade="http://x", dns=("127.0.0.1", 53)))]
     message = "the DNS check needs it; run: pip install 'mcp-discovery[doctor]'"
-    assert found == DoctorFinding("dns", "unchecked", message)
+    assert found == DoctorFinding("unchecked", message)
+    assert dict(CHECKS)["dns"] is check_dns
