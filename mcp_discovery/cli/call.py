@@ -14,6 +14,7 @@ import typer
 from mcp_discovery.cli import completion, filters, options
 from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, TOOL_ERROR, run
 from mcp_discovery.cli.terminal import line, say, say_json
+from mcp_discovery.errors import AmbiguousToolError, InvalidInputError, UnknownToolError
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -77,7 +78,6 @@ def call(
     """
     from mcp_discovery.cli import logs
     from mcp_discovery.cli.arguments import from_json
-    from mcp_discovery.errors import InvalidInputError
 
     options.check_url(facade)
     if server_token and server is None:
@@ -121,7 +121,6 @@ async def _call(
     from mcp.shared.exceptions import MCPError
 
     from mcp_discovery.cli.arguments import read
-    from mcp_discovery.errors import InvalidInputError
 
     try:
         async with asyncio.timeout(timeout) as deadline:
@@ -157,8 +156,6 @@ async def _tool(
     """The tool with that name; raises :class:`UnknownToolError` with the nearest names."""
     import difflib
 
-    from mcp_discovery.errors import AmbiguousToolError, UnknownToolError
-
     # First only those that name it, so that others need not be read; a server's list may be longer
     # than what its record names, and a name may be SERVER.TOOL.
     narrow: Mapping[str, Any] = {"tool": name}
@@ -191,8 +188,6 @@ async def _require_allowed(
     discovery: Discovery, tool: str, server: str | None, find: Mapping[str, Any]
 ) -> None:
     """Raises :class:`InvalidInputError` where a command would have to be allowed first."""
-    from mcp_discovery.errors import InvalidInputError
-
     for each in await discovery.servers(**find, status="all", transport="stdio"):
         record = each.record
         if server in (record.name, each.id) if server else tool in record.capabilities.tools:

@@ -10,6 +10,7 @@ import typer
 from mcp_discovery.cli import facade, options, sidecar
 from mcp_discovery.cli.exit_codes import DONE, INVALID_INPUT
 from mcp_discovery.cli.terminal import line, say, say_json
+from mcp_discovery.errors import DiscoveryError
 
 ROLES: Mapping[str, Callable[..., None]] = {"facade": facade.facade, "sidecar": sidecar.sidecar}
 #: Stands in for required options that the environment or the command line may give at the start.
@@ -37,8 +38,6 @@ def check(
     Nothing is connected, and the environment is not looked at. The exit code is 2 when one of them
     cannot be used.
     """
-    from mcp_discovery.errors import DiscoveryError
-
     code = DONE
     for file in files:
         try:

@@ -11,6 +11,8 @@ import typer
 
 from mcp_discovery.cli import completion, options
 from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.terminal import say_json
+from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.remote.api import FacadeApi
@@ -39,15 +41,12 @@ def describe(
 
     Try: mcp-discovery describe product-catalog; mcp-discovery describe --tool search_products
     """
-    from mcp_discovery.errors import InvalidInputError
-
     if (server is None) == (tool is None):
         raise InvalidInputError("say what to describe: a server's name or id, or --tool NAME")
 
     async def work() -> None:
         from mcp_discovery.cli import descriptions as describing
         from mcp_discovery.cli.facade_connection import facade_api
-        from mcp_discovery.cli.terminal import say_json
 
         async with facade_api(facade, facade_token) as api:
             if tool is not None:
@@ -68,7 +67,6 @@ async def _about_server(
 ) -> tuple[list[Entry], dict[str, dict[str, Any]]]:
     """The instances, and their capability documents by digest."""
     from mcp_discovery.cli.facade_connection import get_or_none, instances_of
-    from mcp_discovery.errors import InvalidInputError
 
     instances = await instances_of(api, server)
     if not instances:
@@ -98,7 +96,6 @@ async def _unknown(api: FacadeApi, server: str) -> str:
 async def _about_tool(api: FacadeApi, name: str) -> dict[str, Any]:
     """``GET /tools/{name}``, with the servers that offer it beside it."""
     from mcp_discovery.cli.facade_connection import get
-    from mcp_discovery.errors import InvalidInputError
 
     params = [("status", "all"), ("tool", name)]
     offering = (await get(api, "/servers", params))["servers"]

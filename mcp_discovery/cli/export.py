@@ -9,6 +9,8 @@ import typer
 
 from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.terminal import json_text, say
+from mcp_discovery.errors import InvalidInputError
 
 FORMATS = ("registry", "servers", "mcp-json", "vscode")
 
@@ -49,8 +51,6 @@ def export(
 
     For an MCP host: mcp-discovery export -f mcp-json --tag products -o .mcp.json
     """
-    from mcp_discovery.errors import InvalidInputError
-
     if format not in FORMATS:
         import difflib
 
@@ -68,7 +68,6 @@ def export(
     async def work() -> None:
         from mcp_discovery.cli.facade_connection import facade_api, get
         from mcp_discovery.cli.host_files import mcp_json, vscode
-        from mcp_discovery.cli.terminal import say
 
         async with facade_api(facade, facade_token, timeout=60) as api:
             entries = [] if everything else (await get(api, "/servers", params))["servers"]
@@ -131,9 +130,6 @@ def registration_body(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write(content: Mapping[str, Any] | Sequence[Any], output: str | None, *, indent: bool) -> None:
     from pathlib import Path
-
-    from mcp_discovery.cli.terminal import json_text, say
-    from mcp_discovery.errors import InvalidInputError
 
     text = json_text(content, indent=indent)
     if output is None or output == "-":

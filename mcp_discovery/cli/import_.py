@@ -8,7 +8,9 @@ from typing import Any
 import typer
 
 from mcp_discovery.cli import options
-from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.exit_codes import DONE, FAILED, run
+from mcp_discovery.cli.terminal import line, say, say_json
+from mcp_discovery.errors import InvalidInputError, StoreDeniedError, StoreUnavailableError
 
 _EFFECTS = ("created", "replaced", "unchanged")
 
@@ -44,8 +46,6 @@ def import_(
     params = [("dryRun", "true")] if dry_run else params
 
     async def work() -> int:
-        from mcp_discovery.cli.exit_codes import DONE, FAILED
-
         report = await _post(facade, facade_token, body, params, timeout)
         outcomes = _outcomes(report, body, dry=dry_run)
         _print(outcomes, json=json)
@@ -66,7 +66,6 @@ async def _post(
 
     from mcp_discovery.adapters.http import HttpClient
     from mcp_discovery.adapters.store import StoreOptions
-    from mcp_discovery.errors import InvalidInputError, StoreDeniedError, StoreUnavailableError
 
     options.check_url(facade)
     url = facade.rstrip("/")
@@ -123,8 +122,6 @@ def _outcomes(
 
 def _print(outcomes: list[dict[str, Any]], *, json: bool) -> None:
     from collections import Counter
-
-    from mcp_discovery.cli.terminal import line, say, say_json
 
     for each in outcomes:
         if json:

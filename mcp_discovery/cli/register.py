@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mcp_discovery.cli import options
-from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.exit_codes import CHANGES, DONE, code_of, run
+from mcp_discovery.cli.terminal import line, say, say_json
+from mcp_discovery.errors import DiscoveryError, InvalidInputError, StoreError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.remote.api import FacadeApi
-    from mcp_discovery.cli.register_plan import PlannedServers, RegistrationPlan
+    from mcp_discovery.cli.register_plan import RegistrationPlan
 
 
 def register(
@@ -49,7 +51,6 @@ def register(
     Example: {"name": "product-catalog", "url": "http://10.0.0.5:8000/mcp", "tags": ["products"]}
     """
     from mcp_discovery.cli.register_plan import read_list
-    from mcp_discovery.errors import InvalidInputError
 
     if allow_empty and not prune:
         raise InvalidInputError("--allow-empty goes with --prune")
@@ -60,47 +61,34 @@ def register(
             "or give --source NAME"
         )
     ask = not (yes or json) and sys.stdin.isatty() and sys.stdout.isatty() and file != "-"
-    run(_register(facade, facade_token, wanted, prune=prune, dry=dry_run, ask=ask, json=json))
 
+    async def work() -> int:
+        from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.register_plan import compare
 
-async def _register(
-    facade: str,
-    token: str | None,
-    wanted: PlannedServers,
-    *,
-    prune: bool,
-    dry: bool,
-    ask: bool,
-    json: bool,
-) -> int:
-    """Tells what changes, and changes it; returns the exit code."""
-    from mcp_discovery.cli.exit_codes import CHANGES, DONE, code_of
-    from mcp_discovery.cli.facade_connection import facade_api, get
-    from mcp_discovery.cli.register_plan import compare
+        async with facade_api(facade, facade_token) as api:
+            listed = (await get(api, "/servers", {"status": "all"}))["servers"]
+            plan = compare(wanted, listed, prune=prune)
+            if not json:
+                _print_plan(plan)
+            refused = plan.refused[0].refused if plan.refused else None
+            code = DONE if refused is None else code_of(refused)
+            for each in plan.refused:
+                _print_outcome(json, "refused", each.name, problem=str(each.refused))
+            if dry_run:
+                if json:
+                    _print_plan_json(plan)
+                return code or (CHANGES if plan.changes else DONE)
+            if not plan.changes or (ask and not typer.confirm("Go on?")):
+                return code
+            return await _apply(api, plan, json=json) or code
 
-    async with facade_api(facade, token) as api:
-        listed = (await get(api, "/servers", {"status": "all"}))["servers"]
-        plan = compare(wanted, listed, prune=prune)
-        if not json:
-            _print_plan(plan)
-        refused = plan.refused[0].refused if plan.refused else None
-        code = DONE if refused is None else code_of(refused)
-        for each in plan.refused:
-            _print_outcome(json, "refused", each.name, problem=str(each.refused))
-        if dry:
-            if json:
-                _print_plan_json(plan)
-            return code or (CHANGES if plan.changes else DONE)
-        if not plan.changes or (ask and not typer.confirm("Go on?")):
-            return code
-        return await _apply(api, plan, json=json) or code
+    run(work())
 
 
 async def _apply(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
     """Makes the planned changes; returns the exit code of the first refusal."""
     from mcp_discovery.adapters.remote.api import server_path
-    from mcp_discovery.cli.exit_codes import DONE, code_of
-    from mcp_discovery.errors import DiscoveryError, StoreError
 
     code = DONE
     work: list[tuple[str, str, str, str, Mapping[str, Any] | None]] = [
@@ -125,8 +113,6 @@ async def _apply(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
 
 
 def _print_outcome(json: bool, outcome: str, name: str, *, problem: str | None = None) -> None:
-    from mcp_discovery.cli.terminal import line, say, say_json
-
     if json:
         say_json({"id": name, "outcome": outcome} | ({"error": problem} if problem else {}))
     else:
@@ -135,8 +121,6 @@ def _print_outcome(json: bool, outcome: str, name: str, *, problem: str | None =
 
 def _print_plan(plan: RegistrationPlan) -> None:
     """The plan as a diff, on standard error: standard output tells what was done."""
-    from mcp_discovery.cli.terminal import line, say
-
     for server in plan.added:
         assert server.record is not None
         say(line(f"+ {server.name} at {server.record.endpoint.url or 'stdio'}"), err=True)
@@ -157,8 +141,6 @@ def _print_plan(plan: RegistrationPlan) -> None:
 
 
 def _print_plan_json(plan: RegistrationPlan) -> None:
-    from mcp_discovery.cli.terminal import say_json
-
     for each in plan.added:
         say_json({"id": each.name, "outcome": "to add"})
     for each, differences in plan.changed:

@@ -6,6 +6,7 @@ import typer
 
 from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.terminal import say, say_json
 
 
 @filters.filtered(status="healthy")
@@ -37,33 +38,28 @@ def servers(
     Try: mcp-discovery servers --tag products --status all
     """
     params = [*selected, *([("q", q)] if q else []), *([("sort", sort)] if sort else [])]
-    run(_list(facade, facade_token, params, wide=wide, json=json))
 
+    async def work() -> None:
+        from mcp_discovery.cli.facade_connection import facade_api, get
 
-async def _list(
-    facade: str, token: str | None, params: list[tuple[str, str]], *, wide: bool, json: bool
-) -> None:
-    from mcp_discovery.cli.facade_connection import facade_api, get
-    from mcp_discovery.cli.terminal import say, say_json
+        async with facade_api(facade, facade_token) as api:
+            listed = await get(api, "/servers", params)
+            if json:
+                for server in listed["servers"]:
+                    say_json(server)
+                return
+            summary = (await get(api, "/status"))["summary"]
+        from mcp_discovery.cli.tables import CELLS, NARROW, print_entries, print_staleness
 
-    async with facade_api(facade, token) as api:
-        listed = await get(api, "/servers", params)
-        if json:
-            for server in listed["servers"]:
-                say_json(server)
-            return
-        summary = (await get(api, "/status"))["summary"]
-    from mcp_discovery.cli.tables import CELLS, NARROW, print_entries, print_staleness
+        entries = listed["servers"]
+        if entries:
+            print_entries(entries, tuple(CELLS) if wide else NARROW)
+        else:
+            say("No server matches.")
+        if (hidden := summary["total"] - len(entries)) > 0:
+            counts = [f"{n} {name}" for name, n in summary.items() if n and name != "total"]
+            all_of = f"({', '.join(counts)} in all); --status all shows every one."
+            say(f"{hidden} more not shown {all_of}", err=True)
+        print_staleness(listed)
 
-    entries = listed["servers"]
-    if entries:
-        print_entries(entries, tuple(CELLS) if wide else NARROW)
-    else:
-        say("No server matches.")
-    if (hidden := summary["total"] - len(entries)) > 0:
-        counts = [f"{n} {name}" for name, n in summary.items() if n and name != "total"]
-        say(
-            f"{hidden} more not shown ({', '.join(counts)} in all); --status all shows every one.",
-            err=True,
-        )
-    print_staleness(listed)
+    run(work())

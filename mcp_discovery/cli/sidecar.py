@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mcp_discovery.cli import options
+from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -152,7 +153,6 @@ def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> SidecarS
 def require_no_embedded(store: str) -> None:
     """Raises :class:`InvalidStoreURLError` for a store that no sidecar can use."""
     from mcp_discovery.adapters.stores import kind_of
-    from mcp_discovery.errors import InvalidStoreURLError
 
     if kind_of(store).shared_by == "process":
         raise InvalidStoreURLError(
@@ -171,8 +171,6 @@ async def _run(settings: SidecarSettings, url: str, given: StoreOptions) -> int:
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
-    from mcp_discovery.errors import InvalidInputError
-
     pairs = dict(each.partition("=")[::2] for each in given)
     if "" in pairs or len(pairs) < len(given) or any("=" not in each for each in given):
         raise InvalidInputError("--metadata takes KEY=VALUE, each key once, such as team=shop")

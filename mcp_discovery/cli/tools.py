@@ -8,6 +8,7 @@ import typer
 
 from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.terminal import say, say_json
 
 
 @filters.filtered(status="healthy")
@@ -37,7 +38,6 @@ async def _list(
 ) -> None:
     from mcp_discovery.cli.facade_connection import facade_api, get
     from mcp_discovery.cli.tables import print_staleness
-    from mcp_discovery.cli.terminal import say, say_json
 
     async with facade_api(facade, token) as api:
         listed = await get(api, "/tools", params)

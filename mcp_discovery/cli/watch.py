@@ -10,7 +10,9 @@ from typing import Any
 import typer
 
 from mcp_discovery.cli import filters, options
-from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, run
+from mcp_discovery.cli.terminal import line, say, say_json
+from mcp_discovery.errors import StoreUnavailableError
 
 Entry = Mapping[str, Any]
 Show = Callable[[str, Entry | None], None]
@@ -42,37 +44,27 @@ def watch(
     Wait for a server: mcp-discovery watch --name shop --status healthy --count 1 --for 30s
     """
     show = _json_line if json else _text_line()
-    run(_watch(facade, facade_token, selected, show, once=once, count=count, last=last))
 
+    async def work() -> int:
+        # Imported before the clock runs: that takes a while.
+        import mcp_discovery.cli.facade_connection  # noqa: F401
 
-async def _watch(
-    facade: str,
-    token: str | None,
-    params: Sequence[tuple[str, str]],
-    show: Show,
-    *,
-    once: bool,
-    count: int | None,
-    last: float | None,
-) -> int:
-    # Imported before the clock runs: that takes a while.
-    import mcp_discovery.cli.facade_connection  # noqa: F401
-    from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT
+        changes = _changes(facade, facade_token, selected, once=once)
+        try:
+            async with asyncio.timeout(last) as deadline, aclosing(changes):
+                shown = 0
+                async for id, entry in changes:
+                    show(id, entry)
+                    shown += 1
+                    if shown == count:
+                        return DONE
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return TIMED_OUT if count is not None else DONE
+        return DONE
 
-    changes = _changes(facade, token, params, once=once)
-    try:
-        async with asyncio.timeout(last) as deadline, aclosing(changes):
-            shown = 0
-            async for id, entry in changes:
-                show(id, entry)
-                shown += 1
-                if shown == count:
-                    return DONE
-    except TimeoutError:
-        if not deadline.expired():
-            raise
-        return TIMED_OUT if count is not None else DONE
-    return DONE
+    run(work())
 
 
 async def _changes(
@@ -83,8 +75,6 @@ async def _changes(
 
     from mcp_discovery.adapters.backoff import Backoff
     from mcp_discovery.cli.facade_connection import facade_api
-    from mcp_discovery.cli.terminal import say
-    from mcp_discovery.errors import StoreUnavailableError
 
     seen: dict[str, Entry] = {}
     backoff = Backoff()
@@ -131,8 +121,6 @@ def _visible(entry: Entry | None) -> Entry | None:
 
 
 def _json_line(id: str, entry: Entry | None) -> None:
-    from mcp_discovery.cli.terminal import say_json
-
     say_json({"id": id, "server": entry})
 
 
@@ -142,7 +130,6 @@ def _text_line() -> Show:
     from rich.text import Text
 
     from mcp_discovery.cli.tables import address, coloured, console
-    from mcp_discovery.cli.terminal import line
 
     out = console()
 
