@@ -93,7 +93,9 @@ class ToolCalls:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        until = started + self._timeout(request)
+        # By default a call may take twice what one instance may.
+        deadlines = self._settings.deadline, *self._settings.deadlines.values()
+        until = started + (request.timeout or 2 * max(deadlines))
         patient_until: float | None = None
         tried: set[str] = set()
         last: AttemptError | None = None
@@ -110,7 +112,10 @@ class ToolCalls:
                 await self._wait_for_replica(route, patient_until)
                 continue
             if now >= until:
-                raise self._timed_out(route, connection, now - started) from last
+                problem = f"no answer within {now - started:.3g} s"
+                raise CallTimeoutError(
+                    route.tool, route.server, problem, instance=connection.id
+                ) from last
             for each in route.connections:  # no call waits for these trials
                 if not each.breaker.closed:
                     self._try_again(each)
@@ -208,12 +213,6 @@ class ToolCalls:
 
     # -- giving up -----------------------------------------------------------------------------
 
-    def _timeout(self, request: ToolRequest) -> float:
-        """How long a call may take in all: by default twice what one instance may."""
-        if request.timeout is not None:
-            return request.timeout
-        return 2 * max(self._settings.deadline, *self._settings.deadlines.values(), 0.0)
-
     def _no_replica(
         self, request: ToolRequest, route: Route | None, last: AttemptError | None
     ) -> CallError:
@@ -252,8 +251,3 @@ class ToolCalls:
         )
         kind = CallTimeoutError if error.slow else CallLostError
         return kind(route.tool, route.server, problem, instance=connection.id)
-
-    @staticmethod
-    def _timed_out(route: Route, connection: InstanceConnection, took: float) -> CallTimeoutError:
-        problem = f"no answer within {took:.3g} s"
-        return CallTimeoutError(route.tool, route.server, problem, instance=connection.id)

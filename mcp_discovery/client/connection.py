@@ -26,13 +26,13 @@ from mcp_discovery.client.attempt import (
     ATTEMPT,
     Attempt,
     AttemptError,
+    CircuitBreaker,
     SessionRefusedError,
     describe,
 )
-from mcp_discovery.client.circuit_breaker import CircuitBreaker
-from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.session import McpSession
 from mcp_discovery.client.settings import ClientSettings, OnProgress
+from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.errors import BadServerError, ServerRefusedError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance

@@ -21,12 +21,12 @@ from mcp_discovery.client.calls import OutcomeReporter, ToolCalls
 from mcp_discovery.client.connection import ToolRequest
 from mcp_discovery.client.facade import FacadeSource
 from mcp_discovery.client.followed_servers import FollowedServers
-from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import Auth, ClientSettings, Guard, OnLog, OnProgress
 from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes, query_of
 from mcp_discovery.client.tool import Tool
+from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
 

@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import orjson
 
-from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.source import CallOutcome, Everything, News, One, Source, Staleness
+from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from mcp_discovery.client.attempt import AttemptError, describe
 from mcp_discovery.client.connection import CALLABLE, InstanceConnection
-from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.source import Source
 from mcp_discovery.client.tool import InstancesByTool, ServerTools
+from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.instance import Instance
 
@@ -45,7 +45,8 @@ class ConnectionPool:
         self.revision = 0
         self._change = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reading: dict[str, asyncio.Task[None]] = {}
+        #: The tasks that read the tools of instances.
+        self.reading: dict[str, asyncio.Task[None]] = {}
         self._documents: dict[str, ServerTools] = {}
         self._limit = asyncio.Semaphore(_CONCURRENCY)
 
@@ -75,9 +76,7 @@ class ConnectionPool:
         self._read(instance)
 
     def _remove(self, id: str) -> None:
-        if (reading := self._reading.pop(id, None)) is not None:
-            reading.cancel()
-        self._cancel_reread(id)
+        self._stop_reading(id)
         self.index.drop(id)
         if (connection := self.connections.pop(id, None)) is not None:
             self._leaving.add(connection)
@@ -109,25 +108,18 @@ class ConnectionPool:
     # -- their tools ---------------------------------------------------------------------------
 
     def _read(self, instance: Instance) -> None:
-        if (reading := self._reading.pop(instance.id, None)) is not None:
-            reading.cancel()
-        self._cancel_reread(instance.id)
+        self._stop_reading(instance.id)
         digest = instance.record.capabilities.digest
         if digest is not None and (known := self._documents.get(digest)) is not None:
             self._set_tools(instance, known)
             return
         self.index.put(instance, None)
         task = self.spawn(self._read_tools(instance), f"reading the tools of {instance.id}")
-        self._reading[instance.id] = task
-
-    @property
-    def reading(self) -> bool:
-        """Whether the tools of any instance are being read."""
-        return bool(self._reading)
+        self.reading[instance.id] = task
 
     async def settled(self, ids: set[str] | None = None) -> None:
         """Waits until what is being read has been read, of all instances or of ``ids``."""
-        tasks = [task for id, task in self._reading.items() if ids is None or id in ids]
+        tasks = [task for id, task in self.reading.items() if ids is None or id in ids]
         if tasks:
             await asyncio.wait(tasks)
 
@@ -135,7 +127,7 @@ class ConnectionPool:
         tools = await self._document(instance)
         if tools is None and self.can_be_called(instance):
             tools = await self._listed_by_server(instance)
-        self._reading.pop(instance.id, None)
+        self.reading.pop(instance.id, None)
         if tools is None:
             names = instance.record.capabilities.tools
             tools = ServerTools(({"name": name} for name in names), read=False)
@@ -150,9 +142,10 @@ class ConnectionPool:
         if (connection := self.connections.get(id)) is not None:
             self._read(connection.instance)
 
-    def _cancel_reread(self, id: str) -> None:
-        if (again := self._rereads.pop(id, None)) is not None:
-            again.cancel()
+    def _stop_reading(self, id: str) -> None:
+        for waiting in (self.reading.pop(id, None), self._rereads.pop(id, None)):
+            if waiting is not None:
+                waiting.cancel()
 
     def _set_tools(self, instance: Instance, tools: ServerTools) -> None:
         self.index.put(instance, tools)
@@ -219,8 +212,8 @@ class ConnectionPool:
 
     async def close(self) -> None:
         """Closes every connection and ends every task."""
-        for id in list(self._rereads):
-            self._cancel_reread(id)
+        for again in self._rereads.values():
+            again.cancel()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

@@ -113,9 +113,7 @@ class Router:
         return name, {}
 
     def _variants(self, tool: str, server: str | None) -> dict[str, list[Route]]:
-        grouped: defaultdict[str, defaultdict[str | None, list[InstanceConnection]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
+        grouped: defaultdict[tuple[str, str | None], list[InstanceConnection]] = defaultdict(list)
         offers: dict[str | None, OfferedTool | None] = {}
         for id, offer in self._pool.index.of(tool).items():
             connection = self._pool.connections[id]
@@ -123,14 +121,11 @@ class Router:
             if server is None or server in (owner, id):
                 digest = offer.digest if offer is not None else None
                 offers[digest] = offer
-                grouped[owner][digest].append(connection)
-        return {
-            owner: [
-                Route(owner, tool, offers[digest], tuple(connections))
-                for digest, connections in by_digest.items()
-            ]
-            for owner, by_digest in grouped.items()
-        }
+                grouped[owner, digest].append(connection)
+        found: defaultdict[str, list[Route]] = defaultdict(list)
+        for (owner, digest), connections in grouped.items():
+            found[owner].append(Route(owner, tool, offers[digest], tuple(connections)))
+        return found
 
     def _unknown(self, name: str, server: str | None) -> UnknownToolError:
         near = tuple(difflib.get_close_matches(name, self._pool.index.tools, n=3))

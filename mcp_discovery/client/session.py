@@ -17,10 +17,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_discovery.client.attempt import ATTEMPT, Attempt, AttemptError, describe
-from mcp_discovery.client.http import SharedHttp
 from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.tool import ResponseCache, ServerTools
-from mcp_discovery.client.transports import transport_for
+from mcp_discovery.client.transports import SharedHttp, transport_for
 from mcp_discovery.instance import Instance
 from mcp_discovery.urls import urls_of
 

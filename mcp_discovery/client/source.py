@@ -123,17 +123,10 @@ async def changes(watch: AsyncGenerator[News, None]) -> AsyncGenerator[ServerCha
                 before = known.pop(id, None)
                 if instance is not None:
                     known[id] = instance
-                if (change := _difference(id, before, instance)) is not None:
-                    yield change
-
-
-def _difference(id: str, before: Instance | None, after: Instance | None) -> ServerChange | None:
-    if before == after:
-        return None
-    kind: Literal["added", "changed", "removed"] = "changed"
-    if before is None or after is None:
-        kind = "added" if before is None else "removed"
-    return ServerChange(kind, id, after, before)
+                if before is None and instance is not None:
+                    yield ServerChange("added", id, instance)
+                elif before != instance:
+                    yield ServerChange("changed" if instance else "removed", id, instance, before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from mcp_discovery import Change, Discovery
-from mcp_discovery.client.circuit_breaker import FAILURES, CircuitBreaker
+from mcp_discovery.client.attempt import FAILURES, CircuitBreaker
 from tests.mcp_discovery.client.cluster import cluster
 from tests.programs import AskedFacade, facade, running
 from tests.servers.process import McpServer
