@@ -178,8 +178,6 @@ class ToolCalls:
                     CallOutcome(connection.id, call.tool, fault is None, took, fault)
                 )
 
-    # -- waiting for a replica -----------------------------------------------------------------
-
     async def _wait_for_replica(self, route: Route | None, until: float) -> None:
         """Waits for a change, or until a replica that failed may be tried again and answers."""
         loop = asyncio.get_running_loop()
@@ -210,8 +208,6 @@ class ToolCalls:
         finally:
             self._trials.discard(connection.id)
         self._pool.notify()
-
-    # -- giving up -----------------------------------------------------------------------------
 
     def _no_replica(
         self, request: ToolRequest, route: Route | None, last: AttemptError | None

@@ -68,12 +68,7 @@ class InstanceConnection:
     A session that is lost is opened anew by the next call. Use it in one event loop.
     """
 
-    def __init__(
-        self,
-        instance: Instance,
-        settings: ClientSettings,
-        http: SharedHttp,
-    ) -> None:
+    def __init__(self, instance: Instance, settings: ClientSettings, http: SharedHttp) -> None:
         self.instance = instance
         self.breaker = CircuitBreaker()
         self._settings = settings
@@ -234,10 +229,7 @@ class InstanceConnection:
         return error
 
     async def recover(self) -> None:
-        """The trial of a breaker that is half open: a ping, so that no caller's request is risked.
-
-        It closes the breaker where the server answers.
-        """
+        """The trial of a half-open breaker: a ping closes it, and no caller's request is risked."""
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
         try:

@@ -166,8 +166,6 @@ class Discovery:
         """Since when the list of servers cannot be kept up to date; ``None``: it is."""
         return self._followed.stale_since
 
-    # -- finding -------------------------------------------------------------------------------
-
     async def connect(
         self, tags: str | Iterable[str] | None = None, *, eager: bool = False, **filters: Any
     ) -> list[Instance]:
@@ -240,8 +238,6 @@ class Discovery:
         async with aclosing(changes(self._source.watch(wanted))) as found:
             async for change in found:
                 yield change
-
-    # -- tools ---------------------------------------------------------------------------------
 
     @overload
     async def tools(self) -> list[Tool]: ...

@@ -56,18 +56,14 @@ class FollowedServers:
         return min((time for time in times if time is not None), default=None)
 
     async def ready(self) -> None:
-        """Waits for the instances of every selection that is followed, of none: of all servers.
-
-        Raises as :meth:`follow`.
-        """
+        """Waits for every selection, or follows all servers; raises as :meth:`follow`."""
         for wanted in list(self._selections) or [query_of({})]:
             await self.follow(wanted)
 
     async def follow(self, wanted: Query) -> list[Instance]:
         """Follows ``wanted`` from now on; returns its instances, by name and id.
 
-        Raises ``StoreUnavailableError``, ``StoreDeniedError`` or ``InvalidInputError`` where they
-        cannot be read.
+        Raises :class:`StoreError` or :class:`InvalidInputError` where they cannot be read.
         """
         if (selection := self._selections.get(wanted)) is None:
             selection = _Selection(wanted, asyncio.get_running_loop().create_future())

@@ -50,8 +50,6 @@ class ConnectionPool:
         self._documents: dict[str, ServerTools] = {}
         self._limit = asyncio.Semaphore(_CONCURRENCY)
 
-    # -- the list ------------------------------------------------------------------------------
-
     def update(self, before: Instance | None, after: Instance | None) -> None:
         """Applies one change of the list of servers."""
         if after is None:
@@ -104,8 +102,6 @@ class ConnectionPool:
     def can_be_called(self, instance: Instance) -> bool:
         """Whether it may be called now: it is allowed, and listed as healthy or degraded."""
         return instance.health.status in CALLABLE and self.allowed(instance)
-
-    # -- their tools ---------------------------------------------------------------------------
 
     def _read(self, instance: Instance) -> None:
         self._stop_reading(instance.id)
@@ -195,8 +191,6 @@ class ConnectionPool:
             log.warning("%s: its tools cannot be read: %s", instance.id, describe(error))
             return None
         return ServerTools(found)
-
-    # -- tasks ---------------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Starts ``work`` as a task that :meth:`close` ends."""

@@ -48,19 +48,15 @@ class Route:
 class Router:
     """Resolves names and chooses replicas, over one :class:`ConnectionPool`."""
 
-    def __init__(
-        self, pool: ConnectionPool, strategy: Strategy, random: Random | None = None
-    ) -> None:
+    def __init__(self, pool: ConnectionPool, strategy: Strategy) -> None:
         self._pool = pool
         self._strategy = strategy
-        self._random = random or Random()
+        self._random = Random()
         self._rotation = RoundRobin()
         self._owners: dict[str, str] = {}
         self._resolved: dict[tuple[str, str | None, str | None], Route] = {}
         self._resolved_at = -1
         self._sticky: dict[str, str] = {}
-
-    # -- names ---------------------------------------------------------------------------------
 
     def knows(self, name: str) -> bool:
         """Whether ``name`` was resolved before: its server may be away for a moment only."""
@@ -163,8 +159,6 @@ class Router:
                 first = min(each.id for each in callable_)
                 tools.append(Tool(name, server, first, definition, digest, len(callable_)))
         return sorted(tools, key=lambda each: (each.name, each.server))
-
-    # -- replicas ------------------------------------------------------------------------------
 
     def choose(
         self, route: Route, tried: Iterable[str], key: str | None

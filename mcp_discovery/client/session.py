@@ -145,7 +145,7 @@ class McpSession:
 
     def _client(self) -> Client:
         settings = self._settings
-        url = self._urls[0] if self._urls else None
+        url = self._urls[0] if self._urls else ""
         return Client(
             transport_for(self.instance, url, settings, self._http),
             mode=self._mode,
@@ -169,10 +169,7 @@ class McpSession:
         await self._settings.on_log(self.instance, params)
 
     async def ping(self) -> None:
-        """Makes the server answer ``server/discover`` or, of the legacy era, a ping.
-
-        Raises :class:`AttemptError` and the SDK's errors.
-        """
+        """Makes the server answer; raises :class:`AttemptError` and the SDK's errors."""
         client = await self.open()
         if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
             self._known = await client.session.discover()

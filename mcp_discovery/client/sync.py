@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -103,11 +103,9 @@ class SyncDiscovery:
         found = self._discovery.watch(tags, **filters)
         self._watches.add(found)
         try:
-            while True:
-                try:
+            with suppress(StopAsyncIteration):
+                while True:
                     yield self._do(found.__anext__)
-                except StopAsyncIteration:
-                    return
         finally:
             self._watches.discard(found)
             if self._portal is not None:

@@ -82,10 +82,7 @@ class Tool:
 
     @property
     def repeatable(self) -> bool:
-        """Whether a call may be sent twice: it says that it is read-only or idempotent.
-
-        From MCP's tool annotations; without them a tool counts as one that changes things.
-        """
+        """Whether a call may be sent twice; see :func:`is_repeatable`."""
         return is_repeatable(self.definition)
 
 

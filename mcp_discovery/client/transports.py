@@ -55,12 +55,7 @@ class SharedHttp(httpx2.AsyncBaseTransport):
     called, in a thread.
     """
 
-    def __init__(
-        self,
-        *,
-        connect_timeout: float,
-        guard: Guard | None = None,
-    ) -> None:
+    def __init__(self, *, connect_timeout: float, guard: Guard | None) -> None:
         self._guard = guard
         self._plain = httpx2.AsyncHTTPTransport(verify=False, limits=_LIMITS)
         self._secure: asyncio.Future[httpx2.AsyncHTTPTransport] | None = None
@@ -188,13 +183,10 @@ def _is_notification(request: httpx2.Request) -> bool:
     return not (isinstance(message, dict) and "method" in message and "id" in message)
 
 
-# -- the transports of MCP -----------------------------------------------------------------------
-
-
 def transport_for(
-    instance: Instance, url: str | None, settings: ClientSettings, http: SharedHttp
+    instance: Instance, url: str, settings: ClientSettings, http: SharedHttp
 ) -> Transport:
-    """A transport to ``instance`` at ``url`` (``None`` for ``stdio``); nothing is connected yet.
+    """A transport to ``instance`` at ``url`` (empty for ``stdio``); nothing is connected yet.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` where a ``stdio`` server cannot be
     started for want of a variable.
@@ -203,21 +195,16 @@ def transport_for(
     auth = settings.auth_of(instance)
     match endpoint.transport:
         case "streamable-http":
-            assert url is not None
             return streamable_http_client(url, http_client=http.client(auth=auth))
         case "sse":
-            assert url is not None
-
-            def client(
-                headers: dict[str, str] | None = None,
-                timeout: httpx2.Timeout | None = None,
-                auth: httpx2.Auth | None = None,
-            ) -> httpx2.AsyncClient:
-                return http.client(auth=auth, headers=headers)
-
-            return sse_client(url, auth=auth, httpx_client_factory=client)
+            return sse_client(
+                url,
+                auth=auth,
+                httpx_client_factory=lambda headers=None, timeout=None, auth=None: http.client(
+                    auth=auth, headers=headers
+                ),
+            )
         case "websocket":
-            assert url is not None
             return _send_tracking(_websocket(url, auth))
         case "stdio":
             command, args, environment = settings.command_of(instance)
@@ -286,8 +273,8 @@ async def _websocket(url: str, auth: httpx2.Auth | None) -> AsyncGenerator[Trans
                         parsed = jsonrpc_message_adapter.validate_json(message.data, by_name=False)
                     except ValidationError as error:
                         await to_session.send(error)
-                        continue
-                    await to_session.send(SessionMessage(parsed))
+                    else:
+                        await to_session.send(SessionMessage(parsed))
 
         async def send() -> None:
             async with from_session:

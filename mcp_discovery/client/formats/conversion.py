@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -68,11 +68,13 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where in a schema: its JSON pointer, how deep, and which references led here."""
+    """Where in a schema: its JSON pointer, how deep, which references led here; and the hints that
+    its description gets."""
 
     path: str = ""
     depth: int = 0
     active: frozenset[str] = frozenset(("#",))
+    hints: list[str] = field(default_factory=list)
 
     def to(self, *steps: object) -> Location:
         """One level down."""
@@ -108,8 +110,8 @@ class SchemaConversion(ABC):
         self._characters_left = MOST_CHARACTERS
 
     @abstractmethod
-    def emit(self, resolved: Resolved, hints: list[str]) -> Converted:
-        """The converted schema of ``resolved``, with ``hints`` in its description."""
+    def emit(self, resolved: Resolved) -> Converted:
+        """The converted schema of ``resolved``, with the hints of its place in its description."""
 
     @abstractmethod
     def any_value(self, at: Location) -> Converted:
@@ -125,13 +127,13 @@ class SchemaConversion(ABC):
         if kinds is not None and "object" not in kinds:
             named = enumeration(kinds, "or")
             raise UnusableSchemaError(f"its input schema is of type {named}, not object")
-        hints = self.drop_all(resolved.at, resolved.rest)
+        self.drop_all(resolved)
         # Its title is the name of some class or function; the tool has its own.
         node = {name: each for name, each in resolved.node.items() if name != "title"}
-        node = self._without_alternatives(node | {"type": "object"}, hints)
+        node = self._without_alternatives(node | {"type": "object"}, resolved.at)
         if len(node.get("properties", ())) > self.parts_left:
             raise UnusableSchemaError(f"its input schema has more than {MOST_PARTS:,} parts")
-        schema, restoration = self.emit(Resolved(node, resolved.at), hints)
+        schema, restoration = self.emit(replace(resolved, node=node))
         definitions: Schema = {}
         while len(definitions) < len(self._names):
             pointer, name = list(self._names.items())[len(definitions)]
@@ -160,15 +162,14 @@ class SchemaConversion(ABC):
         resolved = self.resolve(raw, at)
         if resolved.recursive is not None:
             return self._reference(resolved.recursive)
-        return self.emit(resolved, self.drop_all(at, resolved.rest))
+        self.drop_all(resolved)
+        return self.emit(resolved)
 
     def _cut_off(self, at: Location, why: str) -> Converted:
         if self.dialect.strict:
             raise InexpressibleSchemaError(why)
         self.note(at.path, f"{why}; what is below was cut to any value")
         return self.any_value(at)
-
-    # -- references ----------------------------------------------------------------------------
 
     def resolve(self, raw: Mapping[str, Any], at: Location) -> Resolved:
         """``raw`` with its references followed and ``allOf`` joined into it."""
@@ -261,33 +262,30 @@ class SchemaConversion(ABC):
         name = self._names[pointer]
         return {"$ref": f"#/$defs/{name}"}, Restoration(reference=name)
 
-    # -- the top level -------------------------------------------------------------------------
-
-    def _without_alternatives(self, node: Schema, hints: list[str]) -> Schema:
+    def _without_alternatives(self, node: Schema, top: Location) -> Schema:
         """``node`` without what no API takes at the top level."""
-        top = Location()
         for keyword in ("enum", "const", "not"):
             if keyword in node:
-                self.drop(top, keyword, node.pop(keyword), hints)
+                self.drop(top, keyword, node.pop(keyword))
         for keyword in ("anyOf", "oneOf"):
             alternatives = node.pop(keyword, [])
             if len(alternatives) > _MOST_ALTERNATIVES:
-                self.drop(top, keyword, alternatives, hints)
+                self.drop(top, keyword, alternatives)
                 continue
             objects = [
-                self.resolve({} if each is True else each, top.to(keyword, number)).node
+                self.resolve({} if each is True else each, Location().to(keyword, number)).node
                 for number, each in enumerate(alternatives)
                 if each is True or isinstance(each, Mapping)
             ]
             objects = [each for each in objects if "object" in (types_of(each) or ("object",))]
             if objects:
-                self._join(node, keyword, objects, hints)
+                self._join(node, keyword, objects, top)
             elif alternatives:
                 problem = "none of the alternatives is an object: no value is valid"
                 self.note(f"/{keyword}", problem)
         return node
 
-    def _join(self, node: Schema, keyword: str, objects: list[Schema], hints: list[str]) -> None:
+    def _join(self, node: Schema, keyword: str, objects: list[Schema], top: Location) -> None:
         """Joins alternatives that are objects into ``node``, which gets the members of all."""
         found: dict[str, list[Any]] = {}
         for each in objects:
@@ -312,7 +310,7 @@ class SchemaConversion(ABC):
             count = "exactly" if keyword == "oneOf" else "at least"
             hint = f"give {count} one of: {' | '.join(dict.fromkeys(groups))}"
             if len(hint) <= 400:
-                hints.append(hint)
+                top.hints.append(hint)
         if members:
             node["properties"] = members
         if always or common:
@@ -329,8 +327,6 @@ class SchemaConversion(ABC):
                 for each in objects
             ),
         )
-
-    # -- what both kinds of dialects do with keywords ------------------------------------------
 
     def const_as_enum(self, node: Schema, at: Location) -> Schema:
         """``node`` with its ``const`` as an ``enum`` of one value."""
@@ -359,23 +355,21 @@ class SchemaConversion(ABC):
         message = "this member and those that follow were left out: the schema is too large"
         self.note(at.path, message, narrows=True)
 
-    def drop(self, at: Location, keyword: str, value: object, hints: list[str]) -> None:
+    def drop(self, at: Location, keyword: str, value: object) -> None:
         """Drops a keyword with a note, and says it in the description where that is short."""
         hint = phrase(keyword, value)
         if hint is not None and self.take_characters(hint):
-            hints.append(hint)
+            at.hints.append(hint)
             how = "it is said in the description instead"
         else:
             how = "it was left out"
         self.note(f"{at.path}/{keyword}", f"{keyword} cannot be said in this format; {how}")
 
-    def drop_all(self, at: Location, rest: Sequence[Schema]) -> list[str]:
-        """The same for what could not be joined; returns the hints for the description."""
-        hints: list[str] = []
-        for part in rest:
+    def drop_all(self, resolved: Resolved) -> None:
+        """The same for what could not be joined."""
+        for part in resolved.rest:
             for keyword, value in part.items():
-                self.drop(at, keyword, value, hints)
-        return hints
+                self.drop(resolved.at, keyword, value)
 
     def annotate(self, schema: Schema, node: Schema, hints: Sequence[str]) -> Schema:
         """``schema`` with the title and description of ``node``, and ``hints``."""
@@ -387,8 +381,6 @@ class SchemaConversion(ABC):
             {name: text for name, text in texts.items() if text and self.take_characters(text)}
         )
         return schema
-
-    # -- notes and limits ----------------------------------------------------------------------
 
     def note(self, path: str, message: str, *, narrows: bool = False) -> None:
         """Adds a note once, and no more of them than a reader would read."""
@@ -415,8 +407,6 @@ def _is_closed(node: Schema) -> bool:
     """Whether it allows only the members that it names."""
     return node.get("additionalProperties") is False and "patternProperties" not in node
 
-
-# -- descriptions ----------------------------------------------------------------------------------
 
 _PHRASES = {
     "minimum": "at least {}",

@@ -134,8 +134,6 @@ GEMINI_JSON = Dialect(
 )
 
 
-# -- names that an API accepts ---------------------------------------------------------------------
-
 _HASH_DIGITS = 8
 
 

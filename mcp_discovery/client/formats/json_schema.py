@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mcp_discovery.client.formats.arguments import Restoration
@@ -58,9 +59,9 @@ class JsonSchemaConversion(SchemaConversion):
             followed.add(reference)
             target = self.target(reference, at)
             node = (self.read(target, at) if target is not True else {}) | node
-        return Resolved(node, Location(at.path, at.depth, at.active | followed))
+        return Resolved(node, replace(at, active=at.active | followed))
 
-    def emit(self, resolved: Resolved, hints: list[str]) -> Converted:
+    def emit(self, resolved: Resolved) -> Converted:
         node, at = resolved.node, resolved.at
         if "const" not in self.dialect.keywords:
             node = self.const_as_enum(node, at)
@@ -76,11 +77,11 @@ class JsonSchemaConversion(SchemaConversion):
             if keyword in ("title", "description"):
                 continue
             if keyword in dropped or not self._takes(keyword, value):
-                self.drop(at, keyword, value, hints)
+                self.drop(at, keyword, value)
             elif keyword in ANNOTATIONS or keyword in CONSTRAINTS:
                 schema[keyword] = value
             else:
-                self._apply(schema, keyword, value, at, hints, changes, changed)
+                self._apply(schema, keyword, value, at, changes, changed)
         if "if" not in schema:
             schema.pop("then", None)
             schema.pop("else", None)
@@ -99,7 +100,7 @@ class JsonSchemaConversion(SchemaConversion):
             ),
             **changes,
         )
-        return self.annotate(schema, node, hints), restoration.or_none()
+        return self.annotate(schema, node, at.hints), restoration.or_none()
 
     def _dropped(self, node: Schema, changed: Mapping[str, str]) -> set[str]:
         """The keywords of ``node`` that cannot be kept, whatever their values."""
@@ -124,7 +125,6 @@ class JsonSchemaConversion(SchemaConversion):
         keyword: str,
         value: Any,
         at: Location,
-        hints: list[str],
         changes: dict[str, Any],
         changed: dict[str, str],
     ) -> None:
@@ -154,7 +154,7 @@ class JsonSchemaConversion(SchemaConversion):
                 self.note(f"{at.path}/oneOf", message)
             else:
                 del schema[keyword]
-                self.drop(at, keyword, value, hints)
+                self.drop(at, keyword, value)
 
     def _convert(self, raw: object, at: Location) -> Converted:
         """The same for a place where ``true`` and ``false`` are worth keeping."""

@@ -58,11 +58,11 @@ class PlainTypeConversion(SchemaConversion):
     def any_value(self, at: Location) -> Converted:
         return self._json_text(at, _ANY)
 
-    def emit(self, resolved: Resolved, hints: list[str]) -> Converted:
+    def emit(self, resolved: Resolved) -> Converted:
         at = resolved.at
         node = dict(self.const_as_enum(resolved.node, at))
         if "oneOf" in node and "anyOf" in node:
-            self.drop(at, "oneOf", node.pop("oneOf"), hints)
+            self.drop(at, "oneOf", node.pop("oneOf"))
         elif "oneOf" in node:
             node["anyOf"] = node.pop("oneOf")
             if len(node["anyOf"]) > 1 and not are_disjoint(node["anyOf"]):
@@ -71,19 +71,17 @@ class PlainTypeConversion(SchemaConversion):
         for keyword in _REPEATED:
             value = node.get(keyword)
             if value is not None and (keyword != "deprecated" or value):
-                self.drop(at, keyword, value, hints)
+                self.drop(at, keyword, value)
         for keyword in _OF_ANY_TYPE:
             if keyword in node:
-                self.drop(at, keyword, node.pop(keyword), hints)
+                self.drop(at, keyword, node.pop(keyword))
         if len(node.get("enum", ())) > LONGEST:
-            self.drop(at, "enum", node.pop("enum"), hints)
+            self.drop(at, "enum", node.pop("enum"))
         if "anyOf" in node and at.depth:
-            return self._union(node, at, hints)
-        return self._typed(node, at, hints)
+            return self._union(node, at)
+        return self._typed(node, at)
 
-    # -- unions --------------------------------------------------------------------------------
-
-    def _typed(self, node: Schema, at: Location, hints: list[str]) -> Converted:
+    def _typed(self, node: Schema, at: Location) -> Converted:
         """A schema that is no union but by its types."""
         kinds = list(types_of(node) or inferred_types(node))
         if "type" not in node and "enum" not in node and kinds:
@@ -96,18 +94,18 @@ class PlainTypeConversion(SchemaConversion):
             kinds = [each for each in kinds if any(has_type(value, each) for value in values)]
         elif not kinds:
             schema, restoration = self.any_value(at)
-            text = with_hints(node.get("description"), [_ANY, *hints])
+            text = with_hints(node.get("description"), [_ANY, *at.hints])
             return self.annotate(schema, node | {"description": text}, ()), restoration
-        found = [self._single(each, node, at, hints) for each in kinds if each != "null"]
-        return self._either(found, node, at, hints, nullable=nullable)
+        found = [self._single(each, node, at) for each in kinds if each != "null"]
+        return self._either(found, node, at, nullable=nullable)
 
-    def _union(self, node: Schema, at: Location, hints: list[str]) -> Converted:
+    def _union(self, node: Schema, at: Location) -> Converted:
         alternatives = node.pop("anyOf")
         annotations = {name: node.pop(name) for name in ANNOTATIONS & node.keys()}
         values = literal_values(alternatives)
         if values is not None and not node.keys() - {"type"}:
-            hints = [*hints, *_explanations(alternatives)]
-            return self._typed({**node, **annotations, "enum": values}, at, hints)
+            at.hints.extend(_explanations(alternatives))
+            return self._typed({**node, **annotations, "enum": values}, at)
         found: list[Converted] = []
         nullable = False
         for number, each in enumerate(alternatives):
@@ -129,22 +127,16 @@ class PlainTypeConversion(SchemaConversion):
                     nullable = True
                 elif not includes((known for known, _ in found), one[0]):
                     found.append(one)
-        return self._either(found, annotations, at, hints, nullable=nullable)
+        return self._either(found, annotations, at, nullable=nullable)
 
     def _either(
-        self,
-        found: list[Converted],
-        node: Schema,
-        at: Location,
-        hints: list[str],
-        *,
-        nullable: bool,
+        self, found: list[Converted], node: Schema, at: Location, *, nullable: bool
     ) -> Converted:
         """One schema for values of any of ``found``, with the annotations of ``node``."""
         if not found:
             if not nullable:
                 self.note(at.path, "it forbids every value")
-            return self.annotate({"type": self._name("null")}, node, hints), None
+            return self.annotate({"type": self._name("null")}, node, at.hints), None
         schema, restoration = found[0]
         if len(found) > 1:
             schema = {"anyOf": [each for each, _ in found]}
@@ -152,12 +144,12 @@ class PlainTypeConversion(SchemaConversion):
         if len(found) == 1 or self.dialect.strict:
             if "$ref" not in schema:
                 text = _both(node.get("description"), schema.get("description"))
-                self.annotate(schema, node | {"description": text}, hints)
+                self.annotate(schema, node | {"description": text}, at.hints)
         else:
             # Beside anyOf nothing may stand, so each alternative has the description.
             for each in schema["anyOf"]:
                 text = _both(node.get("description"), each.get("description"))
-                self.annotate(each, {"description": text}, hints)
+                self.annotate(each, {"description": text}, at.hints)
         return (self._nullable(schema) if nullable else schema), restoration
 
     def _nullable(self, schema: Schema) -> Schema:
@@ -179,29 +171,27 @@ class PlainTypeConversion(SchemaConversion):
             schema["enum"] = [*schema["enum"], None]
         return schema
 
-    # -- one type ------------------------------------------------------------------------------
-
-    def _single(self, kind: str, node: Schema, at: Location, hints: list[str]) -> Converted:
+    def _single(self, kind: str, node: Schema, at: Location) -> Converted:
         """One type. Each keyword that constrains its values is taken out of ``unsaid`` by what
         says it; what remains is either copied or dropped with a note."""
         unsaid = constraints(node, kind)
         schema: Schema = {"type": self._name(kind)}
         restoration: Restoration | None = None
         if kind == "object":
-            schema, restoration = self._object(schema, unsaid, at, hints)
+            schema, restoration = self._object(schema, unsaid, at)
         elif kind == "array":
             restoration = self._array(schema, unsaid, at)
         if "enum" in unsaid:
             values = [value for value in unsaid.pop("enum") if has_type(value, kind)]
-            restoration = self._enum(schema, kind, values, at, hints) or restoration
-        self._inclusive_bounds(kind, unsaid, at, hints)
+            restoration = self._enum(schema, kind, values, at) or restoration
+        self._inclusive_bounds(kind, unsaid, at)
         # A text or a list of pairs stands in for the value, whose constraints are none of its own.
         stands_in = restoration is not None and bool(restoration.coding or restoration.texts)
         for keyword, value in unsaid.items():
             if not stands_in and self._takes(keyword, value, kind) and self.take_characters(value):
                 schema[keyword] = value
             else:
-                self.drop(at, keyword, value, hints)
+                self.drop(at, keyword, value)
         return schema, restoration
 
     def _takes(self, keyword: str, value: Any, kind: str) -> bool:
@@ -210,7 +200,7 @@ class PlainTypeConversion(SchemaConversion):
             return value in formats | self.dialect.formats_by_type.get(kind, frozenset())
         return keyword in self.dialect.keywords and not (keyword == "pattern" and "(?" in value)
 
-    def _inclusive_bounds(self, kind: str, unsaid: Schema, at: Location, hints: list[str]) -> None:
+    def _inclusive_bounds(self, kind: str, unsaid: Schema, at: Location) -> None:
         """Replaces exclusive bounds by inclusive ones, where the dialect has only these."""
         for keyword, inclusive, nearer in (
             ("exclusiveMinimum", "minimum", max),
@@ -222,15 +212,15 @@ class PlainTypeConversion(SchemaConversion):
             if kind == "integer":
                 bound = math.floor(bound) + 1 if nearer is max else math.ceil(bound) - 1
             else:
-                self.drop(at, keyword, bound, hints)
+                self.drop(at, keyword, bound)
             unsaid[inclusive] = nearer(bound, unsaid.get(inclusive, bound))
 
     def _enum(
-        self, schema: Schema, kind: str, values: list[Any], at: Location, hints: list[str]
+        self, schema: Schema, kind: str, values: list[Any], at: Location
     ) -> Restoration | None:
         self._counts["values in enums"] += len(values)
         if kind in ("object", "array") or not self.take_characters(values):
-            self.drop(at, "enum", values, hints)
+            self.drop(at, "enum", values)
             return None
         if self.dialect.strict:
             schema["enum"] = values
@@ -254,9 +244,7 @@ class PlainTypeConversion(SchemaConversion):
         schema["items"], restoration = self.convert(items, at.to("items"))
         return Restoration(items=restoration).or_none()
 
-    # -- objects -------------------------------------------------------------------------------
-
-    def _object(self, schema: Schema, unsaid: Schema, at: Location, hints: list[str]) -> Converted:
+    def _object(self, schema: Schema, unsaid: Schema, at: Location) -> Converted:
         named = {
             name: each
             for name, each in unsaid.pop("properties", {}).items()
@@ -268,7 +256,7 @@ class PlainTypeConversion(SchemaConversion):
         others = unsaid.pop("additionalProperties", None)
         patterns = unsaid.pop("patternProperties", {})
         if patterns:
-            self.drop(at, "patternProperties", list(patterns)[:LONGEST], hints)
+            self.drop(at, "patternProperties", list(patterns)[:LONGEST])
             allowed = [each for each in patterns.values() if each is not False]
             if allowed and others in (None, False):
                 others = {"anyOf": allowed} if len(allowed) <= LONGEST else True
@@ -281,7 +269,7 @@ class PlainTypeConversion(SchemaConversion):
             for name in sorted(forbidden) if others is not False else ():
                 message = "it is not allowed here, which cannot be said"
                 self.note(at.to("properties", name).path, message)
-            return self._unnamed_members(schema, others, at, hints)
+            return self._unnamed_members(schema, others, at)
         if others is not None and others is not False:
             if self.dialect.strict:
                 raise InexpressibleSchemaError("an object with members beyond those that are named")
@@ -325,13 +313,11 @@ class PlainTypeConversion(SchemaConversion):
         restoration = Restoration(names=names, members=restorations, optional=frozenset(optional))
         return schema, restoration.or_none()
 
-    def _unnamed_members(
-        self, schema: Schema, others: Any, at: Location, hints: list[str]
-    ) -> Converted:
+    def _unnamed_members(self, schema: Schema, others: Any, at: Location) -> Converted:
         """An object none of whose members is named."""
         if isinstance(others, Mapping) and others and not self.dialect.strict:
             value, restoration = self.convert(others, at.to("additionalProperties"))
-            hints.append("pairs of a member's name and its value")
+            at.hints.append("pairs of a member's name and its value")
             pair = {
                 "type": self._name("object"),
                 "properties": {"key": {"type": self._name("string")}, "value": value},

@@ -152,9 +152,6 @@ def normalized(schema: Mapping[Any, Any]) -> tuple[Schema, list[str]]:
     return new, wrong
 
 
-# -- types and values ------------------------------------------------------------------------------
-
-
 def types_of(schema: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The types that ``type`` names, or ``None``; of ``integer`` and ``number`` only the latter."""
     given = schema.get("type")
@@ -306,8 +303,6 @@ def allows_null(
         if name in node
     )
 
-
-# -- two schemas as one ----------------------------------------------------------------------------
 
 #: What two different values of a keyword say together.
 _JOINED: dict[str, Callable[[Any, Any], Any]] = {
