@@ -25,7 +25,7 @@ from mcp_discovery.registrant.arrival import RETRY
 from mcp_discovery.registrant.check import HealthCheck
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
-from mcp_discovery.registrant.registrar import Terms
+from mcp_discovery.registrant.registrar import Registrar, Terms
 from mcp_discovery.registrant.tasks import alongside
 from mcp_discovery.registrant.watcher import Pace, ProbeFinding
 from mcp_discovery.sidecar import advertise, healthz
@@ -161,17 +161,16 @@ class _Sidecar:
         self._started_at = utcnow() if child is not None else None
         self._registered_at: datetime | None = None
         self._figures = SidecarFigures()
+        store = observed(store, self._figures.store_call)
+        self._registrar = Registrar(store, new_holder("sidecar"), terms(settings))
         self._registrant = Registrant(
-            observed(store, self._figures.store_call),
-            new_holder("sidecar"),
-            terms(settings),
+            registrar=self._registrar,
             name=f"the MCP server at {public(settings.url)}",
             describe=self._describe,
             found=self._found,
             described=self._described,
             unfit=self._cannot_be_registered,
         )
-        self._registrar = self._registrant.registrar
         self._unfit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain = asyncio.Event()
         self._left = asyncio.Event()

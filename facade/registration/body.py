@@ -111,10 +111,7 @@ def health_from(data: Any, before: Health) -> Health:
     except ValueError as error:
         allowed = ", ".join(Status)
         raise InvalidRecordError("health.status", f"is not one of {allowed}") from error
-    if status is before.status:
-        reason: Any = data.get("reason", before.reason)
-    else:
-        reason = data.get("reason", OWN_REASON)
+    reason = data.get("reason", before.reason if status is before.status else OWN_REASON)
     if not isinstance(reason, str):
         raise InvalidRecordError("health.reason", "is not a string")
     same = before.then(status, reason[:500])
@@ -183,10 +180,7 @@ def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease 
     terms.setdefault("host", remote or "unknown-host")
     terms.setdefault("by", "sidecar")
     ttl = terms.get("ttl")
-    if isinstance(ttl, int | float):
-        terms.setdefault("reapAfter", max(REAP_AFTER, ttl))
-    else:
-        terms.setdefault("reapAfter", REAP_AFTER)
+    terms.setdefault("reapAfter", max(REAP_AFTER, ttl if isinstance(ttl, int | float) else 0.0))
     lease = Lease.from_dict(terms)
     if lease.ttl < 1:
         raise InvalidRecordError("lease.ttl", f"is {lease.ttl:g} s; 1 s is the least")

@@ -15,7 +15,7 @@ from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
-from mcp_discovery.facade.registration.leased import Leased, require_holder
+from mcp_discovery.facade.registration.leased import Leased
 from mcp_discovery.facade.registration.posted_entry import PostedEntry
 from mcp_discovery.facade.servers.current_list import unknown
 from mcp_discovery.facade.servers.list_json import json_response
@@ -50,7 +50,7 @@ async def post(request: web.Request) -> web.Response:
     async with facade.locks.hold(id):
         if posting.lease is None:
             if posted_alike_elsewhere(facade, posting):
-                return _created(id, created)
+                return _created(created)
             await register_posted(facade, posting, replace=False)
         else:
             document = await facade.documents.resolve(posting.document, posting.digest)
@@ -66,7 +66,7 @@ async def post(request: web.Request) -> web.Response:
             )
     kept_by = "this facade" if posting.lease is None else str(posting.lease.holder)
     log.info("registered %s, kept alive by %s", id, kept_by)
-    return _created(id, created)
+    return _created(created)
 
 
 async def put(request: web.Request) -> web.Response:
@@ -96,8 +96,10 @@ async def put(request: web.Request) -> web.Response:
         elif holder is not None or posting.lease is not None:
             raise RegistrationLostError(id, "this facade does not hold it; register it anew")
         else:
-            if entry is not None:
-                _require_ours(entry)
+            assert entry is not None
+            kept_by = entry.instance.lease.holder
+            if kept_by.by != "facade" and entry.health.status is not Status.DOWN:
+                raise _other_holder(id, kept_by)
             await register_posted(facade, posting, replace=True)
     return json_response({"id": id})
 
@@ -147,7 +149,7 @@ async def heartbeat(request: web.Request) -> web.Response:
         leased = facade.leased.get(id)
         if leased is None:
             raise _not_held(facade, id)
-        require_holder(leased, holder)
+        _require_named(id, holder, leased.lease.holder, leased)
         health = health_from(body, leased.health)
         await facade.leased.heartbeat(leased, health, load_from_dict(body.get("load")))
     return json_response({"id": id, "status": health.status.value, "ttl": leased.lease.ttl})
@@ -163,10 +165,10 @@ async def drain(request: web.Request) -> web.Response:
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)
         if leased is not None:
-            require_holder(leased, holder)
+            _require_named(id, holder, leased.lease.holder, leased)
             await facade.leased.drain(leased)
         elif posted is not None:
-            _require_named(id, holder, facade.posted.holder, None)
+            _require_named(id, holder, facade.posted.holder)
             await posted.registrar.drain()
         else:
             raise _not_held(facade, id)
@@ -193,7 +195,7 @@ async def register_posted(facade: Facade, posting: Posting, *, replace: bool) ->
 
 async def _probe_now(facade: Facade, posted: PostedEntry, holder: str | None) -> web.Response:
     id = posted.id
-    _require_named(id, holder, facade.posted.holder, None)
+    _require_named(id, holder, facade.posted.holder)
     await posted.probe(facade.options.probe_timeout + _PROBE_MARGIN)
     await posted.registrar.publish()
     status, reason = posted.status, posted.health.reason
@@ -259,31 +261,27 @@ def _named_holder(request: web.Request, body: dict[str, Any]) -> str | None:
 
 def _require_registrant(leased: Leased, holder: str | None) -> None:
     """Raises unless ``holder`` is the registrant, or the registrant gave no name."""
-    require_holder(leased, holder)
+    id, own = leased.registration.id, leased.lease.holder
+    _require_named(id, holder, own, leased)
     if holder is None and not leased.anonymous:
-        raise _other_holder(leased.registration.id, str(leased.lease.holder))
+        raise _other_holder(id, own)
 
 
-def _require_named(id: str, holder: str | None, own: Holder, entry: Entry | None) -> None:
+def _require_named(
+    id: str, holder: str | None, own: Holder, found: Entry | Leased | None = None
+) -> None:
     """Raises :class:`DuplicateInstanceError` when ``holder`` is named and is not ``own``."""
     if holder not in (None, own.id):
-        url = entry.record.endpoint.url if entry is not None else None
+        url = found.record.endpoint.url if found is not None else None
         raise DuplicateInstanceError(id, holder=str(own), url=url)
 
 
-def _other_holder(id: str, who: str) -> ProblemError:
+def _other_holder(id: str, who: Holder) -> ProblemError:
     detail = (
         f"{id!r} is kept by {who}, which would register it again; stop that one, or name it with "
         "holder="
     )
     return ProblemError(409, "other-holder", detail, id=id)
-
-
-def _require_ours(entry: Entry) -> None:
-    """Raises unless a facade keeps ``entry``, or nobody keeps it well."""
-    holder = entry.instance.lease.holder
-    if holder.by != "facade" and entry.health.status is not Status.DOWN:
-        raise _other_holder(entry.id, str(holder))
 
 
 async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> None:
@@ -308,7 +306,7 @@ async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> N
     except DuplicateInstanceError as error:
         if holder is not None:
             raise
-        raise _other_holder(entry.id, str(lease.holder)) from error
+        raise _other_holder(entry.id, lease.holder) from error
     await registration.deregister()
 
 
@@ -321,9 +319,9 @@ def _not_held(facade: Facade, id: str) -> Exception:
 # -- answers ----------------------------------------------------------------------------------
 
 
-def _created(id: str, created: dict[str, Any]) -> web.Response:
+def _created(created: dict[str, Any]) -> web.Response:
     response = json_response(created, status=201)
-    response.headers["Location"] = f"/servers/{id}"
+    response.headers["Location"] = f"/servers/{created['id']}"
     return response
 
 

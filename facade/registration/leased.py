@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DuplicateInstanceError, RegistrationLostError
+from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Load
@@ -128,13 +128,3 @@ class LeasedRegistrations:
             await asyncio.sleep(every)
             for id in [id for id, leased in self._leased.items() if leased.lapsed]:
                 self.forget(id)
-
-
-def require_holder(leased: Leased, holder: str | None) -> None:
-    """Raises :class:`DuplicateInstanceError` when ``holder`` is named and is another."""
-    if holder is not None and holder != leased.lease.holder.id:
-        raise DuplicateInstanceError(
-            leased.registration.id,
-            holder=str(leased.lease.holder),
-            url=leased.record.endpoint.url,
-        )

@@ -8,7 +8,6 @@ import logging
 import time
 from contextlib import nullcontext, suppress
 from functools import partial
-from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
 
@@ -83,6 +82,10 @@ class PostedEntries:
     The caller of :meth:`put` and :meth:`remove` holds the id's lock in ``locks``.
     """
 
+    #: What probes are made with; inside ``async with`` only.
+    dialer: Dialer
+    _adopting: asyncio.Task[None]
+
     def __init__(
         self,
         catalog: Catalog,
@@ -98,8 +101,6 @@ class PostedEntries:
         self._options = options
         self._usage = usage
         self._entries: dict[str, PostedEntry] = {}
-        self._dialer: Dialer | None = None
-        self._adopting: asyncio.Task[None] | None = None
         #: Under which identity entries are registered.
         self.holder = holder_for(self._store)
         self._hand_over = HandOver(catalog, self.holder, options.settle)
@@ -110,12 +111,6 @@ class PostedEntries:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def dialer(self) -> Dialer:
-        """What probes are made with; inside ``async with`` only."""
-        assert self._dialer is not None
-        return self._dialer
 
     def get(self, id: str) -> PostedEntry | None:
         """The entry with ``id``, if this facade keeps it."""
@@ -238,22 +233,15 @@ class PostedEntries:
     # -- life --------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._dialer = Dialer(private=self._options.probe_private, headers={MARK: self.holder.id})
+        self.dialer = Dialer(private=self._options.probe_private, headers={MARK: self.holder.id})
         self._adopting = asyncio.create_task(follow(self, self._catalog), name="adopt")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._adopting is not None:
-            await ended(self._adopting)
+    async def __aexit__(self, *_: object) -> None:
+        await ended(self._adopting)
         await asyncio.gather(*(posted.aclose() for posted in self._entries.values()))
         self._entries.clear()
-        if self._dialer is not None:
-            await self._dialer.close()
+        await self.dialer.close()
 
     def _make(
         self, record: Record, document: CapabilityDocument, *, draining: bool = False

@@ -23,7 +23,7 @@ from mcp_discovery.record import Record
 from mcp_discovery.registrant.check import HealthCheck
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
-from mcp_discovery.registrant.registrar import Terms
+from mcp_discovery.registrant.registrar import Registrar, Terms
 from mcp_discovery.registrant.watcher import Pace, ProbeFinding
 
 #: The answer of a posted server is late after so many seconds.
@@ -96,16 +96,13 @@ class PostedEntry(Registrant):
             takeover=takeover,
             draining=draining or self._traits.idle,
         )
+        load = partial(usage.load, record.id)
         super().__init__(
-            store,
-            holder,
-            terms,
+            registrar=Registrar(store, holder, terms, load=load, may_renew=may_renew),
             name=self.id,
             describe=self._describe,
             found=self._count,
             lost=lost,
-            load=partial(usage.load, record.id),
-            may_renew=may_renew,
         )
         self.registrar.describe(ServerDescription(record, document))
         reason = NOT_PROBED if self._traits.probed else UNPROBED

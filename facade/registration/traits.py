@@ -33,19 +33,15 @@ class Traits:
 
     def to_dict(self) -> dict[str, Any]:
         """The field's value in the record, without defaults."""
-        check: dict[str, Any] = {} if self.probed else {"enabled": False}
-        if self.interval is not None:
-            check["interval"] = self.interval
-        if self.timeout is not None:
-            check["timeout"] = self.timeout
-        written: dict[str, Any] = {} if self.type == "server" else {"type": self.type}
-        if self.idle:
-            written["idle"] = True
-        if check:
-            written["healthCheck"] = check
-        if self.literals:
-            written["literals"] = list(self.literals)
-        return written
+        check = {"interval": self.interval, "timeout": self.timeout}
+        check = {key: seconds for key, seconds in check.items() if seconds is not None}
+        written = {
+            "type": None if self.type == "server" else self.type,
+            "idle": self.idle,
+            "healthCheck": check if self.probed else {"enabled": False} | check,
+            "literals": list(self.literals),
+        }
+        return {key: value for key, value in written.items() if value}
 
 
 def traits_of(record: Record) -> Traits:

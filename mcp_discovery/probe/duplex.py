@@ -11,6 +11,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import aiohttp
@@ -20,7 +21,6 @@ from mcp_discovery.probe.event_stream import Event
 from mcp_discovery.probe.messages import McpAnswer, McpCall, digest_of, parse, status_error
 from mcp_discovery.probe.wire import (
     Budget,
-    Limits,
     Wire,
     read_beginning,
     socket_errors,
@@ -30,6 +30,7 @@ from mcp_discovery.probe.wire import (
 _UNREAD_NOTIFICATIONS = 256
 
 
+@dataclass(eq=False)
 class Duplex(Wire):
     """A wire with one reader task, which hands each answer to whoever waits for it.
 
@@ -37,14 +38,7 @@ class Duplex(Wire):
     and ends every ``listen``; asking again then needs ``open``.
     """
 
-    def __init__(
-        self,
-        url: str,
-        session: aiohttp.ClientSession,
-        headers: Mapping[str, str],
-        limits: Limits,
-    ) -> None:
-        super().__init__(url, session, headers, limits)
+    def __post_init__(self) -> None:
         self._connection = AsyncExitStack()
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[str, asyncio.Future[tuple[bytes, dict[str, object]]]] = {}
@@ -156,7 +150,7 @@ class HttpSse(Duplex):
 
     async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         response = await connection.enter_async_context(
-            self._request("GET", self.url, {**self._headers, "Accept": "text/event-stream"})
+            self._request("GET", self.url, {**self.headers, "Accept": "text/event-stream"})
         )
         if response.status != HTTPStatus.OK:
             raise status_error(response.status, await read_beginning(response), "GET")
@@ -173,7 +167,7 @@ class HttpSse(Duplex):
         raise BadAnswerError("answered, but not MCP: the event stream named no endpoint")
 
     async def _send(self, body: bytes) -> None:
-        headers = {**self._headers, "Content-Type": "application/json"}
+        headers = {**self.headers, "Content-Type": "application/json"}
         async with self._request("POST", self._endpoint, headers, body) as response:
             beginning = await read_beginning(response)
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
@@ -193,11 +187,11 @@ class WebSocket(Duplex):
 
     async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         self._socket = await connection.enter_async_context(
-            self._http.ws_connect(
+            self.session.ws_connect(
                 self.url,
-                headers=self._headers,
+                headers=self.headers,
                 protocols=("mcp",),
-                max_msg_size=self._limits.body_bytes,
+                max_msg_size=self.limits.body_bytes,
                 timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
             )
         )

@@ -10,7 +10,7 @@ from yarl import URL
 
 from mcp_discovery.probe.duplex import HttpSse, WebSocket
 from mcp_discovery.probe.streamable_http import StreamableHttp
-from mcp_discovery.probe.wire import Limits, Wire
+from mcp_discovery.probe.wire import PLAIN, Limits, Wire
 from mcp_discovery.urls import urls_of
 
 #: Transport → the wire that speaks it, and the schemes of its URLs.
@@ -58,4 +58,4 @@ class ProbedEndpoint:
     def wire(self, session: aiohttp.ClientSession, limits: Limits) -> Wire:
         """Return the wire to the first of the URLs; nothing is sent yet."""
         wire, _ = TRANSPORTS[self.transport]
-        return wire(self.urls[0], session, self.headers, limits)
+        return wire(self.urls[0], session, {**self.headers, **PLAIN}, limits)

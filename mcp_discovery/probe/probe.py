@@ -94,7 +94,7 @@ class McpProbe:
         self._rotation = RequestRotation()
         self._fickle = False
         self._walked_in = 0
-        self.noticed: Callable[[], None] = _ignore
+        self.noticed: Callable[[], None] = lambda: None
         """Called when a ping finds that what ``introspect`` read may have changed."""
 
     @property
@@ -366,7 +366,3 @@ class McpProbe:
             self._turn += 1
             self._calls.clear()
             raise
-
-
-def _ignore() -> None:
-    """The default of ``noticed``."""

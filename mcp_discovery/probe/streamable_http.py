@@ -110,7 +110,7 @@ class StreamableHttp(Wire):
                 pass
 
     def _with_session(self, headers: Mapping[str, str]) -> dict[str, str]:
-        sent = {**self._headers, **_ACCEPT, **headers}
+        sent = {**self.headers, **_ACCEPT, **headers}
         if self._session_id is not None:
             sent[_SESSION] = self._session_id
         return sent
@@ -120,7 +120,12 @@ class StreamableHttp(Wire):
         headers = self._with_session(call.headers)
         async with self._request("POST", self.url, headers, call.body) as response:
             if response.status in (307, 308):
-                return self._redirected(response)
+                # Followed is only what a trailing slash causes: same origin, same method. Elsewhere
+                # the headers, which may hold credentials, are not for the other server to see.
+                target = within_origin(self.url, response.headers.get("Location", ""))
+                if target is None:
+                    raise BadAnswerError("redirects to another origin", status=response.status)
+                return target
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 beginning = await read_beginning(response)
                 raise status_error(response.status, beginning, call.method)
@@ -129,16 +134,6 @@ class StreamableHttp(Wire):
             if response.content_type == _EVENT_STREAM:
                 return await self._from_events(response, call, budget, known)
             return _from_body(await read_whole(response, budget), call, known)
-
-    def _redirected(self, response: aiohttp.ClientResponse) -> str:
-        """Follow only what a trailing slash causes: same origin, same method.
-
-        Elsewhere the headers, which may hold credentials, are not for the other server to see.
-        """
-        target = within_origin(self.url, response.headers.get("Location", ""))
-        if target is None:
-            raise BadAnswerError("redirects to another origin", status=response.status)
-        return target
 
     async def _from_events(
         self, response: aiohttp.ClientResponse, call: McpCall, budget: Budget, known: bytes | None

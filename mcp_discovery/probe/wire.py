@@ -89,20 +89,14 @@ class Budget:
             )
 
 
+@dataclass(eq=False)
 class Wire(ABC):
-    """One MCP endpoint over one transport; ``session`` stays the caller's."""
+    """One MCP endpoint over one transport; ``headers`` go with every request."""
 
-    def __init__(
-        self,
-        url: str,
-        session: aiohttp.ClientSession,
-        headers: Mapping[str, str],
-        limits: Limits,
-    ) -> None:
-        self.url = url
-        self._http = session
-        self._headers = {**headers, **PLAIN}
-        self._limits = limits
+    url: str
+    session: aiohttp.ClientSession
+    headers: Mapping[str, str]
+    limits: Limits
 
     @property
     @abstractmethod
@@ -140,12 +134,12 @@ class Wire(ABC):
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self._http.request(
+        return self.session.request(
             method, url, data=body, headers=headers, allow_redirects=False, timeout=UNBOUNDED
         )
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Event, None]:
-        reader = EventReader(self._limits.body_bytes)
+        reader = EventReader(self.limits.body_bytes)
         async for chunk in response.content.iter_any():
             for event in reader.feed(chunk):
                 yield event

@@ -13,11 +13,13 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterable
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+
+from yarl import URL
 
 from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError, UnreachableError
 
-_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_Attempt = asyncio.Task[tuple[McpProbe, float]]
 _LOCALHOST = ("127.0.0.1", "::1")
 
 #: Seconds from an attempt that failed to the next one.
@@ -33,19 +35,18 @@ _PART = 0.01
 _LEAST = 0.005
 
 
+@dataclass(frozen=True, slots=True)
 class LocalPort:
     """The port of a server on this machine."""
 
-    def __init__(self, hosts: tuple[str, ...], port: int) -> None:
-        self._hosts = hosts
-        self._port = port
+    hosts: tuple[str, ...]
+    port: int
 
     @classmethod
     def of(cls, url: str) -> LocalPort | None:
         """The port of the server at ``url``; ``None`` where that is not a loopback address."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = parts.port or _PORTS.get(parts.scheme, 0)
+        parts = URL(url)
+        host, port = parts.host or "", parts.port or 0
         if host == "localhost":
             return cls(_LOCALHOST, port)
         try:
@@ -55,59 +56,51 @@ class LocalPort:
 
     def is_closed(self) -> bool:
         """Whether nobody listens: a connection is refused."""
-        return all(_refused(host, self._port) for host in self._hosts)
+        return all(_refused(host, self.port) for host in self.hosts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """Connects to one MCP server as soon as it answers.
 
-    ``make_probe`` makes a new probe of the server at ``url``. ``failed`` is called with each
-    attempt's failure, ``turned`` at each turn of the waiting.
+    ``make_probe`` makes a new probe of the server, whose port is ``port`` where it is on this
+    machine. ``failed`` is called with each attempt's failure, ``turned`` at each turn of the
+    waiting.
     """
 
-    def __init__(
-        self,
-        url: str,
-        make_probe: Callable[[], McpProbe],
-        *,
-        failed: Callable[[ProbeError], None],
-        turned: Callable[[], None],
-    ) -> None:
-        self._port = LocalPort.of(url)
-        self._make_probe = make_probe
-        self._failed = failed
-        self._turned = turned
+    port: LocalPort | None
+    make_probe: Callable[[], McpProbe]
+    failed: Callable[[ProbeError], None]
+    turned: Callable[[], None]
 
     async def connected(self) -> tuple[McpProbe, float]:
         """A connected probe, and how many seconds its connecting took."""
-        attempts: list[asyncio.Task[tuple[McpProbe, float]]] = []
+        attempts: list[_Attempt] = []
         port_awaited = False  # before the last attempt
         try:
             while True:
-                self._turned()
+                self.turned()
                 timeout = _QUICK if attempts else _PATIENT
                 newest = asyncio.create_task(self._attempt(timeout))
                 attempts.append(newest)
                 end = time.monotonic() + _QUICK
                 while not newest.done() and (left := end - time.monotonic()) > 0:
-                    await asyncio.wait(attempts, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                    if (success := _success(attempts)) is not None:
+                    if (success := await _success(attempts, left)) is not None:
                         return success
                 failure = newest.exception() if newest.done() else None
-                self._failed(failure if isinstance(failure, ProbeError) else NoAnswerError(_QUICK))
+                self.failed(failure if isinstance(failure, ProbeError) else NoAnswerError(_QUICK))
                 if not attempts:
                     # A port that seems open while its connections are refused is tried at leisure.
                     port_awaited = not port_awaited and isinstance(failure, UnreachableError)
                     await (self._until_open() if port_awaited else asyncio.sleep(RETRY))
                     continue
-                await asyncio.wait(attempts, timeout=RETRY, return_when=asyncio.FIRST_COMPLETED)
-                if (success := _success(attempts)) is not None:
+                if (success := await _success(attempts, RETRY)) is not None:
                     return success
         finally:
             await _abandon(attempts)
 
     async def _attempt(self, timeout: float) -> tuple[McpProbe, float]:
-        probe = self._make_probe()
+        probe = self.make_probe()
         began = time.monotonic()
         try:
             await probe.connect(timeout)
@@ -118,15 +111,15 @@ class Arrival:
 
     async def _until_open(self) -> None:
         """Waits while nobody listens at the server's port; where that cannot be seen, a moment."""
-        if self._port is None or not self._port.is_closed():
+        if self.port is None or not self.port.is_closed():
             await asyncio.sleep(RETRY)
             return
         began = reported = time.monotonic()
-        while self._port.is_closed():
+        while self.port.is_closed():
             now = time.monotonic()
             if now - reported >= RETRY:
-                self._turned()
-                self._failed(UnreachableError("connection refused"))
+                self.turned()
+                self.failed(UnreachableError("connection refused"))
                 reported = now
             await asyncio.sleep(pause_between_checks(now - began, RETRY))
 
@@ -153,14 +146,13 @@ def _refused(host: str, port: int) -> bool:
         return family is socket.AF_INET6  # a machine without IPv6: nobody listens there
 
 
-def _success(
-    attempts: list[asyncio.Task[tuple[McpProbe, float]]],
-) -> tuple[McpProbe, float] | None:
-    """What one of ``attempts`` connected, if any has; those that ended are taken out of the list.
+async def _success(attempts: list[_Attempt], within: float) -> tuple[McpProbe, float] | None:
+    """What one of ``attempts`` connected ``within`` seconds, if any has when the first one ends.
 
-    Raises what no attempt should end with.
+    Those that ended are taken out of the list. Raises what no attempt should end with.
     """
-    for attempt in [each for each in attempts if each.done()]:
+    ended, _ = await asyncio.wait(attempts, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    for attempt in ended:
         attempts.remove(attempt)
         try:
             return attempt.result()
@@ -169,7 +161,7 @@ def _success(
     return None
 
 
-async def _abandon(attempts: Iterable[asyncio.Task[tuple[McpProbe, float]]]) -> None:
+async def _abandon(attempts: Iterable[_Attempt]) -> None:
     """Cancels attempts that are no longer needed, and closes what they connected."""
     for attempt in attempts:
         attempt.cancel()

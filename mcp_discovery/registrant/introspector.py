@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 _EVERY = 0.85
 #: The same where probes see every change.
 _SELDOM_EVERY = 6.0
-#: The part of the interval, at most a second, that lies between two readings however often the
-#: server says that it changed.
+#: The part of the interval that lies between two readings however often the server says that it
+#: changed, and how many seconds that are at most.
 _APART = 0.2
+_LONGEST_APART = 1.0
 #: Seconds until the next attempt after one that failed; each further one doubles them.
 _AGAIN = 0.25
 #: A stream of notifications that ended within fewer seconds was never one.
@@ -55,6 +56,7 @@ class ServerDescription:
         return self.document.digest == other.document.digest and self.record.same_as(other.record)
 
 
+@dataclass(eq=False, kw_only=True)
 class Introspector:
     """Reads what a server offers, and passes its description on when it changed.
 
@@ -64,28 +66,16 @@ class Introspector:
     for the log. Times are in seconds: ``interval`` is the one within which a change is registered.
     """
 
-    def __init__(
-        self,
-        describe: Callable[[Introspection, str], ServerDescription],
-        *,
-        described: Callable[[ServerDescription], None],
-        unfit: Callable[[InvalidInputError], None] | None,
-        probe_soon: Callable[[], None],
-        known: ServerDescription | None,
-        interval: float,
-        timeout: float,
-        name: str,
-    ) -> None:
-        self._describe = describe
-        self._described = described
-        self._unfit = unfit
-        self._probe_soon = probe_soon
-        self._description = known
-        self._timeout = timeout
-        self._name = name
-        self._every = _EVERY * interval
-        self._seldom_every = _SELDOM_EVERY * interval
-        self._apart = min(_APART * interval, 1.0)
+    describe: Callable[[Introspection, str], ServerDescription]
+    described: Callable[[ServerDescription], None]
+    unfit: Callable[[InvalidInputError], None] | None
+    probe_soon: Callable[[], None]
+    known: ServerDescription | None
+    interval: float
+    timeout: float
+    name: str
+
+    def __post_init__(self) -> None:
         self._wanted = asyncio.Event()
         self._read: Introspection | None = None
         self._unlisted = ""  # why what was read cannot be registered
@@ -108,47 +98,49 @@ class Introspector:
         try:
             found = await probe.introspect(timeout)
         except ProbeError as failure:
-            log.debug("%s answers, but cannot be read: %s", self._name, failure)
+            log.debug("%s answers, but cannot be read: %s", self.name, failure)
             return ""
         return self._take_in(found, probe.url)
 
     async def _poll(self, probe: McpProbe) -> None:
         failures = 0
+        apart = min(_APART * self.interval, _LONGEST_APART)
         while True:
             began = time.monotonic()
             self._wanted.clear()
-            pause = self._every
+            pause = _EVERY * self.interval
             try:
-                found = await probe.introspect(self._timeout)
+                found = await probe.introspect(self.timeout)
             except ProbeError as failure:
                 # Either the server is gone, and the watcher ends this at once, or it is not well.
-                self._probe_soon()
+                self.probe_soon()
                 failures += 1
                 pause = min(pause, _AGAIN * 2.0**failures)
                 if failures > 1 and str(failure) != self._trouble:
                     self._trouble = str(failure)
-                    log.warning("%s answers, but cannot be read: %s", self._name, failure)
+                    log.warning("%s answers, but cannot be read: %s", self.name, failure)
             else:
                 failures, self._trouble = 0, None
                 self._take_in(found, probe.url)
                 if found is self._read and probe.glances:
-                    pause = self._seldom_every
+                    pause = _SELDOM_EVERY * self.interval
             # A change that is notified in this pause is read right after it.
-            await asyncio.sleep(self._apart)
+            await asyncio.sleep(apart)
             await is_set(self._wanted, max(0.0, began + pause - time.monotonic()))
 
     async def _listen(self, probe: McpProbe) -> None:
+        apart = min(_APART * self.interval, _LONGEST_APART)
         while True:
             began = time.monotonic()
             async with aclosing(probe.changes()) as changes:
                 async for what in changes:
-                    log.debug("%s says that its %s changed", self._name, what)
+                    log.debug("%s says that its %s changed", self.name, what)
                     self._wanted.set()
-            self._probe_soon()
+            self.probe_soon()
             if time.monotonic() - began < _LIVED:
                 await asyncio.sleep(_NO_STREAM)
             else:
-                await asyncio.sleep(self._apart)
+                await asyncio.sleep(apart)
                 # Nobody was notified of what changed between two streams.
                 self._wanted.set()
 
@@ -156,25 +148,25 @@ class Introspector:
         """Passes on what was read, where it changed; returns why it cannot be registered."""
         if found is self._read or self._too_often():
             return self._unlisted
-        before = self._description
+        before = self.known
         self._read, self._unlisted = found, ""
         try:
-            after = self._describe(found, url)
+            after = self.describe(found, url)
         except InvalidInputError as error:
             self._unlisted = f"what it offers is not listed: {error}"
-            if before is None and self._unfit is not None:
-                self._unfit(error)
+            if before is None and self.unfit is not None:
+                self.unfit(error)
             else:
-                log.error("%s changed, and the old record stays: %s", self._name, error)
+                log.error("%s changed, and the old record stays: %s", self.name, error)
             return self._unlisted
         if before is not None and after.same_as(before):
             return ""
-        self._description = after
+        self.known = after
         self._changed.append(time.monotonic())
         log.log(
             logging.DEBUG if self._restless else logging.INFO,
             "%s %s: %d tools, %d resources, %d resource templates, %d prompts, %s protocol",
-            self._name,
+            self.name,
             "was introspected" if before is None else "changed",
             len(found.tools),
             len(found.resources),
@@ -183,8 +175,8 @@ class Introspector:
             found.era,
         )
         for note in (*found.findings, *after.notes):
-            log.warning("%s: %s", self._name, note)
-        self._described(after)
+            log.warning("%s: %s", self.name, note)
+        self.described(after)
         return ""
 
     def _too_often(self) -> bool:
@@ -196,7 +188,7 @@ class Introspector:
             log.warning(
                 "%s has changed what it offers %d times in %.0f s; from now on its changes are "
                 "registered %g s apart",
-                *(self._name, _RESTLESS_CHANGES, now - self._changed[0], _RESTLESS_APART),
+                *(self.name, _RESTLESS_CHANGES, now - self._changed[0], _RESTLESS_APART),
             )
         self._restless = restless
         return restless and now - self._changed[-1] < _RESTLESS_APART

@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 
-from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
-from mcp_discovery.health import Load
-from mcp_discovery.instance import Holder
 from mcp_discovery.probe import Introspection, McpProbe
 from mcp_discovery.registrant.check import HealthCheck
 from mcp_discovery.registrant.introspector import Introspector, ServerDescription
-from mcp_discovery.registrant.registrar import Registrar, TakenOverError, Terms
+from mcp_discovery.registrant.registrar import Registrar, TakenOverError
 from mcp_discovery.registrant.tasks import ended, guarded
 from mcp_discovery.registrant.watcher import Pace, ProbeFinding, Watcher
 
@@ -26,41 +24,26 @@ from mcp_discovery.registrant.watcher import Pace, ProbeFinding, Watcher
 _FINAL = (DuplicateInstanceError, TakenOverError, InvalidInputError)
 
 
+@dataclass(eq=False, kw_only=True)
 class Registrant:
-    """Keeps one MCP server registered in ``store`` as ``holder``, until it is closed.
+    """Keeps one MCP server registered, by the terms of ``registrar``, until it is closed.
 
     ``describe`` makes a description of what was read at a URL. ``found`` and ``described`` are
     called with what is on its way to the store, ``unfit`` when the first description cannot be
     registered, ``lost`` when the registration has come to its end, which :meth:`keep` raises
-    without it. ``load`` and ``may_renew`` are as in :class:`Registrar`; ``name`` is for the log.
+    without it. ``name`` is for the log.
     """
 
-    watcher: Watcher
-
-    def __init__(
-        self,
-        store: Store,
-        holder: Holder,
-        terms: Terms,
-        *,
-        name: str,
-        describe: Callable[[Introspection, str], ServerDescription],
-        found: Callable[[ProbeFinding], None],
-        described: Callable[[ServerDescription], None] = lambda _: None,
-        unfit: Callable[[InvalidInputError], None] | None = None,
-        lost: Callable[[Exception], Awaitable[None]] | None = None,
-        load: Callable[[], Load | None] = lambda: None,
-        may_renew: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self.registrar = Registrar(store, holder, terms, load=load, may_renew=may_renew)
-        self._name = name
-        self._describe = describe
-        self._found = found
-        self._described = described
-        self._unfit = unfit
-        self._lost = lost
-        self._watching: asyncio.Task[None] | None = None
-        self._keeping: asyncio.Task[None] | None = None
+    registrar: Registrar
+    name: str
+    describe: Callable[[Introspection, str], ServerDescription]
+    found: Callable[[ProbeFinding], None]
+    described: Callable[[ServerDescription], None] = lambda _: None
+    unfit: Callable[[InvalidInputError], None] | None = None
+    lost: Callable[[Exception], Awaitable[None]] | None = None
+    watcher: Watcher = field(init=False)
+    _watching: asyncio.Task[None] | None = None
+    _keeping: asyncio.Task[None] | None = None
 
     def watch(
         self,
@@ -79,14 +62,14 @@ class Registrant:
         offers is read after each probe, unless ``reads`` is false: then its description stays.
         """
         introspector = Introspector(
-            self._describe,
+            describe=self.describe,
             described=self._take_description,
-            unfit=self._unfit,
+            unfit=self.unfit,
             probe_soon=lambda: self.watcher.probe_soon(),
             known=self.registrar.description,
             interval=pace.reading_within or math.inf,
             timeout=pace.reading_timeout,
-            name=self._name,
+            name=self.name,
         )
         finding = self.registrar.finding
         self.watcher = Watcher(
@@ -98,10 +81,10 @@ class Registrant:
             wait_for=wait_for,
             follow=None if wait_for is None else introspector.follow,
             read=introspector.read if reads and wait_for is None else None,
-            name=self._name,
+            name=self.name,
         )
         loop = partial(self.watcher.run, first_pause)
-        self._watching = asyncio.create_task(guarded(f"probing {self._name}", loop))
+        self._watching = asyncio.create_task(guarded(f"probing {self.name}", loop))
 
     async def probe(self, timeout: float) -> ProbeFinding | None:
         """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds.
@@ -114,7 +97,7 @@ class Registrant:
 
     def keep(self) -> asyncio.Task[None]:
         """Starts to keep the server registered; the task ends as :meth:`Registrar.run` does."""
-        self._keeping = asyncio.create_task(self._keep(), name=f"heartbeat {self._name}")
+        self._keeping = asyncio.create_task(self._keep(), name=f"heartbeat {self.name}")
         return self._keeping
 
     async def stop_watching(self) -> None:
@@ -130,18 +113,18 @@ class Registrant:
             await ended(self._keeping)
 
     async def _keep(self) -> None:
-        what = f"the registration of {self._name}"
+        what = f"the registration of {self.name}"
         try:
             await guarded(what, self.registrar.run, ends_with=_FINAL)
         except _FINAL as error:
-            if self._lost is None:
+            if self.lost is None:
                 raise
-            await self._lost(error)
+            await self.lost(error)
 
     def _take_finding(self, finding: ProbeFinding) -> None:
         self.registrar.found(finding)
-        self._found(finding)
+        self.found(finding)
 
     def _take_description(self, description: ServerDescription) -> None:
         self.registrar.describe(description)
-        self._described(description)
+        self.described(description)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError
 from mcp_discovery.probe.verdict import Reply, Verdict, mcp_verdict
-from mcp_discovery.registrant.arrival import Arrival
+from mcp_discovery.registrant.arrival import Arrival, LocalPort
 from mcp_discovery.registrant.check import HealthCheck, HealthCheckResult
 from mcp_discovery.registrant.tasks import alongside, is_set
 
@@ -100,7 +100,10 @@ class Watcher:
         self._arrival: Arrival | None = None
         if wait_for is not None and make_probe is not None:
             self._arrival = Arrival(
-                wait_for, make_probe, failed=self._attempt_failed, turned=self._turn
+                port=LocalPort.of(wait_for),
+                make_probe=make_probe,
+                failed=self._attempt_failed,
+                turned=self._turn,
             )
         self._latency = 0.0  # of the server's last answer, in seconds
         self._wanted = asyncio.Event()
