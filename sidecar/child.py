@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from mcp_discovery.errors import DiscoveryError
 
@@ -34,6 +35,7 @@ class ChildStartError(DiscoveryError):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
 class Child:
     """A running command, leader of a session and process group of its own.
 
@@ -41,8 +43,7 @@ class Child:
     terminal's Ctrl-C from it until it is drained.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    process: asyncio.subprocess.Process
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> Child:
@@ -72,26 +73,26 @@ class Child:
 
     async def ended(self) -> int:
         """Waits for the end; the exit code, 128 + n after signal n, as shells have it."""
-        code = await self._process.wait()
+        code = await self.process.wait()
         return 128 - code if code < 0 else code
 
     def signal(self, number: int) -> None:
         """Sends a signal to the whole group; no error when it is gone."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self.process.pid, number)
 
     async def stop(self, grace: float) -> None:
         """SIGTERM to the group, and SIGKILL to what is left of it after ``grace`` seconds."""
-        if self._process.returncode is None:
+        if self.process.returncode is None:
             self.signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(grace):
-                    await self._process.wait()
+                    await self.process.wait()
             except TimeoutError:
                 log.warning("the MCP server did not end within %g s: killing it", grace)
         # Also after its own end: workers that it left behind are in its group.
         self.signal(signal.SIGKILL)
-        await self._process.wait()
+        await self.process.wait()
 
 
 def _environment() -> dict[str, str]:

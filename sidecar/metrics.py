@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 from mcp_discovery.adapters.observed_store import Tally
@@ -64,55 +65,37 @@ class SidecarFigures:
 
     def _lines(self, *, registered: bool) -> Iterator[str]:
         if self.instance is not None:
-            name, id = self.instance
-            yield from _family(
-                "instance_info",
-                "gauge",
-                "Always 1; which server, and which instance of it, the sidecar is beside.",
-                [({"name": name, "id": id}, 1)],
-            )
+            text = "Always 1; which server, and which instance of it, the sidecar is beside."
+            labels = dict(zip(("name", "id"), self.instance, strict=True))
+            yield from _family("instance_info", "gauge", text, (labels, 1))
         if self.health is not None:
+            text = "1 for the status that the last probe found, 0 for the others."
             now = self.health.status
-            yield from _family(
-                "server_status",
-                "gauge",
-                "1 for the status that the last probe found, 0 for the others.",
-                [({"status": each.value}, int(each is now)) for each in Status],
-            )
+            statuses = (({"status": each.value}, int(each is now)) for each in Status)
+            yield from _family("server_status", "gauge", text, *statuses)
         text = "1 while the instance can be counted on to be listed, 0 otherwise."
-        yield from _family("registered", "gauge", text, [({}, int(registered))])
+        yield from _family("registered", "gauge", text, ({}, int(registered)))
         if self._renewed is not None:
             at = time.time() - (time.monotonic() - self._renewed)
             text = "When the last heartbeat was sent that the store took, in seconds since 1970."
-            yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, [({}, at)])
-        yield from self._calls()
-        yield from self._probes()
-        yield from _process()
-
-    def _calls(self) -> Iterator[str]:
-        yield from _family(
-            "store_operations_total",
-            "counter",
-            "Calls to the store, by how they ended.",
-            [
-                ({"operation": operation, "outcome": outcome}, number)
-                for (operation, outcome), number in sorted(self._tally.counts.items())
-            ],
+            yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, ({}, at))
+        calls = (
+            ({"operation": operation, "outcome": outcome}, number)
+            for (operation, outcome), number in sorted(self._tally.counts.items())
         )
-
-    def _probes(self) -> Iterator[str]:
+        text = "Calls to the store, by how they ended."
+        yield from _family("store_operations_total", "counter", text, *calls)
         text = "Probes that got no good answer in time; attempts to connect included."
-        yield from _family("probes_failed_total", "counter", text, [({}, self._failed)])
-        samples: list[tuple[str, Labels, float]] = []
-        total = 0
-        for limit, number in zip((*_BUCKETS, "+Inf"), self._answered, strict=True):
-            total += number
-            samples.append(("_bucket", {"le": str(limit)}, total))
-        samples += [("_count", {}, total), ("_sum", {}, self._seconds)]
+        yield from _family("probes_failed_total", "counter", text, ({}, self._failed))
         text = "Time that the MCP server took to answer a probe."
-        yield from _header("mcp_discovery_sidecar_probe_duration_seconds", "histogram", text)
-        for suffix, labels, value in samples:
-            yield _sample(f"mcp_discovery_sidecar_probe_duration_seconds{suffix}", labels, value)
+        yield from _family("probe_duration_seconds", "histogram", text)
+        name = "mcp_discovery_sidecar_probe_duration_seconds"
+        totals = list(accumulate(self._answered))
+        for limit, total in zip((*_BUCKETS, "+Inf"), totals, strict=True):
+            yield _sample(f"{name}_bucket", {"le": str(limit)}, total)
+        yield _sample(f"{name}_count", {}, totals[-1])
+        yield _sample(f"{name}_sum", {}, self._seconds)
+        yield from _process()
 
 
 class CountedProbe(McpProbe):
@@ -143,18 +126,15 @@ class CountedProbe(McpProbe):
             raise
 
 
-def _family(
-    name: str, kind: str, text: str, samples: Iterable[tuple[Labels, float]]
-) -> Iterator[str]:
+def _family(name: str, kind: str, text: str, *samples: tuple[Labels, float]) -> Iterator[str]:
     name = f"mcp_discovery_sidecar_{name}"
-    yield from _header(name, kind, text)
+    yield _header(name, kind, text)
     for labels, value in samples:
         yield _sample(name, labels, value)
 
 
-def _header(name: str, kind: str, text: str) -> Iterator[str]:
-    yield f"# HELP {name} {text}\n"
-    yield f"# TYPE {name} {kind}\n"
+def _header(name: str, kind: str, text: str) -> str:
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
 
 
 def _sample(name: str, labels: Labels, value: float) -> str:
@@ -165,7 +145,7 @@ def _sample(name: str, labels: Labels, value: float) -> str:
 
 def _process() -> Iterator[str]:
     """Memory, where the system has /proc as Linux does, and CPU time, under their usual names."""
-    yield from _header(
+    yield _header(
         "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."
     )
     yield _sample("process_cpu_seconds_total", {}, time.process_time())
@@ -174,5 +154,5 @@ def _process() -> Iterator[str]:
             pages = int(file.read().split()[1])
     except OSError:
         return
-    yield from _header("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
+    yield _header("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
     yield _sample("process_resident_memory_bytes", {}, pages * os.sysconf("SC_PAGE_SIZE"))

@@ -169,9 +169,7 @@ class _Sidecar:
             describe=self._describe,
             found=self._found,
             described=self._described,
-            unfit=self._cannot_be_registered,
         )
-        self._unfit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain = asyncio.Event()
         self._left = asyncio.Event()
         self._first: asyncio.Future[ServerDescription] = asyncio.get_running_loop().create_future()
@@ -204,12 +202,9 @@ class _Sidecar:
                 ) as (stopped, drained, ended, _),
             ):
                 await asyncio.wait(
-                    {registering, stopped, drained, ended, self._unfit},
-                    return_when=asyncio.FIRST_COMPLETED,
+                    {registering, stopped, drained, ended}, return_when=asyncio.FIRST_COMPLETED
                 )
                 drain = 0.0 if ended.done() else self._settings.drain
-                if self._unfit.done():
-                    self._unfit.result()
                 if registering.done():
                     registering.result()
                 # A child that ends while it is drained has nobody left to wait for.
@@ -224,7 +219,6 @@ class _Sidecar:
                 return code
 
     async def _drained(self) -> None:
-        """Leaves the store; returns when that is done."""
         self._drain.set()
         await self._left.wait()
 
@@ -278,10 +272,6 @@ class _Sidecar:
         if not self._first.done():
             self._first.set_result(description)
         self._figures.instance = description.record.name, description.record.id
-
-    def _cannot_be_registered(self, error: InvalidInputError) -> None:
-        if not self._unfit.done():
-            self._unfit.set_exception(error)
 
     async def _advertise(self) -> None:
         description = await asyncio.shield(self._first)

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Set
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_discovery.adapters.catalog import Catalog
@@ -49,17 +50,18 @@ def is_posted(entry: Entry) -> bool:
     return entry.instance.lease.holder.by == "facade"
 
 
+@dataclass(eq=False)
 class HandOver:
     """Who holds an instance, by the list and by the store itself; ``own`` is this facade.
 
     ``patience`` is how many seconds the list may be behind the store.
     """
 
-    def __init__(self, catalog: Catalog, own: Holder, patience: float) -> None:
-        self._catalog = catalog
-        self._store = catalog.store
-        self._own = own
-        self._patience = patience
+    catalog: Catalog
+    own: Holder
+    patience: float
+
+    def __post_init__(self) -> None:
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")  # monotonic seconds
         self._foreign: Mapping[str, Instance] = {}
@@ -68,14 +70,14 @@ class HandOver:
 
     def former_holder(self, id: str) -> str | None:
         """The id of the other facade that holds ``id`` by the list, or of the tombstone there."""
-        view = self._catalog.view
+        view = self.catalog.view
         if (removed := view.removed.get(id)) is not None:
             return removed.lease.holder.id
         entry = view.entries.get(id)
         if entry is None or not is_posted(entry):
             return None
         holder = entry.instance.lease.holder.id
-        return None if holder == self._own.id else holder
+        return None if holder == self.own.id else holder
 
     async def take_over(self, id: str, make: Callable[[Entry | None], PostedEntry]) -> PostedEntry:
         """What ``make`` makes of the entry in the list, started.
@@ -85,7 +87,7 @@ class HandOver:
         """
         for attempt in range(1, _ATTEMPTS + 1):
             former = self.former_holder(id)
-            posted = make(self._catalog.view.entries.get(id))
+            posted = make(self.catalog.view.entries.get(id))
             try:
                 await posted.start()
             except RegistrationLostError:  # another wrote the same at the same moment
@@ -102,9 +104,9 @@ class HandOver:
     async def _shows_another(self, id: str, former: str | None) -> bool:
         """Whether the list shows soon that another facade than ``former`` holds ``id``."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 while self.former_holder(id) in (None, former):
-                    await self._catalog.after(self._catalog.view)
+                    await self.catalog.after(self.catalog.view)
         except TimeoutError:
             return False
         return True
@@ -135,21 +137,23 @@ class HandOver:
         return self._foreign.get(id)
 
     async def _read_foreign(self) -> Mapping[str, Instance]:
-        """Everything in the store that is not this facade's."""
         try:
-            async with asyncio.timeout(_STORE_TIMEOUT), aclosing(self._store.watch()) as items:
+            async with (
+                asyncio.timeout(_STORE_TIMEOUT),
+                aclosing(self.catalog.store.watch()) as items,
+            ):
                 async for first in items:
                     assert isinstance(first, Snapshot)  # as the seam says
                     return {
                         id: instance
                         for id, instance in first.instances.items()
-                        if instance.lease.holder.id != self._own.id
+                        if instance.lease.holder.id != self.own.id
                     }
         except TimeoutError as error:
             raise StoreUnavailableError(
-                self._store.url, f"gave no whole list within {_STORE_TIMEOUT:g} s"
+                self.catalog.store.url, f"gave no whole list within {_STORE_TIMEOUT:g} s"
             ) from error
-        raise StoreUnavailableError(self._store.url, "its watch ended before the first list")
+        raise StoreUnavailableError(self.catalog.store.url, "its watch ended before the first list")
 
 
 # -- following the list --------------------------------------------------------------------------

@@ -106,10 +106,8 @@ async def put(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     """Removes a server at once."""
-    facade = facade_of(request)
-    id = request.match_info["id"]
-    body = await read_object(request, empty=True)
-    await remove(facade, id, _named_holder(request, body))
+    facade, id, _, holder = await _request_of_one(request)
+    await remove(facade, id, holder)
     return web.Response(status=204)
 
 
@@ -139,10 +137,7 @@ async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
 
 async def heartbeat(request: web.Request) -> web.Response:
     """A heartbeat of whoever registered the server; for a posted one: a probe, now."""
-    facade = facade_of(request)
-    id = request.match_info["id"]
-    body = await read_object(request, empty=True)
-    holder = _named_holder(request, body)
+    facade, id, body, holder = await _request_of_one(request)
     if facade.leased.get(id) is None and (posted := await posted_here(facade, id)) is not None:
         return await _probe_now(facade, posted, holder)
     async with facade.locks.hold(id):
@@ -157,10 +152,7 @@ async def heartbeat(request: web.Request) -> web.Response:
 
 async def drain(request: web.Request) -> web.Response:
     """Marks a server as leaving soon: listed, offered to nobody."""
-    facade = facade_of(request)
-    id = request.match_info["id"]
-    body = await read_object(request, empty=True)
-    holder = _named_holder(request, body)
+    facade, id, _, holder = await _request_of_one(request)
     posted = None if facade.leased.get(id) is not None else await posted_here(facade, id)
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)
@@ -247,6 +239,12 @@ TOLD_BY_SERVER = {"registered_at", "capabilities", "protocol", "version"}
 
 
 # -- who may ----------------------------------------------------------------------------------
+
+
+async def _request_of_one(request: web.Request) -> tuple[Facade, str, dict[str, Any], str | None]:
+    """The facade, the id in the path, the body, and the holder that one of the two names."""
+    body = await read_object(request, empty=True)
+    return facade_of(request), request.match_info["id"], body, _named_holder(request, body)
 
 
 def _named_holder(request: web.Request, body: dict[str, Any]) -> str | None:

@@ -35,15 +35,17 @@ class Leased:
         return time.monotonic() - self.renewed > self.lease.ttl
 
 
+@dataclass(eq=False)
 class LeasedRegistrations:
     """What sidecars and clients hold in the store through this facade.
 
     The caller sees to it that two calls for one id do not overlap.
     """
 
-    def __init__(self, store: Store, usage: Usage) -> None:
-        self._store = store
-        self._usage = usage
+    store: Store
+    usage: Usage
+
+    def __post_init__(self) -> None:
         self._leased: dict[str, Leased] = {}
 
     def __len__(self) -> int:
@@ -63,7 +65,7 @@ class LeasedRegistrations:
     ) -> None:
         """Registers, as :meth:`mcp_discovery.adapters.store.Store.register` does."""
         sent = time.monotonic()
-        registration = await self._store.register(
+        registration = await self.store.register(
             posting.record,
             document,
             ttl=lease.ttl,
@@ -75,7 +77,7 @@ class LeasedRegistrations:
         self._leased[posting.record.id] = Leased(
             registration, posting.record, lease, posting.anonymous, posting.health, sent
         )
-        self._usage.report_load(posting.record.id, None)
+        self.usage.report_load(posting.record.id, None)
 
     async def heartbeat(self, leased: Leased, health: Health, load: Load | None) -> None:
         """Passes a heartbeat on, with ``load`` made whole by what clients report here.
@@ -86,10 +88,10 @@ class LeasedRegistrations:
         sent = time.monotonic()
         id = leased.registration.id
         if load is not None:
-            self._usage.report_load(id, load)
+            self.usage.report_load(id, load)
         with self._forgetting_lost(id):
             # Clients send heartbeats when they like, as long as TTL is not over.
-            await leased.registration.heartbeat(health, self._usage.load(id), renew=True)
+            await leased.registration.heartbeat(health, self.usage.load(id), renew=True)
         leased.renewed = sent
         leased.health = health
 
@@ -112,7 +114,7 @@ class LeasedRegistrations:
     def forget(self, id: str) -> None:
         """Lets go of a registration without telling the store."""
         self._leased.pop(id, None)
-        self._usage.forget_load(id)
+        self.usage.forget_load(id)
 
     @contextmanager
     def _forgetting_lost(self, id: str) -> Iterator[None]:

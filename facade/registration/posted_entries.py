@@ -7,6 +7,7 @@ import hashlib
 import logging
 import time
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 from weakref import WeakValueDictionary
@@ -76,34 +77,28 @@ class IdLocks:
         return self._locks.setdefault(id, asyncio.Lock())
 
 
+@dataclass(eq=False)
 class PostedEntries:
     """Use it as ``async with``: it probes and adopts inside. Closing leaves entries to their TTL.
 
     The caller of :meth:`put` and :meth:`remove` holds the id's lock in ``locks``.
     """
 
+    catalog: Catalog
+    documents: Documents
+    locks: IdLocks
+    options: FacadeOptions
+    usage: Usage
     #: What probes are made with; inside ``async with`` only.
-    dialer: Dialer
-    _adopting: asyncio.Task[None]
+    dialer: Dialer = field(init=False)
+    _adopting: asyncio.Task[None] = field(init=False)
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        documents: Documents,
-        locks: IdLocks,
-        options: FacadeOptions,
-        usage: Usage,
-    ) -> None:
-        self._catalog = catalog
-        self._locks = locks
-        self._store = catalog.store
-        self._documents = documents
-        self._options = options
-        self._usage = usage
+    def __post_init__(self) -> None:
+        self._store = self.catalog.store
         self._entries: dict[str, PostedEntry] = {}
         #: Under which identity entries are registered.
         self.holder = holder_for(self._store)
-        self._hand_over = HandOver(catalog, self.holder, options.settle)
+        self._hand_over = HandOver(self.catalog, self.holder, self.options.settle)
         #: Whether other facades over the same store see tombstones: another facade, where that is
         #: the store, shows none.
         kind = find_kind(self._store.url)
@@ -129,7 +124,7 @@ class PostedEntries:
         id = posting.record.id
         old = self._entries.get(id)
         record = posting.record
-        document = await self._documents.resolve(posting.document, posting.digest)
+        document = await self.documents.resolve(posting.document, posting.digest)
 
         def make(known: Entry | None) -> PostedEntry:
             if old is not None:
@@ -155,7 +150,7 @@ class PostedEntries:
         Raises what :meth:`mcp_discovery.adapters.store.Store.register` does, and
         :class:`RegistrationLostError`.
         """
-        document = await self._documents.of_record(entry.record)
+        document = await self.documents.of_record(entry.record)
 
         def make(known: Entry | None) -> PostedEntry:
             if known is None or not is_posted(known):
@@ -172,7 +167,7 @@ class PostedEntries:
         """Takes an entry that is kept here out of the store."""
         posted = self._entries[id]
         inherited_for = time.monotonic() - posted.inherited_at
-        if inherited_for < self._options.removed_for and self.tombstones_are_seen:
+        if inherited_for < self.options.removed_for and self.tombstones_are_seen:
             # The facade that kept it before may come back, and must not register it again.
             async with posted.registrar.suspended():
                 await self._bury(posted.record, self.holder.id)
@@ -192,9 +187,9 @@ class PostedEntries:
         if self.adoptable(entry):
             return  # there is nobody to see it now
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._options.settle):
-                while id in (view := self._catalog.view).entries or id in view.removed:
-                    await self._catalog.after(view)
+            async with asyncio.timeout(self.options.settle):
+                while id in (view := self.catalog.view).entries or id in view.removed:
+                    await self.catalog.after(view)
                 await registration.deregister()  # what is left of it at this facade's own agent
 
     async def revise(
@@ -233,8 +228,8 @@ class PostedEntries:
     # -- life --------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self.dialer = Dialer(private=self._options.probe_private, headers={MARK: self.holder.id})
-        self._adopting = asyncio.create_task(follow(self, self._catalog), name="adopt")
+        self.dialer = Dialer(private=self.options.probe_private, headers={MARK: self.holder.id})
+        self._adopting = asyncio.create_task(follow(self, self.catalog), name="adopt")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -265,8 +260,8 @@ class PostedEntries:
             store=self._store,
             holder=self.holder,
             session=self.dialer.session,
-            options=self._options,
-            usage=self._usage,
+            options=self.options,
+            usage=self.usage,
             may_renew=partial(self._hand_over.require_own, id),
             lost=lost,
             takeover=self._hand_over.former_holder(id),
@@ -276,11 +271,11 @@ class PostedEntries:
 
     def _take_in(self, posted: PostedEntry) -> None:
         self._entries[posted.id] = posted
-        self._usage.report_load(posted.id, None)
+        self.usage.report_load(posted.id, None)
 
     def _forget(self, id: str) -> None:
         self._entries.pop(id, None)
-        self._usage.forget_load(id)
+        self.usage.forget_load(id)
 
     async def _give_up(self, posted: PostedEntry) -> None:
         """Stops keeping what another keeps, and takes away what is left of this registration."""
@@ -294,7 +289,7 @@ class PostedEntries:
             self._store,
             record,
             takeover=takeover,
-            reap_after=self._options.removed_for,
+            reap_after=self.options.removed_for,
             by=self.holder,
         )
 
@@ -312,9 +307,9 @@ class PostedEntries:
         """Whether the list shows what is kept here as another's, or as removed."""
         if id not in self._entries:
             return False
-        entry = self._catalog.view.entries.get(id)
+        entry = self.catalog.view.entries.get(id)
         taken = entry is not None and entry.instance.lease.holder.id != self.holder.id
-        return taken or id in self._catalog.view.removed
+        return taken or id in self.catalog.view.removed
 
     async def let_go_of_taken(self, id: str) -> None:
         """Lets go of ``id`` where the list shows that it is another's; see :meth:`let_go`."""
@@ -326,7 +321,7 @@ class PostedEntries:
 
         Raises :class:`StoreError` when the store cannot be read.
         """
-        async with self._locks.hold(id):
+        async with self.locks.hold(id):
             posted = self._entries.get(id)
             if posted is None or (other := await self._hand_over.foreign_instance(id)) is None:
                 return
@@ -338,13 +333,13 @@ class PostedEntries:
 
     async def adopt(self, id: str) -> None:
         """Keeps, from now on, what was posted to a facade and is kept by nobody."""
-        async with self._locks.hold(id):
-            entry = self._catalog.view.entries.get(id)
+        async with self.locks.hold(id):
+            entry = self.catalog.view.entries.get(id)
             if entry is None or not self.adoptable(entry):
                 return
             record = entry.record
             try:
-                document = await self._documents.of_record(record)
+                document = await self.documents.of_record(record)
                 posted = self._make(record, document)
                 await posted.start()
             except DuplicateInstanceError as error:

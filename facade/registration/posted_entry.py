@@ -196,7 +196,6 @@ class PostedEntry(Registrant):
 
     @property
     def _interval(self) -> float:
-        """Seconds between two probes."""
         record = self.record
         if not self._traits.probed or record.endpoint.url is record.health_url is None:
             return math.inf

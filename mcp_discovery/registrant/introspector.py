@@ -68,7 +68,7 @@ class Introspector:
 
     describe: Callable[[Introspection, str], ServerDescription]
     described: Callable[[ServerDescription], None]
-    unfit: Callable[[InvalidInputError], None] | None
+    unfit: Callable[[InvalidInputError], None]
     probe_soon: Callable[[], None]
     known: ServerDescription | None
     interval: float
@@ -154,7 +154,7 @@ class Introspector:
             after = self.describe(found, url)
         except InvalidInputError as error:
             self._unlisted = f"what it offers is not listed: {error}"
-            if before is None and self.unfit is not None:
+            if before is None:
                 self.unfit(error)
             else:
                 log.error("%s changed, and the old record stays: %s", self.name, error)

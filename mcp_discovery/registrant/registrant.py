@@ -29,9 +29,8 @@ class Registrant:
     """Keeps one MCP server registered, by the terms of ``registrar``, until it is closed.
 
     ``describe`` makes a description of what was read at a URL. ``found`` and ``described`` are
-    called with what is on its way to the store, ``unfit`` when the first description cannot be
-    registered, ``lost`` when the registration has come to its end, which :meth:`keep` raises
-    without it. ``name`` is for the log.
+    called with what is on its way to the store, ``lost`` when the registration has come to its end,
+    which :meth:`keep` raises without it. ``name`` is for the log.
     """
 
     registrar: Registrar
@@ -39,7 +38,6 @@ class Registrant:
     describe: Callable[[Introspection, str], ServerDescription]
     found: Callable[[ProbeFinding], None]
     described: Callable[[ServerDescription], None] = lambda _: None
-    unfit: Callable[[InvalidInputError], None] | None = None
     lost: Callable[[Exception], Awaitable[None]] | None = None
     watcher: Watcher = field(init=False)
     _watching: asyncio.Task[None] | None = None
@@ -64,7 +62,7 @@ class Registrant:
         introspector = Introspector(
             describe=self.describe,
             described=self._take_description,
-            unfit=self.unfit,
+            unfit=self.registrar.reject,
             probe_soon=lambda: self.watcher.probe_soon(),
             known=self.registrar.description,
             interval=pace.reading_within or math.inf,
@@ -73,9 +71,9 @@ class Registrant:
         )
         finding = self.registrar.finding
         self.watcher = Watcher(
-            check,
-            pace,
-            make_probe,
+            check=check,
+            pace=pace,
+            make_probe=make_probe,
             found=self._take_finding,
             health=None if finding is None else finding.health,
             wait_for=wait_for,

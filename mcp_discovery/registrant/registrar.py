@@ -75,6 +75,7 @@ class Terms:
     draining: bool = False
 
 
+@dataclass(eq=False)
 class Registrar:
     """One instance in one store.
 
@@ -88,21 +89,14 @@ class Registrar:
     anew, and raises :class:`TakenOverError` where it must not be.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        holder: Holder,
-        terms: Terms,
-        *,
-        load: Callable[[], Load | None] = lambda: None,
-        may_renew: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self._store = store
-        self._holder = holder
-        self._terms = terms
-        self._takeover = terms.takeover
-        self._load = load
-        self._may_renew = may_renew
+    store: Store
+    holder: Holder
+    terms: Terms
+    load: Callable[[], Load | None] = lambda: None
+    may_renew: Callable[[], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        self._takeover = self.terms.takeover
         self._lock = asyncio.Lock()  # a registration is not for concurrent use
         self._news = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -122,8 +116,9 @@ class Registrar:
         self._why_not = "waiting for the MCP server"
         self._store_trouble: str | None = None
         #: Whether the instance is registered as draining, whatever the probes find.
-        self.draining = terms.draining
+        self.draining = self.terms.draining
         self._drained = False  # the store has acknowledged that
+        self._rejected: InvalidInputError | None = None
 
     def found(self, finding: ProbeFinding) -> None:
         """Takes what a probe found; it replaces what was found before."""
@@ -135,12 +130,17 @@ class Registrar:
         self.description = description
         self._news.set()
 
+    def reject(self, error: InvalidInputError) -> None:
+        """Takes why no description can be made of the server at all; :meth:`run` raises it."""
+        self._rejected = error
+        self._news.set()
+
     def why_not_ready(self) -> str | None:
         """Why the instance cannot be counted on to be listed; ``None`` when it can."""
         if self._registration is None or self._renewed is None:
             return self._store_trouble or self._why_not
         silent = time.monotonic() - self._renewed
-        if silent > self._terms.ttl:
+        if silent > self.terms.ttl:
             return self._store_trouble or f"no heartbeat has arrived for {silent:.0f} s"
         return None
 
@@ -151,11 +151,13 @@ class Registrar:
 
         Raises :class:`~mcp_discovery.errors.DuplicateInstanceError` when another holder keeps the
         id, :class:`TakenOverError` as ``may_renew`` does, and
-        :class:`~mcp_discovery.errors.InvalidInputError` when the store cannot take the first
-        record.
+        :class:`~mcp_discovery.errors.InvalidInputError` when there is no first record, or none
+        that the store can take.
         """
         away, refused = Backoff(0.2, _LONGEST_WAIT), Backoff(1.0, _LONGEST_REFUSAL)
         while not self.stopped:
+            if self._rejected is not None:
+                raise self._rejected
             self._news.clear()
             try:
                 sent = await self._send_next()
@@ -163,8 +165,8 @@ class Registrar:
                 raise
             except RegistrationLostError as lost:
                 log.warning("%s; registering anew", lost)
-                if self._terms.spread:
-                    await is_set(self._leaving, random.uniform(0, self._terms.spread))
+                if self.terms.spread:
+                    await is_set(self._leaving, random.uniform(0, self.terms.spread))
             except DuplicateInstanceError as error:
                 self._held(error)
                 await is_set(self._leaving, _TAKE_OVER)
@@ -208,7 +210,7 @@ class Registrar:
             return None
         now = time.monotonic()
         status = finding.health.status
-        fresh = now - finding.at <= self._terms.vouch
+        fresh = now - finding.at <= self.terms.vouch
         if status is Status.HEALTHY and not fresh:
             return None  # too long ago to vouch for
         if self._registration is None:
@@ -219,7 +221,7 @@ class Registrar:
             return self._drain(self._registration)
         last = self._acknowledged_finding
         changed = last is None or finding.health != last.health
-        late = self._renewed is None or now - self._renewed >= _DUE * self._terms.heartbeat
+        late = self._renewed is None or now - self._renewed >= _DUE * self.terms.heartbeat
         # That the server is down is sent again without a fresh finding: the registrant lives, and
         # the server may take its time to return.
         repeatable = finding is not last or fresh or status is Status.DOWN
@@ -235,7 +237,7 @@ class Registrar:
 
     def _until_overdue(self) -> float:
         """Seconds until the next heartbeat is overdue, if no finding comes before."""
-        heartbeat = self._terms.heartbeat
+        heartbeat = self.terms.heartbeat
         if self._renewed is None:
             return heartbeat
         left = self._renewed + _OVERDUE * heartbeat - time.monotonic()
@@ -246,21 +248,21 @@ class Registrar:
     async def _register(self) -> None:
         description, finding = self.description, self.finding
         assert description is not None and finding is not None
-        if self._lost is not None and self._may_renew is not None:
-            await self._may_renew()
+        if self._lost is not None and self.may_renew is not None:
+            await self.may_renew()
         health = finding.health
         if self.draining:  # from the first moment on; the next call makes that last
             health = health.then(Status.DRAINING, DRAINING)
         sent = time.monotonic()
         self._acknowledged = self._acknowledged_finding = None
         self._drained = False
-        registration = await self._store.register(
+        registration = await self.store.register(
             description.record,
             description.document,
-            ttl=self._terms.ttl,
-            reap_after=self._terms.reap_after,
+            ttl=self.terms.ttl,
+            reap_after=self.terms.reap_after,
             health=health,
-            holder=self._holder,
+            holder=self.holder,
             takeover=self._takeover,
         )
         self._registration = registration
@@ -269,7 +271,7 @@ class Registrar:
         self._held_since = self._lost = self._takeover = None
         endpoint = description.record.endpoint
         where = endpoint.url or endpoint.command
-        log.info("registered %s as %s in %s", registration.id, where, self._store.url)
+        log.info("registered %s as %s in %s", registration.id, where, self.store.url)
 
     async def _update(self, registration: Registration, description: ServerDescription) -> None:
         self._acknowledged = None
@@ -292,7 +294,7 @@ class Registrar:
     async def _heartbeat(self, registration: Registration, finding: ProbeFinding) -> None:
         sent = time.monotonic()
         self._acknowledged_finding = None
-        await registration.heartbeat(finding.health, self._load())
+        await registration.heartbeat(finding.health, self.load())
         self._acknowledged_finding, self._renewed = finding, sent
 
     # -- what others ask for ---------------------------------------------------------------------
@@ -425,7 +427,7 @@ class Registrar:
     def _held(self, error: DuplicateInstanceError) -> None:
         """Waits for the holder's end, for as long as a dead one can still look alive."""
         now = time.monotonic()
-        patience = self._terms.duplicate_patience
+        patience = self.terms.duplicate_patience
         self._why_not = str(error)
         if not patience or (self._held_since is not None and now - self._held_since > patience):
             raise error
@@ -442,7 +444,7 @@ class Registrar:
     def _succeeded(self) -> None:
         if self._store_trouble is not None:
             self._store_trouble = None
-            log.info("the store %s answers again", self._store.url)
+            log.info("the store %s answers again", self.store.url)
 
     def _unfit(self, error: InvalidInputError) -> None:
         if self._accepted is None:

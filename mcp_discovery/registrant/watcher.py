@@ -63,6 +63,7 @@ class ProbeFinding:
     result: HealthCheckResult | None = None
 
 
+@dataclass(eq=False, kw_only=True)
 class Watcher:
     """Watches one MCP server.
 
@@ -76,32 +77,22 @@ class Watcher:
     ``name`` is for the log.
     """
 
-    def __init__(
-        self,
-        check: HealthCheck,
-        pace: Pace,
-        make_probe: Callable[[], McpProbe] | None,
-        *,
-        found: Callable[[ProbeFinding], None],
-        health: Health | None = None,
-        wait_for: str | None = None,
-        follow: Callable[[McpProbe], Coroutine[Any, Any, None]] | None = None,
-        read: Callable[[McpProbe, float], Awaitable[str]] | None = None,
-        name: str = "the MCP server",
-    ) -> None:
-        self._check = check
-        self._pace = pace
-        self._make_probe = make_probe
-        self._found = found
-        self._health = health
-        self._follow = follow
-        self._read = read
-        self._name = name
+    check: HealthCheck
+    pace: Pace
+    make_probe: Callable[[], McpProbe] | None
+    found: Callable[[ProbeFinding], None]
+    health: Health | None
+    wait_for: str | None
+    follow: Callable[[McpProbe], Coroutine[Any, Any, None]] | None
+    read: Callable[[McpProbe, float], Awaitable[str]] | None
+    name: str
+
+    def __post_init__(self) -> None:
         self._arrival: Arrival | None = None
-        if wait_for is not None and make_probe is not None:
+        if self.wait_for is not None and self.make_probe is not None:
             self._arrival = Arrival(
-                port=LocalPort.of(wait_for),
-                make_probe=make_probe,
+                port=LocalPort.of(self.wait_for),
+                make_probe=self.make_probe,
                 failed=self._attempt_failed,
                 turned=self._turn,
             )
@@ -150,12 +141,12 @@ class Watcher:
         if self._arrival is not None:
             probe, self._latency = await self._arrival.connected()
             # The handshake with a modern server asks the very question that a probe asks.
-            at_once = probe.era == "modern" and self._latency <= self._check.slow_after
-            answered = at_once and self._check.health_url is None
-        elif self._make_probe is not None:
-            probe = self._make_probe()
+            at_once = probe.era == "modern" and self._latency <= self.check.slow_after
+            answered = at_once and self.check.health_url is None
+        elif self.make_probe is not None:
+            probe = self.make_probe()
         try:
-            beside = [self._follow(probe)] if self._follow is not None and probe else []
+            beside = [self.follow(probe)] if self.follow is not None and probe else []
             async with alongside(*beside):
                 await self._watch(probe, answered=answered)
         finally:
@@ -179,7 +170,7 @@ class Watcher:
             self._conclude(self._steady(result), result, note)
             if result.mcp is not None and result.verdict.status is Status.DOWN:
                 return
-            pause = self._pace.pause
+            pause = self.pace.pause
             await self._rest(min(self._retry_pause(), pause) if failed else pause)
 
     async def _probed(self, probe: McpProbe | None) -> tuple[HealthCheckResult, str]:
@@ -187,20 +178,20 @@ class Watcher:
         began = time.monotonic()
         self._checking = True
         try:
-            result = await self._check.run(
+            result = await self.check.run(
                 probe,
-                timeout=self._pace.timeout,
+                timeout=self.pace.timeout,
                 mcp_timeout=self._patience,
-                reading_within=self._pace.reading_within,
+                reading_within=self.pace.reading_within,
                 on_late=self._conclude,
             )
             if result.mcp is None or result.mcp.seconds is None:
                 return result, ""
             self._latency = result.mcp.seconds
-            if probe is None or self._read is None or result.mcp.failure is not None:
+            if probe is None or self.read is None or result.mcp.failure is not None:
                 return result, ""
-            left = max(0.1, began + self._pace.timeout - time.monotonic())
-            return result, await self._read(probe, left)
+            left = max(0.1, began + self.pace.timeout - time.monotonic())
+            return result, await self.read(probe, left)
         finally:
             self._checking = False
 
@@ -211,10 +202,10 @@ class Watcher:
         A server that is known to be slow is ``degraded``, and offered to nobody, while it is waited
         for: it gets the time that it takes.
         """
-        if self._latency <= self._check.slow_after:
-            return self._pace.timeout
-        patience = max(self._pace.timeout, round(2 * self._latency, 2))
-        return min(patience, self._pace.longest_timeout)
+        if self._latency <= self.check.slow_after:
+            return self.pace.timeout
+        patience = max(self.pace.timeout, round(2 * self._latency, 2))
+        return min(patience, self.pace.longest_timeout)
 
     def _steady(self, result: HealthCheckResult) -> Verdict:
         """The verdict, with the reason of the first of several probes that were not answered.
@@ -229,18 +220,17 @@ class Watcher:
         return Verdict(found.status, self._no_answer)
 
     def _attempt_failed(self, failure: ProbeError) -> None:
-        """An attempt to connect to a server that is awaited has failed."""
         reply = Reply(failure=failure)
-        found = mcp_verdict(reply, expects_credentials=self._check.expects_credentials)
+        found = mcp_verdict(reply, expects_credentials=self.check.expects_credentials)
         found = self._steady(HealthCheckResult(found, reply))
-        if self._health is not None:
+        if self.health is not None:
             self._conclude(found)
             return
         now = time.monotonic()
         if self._waiting_logged is None:
-            log.info("waiting for %s: %s", self._name, failure)
+            log.info("waiting for %s: %s", self.name, failure)
         elif now - self._waiting_logged >= _STILL_WAITING:
-            log.warning("still waiting for %s: %s", self._name, failure)
+            log.warning("still waiting for %s: %s", self.name, failure)
         else:
             return
         self._waiting_logged = now
@@ -250,25 +240,24 @@ class Watcher:
     ) -> None:
         """Makes a finding of a verdict, and passes it on."""
         reason = (f"{found.reason}; {note}" if note else found.reason)[:_LONGEST_REASON]
-        before = self._health
+        before = self.health
         if before is None:
             health = Health(found.status, reason)
         else:
             health = before.then(found.status, reason, heard=found.status is not Status.DOWN)
-        self._health = health
+        self.health = health
         if before is not None and health != before:
             level = logging.INFO if found.status is Status.HEALTHY else logging.WARNING
-            words = self._name, health.status, health.reason, before.status
+            words = self.name, health.status, health.reason, before.status
             log.log(level, "%s is %s: %s (was %s)", *words)
         finding = ProbeFinding(health, time.monotonic(), result)
-        self._found(finding)
+        self.found(finding)
         if result is not None and self._ended is not None and not self._ended.done():
             self._ended.set_result(finding)
 
     def _retry_pause(self) -> float:
-        """Seconds until the next probe after one that failed."""
-        pause = self._pace.retry * 2.0 ** min(self._failures - 1, 30)
-        return min(pause, self._pace.longest_retry)
+        pause = self.pace.retry * 2.0 ** min(self._failures - 1, 30)
+        return min(pause, self.pace.longest_retry)
 
     def _turn(self) -> None:
         self.turned = time.monotonic()
@@ -278,5 +267,5 @@ class Watcher:
         if math.isinf(pause):
             await self._wanted.wait()
         elif pause > 0:
-            vary = self._pace.jitter
+            vary = self.pace.jitter
             await is_set(self._wanted, pause * random.uniform(1 - vary, 1 + vary))
