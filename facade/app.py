@@ -16,11 +16,9 @@ from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.connections import (
-    discovery,
+    exports,
     health_checks,
     registration,
-    registry_export,
-    registry_import,
     statistics,
 )
 from mcp_discovery.facade.connections import (
@@ -28,7 +26,7 @@ from mcp_discovery.facade.connections import (
 )
 from mcp_discovery.facade.documents import handlers as exchange
 from mcp_discovery.facade.documents.cache import DOCUMENTS, Documents
-from mcp_discovery.facade.gateway import handlers as gateway
+from mcp_discovery.facade.gateway import gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import docs_page, openapi
 from mcp_discovery.facade.http.cors import Cors
@@ -47,10 +45,10 @@ from mcp_discovery.facade.registration.leased import LeasedRegistrations
 from mcp_discovery.facade.registration.posted_entries import IdLocks, PostedEntries
 from mcp_discovery.facade.registry import api as registry
 from mcp_discovery.facade.registry import cards
-from mcp_discovery.facade.registry.addresses import Addresses
 from mcp_discovery.facade.registry.api import open_to_all, reshape_error
 from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
+from mcp_discovery.facade.registry.server_json import Addresses
 from mcp_discovery.facade.servers import handlers as servers
 from mcp_discovery.facade.servers import prometheus_sd
 from mcp_discovery.facade.servers.current_list import CATALOG
@@ -61,10 +59,10 @@ from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.tools import handlers as tools
-from mcp_discovery.facade.tools.definitions import ToolDefinitions
+from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, USAGE, Usage
-from mcp_discovery.facade.websocket import endpoint as stream
+from mcp_discovery.facade.websocket import sockets as stream
 from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
 from mcp_discovery.version import installed_version
 
@@ -77,11 +75,9 @@ _PLAIN = tuple(
         tools,
         connections,
         registration,
-        discovery,
         health_checks,
         statistics,
-        registry_export,
-        registry_import,
+        exports,
         registry,
         cards,
         registering,

@@ -25,7 +25,7 @@ class FacadeOptions:
 
     ``registry_address`` is which address the MCP registry API publishes for a server: ``instance``,
     ``facade`` or a URL with ``{name}`` in it; ``public_url`` is where hosts reach this facade,
-    ``None`` for where each request went. See :mod:`mcp_discovery.facade.registry.addresses`.
+    ``None`` for where each request went. See :mod:`mcp_discovery.facade.registry.server_json`.
 
     ``gateway`` passes MCP on to the servers in the list; ``gateway_timeout`` is how long a server
     may take until its answer begins. See :mod:`mcp_discovery.facade.gateway`.

@@ -9,8 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
 
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from mcp_discovery.facade.tools.definitions import ToolDefinition
-from mcp_discovery.facade.tools.index import ToolIndex, ToolOffer
+from mcp_discovery.facade.tools.index import ToolDefinition, ToolIndex, ToolOffer
 from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, words
 
 _TOOLS = 1000

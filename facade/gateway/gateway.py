@@ -1,4 +1,4 @@
-"""Forwards MCP requests to one replica of a server, and streams its responses back."""
+"""``/gateway/{name}/mcp``: forwards MCP requests to one replica, and streams its responses back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
+import orjson
 from aiohttp import HttpVersion11, web
 
 from mcp_discovery.adapters.view import Entry, View
@@ -23,9 +25,12 @@ from mcp_discovery.facade.gateway.upstream import (
     send_request,
 )
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
+from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.outbound import Dialer
-from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.http.problems import ProblemError, problem
+from mcp_discovery.facade.options import OPTIONS, FacadeOptions
+from mcp_discovery.facade.servers.current_list import CATALOG, current_view
+from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
 from mcp_discovery.query.versions import VersionRange
@@ -275,3 +280,75 @@ def _abort(request: web.Request) -> None:
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+#: JSON-RPC 2.0, 5.1: the request is at fault, or the server is.
+_INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
+
+
+async def mcp(request: web.Request) -> web.StreamResponse:
+    """MCP (Streamable HTTP) with one living replica of the server, wherever it runs now.
+
+    Bodies and answers are MCP's own and pass through as they come. Errors of the gateway itself are
+    JSON-RPC errors, with the problem document as their ``data``, where the request is a POST. Off
+    unless the facade was started with ``--gateway``.
+    """
+    gateway = request.app.get(GATEWAY)
+    if gateway is None:
+        detail = "the gateway is off; start the facade with --gateway to have it"
+        raise ProblemError(404, "gateway-off", detail)
+    name, view = request.match_info["name"], partial(current_view, request.app[CATALOG])
+    body = ForwardedBody(request, request.app[OPTIONS].body_timeout)
+    versions = parse(request)["version"]
+    try:
+        return await gateway.forward(request, body, view, name, versions)
+    except ProblemError as error:
+        if request.method != "POST":
+            raise
+        level = logging.INFO if error.status >= 500 else logging.DEBUG
+        log.log(level, "gateway to %s: %s", name, error.detail)
+        return _json_rpc_error(request, error, body.id)
+
+
+def _json_rpc_error(
+    request: web.Request, error: ProblemError, id: str | int | float | None
+) -> web.Response:
+    """The JSON-RPC error for ``error``, with its HTTP status and its problem document as ``data``.
+
+    ``id`` is that of the JSON-RPC request, ``None`` where it could not be read.
+    """
+    document = problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
+    assert isinstance(document.body, bytes)
+    code = _INVALID_REQUEST if error.status < 500 else _INTERNAL_ERROR
+    data = orjson.Fragment(document.body)
+    message = {"code": code, "message": error.detail, "data": data}
+    retry = document.headers.get("Retry-After")
+    return web.Response(
+        status=error.status,
+        body=orjson.dumps({"jsonrpc": "2.0", "id": id, "error": message}),
+        content_type="application/json",
+        headers={} if retry is None else {"Retry-After": retry},
+    )
+
+
+_PARAMETERS = (
+    Parameter("name", "The server's name.", where="path"),
+    Parameter(
+        "version",
+        "Only replicas in this range of semantic versions, such as `^1.2`; sessions stay where "
+        "they began.",
+        {"type": "array", "items": {"type": "string"}},
+    ),
+    Parameter("Mcp-Session-Id", "The session, as it was given.", where="header"),
+)
+OPERATIONS = tuple(
+    Operation(
+        method,
+        "/gateway/{name}/mcp",
+        mcp,
+        "gateway",
+        parameters=_PARAMETERS,
+        errors=(404, 408, 413, 501, 504, 508),
+    )
+    for method in ("POST", "GET", "DELETE")
+)

@@ -19,8 +19,14 @@ from mcp_discovery.facade.mcp.tool import (
 )
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
-from mcp_discovery.facade.tools.definitions import DOCUMENTS_TIMEOUT, ToolDefinitions
-from mcp_discovery.facade.tools.index import detail, digests_of, instance_groups, tool_offers
+from mcp_discovery.facade.tools.index import (
+    DOCUMENTS_TIMEOUT,
+    ToolDefinitions,
+    detail,
+    digests_of,
+    instance_groups,
+    tool_offers,
+)
 from mcp_discovery.health import Status
 from mcp_discovery.query.query import Query
 

@@ -7,8 +7,17 @@ from typing import Any, ClassVar
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.facade.mcp.scope import WORDS, filter_arguments, query_of, why_nothing, words_of
-from mcp_discovery.facade.mcp.tool import STALENESS_PROPERTIES, McpTool, OnProgress, tool_result
+from mcp_discovery.facade.mcp.tool import (
+    STALENESS_PROPERTIES,
+    WORDS,
+    McpTool,
+    OnProgress,
+    filter_arguments,
+    query_of,
+    tool_result,
+    why_nothing,
+    words_of,
+)
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import Sort

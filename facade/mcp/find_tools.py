@@ -12,31 +12,32 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.facade.mcp.scope import (
+from mcp_discovery.facade.mcp.tool import (
+    STALENESS_PROPERTIES,
     WORDS,
+    McpTool,
+    OnProgress,
     filter_argument,
     filter_arguments,
     query_of,
+    strings,
+    tool_result,
     why_nothing,
     words_of,
 )
-from mcp_discovery.facade.mcp.tool import (
-    STALENESS_PROPERTIES,
-    McpTool,
-    OnProgress,
-    strings,
-    tool_result,
-)
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
-from mcp_discovery.facade.tools.definitions import (
+from mcp_discovery.facade.tools.index import (
     DOCUMENTS_TIMEOUT,
     ToolDefinition,
     ToolDefinitions,
+    ToolOffer,
+    digests_of,
+    instance_groups,
     score,
+    tool_offers,
     weights_of,
 )
-from mcp_discovery.facade.tools.index import ToolOffer, digests_of, instance_groups, tool_offers
 from mcp_discovery.query.filters import FILTERS
 from mcp_discovery.query.search import NAME
 

@@ -24,7 +24,7 @@ from mcp_discovery.facade.mcp.messages import (
 )
 from mcp_discovery.facade.mcp.request_checks import CLIENT_INFO_KEY
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
-from mcp_discovery.facade.mcp.sessions import LegacySession
+from mcp_discovery.facade.mcp.subscriptions import LegacySession
 from mcp_discovery.facade.mcp.tool import McpTool, OnProgress
 from mcp_discovery.version import installed_version
 

@@ -17,18 +17,16 @@ from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
 from mcp_discovery.facade.mcp.find_servers import FindServers
 from mcp_discovery.facade.mcp.find_tools import FindTools
-from mcp_discovery.facade.mcp.legacy import LegacyProtocol
 from mcp_discovery.facade.mcp.messages import INVALID_REQUEST, JsonRpcError, decoded
 from mcp_discovery.facade.mcp.methods import Methods
-from mcp_discovery.facade.mcp.modern import ModernProtocol
+from mcp_discovery.facade.mcp.protocols import LegacyProtocol, ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import Responder, error_response
-from mcp_discovery.facade.mcp.sessions import LegacySessions
-from mcp_discovery.facade.mcp.subscriptions import Subscriptions
+from mcp_discovery.facade.mcp.subscriptions import LegacySessions, Subscriptions
 from mcp_discovery.facade.mcp.tool import McpTool
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.servers.search_index import ServerSearch
-from mcp_discovery.facade.tools.definitions import ToolDefinitions
+from mcp_discovery.facade.tools.index import ToolDefinitions
 
 PATH: Final = "/mcp"
 _METHODS: Final = "GET, POST, DELETE"

@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.facade.registry.addresses import Addresses, remote_type
-from mcp_discovery.facade.registry.server_json import ServerJson
+from mcp_discovery.facade.registry.server_json import Addresses, ServerJson, remote_type
 from mcp_discovery.health import Status, rfc3339
 
 #: The registry's key for what it says itself: status, times and whether it is the latest version.

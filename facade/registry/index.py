@@ -16,9 +16,8 @@ from cachetools import LRUCache
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import OutdatedRevisionError
-from mcp_discovery.facade.registry.addresses import Addresses
 from mcp_discovery.facade.registry.entries import Key, ServerVersion, updated_version
-from mcp_discovery.facade.registry.server_json import can_be_listed
+from mcp_discovery.facade.registry.server_json import Addresses, can_be_listed
 from mcp_discovery.health import utcnow
 from mcp_discovery.query.versions import precedence
 

@@ -25,8 +25,9 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
-from mcp_discovery.facade.tools.definitions import DOCUMENTS_TIMEOUT, ToolDefinitions
 from mcp_discovery.facade.tools.index import (
+    DOCUMENTS_TIMEOUT,
+    ToolDefinitions,
     ToolIndex,
     ToolOffer,
     detail,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import defaultdict
+from array import array
+from collections import defaultdict, deque
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +16,123 @@ from aiohttp import web
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.facade.usage.window import Window
 from mcp_discovery.health import Load, utcnow
+
+#: How many seconds the window spans.
+WINDOW = 300.0
+#: How many seconds a slot spans, whose calls are counted together and expire together.
+SLOT = 10.0
+#: The shortest time, in seconds, over which a rate is computed: one call is not "six a second".
+_LEAST = 60.0
+
+# Latencies are counted in buckets, each a tenth wider than the one before: the middle of a bucket
+# is at most 4.9 % off. Below 0.1 ms and above 10 min they fall into the outermost ones.
+_FIRST = 1e-4
+_GROWTH = math.log(1.1)
+_BUCKETS = math.ceil(math.log(600.0 / _FIRST) / _GROWTH) + 1
+_P95 = 0.95
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The calls of one slot; ``number`` is its start divided by :data:`SLOT`."""
+
+    number: int
+    calls: int = 0
+    failed: int = 0
+    timed: int = 0
+    seconds: float = 0.0
+    buckets: array[int] | None = field(default=None, repr=False)
+
+
+class Window:
+    """The calls of the last :data:`WINDOW` seconds. Times are monotonic and never go back.
+
+    Holds at most 31 slots of some 0.8 KB each, whatever the number of calls. The mean is exact;
+    ``p95`` is at most 4.9 % off between 0.1 ms and 10 minutes.
+    """
+
+    def __init__(self, born: float) -> None:
+        """``born`` is when counting began."""
+        self._born = born
+        self._slots: deque[_Slot] = deque()
+        self._buckets: array[int] | None = None  # all slots' together
+        #: All calls that were ever added.
+        self.total = 0
+
+    def add(self, now: float, latency: float | None, success: bool) -> None:
+        """Counts one call; ``latency`` in seconds where it is known."""
+        self._expire(now)
+        number = int(now // SLOT)
+        if not self._slots or self._slots[-1].number != number:
+            self._slots.append(_Slot(number))
+        slot = self._slots[-1]
+        self.total += 1
+        slot.calls += 1
+        slot.failed += not success
+        if latency is not None:
+            slot.timed += 1
+            slot.seconds += latency
+            if slot.buckets is None:
+                slot.buckets = array("I", bytes(_BUCKETS * 4))
+            if self._buckets is None:
+                self._buckets = array("Q", bytes(_BUCKETS * 8))
+            bucket = _bucket(latency)
+            slot.buckets[bucket] += 1
+            self._buckets[bucket] += 1
+
+    def rate(self, now: float) -> float:
+        """Calls per minute over the window, or over the time since counting began."""
+        self._expire(now)
+        observed = min(WINDOW, max(_LEAST, now - self._born))
+        return sum(slot.calls for slot in self._slots) * 60.0 / observed
+
+    def error_rate(self, now: float) -> float | None:
+        """The part of the calls that failed; ``None`` without calls."""
+        self._expire(now)
+        calls = sum(slot.calls for slot in self._slots)
+        return sum(slot.failed for slot in self._slots) / calls if calls else None
+
+    def latency(self, now: float) -> float | None:
+        """The mean latency in seconds; ``None`` where none is known."""
+        self._expire(now)
+        timed = sum(slot.timed for slot in self._slots)
+        return sum(slot.seconds for slot in self._slots) / timed if timed else None
+
+    def p95(self, now: float) -> float | None:
+        """The latency in seconds that 95 % of the calls did not exceed (nearest rank)."""
+        self._expire(now)
+        timed = sum(slot.timed for slot in self._slots)
+        if not timed or self._buckets is None:
+            return None
+        slower = timed - math.ceil(_P95 * timed)  # so many may lie above
+        for bucket in range(_BUCKETS - 1, -1, -1):
+            slower -= self._buckets[bucket]
+            if slower < 0:
+                return _middle(bucket)
+        raise AssertionError("the buckets hold as many calls as were timed")
+
+    def _expire(self, now: float) -> None:
+        oldest = int((now - WINDOW) // SLOT)
+        while self._slots and self._slots[0].number < oldest:
+            gone = self._slots.popleft().buckets
+            if gone is not None and self._buckets is not None:
+                for bucket, calls in enumerate(gone):
+                    if calls:
+                        self._buckets[bucket] -= calls
+        if not self._slots:
+            self._buckets = None
+
+
+def _bucket(latency: float) -> int:
+    if latency <= _FIRST:
+        return 0
+    return min(_BUCKETS - 1, int(math.log(latency / _FIRST) / _GROWTH))
+
+
+def _middle(bucket: int) -> float:
+    return _FIRST * math.exp((bucket + 0.5) * _GROWTH)
+
 
 #: How many capabilities have figures of their own; the least recently used ones are dropped.
 MOST_CAPABILITIES = 10_000

@@ -1,4 +1,4 @@
-"""The readers of ``/registry/stream``, each on its WebSocket."""
+"""``GET /registry/stream``: its readers, each on its WebSocket."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.fanout import Fanout
 from mcp_discovery.facade.servers.list_json import read_position
-from mcp_discovery.facade.websocket.activity import KINDS, ActivityLog
 from mcp_discovery.facade.websocket.messages import (
     CONNECTION_STATUS,
     MAX_MESSAGE_BYTES,
@@ -27,7 +28,7 @@ from mcp_discovery.facade.websocket.messages import (
     failed,
     parse,
 )
-from mcp_discovery.facade.websocket.subscribers import Subscribers
+from mcp_discovery.facade.websocket.shared import KINDS, ActivityLog, Subscribers
 
 log = logging.getLogger(__name__)
 
@@ -324,3 +325,18 @@ class _SocketReader:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError("the reader does not read") from error
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """What happens to connections, as WebSocket messages.
+
+    Send `{"action": "subscribe", "events": ["connection-status", "health-check",
+    "capability-request"]}`.
+    """
+    view_of(request)  # raises until there is a first list
+    return await request.app[SOCKETS].serve(request)
+
+
+OPERATIONS = (
+    Operation("GET", "/registry/stream", stream, "streams", answers={101: None}, errors=(426,)),
+)

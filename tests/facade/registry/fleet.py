@@ -14,9 +14,9 @@ from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[imp
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.facade.registry.addresses import Addresses
 from mcp_discovery.facade.registry.entries import OFFICIAL, ServerVersion
 from mcp_discovery.facade.registry.index import RegistryIndex, RegistryQuery
+from mcp_discovery.facade.registry.server_json import Addresses
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder, Instance, Lease
 from tests.records import record

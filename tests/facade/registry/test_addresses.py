@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.facade.registry.addresses import Addresses
+from mcp_discovery.facade.registry.server_json import Addresses
 from tests.facade.harness import leased, served
 from tests.programs import command, facade
 

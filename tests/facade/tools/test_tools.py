@@ -11,7 +11,7 @@ import pytest
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreUnavailableError
-from mcp_discovery.facade.tools.definitions import score, weights_of
+from mcp_discovery.facade.tools.index import score, weights_of
 from tests.facade.harness import Client, leased, served
 from tests.stores.waiting import until
 

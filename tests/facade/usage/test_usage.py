@@ -18,10 +18,11 @@ from mcp_discovery.facade.usage.usage import (
     CAPABILITY_REQUEST,
     HEALTH_CHECK,
     MOST_CAPABILITIES,
+    WINDOW,
     Usage,
     UsageFigures,
+    Window,
 )
-from mcp_discovery.facade.usage.window import WINDOW, Window
 from mcp_discovery.health import Load
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.facade.plain import HealthServer

@@ -1,33 +1,124 @@
-"""Importing what was exported: ``POST /registry/import``, planned as a whole, then applied."""
+"""Exports of the registry: ``GET /registry/export`` and ``POST /registry/import``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 from aiohttp import web
 
+from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError, InvalidRecordError, StoreUnavailableError
 from mcp_discovery.facade.connections import representation
-from mcp_discovery.facade.connections.conversion import posting_of
-from mcp_discovery.facade.connections.requests import Export, NewConnection, parsed
-from mcp_discovery.facade.connections.responses import Imported
-from mcp_discovery.facade.connections.statuses import status_of
+from mcp_discovery.facade.connections.conversion import posting_of, shown_metadata
+from mcp_discovery.facade.connections.requests import RECORD_FIELDS, Export, NewConnection, parsed
+from mcp_discovery.facade.connections.responses import Exported, Imported
+from mcp_discovery.facade.connections.statuses import protocol_of, status_of
+from mcp_discovery.facade.documents.cache import Documents, document_of
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.parameters import flag
+from mcp_discovery.facade.http.parameters import flag, once, one_of
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, register_posted
-from mcp_discovery.facade.registration.traits import FIELD
+from mcp_discovery.facade.registration.traits import FIELD, traits_of
+from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.record import Record
+from mcp_discovery.health import rfc3339, utcnow
+from mcp_discovery.record import Capabilities, Record
+from mcp_discovery.record_fields import json_names
+from mcp_discovery.version import installed_version
+
+
+async def export(request: web.Request) -> web.Response:
+    """Every connection, whatever its status, as `POST /connections` and `POST /registry/import`
+    take it.
+
+    `documents` holds the capability documents that say more than names, by the `digest` that
+    connections give; `documents=false` leaves them out.
+    """
+    facade = facade_of(request)
+    view = facade.view()
+    wanted = one_of("documents", once(request, "documents") or "true", ("true", "false"))
+    entries = sorted(view, key=lambda entry: (entry.record.name, entry.id))
+    documents: dict[str, CapabilityDocument] = {}
+    if wanted == "true":
+        documents = await _documents(facade.documents, entries)
+    body = {
+        "version": installed_version(),
+        "exportedAt": rfc3339(utcnow()),
+        "connections": [exported(entry.record, documents) for entry in entries],
+        "totalExported": len(entries),
+        "documents": {
+            digest: orjson.Fragment(document.canonical)
+            for digest, document in sorted(documents.items())
+        },
+    }
+    return json_response(body | list_json.staleness(view), view)
+
+
+def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]:
+    """``record`` as it can be imported, with the digest of its document if ``documents`` has it."""
+    traits = traits_of(record)
+    metadata = shown_metadata(record)
+    fields = record.to_dict()
+    item: dict[str, Any] = {name: fields.get(name) for name in json_names(RECORD_FIELDS)}
+    item |= {
+        "type": traits.type,
+        "protocol": protocol_of(record.endpoint.transport),
+        "endpoint": representation.endpoint_shown(record.endpoint),
+        "capabilities": representation.names_of(record),
+        "metadata": metadata,
+        "healthCheck": representation.health_check_shown(traits),
+        "status": "idle" if traits.idle else None,
+        "era": record.protocol.era,
+    }
+    if record.auth.type == "none":
+        del item["auth"]
+    if record.weight == 1:
+        del item["weight"]
+    if record.registry_name == f"local/{record.name}":
+        del item["registryName"]
+    # The record's version and owner, where the metadata does not already have the same.
+    for name, usual in (("version", "0.0.0"), ("owner", None)):
+        if metadata.get(name, usual) == item[name]:
+            del item[name]
+    if record.capabilities.digest in documents:
+        item["digest"] = record.capabilities.digest
+    return {name: value for name, value in item.items() if value or value == 0 or name in _ALWAYS}
+
+
+_ALWAYS = frozenset({"capabilities"})
+
+
+async def _documents(
+    documents: Documents, entries: Iterable[Entry]
+) -> dict[str, CapabilityDocument]:
+    """The documents of ``entries`` that have more than names, which an export has anyway."""
+    offers: dict[str, Record] = {}
+    for entry in entries:
+        if (digest := entry.record.capabilities.digest) is not None:
+            offers[digest] = entry.record
+    found: dict[str, CapabilityDocument] = {}
+    # Of a document that is lost only the names can be exported.
+    await documents.read_each(offers, lambda each: found.update({each.digest: each}))
+    return {
+        digest: document
+        for digest, document in found.items()
+        if document.digest != _names_only(offers[digest]).digest
+    }
+
+
+def _names_only(record: Record) -> CapabilityDocument:
+    """The document that an import makes from the names alone."""
+    return document_of(Capabilities(tools=tuple(representation.names_of(record))))
+
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +168,7 @@ async def import_(request: web.Request) -> web.Response:
     dry, partial = flag(request, "dryRun"), flag(request, "partial")
     given = parsed(Export, await read_object(request, limit=MAX_IMPORT_BYTES))
     facade.view()
-    plan = _plan(facade, given.connections, _documents(facade, given.documents or {}))
+    plan = _plan(facade, given.connections, _given_documents(facade, given.documents or {}))
     if dry:
         return json_response(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
@@ -98,7 +189,7 @@ async def import_(request: web.Request) -> web.Response:
     return json_response(report)
 
 
-def _documents(
+def _given_documents(
     facade: Facade, given: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, CapabilityDocument]:
     """The documents of an import by digest, also put into the cache for the registrations."""
@@ -220,6 +311,20 @@ def _conflict(
 
 
 OPERATIONS = (
+    Operation(
+        "GET",
+        "/registry/export",
+        export,
+        "registry",
+        parameters=(
+            Parameter(
+                "documents",
+                "Whether capability documents are included; default true.",
+                {"type": "string", "enum": ["true", "false"]},
+            ),
+        ),
+        answers={200: Exported},
+    ),
     Operation(
         "POST",
         "/registry/import",
