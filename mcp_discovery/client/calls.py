@@ -17,6 +17,7 @@ from mcp_discovery.client.routing import Route, Router
 from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.source import CallOutcome, Source
 from mcp_discovery.errors import (
+    AmbiguousToolError,
     CallError,
     CallLostError,
     CallTimeoutError,
@@ -130,7 +131,12 @@ class ToolCalls:
                 last = error
                 tried.add(connection.id)
                 if error.sent and not repeatable:
-                    raise self._call_lost(route, connection, error) from error
+                    problem = (
+                        f"{error.why}; it may have done its work, and it does not say that it is "
+                        "safe to call again"
+                    )
+                    kind = CallTimeoutError if error.slow else CallLostError
+                    raise kind(route.tool, route.server, problem, instance=connection.id) from error
                 if error.sent:
                     patient_until = None  # it took its time; that of the others begins now
 
@@ -139,18 +145,18 @@ class ToolCalls:
         if self._pool.reading:
             offers = self._pool.index.of(request.tool)
             await self._pool.settled({id for id, offer in offers.items() if offer is None})
+        wanted = request.tool, request.server, request.digest
         try:
-            return self._router.resolve(request.tool, server=request.server, digest=request.digest)
-        except UnknownToolError as error:
-            if type(error) is UnknownToolError:
-                await self._pool.settled()  # a server may offer more than its record has names of
-                try:
-                    return self._router.resolve(
-                        request.tool, server=request.server, digest=request.digest
-                    )
-                except UnknownToolError:
-                    if self._router.knows(request.tool):
-                        return None
+            return self._router.resolve(*wanted)
+        except AmbiguousToolError:
+            raise
+        except UnknownToolError:
+            await self._pool.settled()  # a server may offer more than its record has names of
+        try:
+            return self._router.resolve(*wanted)
+        except UnknownToolError:
+            if self._router.knows(request.tool):
+                return None
             raise
 
     async def _attempt(
@@ -236,14 +242,3 @@ class ToolCalls:
         more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
         after = f"; the last that was asked: {last.why}" if last is not None else ""
         return f"no instance can be called now: {'; '.join(reasons[:3])}{more}{after}"
-
-    @staticmethod
-    def _call_lost(
-        route: Route, connection: InstanceConnection, error: AttemptError
-    ) -> CallLostError:
-        problem = (
-            f"{error.why}; it may have done its work, and it does not say that it is safe to call "
-            "again"
-        )
-        kind = CallTimeoutError if error.slow else CallLostError
-        return kind(route.tool, route.server, problem, instance=connection.id)

@@ -72,7 +72,7 @@ class FacadeSource(Source):
             | ({"error": each.error[:500]} if each.error else {})
             for each in outcomes
         ]
-        await self._ask("POST", "/outcomes", body={"outcomes": reported})
+        await self._ask("POST", "/outcomes", json={"outcomes": reported})
 
     async def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
         """``GET /events``, resumed with ``Last-Event-ID`` after every interruption."""
@@ -123,24 +123,12 @@ class FacadeSource(Source):
             raise StoreUnavailableError(self.name, f"an event that is none ({error!r})") from error
 
     async def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: tuple[tuple[str, str], ...] | None = None,
-        body: Mapping[str, Any] | None = None,
-        missing: Exception | None = None,
+        self, method: str, path: str, *, missing: Exception | None = None, **given: Any
     ) -> httpx2.Response:
-        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+        url = self.name + path
         try:
             async with asyncio.timeout(_ANSWER):
-                answer = await self._http.request(
-                    method,
-                    self.name + path,
-                    params=params,
-                    content=orjson.dumps(body) if body is not None else None,
-                    headers=headers,
-                )
+                answer = await self._http.request(method, url, headers=self._headers, **given)
         except httpx2.TransportError as error:
             raise StoreUnavailableError(self.name, _why(error)) from error
         except TimeoutError as error:

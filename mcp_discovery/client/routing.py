@@ -62,7 +62,7 @@ class Router:
         """Whether ``name`` was resolved before: its server may be away for a moment only."""
         return name in self._owners
 
-    def resolve(self, name: str, *, server: str | None = None, digest: str | None = None) -> Route:
+    def resolve(self, name: str, server: str | None, digest: str | None) -> Route:
         """The route of a tool's name.
 
         ``server`` is a server's name or an instance's id; ``digest`` that of the tool as it was
