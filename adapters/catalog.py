@@ -272,9 +272,7 @@ class Catalog:
             return differences
         for id in over:
             removed = removed.remove(id)
-        for id, one in found.items():
-            removed = removed.insert(id, one)
-        self._swap(replace(self.view, removed=removed))
+        self._swap(replace(self.view, removed=removed.update(found)))
         return {**differences, **dict.fromkeys(found)}
 
     def _publish(self, differences: Mapping[str, Instance | None]) -> None:

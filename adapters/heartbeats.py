@@ -9,7 +9,7 @@ deleted while their lease or check lives on. The contract is in
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from mcp_discovery.adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
@@ -46,22 +46,14 @@ class HeartbeatSchedule:
     def __init__(self, id: str, ttl: float, health: Health) -> None:
         self._id = id
         self._ttl = ttl
-        self._written: tuple[Health, Load | None] = (health, None)
+        #: The health and the load that were last written.
+        self.health = health
+        self.load: Load | None = None
         self._unconfirmed = False  # whether the last write was begun and has not been confirmed
         self._draining = False
         self._verify_within = min(VERIFY_WITHIN, _VERIFY_WITHIN_TTL * ttl)
         now = time.monotonic()
         self._load_written = self._renewed = self._verified = self._last = now
-
-    @property
-    def health(self) -> Health:
-        """The health that was last written."""
-        return self._written[0]
-
-    @property
-    def load(self) -> Load | None:
-        """The load that was last written."""
-        return self._written[1]
 
     def require_alive(self) -> None:
         """Raises :class:`RegistrationLostError` when more than TTL has passed since the last
@@ -83,7 +75,7 @@ class HeartbeatSchedule:
         If that write fails, the next heartbeat repeats it.
         """
         self._draining = True
-        return self._written[0].then(Status.DRAINING, DRAINING)
+        return self.health.then(Status.DRAINING, DRAINING)
 
     def to_write(self, health: Health, load: Load | None) -> tuple[Health, Load | None] | None:
         """The health and load to write for this heartbeat; ``None`` if the store has them already.
@@ -94,18 +86,17 @@ class HeartbeatSchedule:
         """
         if self._draining:
             health = self.drain()
-        last_health, last_load = self._written
-        if health.status is last_health.status:
-            health = replace(health, since=last_health.since)
+        if health.status is self.health.status:
+            health = replace(health, since=self.health.since)
         load_moved = load is not None and self._load_moved(load)
-        if health == last_health and not load_moved and not self._unconfirmed:
+        if health == self.health and not load_moved and not self._unconfirmed:
             return None
         self._unconfirmed = True
-        return health, load if load is not None else last_load
+        return health, load if load is not None else self.load
 
     def written(self, health: Health, load: Load | None) -> None:
         """The store has taken this health and load."""
-        self._written = (health, load)
+        self.health, self.load = health, load
         self._unconfirmed = False
         self._load_written = time.monotonic()
 
@@ -137,10 +128,7 @@ class HeartbeatSchedule:
     def _load_moved(self, load: Load) -> bool:
         if time.monotonic() - self._load_written < LOAD_EVERY:
             return False
-        last = self._written[1]
-        return last is None or any(
-            _moved(getattr(last, name), getattr(load, name)) for name in Load.__dataclass_fields__
-        )
+        return self.load is None or any(map(_moved, astuple(self.load), astuple(load)))
 
 
 class ScheduledRegistration:

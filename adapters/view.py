@@ -247,10 +247,6 @@ class View:
         ]
         return min(found, key=lambda pairs: sum(self.number(*each) for each in pairs), default=[])
 
-    def count(self, status: Status) -> int:
-        """How many instances have ``status``."""
-        return self.number("status", status.value)
-
     def with_entry(self, id: str, entry: Entry | None) -> View:
         """The next revision: ``entry`` put in or, when ``None``, ``id`` taken out."""
         old = self.entries.get(id)

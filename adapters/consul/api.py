@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from mcp_discovery.adapters.consul.checks import Check
+from mcp_discovery.adapters.consul.checks import Check, heartbeat_check, holder_in
 from mcp_discovery.adapters.consul.services import ServiceCatalog
 from mcp_discovery.adapters.consul.transport import (
     MAX_LIST,
@@ -144,9 +144,12 @@ class ConsulAgent:
             data=orjson.dumps(definition),
         )
 
-    async def deregister(self, id: str) -> None:
-        """Removes a service from the local agent; it is not an error if there is none."""
-        await self._http.request("PUT", f"/v1/agent/service/deregister/{path(id)}", missing=True)
+    async def deregister_held(self, id: str, holder: str) -> None:
+        """Removes a service from the local agent, if there is one and ``holder`` holds it."""
+        service = await self.service(id)
+        if service is not None and holder_in(service.checks.get(heartbeat_check(id))) == holder:
+            where = f"/v1/agent/service/deregister/{path(id)}"
+            await self._http.request("PUT", where, missing=True)
 
     async def service(self, id: str) -> AgentService | None:
         """The service with that id at the local agent."""

@@ -48,11 +48,6 @@ class ServicePlace(NamedTuple):
     id: str
 
 
-def place_of(check: Check) -> ServicePlace:
-    """The place of the service that ``check`` belongs to."""
-    return ServicePlace(check["Node"], check["ServiceID"])
-
-
 def heartbeat_check(id: str) -> str:
     """The id of an instance's heartbeat check."""
     return f"mcp:{id}"

@@ -23,7 +23,7 @@ from mcp_discovery.adapters.consul.checks import (
 )
 from mcp_discovery.adapters.consul.services import Services
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
-from mcp_discovery.errors import InvalidRecordError
+from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration
 from mcp_discovery.record import Record
@@ -57,6 +57,11 @@ class StoredRecord:
     record: Record
     lease: Lease
     modified: int
+
+    def duplicate(self) -> DuplicateInstanceError:
+        """The error for another holder that registers the same id."""
+        holder, url = str(self.lease.holder), self.record.endpoint.url
+        return DuplicateInstanceError(self.record.id, holder=holder, url=url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,11 @@ async def require_free(
     Raises :class:`DuplicateInstanceError` while a holder other than ``takeover`` keeps the id
     alive, or when the local agent has a service of that id that is not an MCP server.
     """
-    await _require_no_foreign_service(api, record)
+    service = await api.agent.service(record.id)
+    if service is not None and checks.heartbeat_check(record.id) not in service.checks:
+        raise DuplicateInstanceError(
+            record.id, holder=f"the Consul service {service.service!r} on the local agent"
+        )
     deadline = time.monotonic() + IN_PROGRESS
     while True:
         entry = await api.kv.get(record_key(api, record))
@@ -71,15 +75,6 @@ async def _is_leftover(api: ConsulApi, presence: Presence) -> bool:
     return presence.place.node == await api.agent.describe("Config", "NodeName")
 
 
-async def _require_no_foreign_service(api: ConsulApi, record: Record) -> None:
-    service = await api.agent.service(record.id)
-    if service is None or checks.heartbeat_check(record.id) in service.checks:
-        return
-    raise DuplicateInstanceError(
-        record.id, holder=f"the Consul service {service.service!r} on the local agent"
-    )
-
-
 async def _presences(api: ConsulApi, id: str) -> list[Presence]:
     try:
         found = await api.services.with_id(id)
@@ -95,9 +90,7 @@ async def _duplicate(api: ConsulApi, id: str, presence: Presence) -> DuplicateIn
     stored = read_known(entry, api.address.records)
     if stored is None:
         return DuplicateInstanceError(id, holder=f"a registrant on node {presence.place.node}")
-    return DuplicateInstanceError(
-        id, holder=str(stored.lease.holder), url=stored.record.endpoint.url
-    )
+    return stored.duplicate()
 
 
 async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> None:
@@ -106,17 +99,12 @@ async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> No
     stored = read_known(await api.kv.get(record_key(api, record)), api.address.records)
     if stored is not None and stored.lease.holder.id == holder.id:
         return
-    service = await api.agent.service(record.id)
-    check = service.checks.get(checks.heartbeat_check(record.id)) if service is not None else None
-    if checks.holder_in(check) == holder.id:
-        await api.agent.deregister(record.id)
+    await api.agent.deregister_held(record.id, holder.id)
     if stored is None:
         raise StoreUnavailableError(
             api.address.shown, f"the record of {record.id!r} was removed while it was registered"
         )
-    raise DuplicateInstanceError(
-        record.id, holder=str(stored.lease.holder), url=stored.record.endpoint.url
-    )
+    raise stored.duplicate()
 
 
 async def remove_leftovers(api: ConsulApi, record: Record, replaced: Replaced) -> None:

@@ -162,11 +162,7 @@ class ConsulRegistration(ScheduledRegistration):
             await self._api.kv.delete(entry.key, cas=entry.modified)
 
     async def deregister(self) -> None:
-        service = await self._api.agent.service(self.id)
-        if service is not None:
-            heartbeat = service.checks.get(checks.heartbeat_check(self.id))
-            if checks.holder_in(heartbeat) == self._lease.holder.id:
-                await self._api.agent.deregister(self.id)
+        await self._api.agent.deregister_held(self.id, self._lease.holder.id)
         entry = await self._api.kv.get(record_key(self._api, self._record))
         if entry is not None and self._holds(entry):
             await self._api.kv.delete(entry.key, cas=entry.modified)
@@ -241,15 +237,10 @@ class ConsulRegistration(ScheduledRegistration):
     async def _define(self) -> None:
         """Registers the service again, with a new edition; its checks keep their state."""
         self._at_agent.edition += 1
-        await self._api.agent.register(
-            service_definition(
-                self._api.address.service_of(self._record.name),
-                self._record,
-                self._lease,
-                self._at_agent.status,
-                self._at_agent.edition,
-            )
-        )
+        service = self._api.address.service_of(self._record.name)
+        status, edition = self._at_agent.status, self._at_agent.edition
+        definition = service_definition(service, self._record, self._lease, status, edition)
+        await self._api.agent.register(definition)
         # The agent has replaced the check and with it the output that it quotes when TTL lapses.
         await self._renew()
         self._at_agent.announced = True

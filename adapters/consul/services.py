@@ -12,7 +12,6 @@ from mcp_discovery.adapters.consul.checks import (
     Check,
     ServicePlace,
     heartbeat_check,
-    place_of,
 )
 from mcp_discovery.adapters.consul.transport import ConsulTransport, QueryResult
 from mcp_discovery.adapters.http import StoreResponse
@@ -150,7 +149,8 @@ class ServiceCatalog:
             of_nodes: dict[str, list[Check]] = {}
             for check in entries:
                 if check["ServiceID"]:
-                    own.setdefault(place_of(check), []).append(check)
+                    place = ServicePlace(check["Node"], check["ServiceID"])
+                    own.setdefault(place, []).append(check)
                 else:
                     of_nodes.setdefault(check["Node"], []).append(check)
             return {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.record import MAX_RECORD_BYTES
@@ -36,10 +36,9 @@ class StoreFile:
         try:
             self._open(path)
         except sqlite3.OperationalError as error:
+            problem = f"cannot open {path} ({error}); its folder must exist and be writable"
             if "locked" in str(error):
                 problem = f"{path} is in use by another process; stop that one or use another file"
-            else:
-                problem = f"cannot open {path} ({error}); its folder must exist and be writable"
             raise StoreUnavailableError(url, problem) from error
         except sqlite3.DatabaseError as error:
             raise StoreUnavailableError(
@@ -67,64 +66,54 @@ class StoreFile:
 
         Whatever types another hand has put there; of what is too large the beginning.
         """
-        with self._guarded():
-            query = (
-                "SELECT CAST(id AS BLOB), substr(CAST(registration AS BLOB), 1, ?), "
-                "substr(CAST(health AS BLOB), 1, ?) FROM instances"
-            )
-            for id, registration, health in self._db.execute(query, (_LONGEST, _LONGEST)):
-                # SQLite's substr() of an empty blob is NULL.
-                key = (id or b"").decode("utf-8", "backslashreplace")
-                yield key, registration or b"", health or b""
+        query = (
+            "SELECT CAST(id AS BLOB), substr(CAST(registration AS BLOB), 1, ?), "
+            "substr(CAST(health AS BLOB), 1, ?) FROM instances"
+        )
+        for id, registration, health in self._rows(query, _LONGEST, _LONGEST):
+            # SQLite's substr() of an empty blob is NULL.
+            key = (id or b"").decode("utf-8", "backslashreplace")
+            yield key, registration or b"", health or b""
 
     def put(self, id: str, registration: bytes, health: bytes) -> None:
         """Writes an instance, in place of the old one."""
-        with self._guarded():
-            self._db.execute(
-                "INSERT OR REPLACE INTO instances VALUES (?, ?, ?)", (id, registration, health)
-            )
+        self._execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?)", id, registration, health)
 
     def put_health(self, id: str, health: bytes) -> None:
         """Writes an instance's health."""
-        with self._guarded():
-            self._db.execute("UPDATE instances SET health = ? WHERE id = ?", (health, id))
+        self._execute("UPDATE instances SET health = ? WHERE id = ?", health, id)
 
     def delete(self, id: str) -> None:
         """Removes an instance."""
-        with self._guarded():
-            self._db.execute("DELETE FROM instances WHERE id = ?", (id,))
+        self._execute("DELETE FROM instances WHERE id = ?", id)
 
     def put_document(self, digest: str, data: bytes) -> None:
         """Writes a compressed document unless it is there."""
-        with self._guarded():
-            self._db.execute("INSERT OR IGNORE INTO documents VALUES (?, ?)", (digest, data))
+        self._execute("INSERT OR IGNORE INTO documents VALUES (?, ?)", digest, data)
 
     def document(self, digest: str) -> bytes | None:
         """A compressed document."""
-        with self._guarded():
-            query = "SELECT CAST(data AS BLOB) FROM documents WHERE digest = ?"
-            row = self._db.execute(query, (digest,)).fetchone()
-            return row[0] if row else None
+        query = "SELECT CAST(data AS BLOB) FROM documents WHERE digest = ?"
+        return next((data for (data,) in self._rows(query, digest)), None)
 
     def digests(self) -> set[str]:
         """The digests of all documents."""
-        with self._guarded():
-            return {row[0] for row in self._db.execute("SELECT digest FROM documents")}
+        return {digest for (digest,) in self._rows("SELECT digest FROM documents")}
 
     def delete_document(self, digest: str) -> None:
         """Removes a document."""
-        with self._guarded():
-            self._db.execute("DELETE FROM documents WHERE digest = ?", (digest,))
+        self._execute("DELETE FROM documents WHERE digest = ?", digest)
 
     def close(self) -> None:
         """Closes the file and gives up its lock."""
         self._db.close()
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _execute(self, query: str, *values: object) -> None:
+        list(self._rows(query, *values))
+
+    def _rows(self, query: str, *values: object) -> Iterator[Any]:
         try:
-            yield
+            yield from self._db.execute(query, values)
         except sqlite3.Error as error:
-            raise StoreUnavailableError(
-                self._url, f"its file cannot be used now: {error}"
-            ) from error
+            problem = f"its file cannot be used now: {error}"
+            raise StoreUnavailableError(self._url, problem) from error

@@ -47,10 +47,8 @@ class ChangeQueue:
         taken: list[Snapshot | Change] = [self._snapshot] if self._snapshot else []
         taken += self._changes
         self._snapshot, self._changes = None, []
-        if taken:
-            if self._failure is None:
-                self._ready.clear()
-            return taken
-        if self._failure is not None:
+        if self._failure is None:
+            self._ready.clear()
+        elif not taken:
             raise self._failure
-        raise AssertionError("the queue is ready and empty")
+        return taken

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.errors import LeaseNotFoundError
@@ -18,21 +17,13 @@ log = logging.getLogger(__name__)
 _REVOKE_WITHIN = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class EtcdLease:
-    """A granted lease; ``ttl`` is what etcd granted, in whole seconds, and at least the request."""
+async def grant(gateway: EtcdGateway, ttl: float) -> str:
+    """The id of a new lease of at least ``ttl`` seconds.
 
-    id: str
-    ttl: int
-
-    @classmethod
-    async def grant(cls, gateway: EtcdGateway, ttl: float) -> EtcdLease:
-        """A new lease of at least ``ttl`` seconds.
-
-        etcd counts in whole seconds and grants at least one and a half election time-outs.
-        """
-        response = await gateway.call("lease/grant", {"TTL": str(math.ceil(ttl)), "ID": "0"})
-        return cls(response["ID"], int(response["TTL"]))
+    etcd counts in whole seconds and grants at least one and a half election time-outs.
+    """
+    response = await gateway.call("lease/grant", {"TTL": str(math.ceil(ttl)), "ID": "0"})
+    return str(response["ID"])
 
 
 async def revoke(gateway: EtcdGateway, ids: Iterable[str]) -> None:
@@ -55,14 +46,14 @@ async def _revoke(gateway: EtcdGateway, id: str) -> None:
         log.debug("lease %s is left to expire: %s", id, error)
 
 
-async def keep_alive(gateway: EtcdGateway, *leases: EtcdLease) -> bool:
+async def keep_alive(gateway: EtcdGateway, *ids: str) -> bool:
     """Renews all leases in one request; returns whether all of them exist.
 
     For one that does not, etcd answers with TTL 0 or none. It writes no key and wakes no watcher.
     """
-    answers = await gateway.call_each("lease/keepalive", [{"ID": lease.id} for lease in leases])
+    answers = await gateway.call_each("lease/keepalive", [{"ID": id} for id in ids])
     alive = {response["ID"] for response in answers if int(response.get("TTL", 0)) > 0}
-    return all(lease.id in alive for lease in leases)
+    return alive.issuperset(ids)
 
 
 async def heard_ago(gateway: EtcdGateway, lease: str) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from mcp_discovery.adapters.etcd.keys import Json, Keys, LiveValue, decode
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
@@ -12,6 +14,8 @@ from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Instance, Lease, decode_registration
 from mcp_discovery.record import Record, is_label
+
+T = TypeVar("T")
 
 _UNREADABLE = "its health in the store cannot be read"
 
@@ -51,9 +55,10 @@ class EtcdListing:
         self._registered: dict[str, dict[str, _Registered]] = {}  # id → name → record
         self._silent: dict[str, Health] = {}  # the health of those without a live key
 
-    def ids(self) -> Iterator[str]:
-        """Every id that has a record."""
-        return iter(self._registered)
+    def instances(self) -> dict[str, Instance]:
+        """Every instance that has a record."""
+        found = ((id, self.instance(id)) for id in self._registered)
+        return {id: instance for id, instance in found if instance is not None}
 
     def put(self, key: str, kv: Json) -> str | None:
         """Takes a key with its value, as the gateway returns it."""
@@ -61,16 +66,18 @@ class EtcdListing:
         if self.versions.get(key) == version:
             return None
         self.versions[key] = version
-        try:
-            match key.removeprefix(self._prefix).split("/"):
-                case ["live", id] if is_label(id):
-                    return self._put_live(key, id, decode(kv.get("value", "")))
-                case ["servers", name, id] if is_label(name) and is_label(id):
-                    return self._put_record(key, name, id, decode(kv.get("value", "")), version)
-                case _:
-                    self._skipped.add(key, "no key of mcp-discovery")
-        except ValueError as error:
-            self._skipped.add(key, str(error))
+        match key.removeprefix(self._prefix).split("/"):
+            case ["live", id] if is_label(id):
+                self._silent.pop(id, None)
+                self._lives[id] = self._decoded(key, kv, LiveValue.decode)
+                return id
+            case ["servers", name, id] if is_label(name) and is_label(id):
+                found = self._decoded(key, kv, partial(_registration, name, id))
+                if found is None:
+                    return self._forget_record(name, id)
+                self._registered.setdefault(id, {})[name] = _Registered(*found, version)
+                return id
+        self._skipped.add(key, "no key of mcp-discovery")
         return None
 
     def delete(self, key: str) -> str | None:
@@ -123,28 +130,14 @@ class EtcdListing:
 
     # -- the keys ----------------------------------------------------------------------------
 
-    def _put_live(self, key: str, id: str, value: bytes) -> str:
-        self._silent.pop(id, None)
+    def _decoded(self, key: str, kv: Json, read: Callable[[bytes], T]) -> T | None:
         try:
-            self._lives[id] = LiveValue.decode(value)
-            self._skipped.discard(key)
+            found = read(decode(kv.get("value", "")))
         except ValueError as error:
-            self._lives[id] = None
             self._skipped.add(key, str(error))
-        return id
-
-    def _put_record(self, key: str, name: str, id: str, value: bytes, version: KeyVersion) -> str:
-        try:
-            record, lease = decode_registration(value)
-            if (record.name, record.id) != (name, id):
-                raise InvalidRecordError("", f"the record is of {record.name}/{record.id}")
-        except ValueError as error:
-            self._forget_record(name, id)
-            self._skipped.add(key, str(error))
-            return id
+            return None
         self._skipped.discard(key)
-        self._registered.setdefault(id, {})[name] = _Registered(record, lease, version)
-        return id
+        return found
 
     def _forget_record(self, name: str, id: str) -> str:
         named = self._registered.get(id, {})
@@ -172,6 +165,13 @@ class EtcdListing:
             return replace(known, reason=silent_for(held.lease.ttl))
         heard = held.record.registered_at
         return _down(held.lease, heard, heard)
+
+
+def _registration(name: str, id: str, value: bytes) -> tuple[Record, Lease]:
+    record, lease = decode_registration(value)
+    if (record.name, record.id) != (name, id):
+        raise InvalidRecordError("", f"the record is of {record.name}/{record.id}")
+    return record, lease
 
 
 def _down(lease: Lease, last_seen: datetime, since: datetime) -> Health:

@@ -21,7 +21,7 @@ from mcp_discovery.adapters.etcd.keys import (
     put,
     revision_is,
 )
-from mcp_discovery.adapters.etcd.lease import EtcdLease, keep_alive, revoke
+from mcp_discovery.adapters.etcd.lease import grant, keep_alive, revoke
 from mcp_discovery.adapters.etcd.skydns import DNSRecords, DNSZone, in_parts
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.document import CapabilityDocument
@@ -37,6 +37,7 @@ from mcp_discovery.record import Record, is_label
 
 #: How often a registration is attempted while others write the same id.
 _ATTEMPTS = 5
+_LEASE_GONE = "its lease in etcd has expired or was revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ async def register(
         if registration is None:
             # Another registrant was faster, or this transaction was executed twice: read again.
             # Its leases may carry the keys that exist now.
-            spare += [each.id for each in granted]
+            spare += granted
             continue
         if before.live is not None:
             # The replaced registration's leases have no keys any more. Lapsed ones expire.
@@ -101,13 +102,8 @@ async def _before(place: EtcdNamespace, id: str, digest: str) -> _Before:
     live, named = kvs
     name = decode(named.get("value", "")).decode("utf-8", "replace") if named else ""
     leases = {kv["lease"] for kv in kvs if kv and "lease" in kv}
-    return _Before(
-        guards,
-        head is not None,
-        _readable(live),
-        place.keys.record(name, id) if is_label(name) else None,
-        sorted(leases),
-    )
+    record_key = place.keys.record(name, id) if is_label(name) else None
+    return _Before(guards, head is not None, _readable(live), record_key, sorted(leases))
 
 
 def _readable(kv: Json | None) -> LiveValue | None:
@@ -127,11 +123,10 @@ async def _duplicate(place: EtcdNamespace, id: str, live: LiveValue) -> Duplicat
     return DuplicateInstanceError(id, holder=str(lease.holder), url=record.endpoint.url)
 
 
-async def _granted(place: EtcdNamespace, lease: Lease) -> tuple[EtcdLease, EtcdLease]:
+async def _granted(place: EtcdNamespace, lease: Lease) -> tuple[str, str]:
     """The two leases of a registration, for the record and for its health."""
     grants = [
-        asyncio.create_task(EtcdLease.grant(place.gateway, each))
-        for each in (lease.reap_after, lease.ttl)
+        asyncio.create_task(grant(place.gateway, each)) for each in (lease.reap_after, lease.ttl)
     ]
     try:
         for_record, for_health = await asyncio.gather(*grants)
@@ -139,7 +134,7 @@ async def _granted(place: EtcdNamespace, lease: Lease) -> tuple[EtcdLease, EtcdL
         for each in grants:
             each.cancel()
         found = await asyncio.gather(*grants, return_exceptions=True)
-        await revoke(place.gateway, [each.id for each in found if isinstance(each, EtcdLease)])
+        await revoke(place.gateway, [each for each in found if isinstance(each, str)])
         raise
     return for_record, for_health
 
@@ -149,7 +144,7 @@ async def _written(
     new: Instance,
     document: CapabilityDocument,
     before: _Before,
-    granted: tuple[EtcdLease, EtcdLease],
+    granted: tuple[str, str],
 ) -> EtcdRegistration | None:
     """One attempt to register; ``None`` when the keys have changed since ``before``.
 
@@ -161,9 +156,8 @@ async def _written(
     try:
         done, responses = await place.gateway.txn(before.guards, first)
     except LeaseNotFoundError as error:
-        raise StoreUnavailableError(
-            place.gateway.store, f"took longer to register than the TTL of {new.lease.ttl:g} s"
-        ) from error
+        problem = f"took longer to register than the TTL of {new.lease.ttl:g} s"
+        raise StoreUnavailableError(place.gateway.store, problem) from error
     if not done:
         return None
     if found(responses[0]) is None:
@@ -187,15 +181,15 @@ class EtcdRegistration(ScheduledRegistration):
         self,
         place: EtcdNamespace,
         new: Instance,
-        record_lease: EtcdLease,
-        live_lease: EtcdLease,
+        record_lease: str,
+        live_lease: str,
     ) -> None:
         super().__init__(new)
         self._place = place
         self._record_lease = record_lease
         self._live_lease = live_lease
         self._record = new.record
-        self._dns = DNSRecords(place.zone, live_lease.id)
+        self._dns = DNSRecords(place.zone, live_lease)
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
@@ -215,7 +209,7 @@ class EtcdRegistration(ScheduledRegistration):
     async def _renew(self) -> None:
         sent = time.monotonic()
         if not await keep_alive(self._place.gateway, self._live_lease, self._record_lease):
-            raise RegistrationLostError(self.id, "its lease in etcd has expired or was revoked")
+            raise RegistrationLostError(self.id, _LEASE_GONE)
         self._heartbeats.renewed(sent)
 
     async def _verify(self) -> None:
@@ -247,9 +241,9 @@ class EtcdRegistration(ScheduledRegistration):
         # DNS records beyond the limit of a transaction are removed with their lease.
         removals = in_parts([*own, *self._dns.removals()])[0]
         # A takeover writes the record again, so its lease guards the other keys too.
-        guard = lease_is(record_key, self._record_lease.id)
+        guard = lease_is(record_key, self._record_lease)
         await self._place.gateway.txn([guard], removals)
-        await revoke(self._place.gateway, [self._live_lease.id, self._record_lease.id])
+        await revoke(self._place.gateway, [self._live_lease, self._record_lease])
 
     def _first_writes(self, before: _Before) -> list[Json]:
         record, health = self._record, self._heartbeats.health
@@ -260,7 +254,7 @@ class EtcdRegistration(ScheduledRegistration):
 
     def _record_writes(self, record: Record) -> list[Json]:
         """Operations that look up the document and then put the record on its lease."""
-        keys, lease = self._place.keys, self._record_lease.id
+        keys, lease = self._place.keys, self._record_lease
         return [
             self._place.documents.lookup(record.capabilities.digest or ""),
             put(keys.record(record.name, self.id), encode_registration(record, self._lease), lease),
@@ -272,7 +266,7 @@ class EtcdRegistration(ScheduledRegistration):
 
     def _put_live(self, health: Health, load: Load | None, record: Record) -> Json:
         live = self._live(health, load, record)
-        return put(self._place.keys.live(self.id), live, self._live_lease.id)
+        return put(self._place.keys.live(self.id), live, self._live_lease)
 
     async def _write(self, health: Health, load: Load | None) -> None:
         write = self._put_live(health, load, self._record)
@@ -321,19 +315,16 @@ class EtcdRegistration(ScheduledRegistration):
         """
         keys = self._place.keys
         guards = [
-            lease_is(keys.live(self.id), self._live_lease.id),
-            lease_is(keys.record(self._record.name, self.id), self._record_lease.id),
+            lease_is(keys.live(self.id), self._live_lease),
+            lease_is(keys.record(self._record.name, self.id), self._record_lease),
         ]
         sent = time.monotonic()
         try:
             held, responses = await self._place.gateway.txn(guards, writes)
         except LeaseNotFoundError as error:
-            raise RegistrationLostError(
-                self.id, "its lease in etcd has expired or was revoked"
-            ) from error
+            raise RegistrationLostError(self.id, _LEASE_GONE) from error
         if not held:
-            raise RegistrationLostError(
-                self.id, "its keys in etcd were removed, or another registrant took it over"
-            )
+            why = "its keys in etcd were removed, or another registrant took it over"
+            raise RegistrationLostError(self.id, why)
         self._heartbeats.verified(sent)
         return responses

@@ -129,8 +129,7 @@ class Watch:
                 if attempt == _LIST_ATTEMPTS - 1:
                     raise
         await self._read_last_renewals()
-        shown = ((id, self._listing.instance(id)) for id in self._listing.ids())
-        self._shown = {id: instance for id, instance in shown if instance is not None}
+        self._shown = self._listing.instances()
         self.queue.snapshot(Snapshot(dict(self._shown)))
 
     async def _read_all(self) -> None:

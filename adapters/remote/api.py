@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -103,13 +104,10 @@ class FacadeApi:
     def _checked(self, answer: StoreResponse) -> StoreResponse:
         if answer.status < 300:
             return answer
-        try:
+        problem: Any = None
+        with suppress(ValueError):
             problem = answer.json()
-        except ValueError:
-            problem = None
-        if not isinstance(problem, dict):
-            problem = {}
-        raise self._error(answer.status, problem, answer.text)
+        raise self._error(answer.status, problem if isinstance(problem, dict) else {}, answer.text)
 
     def _error(self, status: int, problem: Mapping[str, Any], text: str) -> DiscoveryError:
         kind = _text(problem.get("type")).removeprefix(_KIND)

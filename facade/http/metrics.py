@@ -203,7 +203,7 @@ class _Figures(Collector):
             "mcp_discovery_instances", "Instances in the list.", labels=["status"]
         )
         for status in Status:
-            instances.add_metric([status.value], view.count(status))
+            instances.add_metric([status.value], view.number("status", status))
         yield instances
         stale = (utcnow() - view.stale_since).total_seconds() if view.stale_since else 0.0
         for name, text, value in (

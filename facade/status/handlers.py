@@ -265,7 +265,7 @@ def offers(view: View) -> Counter[_Offer]:
 
 
 def _counts(view: View) -> dict[str, int]:
-    return {each.value: view.count(each) for each in Status}
+    return {each.value: view.number("status", each) for each in Status}
 
 
 OPERATIONS = (
