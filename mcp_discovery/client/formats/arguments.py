@@ -54,13 +54,19 @@ def restored(
     depth += 1
     if by.reference is not None:
         return restored(value, definitions.get(by.reference), definitions, depth)
-    if fitting := [branch for schema, branch in by.branches if _fits(value, schema)]:
+    if fitting := [branch for branch in by.branches if _fits(value, branch[0])]:
         # A text that looks like an object is JSON text where that was asked for, not a plain text.
+        # What a branch names is meant by that branch: another, whose bounds are not compared here,
+        # may not be able to have it.
         coded = isinstance(value, str) and value.lstrip()[:1] in ("{", "[")
-        decoding = [
-            each for each in fitting if coded and each is not None and each.coding == "json"
-        ]
-        value = restored(value, (decoding or fitting)[0], definitions, depth)
+        chosen = max(
+            fitting,
+            key=lambda branch: (
+                coded and branch[1] is not None and branch[1].coding == "json",
+                "enum" in branch[0] or "const" in branch[0],
+            ),
+        )
+        value = restored(value, chosen[1], definitions, depth)
     if isinstance(value, str):
         return _decoded(value) if by.coding == "json" else by.texts.get(value, value)
     if isinstance(value, list):

@@ -503,6 +503,17 @@ def test_a_constraint_that_is_not_carried_is_noted(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "plain", [{"maxLength": 1}, {"pattern": "^[a-z]$"}, {"minLength": 9}], ids=str
+)
+def test_a_value_that_an_alternative_names_is_meant_by_it(plain: dict[str, Any]) -> None:
+    part = {"anyOf": [{"type": "string"} | plain, {"type": "integer"}, {"enum": [True, "on"]}]}
+    exported = export([tool({"properties": {"part": part}})], "gemini")
+    assert exported.restore("look", {"part": "true"}) == {"part": True}
+    assert exported.restore("look", {"part": "on"}) == {"part": "on"}
+    assert exported.restore("look", {"part": "x"}) == {"part": "x"}
+
+
 def test_an_object_without_members_is_said_exactly() -> None:
     part = {"type": "object", "additionalProperties": False}
     exported = export([tool({"properties": {"options": part}})], "gemini")
