@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 GROUP = "mcp_discovery.stores"
 
 
-def no_addresses(_: str) -> Sequence[str]:
-    """The addresses of a store that speaks no HTTP."""
-    return ()
-
-
 def http_addresses(url: str) -> Sequence[str]:
     """``http://host:port`` for each host in a URL such as ``etcd://a:2379,b:2379/prefix``.
 
@@ -67,7 +62,7 @@ class StoreKind:
     example: str
     note: str = ""
     shared_by: Literal["process", "machine", "network"] = "network"
-    addresses: Callable[[str], Sequence[str]] = no_addresses
+    addresses: Callable[[str], Sequence[str]] = lambda _: ()
     shows_tombstones: bool = True
 
     def open(self, url: str, options: StoreOptions, *, holder: Holder | None = None) -> Store:

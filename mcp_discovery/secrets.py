@@ -53,7 +53,6 @@ _MAX_CACHED_LENGTH = 1024
 
 
 def _cached(function: Callable[[str], T]) -> Callable[[str], T]:
-    """``function`` with a cache for short texts."""
     cached = lru_cache(_CACHED)(function)
     return lambda text: cached(text) if len(text) <= _MAX_CACHED_LENGTH else function(text)
 

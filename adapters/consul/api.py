@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -15,7 +16,6 @@ from mcp_discovery.adapters.consul.transport import (
     MAX_LIST,
     ConsulTransport,
     QueryResult,
-    path,
 )
 from mcp_discovery.adapters.consul.url import ConsulAddress
 from mcp_discovery.adapters.http import StoreResponse
@@ -78,12 +78,12 @@ class KVStore:
 
     async def require_served(self, timeout: float) -> None:
         """Raises unless the leader answers a read with our token within ``timeout`` seconds."""
-        where = f"/v1/kv/{path(self._http.address.records)}"
+        where = f"/v1/kv/{quote(self._http.address.records)}"
         await self._http.request("GET", where, missing=True, timeout=timeout)
 
     async def watch(self, index: int, wait: float) -> QueryResult[list[KVPair]]:
         """A blocking query for all records; see :meth:`ConsulTransport.block`."""
-        where = f"/v1/kv/{path(self._http.address.records)}"
+        where = f"/v1/kv/{quote(self._http.address.records)}"
         response = await self._http.block(where, {"recurse": ""}, index, wait)
         now = self._http.index(response)
         return QueryResult(now, None if now == index else self._entries(response))
@@ -92,14 +92,14 @@ class KVStore:
         self, key: str, params: Mapping[str, str] | None = None, *, limit: int = MAX_LIST
     ) -> StoreResponse:
         query = {**(params or {}), "consistent": ""}
-        where = f"/v1/kv/{path(key)}"
+        where = f"/v1/kv/{quote(key)}"
         return await self._http.request("GET", where, query, missing=True, limit=limit)
 
     async def _written(
         self, method: str, key: str, cas: int | None, value: bytes | None = None
     ) -> bool:
         params = {} if cas is None else {"cas": str(cas)}
-        response = await self._http.request(method, f"/v1/kv/{path(key)}", params, data=value)
+        response = await self._http.request(method, f"/v1/kv/{quote(key)}", params, data=value)
         return response.body.strip() == b"true"
 
     def _entries(self, response: StoreResponse) -> list[KVPair]:
@@ -148,14 +148,14 @@ class ConsulAgent:
         """Removes a service from the local agent, if there is one and ``holder`` holds it."""
         service = await self.service(id)
         if service is not None and holder_in(service.checks.get(heartbeat_check(id))) == holder:
-            where = f"/v1/agent/service/deregister/{path(id)}"
+            where = f"/v1/agent/service/deregister/{quote(id)}"
             await self._http.request("PUT", where, missing=True)
 
     async def service(self, id: str) -> AgentService | None:
         """The service with that id at the local agent."""
         # The status is the health: 200 passing, 429 warning, 503 critical, 404 unknown.
         response = await self._http.send(
-            "GET", f"/v1/agent/health/service/id/{path(id)}", {"format": "json"}
+            "GET", f"/v1/agent/health/service/id/{quote(id)}", {"format": "json"}
         )
         if "X-Consul-Reason" not in response.headers and response.status != 200:
             self._http.refuse(response)
@@ -170,7 +170,7 @@ class ConsulAgent:
         """Sets a TTL check's status and output, which renews it. Raises
         :class:`UnknownCheckError`."""
         body = orjson.dumps({"Status": status, "Output": output})
-        response = await self._http.send("PUT", f"/v1/agent/check/update/{path(id)}", data=body)
+        response = await self._http.send("PUT", f"/v1/agent/check/update/{quote(id)}", data=body)
         if response.status == 200:
             return
         # Consul 1.8 answers 500, later versions 404; only the text tells what it means.

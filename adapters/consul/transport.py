@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
-from urllib.parse import quote
 
 from mcp_discovery.adapters.consul.url import ConsulAddress
 from mcp_discovery.adapters.http import HttpClient, StoreResponse
@@ -135,8 +134,3 @@ class ConsulTransport:
         """The body as JSON."""
         with self.reading(response):
             return response.json()
-
-
-def path(key: str) -> str:
-    """``key`` quoted for the path of a URL."""
-    return quote(key, safe="/")

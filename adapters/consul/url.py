@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mcp_discovery.errors import InvalidStoreURLError
 from mcp_discovery.record import is_label
@@ -55,7 +55,8 @@ def parse_url(url: str) -> ConsulAddress:
         raise InvalidStoreURLError(
             url.partition(":")[0] + "://…", f"is malformed ({error})"
         ) from error
-    shown = _without_secrets(parts)
+    # Without user, password and query, which may hold a token.
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.scheme not in _SCHEMES:
         raise InvalidStoreURLError(shown, f"its scheme is none of {', '.join(_SCHEMES)}")
     if parts.username is not None or parts.password is not None:
@@ -105,8 +106,3 @@ def _query(text: str, shown: str) -> tuple[str | None, Mode]:
                 shown, f"has the unknown parameter {key[:40]!r}; known are dc and mode"
             )
     return dc, mode
-
-
-def _without_secrets(parts: SplitResult) -> str:
-    # Without user, password and query, which may hold a token.
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

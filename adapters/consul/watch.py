@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
 from mcp_discovery.adapters.backoff import Backoff
@@ -58,45 +59,41 @@ class RateLimit:
             await asyncio.sleep(-self._tokens * self._refill)
 
 
+@dataclass(slots=True)
 class _QueryLoop(Generic[T]):
-    """Repeats one blocking query for ever and passes on each new value."""
+    """Repeats one blocking query for ever and passes on each new value.
 
-    def __init__(
-        self,
-        query: Callable[[int, float], Awaitable[QueryResult[T]]],
-        feed: Callable[[T], None],
-        changed: asyncio.Event,
-    ) -> None:
-        self._query = query
-        self._feed = feed
-        self._changed = changed
-        #: Whether a value has been received.
-        self.answered = False
-        #: Whether the last value may come from a store that was reset, so that what it lacks has
-        #: not been removed for certain.
-        self.uncertain = False
+    ``answered`` is whether a value has been received; ``uncertain`` whether the last one may come
+    from a store that was reset, so that what it lacks has not been removed for certain.
+    """
+
+    query: Callable[[int, float], Awaitable[QueryResult[T]]]
+    feed: Callable[[T], None]
+    changed: asyncio.Event
+    answered: bool = False
+    uncertain: bool = False
 
     async def run(self) -> None:
         limit, index, reset = RateLimit(), 0, False
         while True:
             await limit.take()
             try:
-                result = await self._query(index, WAIT)
+                result = await self.query(index, WAIT)
             except StoreUnavailableError:
                 if not self.answered:
                     raise
                 await asyncio.sleep(Backoff(0.3).next())
                 index, reset = 0, True
-                result = await self._query(index, WAIT)
+                result = await self.query(index, WAIT)
             if result.index < index:
                 index, reset = 0, True
                 continue
             index = result.index
             if result.value is not None:
-                self._feed(result.value)
+                self.feed(result.value)
                 self.uncertain = self.uncertain or reset
                 self.answered, reset = True, False
-                self._changed.set()
+                self.changed.set()
             del result  # it may be many megabytes, which must not be kept during the next query
 
 
@@ -120,7 +117,9 @@ async def watch(
     try:
         shown: dict[str, Instance] | None = None
         while True:
-            await _until(changed, listing.due)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(listing.due - time.monotonic()):
+                    await changed.wait()
             changed.clear()
             for task in tasks:
                 if task.done():
@@ -152,13 +151,6 @@ async def _check(api: ConsulApi) -> NoReturn:
     while True:
         await asyncio.sleep(CHECK_EVERY)
         await api.kv.require_served(CHECK_WITHIN)
-
-
-async def _until(changed: asyncio.Event, due: float) -> None:
-    """Waits for ``changed``, at most until the monotonic time ``due``."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(due - time.monotonic()):
-            await changed.wait()
 
 
 def _is_mass_drop(old: dict[str, Instance], new: dict[str, Instance]) -> bool:

@@ -209,7 +209,6 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
     def _schedule(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         if self._deadlines and not self._closed:
             delay = max(0.0, self._deadlines[0][0] - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
@@ -233,10 +232,8 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
             self._schedule()
 
     def _lapse(self, held: _HeldInstance) -> None:
-        """Marks an instance down after its TTL, and removes it after ``reap_after``.
-
-        In memory this takes effect even if the file cannot be written.
-        """
+        """Marks an instance down after its TTL, and removes it after ``reap_after``: in memory
+        even if the file cannot be written."""
         instance = held.instance
         id = instance.id
         try:
@@ -248,9 +245,8 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
             else:
                 held.silent = True
                 reason = silent_for(instance.lease.ttl)
-                self._put_health(
-                    held, instance.health.then(Status.DOWN, reason, heard=False), instance.load
-                )
+                health = instance.health.then(Status.DOWN, reason, heard=False)
+                self._put_health(held, health, instance.load)
         except StoreUnavailableError as error:
             log.error("%s; the change of %r is kept in memory only", error, id)
 
