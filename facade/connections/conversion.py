@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -117,17 +119,12 @@ def _semver(text: str) -> str:
 
 def _literal(value: str) -> Scalar:
     """The value that was stored as ``value``; a text that is no literal is returned as it is."""
-    if value in ("true", "false"):
-        return value == "true"
     try:
-        return int(value)
-    except ValueError:
-        pass
-    try:
-        number = float(value)
+        literal = json.loads(value)
     except ValueError:
         return value
-    return number if number - number == 0 else value
+    is_literal = isinstance(literal, int | float) and math.isfinite(literal)
+    return literal if is_literal else value
 
 
 def _probed_as(traits: Traits, wish: HealthCheckWish) -> Traits:

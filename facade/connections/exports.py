@@ -91,33 +91,28 @@ def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]
             del item[name]
     if record.capabilities.digest in documents:
         item["digest"] = record.capabilities.digest
-    return {name: value for name, value in item.items() if value or value == 0 or name in _ALWAYS}
-
-
-_ALWAYS = frozenset({"capabilities"})
+    return {
+        name: value for name, value in item.items() if value or value == 0 or name == "capabilities"
+    }
 
 
 async def _documents(
     documents: Documents, entries: Iterable[Entry]
 ) -> dict[str, CapabilityDocument]:
-    """The documents of ``entries`` that have more than names, which an export has anyway."""
-    offers: dict[str, Record] = {}
+    """The documents of ``entries`` that have more than names, which an export has anyway: an import
+    makes a document of them."""
+    offers: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         if (digest := entry.record.capabilities.digest) is not None:
-            offers[digest] = entry.record
+            offers[digest] = tuple(representation.names_of(entry.record))
     found: dict[str, CapabilityDocument] = {}
     # Of a document that is lost only the names can be exported.
     await documents.read_each(offers, lambda each: found.update({each.digest: each}))
     return {
         digest: document
         for digest, document in found.items()
-        if document.digest != _names_only(offers[digest]).digest
+        if digest != document_of(Capabilities(tools=offers[digest])).digest
     }
-
-
-def _names_only(record: Record) -> CapabilityDocument:
-    """The document that an import makes from the names alone."""
-    return document_of(Capabilities(tools=tuple(representation.names_of(record))))
 
 
 log = logging.getLogger(__name__)
@@ -217,7 +212,7 @@ def _plan(
                 )
             facade.posted.dialer.check(posting.record)
             plan.planned.append(PlannedImport(index, posting, _effect(facade, posting)))
-        except (DiscoveryError, ProblemError) as error:
+        except DiscoveryError as error:
             plan.refused.append(_conflict(index, item, error))
     return plan
 
@@ -284,7 +279,7 @@ async def _apply(facade: Facade, plan: ImportPlan) -> None:
                 await facade.posted.let_go_of_taken(posting.record.id)
                 async with facade.locks.hold(posting.record.id):
                     await register_posted(facade, posting, replace=True)
-        except (DiscoveryError, ProblemError) as error:
+        except DiscoveryError as error:
             item = {"id": posting.record.id, "name": posting.record.name}
             plan.failed.append(_conflict(planned.index, item, error))
             plan.unavailable |= isinstance(error, StoreUnavailableError)
@@ -296,9 +291,7 @@ async def _apply(facade: Facade, plan: ImportPlan) -> None:
     plan.failed.sort(key=lambda each: int(each["index"]))
 
 
-def _conflict(
-    index: int, item: Mapping[str, Any], error: DiscoveryError | ProblemError
-) -> dict[str, Any]:
+def _conflict(index: int, item: Mapping[str, Any], error: DiscoveryError) -> dict[str, Any]:
     conflict: dict[str, Any] = {"index": index}
     for name in ("id", "name"):
         if isinstance(value := item.get(name), str):
@@ -310,6 +303,7 @@ def _conflict(
     return conflict | ({"field": at} if at else {})
 
 
+_FLAG = {"type": "string", "enum": ["true", "false"]}
 OPERATIONS = (
     Operation(
         "GET",
@@ -318,9 +312,7 @@ OPERATIONS = (
         "registry",
         parameters=(
             Parameter(
-                "documents",
-                "Whether capability documents are included; default true.",
-                {"type": "string", "enum": ["true", "false"]},
+                "documents", "Whether capability documents are included; default true.", _FLAG
             ),
         ),
         answers={200: Exported},
@@ -331,16 +323,8 @@ OPERATIONS = (
         import_,
         "registry",
         parameters=(
-            Parameter(
-                "dryRun",
-                "Only tell what would become of each; default false.",
-                {"type": "string", "enum": ["true", "false"]},
-            ),
-            Parameter(
-                "partial",
-                "Import the others where some are refused; default false.",
-                {"type": "string", "enum": ["true", "false"]},
-            ),
+            Parameter("dryRun", "Only tell what would become of each; default false.", _FLAG),
+            Parameter("partial", "Import the others where some are refused; default false.", _FLAG),
         ),
         body=Export,
         answers={200: Imported},

@@ -58,7 +58,8 @@ async def connections(request: web.Request) -> web.Response:
     filters = tag_of(
         sorted((key, value) for key, value in request.query.items() if key not in _PAGING)
     )
-    page, following = found, None
+    page = found
+    beside: dict[str, object] = {"total": len(view), "filtered": len(found)}
     if limit is not None or cursor_text is not None:
         start, length = 0, limit or 100
         if cursor_text is not None:
@@ -68,8 +69,17 @@ async def connections(request: web.Request) -> web.Response:
         if start + length < len(found):
             last = page[-1]
             key = _SORT.key(last, {}, view.as_of)
-            following = Cursor(filters, view.as_of, key, last.id, length).encode()
-    return _answer(request, facade, view, page, len(found), following)
+            beside["nextCursor"] = Cursor(filters, view.as_of, key, last.id, length).encode()
+    beside |= list_json.staleness(view)
+    shown = [representation.listed(entry, facade.usage, view.as_of) for entry in page]
+    # What changes with the clock alone does not change the entity tag.
+    tag = tag_of(beside, [(e.digest.hex(), s["metrics"]) for e, s in zip(page, shown, strict=True)])
+    return tagged(
+        request,
+        tag,
+        lambda: orjson.dumps({"connections": shown} | beside),
+        {list_json.REVISION: list_json.position(view)},
+    )
 
 
 async def connection(request: web.Request) -> web.Response:
@@ -110,36 +120,10 @@ def _able(view: View, capabilities: Iterable[str]) -> set[str]:
     able: set[str] | None = None
     for wanted in capabilities:
         by_word = (view.having("name", name) for name in names if wanted in name.split("-"))
-        found = set(chain(*by_word, *(view.having(index, wanted) for index in _INDEXES)))
+        indexed = (view.having(index, wanted) for index in ("capability", "tags"))
+        found = set(chain(*by_word, *indexed))
         able = found if able is None else able & found
     return able or set()
-
-
-_INDEXES = ("capability", "tags")
-
-
-def _answer(
-    request: web.Request,
-    facade: Facade,
-    view: View,
-    page: list[Entry],
-    filtered: int,
-    following: str | None,
-) -> web.Response:
-    now = view.as_of
-    beside: dict[str, object] = {"total": len(view), "filtered": filtered}
-    if following is not None:
-        beside["nextCursor"] = following
-    beside |= list_json.staleness(view)
-    shown = [representation.listed(entry, facade.usage, now) for entry in page]
-    # What changes with the clock alone does not change the entity tag.
-    tag = tag_of(beside, [(e.digest.hex(), s["metrics"]) for e, s in zip(page, shown, strict=True)])
-    return tagged(
-        request,
-        tag,
-        lambda: orjson.dumps({"connections": shown} | beside),
-        {list_json.REVISION: list_json.position(view)},
-    )
 
 
 _SORT = Sort()

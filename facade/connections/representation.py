@@ -35,14 +35,7 @@ def listed(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
     health = health_shown(entry, usage, now)
     if figures.error_rate is not None:
         health["errorRate"] = rounded(figures.error_rate)
-    return {
-        **_head(entry),
-        "capabilities": names_of(entry.record),
-        "endpoint": endpoint_shown(entry.record.endpoint),
-        "health": health,
-        "metrics": usual_metrics(figures),
-        **_optional(entry.record),
-    }
+    return _connection(entry, names_of(entry.record), health, usual_metrics(figures))
 
 
 def detailed(
@@ -51,7 +44,6 @@ def detailed(
     """A connection with every known member."""
     figures = figures_of(entry, usage)
     performed, failed, _, _ = usage.checks(entry.id)
-    record = entry.record
     health = health_shown(entry, usage, now)
     health |= {"checksPerformed": performed, "failedChecks": failed}
     metrics = usual_metrics(figures)
@@ -62,14 +54,8 @@ def detailed(
         metrics["successRate"] = rounded(1 - figures.error_rate)
     if figures.p95 is not None:
         metrics["p95Latency"] = milliseconds(figures.p95)
-    return {
-        **_head(entry),
-        "capabilities": capabilities_shown(document),
-        "endpoint": endpoint_shown(record.endpoint),
-        "health": health,
-        "metrics": metrics,
-        **_optional(record),
-        "createdAt": rfc3339(record.registered_at),
+    return _connection(entry, capabilities_shown(document), health, metrics) | {
+        "createdAt": rfc3339(entry.record.registered_at),
         "lastActiveAt": rfc3339(entry.last_seen(now)),
         "lease": entry.instance.lease.to_dict(),
     }
@@ -203,23 +189,27 @@ def _plain(number: float) -> float:
     return int(number) if number == int(number) else number
 
 
-def _head(entry: Entry) -> dict[str, Any]:
+def _connection(
+    entry: Entry, capabilities: list[Any], health: dict[str, Any], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """The members that every connection has, and those of the optional ones that are not empty."""
     record = entry.record
-    return {
-        "id": record.id,
-        "name": record.name,
-        "type": traits_of(record).type,
-        "protocol": protocol_of(record.endpoint.transport),
-        "status": status_of(entry.health),
-    }
-
-
-def _optional(record: Record) -> dict[str, Any]:
-    """The optional members that are not empty."""
-    shown = {
+    traits = traits_of(record)
+    optional = {
         "tags": list(record.tags),
         "zone": record.zone,
         "metadata": shown_metadata(record),
-        "healthCheck": health_check_shown(traits_of(record)),
+        "healthCheck": health_check_shown(traits),
     }
-    return {name: value for name, value in shown.items() if value}
+    return {
+        "id": record.id,
+        "name": record.name,
+        "type": traits.type,
+        "protocol": protocol_of(record.endpoint.transport),
+        "status": status_of(entry.health),
+        "capabilities": capabilities,
+        "endpoint": endpoint_shown(record.endpoint),
+        "health": health,
+        "metrics": metrics,
+        **{name: value for name, value in optional.items() if value},
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from mcp_discovery.balancing import Strategy
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
+from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import INTERVALS, TIMEOUTS
 from mcp_discovery.query.filters import FILTERS, Filter
@@ -57,10 +57,10 @@ def _refused(
     field = ".".join(str(part)[:100] for part in path)[:200]
     if fault["type"] == "extra_forbidden":
         known = _members(model, fault["loc"][:-1])
-        near = difflib.get_close_matches(str(path[-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = nearest(str(path[-1]), known)
+        hint = f"did you mean {near!r}? " if near else ""
         detail = f"{field}: is not known; {hint}known are {', '.join(known)}"
-        facts = {"nearest": near[0]} if near else {}
+        facts = {"nearest": near} if near else {}
         return ProblemError(422, "unknown-field", detail, field=field, **facts)
     nots: list[str] = []
     if fault["type"] in _NOT:

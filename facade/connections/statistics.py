@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -30,14 +29,6 @@ _MOST_USED = 10
 _AIM = 0.6
 #: The load below which all connections of a server must be to recommend fewer of them.
 _QUIET = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceLoad:
-    """The known load of one connection of the server ``name``, from 0 to 1."""
-
-    name: str
-    load: float
 
 
 async def stats(request: web.Request) -> web.Response:
@@ -68,7 +59,7 @@ async def distribution(request: web.Request) -> web.Response:
     facade = facade_of(request)
     view = facade.view()
     shares: list[dict[str, Any]] = []
-    known: list[InstanceLoad] = []
+    known: defaultdict[str, list[float]] = defaultdict(list)
     for entry in view:
         if status_of(entry.health) != "active":
             continue
@@ -76,7 +67,7 @@ async def distribution(request: web.Request) -> web.Response:
         share: dict[str, Any] = {"id": entry.id, "name": entry.record.name}
         if figures.load is not None:
             share["load"] = representation.rounded(figures.load)
-            known.append(InstanceLoad(entry.record.name, figures.load))
+            known[entry.record.name].append(figures.load)
         if figures.active is not None:
             share["activeRequests"] = figures.active
         if figures.capacity is not None:
@@ -88,12 +79,9 @@ async def distribution(request: web.Request) -> web.Response:
     return json_response(body | list_json.staleness(view), view)
 
 
-def recommendations(known: Iterable[InstanceLoad]) -> list[dict[str, Any]]:
-    """The recommendations for the known loads, ordered by the servers' names."""
-    by_name: defaultdict[str, list[float]] = defaultdict(list)
-    for each in known:
-        by_name[each.name].append(each.load)
-    found = (_recommended(name, by_name[name]) for name in sorted(by_name))
+def recommendations(known: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """The recommendations for the known loads, 0 to 1, by server; ordered by the servers' names."""
+    found = (_recommended(name, known[name]) for name in sorted(known))
     return [each for each in found if each is not None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from aiohttp import web
 
@@ -33,10 +34,8 @@ async def get(request: web.Request) -> web.Response:
     body = document.canonical
     if "gzip" in request.headers.get("Accept-Encoding", ""):
         headers["Content-Encoding"] = "gzip"
-        if len(body) > _LARGE:
-            body = await asyncio.to_thread(document.compressed)
-        else:
-            body = document.compressed()
+        large = len(body) > _LARGE
+        body = await asyncio.to_thread(document.compressed) if large else document.compressed()
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
@@ -54,16 +53,10 @@ async def put(request: web.Request) -> web.Response:
     except web.HTTPRequestEntityTooLarge as error:
         detail = f"the document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer less"
         raise ProblemError(413, "document-too-large", detail) from error
-    if len(data) > _LARGE:
-        document = await asyncio.to_thread(_parsed, data, digest)
-    else:
-        document = _parsed(data, digest)
+    parse = partial(CapabilityDocument.from_json, data, digest=digest)
+    document = await asyncio.to_thread(parse) if len(data) > _LARGE else parse()
     request.app[DOCUMENTS].put(document)
     return web.Response(status=204)
-
-
-def _parsed(data: bytes, digest: str) -> CapabilityDocument:
-    return CapabilityDocument.from_json(data, digest=digest)
 
 
 _DIGEST = Parameter("digest", "SHA-256 of the canonical JSON.", {"type": "string"}, where="path")

@@ -17,16 +17,12 @@ from mcp_discovery.record import is_label
 SESSION = "Mcp-Session-Id"
 
 
-def wrap_session(instance: str, session: str) -> str:
-    """The session id for the client, which names the instance, so that any facade can route it.
-
-    An instance's id is a DNS label, so the first dot ends it.
-    """
-    return f"{instance}.{session}"
-
-
 def unwrap_session(text: str) -> tuple[str, str] | None:
-    """The instance's id and its own session id; ``None`` where ``text`` has not that form."""
+    """The instance's id and its own session id; ``None`` where ``text`` has not that form.
+
+    A client's session id names the instance, so that any facade can route it. An instance's id is a
+    DNS label, so the first dot ends it.
+    """
     instance, _, session = text.partition(".")
     return (instance, session) if session and is_label(instance) else None
 
@@ -99,7 +95,7 @@ def to_client(headers: Mapping[str, str], instance: str) -> CIMultiDict[str]:
     for name in [each for each in forwarded if each.lower().startswith(_CORS)]:
         forwarded.popall(name, None)
     if session := headers.get(SESSION):
-        forwarded[SESSION] = wrap_session(instance, session)
+        forwarded[SESSION] = f"{instance}.{session}"
     return forwarded
 
 

@@ -92,16 +92,16 @@ def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list
     alive = view.select(query)
     if not alive:
         raise _none_alive(view, name)
-    fit = [each for each in alive if _in_range(each, versions)]
+    fit = [
+        each
+        for each in alive
+        if not versions or any(each.record.version in wanted for wanted in versions)
+    ]
     if not fit:
         there = ", ".join(sorted({each.record.version for each in alive})[:20])
         detail = f"no replica of {name!r} that is alive has such a version; there are {there}"
         raise ProblemError(404, "no-such-version", detail, name=name)
     return fit
-
-
-def _in_range(entry: Entry, versions: frozenset[VersionRange]) -> bool:
-    return not versions or any(entry.record.version in wanted for wanted in versions)
 
 
 def _none_alive(view: View, name: str) -> ProblemError:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from aiohttp import web
 
 from mcp_discovery.errors import BadServerError
 from mcp_discovery.extras import require_extra
 from mcp_discovery.facade.http.outbound import literal, why_refused
-from mcp_discovery.facade.mcp.tool import TOOL_NAME, OnProgress
+from mcp_discovery.facade.mcp.tool import (
+    SHORT,
+    TOOL_NAME,
+    McpTool,
+    OnProgress,
+    number,
+    object_schema,
+    text,
+    tool_error,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -21,9 +30,6 @@ if TYPE_CHECKING:
     from mcp_discovery.client import Discovery
     from mcp_discovery.client.source import CallOutcome
     from mcp_discovery.facade.usage.usage import Usage
-from typing import ClassVar, Final
-
-from mcp_discovery.facade.mcp.tool import McpTool, tool_error
 
 
 class ToolCaller(Protocol):
@@ -80,17 +86,9 @@ class ClientCaller:
 
         discovery = await self._opened()
 
-        async def forward(progress: float, total: float | None, message: str | None) -> None:
-            assert on_progress is not None
-            await on_progress(progress, total, message)
-
         try:
             result = await discovery.call(
-                name,
-                arguments,
-                server=server,
-                timeout=timeout,
-                on_progress=forward if on_progress is not None else None,
+                name, arguments, server=server, timeout=timeout, on_progress=on_progress
             )
         except MCPError as error:
             problem = f"it answered with the error {error.code}: {error.message}"
@@ -112,23 +110,20 @@ class ClientCaller:
             """The facade's catalog; outcomes are counted in the facade itself."""
 
             async def report(_, outcomes: Sequence[CallOutcome]) -> None:
-                self._report(outcomes)
+                for each in outcomes:
+                    self._usage.outcome(
+                        each.instance,
+                        latency=each.latency,
+                        success=each.success,
+                        capability=each.tool,
+                        error=each.error,
+                    )
 
         async with self._opening:
             if self._discovery is None:
                 found = Discovery(ReportingCatalogSource(self._catalog), guard=self._guard)
                 self._discovery = await found.__aenter__()
         return self._discovery
-
-    def _report(self, outcomes: Sequence[CallOutcome]) -> None:
-        for each in outcomes:
-            self._usage.outcome(
-                each.instance,
-                latency=each.latency,
-                success=each.success,
-                capability=each.tool,
-                error=each.error,
-            )
 
     async def _guard(self, url: httpx2.URL) -> None:
         """Raises PermissionError unless the address policy allows every address of the host."""
@@ -139,9 +134,8 @@ class ClientCaller:
             hosts = [str(address[0]) for *_, address in found]
         for host in hosts:
             parsed = literal(host)
-            why = "not understood"
-            if parsed is not None:
-                why = why_refused(parsed, private=self._private) or ""
+            private = self._private
+            why = why_refused(parsed, private=private) if parsed is not None else "not understood"
             if why:
                 raise PermissionError(f"its address {host} is not allowed ({why})")
 
@@ -162,32 +156,19 @@ class CallTool(McpTool):
         "get its own result. Find tools with find_tools and read their arguments with "
         "describe_tool first. What a call does is up to the tool: it may change things."
     )
-    input_schema: Mapping[str, Any] = {
-        "type": "object",
-        "properties": {
-            "name": TOOL_NAME,
-            "arguments": {
-                "type": "object",
-                "default": {},
-                "description": "The tool's arguments, as its inputSchema wants them.",
-            },
-            "server": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 256,
-                "description": "The name of the server, where several have a tool of this name.",
-            },
-            "timeout": {
-                "type": "number",
-                "minimum": 1,
-                "maximum": _LONGEST,
-                "default": _TIMEOUT,
-                "description": "How many seconds the call may take.",
-            },
+    input_schema: Mapping[str, Any] = object_schema(
+        ("name",),
+        name=TOOL_NAME,
+        arguments={
+            "type": "object",
+            "default": {},
+            "description": "The tool's arguments, as its inputSchema wants them.",
         },
-        "required": ["name"],
-        "additionalProperties": False,
-    }
+        server=text("The name of the server, where several have a tool of this name.", **SHORT),
+        timeout=number(
+            "How many seconds the call may take.", default=_TIMEOUT, most=_LONGEST, type="number"
+        ),
+    ) | {"additionalProperties": False}
     # There is no output schema: the result is the called tool's own.
     annotations: ClassVar[Mapping[str, Any]] = {
         "readOnlyHint": False,

@@ -10,11 +10,15 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.mcp.tool import (
+    NAMES,
+    SHORT,
     STALENESS_PROPERTIES,
     TOOL_NAME,
     InvalidArgumentsError,
     McpTool,
     OnProgress,
+    object_schema,
+    text,
     tool_result,
 )
 from mcp_discovery.facade.servers import list_json
@@ -30,7 +34,6 @@ from mcp_discovery.facade.tools.index import (
 from mcp_discovery.health import Status
 from mcp_discovery.query.query import Query
 
-_NAMES = {"type": "array", "items": {"type": "string"}}
 #: The statuses of servers that can be used.
 _USABLE = frozenset({Status.HEALTHY, Status.DEGRADED})
 
@@ -45,61 +48,49 @@ class DescribeTool(McpTool):
         "servers offer it, and whether they all mean the same by it. Use it before calling a tool "
         "that find_tools has found."
     )
-    input_schema: Mapping[str, Any] = {
-        "type": "object",
-        "properties": {
-            "name": TOOL_NAME,
-            "server": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 256,
-                "description": "Only this server's tool, where several servers have one of this "
-                "name; the server's name or an instance's id.",
-            },
+    input_schema: Mapping[str, Any] = object_schema(
+        ("name",),
+        name=TOOL_NAME,
+        server=text(
+            "Only this server's tool, where several servers have one of this name; the server's "
+            "name or an instance's id.",
+            **SHORT,
+        ),
+    ) | {"additionalProperties": False}
+    output_schema: ClassVar[Mapping[str, Any]] = object_schema(
+        ("name", "servers", "instances", "consistent", "variants"),
+        name=text(),
+        definition={
+            "type": "object",
+            "description": "The tool as most instances define it; absent where nobody's "
+            "definition could be read.",
         },
-        "required": ["name"],
-        "additionalProperties": False,
-    }
-    output_schema: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "definition": {
-                "type": "object",
-                "description": "The tool as most instances define it; absent where nobody's "
-                "definition could be read.",
-            },
-            "servers": _NAMES | {"description": "The names of the servers that offer it."},
-            "instances": _NAMES | {"description": "The ids of their instances."},
-            "consistent": {
-                "type": "boolean",
-                "description": "Whether all instances define it in the same way.",
-            },
-            "variants": {
-                "type": "array",
-                "description": "Each way in which it is defined, the most common first.",
-                "items": {
+        servers=NAMES | {"description": "The names of the servers that offer it."},
+        instances=NAMES | {"description": "The ids of their instances."},
+        consistent={
+            "type": "boolean",
+            "description": "Whether all instances define it in the same way.",
+        },
+        variants={
+            "type": "array",
+            "description": "Each way in which it is defined, the most common first.",
+            "items": object_schema(
+                ("servers", "instances", "differs"),
+                servers=NAMES,
+                instances=NAMES,
+                differs=NAMES
+                | {"description": "What is not as in the first: inputSchema, for one."},
+                definition={
                     "type": "object",
-                    "properties": {
-                        "servers": _NAMES,
-                        "instances": _NAMES,
-                        "differs": _NAMES
-                        | {"description": "What is not as in the first: inputSchema, for one."},
-                        "definition": {
-                            "type": "object",
-                            "description": "Absent from the first: it stands above.",
-                        },
-                    },
-                    "required": ["servers", "instances", "differs"],
+                    "description": "Absent from the first: it stands above.",
                 },
-            },
-            "unknown": _NAMES
-            | {"description": "Instances that offer it and whose definition is not known."},
-            "note": {"type": "string"},
-            **STALENESS_PROPERTIES,
+            ),
         },
-        "required": ["name", "servers", "instances", "consistent", "variants"],
-    }
+        unknown=NAMES
+        | {"description": "Instances that offer it and whose definition is not known."},
+        note=text(),
+        **STALENESS_PROPERTIES,
+    )
 
     def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
         self._catalog = catalog

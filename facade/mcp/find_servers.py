@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.mcp.tool import (
+    NAMES,
     STALENESS_PROPERTIES,
     WORDS,
     McpTool,
     OnProgress,
     filter_arguments,
+    number,
+    object_schema,
     query_of,
+    text,
     tool_result,
     why_nothing,
     words_of,
@@ -36,67 +40,43 @@ class FindServers(McpTool):
         "exact names of what they offer, or search by words. Only healthy servers are told unless "
         "you ask for others. To find a tool rather than a server, use find_tools."
     )
-    output_schema: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "servers": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "id": {"type": "string", "description": "The id of this instance."},
-                        "name": {
-                            "type": "string",
-                            "description": "The server's name; its replicas share it.",
-                        },
-                        "title": {"type": "string"},
-                        "description": {"type": "string"},
-                        "url": {
-                            "type": "string",
-                            "description": "Where to connect; absent for stdio servers.",
-                        },
-                        "transport": {"type": "string"},
-                        "version": {"type": "string"},
-                        "tags": {"type": "array", "items": {"type": "string"}},
-                        "status": {"type": "string"},
-                        "reason": {
-                            "type": "string",
-                            "description": "Why it has this status, where it is not healthy.",
-                        },
-                        "tools": {"type": "integer", "description": "How many tools it offers."},
-                    },
-                    "required": ["id", "name", "transport", "version", "tags", "status", "tools"],
-                },
-            },
-            "matched": {"type": "integer", "description": "How many servers match in all."},
-            "note": {"type": "string", "description": "What to do about an incomplete answer."},
-            **STALENESS_PROPERTIES,
+    output_schema: ClassVar[Mapping[str, Any]] = object_schema(
+        ("servers", "matched"),
+        servers={
+            "type": "array",
+            "items": object_schema(
+                ("id", "name", "transport", "version", "tags", "status", "tools"),
+                id=text("The id of this instance."),
+                name=text("The server's name; its replicas share it."),
+                title=text(),
+                description=text(),
+                url=text("Where to connect; absent for stdio servers."),
+                transport=text(),
+                version=text(),
+                tags=NAMES,
+                status=text(),
+                reason=text("Why it has this status, where it is not healthy."),
+                tools={"type": "integer", "description": "How many tools it offers."},
+            ),
         },
-        "required": ["servers", "matched"],
-    }
+        matched={"type": "integer", "description": "How many servers match in all."},
+        note=text("What to do about an incomplete answer."),
+        **STALENESS_PROPERTIES,
+    )
 
     def __init__(self, catalog: Catalog, search: ServerSearch) -> None:
         self._catalog = catalog
         self._search = search
-        self.input_schema = {
-            "type": "object",
-            "properties": {
-                "q": WORDS
-                | {
-                    "description": "Words that all stand somewhere in a server's name, title, "
-                    "description, tags or tools; the best matches come first."
-                },
-                **filter_arguments(),
-                "limit": {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": _MOST,
-                    "default": _LIMIT,
-                    "description": "How many servers to tell at most.",
-                },
-            },
-            "additionalProperties": False,
-        }
+        q = (
+            "Words that all stand somewhere in a server's name, title, description, tags or tools; "
+            "the best matches come first."
+        )
+        self.input_schema = object_schema(
+            (),
+            q=text(q, **WORDS),
+            **filter_arguments(),
+            limit=number("How many servers to tell at most.", default=_LIMIT, most=_MOST),
+        ) | {"additionalProperties": False}
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
@@ -109,17 +89,11 @@ class FindServers(McpTool):
             found = Sort("relevance").ordered(found, scores, view.as_of)
         shown = found[: arguments["limit"]]
         content: dict[str, Any] = {"servers": list(map(_summary, shown)), "matched": len(found)}
-        if note := self._note(view, len(shown), len(found), why_nothing(view, query)):
-            content["note"] = note
-        return tool_result(content | list_json.staleness(view))
-
-    @staticmethod
-    def _note(view: View, shown: int, found: int, nothing: str) -> str | None:
         if not found:
-            return nothing
-        if shown < found:
-            return f"{found - shown} more match; filter more closely, or raise limit."
-        return None
+            content["note"] = why_nothing(view, query)
+        elif left := len(found) - len(shown):
+            content["note"] = f"{left} more match; filter more closely, or raise limit."
+        return tool_result(content | list_json.staleness(view))
 
 
 def _summary(entry: Entry) -> dict[str, Any]:

@@ -19,8 +19,11 @@ from mcp_discovery.facade.mcp.tool import (
     OnProgress,
     filter_argument,
     filter_arguments,
+    number,
+    object_schema,
     query_of,
     strings,
+    text,
     tool_result,
     why_nothing,
     words_of,
@@ -89,75 +92,55 @@ class FindTools(McpTool):
         "The answer stays within max_tokens. Then use describe_tool for a tool's arguments, or ask "
         "for inputSchema in fields."
     )
-    output_schema: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "tools": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "name": {"type": "string", "description": "The tool's own name."},
-                        "server": {"type": "string", "description": "Which server offers it."},
-                        "title": {"type": "string"},
-                        "description": {"type": "string"},
-                        "inputSchema": {"type": ["object", "boolean"]},
-                        "outputSchema": {"type": ["object", "boolean"]},
-                        "annotations": {"type": "object"},
-                    },
-                    "required": ["name", "server"],
-                },
-            },
-            "matched": {"type": "integer", "description": "How many tools match in all."},
-            "tokens": {"type": "integer", "description": "How long the list is, as estimated."},
-            "cut": {
-                "type": "string",
-                "enum": ["max_tokens", "limit"],
-                "description": "What left out the rest, where not all that match are told.",
-            },
-            "note": {"type": "string", "description": "What to do about an incomplete answer."},
-            **STALENESS_PROPERTIES,
+    output_schema: ClassVar[Mapping[str, Any]] = object_schema(
+        ("tools", "matched", "tokens"),
+        tools={
+            "type": "array",
+            "items": object_schema(
+                ("name", "server"),
+                name=text("The tool's own name."),
+                server=text("Which server offers it."),
+                title=text(),
+                description=text(),
+                inputSchema={"type": ["object", "boolean"]},
+                outputSchema={"type": ["object", "boolean"]},
+                annotations={"type": "object"},
+            ),
         },
-        "required": ["tools", "matched", "tokens"],
-    }
+        matched={"type": "integer", "description": "How many tools match in all."},
+        tokens={"type": "integer", "description": "How long the list is, as estimated."},
+        cut=text(
+            "What left out the rest, where not all that match are told.",
+            enum=["max_tokens", "limit"],
+        ),
+        note=text("What to do about an incomplete answer."),
+        **STALENESS_PROPERTIES,
+    )
 
     def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
         self._catalog = catalog
         self._definitions = definitions
-        self.input_schema = {
-            "type": "object",
-            "properties": {
-                "q": WORDS
-                | {
-                    "description": "Words for what the tool should do, such as 'search products'. "
-                    "Leave it out to list tools by name."
-                },
-                "server": filter_argument(FILTERS["name"]),
-                **filter_arguments(find_tools=True),
-                "fields": strings(
-                    "What to tell of each tool; name and server always are. The usual ones are "
-                    "title and description. Schemas are long: ask for inputSchema only with a good "
-                    "q.",
-                    enum=list(_FIELDS),
-                ),
-                "max_tokens": {
-                    "type": "integer",
-                    "minimum": 50,
-                    "maximum": _MOST_TOKENS,
-                    "default": _TOKENS,
-                    "description": "How long the list may be, estimated as a token for every "
-                    f"{_CHARACTERS} characters of its JSON.",
-                },
-                "limit": {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": _MOST,
-                    "default": _LIMIT,
-                    "description": "How many tools to tell at most.",
-                },
-            },
-            "additionalProperties": False,
-        }
+        q = (
+            "Words for what the tool should do, such as 'search products'. Leave it out to list "
+            "tools by name."
+        )
+        fields = (
+            "What to tell of each tool; name and server always are. The usual ones are title and "
+            "description. Schemas are long: ask for inputSchema only with a good q."
+        )
+        tokens = (
+            f"How long the list may be, estimated as a token for every {_CHARACTERS} characters of "
+            "its JSON."
+        )
+        self.input_schema = object_schema(
+            (),
+            q=text(q, **WORDS),
+            server=filter_argument(FILTERS["name"]),
+            **filter_arguments(find_tools=True),
+            fields=strings(fields, enum=list(_FIELDS)),
+            max_tokens=number(tokens, default=_TOKENS, most=_MOST_TOKENS, least=50),
+            limit=number("How many tools to tell at most.", default=_LIMIT, most=_MOST),
+        ) | {"additionalProperties": False}
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None

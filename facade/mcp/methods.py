@@ -12,7 +12,6 @@ from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -115,8 +114,6 @@ class Methods:
             result = dict(await handler(MethodCall(rpc, caller, on_progress)))
         except (JsonRpcError, ClientGoneError):
             raise
-        except ProblemError as error:
-            raise JsonRpcError(INTERNAL_ERROR, error.detail) from error
         except DiscoveryError as error:
             raise JsonRpcError(INTERNAL_ERROR, str(error)) from error
         if caller.modern:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mcp_discovery.facade.http.disconnects import ClientGoneError, has_left
+from mcp_discovery.facade.http.disconnects import has_left
 from mcp_discovery.facade.mcp import request_checks as request_checks
 from mcp_discovery.facade.mcp.messages import (
     BATCHING,
@@ -32,7 +32,6 @@ from mcp_discovery.facade.mcp.methods import Caller, is_internal, modern_result,
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import (
     Responder,
-    client_gone_response,
     error_response,
     json_response,
 )
@@ -41,7 +40,6 @@ from mcp_discovery.facade.mcp.subscriptions import (
     LegacySession,
     LegacySessions,
     Subscription,
-    SubscriptionEndedError,
     Subscriptions,
 )
 
@@ -90,18 +88,14 @@ class LegacyProtocol:
             detail = "Conflict: this session has a stream already; close it first"
             raise JsonRpcError(INVALID_REQUEST, detail, status=409)
         session.stream = request
-        stream = self._responder.stream(request)
         try:
             with session.in_use():
-                await stream.start(_headers(session))
-                async with self._responder.disconnects.guard(request):
-                    await self._responder.notify(stream, session.subscription, None)
-        except (ClientGoneError, SubscriptionEndedError, ConnectionResetError):
-            pass
+                return await self._responder.listen(
+                    request, session.subscription, _headers(session)
+                )
         finally:
             if session.stream is request:
                 session.stream = None
-        return stream.response or client_gone_response()
 
     def _session(self, request: web.Request) -> LegacySession:
         return self._sessions.get(request.headers.get(request_checks.SESSION))
@@ -150,8 +144,8 @@ def _handle_notification(session: LegacySession, message: RpcRequest | RpcRespon
     """Cancels the request that a cancellation names; ignores all other notifications."""
     if isinstance(message, RpcRequest) and message.method == "notifications/cancelled":
         id = message.params.get("requestId")
-        if isinstance(id, str | int) and not isinstance(id, bool):
-            session.cancel(id)
+        if isinstance(id, str | int) and not isinstance(id, bool) and id in session.running:
+            session.running[id].cancel()
 
 
 def _headers(session: LegacySession) -> dict[str, str]:
@@ -215,25 +209,17 @@ class ModernProtocol:
         acknowledged = notification(
             "notifications/subscriptions/acknowledged", {"notifications": granted, "_meta": meta}
         )
-        stream = self._responder.stream(request)
-        self._subscriptions.add(
-            subscription
-        )  # before the acknowledgement, so that no change is lost
+        # Before the acknowledgement, so that no change is lost.
+        self._subscriptions.add(subscription)
         self._listening += 1
         try:
-            await stream.start({})
-            try:
-                async with self._responder.disconnects.guard(request):
-                    await stream.send(acknowledged)
-                    await self._responder.notify(stream, subscription, meta)
-            except SubscriptionEndedError:
-                await stream.send(result(rpc.id, modern_result({"_meta": meta})))
-        except (ClientGoneError, ConnectionResetError):
-            pass
+            last = result(rpc.id, modern_result({"_meta": meta}))
+            return await self._responder.listen(
+                request, subscription, {}, meta, first=(acknowledged,), last=(last,)
+            )
         finally:
             self._listening -= 1
             self._subscriptions.remove(subscription)
-        return stream.response or client_gone_response()
 
     def _granted(self, rpc: RpcRequest, caller: Caller) -> dict[str, Any]:
         """The notifications that are granted; raises :class:`JsonRpcError`."""

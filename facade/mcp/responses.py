@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -22,7 +23,7 @@ from mcp_discovery.facade.mcp.messages import (
     result,
 )
 from mcp_discovery.facade.mcp.methods import Caller, Methods
-from mcp_discovery.facade.mcp.subscriptions import Subscription
+from mcp_discovery.facade.mcp.subscriptions import Subscription, SubscriptionEndedError
 from mcp_discovery.facade.mcp.tool import OnProgress
 from mcp_discovery.facade.options import FacadeOptions
 
@@ -42,15 +43,20 @@ class EventStream:
         self._write_timeout = write_timeout
         self.response: web.StreamResponse | None = None
 
-    async def start(self, headers: dict[str, str]) -> web.StreamResponse:
+    @property
+    def result(self) -> web.StreamResponse:
+        """The response, or where none was started because the client has left, one for nobody."""
+        return self.response or web.Response(status=499)
+
+    async def start(self, headers: dict[str, str]) -> None:
         """Sends the status line and the headers."""
         self.response = web.StreamResponse(headers=_HEADERS | headers)
         await self.response.prepare(self._request)
-        return self.response
 
     async def send(self, *messages: dict[str, Any]) -> None:
         """Writes messages; raises :class:`ClientGoneError`."""
-        await self.write(b"".join(map(framed, messages)))
+        if messages:
+            await self.write(b"".join(map(framed, messages)))
 
     async def write(self, data: bytes) -> None:
         """Writes bytes; raises :class:`ClientGoneError`."""
@@ -101,27 +107,40 @@ class Responder:
         except JsonRpcError as fault:
             return failure(rpc.id, fault)
 
-    def stream(self, request: web.Request) -> EventStream:
-        """A response to ``request`` as an event stream, not yet started."""
-        return EventStream(request, self.options.write_timeout)
+    async def listen(
+        self,
+        request: web.Request,
+        subscription: Subscription,
+        headers: dict[str, str],
+        meta: dict[str, Any] | None = None,
+        first: Sequence[dict[str, Any]] = (),
+        last: Sequence[dict[str, Any]] = (),
+    ) -> web.StreamResponse:
+        """Streams the notifications of ``subscription`` until it or the client ends.
 
-    async def notify(
-        self, stream: EventStream, subscription: Subscription, meta: dict[str, Any] | None
-    ) -> None:
-        """Writes the notifications of ``subscription`` to ``stream``, for ever.
-
-        Raises :class:`ClientGoneError`, and when the subscription ends
-        :class:`~mcp_discovery.facade.mcp.subscriptions.SubscriptionEndedError`.
+        ``meta`` is their ``_meta``; ``first`` are the messages before them, and ``last`` those
+        after them where the subscription ends.
         """
-        while True:
+        stream = EventStream(request, self.options.write_timeout)
+        try:
+            await stream.start(headers)
             try:
-                async with asyncio.timeout(self.options.ping):
-                    notifications = await subscription.next(meta)
-            except TimeoutError:
-                await stream.write(PING)
-                continue
-            await stream.send(*notifications)
-            await subscription.pause(_PACE)
+                async with self.disconnects.guard(request):
+                    await stream.send(*first)
+                    while True:
+                        try:
+                            async with asyncio.timeout(self.options.ping):
+                                notifications = await subscription.next(meta)
+                        except TimeoutError:
+                            await stream.write(PING)
+                            continue
+                        await stream.send(*notifications)
+                        await subscription.pause(_PACE)
+            except SubscriptionEndedError:
+                await stream.send(*last)
+        except (ClientGoneError, ConnectionResetError):
+            pass
+        return stream.result
 
     async def respond_when_done(
         self, request: web.Request, rpc: RpcRequest, caller: Caller, headers: dict[str, str]
@@ -139,8 +158,9 @@ class Responder:
         streams = request_checks.accepts(request)[1]
         token = rpc.progress_token if streams else None
 
-        async def on_progress(done: float, total: float | None, message: str | None) -> None:
-            facts = {"progressToken": token, "progress": done, "total": total, "message": message}
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            facts = {"progressToken": token, "progress": progress}
+            facts |= {"total": total, "message": message}
             params = {name: value for name, value in facts.items() if value is not None}
             if waiting.qsize() < _MOST_WAITING:
                 waiting.put_nowait(framed(notification("notifications/progress", params)))
@@ -152,7 +172,7 @@ class Responder:
         task.add_done_callback(lambda _: waiting.put_nowait(None))
         self._running.add(task)
         running[rpc.id] = task
-        stream = self.stream(request)
+        stream = EventStream(request, self.options.write_timeout)
         try:
             if caller.modern:
                 async with self.disconnects.guard(request):
@@ -177,7 +197,7 @@ class Responder:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             self._running.discard(task)
-        return stream.response or client_gone_response()
+        return stream.result
 
     async def _follow(
         self,
@@ -218,8 +238,3 @@ def error_response(id: Any, fault: JsonRpcError) -> web.Response:
     """An error response with the HTTP status of the error."""
     status = fault.status if fault.status != 200 else STATUSES.get(fault.code, 200)
     return json_response(failure(id, fault), status=status)
-
-
-def client_gone_response() -> web.Response:
-    """The response of a handler whose client has left: nobody reads it."""
-    return web.Response(status=499)

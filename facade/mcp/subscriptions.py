@@ -163,21 +163,17 @@ class LegacySession:
         self.running: dict[Id, asyncio.Task[object]] = {}
         self.stream: web.Request | None = None
         self.used = time.monotonic()
-        self._requests = 0
-
-    @property
-    def busy(self) -> bool:
-        """Whether one of its requests is running, or its stream is open."""
-        return self._requests > 0
+        #: How many of its requests are running, its stream included.
+        self.requests = 0
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """The session does not expire while the block runs."""
-        self._requests += 1
+        self.requests += 1
         try:
             yield
         finally:
-            self._requests -= 1
+            self.requests -= 1
             self.used = time.monotonic()
 
     def subscribe(self, uri: str) -> None:
@@ -188,11 +184,6 @@ class LegacySession:
                 f"{MOST_SUBSCRIBED} resources are subscribed to already; unsubscribe from some",
             )
         self.subscription.uris.add(uri)
-
-    def cancel(self, id: Id) -> None:
-        """Cancels one of its requests, unless that has ended already."""
-        if (task := self.running.get(id)) is not None:
-            task.cancel()
 
 
 class LegacySessions:
@@ -215,7 +206,7 @@ class LegacySessions:
     def open(self, version: str, *, internal: bool) -> LegacySession:
         """A new session; raises :class:`JsonRpcError` (503) where all of ``most`` are busy."""
         if len(self._sessions) >= self._most:
-            oldest = next((each for each in self._sessions.values() if not each.busy), None)
+            oldest = next((each for each in self._sessions.values() if not each.requests), None)
             if oldest is None:
                 detail = f"{self._most} sessions are open and busy; try again soon"
                 raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
@@ -251,5 +242,5 @@ class LegacySessions:
             await asyncio.sleep(self._idle / 10)
             before = time.monotonic() - self._idle
             for session in list(self._sessions.values()):
-                if not session.busy and session.used < before:
+                if not session.requests and session.used < before:
                     self.end(session)

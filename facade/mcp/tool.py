@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Any, ClassVar, Final, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Protocol
 
 import orjson
 
@@ -12,7 +12,6 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.parameters import nearest
-from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.query.filters import FILTERS, Filter, InvalidFilterValueError
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.search import words
@@ -112,9 +111,14 @@ def _described(value: Any) -> str:
     return str(value)[:50]
 
 
-#: Receives the progress of a call: how far it is, out of how much, and a message; the last two
-#: are ``None`` where they are not known.
-OnProgress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
+class OnProgress(Protocol):
+    """Receives the progress of a call: how far it is, out of how much, and a message.
+
+    The last two are ``None`` where they are not known.
+    """
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None: ...
+
 
 #: The annotations of a tool that changes nothing and reads only this facade's list.
 READ_ONLY: Final = {
@@ -161,8 +165,6 @@ class McpTool(ABC):
             return await self.run(read_arguments(self.input_schema, arguments), on_progress)
         except ClientGoneError:
             raise
-        except ProblemError as error:
-            return tool_error(error.detail)
         except DiscoveryError as error:
             return tool_error(str(error))
 
@@ -172,7 +174,7 @@ class McpTool(ABC):
     ) -> Mapping[str, Any]:
         """The result for validated arguments.
 
-        Raises :class:`ProblemError` or :class:`DiscoveryError`; its sentence becomes the result.
+        Raises :class:`DiscoveryError`; its sentence becomes the result.
         """
 
 
@@ -187,24 +189,44 @@ def tool_error(sentence: str) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": sentence}], "isError": True}
 
 
+def object_schema(required: Sequence[str], /, **properties: Any) -> dict[str, Any]:
+    """The schema of an object with these properties."""
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", "properties": properties, **needed}
+
+
+def text(description: str | None = None, **more: Any) -> dict[str, Any]:
+    """The schema of a string."""
+    return {"type": "string", **more, **({"description": description} if description else {})}
+
+
+def number(
+    description: str, *, default: int, most: int, least: int = 1, type: str = "integer"
+) -> dict[str, Any]:
+    """The schema of an argument that is a number from ``least`` to ``most``."""
+    bounds = {"minimum": least, "maximum": most, "default": default}
+    return {"type": type, **bounds, "description": description}
+
+
+def strings(description: str, **more: Any) -> dict[str, Any]:
+    """The schema of a list of short strings."""
+    items = text(**SHORT, **more)
+    return {"type": "array", "items": items, "maxItems": 64, "description": description}
+
+
+#: What every argument that names something has: one tool, or one server.
+SHORT: Final[Mapping[str, Any]] = {"minLength": 1, "maxLength": 256}
 #: The members that every tool's result has while the list may be out of date.
 STALENESS_PROPERTIES: Final[Mapping[str, Any]] = {
-    "staleSince": {"type": "string", "description": "The list may be out of date since then."},
-    "problem": {"type": "string", "description": "Why it may be."},
+    "staleSince": text("The list may be out of date since then."),
+    "problem": text("Why it may be."),
 }
 #: The argument that names one tool.
-TOOL_NAME: Final[Mapping[str, Any]] = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": 256,
-    "description": "The tool's exact name, as find_tools tells it.",
-}
-
-
-def strings(description: str, *, most: int = 64, **more: Any) -> dict[str, Any]:
-    """The schema of a list of short strings."""
-    items = {"type": "string", "minLength": 1, "maxLength": 256, **more}
-    return {"type": "array", "items": items, "maxItems": most, "description": description}
+TOOL_NAME: Final = text("The tool's exact name, as find_tools tells it.", **SHORT)
+#: What the argument with the words to search for has.
+WORDS: Final[Mapping[str, Any]] = {"minLength": 1, "maxLength": 1000}
+NAMES: Final = {"type": "array", "items": {"type": "string"}}
+_MOST_WORDS = 32
 
 
 def filter_arguments(*, find_tools: bool = False) -> dict[str, Any]:
@@ -216,28 +238,18 @@ def filter_arguments(*, find_tools: bool = False) -> dict[str, Any]:
             continue
         found[each.name] = filter_argument(each)
         if (mode := each.mode) is not None:
-            found[mode.name] = {
-                "type": "string",
-                "enum": list(mode.choices),
-                "default": mode.choices[0],
-                "description": mode.argument,
-            }
+            choices = {"enum": list(mode.choices), "default": mode.choices[0]}
+            found[mode.name] = text(mode.argument, **choices)
     return found
 
 
 def filter_argument(filter: Filter) -> dict[str, Any]:
-    """The JSON Schema of the argument that sets one filter."""
+    """The schema of the argument that sets one filter."""
     description = filter.argument or f"Only servers: {filter.help}"
     if filter.syntax is not None:
-        return {"type": "string", "maxLength": MAX_RANGE, "description": description}
-    if filter.allowed:
-        return strings(description, enum=list(filter.allowed))
-    return strings(description)
-
-
-#: The JSON Schema of the words to search for.
-WORDS: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 1000}
-_MOST_WORDS = 32
+        return text(description, maxLength=MAX_RANGE)
+    allowed: dict[str, Any] = {"enum": list(filter.allowed)} if filter.allowed else {}
+    return strings(description, **allowed)
 
 
 def query_of(given: Mapping[str, Any]) -> Query:

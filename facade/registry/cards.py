@@ -61,7 +61,7 @@ async def ai_catalog(request: web.Request) -> web.Response:
     """Where the cards of all servers with an address are, and that of this facade itself."""
     view_of(request)  # raises until there is a first list
     body = request.app[AI_CATALOGS].body(request.app[REGISTRY_INDEX].addresses.base(request))
-    return _typed(tagged(request, tag_of(body), body), CATALOG)
+    return _typed(request, body, CATALOG)
 
 
 async def server_card(request: web.Request) -> web.Response:
@@ -74,13 +74,13 @@ async def server_card(request: web.Request) -> web.Response:
     if found is None:
         raise unknown(request.match_info["id"])
     body = orjson.dumps(card(found))
-    return _typed(tagged(request, tag_of(body), body), CARD)
+    return _typed(request, body, CARD)
 
 
 async def own_card(request: web.Request) -> web.Response:
     """The card of this facade as an MCP server."""
     body = orjson.dumps(_own(request.app[REGISTRY_INDEX].addresses.base(request)))
-    return _typed(tagged(request, tag_of(body), body), CARD)
+    return _typed(request, body, CARD)
 
 
 def catalog(listed: list[ServerVersion], base: str) -> dict[str, Any]:
@@ -162,7 +162,8 @@ def _own(base: str) -> dict[str, Any]:
     }
 
 
-def _typed(response: web.Response, media: str) -> web.Response:
+def _typed(request: web.Request, body: bytes, media: str) -> web.Response:
+    response = tagged(request, tag_of(body), body)
     if response.status == 200:
         response.content_type = media
     return response

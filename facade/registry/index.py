@@ -6,7 +6,7 @@ import asyncio
 import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,19 +38,10 @@ class RegistryQuery:
     since: datetime | None = None
     deleted: bool | None = None
 
-    @property
-    def with_deleted(self) -> bool:
-        """Whether deleted entries match, too."""
-        return bool(self.deleted) or self.since is not None
-
     def with_defaults(self, other: RegistryQuery) -> RegistryQuery:
         """This query, with the filters of ``other`` where this one has none."""
-        return RegistryQuery(
-            search=other.search if self.search is None else self.search,
-            version=other.version if self.version is None else self.version,
-            since=other.since if self.since is None else self.since,
-            deleted=other.deleted if self.deleted is None else self.deleted,
-        )
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(other, **given)
 
 
 log = logging.getLogger(__name__)
@@ -240,7 +231,7 @@ class RegistryIndex:
         search = (query.search or "").lower()
         keys = [key for key in self._keys if search in key[0].lower()] if search else self._keys
         listed = [self._listed[key] for key in keys]
-        if not query.with_deleted:
+        if not query.deleted and query.since is None:
             listed = [each for each in listed if not each.deleted]
         if query.version == LATEST:
             listed = [each for each in listed if each.is_latest]

@@ -201,13 +201,10 @@ class ServerJson:
 
     def same_content(self, other: ServerJson) -> bool:
         """Whether both are the same document."""
-        same = (
-            self.record is other.record
-            and self.representative.record is other.representative.record
-        )
-        return (
-            same and _holder_kind(self.representative) == _holder_kind(other.representative)
-        ) or self.data == other.data
+        mine, theirs = self.representative, other.representative
+        same = self.record is other.record and mine.record is theirs.record
+        same = same and mine.instance.lease.holder.by == theirs.instance.lease.holder.by
+        return same or self.data == other.data
 
 
 def can_be_listed(record: Record) -> bool:
@@ -263,10 +260,6 @@ def shortened(text: str, most: int) -> str:
     words, space, _ = line[:most].rpartition(" ")
     kept = words if space and len(words) >= most // 2 else line[: most - 1]
     return kept.rstrip(" ,;:.-") + "…"
-
-
-def _holder_kind(entry: Entry) -> str:
-    return entry.instance.lease.holder.by
 
 
 def _description(record: Record) -> str:

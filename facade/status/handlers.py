@@ -155,7 +155,11 @@ async def capabilities(request: web.Request) -> web.Response:
         if text := documents.descriptions(digests[kind, name]).get((kind, name)):
             entry["description"] = text
         entry["providers"] = providers[kind, name]
-        listed.append(entry | _used(usage.capability(name)))
+        figures = usage.capability(name)
+        entry["totalRequests"] = figures.requests
+        if figures.latency is not None:
+            entry["averageLatency"] = round(figures.latency * 1000, 1)
+        listed.append(entry)
     counted = {"capabilities": listed, "totalCapabilities": len(listed)}
     data = orjson.dumps(counted | list_json.staleness(view))
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
@@ -235,14 +239,6 @@ def performance_of(figures: UsageFigures) -> dict[str, float]:
     if figures.latency is not None:
         performance["averageLatency"] = round(figures.latency * 1000, 1)
     return performance
-
-
-def _used(figures: UsageFigures) -> dict[str, float]:
-    """``totalRequests`` that were reported here and ``averageLatency`` in milliseconds."""
-    used: dict[str, float] = {"totalRequests": figures.requests}
-    if figures.latency is not None:
-        used["averageLatency"] = round(figures.latency * 1000, 1)
-    return used
 
 
 _Offer = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]

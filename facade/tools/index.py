@@ -87,7 +87,9 @@ class ToolDefinitions:
             name = tool.get("name")
             # A tool that was posted by name alone has no definition.
             if isinstance(name, str) and name and len(tool) > 1:
-                tools.setdefault(name, _definition(tool))
+                canonical = orjson.dumps(tool, option=orjson.OPT_SORT_KEYS, default=dict)
+                digest = hashlib.sha256(canonical).hexdigest()
+                tools.setdefault(name, ToolDefinition(digest, tool))
         self._cache[document.digest] = tools, len(document.canonical)
         return tools
 
@@ -118,11 +120,6 @@ def weights_of(
         for word in words(text or ""):
             weights.setdefault(word, weight)
     return weights
-
-
-def _definition(tool: Mapping[str, Any]) -> ToolDefinition:
-    canonical = orjson.dumps(tool, option=orjson.OPT_SORT_KEYS, default=dict)
-    return ToolDefinition(hashlib.sha256(canonical).hexdigest(), tool)
 
 
 #: How many instance ids an item of the list has; ``/tools/{name}`` has all of them.

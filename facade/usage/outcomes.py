@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.usage.usage import USAGE
@@ -111,12 +111,10 @@ def _require_offered(record: Record, capability: str) -> None:
     """
     offered = record.capabilities
     names = (*offered.tools, *offered.resources, *offered.prompts)
-    if not names and capability.isprintable():
+    if capability in names or (not names and capability.isprintable()):
         return
-    if capability in names:
-        return
-    near = difflib.get_close_matches(capability, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(capability, names)
+    hint = f"; did you mean {near!r}?" if near else ""
     detail = f"capability: {record.id!r} does not offer {capability[:100]!r}{hint}"
     raise ProblemError(422, "unknown-capability", detail, field="capability")
 

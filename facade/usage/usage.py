@@ -81,35 +81,30 @@ class Window:
             slot.buckets[bucket] += 1
             self._buckets[bucket] += 1
 
-    def rate(self, now: float) -> float:
-        """Calls per minute over the window, or over the time since counting began."""
-        self._expire(now)
-        observed = min(WINDOW, max(_LEAST, now - self._born))
-        return sum(slot.calls for slot in self._slots) * 60.0 / observed
-
-    def error_rate(self, now: float) -> float | None:
-        """The part of the calls that failed; ``None`` without calls."""
+    def figures(self, now: float) -> UsageFigures:
+        """The figures of the calls; the rate is over the window, or the time since counting
+        began."""
         self._expire(now)
         calls = sum(slot.calls for slot in self._slots)
-        return sum(slot.failed for slot in self._slots) / calls if calls else None
-
-    def latency(self, now: float) -> float | None:
-        """The mean latency in seconds; ``None`` where none is known."""
-        self._expire(now)
         timed = sum(slot.timed for slot in self._slots)
-        return sum(slot.seconds for slot in self._slots) / timed if timed else None
+        observed = min(WINDOW, max(_LEAST, now - self._born))
+        return UsageFigures(
+            self.total,
+            rate=calls * 60.0 / observed,
+            latency=sum(slot.seconds for slot in self._slots) / timed if timed else None,
+            p95=self._p95(timed),
+            error_rate=sum(slot.failed for slot in self._slots) / calls if calls else None,
+        )
 
-    def p95(self, now: float) -> float | None:
-        """The latency in seconds that 95 % of the calls did not exceed (nearest rank)."""
-        self._expire(now)
-        timed = sum(slot.timed for slot in self._slots)
+    def _p95(self, timed: int) -> float | None:
+        """The latency in seconds that 95 % of the ``timed`` calls did not exceed (nearest rank)."""
         if not timed or self._buckets is None:
             return None
         slower = timed - math.ceil(_P95 * timed)  # so many may lie above
         for bucket in range(_BUCKETS - 1, -1, -1):
             slower -= self._buckets[bucket]
             if slower < 0:
-                return _middle(bucket)
+                return _FIRST * math.exp((bucket + 0.5) * _GROWTH)  # the middle of the bucket
         raise AssertionError("the buckets hold as many calls as were timed")
 
     def _expire(self, now: float) -> None:
@@ -128,10 +123,6 @@ def _bucket(latency: float) -> int:
     if latency <= _FIRST:
         return 0
     return min(_BUCKETS - 1, int(math.log(latency / _FIRST) / _GROWTH))
-
-
-def _middle(bucket: int) -> float:
-    return _FIRST * math.exp((bucket + 0.5) * _GROWTH)
 
 
 #: How many capabilities have figures of their own; the least recently used ones are dropped.
@@ -308,14 +299,7 @@ class Usage:
     def _figures(self, window: Window | None) -> UsageFigures:
         if window is None or window.total == 0:
             return UsageFigures(0)
-        now = self._clock()
-        return UsageFigures(
-            window.total,
-            window.rate(now),
-            window.latency(now),
-            window.p95(now),
-            window.error_rate(now),
-        )
+        return window.figures(self._clock())
 
     def _notify(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
         for listener in self._listeners[kind]:

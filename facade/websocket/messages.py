@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import orjson
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.query.query import Query
 
@@ -141,8 +141,8 @@ def _strings(content: Mapping[str, Any], name: str) -> list[str]:
 def _known(what: str, value: str, known: Collection[str]) -> None:
     if value in known:
         return
-    near = difflib.get_close_matches(value[:100], known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(value, known)
+    hint = f"did you mean {near!r}? " if near else ""
     raise InvalidMessageError(f"unknown {what} {value[:100]!r}; {hint}known are {', '.join(known)}")
 
 
@@ -150,16 +150,6 @@ def acknowledged(type: str, events: Iterable[str], position: str) -> bytes:
     """The response to an action: the events now subscribed to, and the list's position."""
     listed = [event for event in EVENTS if event in set(events)]
     return orjson.dumps({"type": type, "events": listed, "position": position})
-
-
-def failed(detail: str) -> bytes:
-    """The response to an invalid message."""
-    return orjson.dumps({"type": "error", "detail": detail})
-
-
-def dropped(event: str, count: int) -> bytes:
-    """Says that a reader was too slow for ``count`` events of a kind."""
-    return orjson.dumps({"type": "dropped", "events": [event], "count": count})
 
 
 def activity(kind: str, id: str, facts: Mapping[str, Any]) -> bytes:

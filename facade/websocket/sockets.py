@@ -10,6 +10,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
@@ -24,8 +25,6 @@ from mcp_discovery.facade.websocket.messages import (
     Subscribe,
     Unsubscribe,
     acknowledged,
-    dropped,
-    failed,
     parse,
 )
 from mcp_discovery.facade.websocket.shared import KINDS, ActivityLog, Subscribers
@@ -56,11 +55,11 @@ class Sockets:
         self.write_timeout = write_timeout
         self.idle = idle
         self._groups: dict[EventFilter, Subscribers] = {}
-        self._timeouts: set[asyncio.Timeout] = set()
+        self._open = DisconnectWatch(self.ping)
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._timeouts)
+        return len(self._open)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers ``GET /registry/stream`` until the reader leaves or :meth:`close` is called.
@@ -81,16 +80,10 @@ class Sockets:
         if self._closed:
             await socket.close(code=WSCloseCode.GOING_AWAY)
             return socket
-        reader = _SocketReader(self, socket, request)
         try:
-            async with asyncio.timeout(None) as timeout:
-                self._timeouts.add(timeout)
-                try:
-                    await reader.run()
-                finally:
-                    self._timeouts.discard(timeout)
-                    reader.leave()
-        except TimeoutError:  # the facade stops
+            async with self._open.guard(request):
+                await _SocketReader(self, socket, request).run()
+        except ClientGoneError:  # the facade stops
             await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the facade stops")
         except ConnectionResetError:
             pass  # the reader has left
@@ -99,10 +92,7 @@ class Sockets:
     def close(self) -> None:
         """Ends every connection, and those to come."""
         self._closed = True
-        now = asyncio.get_running_loop().time()
-        for timeout in self._timeouts:
-            if not timeout.expired():
-                timeout.reschedule(now)
+        self._open.end(lambda _: True)
 
     def join(self, filter: EventFilter) -> Subscribers:
         """One more reader with ``filter``."""
@@ -148,18 +138,14 @@ class _SocketReader:
             await self._receive()
         finally:
             sending.cancel()
+            self._sockets.fanout.leave(self._notify)
+            self._sockets.leave(self._subscribers)
+            for kind in self._numbers:
+                self._sockets.activity.unsubscribe(kind)
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _notify(self) -> None:
         self._news.set()
-
-    def leave(self) -> None:
-        """Gives back what it shares with others."""
-        self._sockets.fanout.leave(self._notify)
-        self._sockets.leave(self._subscribers)
-        for kind in self._numbers:
-            self._sockets.activity.unsubscribe(kind)
-        self._numbers.clear()
 
     # -- received -----------------------------------------------------------------------
 
@@ -184,7 +170,7 @@ class _SocketReader:
                 await self._execute(parse(message.data))
                 errors = 0
             except InvalidMessageError as error:
-                await self._send(failed(str(error)))
+                await self._send(orjson.dumps({"type": "error", "detail": str(error)}))
                 errors += 1
                 if errors == MOST_ERRORS:
                     why = b"too many messages that cannot be understood"
@@ -305,7 +291,8 @@ class _SocketReader:
         turn = self._turn
         if missed:
             self._numbers[kind] = number + missed
-            await self._send(dropped(kind, missed))
+            dropped = {"type": "dropped", "events": [kind], "count": missed}
+            await self._send(orjson.dumps(dropped))
         for each in activities:
             if turn != self._turn:
                 self._news.set()

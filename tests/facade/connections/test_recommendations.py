@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_discovery.facade.connections.statistics import InstanceLoad, recommendations
+from mcp_discovery.facade.connections.statistics import recommendations
 
 
-def of(*loads: float, name: str = "files") -> list[InstanceLoad]:
-    return [InstanceLoad(name, load) for load in loads]
+def of(*loads: float, name: str = "files") -> dict[str, list[float]]:
+    return {name: list(loads)}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_nothing_is_recommended(loads: tuple[float, ...]) -> None:
 
 
 def test_each_server_is_judged_by_itself() -> None:
-    found = recommendations([*of(0.9, name="b"), *of(0.95, name="a"), *of(0.4, name="c")])
+    found = recommendations(of(0.9, name="b") | of(0.95, name="a") | of(0.4, name="c"))
     assert [each["name"] for each in found] == ["a", "b"]
     assert found[0]["reason"] == "Load exceeding 80% on 1 connection of a"

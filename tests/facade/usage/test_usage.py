@@ -66,16 +66,16 @@ def test_p95_is_within_five_percent(count: int) -> None:
     window = Window(0.0)
     for number, latency in enumerate(latencies):
         window.add(number * 250 / count, latency, True)
-    p95 = window.p95(250.0)
+    p95 = window.figures(250.0).p95
     assert p95 == pytest.approx(nearest_rank(latencies, 0.95), rel=0.05)
-    assert window.latency(250.0) == pytest.approx(sum(latencies) / count)
+    assert window.figures(250.0).latency == pytest.approx(sum(latencies) / count)
 
 
 @pytest.mark.parametrize("latency", [0.0, 1e-9, 1e-4, 0.0011, 1.0, 599.0, 3600.0])
 def test_any_latency_has_a_bucket(latency: float) -> None:
     window = Window(0.0)
     window.add(1.0, latency, True)
-    assert window.p95(1.0) == pytest.approx(min(max(latency, 1e-4), 600.0), rel=0.12)
+    assert window.figures(1.0).p95 == pytest.approx(min(max(latency, 1e-4), 600.0), rel=0.12)
 
 
 def test_what_is_older_than_the_window_does_not_count(usage: Usage, clock: FakeClock) -> None:
