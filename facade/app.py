@@ -21,14 +21,12 @@ from mcp_discovery.facade.connections import (
     registration,
     statistics,
 )
-from mcp_discovery.facade.connections import (
-    handlers as connections,
-)
+from mcp_discovery.facade.connections import handlers as connections
 from mcp_discovery.facade.documents import handlers as exchange
 from mcp_discovery.facade.documents.cache import DOCUMENTS, Documents
 from mcp_discovery.facade.gateway import gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
-from mcp_discovery.facade.http import docs_page, openapi
+from mcp_discovery.facade.http import openapi
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
 from mcp_discovery.facade.http.middleware import OutermostMiddleware
@@ -88,7 +86,6 @@ _PLAIN = tuple(
         outcomes,
         prometheus_sd,
         openapi,
-        docs_page,
     )
     for operation in module.OPERATIONS
 )
@@ -131,10 +128,7 @@ def create_app(
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
         calls = caller or ClientCaller(catalog, usage, private=options.probe_private)
-    mcp = McpServer(
-        *(catalog, documents, search, tool_definitions, options),
-        calls,
-    )
+    mcp = McpServer(catalog, documents, search, tool_definitions, options, calls)
     passing = McpGateway(options, usage)
     metrics = Metrics(
         catalog,
@@ -153,7 +147,7 @@ def create_app(
     )
     usage.listen(HEALTH_CHECK, metrics.probed)
     polls = LongPolls(catalog, lists)
-    search.on_learned(polls.descriptions_known)
+    search.listeners.append(polls.descriptions_known)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     outermost = OutermostMiddleware(
         metrics,

@@ -225,43 +225,17 @@ class CallTimeoutError(CallLostError):
     """No answer came within the deadline."""
 
 
-#: The names of 0.1.0, which go with 0.3.0.
-_FORMER_NAMES = {
-    "StartOver": "OutdatedRevisionError",
-    "CallFailed": "CallError",
-    **{
-        name.removesuffix("Error"): name
-        for name in (
-            "InvalidInputError",
-            "InvalidRecordError",
-            "SecretInRecordError",
-            "RecordTooLargeError",
-            "InvalidDocumentError",
-            "InvalidStoreURLError",
-            "DuplicateInstanceError",
-            "RegistrationLostError",
-            "DocumentNotFoundError",
-            "UnknownToolError",
-            "AmbiguousToolError",
-            "NoReplicaError",
-            "ServerRefusedError",
-            "ToolChangedError",
-            "BadServerError",
-            "CallLostError",
-            "CallTimeoutError",
-            "StoreUnavailableError",
-            "StoreDeniedError",
-        )
-    },
-}
+#: The names of 0.1.0 that say it in other words; all others had no ``Error`` at the end. They go
+#: with 0.3.0.
+_FORMER_NAMES = {"StartOver": "OutdatedRevisionError", "CallFailed": "CallError"}
 
 
 if not TYPE_CHECKING:  # a type checker shall miss the names that are gone
 
     def __getattr__(name: str) -> type[DiscoveryError]:
         """An error by the name that it had in 0.1.0, with a :class:`DeprecationWarning`."""
-        if (now := _FORMER_NAMES.get(name)) is None:
+        now = _FORMER_NAMES.get(name, f"{name}Error")
+        if (found := globals().get(now)) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         warnings.warn(f"{name} is now {now}", DeprecationWarning, stacklevel=2)
-        found: type[DiscoveryError] = globals()[now]
         return found

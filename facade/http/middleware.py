@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from aiohttp import web
@@ -24,13 +25,13 @@ from mcp_discovery.facade.http.tracing import CURRENT_TRACE, Trace
 
 log = logging.getLogger(__name__)
 
-
 #: Raises :class:`~mcp_discovery.errors.DiscoveryError` for a request that is refused.
 Check: TypeAlias = Callable[[web.Request], None]
 #: Changes a response, if it is to a request that this is for.
 Finish: TypeAlias = Callable[[web.Request, web.StreamResponse], None]
 
 
+@dataclass(frozen=True, eq=False)
 class OutermostMiddleware:
     """Traces, checks, times and counts each request, and finishes its response.
 
@@ -39,21 +40,12 @@ class OutermostMiddleware:
     have specified; ``sign`` sets that API's headers as the head of any response is written.
     """
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        cors: Cors,
-        *,
-        check: Check,
-        reshape_error: Finish,
-        sign: Finish,
-    ) -> None:
-        self._metrics = metrics
-        self._cors = cors
-        self._check = check
-        self._reshape_error = reshape_error
-        self._sign_specified = sign
-        self._compression = Compression()
+    metrics: Metrics
+    cors: Cors
+    check: Check
+    reshape_error: Finish
+    sign: Finish
+    _compression: Compression = field(default_factory=Compression, init=False)
 
     def install(self, app: web.Application, *inner: Middleware) -> None:
         """Makes this the outermost middleware of ``app``, with ``inner`` below it in that order."""
@@ -65,7 +57,7 @@ class OutermostMiddleware:
         trace = Trace(request)
         CURRENT_TRACE.set(trace)
         try:
-            self._check(request)
+            self.check(request)
             response = await handler(request)
         except web.HTTPException as error:
             if error.status < 400:
@@ -81,8 +73,8 @@ class OutermostMiddleware:
             response = problem_of(request, error)
         status = response.status
         if status >= 400:
-            self._reshape_error(request, response)
-        self._metrics.count(request, response, time.monotonic() - trace.began)
+            self.reshape_error(request, response)
+        self.metrics.count(request, response, time.monotonic() - trace.began)
         level = logging.WARNING if status >= 500 else logging.DEBUG
         if log.isEnabledFor(level):
             # The path only: what stands in a query is nobody else's business.
@@ -94,13 +86,13 @@ class OutermostMiddleware:
         if type(response) is not EncodedResponse:
             await self._compression.compress(request, response)
         if status == 204 and request.method == "OPTIONS":
-            self._cors.answer_preflight(request, response)
+            self.cors.answer_preflight(request, response)
         return response
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Sets the headers that streams and WebSockets have as well, as a head is written."""
-        if self._cors.origins:
-            self._cors.sign(request, response)
-        self._sign_specified(request, response)
+        if self.cors.origins:
+            self.cors.sign(request, response)
+        self.sign(request, response)
         if (trace := CURRENT_TRACE.get()) is not None:
             trace.sign(response)

@@ -1,11 +1,16 @@
-"""The OpenAPI document, generated from the operations that the facade serves."""
+"""The OpenAPI document, generated from the operations that the facade serves, and ``GET /docs``:
+the same for people, in one page that needs nothing from elsewhere."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from http import HTTPStatus
+from importlib import resources
 from typing import Any
 
 import orjson
@@ -15,6 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from mcp_discovery.facade.http.body import Shaped
+from mcp_discovery.facade.http.etag import has_already, headers_of, not_modified, tag_of
 from mcp_discovery.facade.http.operation import Operation, Parameter, Shape
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.version import installed_version
@@ -180,7 +186,7 @@ def _component_name(class_name: str) -> str:
 
 
 def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
-    text = operation.description
+    text = inspect.getdoc(operation.handler) or ""
     summary, _, rest = text.partition("\n\n")
     described: dict[str, Any] = {
         "operationId": operation_id(operation),
@@ -198,9 +204,10 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
                 "application/json": {"schema": schemas.of(operation.body_shape, sent=True)}
             },
         }
-    responses: dict[str, Any] = {}
-    for status, shape in sorted(operation.answers.items()):
-        responses[str(status)] = _answer(operation, status, shape, schemas)
+    responses = {
+        str(status): _answer(operation, status, shape, schemas)
+        for status, shape in operation.answers.items()
+    }
     for status in _errors(operation):
         responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
     described["responses"] = dict(sorted(responses.items()))
@@ -277,4 +284,38 @@ def _plain(text: str) -> str:
     return re.sub(r"\s*\n\s*", " ", text.replace("``", "`"))
 
 
-OPERATIONS = (Operation("GET", "/openapi.json", openapi, "ecosystem"),)
+@cache
+def page() -> tuple[bytes, str, str]:
+    """The page with its style and script in it, the policy that lets nothing else run in it, and
+    its tag; what it shows it reads from ``openapi.json``."""
+    folder = resources.files("mcp_discovery.facade.http") / "static"
+    style, script = ((folder / name).read_text("utf-8") for name in ("docs.css", "docs.js"))
+    text = (folder / "docs.html").read_text("utf-8")
+    body = text.replace("/*style*/", style).replace("/*script*/", script).encode()
+    policy = (
+        "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; "
+        f"style-src {_hash(style)}; script-src {_hash(script)}"
+    )
+    return body, policy, tag_of(body)
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names what may stand in the page (CSP 3, 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+async def docs(request: web.Request) -> web.Response:
+    """The API for people: every operation, what goes in and out, and a way to try it."""
+    body, policy, tag = page()
+    if has_already(request, tag):
+        return not_modified(tag, {})
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    headers = headers_of(tag, headers)
+    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
+
+
+OPERATIONS = (
+    Operation("GET", "/openapi.json", openapi, "ecosystem"),
+    Operation("GET", "/docs", docs, "ecosystem", answers={200: {}, 304: None}, media="text/html"),
+)

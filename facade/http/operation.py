@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -67,22 +66,14 @@ class Operation:
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
         """The parameters, with those that functions make."""
-        return tuple(
-            chain.from_iterable(
-                (each,) if isinstance(each, Parameter) else each() for each in self.parameters
-            )
-        )
+        given = ((each,) if isinstance(each, Parameter) else each() for each in self.parameters)
+        return tuple(chain.from_iterable(given))
 
     @property
     def body_shape(self) -> Shape:
         """The body's shape, which a function may make."""
         body = self.body
         return body() if callable(body) and not isinstance(body, type) else body
-
-    @property
-    def description(self) -> str:
-        """What it does, in the words of its handler's docstring."""
-        return inspect.getdoc(self.handler) or ""
 
 
 #: The prefix of the paths that a platform uses.
@@ -99,8 +90,7 @@ def aliases(operations: Iterable[Operation]) -> tuple[Operation, ...]:
 
 
 def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
-    """The routes of ``operations``; each refuses query parameters that it does not declare, unless
-    it is lenient.
+    """The routes of ``operations``, which refuse undeclared query parameters unless ``lenient``.
 
     ``HEAD`` is answered wherever there is a ``GET``, and ``OPTIONS`` everywhere.
     """
@@ -109,10 +99,8 @@ def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
     for each in operations:
         methods[each.path] |= {each.method, "HEAD"} if each.method == "GET" else {each.method}
         found.append(web.route(each.method, _pattern(each.path), _strict(each)))
-    return [
-        *found,
-        *(web.options(_pattern(path), _allowing(known)) for path, known in methods.items()),
-    ]
+    found += (web.options(_pattern(path), _allowing(known)) for path, known in methods.items())
+    return found
 
 
 def _pattern(path: str) -> str:
@@ -121,8 +109,7 @@ def _pattern(path: str) -> str:
 
 
 def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
-    """Raises :class:`ProblemError` (400), naming the nearest known parameter, for one that is
-    not."""
+    """Raises :class:`ProblemError` (400) for an unknown parameter, naming the nearest known one."""
     for name in given:
         if name in known:
             continue

@@ -32,7 +32,8 @@ class ServerSearch:
     def __init__(self, catalog: Catalog, documents: Documents) -> None:
         self._catalog = catalog
         self._documents = documents
-        self._listeners: list[Callable[[], None]] = []
+        #: Called whenever more descriptions became known.
+        self.listeners: list[Callable[[], None]] = []
         self._index = TextIndex()
         self._position: tuple[str, int] | None = None  # the index is of this state of the list
         self._turn = asyncio.Lock()
@@ -48,10 +49,6 @@ class ServerSearch:
             if self._index.undescribed():
                 self._wanted.set()
             return self._index.search(words)
-
-    def on_learned(self, listener: Callable[[], None]) -> None:
-        """``listener`` is called whenever more descriptions became known."""
-        self._listeners.append(listener)
 
     async def _catch_up(self) -> None:
         """Brings the index to the view as it is at the start. Taking it up anew does no harm."""
@@ -87,7 +84,7 @@ class ServerSearch:
                         self._index.describe(digest, document)
                         self.documents_known += 1
                         await asyncio.sleep(0)
-                for listener in self._listeners:
+                for listener in self.listeners:
                     listener()
                 faults = [each for each in found if isinstance(each, BaseException)]
                 if faults:
