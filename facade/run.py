@@ -9,7 +9,7 @@ import logging
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,8 +28,7 @@ Result = TypeVar("Result")
 
 #: How many connections may wait to be accepted: thousands of readers come back at the same moment.
 _BACKLOG = 4096
-#: How long, in seconds, the rest of an unwanted body is read, so that its sender finds the
-#: response.
+#: How long, in seconds, the rest of an unwanted body is read: so its sender finds the response.
 _LINGER = 2.0
 #: The longest request line, in bytes: one with too many filters gets a problem document.
 _LONGEST_LINE = 256 * 2**10
@@ -58,8 +57,7 @@ class ListenError(DiscoveryError, OSError):
 
 
 def run_in_loop(main: Coroutine[Any, Any, Result]) -> Result:
-    """Runs ``main`` as :func:`asyncio.run` does, in an event loop of uvloop where it is
-    installed."""
+    """Runs ``main`` as :func:`asyncio.run` does, in a loop of uvloop where it is installed."""
     try:
         import uvloop
     except ImportError:
@@ -94,10 +92,9 @@ async def freeze_first_list(catalog: Catalog) -> None:
     """
     gc.set_threshold(_YOUNG, _OLDER, _OLDER)
     try:
-        async with asyncio.timeout(_FIRST_LIST_AT_MOST):
-            await catalog.ready()
-    except TimeoutError:
-        pass  # the store is away; the garbage of that time has to be collected
+        with suppress(TimeoutError):  # the store is away: the garbage until then is collected
+            async with asyncio.timeout(_FIRST_LIST_AT_MOST):
+                await catalog.ready()
     finally:
         gc.set_threshold(*_SERVING)
     await catalog.ready()

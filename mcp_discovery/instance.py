@@ -83,15 +83,10 @@ def _float(value: float) -> float:
 
 def _seconds(data: Mapping[str, Any], name: str) -> float:
     value = data.get(name)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 < value <= 366 * 86400
-    ):
-        raise InvalidRecordError(
-            f"lease.{name}", "is not a number of seconds above 0, at most a year"
-        )
-    return _float(value)
+    if isinstance(value, int | float) and value is not True and 0 < value <= 366 * 86400:
+        return _float(value)
+    problem = "is not a number of seconds above 0, at most a year"
+    raise InvalidRecordError(f"lease.{name}", problem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,8 @@ MAX_RECORD_BYTES = 256 * 2**10
 
 #: Fields that are not searched for tokens as prose: they cannot hold one, or have stricter rules.
 _NO_PROSE = frozenset(
-    (
-        *("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities"),
-        *("healthUrl", "registeredAt", "startedAt"),
-    )
-)
+    ("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities")
+) | {"healthUrl", "registeredAt", "startedAt"}
 
 _REFER = "write a reference such as ${NAME} and keep the value out of the record"
 
@@ -340,9 +337,8 @@ class Record(Particulars):
             fields = self.to_dict()
             size = len(orjson.dumps(fields))
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRecordError(
-                "", f"the record cannot be written as JSON ({error})"
-            ) from error
+            problem = f"the record cannot be written as JSON ({error})"
+            raise InvalidRecordError("", problem) from error
         if size > MAX_RECORD_BYTES:
             raise RecordTooLargeError(size, MAX_RECORD_BYTES)
         prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}

@@ -157,11 +157,10 @@ def _password_in_url(text: str) -> str | None:
         return None
     try:
         parts = urlsplit(text)
-        credentials = parts.username is not None or parts.password is not None
+        if parts.username is not None or parts.password is not None:
+            return "has a user or password before the host"
     except ValueError:
         return None
-    if credentials:
-        return "has a user or password before the host"
     for name, value in parse_qsl(parts.query):
         if _is_secrets_name(name) and value:
             return f"gives {name} in clear"

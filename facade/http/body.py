@@ -43,9 +43,8 @@ async def read(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
         raise ProblemError(408, "slow-body", detail) from error
     if not data.startswith(_GZIP):  # which no JSON does
         return data
-    if len(data) > _LARGE:
-        return await asyncio.to_thread(_unpacked, data, limit)
-    return _unpacked(data, limit)
+    large = len(data) > _LARGE
+    return await asyncio.to_thread(_unpacked, data, limit) if large else _unpacked(data, limit)
 
 
 def _unpacked(data: bytes, limit: int) -> bytes:

@@ -50,9 +50,8 @@ class Compression:
         if not isinstance(body, bytes) or len(body) < MIN_BYTES or "Content-Encoding" in headers:
             return
         # RFC 9111, 5.2.2.6: what is marked so goes out as it is, and is not cached for others.
-        if response.content_type not in _TYPES or "no-transform" in headers.get(
-            "Cache-Control", ""
-        ):
+        unchanged = "no-transform" in headers.get("Cache-Control", "")
+        if unchanged or response.content_type not in _TYPES:
             return
         vary(response, "Accept-Encoding")
         if not accepts_gzip(request.headers.get("Accept-Encoding", "")):

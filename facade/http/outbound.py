@@ -85,11 +85,10 @@ def _meant(address: Address) -> Iterator[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         yield address
         return
-    carried = any(address in network for network in _CARRIERS) and int(address) > 1
-    if not carried:
-        yield address  # ``::1`` among them
-    else:
+    if any(address in network for network in _CARRIERS) and int(address) > 1:
         yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    else:
+        yield address  # ``::1`` among them
     if address.sixtofour is not None:  # RFC 3056
         yield address.sixtofour
     if address.teredo is not None:  # RFC 4380
@@ -155,17 +154,14 @@ class Dialer:
             if url is None:
                 continue
             try:
-                host = URL(url).raw_host
-            except ValueError as error:
-                raise InvalidRecordError(
-                    field, f"is not a URL that can be dialled ({error})"
-                ) from error
-            address = literal(host or "")
-            try:
+                address = literal(URL(url).raw_host or "")
                 if address is not None:
                     _require(address, private=self._private)
             except AddressRefusedError as error:
                 raise InvalidRecordError(field, f"{error}; name another one") from error
+            except ValueError as error:
+                problem = f"is not a URL that can be dialled ({error})"
+                raise InvalidRecordError(field, problem) from error
 
     async def close(self) -> None:
         """Closes every connection."""

@@ -145,9 +145,8 @@ def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:
     path = request.rel_url.raw_path[:200]
     match error:
         case web.HTTPMethodNotAllowed():
-            allowed = ", ".join(sorted(error.allowed_methods))
-            headers["Allow"] = allowed
-            detail = f"{request.method} is not for {path}; use {allowed}"
+            headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+            detail = f"{request.method} is not for {path}; use {headers['Allow']}"
         case web.HTTPNotFound():
             detail = f"there is nothing at {path}"
         case web.HTTPRequestEntityTooLarge():

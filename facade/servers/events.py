@@ -178,7 +178,8 @@ class EventStreams:
         if frame is None:
             view = self.catalog.view
             shown = event.entry.json(view.as_of) if present and event.entry else b"null"
-            frame = _change(view.epoch, event, shown)
+            values = view.epoch.encode(), event.revision, orjson.dumps(event.id), shown
+            frame = b'id: %b:%d\nevent: change\ndata: {"id":%b,"server":%b}\n\n' % values
             if len(frame) <= _FRAME_BYTES:
                 self._frames[key] = frame
         return frame
@@ -242,7 +243,9 @@ class _EventReader:
         if last is None:
             await self._write_snapshot()
         else:
-            await self._resume(last)
+            view = self._view = self._catalog.view
+            stale = view.stale_since is not None
+            await self._write_since(last, _staleness_event(view) if stale else b"")
         while True:
             if await self._woken():
                 await self._write_news()
@@ -265,15 +268,9 @@ class _EventReader:
 
     async def _write_news(self) -> None:
         before, self._view = self._view, self._catalog.view
-        if self._view is before:
-            return
-        position = list_json.position(before)
-        await self._write_since(position, _staleness(before, self._view))
-
-    async def _resume(self, last: str) -> None:
-        view = self._view = self._catalog.view
-        stale = view.stale_since is not None
-        await self._write_since(last, _staleness_event(view) if stale else b"")
+        if self._view is not before:
+            position = list_json.position(before)
+            await self._write_since(position, _staleness(before, self._view))
 
     async def _write_since(self, position: str, staleness: bytes) -> None:
         """Writes the changes since ``position``, then ``staleness``; a snapshot where they are not
@@ -336,15 +333,6 @@ def _staleness_event(view: View) -> bytes:
     data = list_json.staleness(view)
     name = b"stale" if data else b"fresh"
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (_id(view), name, orjson.dumps(data))
-
-
-def _change(epoch: str, event: CatalogEvent, server: bytes) -> bytes:
-    return b'id: %b:%d\nevent: change\ndata: {"id":%b,"server":%b}\n\n' % (
-        epoch.encode(),
-        event.revision,
-        orjson.dumps(event.id),
-        server,
-    )
 
 
 #: The event streams of an application.

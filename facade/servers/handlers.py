@@ -10,14 +10,9 @@ from aiohttp import web
 
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.facade.documents.cache import DOCUMENTS
-from mcp_discovery.facade.http.etag import (
-    IF_NONE_MATCH,
-    has_already,
-    not_modified,
-    tag_of,
-    tagged,
-)
-from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.body import Shaped
+from mcp_discovery.facade.http.etag import IF_NONE_MATCH, has_already, not_modified, tag_of, tagged
+from mcp_discovery.facade.http.operation import Handler, Operation, Parameter
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.servers.events import STREAMS
@@ -66,13 +61,12 @@ async def capabilities(request: web.Request) -> web.Response:
     """All that one instance offers, schemas included, as MCP spells it."""
     view = view_of(request)
     entry = entry_in(view, request.match_info["id"])
-    headers = {list_json.REVISION: list_json.position(view)}
     document = await request.app[DOCUMENTS].of_record(entry.record)
     return tagged(
         request,
         tag_of(document.digest),
         lambda: orjson.dumps(document_body(document)),
-        headers,
+        {list_json.REVISION: list_json.position(view)},
     )
 
 
@@ -93,7 +87,15 @@ def document_body(document: CapabilityDocument) -> Mapping[str, Any]:
     }
 
 
-ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
+ID = Parameter("id", "The instance's id.", where="path")
+
+
+def _of_one(path: str, handler: Handler, model: type[Shaped]) -> Operation:
+    answers = {200: model, 304: None}
+    parameters = (ID, IF_NONE_MATCH)
+    return Operation("GET", path, handler, "discovery", answers, parameters, errors=(404,))
+
+
 OPERATIONS = (
     Operation(
         "GET",
@@ -103,24 +105,8 @@ OPERATIONS = (
         answers={200: ServerListModel, 304: None},
         parameters=(*PARAMETERS, IF_NONE_MATCH),
     ),
-    Operation(
-        "GET",
-        "/servers/{id}",
-        server,
-        "discovery",
-        answers={200: ServerModel, 304: None},
-        parameters=(ID, IF_NONE_MATCH),
-        errors=(404,),
-    ),
-    Operation(
-        "GET",
-        "/servers/{id}/capabilities",
-        capabilities,
-        "discovery",
-        answers={200: CapabilityLists, 304: None},
-        parameters=(ID, IF_NONE_MATCH),
-        errors=(404,),
-    ),
+    _of_one("/servers/{id}", server, ServerModel),
+    _of_one("/servers/{id}/capabilities", capabilities, CapabilityLists),
     Operation(
         "GET",
         "/events",

@@ -141,12 +141,10 @@ class LongPolls:
 
     def _compare(self, before: View, after: View) -> None:
         """Wakes the groups whose result the changes between two views may have changed."""
-        try:
+        ids: set[str] | None = None
+        with suppress(OutdatedRevisionError):
             ids = {event.id for event in self._catalog.since(before.epoch, before.revision)}
-        except OutdatedRevisionError:
-            self._wake(self._groups.values())
-            return
-        if len(ids) > _TOO_MANY:
+        if ids is None or len(ids) > _TOO_MANY:
             self._wake(self._groups.values())
             return
         now = after.as_of
@@ -193,7 +191,7 @@ async def _changed(changed: asyncio.Event, result: ListResult) -> None:
         await changed.wait()
         return
     # The clock of a stale list stands still: check now and then whether it goes again.
-    least = 0.001 if result.view.stale_since is None else 1.0
+    least = 0.001 if result.selection.view.stale_since is None else 1.0
     with suppress(TimeoutError):
         async with asyncio.timeout(max(least, (due - utcnow()).total_seconds())):
             await changed.wait()

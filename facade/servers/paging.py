@@ -7,12 +7,12 @@ So an entry that stays as it is stands on exactly one page, whatever comes and g
 from __future__ import annotations
 
 import base64
-import binascii
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -24,13 +24,12 @@ from mcp_discovery.query.versions import precedence
 Key: TypeAlias = str | int | float | None
 Scores: TypeAlias = Mapping[str, int]
 
-_KINDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "number": (int, float)}
 _FORMAT = 1
+_NUMBER = int | float
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    kind: str
+class _Field(NamedTuple):
+    kind: Any  # the type of its keys, as isinstance takes it
     key: Callable[[Entry, Scores, datetime], Key]
 
 
@@ -46,21 +45,19 @@ def _load(entry: Entry, _: Scores, __: datetime) -> Key:
 
 
 _FIELDS: Mapping[str, _Field] = {
-    "name": _Field("text", lambda entry, _, __: entry.record.name),
-    "id": _Field("text", lambda entry, _, __: entry.id),
-    "status": _Field("text", lambda entry, _, __: entry.health.status.value),
-    "since": _Field("number", lambda entry, _, __: _milliseconds(entry.health.since)),
-    "lastSeen": _Field("number", lambda entry, _, at: _milliseconds(entry.last_seen(at))),
-    "version": _Field("text", lambda entry, _, __: entry.record.version),
-    "registeredAt": _Field(
-        "number", lambda entry, _, __: _milliseconds(entry.record.registered_at)
-    ),
-    "zone": _Field("text", lambda entry, _, __: entry.record.zone),
-    "owner": _Field("text", lambda entry, _, __: entry.record.owner),
-    "weight": _Field("number", lambda entry, _, __: entry.record.weight),
-    "load": _Field("number", _load),
+    "name": _Field(str, lambda entry, _, __: entry.record.name),
+    "id": _Field(str, lambda entry, _, __: entry.id),
+    "status": _Field(str, lambda entry, _, __: entry.health.status.value),
+    "since": _Field(_NUMBER, lambda entry, _, __: _milliseconds(entry.health.since)),
+    "lastSeen": _Field(_NUMBER, lambda entry, _, at: _milliseconds(entry.last_seen(at))),
+    "version": _Field(str, lambda entry, _, __: entry.record.version),
+    "registeredAt": _Field(_NUMBER, lambda entry, _, __: _milliseconds(entry.record.registered_at)),
+    "zone": _Field(str, lambda entry, _, __: entry.record.zone),
+    "owner": _Field(str, lambda entry, _, __: entry.record.owner),
+    "weight": _Field(_NUMBER, lambda entry, _, __: entry.record.weight),
+    "load": _Field(_NUMBER, _load),
     # The best come first without a "-".
-    "relevance": _Field("number", lambda entry, scores, _: -scores.get(entry.id, 0)),
+    "relevance": _Field(_NUMBER, lambda entry, scores, _: -scores.get(entry.id, 0)),
 }
 SORTS = tuple(_FIELDS)
 
@@ -110,12 +107,9 @@ class Sort:
 
     def fits(self, key: Any) -> bool:
         """Whether ``key`` may be one of this order's."""
-        kind = _FIELDS[self.field].kind
         if key is None:
             return True
-        if not isinstance(key, str | int | float) or isinstance(key, bool):
-            return False
-        if not isinstance(key, _KINDS[kind]):
+        if not isinstance(key, _FIELDS[self.field].kind) or isinstance(key, bool):
             return False
         try:
             self._comparable(key)
@@ -154,7 +148,11 @@ class Cursor:
     def decode(cls, text: str, sort: Sort, fingerprint: str) -> Cursor:
         """The cursor in ``text``, which must have this fingerprint; raises :class:`ProblemError`
         (400)."""
-        match _content(text):
+        content = None
+        with suppress(ValueError):  # of base64 and of JSON
+            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            content = orjson.loads(data)
+        match content:
             case [int(version), str(made_for), int(at), key, str(id), int(limit)] if (
                 version == _FORMAT and 0 <= at < 10**14 and 1 <= limit <= 1000
             ):
@@ -169,14 +167,6 @@ class Cursor:
         if not sort.fits(key):
             raise _bad("this cursor was changed on its way; start again without a cursor")
         return cls(made_for, datetime.fromtimestamp(at / 1000, UTC), key, id, limit)
-
-
-def _content(text: str) -> Any:
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return orjson.loads(data)
-    except (binascii.Error, ValueError):
-        return None
 
 
 def _bad(detail: str) -> ProblemError:

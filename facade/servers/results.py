@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -66,14 +66,9 @@ class ListResult:
     members: dict[str, object]
 
     @property
-    def view(self) -> View:
-        """The view that it is of."""
-        return self.selection.view
-
-    @property
     def position(self) -> str:
         """Of which state of the list it is: ``<epoch>:<revision>``."""
-        return list_json.position(self.view)
+        return list_json.position(self.selection.view)
 
     def body(self, now: datetime) -> bytes:
         """The JSON as of ``now``."""
@@ -129,9 +124,7 @@ class ServerLists:
 
     async def result(self, wanted: ServerQuery) -> ListResult:
         """The result as the list is now."""
-        scores: Scores | None = None
-        if wanted.words:
-            scores = await self.search.scores(wanted.words)
+        scores = await self.search.scores(wanted.words) if wanted.words else None
         # From here to the end nothing is awaited: the result is of this view.
         selection = self._select(wanted, scores)
         result = self._results.get(wanted.key)
@@ -155,8 +148,9 @@ class ServerLists:
         if known is not None and known.result is result and known.second == second:
             return known.response
         headers = {list_json.REVISION: result.position}
-        response = PreparedResponse(result.etag, result.body(result.view.as_of), headers)
-        made = _Prepared(result, second, result.view if wanted.steady else None, response)
+        view = result.selection.view
+        response = PreparedResponse(result.etag, result.body(view.as_of), headers)
+        made = _Prepared(result, second, view if wanted.steady else None, response)
         if made.size <= _RESPONSE_BYTES:
             self._prepared[wanted.key] = made
         return response
@@ -223,11 +217,10 @@ class ServerLists:
 def _picked(entries: Sequence[Entry], fields: Sequence[str], now: datetime) -> tuple[bytes, ...]:
     """Each entry with these of its fields alone, and without ``lastSeen``."""
     wanted = frozenset(fields) - {"lastSeen"}
-    found = []
-    for entry in entries:
-        whole: dict[str, Any] = orjson.loads(entry.json(now))
-        found.append(orjson.dumps({name: whole[name] for name in whole if name in wanted}))
-    return tuple(found)
+    wholes: Iterator[dict[str, Any]] = (orjson.loads(entry.json(now)) for entry in entries)
+    return tuple(
+        orjson.dumps({name: whole[name] for name in whole if name in wanted}) for whole in wholes
+    )
 
 
 def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object]:

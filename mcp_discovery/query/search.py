@@ -16,6 +16,7 @@ import unicodedata
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
 from mcp_discovery.document import CapabilityDocument
@@ -43,13 +44,8 @@ class _Text:
     __slots__ = ("_hash", "parts")
 
     def __init__(self, record: Record) -> None:
-        self.parts = (
-            record.name,
-            record.title or "",
-            record.description,
-            record.tags,
-            record.capabilities.tools,
-        )
+        title, tools = record.title or "", record.capabilities.tools
+        self.parts = (record.name, title, record.description, record.tags, tools)
         self._hash = hash(self.parts)
 
     def __hash__(self) -> int:
@@ -214,14 +210,8 @@ class Postings(Generic[K]):
 def _weights(text: _Text) -> Weights:
     name, title, description, tags, tools = text.parts
     weights: dict[str, int] = {}
-    for weight, texts in (
-        (NAME, (name,)),
-        (TITLE, (title,)),
-        (TAG, tags),
-        (TOOL, tools),
-        (DESCRIPTION, (description,)),
-    ):
-        for each in texts:
-            for word in words(each):
-                weights.setdefault(word, weight)
+    texts = ((NAME, (name,)), (TITLE, (title,)), (TAG, tags), (TOOL, tools))
+    for weight, of_field in (*texts, (DESCRIPTION, (description,))):
+        for word in chain.from_iterable(map(words, of_field)):
+            weights.setdefault(word, weight)
     return weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -44,10 +45,8 @@ class VersionRange:
 def _spec(text: str) -> Any:
     if not text:
         raise ValueError("the range is empty")
-    try:
+    with suppress(ValueError):
         return semantic_version.SimpleSpec(text)
-    except ValueError:
-        pass
     try:
         return semantic_version.NpmSpec(text)
     except AttributeError as error:  # a fault of the library: "x - y" where x is no version
