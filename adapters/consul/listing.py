@@ -224,9 +224,7 @@ class ConsulListing:
 
     def _unchanged(self, id: str, presences: list[Presence]) -> Joined | None:
         """What was joined last, if neither service nor record has been parsed again since and no
-        check contradicts its registrant. That is so for all instances but those that have just
-        changed.
-        """
+        check contradicts its registrant: so for all instances but those that have just changed."""
         known = self._memory.joined.get(id)
         stored = self._stored.get(id, ())
         if known is None or len(presences) != 1 or len(stored) != 1 or id in self._findings:

@@ -33,10 +33,8 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 def service_definition(
     service: str, record: Record, lease: Lease, health_status: str, edition: int
 ) -> dict[str, Any]:
-    """The service definition for the agent.
-
-    A new ``edition`` makes the health check differ in more than its output: only then does the
-    agent send a new output to its servers at once."""
+    """The service definition for the agent. A new ``edition`` makes the health check differ in more
+    than its output: only then does the agent send a new output to its servers at once."""
     reap = max(LEAST_REAP, math.ceil(lease.reap_after))
     definition: dict[str, Any] = {
         "ID": record.id,

@@ -172,9 +172,8 @@ def _is_filtered(response: StoreResponse) -> bool:
 
 
 def _is_proxy(checks: Sequence[Check]) -> bool:
-    """Whether a service is a mesh proxy, by the name that Consul gives these.
-
-    Checks do not contain a service's kind. An MCP server of such a name has a heartbeat check.
-    """
-    named = str(checks[0]["ServiceName"]).endswith("-sidecar-proxy")
+    """Whether a service is a mesh proxy, by the name that Consul gives these: checks do not contain
+    a service's kind. An MCP server of such a name has a heartbeat check."""
+    name = checks[0]["ServiceName"]
+    named = isinstance(name, str) and name.endswith("-sidecar-proxy")
     return named and not any(c["CheckID"] == heartbeat_check(c["ServiceID"]) for c in checks)
