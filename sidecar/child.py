@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
-#: Credentials that are the sidecar's, for the store and as a client of the MCP server.
+#: Credentials that are the sidecar's, for the store and as a client of the MCP server: a child
+#: inherits everything but these.
 _OURS = frozenset(
     f"MCP_DISCOVERY_{name}" for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN")
 )
@@ -53,9 +54,10 @@ class Child:
         started it. Raises :class:`ChildStartError`.
         """
         program = command[0]
+        inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, env=_environment(), start_new_session=True, preexec_fn=_dies_with_us()
+                *command, env=inherited, start_new_session=True, preexec_fn=_dies_with_us()
             )
         except FileNotFoundError as error:
             raise ChildStartError(
@@ -93,11 +95,6 @@ class Child:
         # Also after its own end: workers that it left behind are in its group.
         self.signal(signal.SIGKILL)
         await self.process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """What the child inherits: everything but the sidecar's own credentials."""
-    return {name: value for name, value in os.environ.items() if name not in _OURS}
 
 
 def _dies_with_us() -> Callable[[], None] | None:

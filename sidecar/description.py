@@ -82,9 +82,6 @@ def _icons(value: Any) -> list[dict[str, Any]]:
     """Icons that are linked to. Those inlined as ``data:`` would make every record heavy."""
     if not isinstance(value, list):
         return []
-    icons = [icon for icon in value if isinstance(icon, dict)]
-    return [
-        icon
-        for icon in icons
-        if _is_public_url(text(icon.get("src"))) and len(orjson.dumps(icon)) <= _LONGEST_ICON
-    ][:16]
+    icons = (each for each in value if isinstance(each, dict))
+    linked = (each for each in icons if _is_public_url(text(each.get("src"))))
+    return [each for each in linked if len(orjson.dumps(each)) <= _LONGEST_ICON][:16]

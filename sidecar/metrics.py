@@ -23,6 +23,7 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _RENEWALS = ("register", "heartbeat")
 
 Labels = Mapping[str, str]
+_PREFIX = "mcp_discovery_sidecar_"
 
 
 class SidecarFigures:
@@ -89,7 +90,7 @@ class SidecarFigures:
         yield from _family("probes_failed_total", "counter", text, ({}, self._failed))
         text = "Time that the MCP server took to answer a probe."
         yield from _family("probe_duration_seconds", "histogram", text)
-        name = "mcp_discovery_sidecar_probe_duration_seconds"
+        name = f"{_PREFIX}probe_duration_seconds"
         totals = list(accumulate(self._answered))
         for limit, total in zip((*_BUCKETS, "+Inf"), totals, strict=True):
             yield _sample(f"{name}_bucket", {"le": str(limit)}, total)
@@ -106,12 +107,10 @@ class CountedProbe(McpProbe):
         self._figures = figures
 
     async def connect(self, timeout: float) -> None:
-        """See :meth:`McpProbe.connect`."""
         with self._counted():
             await super().connect(timeout)
 
     async def ping(self, timeout: float, *, reading_within: float | None = None) -> float:
-        """See :meth:`McpProbe.ping`."""
         with self._counted():
             seconds = await super().ping(timeout, reading_within=reading_within)
         self._figures.answered(seconds)
@@ -126,15 +125,13 @@ class CountedProbe(McpProbe):
             raise
 
 
-def _family(name: str, kind: str, text: str, *samples: tuple[Labels, float]) -> Iterator[str]:
-    name = f"mcp_discovery_sidecar_{name}"
-    yield _header(name, kind, text)
+def _family(
+    name: str, kind: str, text: str, *samples: tuple[Labels, float], prefix: str = _PREFIX
+) -> Iterator[str]:
+    name = f"{prefix}{name}"
+    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
     for labels, value in samples:
         yield _sample(name, labels, value)
-
-
-def _header(name: str, kind: str, text: str) -> str:
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
 
 
 def _sample(name: str, labels: Labels, value: float) -> str:
@@ -145,14 +142,12 @@ def _sample(name: str, labels: Labels, value: float) -> str:
 
 def _process() -> Iterator[str]:
     """Memory, where the system has /proc as Linux does, and CPU time, under their usual names."""
-    yield _header(
-        "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."
-    )
-    yield _sample("process_cpu_seconds_total", {}, time.process_time())
+    text, spent = "Total user and system CPU time spent in seconds.", time.process_time()
+    yield from _family("process_cpu_seconds_total", "counter", text, ({}, spent), prefix="")
     try:
         with open("/proc/self/statm", "rb") as file:
             pages = int(file.read().split()[1])
     except OSError:
         return
-    yield _header("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
-    yield _sample("process_resident_memory_bytes", {}, pages * os.sysconf("SC_PAGE_SIZE"))
+    text, size = "Resident memory size in bytes.", pages * os.sysconf("SC_PAGE_SIZE")
+    yield from _family("process_resident_memory_bytes", "gauge", text, ({}, size), prefix="")

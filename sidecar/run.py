@@ -22,12 +22,11 @@ from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection
 from mcp_discovery.registrant.arrival import RETRY
-from mcp_discovery.registrant.check import HealthCheck
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
 from mcp_discovery.registrant.registrar import Registrar, Terms
 from mcp_discovery.registrant.tasks import alongside
-from mcp_discovery.registrant.watcher import Pace, ProbeFinding
+from mcp_discovery.registrant.watcher import HealthCheck, Pace, ProbeFinding
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.child import Child, ChildStartError

@@ -23,7 +23,7 @@ from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import Status, rfc3339, utcnow
 from mcp_discovery.probe import NoAnswerError
 from mcp_discovery.probe.verdict import Verdict
-from mcp_discovery.registrant.check import HealthCheckResult
+from mcp_discovery.registrant.watcher import HealthCheckResult
 
 #: How many of one batch are probed at the same time.
 _AT_ONCE = 64

@@ -167,7 +167,12 @@ async def follow(posted: PostedEntries, catalog: Catalog) -> None:
     while True:
         try:
             if catalog.view.stale_since is None:
-                await _let_go_of_all(posted, suspects)
+                for id in [id for id in suspects if posted.seems_taken(id)]:
+                    try:
+                        await posted.let_go(id)
+                    except StoreError as error:
+                        seems = "seems to be another's now, which is not certain yet"
+                        log.info("%s %s: %s", id, seems, error)
                 await _adopt_all(posted, catalog, suspects)
         except Exception:  # the guard that keeps adoption alive
             log.exception("adopting what was posted failed in a way it must not")
@@ -178,14 +183,6 @@ async def follow(posted: PostedEntries, catalog: Catalog) -> None:
         except (TimeoutError, OutdatedRevisionError):
             suspects = set(catalog.view.entries) | set(catalog.view.removed)
         view = catalog.view
-
-
-async def _let_go_of_all(posted: PostedEntries, suspects: Set[str]) -> None:
-    for id in [id for id in suspects if posted.seems_taken(id)]:
-        try:
-            await posted.let_go(id)
-        except StoreError as error:
-            log.info("%s seems to be another's now, which is not certain yet: %s", id, error)
 
 
 async def _adopt_all(posted: PostedEntries, catalog: Catalog, suspects: Set[str]) -> None:

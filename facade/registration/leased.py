@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.document import CapabilityDocument
@@ -44,9 +44,7 @@ class LeasedRegistrations:
 
     store: Store
     usage: Usage
-
-    def __post_init__(self) -> None:
-        self._leased: dict[str, Leased] = {}
+    _leased: dict[str, Leased] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._leased)

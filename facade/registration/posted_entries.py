@@ -13,7 +13,7 @@ from typing import Self
 from weakref import WeakValueDictionary
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.store import Registration, Store, new_holder
+from mcp_discovery.adapters.store import Store, new_holder
 from mcp_discovery.adapters.stores import find_kind
 from mcp_discovery.adapters.tombstone import bury, is_tombstone
 from mcp_discovery.adapters.view import Entry
@@ -31,11 +31,11 @@ from mcp_discovery.facade.registration.body import Posting, gives_capabilities
 from mcp_discovery.facade.registration.hand_over import HandOver, follow, is_posted
 from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, probe_maker
 from mcp_discovery.facade.usage.usage import Usage
-from mcp_discovery.health import Health, Status
+from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
-from mcp_discovery.registrant.check import HealthCheckResult
 from mcp_discovery.registrant.tasks import ended
+from mcp_discovery.registrant.watcher import HealthCheckResult
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +53,6 @@ def holder_for(store: Store) -> Holder:
         id = hashlib.sha256(store.url.encode()).hexdigest()[:16]
         return Holder(id, holder.host, "facade")
     return holder
-
-
-def _require_same(
-    record: Record, replace: bool, holder: Holder, health: Health, present: Record
-) -> None:
-    """Raises :class:`DuplicateInstanceError` where another server than the one that is there would
-    take its id, though it is up and the posting does not replace it."""
-    same = present.endpoint == record.endpoint
-    if not same and not replace and health.status is not Status.DOWN:
-        raise DuplicateInstanceError(record.id, holder=str(holder), url=present.endpoint.url)
 
 
 class IdLocks:
@@ -98,6 +88,8 @@ class PostedEntries:
         self._entries: dict[str, PostedEntry] = {}
         #: Under which identity entries are registered.
         self.holder = holder_for(self._store)
+        #: Registers a tombstone in the place of what the holder with the id ``takeover`` holds.
+        self._bury = partial(bury, self._store, reap_after=self.options.removed_for, by=self.holder)
         self._hand_over = HandOver(self.catalog, self.holder, self.options.settle)
         #: Whether other facades over the same store see tombstones: another facade, where that is
         #: the store, shows none.
@@ -127,11 +119,13 @@ class PostedEntries:
         document = await self.documents.resolve(posting.document, posting.digest)
 
         def make(known: Entry | None) -> PostedEntry:
-            if old is not None:
-                _require_same(record, replace, self.holder, old.health, old.record)
-            elif known is not None and is_posted(known):
-                holder = known.instance.lease.holder
-                _require_same(record, replace, holder, known.health, known.record)
+            present = old or (known if known is not None and is_posted(known) else None)
+            if present is not None and not replace and present.health.status is not Status.DOWN:
+                endpoint = present.record.endpoint
+                if endpoint != record.endpoint:
+                    other = present.instance if isinstance(present, Entry) else None
+                    holder = self.holder if other is None else other.lease.holder
+                    raise DuplicateInstanceError(id, holder=str(holder), url=endpoint.url)
             if known is None:
                 return self._make(record, document)
             since = {"registered_at": known.record.registered_at}
@@ -170,7 +164,7 @@ class PostedEntries:
         if inherited_for < self.options.removed_for and self.tombstones_are_seen:
             # The facade that kept it before may come back, and must not register it again.
             async with posted.registrar.suspended():
-                await self._bury(posted.record, self.holder.id)
+                await self._bury(posted.record, takeover=self.holder.id)
         else:
             await posted.registrar.deregister()
         await posted.aclose()
@@ -183,7 +177,7 @@ class PostedEntries:
         :meth:`mcp_discovery.adapters.store.Store.register` does.
         """
         id = entry.id
-        registration = await self._bury(entry.record, entry.instance.lease.holder.id)
+        registration = await self._bury(entry.record, takeover=entry.instance.lease.holder.id)
         if self.adoptable(entry):
             return  # there is nobody to see it now
         with suppress(TimeoutError):
@@ -283,16 +277,6 @@ class PostedEntries:
         await posted.registrar.let_go()
         await posted.aclose()
 
-    async def _bury(self, record: Record, takeover: str) -> Registration:
-        """A tombstone in the place of what ``takeover`` holds."""
-        return await bury(
-            self._store,
-            record,
-            takeover=takeover,
-            reap_after=self.options.removed_for,
-            by=self.holder,
-        )
-
     # -- what changes hands ------------------------------------------------------------------
 
     def posted_elsewhere(self, entry: Entry) -> bool:
@@ -328,7 +312,7 @@ class PostedEntries:
             await self._give_up(posted)
             log.info("no longer keeping %s, which is with %s now", id, other.lease.holder)
             if is_tombstone(other.record):
-                registration = await self._bury(posted.record, other.lease.holder.id)
+                registration = await self._bury(posted.record, takeover=other.lease.holder.id)
                 await registration.deregister()
 
     async def adopt(self, id: str) -> None:

@@ -20,11 +20,10 @@ from mcp_discovery.probe import Introspection, McpProbe
 from mcp_discovery.probe.offer import ServerOffer
 from mcp_discovery.probe.verdict import NOT_PROBED, UNPROBED
 from mcp_discovery.record import Record
-from mcp_discovery.registrant.check import HealthCheck
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
 from mcp_discovery.registrant.registrar import Registrar, Terms
-from mcp_discovery.registrant.watcher import Pace, ProbeFinding
+from mcp_discovery.registrant.watcher import HealthCheck, Pace, ProbeFinding
 
 #: The answer of a posted server is late after so many seconds.
 SLOW_AFTER = 1.0

@@ -44,10 +44,7 @@ class Duplex(Wire):
         self._waiting: dict[str, asyncio.Future[tuple[bytes, dict[str, object]]]] = {}
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
 
-    @property
-    def has_session(self) -> bool:
-        """The connection is the session."""
-        return True
+    has_session = True  # the connection is the session
 
     async def open(self) -> None:
         await self.close()

@@ -31,11 +31,7 @@ class ProbeError(DiscoveryError):
 
 
 class UnreachableError(ProbeError):
-    """No connection could be made, or it broke before the answer was complete.
-
-    Attributes:
-        was_connected: True when a connection existed and broke.
-    """
+    """No connection could be made or, with ``was_connected``, one broke before the whole answer."""
 
     def __init__(self, reason: str, *, was_connected: bool = False) -> None:
         super().__init__(reason)
@@ -61,11 +57,9 @@ class NoAnswerError(ProbeError):
 class BadAnswerError(ProbeError):
     """The server answered, and the answer is an error or is not MCP.
 
-    Attributes:
-        status: the HTTP status, where there was one.
-        code: the JSON-RPC error code, where there was one.
-        versions: the protocol versions that the server named in a refusal.
-        over_limit: True when the answer was cut off because it exceeded a limit.
+    ``status`` is the HTTP status and ``code`` the JSON-RPC error code, where there was one;
+    ``versions`` are the protocol versions that the server named in a refusal; ``over_limit`` says
+    that the answer was cut off because it exceeded a limit.
     """
 
     def __init__(

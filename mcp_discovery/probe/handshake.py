@@ -1,17 +1,21 @@
-"""Finding out which era of MCP a server speaks, and what it says of itself at once."""
+"""Which era of MCP a server speaks, what it says of itself at once, and its notifications."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from mcp_discovery.probe.errors import BadAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import encodable
 from mcp_discovery.probe.messages import (
     LATEST_LEGACY,
+    METHOD_NOT_FOUND,
     MODERN,
     SERVER_INFO_KEY,
     UNSUPPORTED_VERSION,
@@ -20,6 +24,7 @@ from mcp_discovery.probe.messages import (
     legacy_call,
     legacy_headers,
     modern_call,
+    parse,
     result_of,
     strings,
 )
@@ -29,6 +34,20 @@ _INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 
 # With these statuses the server says something about itself now, and nothing about its era.
 _NO_ERA_VERDICT = frozenset({401, 403, 407, 429, 502, 503, 504})
+
+_CHANGED = {
+    "notifications/tools/list_changed": "tools",
+    "notifications/resources/list_changed": "resources",
+    "notifications/prompts/list_changed": "prompts",
+}
+_SUBSCRIBED = {
+    "notifications": {
+        "toolsListChanged": True,
+        "resourcesListChanged": True,
+        "promptsListChanged": True,
+    }
+}
+_REPLY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +148,7 @@ async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> P
 
     Raises BadAnswerError when the server refuses it, UnreachableError when it cannot be asked.
     """
-    params = {
-        "protocolVersion": LATEST_LEGACY,
-        "capabilities": {},
-        "clientInfo": client_info(),
-    }
+    params = {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": client_info()}
     call = legacy_call("initialize", "initialize", params)
     answer = await wire.ask(call, Budget(limits), known.digest if known else None)
     if answer.message is None and known is not None:
@@ -147,16 +162,8 @@ async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> P
         if not isinstance(protocol, str) or not _usable(protocol):
             findings.append("initialize answered without a usable 'protocolVersion'")
             protocol = None
-        versions = (protocol,) if protocol else ()
-        peer = _peer(
-            "legacy",
-            protocol,
-            answer.digest,
-            versions,
-            result.get("serverInfo"),
-            result,
-            findings,
-        )
+        versions, info = (protocol,) if protocol else (), result.get("serverInfo")
+        peer = _peer("legacy", protocol, answer.digest, versions, info, result, findings)
     with suppress(BadAnswerError):
         # Whether the server minds is seen at the next request; a refused notification alone
         # harms nobody.
@@ -198,3 +205,39 @@ def _peer(
         capabilities=capabilities if isinstance(capabilities, dict) else {},
         findings=tuple(findings),
     )
+
+
+async def changed_lists(wire: Wire, peer: Peer) -> AsyncGenerator[str, None]:
+    """Yield the name of each list that ``peer`` says has changed, until its stream ends.
+
+    Legacy servers may ask something of their clients on the same stream; they get their answer.
+    Raises BadAnswerError, UnreachableError, or TimeoutError when such an answer does not arrive.
+    """
+    method = "subscriptions/listen"
+    if peer.era == "modern":
+        call = modern_call(method, method, _SUBSCRIBED, protocol=peer.protocol or "")
+        messages = wire.listen(call.headers, call)
+    else:
+        messages = wire.listen(legacy_headers(peer.protocol), None)
+    async with aclosing(messages):
+        async for raw in messages:
+            decoded = parse(raw)
+            for message in decoded if isinstance(decoded, list) else [decoded]:
+                if not isinstance(message, dict):
+                    continue
+                name = message.get("method")
+                if isinstance(name, str) and name in _CHANGED:
+                    yield _CHANGED[name]
+                elif name is not None and message.get("id") is not None and peer.era == "legacy":
+                    await _reply(wire, peer, message["id"], name)
+
+
+async def _reply(wire: Wire, peer: Peer, request_id: Any, method: Any) -> None:
+    """Answer a ping with a pong, and refuse anything else."""
+    reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id}
+    if method == "ping":
+        reply["result"] = {}
+    else:
+        reply["error"] = {"code": METHOD_NOT_FOUND, "message": "this client only probes"}
+    async with asyncio.timeout(_REPLY_SECONDS):
+        await wire.notify(orjson.dumps(reply), legacy_headers(peer.protocol))

@@ -155,21 +155,18 @@ def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswerEr
 
 def status_error(status: int, body: bytes, method: str) -> BadAnswerError:
     """Turn an HTTP error status (and the beginning of its body) into an exception."""
+    answer = f"HTTP {status} from the MCP endpoint"
     if status in CREDENTIAL_STATUSES:
-        return BadAnswerError(
-            f"HTTP {status} from the MCP endpoint: it wants credentials", status=status
-        )
+        return BadAnswerError(f"{answer}: it wants credentials", status=status)
     if status == HTTPStatus.LOOP_DETECTED:
-        return BadAnswerError(
-            f"HTTP {status} from the MCP endpoint: it leads to a facade", status=status
-        )
+        return BadAnswerError(f"{answer}: it leads to a facade", status=status)
     try:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError:
         decoded = None
     if isinstance(decoded, dict) and decoded.get("jsonrpc") and decoded.get("error") is not None:
         return rpc_error(decoded["error"], method, status)
-    return BadAnswerError(f"HTTP {status} from the MCP endpoint", status=status)
+    return BadAnswerError(answer, status=status)
 
 
 def quoted(text: Any) -> str:

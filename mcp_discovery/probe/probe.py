@@ -14,7 +14,7 @@ import aiohttp
 
 from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
-from mcp_discovery.probe.handshake import Peer, discover, find_era, initialize
+from mcp_discovery.probe.handshake import Peer, changed_lists, discover, find_era, initialize
 from mcp_discovery.probe.introspection import (
     LISTINGS,
     QUICK_SECONDS,
@@ -31,7 +31,6 @@ from mcp_discovery.probe.messages import (
     modern_call,
     result_of,
 )
-from mcp_discovery.probe.notifications import changed_lists
 from mcp_discovery.probe.wire import Budget, Limits
 
 T = TypeVar("T")

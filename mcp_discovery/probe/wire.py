@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 from yarl import URL
@@ -55,6 +56,9 @@ class Limits:
     items: int = 50_000
 
 
+_over = partial(BadAnswerError, over_limit=True)
+
+
 class Budget:
     """What is left of a ``Limits`` during one operation."""
 
@@ -68,25 +72,18 @@ class Budget:
         """Count ``count`` bytes read; raises BadAnswerError once they exceed the limit."""
         self.bytes_left -= count
         if self.bytes_left < 0:
-            raise BadAnswerError(
-                f"answered with more than {self._limits.body_bytes} bytes", over_limit=True
-            )
+            raise _over(f"answered with more than {self._limits.body_bytes} bytes")
 
     def take_items(self, count: int, method: str) -> None:
         """Count ``count`` items listed; raises BadAnswerError once they exceed the limit."""
         self._items -= count
         if self._items < 0:
-            raise BadAnswerError(
-                f"{method} brought the items over the limit of {self._limits.items}",
-                over_limit=True,
-            )
+            raise _over(f"{method} brought the items over the limit of {self._limits.items}")
 
     def check_pages(self, page: int, method: str) -> None:
         """Raise BadAnswerError when ``page`` (counted from 1) is beyond the limit."""
         if page > self._limits.pages:
-            raise BadAnswerError(
-                f"{method} has more than {self._limits.pages} pages", over_limit=True
-            )
+            raise _over(f"{method} has more than {self._limits.pages} pages")
 
 
 @dataclass(eq=False)

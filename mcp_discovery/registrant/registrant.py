@@ -14,11 +14,10 @@ from functools import partial
 
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.probe import Introspection, McpProbe
-from mcp_discovery.registrant.check import HealthCheck
 from mcp_discovery.registrant.introspector import Introspector, ServerDescription
 from mcp_discovery.registrant.registrar import Registrar, TakenOverError
 from mcp_discovery.registrant.tasks import ended, guarded
-from mcp_discovery.registrant.watcher import Pace, ProbeFinding, Watcher
+from mcp_discovery.registrant.watcher import HealthCheck, Pace, ProbeFinding, Watcher
 
 #: With these a registration is over: no retrying mends them.
 _FINAL = (DuplicateInstanceError, TakenOverError, InvalidInputError)

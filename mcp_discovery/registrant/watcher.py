@@ -1,4 +1,4 @@
-"""The probe loop: asks one MCP server whether it lives, and turns the answers into health."""
+"""Asks one MCP server whether it lives, once or in a loop, and turns the answers into health."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import aiohttp
+
 from mcp_discovery.health import Health, Status
-from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError
-from mcp_discovery.probe.verdict import Reply, Verdict, mcp_verdict
+from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError, probe_health_url
+from mcp_discovery.probe.verdict import Reply, Verdict, mcp_verdict, verdict
 from mcp_discovery.registrant.arrival import Arrival, LocalPort
-from mcp_discovery.registrant.check import HealthCheck, HealthCheckResult
 from mcp_discovery.registrant.tasks import alongside, is_set
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,110 @@ log = logging.getLogger(__name__)
 _STILL_WAITING = 30.0
 #: The longest reason that a record of health holds, in characters.
 _LONGEST_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckResult:
+    """The verdict, and the two answers that it was made of; ``None`` where nothing was asked."""
+
+    verdict: Verdict
+    mcp: Reply | None = None
+    health: Reply | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether there was anything to ask."""
+        return self.mcp is not None or self.health is not None
+
+    @property
+    def failed(self) -> bool:
+        """Whether an answer was missing or bad; one that is merely late is neither."""
+        failures = [each.failure for each in (self.mcp, self.health) if each is not None]
+        return self.verdict.status is not Status.HEALTHY and any(failures)
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds that the answer took, of MCP if that answered; ``None`` without an answer."""
+        seconds = [each.seconds for each in (self.mcp, self.health) if each is not None]
+        return next((each for each in seconds if each is not None), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """How one server is checked, as often as it is asked for.
+
+    ``http`` is for the health URL and stays the caller's. ``slow_after`` is the time in seconds
+    after which an answer is late. ``expects_credentials`` says that the record announces
+    credentials and that the probes carry none.
+    """
+
+    http: aiohttp.ClientSession
+    health_url: str | None
+    slow_after: float
+    expects_credentials: bool = False
+
+    async def run(
+        self,
+        probe: McpProbe | None,
+        *,
+        timeout: float,
+        mcp_timeout: float | None = None,
+        reading_within: float | None = None,
+        on_late: Callable[[Verdict], None] | None = None,
+    ) -> HealthCheckResult:
+        """Asks, and judges the answers; never raises for what a server does.
+
+        Each question may take ``timeout`` seconds, the one to MCP ``mcp_timeout`` where that is
+        given. ``reading_within`` is as in :meth:`McpProbe.ping`. ``on_late`` is called with the
+        verdict as far as it is known when the slow-after time is over.
+        """
+        mcp = Reply() if probe is not None else None
+        health = Reply() if self.health_url is not None else None
+        slower_than: float | None = None
+
+        def judge() -> Verdict:
+            expects = self.expects_credentials
+            return verdict(mcp, health, slower_than=slower_than, expects_credentials=expects)
+
+        def late() -> None:
+            nonlocal slower_than
+            slower_than = self.slow_after
+            if on_late is not None:
+                on_late(judge())
+
+        async def ask_mcp(probe: McpProbe) -> None:
+            nonlocal mcp
+            began = time.monotonic()
+            try:
+                seconds = await probe.ping(mcp_timeout or timeout, reading_within=reading_within)
+                mcp = Reply(seconds)
+            except ProbeError as failure:
+                mcp = Reply(failure=failure)
+                if judge().status is not Status.DOWN:  # a refusal that counts as an answer
+                    mcp = Reply(time.monotonic() - began, failure)
+
+        async def ask_health(url: str) -> None:
+            nonlocal health
+            try:
+                health = Reply(await probe_health_url(self.http, url, timeout))
+            except ProbeError as failure:
+                health = Reply(failure=failure)
+
+        timer = asyncio.get_running_loop().call_later(self.slow_after, late)
+        try:
+            if probe is not None and self.health_url is not None:
+                async with alongside(ask_mcp(probe), ask_health(self.health_url)) as (first, other):
+                    await asyncio.wait({first})
+                    first.result()
+                    if judge().status is not Status.DOWN:  # otherwise the health URL cannot help
+                        await other
+            elif probe is not None:
+                await ask_mcp(probe)
+            elif self.health_url is not None:
+                await ask_health(self.health_url)
+        finally:
+            timer.cancel()
+        return HealthCheckResult(judge(), mcp, health)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

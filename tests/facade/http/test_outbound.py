@@ -19,7 +19,7 @@ from mcp_discovery.facade.http.outbound import Dialer, why_refused
 from mcp_discovery.facade.registration.posted_entry import health_check, probe_maker
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
-from mcp_discovery.registrant.check import HealthCheckResult
+from mcp_discovery.registrant.watcher import HealthCheckResult
 from tests.facade.harness import Client, leased, served
 from tests.facade.plain import HealthServer
 from tests.servers.process import odd
