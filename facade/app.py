@@ -17,13 +17,12 @@ from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.connections import (
     exports,
-    health_checks,
     registration,
     statistics,
 )
 from mcp_discovery.facade.connections import handlers as connections
-from mcp_discovery.facade.documents import handlers as exchange
-from mcp_discovery.facade.documents.cache import DOCUMENTS, Documents
+from mcp_discovery.facade.documents import documents as exchange
+from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.gateway import gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import openapi
@@ -73,7 +72,6 @@ _PLAIN = tuple(
         tools,
         connections,
         registration,
-        health_checks,
         statistics,
         exports,
         registry,
@@ -129,7 +127,7 @@ def create_app(
     if options.mcp_call_tool:
         calls = caller or ClientCaller(catalog, usage, private=options.probe_private)
     mcp = McpServer(catalog, documents, search, tool_definitions, options, calls)
-    passing = McpGateway(options, usage)
+    passing = McpGateway(catalog, options, usage)
     metrics = Metrics(
         catalog,
         {
@@ -137,8 +135,11 @@ def create_app(
             "event_readers": ("Readers of server-sent events.", lambda: len(streams)),
             "socket_readers": ("Readers of /registry/stream.", lambda: len(sockets)),
             "registrations": ("Registrations held for others.", lambda: len(leased)),
-            "mcp_sessions": ("Sessions of legacy MCP clients.", lambda: mcp.sessions),
-            "mcp_streams": ("MCP clients that listen or wait for a call.", lambda: mcp.streams),
+            "mcp_sessions": ("Sessions of legacy MCP clients.", lambda: len(mcp.sessions)),
+            "mcp_streams": (
+                "MCP clients that listen or wait for a call.",
+                lambda: len(mcp.responder.disconnects),
+            ),
             "posted": ("Entries that this facade probes.", lambda: len(posted)),
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
         },

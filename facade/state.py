@@ -12,7 +12,7 @@ from aiohttp import web
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import RoundRobin
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
 from mcp_discovery.facade.registration.posted_entries import IdLocks, PostedEntries

@@ -101,8 +101,11 @@ def _put_metadata(fields: dict[str, Any], given: Mapping[str, Scalar], traits: T
     """Puts metadata and traits into ``fields``; version and owner into their own members."""
     metadata = {key: value for key, value in given.items() if value is not None}
     version, owner = metadata.get("version"), metadata.get("owner")
-    if isinstance(version, str) and fields.setdefault("version", _semver(version)) == version:
-        del metadata["version"]
+    if isinstance(version, str):
+        # What is no semantic version stays in the metadata.
+        semver = version if to_semver(version) == version else _NO_VERSION
+        if fields.setdefault("version", semver) == version:
+            del metadata["version"]
     if isinstance(owner, str) and owner and fields.setdefault("owner", owner) == owner:
         del metadata["owner"]
     literals = tuple(key for key, value in metadata.items() if not isinstance(value, str))
@@ -110,11 +113,6 @@ def _put_metadata(fields: dict[str, Any], given: Mapping[str, Scalar], traits: T
     fields.pop(FIELD, None)
     if written := replace(traits, literals=literals).to_dict():
         fields[FIELD] = written
-
-
-def _semver(text: str) -> str:
-    """``text`` where it is a semantic version, else the default; it then stays in the metadata."""
-    return text if to_semver(text) == text else _NO_VERSION
 
 
 def _literal(value: str) -> Scalar:

@@ -19,7 +19,7 @@ from mcp_discovery.facade.connections.conversion import posting_of, shown_metada
 from mcp_discovery.facade.connections.requests import RECORD_FIELDS, Export, NewConnection, parsed
 from mcp_discovery.facade.connections.responses import Exported, Imported
 from mcp_discovery.facade.connections.statuses import protocol_of, status_of
-from mcp_discovery.facade.documents.cache import Documents, document_of
+from mcp_discovery.facade.documents.documents import Documents, document_of
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag, once, one_of
@@ -187,7 +187,6 @@ async def import_(request: web.Request) -> web.Response:
 def _given_documents(
     facade: Facade, given: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, CapabilityDocument]:
-    """The documents of an import by digest, also put into the cache for the registrations."""
     documents = {
         digest: CapabilityDocument.from_json(orjson.dumps(content), digest=digest)
         for digest, content in given.items()

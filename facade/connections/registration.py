@@ -1,16 +1,33 @@
-"""Changing connections: registering, revising and disconnecting them."""
+"""Registering, revising, probing and disconnecting connections."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
 
 from aiohttp import web
 
+from mcp_discovery.adapters.view import Entry
+from mcp_discovery.errors import RegistrationLostError, StoreError
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import patched, posting_of
 from mcp_discovery.facade.connections.handlers import ID
-from mcp_discovery.facade.connections.requests import ConnectionPatch, NewConnection, parsed
-from mcp_discovery.facade.connections.responses import ConnectionDetails, Disconnected, Registered
+from mcp_discovery.facade.connections.requests import (
+    BatchCheck,
+    CheckWish,
+    ConnectionPatch,
+    NewConnection,
+    parsed,
+)
+from mcp_discovery.facade.connections.responses import (
+    BatchChecked,
+    Checked,
+    ConnectionDetails,
+    Disconnected,
+    Registered,
+)
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
@@ -24,6 +41,9 @@ from mcp_discovery.facade.registration.handlers import (
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import Status, rfc3339, utcnow
+from mcp_discovery.probe import NoAnswerError
+from mcp_discovery.probe.verdict import Verdict
+from mcp_discovery.registrant.watcher import HealthCheckResult
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +128,149 @@ def _not_ours(facade: Facade, id: str) -> ProblemError:
     return ProblemError(409, "other-holder", detail, id=id)
 
 
+#: How many of one batch are probed at the same time.
+_AT_ONCE = 64
+#: Seconds to wait for a requested probe beyond its own time-out.
+_MARGIN = 0.5
+
+
+class _Found(NamedTuple):
+    """What came of probing one connection; ``why`` where it is not healthy."""
+
+    status: Literal["healthy", "degraded", "error"]
+    why: str | None
+    result: HealthCheckResult | None = None
+
+    @property
+    def response_time(self) -> dict[str, float]:
+        """``responseTime`` in milliseconds, where it answered."""
+        if self.result is None or self.result.latency is None:
+            return {}
+        return {"responseTime": representation.milliseconds(self.result.latency)}
+
+
+async def check(request: web.Request) -> web.Response:
+    """Probes a connection now, and tells what it answered.
+
+    One that this facade keeps has that health from now on; of another its registrant says how it
+    is. `timeout` (milliseconds) in the body is how long to wait.
+    """
+    facade = facade_of(request)
+    wish = parsed(CheckWish, await read_object(request, empty=True))
+    entry = facade.entry(request.match_info["id"])
+    found = await _probe(facade, entry, None if wish.timeout is None else wish.timeout / 1000)
+    await _publish(facade, entry.id)
+    health: dict[str, Any] = {"status": found.status, **found.response_time}
+    health["timestamp"] = rfc3339(utcnow())
+    if found.why is not None:
+        health["reason"] = found.why
+    diagnostics: dict[str, Any] = {}
+    if found.result is not None and found.result.asked and found.status != "error":
+        diagnostics["processRunning"] = True  # or it would not have answered
+    if (active := representation.figures_of(entry, facade.usage).active) is not None:
+        diagnostics["activeRequests"] = active
+    body_of_answer: dict[str, Any] = {"connectionId": entry.id, "health": health}
+    return json_response(body_of_answer | ({"diagnostics": diagnostics} if diagnostics else {}))
+
+
+async def check_batch(request: web.Request) -> web.Response:
+    """Probes connections at the same time, and answers when the last has answered or `timeout`
+    (milliseconds, for all of them together) is over, whichever is first."""
+    facade = facade_of(request)
+    wish = parsed(BatchCheck, await read_object(request))
+    seconds = facade.options.probe_timeout if wish.timeout is None else wish.timeout / 1000
+    facade.view()
+    found = await _probe_all(facade, list(dict.fromkeys(wish.connection_ids)), seconds)
+    results: list[dict[str, Any]] = []
+    for id, each in found.items():
+        result = {"connectionId": id, "status": each.status, **each.response_time}
+        if each.why is not None:
+            result["error"] = each.why
+        results.append(result)
+    healthy = sum(each.status == "healthy" for each in found.values())
+    summary = {"total": len(found), "healthy": healthy, "unhealthy": len(found) - healthy}
+    return json_response({"results": results, "summary": summary})
+
+
+async def _probe_all(facade: Facade, ids: list[str], seconds: float) -> dict[str, _Found]:
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(id: str) -> _Found:
+        try:
+            entry = facade.entry(id)
+        except ProblemError as error:
+            return _Found("error", error.detail)
+        async with few:
+            return await _probe(facade, entry, seconds)
+
+    tasks = {id: asyncio.create_task(one(id), name="health check") for id in ids}
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=seconds)
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    late = _late(seconds)
+    return {id: late if task.cancelled() else task.result() for id, task in tasks.items()}
+
+
+async def _probe(facade: Facade, entry: Entry, seconds: float | None) -> _Found:
+    """Probes within ``seconds``; without that, within what its probes are given anyway."""
+    posted = facade.posted.get(entry.id)
+    if posted is not None:
+        wait = posted.timeout + _MARGIN if seconds is None else seconds
+        finding = await posted.probe(wait)
+        if finding is None or finding.result is None:
+            return _late(wait)
+        found = Verdict(finding.health.status, finding.health.reason)
+        return _judged(found, finding.result, posted.timeout)
+    wait = facade.options.probe_timeout if seconds is None else seconds
+    try:
+        async with asyncio.timeout(wait + _MARGIN if seconds is None else wait):
+            result = await facade.posted.check(entry.record, wait)
+    except TimeoutError:
+        return _late(wait)
+    found = result.verdict
+    if result.asked:
+        facade.usage.probed(
+            entry.id,
+            latency=result.latency,
+            success=found.status is Status.HEALTHY,
+            status=found.status.value,
+            reason=found.reason,
+        )
+    return _judged(found, result, wait)
+
+
+def _judged(found: Verdict, result: HealthCheckResult, timeout: float) -> _Found:
+    """``timeout`` is what the probe was given, in seconds."""
+    if found.status is Status.HEALTHY:
+        return _Found("healthy", None, result)
+    if found.status is not Status.DOWN:
+        return _Found("degraded", found.reason, result)
+    late = str(NoAnswerError(timeout)) in found.reason
+    return _Found("error", _late(timeout).why if late else found.reason, result)
+
+
+async def _publish(facade: Facade, id: str) -> None:
+    """Puts what a probe found into the list before the answer goes out, where it is ours to say.
+
+    That the store is away is no fault of the connection: its health reaches the store later.
+    """
+    posted = facade.posted.get(id)
+    if posted is None:
+        return
+    with suppress(StoreError, RegistrationLostError):  # the next heartbeat makes up for both
+        await posted.registrar.publish()
+    status = posted.status
+    await facade.settle(id, lambda entry: entry is None or entry.health.status is status)
+
+
+def _late(seconds: float) -> _Found:
+    return _Found("error", f"Connection timeout after {seconds * 1000:.0f}ms")
+
+
 OPERATIONS = (
     Operation(
         "POST",
@@ -136,5 +299,25 @@ OPERATIONS = (
         parameters=(ID,),
         answers={200: Disconnected},
         errors=(400, 404, 409),
+    ),
+    Operation(
+        "POST",
+        "/connections/{id}/health-check",
+        check,
+        "connections",
+        parameters=(ID,),
+        body=CheckWish,
+        answers={200: Checked},
+        errors=(400, 404, 408, 413, 422),
+        body_optional=True,
+    ),
+    Operation(
+        "POST",
+        "/connections/health-check/batch",
+        check_batch,
+        "connections",
+        body=BatchCheck,
+        answers={200: BatchChecked},
+        errors=(400, 408, 413, 422),
     ),
 )

@@ -14,7 +14,7 @@ from mcp_discovery.balancing import BUSY, USUAL
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.responses import Distribution, Stats
 from mcp_discovery.facade.connections.statuses import PROTOCOLS, STATUSES, protocol_of, status_of
-from mcp_discovery.facade.documents.cache import KINDS
+from mcp_discovery.facade.documents.documents import KINDS
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.list_json import json_response

@@ -7,29 +7,29 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import AsyncIterator
 
 import aiohttp
 import orjson
 from aiohttp import HttpVersion11, web
 
+from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.facade.gateway import headers
-from mcp_discovery.facade.gateway.headers import SESSION, unwrap_session
+from mcp_discovery.facade.gateway import upstream
 from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates
 from mcp_discovery.facade.gateway.upstream import (
-    ForwardedBody,
+    SESSION,
+    ForwardedRequest,
     ReplicaUnreachableError,
     send_request,
+    unwrap_session,
 )
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import ProblemError, problem
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
-from mcp_discovery.facade.servers.current_list import CATALOG, current_view
+from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
@@ -56,19 +56,11 @@ _KEPT_ALIVE = 4.0
 _CLIENT_LEFT = 499
 
 
-@dataclass(frozen=True, slots=True)
-class _Exchange:
-    """One request and its body; ``began`` in seconds of the monotonic clock."""
-
-    request: web.Request
-    body: ForwardedBody
-    began: float
-
-
 class McpGateway:
     """The gateway of one facade; it accepts requests inside of :meth:`running`."""
 
-    def __init__(self, options: FacadeOptions, usage: Usage) -> None:
+    def __init__(self, catalog: Catalog, options: FacadeOptions, usage: Usage) -> None:
+        self._catalog = catalog
         self._options = options
         self._usage = usage
         self._replicas = Replicas()
@@ -98,37 +90,32 @@ class McpGateway:
         self._in_flight.end(only_listens)
 
     async def forward(
-        self,
-        request: web.Request,
-        body: ForwardedBody,
-        current_view: Callable[[], View],
-        name: str,
-        versions: frozenset[VersionRange],
+        self, exchange: ForwardedRequest, name: str, versions: frozenset[VersionRange]
     ) -> web.StreamResponse:
-        """Forwards ``request`` to a replica of ``name`` and returns the response it streamed back.
+        """Forwards the request to a replica of ``name`` and returns the response it streamed back.
 
-        ``versions`` restricts the replicas where it is not empty. ``current_view`` returns the
-        list as it is now. Raises :class:`ProblemError` for a request that cannot be forwarded.
+        ``versions`` restricts the replicas where it is not empty. Raises :class:`ProblemError` for
+        a request that cannot be forwarded.
         """
+        request = exchange.request
         try:
             async with self._in_flight.guard(request):
                 if len(self) > _MOST_REQUESTS:
                     detail = f"{_MOST_REQUESTS} requests are under way; try again soon"
                     raise ProblemError(503, "too-busy", detail)
-                await body.begin()
-                headers.reject_loop(request)
-                exchange = _Exchange(request, body, time.monotonic())
+                await exchange.begin()
+                upstream.reject_loop(request)
+                view = current_view(self._catalog)
                 if (given := request.headers.get(SESSION)) is not None:
-                    return await self._forward_in_session(exchange, current_view(), name, given)
-                return await self._forward_to_any(
-                    exchange, name, candidates(current_view(), name, versions)
-                )
+                    return await self._forward_in_session(exchange, view, name, given)
+                fit = candidates(view, name, versions)
+                return await self._forward_to_any(exchange, name, fit)
         except ClientGoneError:
             _abort(request)
             return web.Response(status=_CLIENT_LEFT, reason="Client Closed Request")
 
     async def _forward_in_session(
-        self, exchange: _Exchange, view: View, name: str, given: str
+        self, exchange: ForwardedRequest, view: View, name: str, given: str
     ) -> web.StreamResponse:
         """Forwards to the instance that began the session, whatever its health."""
         entry, session = _of_session(view, name, given)
@@ -140,7 +127,7 @@ class McpGateway:
             raise _none_reached([entry.id], error) from error
 
     async def _forward_to_any(
-        self, exchange: _Exchange, name: str, fit: list[Entry]
+        self, exchange: ForwardedRequest, name: str, fit: list[Entry]
     ) -> web.StreamResponse:
         """Forwards to one of ``fit``; tries the next one as long as nothing was sent."""
         protocol = exchange.request.headers.get(PROTOCOL, "")
@@ -156,7 +143,7 @@ class McpGateway:
         raise _none_reached(tried, last) from last
 
     async def _send_to(
-        self, exchange: _Exchange, entry: Entry, session: str | None = None
+        self, exchange: ForwardedRequest, entry: Entry, session: str | None = None
     ) -> web.StreamResponse:
         assert self._http is not None, "requests come inside of running()"
         request = exchange.request
@@ -165,9 +152,8 @@ class McpGateway:
                 response = await send_request(
                     self._http,
                     entry.record,
-                    request,
-                    headers.to_server(request, session),
-                    exchange.body,
+                    exchange,
+                    upstream.to_server(request, session),
                     self._options.gateway_timeout,
                 )
             except ReplicaUnreachableError as error:
@@ -185,14 +171,14 @@ class McpGateway:
                 response.close()  # keeps the connection where the response was read to its end
 
     async def _stream_response(
-        self, record: Record, exchange: _Exchange, response: aiohttp.ClientResponse
+        self, record: Record, exchange: ForwardedRequest, response: aiohttp.ClientResponse
     ) -> web.StreamResponse:
         """Streams the server's response to the client; aborts both if it breaks off."""
         request = exchange.request
         answer = web.StreamResponse(
             status=response.status,
             reason=response.reason if (response.reason or "").isascii() else None,
-            headers=headers.to_client(response.headers, record.id),
+            headers=upstream.to_client(response.headers, record.id),
         )
         await answer.prepare(request)
         while True:
@@ -216,7 +202,7 @@ class McpGateway:
             self._count(record, exchange, f"HTTP {response.status}" if failed else None)
         return answer
 
-    def _count(self, record: Record, exchange: _Exchange, error: str | None) -> None:
+    def _count(self, record: Record, exchange: ForwardedRequest, error: str | None) -> None:
         """Counts the outcome of a call, as a client's report would.
 
         A stream that clients listen on, and the end of a session, have no outcome.
@@ -297,17 +283,17 @@ async def mcp(request: web.Request) -> web.StreamResponse:
     if gateway is None:
         detail = "the gateway is off; start the facade with --gateway to have it"
         raise ProblemError(404, "gateway-off", detail)
-    name, view = request.match_info["name"], partial(current_view, request.app[CATALOG])
-    body = ForwardedBody(request, request.app[OPTIONS].body_timeout)
+    name = request.match_info["name"]
+    forwarded = ForwardedRequest(request, request.app[OPTIONS].body_timeout)
     versions = parse(request)["version"]
     try:
-        return await gateway.forward(request, body, view, name, versions)
+        return await gateway.forward(forwarded, name, versions)
     except ProblemError as error:
         if request.method != "POST":
             raise
         level = logging.INFO if error.status >= 500 else logging.DEBUG
         log.log(level, "gateway to %s: %s", name, error.detail)
-        return _json_rpc_error(request, error, body.id)
+        return _json_rpc_error(request, error, forwarded.id)
 
 
 def _json_rpc_error(

@@ -1,21 +1,132 @@
-"""One request to one replica: its body, streamed, and the head of the response."""
+"""One request to one replica: its headers, its body, streamed, and the head of the response.
+
+Session ids of clients name the instance that gave them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.probe import AddressRefusedError
 from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.wire import within_origin
-from mcp_discovery.record import Record
+from mcp_discovery.record import Record, is_label
+
+#: The header with a legacy session's id.
+SESSION = "Mcp-Session-Id"
+
+
+def unwrap_session(text: str) -> tuple[str, str] | None:
+    """The instance's id and its own session id; ``None`` where ``text`` has not that form.
+
+    A client's session id names the instance, so that any facade can route it. An instance's id is a
+    DNS label, so the first dot ends it.
+    """
+    instance, _, session = text.partition(".")
+    return (instance, session) if session and is_label(instance) else None
+
+
+#: What the gateway calls itself in ``Via`` (RFC 9110, 7.6.3).
+_PSEUDONYM = "mcp-discovery"
+#: For one connection only (RFC 9110, 7.6.1), whether ``Connection`` names them or not.
+_HOP_BY_HOP = frozenset(
+    (
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization"),
+        *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+    )
+)
+#: Further headers not forwarded: those that the gateway writes itself, and cookies, since all
+#: servers share the gateway's origin.
+_NOT_TO_SERVER = frozenset(
+    (
+        *("host", "content-length", "expect", "cookie", "via", "x-forwarded-for"),
+        *(
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            SESSION.lower(),
+            MARK.lower(),
+            REQUEST_ID.lower(),
+        ),
+    )
+)
+#: Headers not returned to the client; so are those of CORS, which the facade sets itself.
+_NOT_TO_CLIENT = frozenset(("set-cookie", SESSION.lower()))
+_CORS = "access-control-"
+#: aiohttp decodes bytes that are no UTF-8 to surrogates, which it refuses to encode.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def reject_loop(request: web.Request) -> None:
+    """Raises :class:`ProblemError` (508) for a request that a gateway has forwarded, or a probe.
+
+    The address of a server in the list may be that of a facade, this one included: such a request
+    would go round for ever.
+    """
+    through = (each.split()[1:2] for each in _listed(request, "Via"))
+    if [_PSEUDONYM] in through or MARK in request.headers:
+        detail = (
+            "this request comes from a facade, and the address of a facade's gateway is no "
+            "server's; register the server's own URL"
+        )
+        raise ProblemError(508, "loop", detail)
+
+
+def to_server(request: web.Request, session: str | None) -> CIMultiDict[str]:
+    """The headers for the server; ``session`` is the server's own session id, if there is one."""
+    forwarded = _end_to_end(request.headers, _NOT_TO_SERVER)
+    if session is not None:
+        forwarded[SESSION] = session
+    if (id := request_id()) is not None:
+        forwarded[REQUEST_ID] = id
+    version = f"{request.version.major}.{request.version.minor}"
+    forwarded["Via"] = ", ".join((*_listed(request, "Via"), f"{version} {_PSEUDONYM}"))
+    remote = (request.remote,) if request.remote else ()
+    forwarded["X-Forwarded-For"] = ", ".join((*_listed(request, "X-Forwarded-For"), *remote))
+    # A proxy in front of the facade has seen the client's own values.
+    for name, seen in (("X-Forwarded-Host", request.host), ("X-Forwarded-Proto", request.scheme)):
+        forwarded[name] = request.headers.get(name, seen)
+    return forwarded
+
+
+def to_client(headers: Mapping[str, str], instance: str) -> CIMultiDict[str]:
+    """The headers for the client of a response by ``instance``."""
+    forwarded = _end_to_end(headers, _NOT_TO_CLIENT)
+    for name in [each for each in forwarded if each.lower().startswith(_CORS)]:
+        forwarded.popall(name, None)
+    if session := headers.get(SESSION):
+        forwarded[SESSION] = f"{instance}.{session}"
+    return forwarded
+
+
+def _end_to_end(headers: Mapping[str, str], dropped: frozenset[str]) -> CIMultiDict[str]:
+    named = {each.strip().lower() for each in headers.get("Connection", "").split(",")}
+    return CIMultiDict(
+        (name, value)
+        for name, value in headers.items()
+        if (low := name.lower()) not in _HOP_BY_HOP
+        and low not in dropped
+        and low not in named
+        and _SURROGATE.search(value) is None
+    )
+
+
+def _listed(request: web.Request, name: str) -> list[str]:
+    whole = ",".join(request.headers.getall(name, ()))
+    return [each.strip() for each in whole.split(",") if each.strip()]
+
 
 #: How many bytes of a body are buffered: nearly every call fits, so that it can be sent again.
 _PREFIX_BYTES = 64 * 2**10
@@ -23,15 +134,17 @@ _PREFIX_BYTES = 64 * 2**10
 MAX_BODY_BYTES = 64 * 2**20
 
 
-class ForwardedBody:
-    """The body of one request; its beginning is buffered, the rest is streamed.
+class ForwardedRequest:
+    """A request with its body, whose beginning is buffered and whose rest is streamed.
 
-    ``whole`` says that all of it is buffered; ``fault`` is the error that occurred while streaming.
+    ``whole`` says that all of it is buffered; ``fault`` is the error that occurred while streaming;
+    ``began`` is when the beginning was there, in seconds of the monotonic clock.
     """
 
     def __init__(self, request: web.Request, timeout: float) -> None:
         """``timeout`` in seconds bounds the wait for each part of the body."""
-        self._content = request.content
+        self.request = request
+        self.began = 0.0
         self._length = request.content_length
         self._timeout = timeout
         self._prefix = b""
@@ -46,6 +159,7 @@ class ForwardedBody:
             part = await self._part()
             self._prefix += part
             self.whole = not part
+        self.began = time.monotonic()
 
     def payload(self) -> bytes | AsyncIterator[bytes] | None:
         """The body to send; only a ``whole`` one can be sent twice."""
@@ -84,7 +198,7 @@ class ForwardedBody:
     async def _part(self) -> bytes:
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._content.readany()
+                return await self.request.content.readany()
         except TimeoutError as error:
             detail = f"the body did not go on within {self._timeout:g} s; send it again"
             raise ProblemError(408, "slow-body", detail) from error
@@ -120,9 +234,8 @@ class ReplicaUnreachableError(DiscoveryError):
 async def send_request(
     session: aiohttp.ClientSession,
     record: Record,
-    request: web.Request,
+    forwarded: ForwardedRequest,
     headers: Mapping[str, str],
-    body: ForwardedBody,
     timeout: float,
 ) -> aiohttp.ClientResponse:
     """The server's response, with only its head read; the caller closes it.
@@ -135,7 +248,7 @@ async def send_request(
     for _ in range(1 + _MOST_REDIRECTS):
         try:
             async with asyncio.timeout(timeout):
-                response = await _send(session, url, request, headers, body)
+                response = await _send(session, url, forwarded, headers)
         except TimeoutError as error:
             detail = f"{record.id} did not begin to answer within {timeout:g} s"
             raise ProblemError(504, "no-answer", detail, id=record.id) from error
@@ -146,7 +259,7 @@ async def send_request(
             detail = f"{record.id} answered HTTP {response.status}, to which nothing was to switch"
             raise ProblemError(502, "bad-answer", detail, id=record.id)
         target = within_origin(url, response.headers.get("Location", ""))
-        if target is None or not body.whole:
+        if target is None or not forwarded.whole:
             detail = f"{record.id} redirects its MCP endpoint to another address; register that one"
             raise ProblemError(502, "redirected", detail, id=record.id)
         url = target
@@ -157,16 +270,15 @@ async def send_request(
 async def _send(
     session: aiohttp.ClientSession,
     url: str,
-    request: web.Request,
+    forwarded: ForwardedRequest,
     headers: Mapping[str, str],
-    body: ForwardedBody,
 ) -> aiohttp.ClientResponse:
     try:
         return await session.request(
-            request.method,
+            forwarded.request.method,
             url,
-            data=body.payload(),
-            headers={**headers, **body.headers},
+            data=forwarded.payload(),
+            headers={**headers, **forwarded.headers},
             skip_auto_headers=_NOT_ADDED,
             allow_redirects=False,
             auto_decompress=False,
@@ -179,8 +291,8 @@ async def _send(
     except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, AddressRefusedError) as error:
         raise ReplicaUnreachableError(_why(error), late=False) from error
     except (aiohttp.ClientError, OSError) as error:
-        if body.fault is not None:
-            raise body.fault from error
+        if forwarded.fault is not None:
+            raise forwarded.fault from error
         detail = (
             "the connection to the server broke before it answered; whether it took the request "
             "in is not known"

@@ -53,7 +53,6 @@ class ToolCaller(Protocol):
         Raises :class:`~mcp_discovery.errors.DiscoveryError`, with a sentence that says what to do,
         where the tool was not called, and :class:`TimeoutError` after ``timeout`` seconds.
         """
-        ...
 
 
 class ClientCaller:

@@ -23,14 +23,7 @@ from mcp_discovery.facade.mcp.tool import (
 )
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
-from mcp_discovery.facade.tools.index import (
-    DOCUMENTS_TIMEOUT,
-    ToolDefinitions,
-    detail,
-    digests_of,
-    instance_groups,
-    tool_offers,
-)
+from mcp_discovery.facade.tools.index import ToolDefinitions, detail
 from mcp_discovery.health import Status
 from mcp_discovery.query.query import Query
 
@@ -109,9 +102,8 @@ class DescribeTool(McpTool):
         ]
         if not having:
             raise InvalidArgumentsError(_why_unknown(view, name, server))
-        groups = instance_groups(having)
-        known = await self._definitions.of(digests_of(groups), timeout=DOCUMENTS_TIMEOUT)
-        found = detail(tool_offers(groups, known, frozenset({name}))[name])
+        offer, _ = await self._definitions.offer(name, having)
+        found = detail(offer)
         variants = [
             {key: each[key] for key in ("servers", "instances", "differs")}
             | ({"definition": each["tool"]} if number else {})
@@ -135,7 +127,6 @@ class DescribeTool(McpTool):
 
 
 def _why_unknown(view: View, name: str, server: str | None) -> str:
-    """One sentence that says why no usable server offers the tool ``name``."""
     everyone = view.select(Query(status=(), tool=name))
     usable = [entry for entry in everyone if entry.health.status in _USABLE]
     if usable:

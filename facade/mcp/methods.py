@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
@@ -13,6 +12,7 @@ from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.mcp.messages import (
+    CLIENT_INFO_KEY,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     LEGACY,
@@ -21,7 +21,6 @@ from mcp_discovery.facade.mcp.messages import (
     JsonRpcError,
     RpcRequest,
 )
-from mcp_discovery.facade.mcp.request_checks import CLIENT_INFO_KEY
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
 from mcp_discovery.facade.mcp.subscriptions import LegacySession
 from mcp_discovery.facade.mcp.tool import McpTool, OnProgress
@@ -48,8 +47,7 @@ _WITHOUT_CALLS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """The client of a request. ``session`` is a legacy client's; a modern client has none.
 
     ``internal`` says that it is mcp-discovery itself, which introspects this server. It is given
@@ -66,8 +64,7 @@ class Caller:
         return self.session is None
 
 
-@dataclass(frozen=True, slots=True)
-class MethodCall:
+class MethodCall(NamedTuple):
     """A request, its client, and what receives the progress where the client wants it."""
 
     rpc: RpcRequest

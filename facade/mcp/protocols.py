@@ -13,16 +13,18 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.facade.http.disconnects import has_left
-from mcp_discovery.facade.mcp import request_checks as request_checks
 from mcp_discovery.facade.mcp.messages import (
     BATCHING,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     RESOURCE_NOT_FOUND,
+    SESSION,
     JsonRpcError,
     RpcRequest,
-    RpcResponse,
+    check_envelope,
+    check_event_stream,
+    check_version,
     failure,
     message_of,
     notification,
@@ -64,11 +66,11 @@ class LegacyProtocol:
         if isinstance(body, list):
             return await self._batch(request, body)
         rpc = message_of(body)
-        if isinstance(rpc, RpcRequest) and rpc.method == "initialize" and rpc.id is not None:
+        if rpc is not None and rpc.method == "initialize" and rpc.id is not None:
             return self._initialize(request, rpc)
         session = self._session(request)
         with session.in_use():
-            if isinstance(rpc, RpcResponse) or rpc.id is None:
+            if rpc is None or rpc.id is None:
                 _handle_notification(session, rpc)
                 return web.Response(status=202, headers=_headers(session))
             caller = Caller(session, session.internal)
@@ -82,7 +84,7 @@ class LegacyProtocol:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The session's stream of notifications, one at a time."""
-        request_checks.check_event_stream(request)
+        check_event_stream(request)
         session = self._session(request)
         if session.stream is not None and not has_left(session.stream):
             detail = "Conflict: this session has a stream already; close it first"
@@ -98,13 +100,13 @@ class LegacyProtocol:
                 session.stream = None
 
     def _session(self, request: web.Request) -> LegacySession:
-        return self._sessions.get(request.headers.get(request_checks.SESSION))
+        return self._sessions.get(request.headers.get(SESSION))
 
     def _initialize(self, request: web.Request, rpc: RpcRequest) -> web.Response:
         assert rpc.id is not None
         try:
             version = negotiated_version(rpc)
-            if request.headers.get(request_checks.SESSION) is not None:
+            if request.headers.get(SESSION) is not None:
                 session = self._session(request)
                 session.version = version
             else:
@@ -115,7 +117,6 @@ class LegacyProtocol:
         return json_response(result(rpc.id, content), _headers(session))
 
     async def _batch(self, request: web.Request, body: list[Any]) -> web.Response:
-        """The responses to the messages of a batch, in their order."""
         session = self._session(request)
         if session.version != BATCHING:
             detail = f"Invalid request: MCP {session.version} knows no batches; send one message"
@@ -128,7 +129,7 @@ class LegacyProtocol:
         responses = []
         with session.in_use():
             for each in messages:
-                if isinstance(each, RpcResponse) or each.id is None:
+                if each is None or each.id is None:
                     _handle_notification(session, each)
                 elif each.method == "initialize":
                     fault = JsonRpcError(INVALID_REQUEST, "initialize must not be part of a batch")
@@ -140,16 +141,16 @@ class LegacyProtocol:
         return json_response(responses, _headers(session))
 
 
-def _handle_notification(session: LegacySession, message: RpcRequest | RpcResponse) -> None:
+def _handle_notification(session: LegacySession, message: RpcRequest | None) -> None:
     """Cancels the request that a cancellation names; ignores all other notifications."""
-    if isinstance(message, RpcRequest) and message.method == "notifications/cancelled":
+    if message is not None and message.method == "notifications/cancelled":
         id = message.params.get("requestId")
         if isinstance(id, str | int) and not isinstance(id, bool) and id in session.running:
             session.running[id].cancel()
 
 
 def _headers(session: LegacySession) -> dict[str, str]:
-    return {request_checks.SESSION: session.id}
+    return {SESSION: session.id}
 
 
 _SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
@@ -170,15 +171,15 @@ class ModernProtocol:
     async def post(self, request: web.Request, body: Any) -> web.StreamResponse:
         """The response to one message; raises :class:`JsonRpcError` where it has no request id."""
         rpc = message_of(body)
-        if isinstance(rpc, RpcResponse):
+        if rpc is None:
             raise JsonRpcError(
                 INVALID_REQUEST, "this server asks nothing; send requests", status=400
             )
         if rpc.id is None:
-            request_checks.check_version(request)
+            check_version(request)
             return web.Response(status=202)
         try:
-            request_checks.check_envelope(request, rpc)
+            check_envelope(request, rpc)
             caller = Caller(None, internal=is_internal(request, rpc))
             if rpc.method == "subscriptions/listen":
                 return await self._listen(request, rpc, caller)
@@ -193,9 +194,8 @@ class ModernProtocol:
     async def _listen(
         self, request: web.Request, rpc: RpcRequest, caller: Caller
     ) -> web.StreamResponse:
-        """The stream of the notifications in ``params.notifications``, until one side ends it."""
         assert rpc.id is not None
-        request_checks.check_event_stream(request)
+        check_event_stream(request)
         if self._listening >= self._most:
             raise JsonRpcError(
                 INTERNAL_ERROR, "too many clients listen; try again soon", status=503
@@ -222,7 +222,6 @@ class ModernProtocol:
             self._subscriptions.remove(subscription)
 
     def _granted(self, rpc: RpcRequest, caller: Caller) -> dict[str, Any]:
-        """The notifications that are granted; raises :class:`JsonRpcError`."""
         if "notifications" not in rpc.params:
             raise JsonRpcError(INVALID_PARAMS, "subscriptions/listen needs params.notifications")
         wanted = rpc.object("notifications")

@@ -15,7 +15,7 @@ from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import is_digest
 from mcp_discovery.errors import DocumentNotFoundError
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, JsonRpcError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
@@ -24,18 +24,10 @@ SERVERS: Final = "mcp-discovery://servers"
 _SERVER: Final = "mcp-discovery://servers/"
 _DOCUMENT: Final = "mcp-discovery://documents/"
 
-SERVER_TEMPLATE: Final = _SERVER + "{id}"
-DOCUMENT_TEMPLATE: Final = _DOCUMENT + "{digest}"
-
 
 def server_uri(id: str) -> str:
     """The resource of the server ``id``."""
     return _SERVER + quote(id, safe="")
-
-
-def document_uri(digest: str) -> str:
-    """The resource of the capability document with ``digest``."""
-    return _DOCUMENT + digest
 
 
 def server_in(uri: str) -> str | None:
@@ -77,14 +69,14 @@ _ALL: Final = {
 }
 TEMPLATES: Final = (
     {
-        "uriTemplate": SERVER_TEMPLATE,
+        "uriTemplate": _SERVER + "{id}",
         "name": "server",
         "title": "An MCP server",
         "description": "One server by its id: what it is, where it is, and how it is now.",
         "mimeType": _JSON,
     },
     {
-        "uriTemplate": DOCUMENT_TEMPLATE,
+        "uriTemplate": _DOCUMENT + "{digest}",
         "name": "document",
         "title": "What an MCP server offers",
         "description": "A capability document by its digest (capabilities.digest of a server): "
@@ -184,7 +176,7 @@ def _server(entry: Entry) -> dict[str, Any]:
 def _document(digest: str, entry: Entry) -> dict[str, Any]:
     record = entry.record
     return {
-        "uri": document_uri(digest),
+        "uri": _DOCUMENT + digest,
         "name": digest,
         "title": f"What {record.title or record.name} offers",
         "description": f"Tools, resources and prompts of {record.name} {record.version}.",

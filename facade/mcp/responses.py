@@ -9,13 +9,13 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
-from mcp_discovery.facade.mcp import request_checks as request_checks
 from mcp_discovery.facade.mcp.messages import (
     CANCELLED,
     INVALID_REQUEST,
     STATUSES,
     JsonRpcError,
     RpcRequest,
+    accepts,
     encoded,
     failure,
     framed,
@@ -155,7 +155,7 @@ class Responder:
         if rpc.id in running:
             raise JsonRpcError(INVALID_REQUEST, f"the request id {rpc.id!r} is in use", status=400)
         waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
-        streams = request_checks.accepts(request)[1]
+        streams = accepts(request)[1]
         token = rpc.progress_token if streams else None
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:

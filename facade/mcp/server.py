@@ -9,15 +9,20 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.mcp import request_checks as request_checks
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
-from mcp_discovery.facade.mcp.find_servers import FindServers
-from mcp_discovery.facade.mcp.find_tools import FindTools
-from mcp_discovery.facade.mcp.messages import INVALID_REQUEST, JsonRpcError, decoded
+from mcp_discovery.facade.mcp.finding import FindServers, FindTools
+from mcp_discovery.facade.mcp.messages import (
+    INVALID_REQUEST,
+    JsonRpcError,
+    check_origin,
+    check_posted,
+    decoded,
+    is_modern,
+)
 from mcp_discovery.facade.mcp.methods import Methods
 from mcp_discovery.facade.mcp.protocols import LegacyProtocol, ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
@@ -58,20 +63,10 @@ class McpServer:
         self._subscriptions = Subscriptions(catalog)
         most = options.mcp_sessions
         self._options = options
-        self._sessions = LegacySessions(self._subscriptions, most=most, idle=options.mcp_idle)
-        self._responder = responder = Responder(Methods(tools, resources), options)
-        self._legacy = LegacyProtocol(responder, self._sessions)
+        self.sessions = LegacySessions(self._subscriptions, most=most, idle=options.mcp_idle)
+        self.responder = responder = Responder(Methods(tools, resources), options)
+        self._legacy = LegacyProtocol(responder, self.sessions)
         self._modern = ModernProtocol(responder, resources, self._subscriptions, most=most)
-
-    @property
-    def sessions(self) -> int:
-        """How many legacy clients have a session."""
-        return len(self._sessions)
-
-    @property
-    def streams(self) -> int:
-        """How many clients listen, or wait for a call."""
-        return len(self._responder.disconnects)
 
     def serve_in(self, app: web.Application) -> None:
         """Puts it into ``app``, behind everything that is there."""
@@ -80,7 +75,6 @@ class McpServer:
         app.on_shutdown.append(self._end_streams)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        """The handler for all HTTP methods."""
         try:
             return await self._dispatch(request)
         except JsonRpcError as fault:
@@ -95,10 +89,10 @@ class McpServer:
             )
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        request_checks.check_origin(request, self._options.cors_origins)
+        check_origin(request, self._options.cors_origins)
         if request.method == "OPTIONS":
             return web.Response(status=204, headers={"Allow": f"{_METHODS}, OPTIONS"})
-        if request_checks.is_modern(request):
+        if is_modern(request):
             if request.method == "POST":
                 return await self._modern.post(request, await self._body(request))
             return web.Response(status=405, headers={"Allow": "POST"})
@@ -112,19 +106,19 @@ class McpServer:
         return web.Response(status=405, headers={"Allow": _METHODS})
 
     async def _body(self, request: web.Request) -> Any:
-        request_checks.check_posted(request)
+        check_posted(request)
         return decoded(await read(request))
 
     async def _alive(self, _: web.Application) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(self._subscriptions.run(), name="mcp: follow the list"),
-            asyncio.create_task(self._responder.disconnects.run(), name="mcp: clients that left"),
-            asyncio.create_task(self._sessions.expire(), name="mcp: idle sessions"),
+            asyncio.create_task(self.responder.disconnects.run(), name="mcp: clients that left"),
+            asyncio.create_task(self.sessions.expire(), name="mcp: idle sessions"),
         ]
         try:
             yield
         finally:
-            await self._responder.close()
+            await self.responder.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,7 +13,6 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
@@ -126,20 +125,16 @@ class Subscriptions:
         view = self._catalog.view
         while True:
             before, view = view, await self._catalog.after(view)
-            uris, list_changed = self._changes(before, view)
+            try:
+                uris, list_changed = changed(self._catalog.since(before.epoch, before.revision))
+                if (before.stale_since is None) != (view.stale_since is None):
+                    uris.add(SERVERS)  # its content says whether the list is stale
+            except OutdatedRevisionError:
+                uris, list_changed = None, True
             if uris is None or uris:
                 for subscription in self._subscriptions:
                     subscription.publish(uris, list_changed=list_changed)
             await asyncio.sleep(_PAUSE)
-
-    def _changes(self, before: View, now: View) -> tuple[set[str] | None, bool]:
-        try:
-            uris, list_changed = changed(self._catalog.since(before.epoch, before.revision))
-        except OutdatedRevisionError:
-            return None, True
-        if (before.stale_since is None) != (now.stale_since is None):
-            uris.add(SERVERS)  # its content says whether the list is stale
-        return uris, list_changed
 
 
 #: How many resources one client may subscribe to.

@@ -19,14 +19,8 @@ from mcp_discovery.query.versions import MAX_RANGE
 
 _TYPES: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "string": ("a string", lambda value: isinstance(value, str)),
-    "integer": (
-        "a whole number",
-        lambda value: isinstance(value, int) and not isinstance(value, bool),
-    ),
-    "number": (
-        "a number",
-        lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    ),
+    "integer": ("a whole number", lambda value: type(value) is int),
+    "number": ("a number", lambda value: type(value) in (int, float)),
     "array": ("an array", lambda value: isinstance(value, list)),
     "object": ("an object", lambda value: isinstance(value, dict)),
 }

@@ -13,7 +13,7 @@ import orjson
 from mcp_discovery.adapters import tombstone
 from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
-from mcp_discovery.facade.documents.cache import document_of
+from mcp_discovery.facade.documents.documents import document_of
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import DERIVED, Lease
 from mcp_discovery.record import Record, parse_moment

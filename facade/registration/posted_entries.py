@@ -24,7 +24,7 @@ from mcp_discovery.errors import (
     RegistrationLostError,
     StoreError,
 )
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http.outbound import MARK, Dialer
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.body import Posting, gives_capabilities

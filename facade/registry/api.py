@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -44,29 +43,25 @@ def decode_cursor(text: str) -> tuple[Key, RegistryQuery]:
     """The key and the filters in a cursor; raises :class:`ProblemError` (400) if it is invalid."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return _read(orjson.loads(data))
+        match orjson.loads(data):
+            case [
+                str(name),
+                str(before),
+                str() | None as search,
+                str() | None as version,
+                str() | None as since,
+                bool() | None as deleted,
+            ]:
+                moment = None if since is None else parse_moment(since)
+                return (name, before), RegistryQuery(search, version, moment, deleted)
+            case _:
+                raise ValueError("not the parts of a cursor")
     except (binascii.Error, ValueError) as error:
         detail = (
             f"cursor={text[:100]!r} is none of this registry's; send back the nextCursor of the "
             "page before, or leave it out to begin anew"
         )
         raise ProblemError(400, "bad-cursor", detail, parameter="cursor") from error
-
-
-def _read(parts: Any) -> tuple[Key, RegistryQuery]:
-    match parts:
-        case [
-            str(name),
-            str(before),
-            str() | None as search,
-            str() | None as version,
-            str() | None as since,
-            bool() | None as deleted,
-        ]:
-            moment = None if since is None else parse_moment(since)
-            return (name, before), RegistryQuery(search, version, moment, deleted)
-        case _:
-            raise ValueError("not the parts of a cursor")
 
 
 #: What the registry's OpenAPI document puts its paths under.
@@ -179,17 +174,17 @@ def _list(
 ) -> web.Response:
     if view.stale_since is not None:
         metadata["staleSince"] = rfc3339(view.stale_since)
+
+    def body() -> bytes:
+        entries = b",".join([each.json(view.as_of) for each in found])
+        return b'{"servers":[%b],"metadata":%b}' % (entries, orjson.dumps(metadata))
+
     return tagged(
         request,
         tag_of(b"".join(each.digest for each in found), metadata),
-        lambda: _body(found, view.as_of, metadata),
+        body,
         {list_json.REVISION: list_json.position(view)},
     )
-
-
-def _body(found: Iterable[ServerVersion], now: datetime, metadata: dict[str, object]) -> bytes:
-    entries = b",".join([each.json(now) for each in found])
-    return b'{"servers":[%b],"metadata":%b}' % (entries, orjson.dumps(metadata))
 
 
 def _moment(request: web.Request, name: str) -> datetime | None:

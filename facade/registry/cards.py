@@ -79,8 +79,22 @@ async def server_card(request: web.Request) -> web.Response:
 
 async def own_card(request: web.Request) -> web.Response:
     """The card of this facade as an MCP server."""
-    body = orjson.dumps(_own(request.app[REGISTRY_INDEX].addresses.base(request)))
-    return _typed(request, body, CARD)
+    base = request.app[REGISTRY_INDEX].addresses.base(request)
+    own = {
+        "$schema": SCHEMA,
+        "name": OWN_NAME,
+        "title": "mcp-discovery",
+        "description": "Finds MCP servers that are alive, and their tools, by tag and by words",
+        "version": installed_version(),
+        "remotes": [
+            {
+                "type": "streamable-http",
+                "url": f"{base}/mcp",
+                "supportedProtocolVersions": [*LEGACY, MODERN],
+            }
+        ],
+    }
+    return _typed(request, orjson.dumps(own), CARD)
 
 
 def catalog(listed: list[ServerVersion], base: str) -> dict[str, Any]:
@@ -143,23 +157,6 @@ def _found(request: web.Request, given: str) -> ServerVersion | None:
     if (entry := view.entries.get(given)) is None:
         return None
     return index.version(entry.record.registry_name, entry.record.version)
-
-
-def _own(base: str) -> dict[str, Any]:
-    return {
-        "$schema": SCHEMA,
-        "name": OWN_NAME,
-        "title": "mcp-discovery",
-        "description": "Finds MCP servers that are alive, and their tools, by tag and by words",
-        "version": installed_version(),
-        "remotes": [
-            {
-                "type": "streamable-http",
-                "url": f"{base}/mcp",
-                "supportedProtocolVersions": [*LEGACY, MODERN],
-            }
-        ],
-    }
 
 
 def _typed(request: web.Request, body: bytes, media: str) -> web.Response:

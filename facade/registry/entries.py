@@ -51,13 +51,6 @@ class ServerVersion:
     is_latest: bool = True
     deleted: bool = False
 
-    def as_deleted(self, at: datetime) -> ServerVersion:
-        """The same entry after its last instance has left."""
-        changed = max(at, self.updated)
-        return replace(
-            self, instances=(), deleted=True, status_changed=changed, updated=changed, seen_at=at
-        )
-
     @cached_property
     def digest(self) -> bytes:
         """12 bytes that change when anything in :meth:`json` but ``lastSeen`` changes."""
@@ -126,7 +119,12 @@ def updated_version(
     """
     fit = [each for each in instances if each.health.status is not Status.DRAINING]
     if not fit:
-        return old if old is None or old.deleted else old.as_deleted(at)
+        if old is None or old.deleted:
+            return old
+        gone = max(at, old.updated)
+        return replace(
+            old, instances=(), deleted=True, status_changed=gone, updated=gone, seen_at=at
+        )
     eldest = min(fit, key=seniority).record
     server = ServerJson(eldest, _representative(fit, old), addresses)
     published = eldest.registered_at

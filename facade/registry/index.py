@@ -184,7 +184,15 @@ class RegistryIndex:
         new = updated_version(key, instances, old, self.addresses, at, first=first)
         if new is None or new is old:
             return False
-        self._put(new)
+        if old is None:
+            self._keys.append(key)  # sorted by the caller
+            self._versions.setdefault(key[0], set()).add(key[1])
+        if old is None or old.deleted != new.deleted:
+            self._selections.clear()
+        self._listed[key] = new
+        self._deleted.pop(key, None)
+        if new.deleted:
+            self._deleted[key] = new.seen_at
         return old is None or new.server is not old.server or new.deleted
 
     def _mark_latest(self, name: str) -> None:
@@ -198,18 +206,6 @@ class RegistryIndex:
             if each.is_latest != (each is latest):
                 self._listed[each.key] = replace(each, is_latest=each is latest)
                 self._selections.clear()
-
-    def _put(self, entry: ServerVersion) -> None:
-        key, old = entry.key, self._listed.get(entry.key)
-        if old is None:
-            self._keys.append(key)  # sorted by the caller
-            self._versions.setdefault(key[0], set()).add(key[1])
-        if old is None or old.deleted != entry.deleted:
-            self._selections.clear()
-        self._listed[key] = entry
-        self._deleted.pop(key, None)
-        if entry.deleted:
-            self._deleted[key] = entry.seen_at
 
     def _expire(self) -> None:
         """Drops deleted entries that are too old, or the oldest where there are too many."""

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.facade.documents.cache import DOCUMENTS
+from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, has_already, not_modified, tag_of, tagged
 from mcp_discovery.facade.http.operation import Handler, Operation, Parameter

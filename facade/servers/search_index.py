@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.query.search import TextIndex
 
 log = logging.getLogger(__name__)

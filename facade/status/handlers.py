@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import Field
 
 from mcp_discovery.adapters.view import View
-from mcp_discovery.facade.documents.cache import DOCUMENTS, KINDS
+from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.metrics import METRICS

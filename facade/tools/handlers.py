@@ -199,11 +199,8 @@ async def tool(request: web.Request) -> web.Response:
     having = view.select(query.but(tool=query["tool"] | {name}))
     if not having:
         raise _unknown(name, view.select(query))
-    groups = instance_groups(having)
-    digests = digests_of(groups)
-    known = await request.app[TOOL_DEFINITIONS].of(digests, timeout=DOCUMENTS_TIMEOUT)
-    offer = tool_offers(groups, known, frozenset({name}))[name]
-    body = detail(offer) | {"unread": len(digests - known.keys())}
+    offer, unread = await request.app[TOOL_DEFINITIONS].offer(name, having)
+    body = detail(offer) | {"unread": unread}
     data = orjson.dumps(body | list_json.staleness(view), default=dict)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 

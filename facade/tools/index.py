@@ -19,7 +19,7 @@ from cachetools import LRUCache
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
-from mcp_discovery.facade.documents.cache import Documents
+from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, Postings, words
 
 #: For how many seconds one request waits for documents that are not in the cache.
@@ -80,6 +80,13 @@ class ToolDefinitions:
             async with asyncio.timeout(timeout):
                 await self._documents.read_each(missing, receive, ignored=ignored)
         return found
+
+    async def offer(self, name: str, entries: Iterable[Entry]) -> tuple[ToolOffer, int]:
+        """The tool ``name``, which ``entries`` offer, and how many documents could not be read."""
+        groups = instance_groups(entries)
+        digests = digests_of(groups)
+        known = await self.of(digests, timeout=DOCUMENTS_TIMEOUT)
+        return tool_offers(groups, known, frozenset({name}))[name], len(digests - known.keys())
 
     def _parse(self, document: CapabilityDocument) -> Tools:
         tools: dict[str, ToolDefinition] = {}

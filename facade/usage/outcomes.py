@@ -124,35 +124,36 @@ _REFUSED = {
     "type": "object",
     "properties": {"index": {"type": "integer"}, "detail": {"type": "string"}},
 }
-_ONE, _OTHER = (
+OPERATIONS = (
+    *(
+        Operation(
+            "POST",
+            path,
+            outcome,
+            "usage",
+            parameters=(_ID,),
+            body=OutcomeModel,
+            answers={204: None},
+            errors=(400, 404, 408, 413, 415, 422),
+        )
+        for path in ("/connections/{id}/outcome", "/servers/{id}/outcome")
+    ),
     Operation(
         "POST",
-        path,
-        outcome,
+        "/outcomes",
+        outcomes,
         "usage",
-        parameters=(_ID,),
-        body=OutcomeModel,
-        answers={204: None},
-        errors=(400, 404, 408, 413, 415, 422),
-    )
-    for path in ("/connections/{id}/outcome", "/servers/{id}/outcome")
+        body=OutcomesModel,
+        answers={
+            200: {
+                "type": "object",
+                "required": ["counted", "refused"],
+                "properties": {
+                    "counted": {"type": "integer"},
+                    "refused": {"type": "array", "items": _REFUSED},
+                },
+            }
+        },
+        errors=(400, 408, 413, 415, 422),
+    ),
 )
-_MANY = Operation(
-    "POST",
-    "/outcomes",
-    outcomes,
-    "usage",
-    body=OutcomesModel,
-    answers={
-        200: {
-            "type": "object",
-            "required": ["counted", "refused"],
-            "properties": {
-                "counted": {"type": "integer"},
-                "refused": {"type": "array", "items": _REFUSED},
-            },
-        }
-    },
-    errors=(400, 408, 413, 415, 422),
-)
-OPERATIONS = (_ONE, _OTHER, _MANY)

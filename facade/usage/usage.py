@@ -8,7 +8,7 @@ import time
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -266,14 +266,7 @@ class Usage:
     def load(self, id: str) -> Load | None:
         """The load to publish for an instance registered here; ``None`` while nothing is known."""
         figures = self.instance(id, None)
-        load = Load(
-            active=figures.active,
-            capacity=figures.capacity,
-            rate=figures.rate,
-            latency=figures.latency,
-            p95=figures.p95,
-            error_rate=figures.error_rate,
-        )
+        load = Load(**{each.name: getattr(figures, each.name) for each in fields(Load)})
         return None if load == Load() else load
 
     def forget_missing(self, present: Container[str]) -> None:
@@ -314,19 +307,13 @@ def _with_reported(own: UsageFigures, reported: Load | None) -> UsageFigures:
     if reported is None:
         return own
     active, capacity = _whole_number(reported.active), _whole_number(reported.capacity)
-    error_rate = _figure(reported.error_rate, most=1.0)
-    rate, latency, p95 = (_figure(each) for each in (reported.rate, reported.latency, reported.p95))
+    given: dict[str, Any] = {
+        name: _figure(getattr(reported, name)) for name in ("rate", "latency", "p95")
+    }
+    given["error_rate"] = _figure(reported.error_rate, most=1.0)
+    given = {name: value for name, value in given.items() if value is not None}
     ratio = min(1.0, active / capacity) if active is not None and capacity else None
-    return replace(
-        own,
-        active=active,
-        capacity=capacity,
-        load=ratio,
-        rate=own.rate if rate is None else rate,
-        latency=own.latency if latency is None else latency,
-        p95=own.p95 if p95 is None else p95,
-        error_rate=own.error_rate if error_rate is None else error_rate,
-    )
+    return replace(own, active=active, capacity=capacity, load=ratio, **given)
 
 
 def _figure(value: float | None, most: float = math.inf) -> float | None:

@@ -19,15 +19,17 @@ from mcp_discovery.facade.servers.fanout import Fanout
 from mcp_discovery.facade.servers.list_json import read_position
 from mcp_discovery.facade.websocket.messages import (
     CONNECTION_STATUS,
+    KINDS,
     MAX_MESSAGE_BYTES,
+    ActivityLog,
     EventFilter,
     InvalidMessageError,
     Subscribe,
+    Subscribers,
     Unsubscribe,
     acknowledged,
     parse,
 )
-from mcp_discovery.facade.websocket.shared import KINDS, ActivityLog, Subscribers
 
 log = logging.getLogger(__name__)
 
@@ -153,8 +155,9 @@ class _SocketReader:
         errors = 0
         while True:
             try:
+                idle = None if self._wants_statuses or self._numbers else self._sockets.idle
                 # Not receive's own time-out: each pong would begin it anew.
-                async with asyncio.timeout(self._idle_timeout()):
+                async with asyncio.timeout(idle):
                     message = await self._socket.receive()
             except TimeoutError:
                 why = f"nothing was subscribed for {self._sockets.idle:g} s".encode()
@@ -176,9 +179,6 @@ class _SocketReader:
                     why = b"too many messages that cannot be understood"
                     await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=why)
                     return
-
-    def _idle_timeout(self) -> float | None:
-        return None if self._wants_statuses or self._numbers else self._sockets.idle
 
     async def _execute(self, action: Subscribe | Unsubscribe) -> None:
         view = self._catalog.view

@@ -39,7 +39,7 @@ async def test_a_document_may_be_sent_in_any_spelling(ask: Client) -> None:
 async def test_many_pending_documents_are_bounded() -> None:
     from mcp_discovery.adapters.catalog import Catalog
     from mcp_discovery.adapters.embedded import EmbeddedStore
-    from mcp_discovery.facade.documents.cache import PENDING_BYTES, Documents
+    from mcp_discovery.facade.documents.documents import PENDING_BYTES, Documents
 
     async with EmbeddedStore() as store:
         documents = Documents(Catalog(store))

@@ -17,7 +17,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change
 from mcp_discovery.facade import FacadeOptions, create_app, serving
 from mcp_discovery.facade.state import FACADE, Facade
-from mcp_discovery.facade.websocket.shared import LOG_LENGTH
+from mcp_discovery.facade.websocket.messages import LOG_LENGTH
 from mcp_discovery.facade.websocket.sockets import MOST_ERRORS
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.stores.waiting import until

@@ -1,4 +1,4 @@
-"""The tool ``find_tools``: tools across all servers, ranked by words, within a budget of tokens."""
+"""The tools ``find_servers`` and ``find_tools``: by filters and by words, within bounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.mcp.tool import (
+    NAMES,
     STALENESS_PROPERTIES,
     WORDS,
     McpTool,
@@ -30,6 +32,8 @@ from mcp_discovery.facade.mcp.tool import (
 )
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
+from mcp_discovery.facade.servers.paging import Sort
+from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.tools.index import (
     DOCUMENTS_TIMEOUT,
     ToolDefinition,
@@ -44,8 +48,91 @@ from mcp_discovery.facade.tools.index import (
 from mcp_discovery.query.filters import FILTERS
 from mcp_discovery.query.search import NAME
 
-_LIMIT, _MOST = 20, 500
-_TOKENS, _MOST_TOKENS = 4000, 200_000
+
+class FindServers(McpTool):
+    """Searches one catalog by filters and by words."""
+
+    name = "find_servers"
+    title = "Find MCP servers"
+    description = (
+        "Find MCP servers that are alive now, with the URL to connect to. Filter by tags, by the "
+        "exact names of what they offer, or search by words. Only healthy servers are told unless "
+        "you ask for others. To find a tool rather than a server, use find_tools."
+    )
+    output_schema: ClassVar[Mapping[str, Any]] = object_schema(
+        ("servers", "matched"),
+        servers={
+            "type": "array",
+            "items": object_schema(
+                ("id", "name", "transport", "version", "tags", "status", "tools"),
+                id=text("The id of this instance."),
+                name=text("The server's name; its replicas share it."),
+                title=text(),
+                description=text(),
+                url=text("Where to connect; absent for stdio servers."),
+                transport=text(),
+                version=text(),
+                tags=NAMES,
+                status=text(),
+                reason=text("Why it has this status, where it is not healthy."),
+                tools={"type": "integer", "description": "How many tools it offers."},
+            ),
+        },
+        matched={"type": "integer", "description": "How many servers match in all."},
+        note=text("What to do about an incomplete answer."),
+        **STALENESS_PROPERTIES,
+    )
+
+    def __init__(self, catalog: Catalog, search: ServerSearch) -> None:
+        self._catalog = catalog
+        self._search = search
+        q = (
+            "Words that all stand somewhere in a server's name, title, description, tags or tools; "
+            "the best matches come first."
+        )
+        self.input_schema = object_schema(
+            (),
+            q=text(q, **WORDS),
+            **filter_arguments(),
+            limit=number("How many servers to tell at most.", default=20, most=200),
+        ) | {"additionalProperties": False}
+
+    async def run(
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+    ) -> Mapping[str, Any]:
+        query, words = query_of(arguments), words_of(arguments["q"])
+        scores = await self._search.scores(words) if words else None
+        view = current_view(self._catalog)
+        found = view.select(query, among=scores)
+        if scores is not None:
+            found = Sort("relevance").ordered(found, scores, view.as_of)
+        shown = found[: arguments["limit"]]
+        content: dict[str, Any] = {"servers": list(map(_summary, shown)), "matched": len(found)}
+        if not found:
+            content["note"] = why_nothing(view, query)
+        elif left := len(found) - len(shown):
+            content["note"] = f"{left} more match; filter more closely, or raise limit."
+        return tool_result(content | list_json.staleness(view))
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    record, health = entry.record, entry.health
+    summary: dict[str, Any] = {
+        "id": entry.id,
+        "name": record.name,
+        "title": record.title,
+        "description": record.description or None,
+        "url": record.endpoint.url,
+        "transport": record.endpoint.transport,
+        "version": record.version,
+        "tags": list(record.tags),
+        "status": health.status.value,
+        "reason": None if health.status.value == "healthy" else health.reason,
+        "tools": len(record.capabilities.tools),
+    }
+    return {name: value for name, value in summary.items() if value is not None}
+
+
 #: How many characters of JSON are counted as one token.
 _CHARACTERS: Final = 4
 
@@ -138,8 +225,8 @@ class FindTools(McpTool):
             server=filter_argument(FILTERS["name"]),
             **filter_arguments(find_tools=True),
             fields=strings(fields, enum=list(_FIELDS)),
-            max_tokens=number(tokens, default=_TOKENS, most=_MOST_TOKENS, least=50),
-            limit=number("How many tools to tell at most.", default=_LIMIT, most=_MOST),
+            max_tokens=number(tokens, default=4000, most=200_000, least=50),
+            limit=number("How many tools to tell at most.", default=20, most=500),
         ) | {"additionalProperties": False}
 
     async def run(
