@@ -13,10 +13,9 @@ class FacadeOptions:
 
     ``probe_interval`` and ``probe_timeout`` are for entries that the facade itself probes;
     ``first_probe`` bounds how long a POST waits for the first answer. Such an entry is registered
-    with ``posted_ttl`` and ``posted_reap_after`` and renewed every ``heartbeat``, whatever the
-    probe found. ``posted_reap_after`` is long so that a facade that was away for days still finds
-    what was posted to it. ``removed_for`` is how long one
-    that was cut off still learns that another has removed what it keeps.
+    with ``posted_ttl`` and ``posted_reap_after`` (long, so that a facade that was away for days
+    still finds what was posted to it) and renewed every ``heartbeat``, whatever the probe found.
+    ``removed_for`` is how long one that was cut off still learns that another removed its entry.
 
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
     see :mod:`mcp_discovery.facade.http.outbound` for what is never dialled.

@@ -35,8 +35,7 @@ _LONGEST_LINE = 256 * 2**10
 #: How long, in seconds, one of several workers waits for its first list before it takes a share of
 #: the connections. Later it takes them without one: then the store is away.
 _FIRST_LIST = 5.0
-#: How many open files are more than any facade needs: some systems have no upper limit, and then
-#: loops over all of them.
+#: More open files than any facade needs; without a limit some systems loop over all there may be.
 _MOST_FILES = 2**20
 #: While the first list comes in, this is the garbage collector's threshold of its youngest
 #: generation, and how many of its collections make one of an older generation.

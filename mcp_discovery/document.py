@@ -56,10 +56,9 @@ class CapabilityDocument:
         what JSON cannot (an integer over 64 bits, a lone surrogate).
         """
         lists = (self.tools, self.resources, self.resource_templates, self.prompts)
+        content = dict(zip(_LISTS, lists, strict=True))
         try:
-            data = orjson.dumps(
-                dict(zip(_LISTS, lists, strict=True)), option=orjson.OPT_SORT_KEYS, default=dict
-            )
+            data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=dict)
         except TypeError as error:
             raise InvalidDocumentError(f"the capability document is not JSON: {error}") from error
         _check_size(len(data))

@@ -225,8 +225,7 @@ class CallTimeoutError(CallLostError):
     """No answer came within the deadline."""
 
 
-#: The names of 0.1.0 that say it in other words; all others had no ``Error`` at the end. They go
-#: with 0.3.0.
+#: Names of 0.1.0 in other words; all others had no ``Error`` at the end. They go with 0.3.0.
 _FORMER_NAMES = {"StartOver": "OutdatedRevisionError", "CallFailed": "CallError"}
 
 

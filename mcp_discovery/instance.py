@@ -108,8 +108,7 @@ class Instance:
 
 
 def encode_registration(record: Record, lease: Lease) -> bytes:
-    """The value that stores keep for a registration: the record's JSON object with its lease under
-    ``lease``."""
+    """What stores keep for a registration: the record's JSON object with its lease (``lease``)."""
     return orjson.dumps(record.to_dict() | {"lease": lease.to_dict()})
 
 

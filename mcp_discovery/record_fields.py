@@ -20,15 +20,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def fields_from(*sources: FieldOrigin) -> dict[str, FieldInfo]:
     """The fields whose values come from one of ``sources``, by their names in Python."""
-    return {
-        name: field
-        for name, field in Record.model_fields.items()
-        if next(
-            (each for each in field.metadata if isinstance(each, FieldOrigin)),
-            FieldOrigin.REGISTRANT,
-        )
-        in sources
-    }
+    found = {}
+    for name, field in Record.model_fields.items():
+        origins = [each for each in field.metadata if isinstance(each, FieldOrigin)]
+        if (origins or [FieldOrigin.REGISTRANT])[0] in sources:
+            found[name] = field
+    return found
 
 
 def json_names(fields: Mapping[str, FieldInfo]) -> tuple[str, ...]:

@@ -29,8 +29,7 @@ class DisconnectWatch:
     async def guard(
         self, request: web.Request, seconds: float | None = None
     ) -> AsyncIterator[None]:
-        """Cancels the block and raises :class:`ClientGoneError` soon after the client has left, or
-        after ``seconds``."""
+        """Raises :class:`ClientGoneError` in the block once the client left or after ``seconds``."""
         scope = asyncio.timeout(seconds)
         try:
             async with scope:

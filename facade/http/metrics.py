@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter as Numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
+from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
@@ -194,17 +194,10 @@ class _Figures(Collector):
 
     def collect(self) -> Iterable[Metric]:
         catalog, view = self.catalog, self.catalog.view
-        build = GaugeMetricFamily(
-            "mcp_discovery_build_info", "Always 1; the version that runs.", labels=["version"]
-        )
-        build.add_metric([self.version], 1)
-        yield build
-        instances = GaugeMetricFamily(
-            "mcp_discovery_instances", "Instances in the list.", labels=["status"]
-        )
-        for status in Status:
-            instances.add_metric([status.value], view.number("status", status))
-        yield instances
+        running = [((self.version,), 1)]
+        yield _gauge("build_info", "Always 1; the version that runs.", ("version",), running)
+        numbers = [((status.value,), view.number("status", status)) for status in Status]
+        yield _gauge("instances", "Instances in the list.", ("status",), numbers)
         stale = (utcnow() - view.stale_since).total_seconds() if view.stale_since else 0.0
         for name, text, value in (
             ("stale_seconds", "For how long the list could not be confirmed by the store.", stale),
@@ -244,25 +237,30 @@ class _Figures(Collector):
             for id in view.having("status", status.value)
             if not is_usable((entry := view.entries[id]).health)
         ]
-        instances = GaugeMetricFamily(
-            "mcp_discovery_instance_unwell",
+        shown = unwell[:_ONE_BY_ONE]
+        yield _gauge(
+            "instance_unwell",
             "Always 1; an instance that is offered to nobody. At most 200, those down first.",
-            labels=["name", "id", "status"],
-        )
-        for entry in unwell[:_ONE_BY_ONE]:
-            labels = [entry.record.name, entry.id, entry.health.status.value]
-            instances.add_metric(labels, 1)
-        yield instances
-        servers = GaugeMetricFamily(
-            "mcp_discovery_server_unavailable",
-            "Instances of a server of which none is offered. At most 200, by name.",
-            labels=["name"],
+            ("name", "id", "status"),
+            [((entry.record.name, entry.id, entry.health.status.value), 1) for entry in shown],
         )
         left = Numbers(entry.record.name for entry in unwell)
         lost = (name for name in sorted(left) if left[name] == view.number("name", name))
-        for name in islice(lost, _ONE_BY_ONE):
-            servers.add_metric([name], left[name])
-        yield servers
+        yield _gauge(
+            "server_unavailable",
+            "Instances of a server of which none is offered. At most 200, by name.",
+            ("name",),
+            [((name,), left[name]) for name in islice(lost, _ONE_BY_ONE)],
+        )
+
+
+def _gauge(
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
+) -> Metric:
+    family = GaugeMetricFamily(f"mcp_discovery_{name}", text, labels=labels)
+    for each, value in values:
+        family.add_metric(each, value)
+    return family
 
 
 class _Lag:
@@ -287,21 +285,11 @@ class _Lag:
             events = []  # the last scrape is longer ago than the catalog remembers
         self._revision = view.revision
         for event in events:
-            if _is_reported(event):
-                assert event.entry is not None
-                lag = (event.at - event.entry.health.since).total_seconds()
-                self._seconds.observe(max(0.0, lag))
-
-
-def _is_reported(event: CatalogEvent) -> bool:
-    """Whether a registrant said, of an instance that was listed, that its status is another now.
-
-    An instance that is new may have had its status for long, and one that fell silent, or is
-    missing from the store, has said nothing.
-    """
-    if event.entry is None or event.before is None:
-        return False
-    now, before = event.entry.health, event.before.health
-    if now.status is before.status or now.silent or before.silent:
-        return False
-    return not (event.entry.held or event.before.held)
+            entry, before = event.entry, event.before
+            # An instance that is new may have had its status for long, and one that fell silent, or
+            # is missing from the store, has said nothing.
+            if entry is None or before is None or entry.held or before.held:
+                continue
+            now, then = entry.health, before.health
+            if not (now.status is then.status or now.silent or then.silent):
+                self._seconds.observe(max(0.0, (event.at - now.since).total_seconds()))

@@ -21,8 +21,7 @@ _UNREADABLE = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
 def every(request: web.Request, name: str) -> list[str]:
     """All values of a parameter that is repeated, without the empty ones.
 
-    Raises :class:`ProblemError` (400) for too many, or for one with control characters or broken
-    UTF-8.
+    Raises :class:`ProblemError` (400) for too many, control characters or broken UTF-8.
     """
     return _checked(name, request.query.getall(name, []))
 
@@ -64,8 +63,7 @@ def one_of(name: str, value: str, allowed: Collection[str]) -> str:
 def seconds(request: web.Request, name: str, *, most: float) -> float:
     """A duration such as ``30s``, ``10m``, ``2h`` or plain seconds; 0 where it is absent.
 
-    Raises :class:`ProblemError` (400) for anything else, and for what is not above 0 and at most
-    ``most`` seconds.
+    Raises :class:`ProblemError` (400) for anything else, and what is not in (0, ``most``] seconds.
     """
     text = once(request, name)
     if text is None:
@@ -82,8 +80,7 @@ def seconds(request: web.Request, name: str, *, most: float) -> float:
 
 
 def whole(request: web.Request, name: str, *, least: int, most: int) -> int | None:
-    """A whole number between two bounds; ``None`` where it is absent; raises
-    :class:`ProblemError`."""
+    """A whole number between two bounds, ``None`` if absent; raises :class:`ProblemError`."""
     text = once(request, name)
     if text is None:
         return None

@@ -90,17 +90,12 @@ def problem(
     given = dict(headers or {})
     if status in (429, 503):
         given.setdefault("Retry-After", str(RETRY_AFTER))
-    return web.Response(
-        status=status,
-        body=orjson.dumps(body),
-        content_type="application/problem+json",
-        headers=given,
-    )
+    media, data = "application/problem+json", orjson.dumps(body)
+    return web.Response(status=status, body=data, content_type=media, headers=given)
 
 
 def problem_of(request: web.Request, error: Exception) -> web.Response:
-    """The problem document for what a handler raised; of an unexpected error it says no more than
-    that there was one."""
+    """The problem document for what a handler raised; of an unexpected error, only that it was."""
     match error:
         case ProblemError():
             return problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)

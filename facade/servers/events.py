@@ -273,8 +273,7 @@ class _EventReader:
             await self._write_since(position, _staleness(before, self._view))
 
     async def _write_since(self, position: str, staleness: bytes) -> None:
-        """Writes the changes since ``position``, then ``staleness``; a snapshot where they are not
-        known any more."""
+        """Writes the changes since ``position``, then ``staleness``; a snapshot if unknown."""
         try:
             events = self._catalog.since(*read_position(position))
         except OutdatedRevisionError as error:

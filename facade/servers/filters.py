@@ -1,5 +1,4 @@
-"""The filters of a list in a query string: their parameters, and the
-:class:`~mcp_discovery.query.query.Query` that they make."""
+"""The filters of a list in a query string: their parameters, and the query that they make."""
 
 from __future__ import annotations
 
@@ -28,9 +27,8 @@ def stream_filters() -> Iterable[Parameter]:
 def list_filters() -> Iterable[Parameter]:
     """The parameters of all filters."""
     yield from stream_filters()
-    for each in FILTERS.values():
-        if each.measure is not None:
-            yield Parameter(each.name, each.help, each.schema)
+    measuring = (each for each in FILTERS.values() if each.measure is not None)
+    yield from (Parameter(each.name, each.help, each.schema) for each in measuring)
 
 
 def parse(request: web.Request, **defaults: Iterable[str]) -> Query:

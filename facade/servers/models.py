@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from mcp_discovery.facade.http.body import Shaped
@@ -114,6 +114,14 @@ class SaidHealth(Shaped):
     reason: str | None = None
 
 
+_EXAMPLE: dict[str, Any] = {
+    "id": "product-catalog-1",
+    "name": "product-catalog",
+    "url": "http://127.0.0.1:8000/mcp",
+    "tags": ["products"],
+}
+
+
 @with_fields({name: (field.annotation, field) for name, field in GIVEN_FIELDS.items()})
 class ServerPosting(Shaped):
     """A server as it is posted: a record, with a flat `url` or an `endpoint`."""
@@ -130,18 +138,7 @@ class ServerPosting(Shaped):
     lease: LeaseTerms | None = Field(
         None, description="That you send heartbeats; without it this facade probes the server."
     )
-    model_config = Shaped.model_config | {
-        "json_schema_extra": {
-            "examples": [
-                {
-                    "id": "product-catalog-1",
-                    "name": "product-catalog",
-                    "url": "http://127.0.0.1:8000/mcp",
-                    "tags": ["products"],
-                }
-            ]
-        }
-    }
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
 
 class RegisteredServer(Shaped):

@@ -146,8 +146,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str, sort: Sort, fingerprint: str) -> Cursor:
-        """The cursor in ``text``, which must have this fingerprint; raises :class:`ProblemError`
-        (400)."""
+        """The cursor in ``text``; :class:`ProblemError` (400) if bad or of another fingerprint."""
         content = None
         with suppress(ValueError):  # of base64 and of JSON
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -103,8 +103,7 @@ class ServerQuery:
 
         It is not where it depends on the clock, or on descriptions that become known later.
         """
-        moves = self.words or self.cursor or self.query.min_uptime or self.sort.moves
-        return not moves
+        return not (self.words or self.cursor or self.query.min_uptime or self.sort.moves)
 
 
 #: The requests that were parsed lately, by their query string: many clients send the same one.

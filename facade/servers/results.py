@@ -97,10 +97,10 @@ class _Prepared:
     view: View | None
     response: PreparedResponse
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it holds, its compressed form included."""
-        return 2 * len(self.response.body) + 4096
+
+def _size(prepared: _Prepared) -> int:
+    """About how many bytes it holds, its compressed form included."""
+    return 2 * len(prepared.response.body) + 4096
 
 
 class ServerLists:
@@ -115,9 +115,7 @@ class ServerLists:
         self.search = search
         self._selections: LRUCache[tuple[str, int], ListSelection] = LRUCache(_SELECTIONS)
         self._results: LRUCache[str, ListResult] = LRUCache(_SELECTIONS)
-        self._prepared: LRUCache[str, _Prepared] = LRUCache(
-            _RESPONSE_BYTES, getsizeof=lambda each: each.size
-        )
+        self._prepared: LRUCache[str, _Prepared] = LRUCache(_RESPONSE_BYTES, getsizeof=_size)
         self._tags: LRUCache[tuple[str, str], str] = LRUCache(_TAGS)
         #: How many selections were made rather than found in the cache.
         self.selected = 0
@@ -151,7 +149,7 @@ class ServerLists:
         view = result.selection.view
         response = PreparedResponse(result.etag, result.body(view.as_of), headers)
         made = _Prepared(result, second, view if wanted.steady else None, response)
-        if made.size <= _RESPONSE_BYTES:
+        if _size(made) <= _RESPONSE_BYTES:
             self._prepared[wanted.key] = made
         return response
 

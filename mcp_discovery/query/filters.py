@@ -53,8 +53,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """How a value is written that stands for a set of keys; messages about bad values are made
-    from it."""
+    """How a value is written that stands for a set of keys; messages about bad values tell it."""
 
     noun: str
     noun_in_full: str

@@ -96,8 +96,7 @@ class Query:
         return [name for name, passes in self.checks if not passes(instance, now)]
 
     def indexed(self) -> Iterator[tuple[Filter, frozenset[Any], bool]]:
-        """The filters that are set and have an index, each with its wanted values and whether an
-        instance needs every one of them."""
+        """The set filters with an index, the wanted values, and whether every one is needed."""
         for each in self._filters():
             if each.index is not None:
                 yield each, self.values[each.name], self._every(each)

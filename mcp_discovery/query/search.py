@@ -110,15 +110,9 @@ class TextIndex:
         """Removes an instance, if it is indexed."""
         text, digest = self._known.pop(id, (None, None))
         if text is not None:
-            self._by_text[text].discard(id)
-            if not self._by_text[text]:
-                del self._by_text[text]
-                self._texts.remove(text)
+            _forget(id, text, self._by_text, self._texts)
         if digest is not None:
-            self._by_digest[digest].discard(id)
-            if not self._by_digest[digest]:
-                del self._by_digest[digest]
-                self._documents.remove(digest)
+            _forget(id, digest, self._by_digest, self._documents)
 
     def undescribed(self) -> list[str]:
         """The digests of documents whose descriptions are not known yet."""
@@ -205,6 +199,13 @@ class Postings(Generic[K]):
                 if value > best.get(key, 0):
                     best[key] = value
         return best
+
+
+def _forget(id: str, key: K, ids: dict[K, set[str]], postings: Postings[K]) -> None:
+    ids[key].discard(id)
+    if not ids[key]:
+        del ids[key]
+        postings.remove(key)
 
 
 def _weights(text: _Text) -> Weights:
