@@ -105,8 +105,7 @@ def supervise(count: int, serve: Serve) -> int:
 
 
 def _status(ended: int) -> int:
-    """The exit status of a worker that shall stop. A signal may reach it before it has begun to
-    listen to signals, or after that."""
+    """The exit status of a worker that shall stop, which may not listen to signals yet."""
     if -ended in _SIGNALS:
         return 0
     return ended if ended >= 0 else 128 - ended

@@ -110,19 +110,14 @@ class CapabilityDocument:
 
     def names(self) -> tuple[list[str], list[str], list[str]]:
         """Names of tools, of resources and their templates, and of prompts, in order, once each."""
-        return (
-            _names(self.tools),
-            _names((*self.resources, *self.resource_templates)),
-            _names(self.prompts),
-        )
+        resources = (*self.resources, *self.resource_templates)
+        return _names(self.tools), _names(resources), _names(self.prompts)
 
 
 def _check_size(size: int) -> None:
     if size > MAX_DOCUMENT_BYTES:
-        raise InvalidDocumentError(
-            f"the capability document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; "
-            "offer fewer tools or shorter schemas"
-        )
+        limit = f"the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer fewer tools or shorter schemas"
+        raise InvalidDocumentError(f"the capability document is over {limit}")
 
 
 def _objects(name: str, items: Any) -> tuple[Mapping[str, Any], ...]:

@@ -52,13 +52,8 @@ class Lease:
 
     def to_dict(self) -> dict[str, Any]:
         """The lease as a JSON object."""
-        return {
-            "holder": self.holder.id,
-            "host": self.holder.host,
-            "by": self.holder.by,
-            "ttl": self.ttl,
-            "reapAfter": self.reap_after,
-        }
+        holder = {"holder": self.holder.id, "host": self.holder.host, "by": self.holder.by}
+        return holder | {"ttl": self.ttl, "reapAfter": self.reap_after}
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:

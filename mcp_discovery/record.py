@@ -297,10 +297,8 @@ class Record(Particulars):
     @classmethod
     def _valid_registry_name(cls, value: str) -> str:
         if _REGISTRY_NAME.fullmatch(value) is None:
-            raise ValueError(
-                f"{value!r} is not a registry name; write <publisher>/<name>, such as "
-                "com.example/product-catalog"
-            )
+            rule = "write <publisher>/<name>, such as com.example/product-catalog"
+            raise ValueError(f"{value!r} is not a registry name; {rule}")
         return value
 
     @classmethod
@@ -330,9 +328,8 @@ class Record(Particulars):
         """Raises :class:`SecretInRecordError` where a field looks like a secret, and
         :class:`RecordTooLargeError` where the record is over :data:`MAX_RECORD_BYTES`."""
         super().check()
-        _check_urls(
-            {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
-        )
+        urls = {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
+        _check_urls(urls)
         try:
             fields = self.to_dict()
             size = len(orjson.dumps(fields))

@@ -29,7 +29,7 @@ class DisconnectWatch:
     async def guard(
         self, request: web.Request, seconds: float | None = None
     ) -> AsyncIterator[None]:
-        """Raises :class:`ClientGoneError` in the block once the client left or after ``seconds``."""
+        """Raises :class:`ClientGoneError` inside once the client left or after ``seconds``."""
         scope = asyncio.timeout(seconds)
         try:
             async with scope:

@@ -96,8 +96,7 @@ def _meant(address: Address) -> Iterator[Address]:
 
 
 def literal(host: str) -> Address | None:
-    """The address that ``host`` spells, as ``inet_aton`` reads it too (``0x7f.1``,
-    ``2130706433``); ``None`` for a name."""
+    """The address that ``host`` spells, also as for ``inet_aton`` (``0x7f.1``), or ``None``."""
     host = host.rstrip(".")
     try:
         return ipaddress.ip_address(host.partition("%")[0])

@@ -211,14 +211,13 @@ class _EventReader:
         would take ten times as long as writing them from here.
         """
         try:
-            written = await self._write_at_once()
+            if await self._write_at_once():
+                return
         except ConnectionError:
-            written = False  # the reader has left, which its task notices
+            pass  # the reader has left, which its task notices
         except Exception:  # the guard that keeps it from the readers that come after this one
             log.exception("writing to a reader of events failed in a way it must not")
-            written = False
-        if not written:
-            self._news.set()
+        self._news.set()
 
     async def _write_at_once(self) -> bool:
         """Writes what is new, if the reader's task writes nothing and the connection is empty."""
@@ -297,16 +296,14 @@ class _EventReader:
         await self._write(b"}\n\n")
 
     async def _write_changes(self, events: list[CatalogEvent]) -> None:
-        pending: list[bytes] = []
-        size = 0
+        pending = bytearray()
         for frame in self._group.frames(events):
-            pending.append(frame)
-            size += len(frame)
-            if size >= _CHUNK:
-                await self._write(b"".join(pending))
-                pending, size = [], 0
+            pending += frame
+            if len(pending) >= _CHUNK:
+                await self._write(bytes(pending))
+                pending.clear()
         if pending:
-            await self._write(b"".join(pending))
+            await self._write(bytes(pending))
 
     async def _write(self, data: bytes) -> None:
         try:

@@ -28,9 +28,8 @@ def read_position(text: str) -> tuple[str, int]:
     """
     epoch, colon, revision = text.partition(":")
     if not colon or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
-        raise OutdatedRevisionError(
-            f"{text[:100]!r} is no position of this facade; it is epoch:revision"
-        )
+        problem = "is no position of this facade; it is epoch:revision"
+        raise OutdatedRevisionError(f"{text[:100]!r} {problem}")
     return epoch[:100], int(revision)
 
 
@@ -56,9 +55,7 @@ def staleness(view: View) -> dict[str, str]:
 
 def with_members(first: bytes, members: dict[str, object]) -> bytes:
     """The JSON object ``first`` with ``members`` behind its own."""
-    if not members:
-        return first
-    return first[:-1] + b"," + orjson.dumps(members)[1:]
+    return first[:-1] + b"," + orjson.dumps(members)[1:] if members else first
 
 
 def servers(view: View, entries: Iterable[Entry]) -> bytes:

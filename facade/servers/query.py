@@ -174,9 +174,7 @@ def _index(text: str | None) -> tuple[str, int] | None:
         return None
     found = re.fullmatch(r"([0-9a-zA-Z._-]{1,64}):(\d{1,18})", text, re.ASCII)
     if found is None:
-        detail = (
-            f"index={text[:100]!r} is no state of a list; send the X-Discovery-Revision of the "
-            "last answer, such as 5f0c2a9be1d3:42"
-        )
+        hint = "send the X-Discovery-Revision of the last answer, such as 5f0c2a9be1d3:42"
+        detail = f"index={text[:100]!r} is no state of a list; {hint}"
         raise ProblemError(400, "bad-index", detail, parameter="index")
     return found[1], int(found[2])
