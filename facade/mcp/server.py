@@ -14,7 +14,6 @@ from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
-from mcp_discovery.facade.mcp.finding import FindServers, FindTools
 from mcp_discovery.facade.mcp.messages import (
     INVALID_REQUEST,
     JsonRpcError,
@@ -27,6 +26,7 @@ from mcp_discovery.facade.mcp.methods import Methods
 from mcp_discovery.facade.mcp.protocols import LegacyProtocol, ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import Responder, error_response
+from mcp_discovery.facade.mcp.search_tools import FindServers, FindTools
 from mcp_discovery.facade.mcp.subscriptions import LegacySessions, Subscriptions
 from mcp_discovery.facade.mcp.tool import McpTool
 from mcp_discovery.facade.options import FacadeOptions
