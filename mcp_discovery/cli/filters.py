@@ -17,44 +17,53 @@ from mcp_discovery.query.filters import FILTERS, Option
 Pairs: TypeAlias = list[tuple[str, str]]
 
 
-def filtered(
-    *, only: Sequence[str] = (), status: str | None = None, status_help: str = ""
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command options for the filters, or ``only`` for these, in the place of its parameter
+class FilteredCommand:
+    """A command with options for filters, or ``only`` for these, in the place of its parameter
     ``selected``, which gets them as :data:`Pairs`.
 
-    ``status`` is the default of ``--status``, ``status_help`` its help where it is not the table's.
+    ``status`` is the default of ``--status``, ``help`` its help where it is not the table's.
+    The options are those of the table when a command line is made.
     """
-    own = list(_options(only or FILTERS, status, status_help))
 
-    def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def with_pairs(**given: Any) -> None:
-            options = {each.name: given.pop(each.name) for each in own}
-            if not options.get("tags") and options.get("match") == "any":
-                del options["match"]  # it is the facade's default, and there are no tags to match
-            pairs = []
-            for name, value in options.items():
-                texts = (value,) if isinstance(value, str) else value or ()
-                pairs += [(name, text) for text in texts if text]
-            command(**given, selected=pairs)
+    def __init__(
+        self, command: Callable[..., None], only: Sequence[str], status: str | None, help: str
+    ) -> None:
+        functools.update_wrapper(self, command)
+        self._command = command
+        self._own = functools.partial(_options, only, status, help)
 
+    @property
+    def __signature__(self) -> inspect.Signature:
         found: list[inspect.Parameter] = []
-        for each in inspect.signature(command, eval_str=True).parameters.values():
-            found += own if each.name == "selected" else (each,)
-        with_pairs.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        for each in inspect.signature(self._command, eval_str=True).parameters.values():
+            found += self._own() if each.name == "selected" else (each,)
+        return inspect.Signature(
             [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in found]
         )
-        return with_pairs
 
-    return decorated
+    def __call__(self, **given: Any) -> None:
+        options = {each.name: given.pop(each.name) for each in self._own()}
+        if not options.get("tags") and options.get("match") == "any":
+            del options["match"]  # it is the facade's default, and there are no tags to match
+        pairs = []
+        for name, value in options.items():
+            texts = (value,) if isinstance(value, str) else value or ()
+            pairs += [(name, text) for text in texts if text]
+        self._command(**given, selected=pairs)
+
+
+def filtered(
+    *, only: Sequence[str] = (), status: str | None = None, status_help: str = ""
+) -> Callable[[Callable[..., None]], FilteredCommand]:
+    """Makes a command a :class:`FilteredCommand`."""
+    return lambda command: FilteredCommand(command, only, status, status_help)
 
 
 def _options(
     only: Collection[str], status: str | None, status_help: str
 ) -> Iterator[inspect.Parameter]:
     for name, each in FILTERS.items():
-        if each.option is None or name not in only:
+        if each.option is None or name not in (only or FILTERS):
             continue
         option, default = each.option, None
         if name == "status":
