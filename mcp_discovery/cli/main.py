@@ -64,9 +64,9 @@ def _help(command: Callable[..., None]) -> str:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from mcp_discovery.version import installed_version
 
-        typer.echo(f"mcp-discovery {version('mcp-discovery')}")
+        typer.echo(f"mcp-discovery {installed_version()}")
         raise typer.Exit
 
 

@@ -222,17 +222,6 @@ def schema(roles: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
     }
 
 
-def default_text(setting: Setting) -> str:
-    """A setting's default as a page tells it; empty where there is none."""
-    if setting.required:
-        return "required"
-    if isinstance(setting.default, bool):
-        return str(setting.default).lower()
-    if setting.kind is float and setting.default is not None:
-        return f"{setting.default:g}s"
-    return "" if setting.default is None else str(setting.default)
-
-
 def _described(setting: Setting) -> dict[str, Any]:
     described: dict[str, Any]
     if setting.metavar == _PAIRS:

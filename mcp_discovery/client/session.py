@@ -7,7 +7,6 @@ import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from importlib.metadata import version
 
 from mcp import Client
 from mcp.client.caching import CacheConfig
@@ -22,6 +21,7 @@ from mcp_discovery.client.tool import ResponseCache, ServerTools
 from mcp_discovery.client.transports import SharedHttp, transport_for
 from mcp_discovery.instance import Instance
 from mcp_discovery.urls import urls_of
+from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class McpSession:
             mode=self._mode,
             prior_discover=self._known if self._mode in MODERN_PROTOCOL_VERSIONS else None,
             client_info=settings.client_info
-            or Implementation(name="mcp-discovery-client", version=version("mcp-discovery")),
+            or Implementation(name="mcp-discovery-client", version=installed_version()),
             logging_callback=self._log if settings.on_log else None,
             log_level=settings.log_level,
             elicitation_callback=settings.on_elicit,

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswerError
+from mcp_discovery.version import installed_version
 
 MODERN: Final = "2026-07-28"
 LATEST_LEGACY: Final = "2025-11-25"
@@ -58,11 +58,7 @@ def digest_of(raw: bytes) -> bytes:
 @cache
 def client_info() -> dict[str, str]:
     """Return how the probe introduces itself to servers."""
-    try:
-        release = version("mcp-discovery")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        release = "0"
-    return {"name": "mcp-discovery", "version": release}
+    return {"name": "mcp-discovery", "version": installed_version()}
 
 
 def modern_call(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from importlib.metadata import version
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.cli.facade_connection import facade_api, get
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
+from mcp_discovery.version import installed_version
 
 
 async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
@@ -29,7 +29,7 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             yield wrong(f"what answers at {case.facade} is no facade", advice)
             return
         yield ok(f"{case.facade} answers, up for {health.get('uptime', 0):,} s")
-        own = version("mcp-discovery")
+        own = installed_version()
         if remote_version == own:
             yield ok(f"it is of version {remote_version}, as this command is")
         else:
