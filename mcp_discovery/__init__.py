@@ -9,66 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp_discovery.errors import (
-    AmbiguousToolError,
-    BadServerError,
-    CallError,
-    CallLostError,
-    CallTimeoutError,
-    DiscoveryError,
-    DocumentNotFoundError,
-    DuplicateInstanceError,
-    InvalidDocumentError,
-    InvalidInputError,
-    InvalidRecordError,
-    InvalidStoreURLError,
-    MissingExtraError,
-    NoReplicaError,
-    OutdatedRevisionError,
-    RecordTooLargeError,
-    RegistrationLostError,
-    SecretInRecordError,
-    ServerRefusedError,
-    StoreDeniedError,
-    StoreError,
-    StoreUnavailableError,
-    ToolChangedError,
-    UnknownToolError,
-)
+from mcp_discovery import errors
+from mcp_discovery.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from mcp_discovery.client import Change, Discovery, SyncDiscovery, Tool
 
-__all__ = [
-    "AmbiguousToolError",
-    "BadServerError",
-    "CallError",
-    "CallLostError",
-    "CallTimeoutError",
-    "Change",
-    "Discovery",
-    "DiscoveryError",
-    "DocumentNotFoundError",
-    "DuplicateInstanceError",
-    "InvalidDocumentError",
-    "InvalidInputError",
-    "InvalidRecordError",
-    "InvalidStoreURLError",
-    "MissingExtraError",
-    "NoReplicaError",
-    "OutdatedRevisionError",
-    "RecordTooLargeError",
-    "RegistrationLostError",
-    "SecretInRecordError",
-    "ServerRefusedError",
-    "StoreDeniedError",
-    "StoreError",
-    "StoreUnavailableError",
-    "SyncDiscovery",
-    "Tool",
-    "ToolChangedError",
-    "UnknownToolError",
-]
+__all__ = ["Change", "Discovery", "SyncDiscovery", "Tool"]
+__all__ += errors.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,33 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+__all__ = [
+    "AmbiguousToolError",
+    "BadServerError",
+    "CallError",
+    "CallLostError",
+    "CallTimeoutError",
+    "DiscoveryError",
+    "DocumentNotFoundError",
+    "DuplicateInstanceError",
+    "InvalidDocumentError",
+    "InvalidInputError",
+    "InvalidRecordError",
+    "InvalidStoreURLError",
+    "MissingExtraError",
+    "NoReplicaError",
+    "OutdatedRevisionError",
+    "RecordTooLargeError",
+    "RegistrationLostError",
+    "SecretInRecordError",
+    "ServerRefusedError",
+    "StoreDeniedError",
+    "StoreError",
+    "StoreUnavailableError",
+    "ToolChangedError",
+    "UnknownToolError",
+]
+
 
 class DiscoveryError(Exception):
     """Base of every error that mcp-discovery raises on purpose."""
