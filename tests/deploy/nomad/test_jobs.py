@@ -20,7 +20,7 @@ from tests.stores.waiting import until
 
 pytestmark = pytest.mark.xdist_group("image")
 FOLDER = ROOT / "deploy/nomad"
-SERVER, FACADE = FOLDER / "mcp-server.nomad.hcl", FOLDER / "mcp_discovery.facade.nomad.hcl"
+SERVER, FACADE = FOLDER / "mcp-server.nomad.hcl", FOLDER / "facade.nomad.hcl"
 _SECOND = 10**9
 
 
