@@ -183,23 +183,22 @@ class _Sidecar:
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
             ) as http,
+            healthz.answering(
+                self._settings.health_port,
+                host=self._settings.health_host,
+                why_not_live=self._why_not_live,
+                why_not_ready=self._registrar.why_not_ready,
+                drain=self._drained,
+                figures=lambda: self._figures.exposition(self._registrar.why_not_ready()),
+            ),
             aclosing(self._registrant),
         ):
+            # Not before the port is had: a sidecar without it ends, and must leave no entry.
             self._watch(http)
             registering = self._registrant.keep()
-            async with (
-                healthz.answering(
-                    self._settings.health_port,
-                    host=self._settings.health_host,
-                    why_not_live=self._why_not_live,
-                    why_not_ready=self._registrar.why_not_ready,
-                    drain=self._drained,
-                    figures=lambda: self._figures.exposition(self._registrar.why_not_ready()),
-                ),
-                alongside(
-                    stop.wanted.wait(), self._drain.wait(), self._child_ended(), self._advertise()
-                ) as (stopped, drained, ended, _),
-            ):
+            async with alongside(
+                stop.wanted.wait(), self._drain.wait(), self._child_ended(), self._advertise()
+            ) as (stopped, drained, ended, _):
                 await asyncio.wait(
                     {registering, stopped, drained, ended}, return_when=asyncio.FIRST_COMPLETED
                 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
@@ -64,3 +67,22 @@ async def test_a_port_in_use_is_one_sentence(
         assert await running.code(2.0) == 6
     assert f"cannot listen on 127.0.0.1:{server.port} for health checks (Address" in caplog.text
     assert "--health-port" in caplog.text
+
+
+async def test_nothing_is_registered_before_the_port_is_had(
+    store: EmbeddedStore, server: McpServer, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sidecar that cannot have its port must not leave an entry behind, however late it knows."""
+
+    async def start(_: web.TCPSite) -> None:
+        async def registered() -> bool:
+            return bool(seen.history)
+
+        with suppress(TimeoutError):
+            await until(registered, timeout=1.0, what="a registration")
+        raise OSError(errno.EADDRINUSE, "in use")
+
+    monkeypatch.setattr(web.TCPSite, "start", start)
+    async with sidecar(store, server.url, health_port=1) as running:
+        assert await running.code(5.0) == 6
+    assert not seen.history
