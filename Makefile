@@ -45,10 +45,11 @@ fmt: $(READY) ## Format and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-stores: ## Real Consul, etcd, other programs and the MCP SDK 1.x for the tests, into .stores/
+stores: ## Real Consul, etcd, wrk, other programs and the MCP SDK 1.x for the tests, into .stores/
 	@scripts/fetch-stores
 	@PYTHON="$(PYTHON)" scripts/fetch-tools
 	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
+	@scripts/fetch-bench-tools
 
 soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECONDS=600, SEED=…, STORES="consul etcd"
 	@echo "SEED=$(SEED): 'make soak SEED=$(SEED)' draws the same again"
@@ -61,7 +62,6 @@ soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECO
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) --stores $(STORES)
 
 bench: $(READY) stores ## Measure all that docs/performance.md tells, beside others; ARGS=--quick
-	@scripts/fetch-bench-tools || echo "going on: rows whose tools are missing say so"
 	$(BIN)/python -m benchmarks $(or $(ARGS),--json docs/performance/figures.json \
 	  --plots docs/performance --page docs/performance.md)
 
