@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.probe.verdict import ASKS_FOR_CREDENTIALS
 from tests.facade.harness import Client, leased, served
 from tests.facade.plain import HealthServer
 from tests.records import document, record
@@ -161,7 +162,7 @@ async def test_what_was_posted_of_its_capabilities_stands(ask: Client) -> None:
     ("auth", "status", "words"),
     [
         ({}, "down", "401"),
-        ({"auth": {"type": "bearer"}}, "healthy", "asks for credentials as its record says"),
+        ({"auth": {"type": "bearer"}}, "healthy", ASKS_FOR_CREDENTIALS),
     ],
 )
 async def test_one_that_wants_credentials(

@@ -147,5 +147,5 @@ async def test_the_shell_has_an_option_for_it(ask: Client) -> None:
 
 
 def test_a_name_that_is_in_no_row_is_refused() -> None:
-    with pytest.raises(TypeError, match="region"):
-        Query(region="eu")
+    with pytest.raises(TypeError, match="no_filter"):
+        Query(no_filter="eu")
