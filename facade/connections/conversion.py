@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
@@ -116,13 +116,15 @@ def _put_metadata(fields: dict[str, Any], given: Mapping[str, Scalar], traits: T
 
 
 def _literal(value: str) -> Scalar:
-    """The value that was stored as ``value``; a text that is no literal is returned as it is."""
+    """The value that was stored as ``value``; a text that is no literal is returned as it is.
+
+    Anyone may write it: what is nested too deep, or no finite number, is a text, as to orjson.
+    """
     try:
-        literal = json.loads(value)
+        literal = orjson.loads(value)
     except ValueError:
         return value
-    is_literal = isinstance(literal, int | float) and math.isfinite(literal)
-    return literal if is_literal else value
+    return literal if isinstance(literal, int | float) else value
 
 
 def _probed_as(traits: Traits, wish: HealthCheckWish) -> Traits:

@@ -153,3 +153,13 @@ async def test_one_is_the_same_as_a_server(ask: Client) -> None:
     assert await ids(ask) == ["registered", "posted"]
     assert (await ask("GET", "/servers?status=all")).ids == ["registered", "posted"]
     assert (await ask("GET", "/connections/posted")).json["zone"] == "eu-1"
+
+
+async def test_no_metadata_value_breaks_the_list(ask: Client) -> None:
+    """A registrant may call any text a literal: what cannot be one is shown as the text."""
+    metadata = {"deep": "[" * 4096, "endless": "1e999", "plain": "1.5"}
+    body = leased("odd", metadata=metadata, connection={"literals": list(metadata)})
+    assert (await ask("POST", "/servers", body)).status == 201
+    assert await ids(ask) == ["odd"]
+    shown = (await ask("GET", "/connections/odd")).json
+    assert shown["metadata"] == metadata | {"plain": 1.5}
