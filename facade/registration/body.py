@@ -62,8 +62,8 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
     endpoint and a list of names for the capabilities.
 
     ``remote`` is the client's address, ``id`` the one in the path. Raises
-    :class:`~mcp_discovery.errors.InvalidRecordError`,
-    :class:`~mcp_discovery.errors.InvalidDocumentError` or :class:`ProblemError`.
+    :class:`~mcp_discovery.errors.InvalidRecordError` or
+    :class:`~mcp_discovery.errors.InvalidDocumentError`.
     """
     fields = {key: value for key, value in body.items() if key not in _BESIDE}
     fields["endpoint"] = _endpoint(body)

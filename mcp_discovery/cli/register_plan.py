@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcp_discovery.errors import DiscoveryError, InvalidInputError, InvalidRecordError
+from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.record import Record
 from mcp_discovery.record_fields import FROM_SERVER, GIVEN
 
@@ -90,7 +90,6 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> P
 
 
 def _server(body: Mapping[str, Any], source: str | None) -> PlannedServer:
-    from mcp_discovery.facade.http.problems import ProblemError
     from mcp_discovery.facade.registration.body import parse
 
     if source is not None:
@@ -101,8 +100,6 @@ def _server(body: Mapping[str, Any], source: str | None) -> PlannedServer:
         return PlannedServer(body, parse(body, remote="").record, None)
     except DiscoveryError as error:
         return PlannedServer(body, None, error)
-    except ProblemError as error:
-        return PlannedServer(body, None, InvalidRecordError("", str(error)))
 
 
 def compare(
