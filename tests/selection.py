@@ -49,12 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
-        used = _Used()
+        used = _used(item)
         hypothesis = getattr(item.obj, "hypothesis", None)
-        used.follow(hypothesis.inner_test if hypothesis else item.obj)
-        for definitions in item._fixtureinfo.name2fixturedefs.values():
-            for each in definitions:
-                used.follow(each.func)
         for value in item.callspec.params.values() if hasattr(item, "callspec") else ():
             used.follow(value)
         many = hypothesis and _examples(item.obj) > FEW_EXAMPLES
@@ -62,6 +58,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if hypothesis or "tests.seeds" in used.modules:
             item.add_marker(pytest.mark.drawn)
+
+
+def starts_store(definition: pytest.Function) -> bool:
+    """Whether a test starts a store's server, itself or by its fixtures."""
+    return not _used(definition).modules.isdisjoint(("tests.stores.consul", "tests.stores.etcd"))
+
+
+def _used(item: pytest.Function) -> _Used:
+    used = _Used()
+    hypothesis = getattr(item.obj, "hypothesis", None)
+    used.follow(hypothesis.inner_test if hypothesis else item.obj)
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        for each in definitions:
+            used.follow(each.func)
+    return used
 
 
 def _examples(test: Any) -> int:

@@ -18,6 +18,7 @@ from tests.contract.environments import (
 )
 from tests.contract.served_facade import ServedFacade
 from tests.contract.tiny_environment import TinyEnvironment
+from tests.stores import binaries
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 
@@ -26,12 +27,14 @@ EVERY = ("embedded", "file", "remote", "consul", "etcd", "tiny")
 WRITABLE = ("file", "consul", "etcd", "tiny")
 #: The stores with a server, which can go away and lose its data.
 SERVED = ("remote", "consul", "etcd")
+#: The stores that are tried in several releases.
+OF_RELEASES = ("consul", "etcd")
 
 
 @pytest.fixture
 def shared_server(kind: str, request: pytest.FixtureRequest) -> ConsulServer | EtcdServer | None:
     """The server that the tests of this process share, started only where it is needed."""
-    if kind not in ("consul", "etcd"):
+    if kind not in OF_RELEASES:
         return None
     server: ConsulServer | EtcdServer = request.getfixturevalue(f"{kind}_server")
     return server
@@ -89,4 +92,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs every test over the stores that its ``over`` mark names, by default all of them."""
     if "kind" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("over")
-        metafunc.parametrize("kind", mark.args[0] if mark else EVERY)
+        over = [
+            pytest.param(kind, release, id=kind if release == "debian" else f"{kind}-{release}")
+            for kind in (mark.args[0] if mark else EVERY)
+            for release in (binaries.matrix() if kind in OF_RELEASES else binaries.RELEASES[:1])
+        ]
+        metafunc.parametrize(("kind", "release"), over, indirect=["release"], scope="session")

@@ -1,10 +1,15 @@
 """Decides where the tests' Consul and etcd come from, for all tests and in this one place.
 
-The order: `CONSUL_BIN` or `ETCD_BIN`; `PATH`; the folder `.stores/` that `make stores` fills; a
-container, where a Docker daemon answers. When there is none, the run fails and says what to do.
+Each store is tried in two releases: `debian`, which Debian packages, and `recent`, which
+`scripts/fetch-newer-stores` builds. A test asks for one of them, or takes the one in force.
+
+`debian` is looked for in this order: `CONSUL_BIN` or `ETCD_BIN`; `PATH`; the folder `.stores/` that
+`make stores` fills; a container, where a Docker daemon answers. `recent` is looked for in the cache
+that `make stores` fills. When there is none, the run fails and says what to do.
 
 Environment: `CONSUL_BIN`, `ETCD_BIN` name a binary; `CONSUL_IMAGE`, `ETCD_IMAGE` an image that has
-`consul` or `etcd` on its path.
+`consul` or `etcd` on its path; `STORES_MATRIX=debian` leaves `recent` out; `MCP_DISCOVERY_CACHE`,
+`XDG_CACHE_HOME` say where the cache is.
 """
 
 import functools
@@ -18,6 +23,10 @@ from typing import Literal
 from tests.stores import container
 
 StoreName = Literal["consul", "etcd"]
+Release = Literal["debian", "recent"]
+
+RELEASES: tuple[Release, ...] = ("debian", "recent")
+RECENT_VERSIONS: dict[StoreName, str] = {"consul": "1.16.3", "etcd": "3.6.16"}
 
 STORES_FOLDER = Path(__file__).parents[2] / ".stores"
 
@@ -48,13 +57,67 @@ class Image:
 
 Program = Binary | Image
 
+in_force: Release = "debian"
+"""The release that servers run which were not told another; the fixture `release` changes it."""
 
-@functools.cache
-def find(store: StoreName) -> Program:
-    """Where this run takes `store` from.
+
+def matrix() -> tuple[Release, ...]:
+    """The releases that this run tries, by `STORES_MATRIX`.
+
+    Raises `ValueError` for a value that means nothing.
+    """
+    match os.environ.get("STORES_MATRIX", ""):
+        case "":
+            return RELEASES
+        case "debian":
+            return ("debian",)
+        case other:
+            raise ValueError(
+                f"STORES_MATRIX is {other!r}: set it to `debian` to leave {_recent()} out, "
+                "or unset it to test over these as well"
+            )
+
+
+def left_out() -> str | None:
+    """What this run does not try and how it would, in a sentence; None when it tries all."""
+    if matrix() == RELEASES:
+        return None
+    return f"STORES_MATRIX=debian left {_recent()} out: unset it to test over these as well"
+
+
+def _recent() -> str:
+    return f"Consul {RECENT_VERSIONS['consul']} and etcd {RECENT_VERSIONS['etcd']}"
+
+
+def find(store: StoreName, release: Release | None = None) -> Program:
+    """Where this run takes `store` of a release from, by default of the one in force.
 
     Raises `StoreNotFound` with what to do about it.
     """
+    return _find_recent(store) if (release or in_force) == "recent" else _find_debian(store)
+
+
+def _find_recent(store: StoreName) -> Binary:
+    wanted = f"{store}-{RECENT_VERSIONS[store]}"
+    path = shutil.which(cache() / "stores" / wanted / store)
+    if path is None:
+        raise StoreNotFound(
+            f"the tests need {wanted} in {cache() / 'stores'}, where it is not: run `make stores`, "
+            "or set STORES_MATRIX=debian to go without"
+        )
+    return Binary(str(path))
+
+
+def cache() -> Path:
+    """The folder for what takes long to make, which clones share and `make clean` leaves alone."""
+    if named := os.environ.get("MCP_DISCOVERY_CACHE"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mcp-discovery"
+
+
+@functools.cache
+def _find_debian(store: StoreName) -> Program:
     variable = f"{store.upper()}_BIN"
     if named := os.environ.get(variable):
         path = shutil.which(named)

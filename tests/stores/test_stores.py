@@ -268,10 +268,55 @@ def test_without_any_store_the_run_fails_and_says_what_to_do(
     monkeypatch.setattr(binaries, "STORES_FOLDER", tmp_path)
     monkeypatch.setattr(container, "daemon_answers", lambda: False)
     with pytest.raises(StoreNotFound, match="make stores"):
-        binaries.find.__wrapped__("consul")
+        binaries._find_debian.__wrapped__("consul")
     monkeypatch.setattr(container, "daemon_answers", lambda: True)
     monkeypatch.setenv("CONSUL_IMAGE", "mine:1")
-    assert binaries.find.__wrapped__("consul") == binaries.Image("mine:1", "consul")
+    assert binaries._find_debian.__wrapped__("consul") == binaries.Image("mine:1", "consul")
+
+
+def test_the_recent_release_comes_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MCP_DISCOVERY_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(StoreNotFound, match=r"run `make stores`, or set STORES_MATRIX=debian"):
+        binaries.find("etcd", "recent")
+    for cache in ("mcp-discovery", "named"):
+        program = tmp_path / cache / "stores" / "etcd-3.6.16" / "etcd"
+        program.parent.mkdir(parents=True)
+        program.touch(mode=0o755)
+        assert binaries.find("etcd", "recent") == binaries.Binary(str(program))
+        monkeypatch.setenv("MCP_DISCOVERY_CACHE", str(tmp_path / "named"))
+
+
+@pytest.mark.parametrize("release", binaries.matrix(), indirect=True, scope="session")
+async def test_a_server_is_of_the_release_in_force(
+    consul_server: ConsulServer, etcd_server: EtcdServer, release: binaries.Release
+) -> None:
+    """The shared servers, and those that a test starts itself."""
+    async with ConsulServer() as consul, EtcdServer() as etcd:
+        for server in (consul, consul_server):
+            config = (await server.api("GET", "/v1/agent/self")).json()["Config"]
+            wanted = binaries.RECENT_VERSIONS["consul"]
+            assert (config["Version"] == wanted) is (release == "recent")
+        for other in (etcd, etcd_server):
+            said = (await other.request("GET", "/version")).json()
+            wanted = binaries.RECENT_VERSIONS["etcd"]
+            assert (said["etcdserver"] == wanted) is (release == "recent")
+
+
+def test_the_matrix_leaves_the_recent_release_out_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("STORES_MATRIX", raising=False)
+    assert binaries.matrix() == ("debian", "recent")
+    assert binaries.left_out() is None
+    monkeypatch.setenv("STORES_MATRIX", "debian")
+    assert binaries.matrix() == ("debian",)
+    assert "unset it to test over these as well" in str(binaries.left_out())
+    monkeypatch.setenv("STORES_MATRIX", "Debian")
+    with pytest.raises(ValueError, match="'Debian': set it to `debian`"):
+        binaries.matrix()
 
 
 def test_binaries_are_looked_for_in_the_documented_order(
@@ -286,7 +331,7 @@ def test_binaries_are_looked_for_in_the_documented_order(
     monkeypatch.setattr(binaries, "STORES_FOLDER", tmp_path / "stores")
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     monkeypatch.setenv("CONSUL_BIN", str(programs["named"]))
-    find = binaries.find.__wrapped__
+    find = binaries._find_debian.__wrapped__
     assert find("consul") == binaries.Binary(str(programs["named"]))
     monkeypatch.delenv("CONSUL_BIN")
     assert find("consul") == binaries.Binary(str(programs["path"]))

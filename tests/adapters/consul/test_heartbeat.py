@@ -14,13 +14,14 @@ from mcp_discovery.instance import Instance
 from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import ConsulServer, until
+from tests.stores.binaries import Release
 from tests.stores.waiting import repeat
 
 DOC = document("search_products")
 
 
 @pytest.fixture(scope="module")
-async def as_shipped() -> AsyncIterator[ConsulServer]:
+async def as_shipped(release: Release) -> AsyncIterator[ConsulServer]:
     """A Consul whose agent holds back changes of output for minutes, which is its default."""
     async with ConsulServer(config={"check_update_interval": "5m"}) as server:
         yield server
