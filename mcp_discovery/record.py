@@ -33,6 +33,7 @@ from pydantic.alias_generators import to_camel
 from mcp_discovery import secrets
 from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
 from mcp_discovery.health import rfc3339, utcnow
+from mcp_discovery.urls import wire_url
 
 #: The largest size of a record as JSON, in bytes: half of Consul's limit for one value.
 MAX_RECORD_BYTES = 256 * 2**10
@@ -45,7 +46,9 @@ _NO_PROSE = frozenset(
 _REFER = "write a reference such as ${NAME} and keep the value out of the record"
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_BLANK = re.compile(r"[\x00-\x20]")
+_BLANK = re.compile(r"[\x00-\x20\x7f-\x9f]")
+#: A host and a port in which nothing can be wrong but the port.
+_PLAIN_AUTHORITY = re.compile(r"[A-Za-z0-9._:-]+")
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
 
 
@@ -97,6 +100,8 @@ def url_problem(text: str, schemes: tuple[str, ...]) -> str | None:
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
+        if parts.netloc and _PLAIN_AUTHORITY.fullmatch(parts.netloc) is None:
+            wire_url(text)
     except ValueError as error:
         return f"{text[:200]!r} is not a URL ({error}); {wanted}"
     if parts.scheme not in schemes:

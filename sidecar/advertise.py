@@ -16,6 +16,7 @@ from mcp_discovery.adapters.store import Store
 from mcp_discovery.adapters.stores import find_kind
 from mcp_discovery.errors import InvalidInputError, StoreError
 from mcp_discovery.sidecar.settings import SidecarSettings
+from mcp_discovery.urls import with_authority
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Advertised:
         host = f"[{self.host}]" if ":" in self.host else self.host
         credentials, at, _ = parts.netloc.rpartition("@")
         port = f":{parts.port}" if parts.port is not None else ""
-        return parts._replace(netloc=f"{credentials}{at}{host}{port}").geturl()
+        return with_authority(url, f"{credentials}{at}{host}{port}")
 
 
 async def choose(

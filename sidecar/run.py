@@ -20,7 +20,7 @@ from mcp_discovery.adapters.observed_store import observed
 from mcp_discovery.adapters.store import Store, new_holder
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
-from mcp_discovery.probe import Introspection
+from mcp_discovery.probe import Introspection, probing_session
 from mcp_discovery.registrant.arrival import RETRY
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
@@ -180,9 +180,7 @@ class _Sidecar:
         supervisor might start it again, and it would register a server that is about to end.
         """
         async with (
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
-            ) as http,
+            probing_session(aiohttp.TCPConnector(limit=0)) as http,
             healthz.answering(
                 self._settings.health_port,
                 host=self._settings.health_host,

@@ -21,9 +21,8 @@ from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.probe import AddressRefusedError
-from mcp_discovery.probe.endpoint import ProbedEndpoint
-from mcp_discovery.probe.wire import within_origin
 from mcp_discovery.record import Record, is_label
+from mcp_discovery.urls import resolve_in_origin, urls_of, wire_url
 
 #: The header with a legacy session's id.
 SESSION = "Mcp-Session-Id"
@@ -244,7 +243,7 @@ async def send_request(
     after which another replica may be tried, and :class:`ProblemError`, after which none may: the
     server may have processed the request.
     """
-    url = ProbedEndpoint.of(record.endpoint.url or "", record.endpoint.transport, None).urls[0]
+    url = urls_of(record.endpoint.url or "", record.endpoint.transport)[0]
     for _ in range(1 + _MOST_REDIRECTS):
         try:
             async with asyncio.timeout(timeout):
@@ -258,7 +257,7 @@ async def send_request(
         if response.status < 200:
             detail = f"{record.id} answered HTTP {response.status}, to which nothing was to switch"
             raise ProblemError(502, "bad-answer", detail, id=record.id)
-        target = within_origin(url, response.headers.get("Location", ""))
+        target = resolve_in_origin(url, response.headers.get("Location", ""))
         if target is None or not forwarded.whole:
             detail = f"{record.id} redirects its MCP endpoint to another address; register that one"
             raise ProblemError(502, "redirected", detail, id=record.id)
@@ -276,7 +275,7 @@ async def _send(
     try:
         return await session.request(
             forwarded.request.method,
-            url,
+            wire_url(url),
             data=forwarded.payload(),
             headers={**headers, **forwarded.headers},
             skip_auto_headers=_NOT_ADDED,

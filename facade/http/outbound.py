@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -14,12 +14,12 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from multidict import istr
-from yarl import URL
 
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.probe import AddressRefusedError
+from mcp_discovery.probe import AddressRefusedError, probing_session
 from mcp_discovery.record import Record
+from mcp_discovery.urls import wire_url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -131,36 +131,29 @@ class Dialer:
         kept for ``keepalive`` seconds."""
         self._private = private
         self._resolver = resolver or DefaultResolver()
-        redirects = aiohttp.TraceConfig()
-        redirects.on_request_redirect.append(_refuse_redirect)
         #: Sends no cookies, goes through no proxy, follows no redirect by itself.
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+        self.session = probing_session(
+            aiohttp.TCPConnector(
                 limit=connections,
                 keepalive_timeout=keepalive,
                 resolver=_CheckedResolver(self._resolver, private=private),
                 socket_factory=self._socket,
             ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
-            trace_configs=[redirects],
+            headers,
         )
 
     def check(self, record: Record) -> None:
         """Raises :class:`InvalidRecordError` where a URL that would be probed spells an address
-        that is not dialled, or is none that can be dialled at all."""
+        that is not dialled."""
         for field, url in (("endpoint.url", record.endpoint.url), ("healthUrl", record.health_url)):
             if url is None:
                 continue
             try:
-                address = literal(URL(url).raw_host or "")
+                address = literal(wire_url(url).raw_host or "")
                 if address is not None:
                     _require(address, private=self._private)
             except AddressRefusedError as error:
                 raise InvalidRecordError(field, f"{error}; name another one") from error
-            except ValueError as error:
-                problem = f"is not a URL that can be dialled ({error})"
-                raise InvalidRecordError(field, problem) from error
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -216,17 +209,6 @@ def _require(address: Address, *, private: bool) -> None:
     why = why_refused(address, private=private)
     if why is not None:
         raise AddressRefusedError(f"its address {address} is not allowed ({why})")
-
-
-async def _refuse_redirect(
-    _: aiohttp.ClientSession, __: SimpleNamespace, found: aiohttp.TraceRequestRedirectParams
-) -> None:
-    """Ends a request that aiohttp would take elsewhere; only its WebSocket handshake would."""
-    response = found.response
-    response.close()
-    raise aiohttp.WSServerHandshakeError(
-        response.request_info, response.history, status=response.status, headers=response.headers
-    )
 
 
 def refusing_probes(mark: str, mcp: str) -> Callable[[web.Request], None]:

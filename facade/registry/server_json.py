@@ -14,14 +14,13 @@ from typing import Any, Literal, NamedTuple, Self
 import orjson
 from aiohttp import web
 from pydantic import BaseModel
-from yarl import URL
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import compact
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.record import Record, url_problem
+from mcp_discovery.urls import uri_of, urls_of
 
 RemoteType = Literal["streamable-http", "sse"]
 
@@ -86,8 +85,7 @@ class Addresses:
             return None
         if self.template and (kind == "streamable-http" or not self.through_facade):
             return Remote(kind, self.template.replace(_NAME, entry.record.name))
-        url = _instance_url(entry)
-        return None if url is None else Remote(kind, url)
+        return Remote(kind, _instance_url(entry))
 
     def base(self, request: web.Request) -> str:
         """The URL of this facade: the public one, or else the one that ``request`` went to.
@@ -112,48 +110,34 @@ def remote_type(record: Record) -> RemoteType | None:
             return None
 
 
-def encoded_url(url: str) -> str | None:
-    """``url`` with every character encoded that RFC 3986 does not allow, braces included.
-
-    Braces would be variables in ``server.json``. ``None`` for an invalid URL.
-    """
-    try:
-        return str(URL(url))
-    except ValueError:
-        return None
-
-
-def _instance_url(entry: Entry) -> str | None:
+def _instance_url(entry: Entry) -> str:
     """The URL of the instance's MCP endpoint.
 
     A sidecar registers the exact URL; a posted one without a path gets the usual path.
     """
     endpoint = entry.record.endpoint
     url = endpoint.url or ""
-    try:
-        if entry.instance.lease.holder.by == "facade":
-            url = ProbedEndpoint.of(url, endpoint.transport, None).urls[0]
-    except ValueError:
-        return None
-    return encoded_url(url)
+    if entry.instance.lease.holder.by == "facade":
+        url = urls_of(url, endpoint.transport)[0]
+    return uri_of(url)
 
 
 def _checked_base(url: str) -> str:
     problem = url_problem(url, ("http", "https"))
-    if problem is None and (set(url) & set("?#@") or encoded_url(url) is None):
+    if problem is None and set(url) & set("?#@"):
         problem = f"{url[:200]!r} has more than scheme, host, port and path"
     if problem is not None:
         raise InvalidInputError(
             f"--public-url: {problem}; it is where this facade is reached, such as "
             "https://mcp.example.com"
         )
-    return str(URL(url)).rstrip("/")
+    return uri_of(url).rstrip("/")
 
 
 def _checked_template(template: str) -> str:
     url = template.replace(_NAME, _ANY_NAME)
     fit = _NAME in template and not set(url) & set("{}#")
-    if not fit or url_problem(url, ("http", "https")) is not None or encoded_url(url) is None:
+    if not fit or url_problem(url, ("http", "https")) is not None:
         raise InvalidInputError(
             f"--registry-address {template[:200]!r} is none of instance, facade, or a URL with "
             "{name} in it, such as https://{name}.mcp.example.com/mcp"
@@ -235,8 +219,8 @@ def identity(record: Record) -> dict[str, Any]:
     }
     if title := shortened(record.title or "", MAX_TEXT):
         found["title"] = title
-    if record.website_url and (url := encoded_url(record.website_url)):
-        found["websiteUrl"] = url
+    if record.website_url:
+        found["websiteUrl"] = uri_of(record.website_url)
     if icons := [icon for each in record.icons if (icon := _icon(each))]:
         found["icons"] = icons
     return found
@@ -275,8 +259,8 @@ def _icon(icon: Mapping[str, Any]) -> dict[str, Any]:
     source = icon.get("src")
     if not isinstance(source, str) or url_problem(source, ("https",)) is not None:
         return {}
-    url = encoded_url(source)
-    if url is None or len(url) > _MAX_ICON:
+    url = uri_of(source)
+    if len(url) > _MAX_ICON:
         return {}
     found: dict[str, Any] = {"src": url}
     kind = icon.get("mimeType")

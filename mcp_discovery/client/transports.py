@@ -24,6 +24,7 @@ from mcp_discovery.client.attempt import ATTEMPT, Attempt
 from mcp_discovery.client.settings import ClientSettings, Guard
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.instance import Instance
+from mcp_discovery.urls import wire_url
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams, WriteStream
@@ -64,11 +65,12 @@ class SharedHttp(httpx2.AsyncBaseTransport):
         self.facade = httpx2.AsyncClient(transport=self, timeout=self._timeout)
 
     def client(
-        self, *, auth: httpx2.Auth | None = None, headers: dict[str, str] | None = None
+        self, url: str, *, auth: httpx2.Auth | None = None, headers: dict[str, str] | None = None
     ) -> httpx2.AsyncClient:
-        """A client for one MCP server: its own credentials and cookies, the shared connections."""
+        """A client for the MCP server at ``url``: its own credentials and cookies, the shared
+        connections."""
         return httpx2.AsyncClient(
-            transport=_FaultsAsResponses(self, self._guard),
+            transport=_FaultsAsResponses(_AsRegistered(self, url), self._guard),
             auth=auth,
             headers=headers,
             timeout=self._timeout,
@@ -90,6 +92,20 @@ class SharedHttp(httpx2.AsyncBaseTransport):
         await self._plain.aclose()
         if self._secure is not None:
             await (await self._secure).aclose()
+
+
+@dataclass(eq=False, slots=True)
+class _AsRegistered(httpx2.AsyncBaseTransport):
+    """Sends path and query of ``url`` as they are written there: httpx2 resolves dot segments, and
+    encodes some characters."""
+
+    inner: httpx2.AsyncBaseTransport
+    url: str
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url == httpx2.URL(self.url):
+            request.extensions["target"] = wire_url(self.url).raw_path_qs.encode()
+        return await self.inner.handle_async_request(request)
 
 
 @dataclass(eq=False, slots=True)
@@ -195,13 +211,13 @@ def transport_for(
     auth = settings.auth_of(instance)
     match endpoint.transport:
         case "streamable-http":
-            return streamable_http_client(url, http_client=http.client(auth=auth))
+            return streamable_http_client(url, http_client=http.client(url, auth=auth))
         case "sse":
             return sse_client(
                 url,
                 auth=auth,
                 httpx_client_factory=lambda headers=None, timeout=None, auth=None: http.client(
-                    auth=auth, headers=headers
+                    url, auth=auth, headers=headers
                 ),
             )
         case "websocket":
@@ -248,12 +264,14 @@ async def _websocket(url: str, auth: httpx2.Auth | None) -> AsyncGenerator[Trans
     """
     import aiohttp
 
+    from mcp_discovery.probe import probing_session
+
     to_session, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     writing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
     async with (
-        aiohttp.ClientSession() as http,
+        probing_session(aiohttp.TCPConnector()) as http,
         http.ws_connect(
-            url,
+            wire_url(url),
             protocols=["mcp"],
             headers=await _headers(url, auth),
             heartbeat=20.0,

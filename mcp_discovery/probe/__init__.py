@@ -10,7 +10,7 @@ from mcp_discovery.probe.errors import (
 )
 from mcp_discovery.probe.introspection import Introspection
 from mcp_discovery.probe.probe import McpProbe
-from mcp_discovery.probe.wire import Limits, probe_health_url
+from mcp_discovery.probe.wire import Limits, probe_health_url, probing_session
 
 __all__ = [
     "AddressRefusedError",
@@ -23,4 +23,5 @@ __all__ = [
     "ProbeError",
     "UnreachableError",
     "probe_health_url",
+    "probing_session",
 ]

@@ -24,8 +24,8 @@ from mcp_discovery.probe.wire import (
     Wire,
     read_beginning,
     socket_errors,
-    within_origin,
 )
+from mcp_discovery.urls import resolve_in_origin, wire_url
 
 _UNREAD_NOTIFICATIONS = 256
 
@@ -156,7 +156,9 @@ class HttpSse(Duplex):
         events = await connection.enter_async_context(aclosing(self._events(response)))
         async for event in events:
             if event.name == "endpoint":
-                endpoint = within_origin(self.url, event.data.decode("utf-8", "replace").strip())
+                endpoint = resolve_in_origin(
+                    self.url, event.data.decode("utf-8", "replace").strip()
+                )
                 if endpoint is None:
                     raise BadAnswerError("the event stream names an endpoint of another origin")
                 self._endpoint = endpoint
@@ -185,7 +187,7 @@ class WebSocket(Duplex):
     async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         self._socket = await connection.enter_async_context(
             self.session.ws_connect(
-                self.url,
+                wire_url(self.url),
                 headers=self.headers,
                 protocols=("mcp",),
                 max_msg_size=self.limits.body_bytes,

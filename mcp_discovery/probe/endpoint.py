@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
-from yarl import URL
 
 from mcp_discovery.probe.duplex import HttpSse, WebSocket
 from mcp_discovery.probe.streamable_http import StreamableHttp
 from mcp_discovery.probe.wire import PLAIN, Limits, Wire
-from mcp_discovery.urls import urls_of
+from mcp_discovery.urls import urls_of, wire_url
 
 #: Transport → the wire that speaks it, and the schemes of its URLs.
 TRANSPORTS: Mapping[str, tuple[type[Wire], tuple[str, ...]]] = {
@@ -42,9 +41,9 @@ class ProbedEndpoint:
         if transport not in TRANSPORTS:
             raise ValueError(f"transport {transport!r} is none of {', '.join(TRANSPORTS)}")
         _, schemes = TRANSPORTS[transport]
-        parsed = URL(url)
-        if parsed.scheme not in schemes or not parsed.host:
+        if url.partition("://")[0].lower() not in schemes:
             raise ValueError(f"a URL for {transport} begins with {schemes[0]}:// and a host")
+        parsed = wire_url(url)
         given = {k: v for k, v in (headers or {}).items() if k.lower() not in _OWN_HEADERS}
         secrets = {value for whole in given.values() for value in (whole, *whole.split())}
         secrets |= {parsed.password or ""}

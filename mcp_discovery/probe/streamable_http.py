@@ -29,8 +29,8 @@ from mcp_discovery.probe.wire import (
     read_beginning,
     read_whole,
     socket_errors,
-    within_origin,
 )
+from mcp_discovery.urls import resolve_in_origin
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ class StreamableHttp(Wire):
             if response.status in (307, 308):
                 # Followed is only what a trailing slash causes: same origin, same method. Elsewhere
                 # the headers, which may hold credentials, are not for the other server to see.
-                target = within_origin(self.url, response.headers.get("Location", ""))
+                target = resolve_in_origin(self.url, response.headers.get("Location", ""))
                 if target is None:
                     raise BadAnswerError("redirects to another origin", status=response.status)
                 return target

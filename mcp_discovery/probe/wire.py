@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import aiohttp
-from yarl import URL
 
 from mcp_discovery.probe.errors import (
     AddressRefusedError,
@@ -23,6 +23,7 @@ from mcp_discovery.probe.errors import (
 )
 from mcp_discovery.probe.event_stream import Event, EventReader
 from mcp_discovery.probe.messages import McpAnswer, McpCall
+from mcp_discovery.urls import wire_url
 
 # The probe's own deadlines bound every exchange; aiohttp's default total of 300 s would cut
 # streams that are meant to stay open.
@@ -132,7 +133,12 @@ class Wire(ABC):
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self.session.request(
-            method, url, data=body, headers=headers, allow_redirects=False, timeout=UNBOUNDED
+            method,
+            wire_url(url),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=UNBOUNDED,
         )
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Event, None]:
@@ -140,6 +146,35 @@ class Wire(ABC):
         async for chunk in response.content.iter_any():
             for event in reader.feed(chunk):
                 yield event
+
+
+def probing_session(
+    connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None = None
+) -> aiohttp.ClientSession:
+    """A session that keeps no cookies and follows no redirect by itself: it owns ``connector``.
+
+    A redirect would take a request, credentials and all, to where nobody sent it. ``headers`` go
+    with every request.
+    """
+    redirects = aiohttp.TraceConfig()
+    redirects.on_request_redirect.append(_refuse_redirect)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=headers,
+        trace_configs=[redirects],
+    )
+
+
+async def _refuse_redirect(
+    _: aiohttp.ClientSession, __: SimpleNamespace, found: aiohttp.TraceRequestRedirectParams
+) -> None:
+    """Ends a request that aiohttp would take elsewhere; only its WebSocket handshake would."""
+    response = found.response
+    response.close()
+    raise aiohttp.WSServerHandshakeError(
+        response.request_info, response.history, status=response.status, headers=response.headers
+    )
 
 
 @contextmanager
@@ -197,7 +232,7 @@ async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: fl
             async with (
                 asyncio.timeout(timeout),
                 session.get(
-                    url, headers=PLAIN, timeout=UNBOUNDED, allow_redirects=False
+                    wire_url(url), headers=PLAIN, timeout=UNBOUNDED, allow_redirects=False
                 ) as response,
             ):
                 if not 200 <= response.status < 300:
@@ -227,12 +262,3 @@ async def read_beginning(response: aiohttp.ClientResponse, size: int = 65_536) -
         if size <= 0:
             break
     return b"".join(chunks)
-
-
-def within_origin(base: str, reference: str) -> str | None:
-    """Resolve ``reference`` against ``base``; None when it leaves the origin or is no URL."""
-    try:
-        target = URL(base).join(URL(reference))
-        return str(target) if target.origin() == URL(base).origin() else None
-    except ValueError:
-        return None

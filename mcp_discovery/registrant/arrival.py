@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from yarl import URL
-
 from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError, UnreachableError
+from mcp_discovery.urls import wire_url
 
 _Attempt = asyncio.Task[tuple[McpProbe, float]]
 _LOCALHOST = ("127.0.0.1", "::1")
@@ -45,7 +44,7 @@ class LocalPort:
     @classmethod
     def of(cls, url: str) -> LocalPort | None:
         """The port of the server at ``url``; ``None`` where that is not a loopback address."""
-        parts = URL(url)
+        parts = wire_url(url)
         host, port = parts.host or "", parts.port or 0
         if host == "localhost":
             return cls(_LOCALHOST, port)

@@ -64,6 +64,7 @@ class Options:
     token: str = ""  # bearer token that every request must bear
     echo_token: bool = False  # repeats the token it was given in the refusal
     redirect: str = ""  # POST to /mcp is sent on to there
+    endpoint: str = "/messages?session_id="  # where SSE clients are to post, without their session
     health: int = 200  # status of /health
 
 
@@ -393,7 +394,7 @@ class OddServer:
         await response.prepare(request)
         self.sse[session] = response
         try:
-            endpoint = f"/messages?session_id={session}"
+            endpoint = f"{self.options.endpoint}{session}"
             await response.write(f"event: endpoint\r\ndata: {endpoint}\r\n\r\n".encode())
             await asyncio.Event().wait()
         finally:

@@ -13,7 +13,7 @@ from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unch
 from mcp_discovery.cli.doctor.machine import is_address, resolvable
 from mcp_discovery.cli.facade_connection import facade_api, get, instances_of
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError
+from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError, probing_session
 
 Entry = Mapping[str, Any]
 _STEPS = ("reachable", "speaks MCP", "tools as listed")
@@ -93,7 +93,7 @@ async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFind
 
 async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFinding]:
     headers = {"Authorization": f"Bearer {case.server_token}"} if case.server_token else {}
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with probing_session(aiohttp.TCPConnector()) as http:
         try:
             probe = McpProbe(url, transport=entry["transport"], session=http, headers=headers)
             await probe.connect(case.timeout)
