@@ -45,11 +45,18 @@ _NO_PROSE = frozenset(
 
 _REFER = "write a reference such as ${NAME} and keep the value out of the record"
 
+#: The longest name or tag that is registered: SRV names put ``_`` before it (RFC 2782), and a label
+#: has 63 letters (RFC 1035, 2.3.4). A stored one of 63, of an earlier release, is read.
+MAX_NAME = 62
+
+#: What stands between words, and is written as a hyphen in a label.
+_BETWEEN_WORDS = re.compile(r"[\s_./:@-]+")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _BLANK = re.compile(r"[\x00-\x20\x7f-\x9f]")
 #: A host and a port in which nothing can be wrong but the port.
 _PLAIN_AUTHORITY = re.compile(r"[A-Za-z0-9._:-]+")
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
+_LONGEST_REGISTRY_NAME = 200
 
 
 def is_label(text: str) -> bool:
@@ -58,8 +65,32 @@ def is_label(text: str) -> bool:
 
 
 def to_label(text: str) -> str:
-    """The DNS label most similar to ``text``, ``a-b`` for ``A b``; ``""`` where there is none."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:63].strip("-")
+    """A DNS label for ``text`` of at most :data:`MAX_NAME` letters; ``""`` where it says nothing.
+
+    Case and the signs between words (blanks and ``-_./:@``) make no difference: ``a-b`` for ``A b``
+    and for ``a_b``. Where more than that is lost, as of ``C++``, ``Wörter`` or a name that is cut,
+    the label ends with 8 hex digits of a digest of the whole, so that two texts that differ in more
+    have different labels. The same text has the same label for ever.
+    """
+    whole = _words(text)
+    if not whole or not loses(text):
+        return whole
+    letters = unicodedata.normalize("NFKD", whole)
+    plain = re.sub(r"[^a-z0-9]+", "-", "".join(c for c in letters if not unicodedata.combining(c)))
+    digest = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:8]
+    kept = plain[: MAX_NAME - len(digest) - 1].strip("-")
+    return f"{kept or 'server'}-{digest}"
+
+
+def loses(text: str) -> bool:
+    """Whether :func:`to_label` cannot say all that tells ``text`` from other texts."""
+    whole = _words(text)
+    return not is_label(whole) or len(whole) > MAX_NAME
+
+
+def _words(text: str) -> str:
+    words = _BETWEEN_WORDS.split(unicodedata.normalize("NFC", text).lower())
+    return "-".join(each for each in words if each)
 
 
 def _label(text: str) -> str:
@@ -269,7 +300,7 @@ class Record(Particulars):
     """
 
     name: Label
-    registry_name: Annotated[str, Field(max_length=200)] = ""
+    registry_name: Annotated[str, Field(max_length=_LONGEST_REGISTRY_NAME)] = ""
     title: FromServer[Annotated[str, Field(max_length=200)] | None] = None
     description: FromServer[Annotated[str, Field(max_length=4096)]] = ""
     version: FromServer[SemVer] = "0.0.0"
@@ -325,6 +356,22 @@ class Record(Particulars):
         """Like :meth:`parse`, from JSON text; its size is checked before anything else."""
         return cls.parse(json_object(data))
 
+    def check_names(self) -> None:
+        """Raises :class:`InvalidRecordError` where the name or a tag is over :data:`MAX_NAME`.
+
+        For records that are made; those in a store may be of an earlier release.
+        """
+        for field, label in (
+            ("name", self.name),
+            *((f"tags.{n}", t) for n, t in enumerate(self.tags)),
+        ):
+            if len(label) > MAX_NAME:
+                problem = (
+                    f"has {len(label)} letters, and SRV names in DNS have room for {MAX_NAME} "
+                    "behind their underscore; shorten it"
+                )
+                raise InvalidRecordError(field, problem)
+
     def to_dict(self) -> dict[str, Any]:
         """The record as a JSON object, without the fields that are ``None``."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -375,8 +422,16 @@ def _check_urls(urls: Mapping[str, str | None]) -> None:
             raise SecretInRecordError(field, f"{reason}; keep credentials out of the URL")
 
 
+def default_registry_name(name: str) -> str:
+    """``local/<name>``; ``""`` where ``name`` cannot be a part of a registry name."""
+    found = f"local/{name}"
+    fits = len(found) <= _LONGEST_REGISTRY_NAME and _REGISTRY_NAME.fullmatch(found)
+    return found if fits else ""
+
+
 def default_id(name: str, endpoint: object) -> str:
-    """The default id of an instance: its name and 8 hex digits of a digest of host and port.
+    """The default id of an instance: its name and 8 hex digits of a digest of host and port, and of
+    a name that is cut.
 
     ``endpoint`` is an :class:`Endpoint` or its JSON object. For a stdio server the digest is that
     of its command line.
@@ -393,6 +448,8 @@ def default_id(name: str, endpoint: object) -> str:
         else:
             with suppress(TypeError):  # nested too deep for JSON, which validation reports too
                 place = orjson.dumps([spec.get("command"), spec.get("args")], default=list).decode()
+    if len(name) > 54:  # the part that is cut tells two names apart
+        place = f"{name} {place}"
     return f"{name[:54].rstrip('-')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 

@@ -11,7 +11,7 @@ from mcp_discovery import secrets
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.probe import Introspection
 from mcp_discovery.probe.offer import ServerOffer, text
-from mcp_discovery.record import to_label, url_problem
+from mcp_discovery.record import default_registry_name, loses, to_label, url_problem
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.settings import SidecarSettings
@@ -38,6 +38,8 @@ def describe(
     """
     offer = ServerOffer(found)
     fields = _from_server(offer)
+    if settings.name is None:
+        fields |= _original_name(offer, fields)
     health_url = advertised.health_url(settings.health_url)
     if health_url is not None and secrets.why_secret(health_url):
         health_url = None  # For the sidecar's own use only.
@@ -50,6 +52,7 @@ def describe(
     if started_at is not None:
         fields["startedAt"] = started_at
     record, notes = offer.record(fields)
+    record.check_names()
     return ServerDescription(record, offer.document, notes)
 
 
@@ -68,6 +71,15 @@ def _from_server(offer: ServerOffer) -> dict[str, Any]:
         "icons": _icons(info.get("icons")),
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _original_name(offer: ServerOffer, fields: dict[str, Any]) -> dict[str, Any]:
+    """What keeps the server's own name where that of the record cannot say all of it."""
+    name = text(offer.info.get("name"))
+    if not loses(name):
+        return {}
+    kept = {"title": fields.get("title") or name[:_LONGEST_TITLE]}
+    return kept | ({"registryName": known} if (known := default_registry_name(name)) else {})
 
 
 def _is_public_url(url: str) -> bool:

@@ -91,7 +91,8 @@ class SidecarSettings:
             )
         # The record's own rules, before the server is contacted.
         fields = self.record_fields(self.advertise_url or self.url)
-        Record.parse(fields | {"name": self.name if self.name is not None else _PLACEHOLDER})
+        name = self.name if self.name is not None else _PLACEHOLDER
+        Record.parse(fields | {"name": name}).check_names()
 
     @property
     def interval(self) -> float:

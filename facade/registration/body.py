@@ -84,6 +84,7 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
         capabilities = {"tools": tools, "resources": resources, "prompts": prompts} | capabilities
     fields["capabilities"] = capabilities
     record = Record.parse(fields)
+    record.check_names()
     digest = _digest(record, document)
     lease, anonymous = _lease(body, record, remote)
     return Posting(

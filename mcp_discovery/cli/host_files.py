@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mcp_discovery.record import to_label
+
 Entry = Mapping[str, Any]
 #: A record's transport → ``type`` in a host's file. WebSocket is no transport that hosts know.
 _TYPES = {"streamable-http": "http", "sse": "sse"}
@@ -19,6 +21,8 @@ _TRANSPORTS = {
     "streamableHttp": "streamable-http",
     "sse": "sse",
 }
+#: A record's limit.
+_LONGEST_TITLE = 200
 _STATUS_ORDER = ("healthy", "degraded", "draining", "down")
 
 
@@ -52,7 +56,8 @@ def vscode(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], l
 def records(servers: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The entries of a host's file as servers to register.
 
-    What only a host may know (``env``, ``headers``) is left out.
+    A name that is no DNS label stays as the title. What only a host may know (``env``, ``headers``)
+    is left out.
     """
     found = []
     for name, server in servers.items():
@@ -64,7 +69,10 @@ def records(servers: Mapping[str, Any]) -> list[dict[str, Any]]:
         else:
             kind = _TRANSPORTS.get(str(server.get("type") or "http"), str(server.get("type")))
             endpoint = {"transport": kind, "url": server.get("url")}
-        record = {"name": name, "endpoint": endpoint}
+        label = to_label(name)
+        record = {"name": label or name, "endpoint": endpoint}
+        if label not in ("", name):
+            record["title"] = name[:_LONGEST_TITLE]
         headers = server.get("headers")
         if isinstance(headers, Mapping) and any(key.lower() == "authorization" for key in headers):
             record["auth"] = {"type": "bearer"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
-from mcp_discovery.record import Record, default_id, is_label, to_label, to_semver
+from mcp_discovery.record import MAX_NAME, Record, default_id, is_label, loses, to_label, to_semver
 from tests.records import record
 
 
@@ -152,6 +152,63 @@ def test_prose_about_secrets_and_fields_of_a_newer_schema_are_no_secrets() -> No
 def test_labels_and_versions_from_any_text(text: str) -> None:
     assert to_label(text) == "" or is_label(to_label(text))
     Record.parse(spec(version=to_semver(text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Product Catalog", "product-catalog"),
+        ("product_catalog", "product-catalog"),
+        ("Node.js", "node-js"),
+        ("com.example/Weather", "com-example-weather"),
+        ("@scope/server-files", "scope-server-files"),
+        ("n" * 62, "n" * 62),
+        ("", ""),
+        (" - ", ""),
+    ],
+)
+def test_a_label_that_says_all_is_the_text_with_hyphens(text: str, label: str) -> None:
+    assert to_label(text) == label
+    assert not label or not loses(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "begins"),
+    [
+        (("C++ Docs", "C# Docs", "C* Docs", "C Docs\u200b"), "c-docs-"),
+        (("n" * 63 + "1", "n" * 63 + "2", "n" * 63), "n" * 53 + "-"),
+        (("Caf\u00e9", "Caf\u00ea", "Caf\uff45"), "cafe-"),
+        (("\u65e5\u672c", "\u65e5\u672c\u8a9e", "+", "#"), "server-"),
+    ],
+    ids=str,
+)
+def test_texts_whose_labels_lose_something_have_labels_of_their_own(
+    texts: tuple[str, ...], begins: str
+) -> None:
+    labels = [to_label(text) for text in texts]
+    assert all(map(loses, texts))
+    assert len({*labels, begins.strip("-")}) == len(texts) + 1
+    assert all(is_label(each) and len(each) <= MAX_NAME for each in labels)
+    assert all(each.startswith(begins) for each in labels)
+
+
+def test_a_derived_label_is_the_same_for_ever() -> None:
+    assert to_label("C++ Docs") == to_label("c++_docs") == "c-docs-221a033a"
+    assert to_label("Cafe\u0301") == to_label("Caf\u00e9")
+
+
+def test_ids_of_names_that_share_their_beginning_differ() -> None:
+    endpoint = {"url": "http://10.0.0.5:8000/mcp"}
+    assert default_id("n" * 54 + "-one", endpoint) != default_id("n" * 54 + "-two", endpoint)
+
+
+def test_a_name_or_tag_that_dns_has_no_room_for_is_read_and_not_made() -> None:
+    Record.parse(spec(name="n" * 62, tags=["t" * 62])).check_names()
+    for fields, field in (({"name": "n" * 63}, "name"), ({"tags": ["a", "t" * 63]}, "tags.1")):
+        stored = Record.parse(spec(**fields))
+        with pytest.raises(InvalidRecordError, match=r"has 63 letters.*room for 62") as caught:
+            stored.check_names()
+        assert caught.value.field == field
 
 
 @pytest.mark.parametrize(

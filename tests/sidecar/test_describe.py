@@ -92,11 +92,27 @@ def test_what_is_told_goes_first() -> None:
     assert record.metadata == {"team": "shop"}
 
 
-@pytest.mark.parametrize("info", [{}, {"name": "", "version": ""}, {"name": "日本"}, {"name": 7}])
+@pytest.mark.parametrize("info", [{}, {"name": "", "version": ""}, {"name": "-"}, {"name": 7}])
 def test_a_server_without_a_usable_name_needs_one(info: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match="give one with --name"):
         described(info)
     assert described(info, name="catalog").record.version == "0.0.0"
+
+
+def test_servers_whose_names_differ_in_signs_only_stay_apart() -> None:
+    one, other = (described({"name": f"{letter} Docs"}).record for letter in ("C++", "C#"))
+    assert one.name != other.name
+    assert one.id != other.id
+    assert (one.title, other.title) == ("C++ Docs", "C# Docs")
+    assert described({"name": "C++ Docs", "title": "Docs"}).record.title == "Docs"
+    long = "n" * 70
+    cut = described({"name": long}).record
+    assert (cut.registry_name, cut.title) == (f"local/{long}", long)
+    assert described({"name": long}, registry_name="com.example/n").record.registry_name == (
+        "com.example/n"
+    )
+    given = described({"name": "C++ Docs"}, name="docs").record
+    assert (given.name, given.title, given.registry_name) == ("docs", None, "local/docs")
 
 
 def test_what_is_malformed_is_dropped() -> None:
@@ -123,7 +139,7 @@ def test_what_is_malformed_is_dropped() -> None:
 def test_what_is_long_is_cut() -> None:
     info = {"name": "n" * 500, "title": "t" * 500, "description": "d" * 9000, "version": "1"}
     record = described(info, instructions="i" * 20_000).record
-    assert record.name == "n" * 63
+    assert record.name.startswith("n" * 53 + "-")
     assert len(record.id) <= 63
     assert record.title == "t" * 200
     assert record.description == "d" * 4096

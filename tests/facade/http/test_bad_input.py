@@ -63,6 +63,8 @@ def is_problem(reply: Reply, status: int, words: str) -> None:
         (GOOD | {"tags": "products"}, 422, "tags"),
         (GOOD | {"tags": ["a"] * 10_000}, 422, "tags"),
         (GOOD | {"tags": ["Not A Label"]}, 422, "tags.0"),
+        (GOOD | {"tags": ["a", "t" * 63]}, 422, "room for 62"),
+        (GOOD | {"name": "n" * 63}, 422, "room for 62"),
         (GOOD | {"version": "two"}, 422, "semantic version"),
         (GOOD | {"healthUrl": "file:///etc/passwd"}, 422, "healthUrl"),
         (GOOD | {"auth": {"type": "oauth2"}}, 422, "tokenEndpoint"),

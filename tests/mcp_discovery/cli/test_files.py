@@ -144,6 +144,14 @@ def test_a_hosts_file_is_read() -> None:
     ]
 
 
+def test_servers_of_a_hosts_file_whose_names_are_no_labels_stay_apart() -> None:
+    names = ["C++ Docs", "C# Docs", "My_Server"]
+    one, other, plain = records({name: {"url": "http://d/mcp"} for name in names})
+    assert [each["title"] for each in (one, other, plain)] == names
+    assert len({one["name"], other["name"]}) == 2
+    assert plain["name"] == "my-server"
+
+
 def test_only_what_a_registrant_says_is_exported() -> None:
     assert registration_body(ENTRY) == {
         "id": "a-1",
