@@ -33,6 +33,7 @@ from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
 from mcp_discovery.facade.http.operation import aliases, routes
 from mcp_discovery.facade.http.outbound import refusing_probes
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
+from mcp_discovery.facade.http.slashes import NeedlessSlashes
 from mcp_discovery.facade.http.tracing import asking_store
 from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.server import PATH, McpServer
@@ -176,6 +177,7 @@ def create_app(
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)
     mcp.serve_in(app)
+    app.router.register_resource(NeedlessSlashes(app.router, options.public_url))
     if isinstance(calls, ClientCaller):
         app.cleanup_ctx.append(calls.running)
     if options.gateway:

@@ -17,6 +17,7 @@ from multidict import istr
 
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.probe import AddressRefusedError, probing_session
 from mcp_discovery.record import Record
 from mcp_discovery.urls import wire_url
@@ -224,7 +225,7 @@ def refusing_probes(mark: str, mcp: str) -> Callable[[web.Request], None]:
         found = request.headers.get(MARK)
         if found is None or request.method in ("GET", "HEAD"):
             return
-        if request.path != mcp or found == mark:
+        if without_needless_slashes(request.path) != mcp or found == mark:
             detail = (
                 "this is a facade, and a facade's probe was led to it; name the server's own URL"
             )

@@ -19,6 +19,7 @@ from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.facade.registry.entries import Key, ServerVersion
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex, RegistryQuery
 from mcp_discovery.facade.registry.models import RegistryEntry, RegistryError, RegistryList
@@ -79,7 +80,7 @@ _CORS = {
 def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
     """Replaces a problem document by the ``{"error"}`` that clients of a registry read."""
     if (
-        request.path.startswith(PREFIX)
+        without_needless_slashes(request.path).startswith(PREFIX)
         and isinstance(response, web.Response)
         and isinstance(response.body, bytes)
         and response.content_type == "application/problem+json"
@@ -96,7 +97,7 @@ def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
     raw = request.raw_path
     if not ("%" in raw or PREFIX in raw or _WELL_KNOWN in raw or _SERVER_CARD in raw):
         return  # most requests, without making anything of their paths
-    path = request.path
+    path = without_needless_slashes(request.path)
     if path.startswith((PREFIX, _WELL_KNOWN)) or path.endswith(_SERVER_CARD):
         response.headers.update(_CORS)
 
