@@ -45,8 +45,9 @@ fmt: $(READY) ## Format and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-stores: ## Real Consul, etcd, wrk, other programs and the MCP SDK 1.x for the tests, into .stores/
+stores: ## Real Consul and etcd, old and new, wrk, other programs and the MCP SDK 1.x for the tests
 	@scripts/fetch-stores
+	@PYTHON="$(PYTHON)" scripts/build-stores
 	@PYTHON="$(PYTHON)" scripts/fetch-tools
 	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
 	@scripts/fetch-bench-tools

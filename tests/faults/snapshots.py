@@ -7,8 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.stores import ConsulCluster, EtcdCluster
+from tests.stores import ConsulCluster, EtcdCluster, binaries
 from tests.stores.binaries import Binary
+from tests.stores.etcd import restorer
 
 
 async def save(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
@@ -19,7 +20,8 @@ async def save(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
         return
     member = cluster.answering[0]
     login = ["--user", f"{cluster.user}:{cluster.password}"] if cluster.user else []
-    await _run(_etcdctl(), f"--endpoints={member.http_url}", *login, "snapshot", "save", str(file))
+    etcdctl = binaries.tool(member.program, "etcdctl")
+    await _run(etcdctl, f"--endpoints={member.http_url}", *login, "snapshot", "save", str(file))
 
 
 async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
@@ -34,7 +36,7 @@ async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
     for member in cluster.members:
         shutil.rmtree(member.data / "member")
         await _run(
-            *(_etcdctl(), "snapshot", "restore", str(file), "--name", member.name),
+            *(restorer(member.program), "snapshot", "restore", str(file), "--name", member.name),
             *("--data-dir", str(member.data / "member"), "--initial-cluster", peers),
             *("--initial-cluster-token", str(cluster.members[0].port("peer"))),
             *("--initial-advertise-peer-urls", member._peer_url),
@@ -49,14 +51,6 @@ async def _consul(cluster: ConsulCluster, what: str, file: Path) -> None:
     assert isinstance(leader.program, Binary) and leader.token is not None
     address = f"-http-addr={leader.http_url}"
     await _run(leader.program.path, "snapshot", what, address, f"-token={leader.token}", str(file))
-
-
-def _etcdctl() -> str:
-    beside = Path(__file__).parents[2] / ".stores" / "etcd" / "etcdctl"
-    found = os.environ.get("ETCDCTL_BIN") or shutil.which("etcdctl") or shutil.which(beside)
-    if found is None:
-        raise RuntimeError("these tests need etcdctl: run `make stores`, or set ETCDCTL_BIN")
-    return str(found)
 
 
 async def _run(*command: str) -> None:

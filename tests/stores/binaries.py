@@ -140,6 +140,19 @@ def image(store: StoreName) -> Image:
     return Image(os.environ.get(f"{store.upper()}_IMAGE") or DEFAULT_IMAGES[store], store)
 
 
+def tool(store: Program, *names: str) -> str:
+    """The path of a store's command-line tool: the first of `names` that is there.
+
+    It is looked for beside the server `store`, then on the `PATH`. Raises `StoreNotFound`.
+    """
+    folder = [str(Path(store.path).parent)] if isinstance(store, Binary) else []
+    where = os.pathsep.join([*folder, os.environ.get("PATH", "")])
+    for name in names:
+        if path := shutil.which(name, path=where):
+            return path
+    raise StoreNotFound(f"there is no {' or '.join(names)}: run `make stores`")
+
+
 @functools.cache
 def version(program: Program) -> tuple[int, int]:
     """Major and minor version of a Consul, for settings that only some versions know."""

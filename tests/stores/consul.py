@@ -111,7 +111,8 @@ class _ConsulNode(StoreServer):
             "server": self.port("server"),
             "grpc": -1,
         }
-        if binaries.version(self.program) >= (1, 14):
+        version = binaries.version(self.program)
+        if version >= (1, 14):
             ports["grpc_tls"] = -1  # On by default from then on, and unknown before.
         settings: dict[str, Any] = {
             "node_name": self.name,
@@ -128,16 +129,20 @@ class _ConsulNode(StoreServer):
             settings["acl"] = {
                 "enabled": True,
                 "default_policy": "deny",
-                "tokens": {"master": self.token, "agent": self.token},
+                "tokens": {
+                    "initial_management" if version >= (1, 11) else "master": self.token,
+                    "agent": self.token,
+                },
             }
         if self.tls:
-            settings |= {
+            tls = {
                 "ca_file": str(self.tls.ca_file),
                 "cert_file": str(self.tls.server.cert_file),
                 "key_file": str(self.tls.server.key_file),
                 "verify_incoming": True,
                 "verify_outgoing": True,
             }
+            settings |= {"tls": {"defaults": tls}} if version >= (1, 12) else tls
         return settings
 
 

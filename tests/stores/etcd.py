@@ -5,12 +5,21 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from tests.stores import binaries
 from tests.stores.binaries import Program, StoreName
 from tests.stores.cluster import StoreCluster
 from tests.stores.server import StoreServer
 from tests.stores.tls import Tls
 
 Permission = Literal["READ", "WRITE", "READWRITE"]
+
+
+def restorer(program: Program) -> str:
+    """The tool that restores a snapshot: etcdutl, which etcdctl was until etcd 3.6.
+
+    Raises `StoreNotFound`.
+    """
+    return binaries.tool(program, "etcdutl", "etcdctl")
 
 
 class EtcdServer(StoreServer):

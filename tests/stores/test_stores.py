@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from tests.stores import (
     until,
 )
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 Server = type[ConsulServer] | type[EtcdServer]
 Cluster = type[ConsulCluster] | type[EtcdCluster]
 
@@ -118,6 +120,13 @@ async def test_tls_wants_a_client_certificate_of_its_own_ca(kind: Server, tmp_pa
             async with aiohttp.ClientSession() as session:
                 with pytest.raises(aiohttp.ClientError):
                     await session.get(url, ssl=context)
+
+
+@pytest.mark.parametrize("release", binaries.matrix(), indirect=True, scope="session")
+async def test_a_consul_is_configured_as_its_release_wants(tmp_path: Path) -> None:
+    async with ConsulServer(acl=True, tls=Tls(tmp_path)) as consul, ConsulAgent(consul) as agent:
+        for node in (consul, agent):
+            assert "deprecated" not in await node.process.log_tail(1000)
 
 
 async def test_consul_acl_denies_what_a_token_does_not_allow() -> None:
@@ -287,6 +296,41 @@ def test_the_recent_release_comes_from_the_cache(
         program.touch(mode=0o755)
         assert binaries.find("etcd", "recent") == binaries.Binary(str(program))
         monkeypatch.setenv("MCP_DISCOVERY_CACHE", str(tmp_path / "named"))
+
+
+@pytest.mark.parametrize("store", ["consul", "etcd"])
+def test_what_is_built_is_what_is_looked_for(store: binaries.StoreName) -> None:
+    version = binaries.RECENT_VERSIONS[store]
+    assert f"\n{store}|{version}|" in (SCRIPTS / "build-stores").read_text()
+    assert f" v{version}\n" in (SCRIPTS / store / "go.mod").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"STORES_MATRIX": "Debian"}, "STORES_MATRIX is 'Debian': set it to debian"),
+        ({"STORES_MATRIX": "debian"}, "no newer Consul and etcd are built"),
+        ({"PYTHON": "/bin/false"}, "there is no go 1.26 or later, and this machine's Python"),
+        ({"PYTHON": "/bin/false"}, "STORES_MATRIX=debian goes without"),
+        ({"MCP_DISCOVERY_CACHE": "/proc/cache"}, "set MCP_DISCOVERY_CACHE to a folder"),
+    ],
+)
+def test_a_build_that_cannot_be_says_what_to_do(
+    given: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """On a machine without Go."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program in ("basename", "cat", "cksum", "dirname", "mkdir", "mktemp", "rm", "sed"):
+        (programs / program).symlink_to(str(shutil.which(program)))
+    environment = {"PATH": str(programs), "MCP_DISCOVERY_CACHE": str(tmp_path)} | given
+    command = ("/bin/sh", str(SCRIPTS / "build-stores"))
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert said in done.stdout + done.stderr
+    assert (done.returncode == 0) is (given == {"STORES_MATRIX": "debian"})
+    assert not list(tmp_path.glob("stores/building.*"))
 
 
 @pytest.mark.parametrize("release", binaries.matrix(), indirect=True, scope="session")

@@ -22,9 +22,9 @@ from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.record import Record
 from tests.adapters.etcd.proxy import FaultyProxy
 from tests.contract.watcher import watching
-from tests.deploy.etcd.roles import etcdctl as find_etcdctl
 from tests.records import document, record
-from tests.stores.etcd import EtcdServer, prefix_end
+from tests.stores import binaries
+from tests.stores.etcd import EtcdServer, prefix_end, restorer
 from tests.stores.waiting import repeat, until
 
 #: Every record of ``tests.records.record()``, below ``/skydns/<namespace>/``.
@@ -281,16 +281,17 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
     server = EtcdServer()
     async with server, EtcdStore(f"{server.store_url}?skydns=zone") as store:
 
-        async def etcdctl(*words: str) -> None:
+        async def run(*words: str) -> None:
             process = await asyncio.create_subprocess_exec(
-                find_etcdctl(), *words, env={"ETCDCTL_API": "3"}, stderr=asyncio.subprocess.PIPE
+                *words, env={"ETCDCTL_API": "3"}, stderr=asyncio.subprocess.PIPE
             )
             _, said = await asyncio.wait_for(process.communicate(), 30)
             assert process.returncode == 0, said.decode()
 
         first = await registered(store, ttl=60, tags=["before"])
         backup = str(tmp_path / "backup")
-        await etcdctl("--endpoints", server.http_url, "snapshot", "save", backup)
+        etcdctl = binaries.tool(server.program, "etcdctl")
+        await run(etcdctl, "--endpoints", server.http_url, "snapshot", "save", backup)
         await first.update(record(tags=["after"]), document("a"))
         second = await store.register(
             record("catalog-2", tags=[]), document("a"), ttl=60, reap_after=60
@@ -298,8 +299,14 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
         await server.stop()
         await server.wipe()
         peer = server._peer_url
-        await etcdctl(
-            *("snapshot", "restore", backup, f"--data-dir={server.data / 'member'}"),
+        await run(
+            *(
+                restorer(server.program),
+                "snapshot",
+                "restore",
+                backup,
+                f"--data-dir={server.data / 'member'}",
+            ),
             *(f"--name={server.name}", f"--initial-cluster={server.name}={peer}"),
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster-token={server.port('peer')}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,8 @@ PASSWORD = "s3cr3t-of-all"
 
 
 def etcdctl() -> str:
-    """The path of etcdctl: beside etcd, or on the PATH.
-
-    Raises :class:`FileNotFoundError` when there is none.
-    """
-    program = binaries.find("etcd")
-    beside = Path(getattr(program, "path", "")).parent / "etcdctl"
-    found = str(beside) if beside.exists() else shutil.which("etcdctl")
-    if found is None:
-        raise FileNotFoundError("there is no etcdctl: run `make stores`")
-    return found
+    """The path of etcdctl: beside etcd, or on the PATH. Raises `StoreNotFound`."""
+    return binaries.tool(binaries.find("etcd"), "etcdctl")
 
 
 def environment(server: EtcdServer, user: str = "root") -> dict[str, str]:
