@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,8 @@ import aiohttp
 import orjson
 
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import InvalidInputError, StoreUnavailableError
+from mcp_discovery.credential_files import Secret, TLSFiles
+from mcp_discovery.errors import StoreUnavailableError
 
 #: A query string's parameters; a sequence where one is repeated.
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -46,19 +47,28 @@ class StoreResponse:
 
 
 class HttpClient:
-    """Requests to one store. ``store`` is its URL for messages.
+    """Requests to one store. ``store`` is its URL for messages; ``sign`` makes the headers that
+    carry the token.
 
     The session is opened by the first request, in its event loop. The number of connections is not
-    limited, because each watch keeps one open.
+    limited, because each watch keeps one open. A token, CA or client certificate that is rotated
+    in its file is used by new requests and connections; one that was refused is read again at
+    once, and where it is another by then, the request is sent once more.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInputError` for files that cannot be used.
     """
 
     def __init__(
-        self, store: str, options: StoreOptions, headers: Mapping[str, str] | None = None
+        self,
+        store: str,
+        options: StoreOptions,
+        sign: Callable[[str], Mapping[str, str]] | None = None,
     ) -> None:
         self._store = store
         self._options = options
-        self._headers = dict(headers or {})
-        self._tls = tls_context(options)
+        self._sign = sign or (lambda _: {})
+        self._token = Secret("store token", options.token, options.token_file)
+        self._tls = TLSFiles(options.ca, options.certificate, options.key)
         self._session: aiohttp.ClientSession | None = None
         self._streams: set[aiohttp.ClientResponse] = set()
         self._closed = False
@@ -120,12 +130,12 @@ class HttpClient:
         try:
             # aiohttp bounds connecting and each read, but not the wait for the headers.
             async with asyncio.timeout(limit) as deadline:
-                response = await self._opened().request(
+                response = await self._answer(
                     method,
                     url,
+                    headers or {},
                     params=params,
                     data=data,
-                    headers=headers,
                     timeout=policy,
                     allow_redirects=False,
                 )
@@ -143,13 +153,44 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise StoreUnavailableError(self._store, describe(error)) from error
 
+    async def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], **given: Any
+    ) -> aiohttp.ClientResponse:
+        """The response with the credentials as they are now, or as they are after a refusal."""
+        token, tls = self._token.current(), self._tls.current()
+        try:
+            response = await self._sent(method, url, headers, token, tls, **given)
+        except (aiohttp.ClientError, OSError) as error:
+            if not any(isinstance(each, ssl.SSLError) for each in _causes(error)):
+                raise
+            if (fresh_tls := self._tls.renewed()) is tls:
+                raise
+            return await self._sent(method, url, headers, token, fresh_tls, **given)
+        if response.status in (401, 403) and (fresh := self._token.renewed()) != token:
+            response.release()
+            return await self._sent(method, url, headers, fresh, tls, **given)
+        return response
+
+    async def _sent(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        token: str | None,
+        tls: ssl.SSLContext | None,
+        **given: Any,
+    ) -> aiohttp.ClientResponse:
+        signed = {**(self._sign(token) if token else {}), **headers}
+        # A connection is used again only by requests with the same TLS context.
+        verified = tls if tls is not None else True
+        return await self._opened().request(method, url, headers=signed, ssl=verified, **given)
+
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
             raise StoreUnavailableError(self._store, "this store object is closed")
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._tls if self._tls else True)
             self._session = aiohttp.ClientSession(
-                connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar()
+                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._session
 
@@ -164,27 +205,6 @@ class HttpClient:
             await asyncio.sleep(0)
 
 
-def tls_context(options: StoreOptions) -> ssl.SSLContext | None:
-    """The TLS context for ``options``; ``None`` for the system's defaults.
-
-    Raises :class:`~mcp_discovery.errors.InvalidInputError` when a file cannot be used.
-    """
-    if not (options.ca or options.certificate or options.key):
-        return None
-    if bool(options.certificate) != bool(options.key):
-        raise InvalidInputError(
-            "a client certificate needs its key, and a key its certificate: give both"
-        )
-    try:
-        context = ssl.create_default_context(cafile=options.ca)
-        if options.certificate:
-            context.load_cert_chain(options.certificate, options.key)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(f for f in (options.ca, options.certificate, options.key) if f)
-        raise InvalidInputError(f"cannot use the TLS files {files}: {error}") from error
-    return context
-
-
 #: TLS alerts of a server (RFC 8446, section 6.2). Some servers send only the last one.
 _ALERTS = {
     "CERTIFICATE_REQUIRED": "it wants a client certificate; give one and its key as options",
@@ -196,8 +216,7 @@ _ALERTS = {
 
 def describe(error: BaseException) -> str:
     """A network error as a phrase for messages."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused; is it running, and is the address right?"
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -208,5 +227,12 @@ def describe(error: BaseException) -> str:
             for alert, sentence in _ALERTS.items():
                 if alert in (cause.reason or ""):
                     return sentence
-        cause = cause.__cause__ or getattr(cause, "os_error", None)
     return str(error) or type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what it was made from, as far as that is known."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or getattr(cause, "os_error", None)

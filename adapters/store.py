@@ -318,13 +318,20 @@ class StoreOptions:
     """Credentials and connection options, which are never part of a store URL.
 
     ``token`` is a Consul ACL token or a facade's bearer token; ``user`` and ``password`` are for
-    etcd; ``ca``, ``certificate`` and ``key`` are paths of PEM files; ``timeout`` bounds one
-    request, in seconds.
+    etcd; ``token_file`` and ``password_file`` are paths of files that hold them instead; ``ca``,
+    ``certificate`` and ``key`` are paths of PEM files; ``timeout`` bounds one request, in seconds.
+
+    Files are followed: what is written there later is used by the next requests, see
+    :mod:`mcp_discovery.credential_files`. A store raises
+    :class:`~mcp_discovery.errors.InvalidInputError` when it is opened with files that cannot be
+    used.
     """
 
     token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None

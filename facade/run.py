@@ -17,6 +17,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.store import Store
+from mcp_discovery.credential_files import read_again
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.app import create_app
 from mcp_discovery.facade.options import FacadeOptions
@@ -148,7 +149,8 @@ async def run(
     ready: Callable[[str], None] | None = None,
     life: int | None = None,
 ) -> int:
-    """Serves a facade over ``store`` until SIGTERM or SIGINT; returns the exit status, 0.
+    """Serves a facade over ``store`` until SIGTERM or SIGINT; returns the exit status, 0. SIGHUP
+    makes it read credential files again.
 
     ``ready`` is called with the facade's URL once it listens. ``life`` is for one of several
     workers, which share the port: a file descriptor that can be read when the facade shall end,
@@ -159,6 +161,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, read_again)
     if life is not None:
         loop.add_reader(life, stop.set)
     try:
@@ -178,7 +181,7 @@ async def run(
     finally:
         if life is not None:
             loop.remove_reader(life)
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import time
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 Serve: TypeAlias = Callable[[int], int]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANDLED = (*_SIGNALS, signal.SIGHUP)
 #: Seconds until another worker takes the place of one that was killed.
 _PAUSE = 1.0
 
@@ -50,6 +52,7 @@ def free_port(host: str, port: int) -> int:
 
 def supervise(count: int, serve: Serve) -> int:
     """Runs ``serve`` in ``count`` processes until SIGTERM or SIGINT; returns the exit status.
+    SIGHUP is passed on to them.
 
     One that was killed or stopped is replaced. One that ends by itself cannot serve, and has said
     why: the others are stopped, and its exit status is that of all.
@@ -60,18 +63,19 @@ def supervise(count: int, serve: Serve) -> int:
     stopping = False
 
     def work() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves: it reads the files then
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         writing_end.close()  # now only the parent holds it open
         raise SystemExit(serve(reading_end.fileno()))
 
     def start() -> None:
         # A signal between the start and the list would miss the new one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         workers.append(context.Process(target=work))
         workers[-1].start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
     def stop(*_: int | FrameType | None) -> None:
         nonlocal stopping
@@ -79,8 +83,14 @@ def supervise(count: int, serve: Serve) -> int:
         for each in workers:
             each.terminate()
 
+    def hang_up(*_: int | FrameType | None) -> None:
+        for each in workers:
+            if each.pid is not None and each.is_alive():
+                os.kill(each.pid, signal.SIGHUP)
+
     for number in _SIGNALS:
         signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, hang_up)
     for _ in range(count):
         if not stopping:
             start()

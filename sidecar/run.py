@@ -18,9 +18,11 @@ import aiohttp
 
 from mcp_discovery.adapters.observed_store import observed
 from mcp_discovery.adapters.store import Store, new_holder
+from mcp_discovery.credential_files import Secret, read_again
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection, probing_session
+from mcp_discovery.probe.bearer import BearerAuth
 from mcp_discovery.registrant.arrival import RETRY
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
@@ -44,7 +46,7 @@ DUPLICATE = 5
 PORT_IN_USE = 6
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
-_PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+_PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 #: Seconds, and intervals, without a turn of the probe loop before the sidecar calls itself stuck.
 _STUCK = 20.0
 _STUCK_INTERVALS = 3.0
@@ -100,7 +102,8 @@ async def run(
     """Runs a sidecar until it is stopped, and returns its exit code.
 
     ``store`` is open and stays the caller's. Without ``stop`` the process's signals are the
-    sidecar's: SIGTERM and SIGINT stop it; with it, they are the caller's. ``environ`` (default: the
+    sidecar's: SIGTERM and SIGINT stop it, SIGHUP makes it read credential files again; with it,
+    they are the caller's. ``environ`` (default: the
     process's) may name the address to advertise.
 
     Returns 0 when it was stopped, the child's exit code when the child ended by itself, 126 or
@@ -110,6 +113,7 @@ async def run(
     try:
         child: Child | None = None
         early: list[int] = []  # meant for a child that is not there yet
+        token = Secret("MCP server's token", settings.server_token, settings.server_token_file)
 
         def pass_on(number: int) -> None:
             if child is not None:
@@ -132,7 +136,7 @@ async def run(
                 asking = advertise.as_known_to(store, chosen)
                 if (chosen := await _unless_stopped(asking, wish)) is None:
                     return OK
-                return await _Sidecar(settings, store, chosen, child).life(wish)
+                return await _Sidecar(settings, store, token, chosen, child).life(wish)
             finally:
                 if child is not None:
                     await child.stop(settings.child_grace)
@@ -152,9 +156,16 @@ class _Sidecar:
     """A registrant with a sidecar's terms, and what it shares its process with."""
 
     def __init__(
-        self, settings: SidecarSettings, store: Store, chosen: Advertised, child: Child | None
+        self,
+        settings: SidecarSettings,
+        store: Store,
+        token: Secret,
+        chosen: Advertised,
+        child: Child | None,
     ) -> None:
         self._settings = settings
+        self._url = advertise.dialled_url(settings.url)
+        self._bearer = BearerAuth(token, self._url)
         self._child = child
         self._chosen = chosen
         self._started_at = utcnow() if child is not None else None
@@ -180,7 +191,7 @@ class _Sidecar:
         supervisor might start it again, and it would register a server that is about to end.
         """
         async with (
-            probing_session(aiohttp.TCPConnector(limit=0)) as http,
+            probing_session(aiohttp.TCPConnector(limit=0), middlewares=(self._bearer,)) as http,
             healthz.answering(
                 self._settings.health_port,
                 host=self._settings.health_host,
@@ -220,14 +231,12 @@ class _Sidecar:
 
     def _watch(self, http: aiohttp.ClientSession) -> None:
         settings = self._settings
-        token = settings.server_token
-        url = advertise.dialled_url(settings.url)
         announced = settings.auth is not None and settings.auth.type != "none"
         check = HealthCheck(
             http=http,
             health_url=settings.health_url,
             slow_after=round(settings.slow, 2),
-            expects_credentials=announced and not token,
+            expects_credentials=announced and not settings.has_token,
         )
         # Rounded, because time-outs and the slow-after time are read in reasons.
         timeout = round(_TIMEOUT * settings.interval, 2)
@@ -242,13 +251,13 @@ class _Sidecar:
         )
         make_probe = partial(
             CountedProbe,
-            url,
+            self._url,
             transport=settings.transport,
             session=http,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            secrets=self._bearer.secrets,
             figures=self._figures,
         )
-        self._registrant.watch(check, pace, make_probe, wait_for=url)
+        self._registrant.watch(check, pace, make_probe, wait_for=self._url)
 
     def _describe(self, found: Introspection, url: str) -> ServerDescription:
         self._registered_at = self._registered_at or utcnow()
@@ -312,8 +321,13 @@ def _signals(stop: Stop | None, pass_on: Callable[[int], None] | None) -> Iterat
     meanings: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(_STOP, wish)
     if pass_on is not None:
         meanings |= {number: partial(pass_on, number) for number in _PASSED_ON}
-    elif signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup has it ignored
-        meanings[signal.SIGHUP] = wish
+
+    def hang_up() -> None:
+        read_again()
+        if pass_on is not None:
+            pass_on(signal.SIGHUP)
+
+    meanings[signal.SIGHUP] = hang_up
     for number, meaning in meanings.items():
         loop.add_signal_handler(number, meaning)
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.record import Auth, Record, url_problem
 
@@ -41,7 +42,8 @@ class SidecarSettings:
     1 s) makes the instance ``degraded``. ``drain`` is how long the instance stays listed as
     ``draining`` before it leaves; ``child_grace`` how long a child has to end after SIGTERM.
 
-    ``server_token`` is the bearer token for the MCP server itself: it is sent to that server only.
+    ``server_token``, or what ``server_token_file`` holds, is the bearer token for the MCP server
+    itself: it is sent to that server only. The file is read when the sidecar starts, and followed.
     ``command`` starts the MCP server as a child. ``health_port`` is where the sidecar answers
     ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
 
@@ -66,6 +68,7 @@ class SidecarSettings:
     auth: Auth | None = None
     health_url: str | None = None
     server_token: str | None = field(default=None, repr=False)
+    server_token_file: str | None = None
     ttl: float = 10.0
     reap_after: float = 300.0
     probe_interval: float | None = None
@@ -84,11 +87,8 @@ class SidecarSettings:
             raise InvalidInputError(
                 f"health port {self.health_port} is none; give one of 1 to 65535"
             )
-        token = self.server_token
-        if token is not None and not (token and token.isascii() and token.isprintable()):
-            raise InvalidInputError(
-                "the MCP server's token is empty or holds characters that no HTTP header carries"
-            )
+        if self.server_token is not None:
+            Secret("MCP server's token", self.server_token, self.server_token_file)
         # The record's own rules, before the server is contacted.
         fields = self.record_fields(self.advertise_url or self.url)
         name = self.name if self.name is not None else _PLACEHOLDER
@@ -109,13 +109,18 @@ class SidecarSettings:
         """How long a probe may take before the instance counts as degraded."""
         return self.slow_after if self.slow_after is not None else min(1.0, self.interval / 4)
 
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token for the MCP server."""
+        return bool(self.server_token or self.server_token_file)
+
     def record_fields(self, url: str, health_url: str | None = None) -> dict[str, Any]:
         """The record's fields as far as they are set, with JSON's names, for endpoint ``url``."""
         values = {name: getattr(self, name, None) for name in Record.model_fields}
         values |= {
             "endpoint": {"transport": self.transport, "url": url},
             "metadata": dict(self.metadata),
-            "auth": self.auth or Auth(type="bearer" if self.server_token else "none"),
+            "auth": self.auth or Auth(type="bearer" if self.has_token else "none"),
             "health_url": health_url,
         }
         return {

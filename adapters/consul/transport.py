@@ -40,8 +40,7 @@ class ConsulTransport:
 
     def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
         self.address = address
-        headers = {"X-Consul-Token": options.token} if options.token else {}
-        self._http = HttpClient(address.shown, options, headers)
+        self._http = HttpClient(address.shown, options, lambda token: {"X-Consul-Token": token})
 
     async def close(self) -> None:
         """Closes every connection; requests in flight raise :class:`StoreUnavailableError`."""

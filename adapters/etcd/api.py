@@ -24,6 +24,7 @@ from mcp_discovery.adapters.etcd.keys import Json, decode, encode
 from mcp_discovery.adapters.etcd.url import EtcdURL
 from mcp_discovery.adapters.http import HttpClient, ResponseTooLargeError
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 
 #: With ``hasleader`` a member without a leader refuses at once instead of waiting for one.
@@ -51,7 +52,9 @@ class EtcdGateway:
         self._good = random.randrange(len(url.endpoints))
         self._http = HttpClient(url.text, options)
         self._user = options.user
-        self._password = options.password
+        self._password = Secret(
+            "store password", options.password, options.password_file, in_header=False
+        )
         several = len(url.endpoints) > 1
         self._attempt = options.timeout / 2 if several else options.timeout
         self._budget = options.timeout * 1.5 if several else options.timeout
@@ -283,19 +286,30 @@ class EtcdGateway:
         async with self._authenticating:
             if self._authenticated and self._token != old:
                 return  # another call has renewed it meanwhile
-            body = orjson.dumps({"name": self._user, "password": self._password or ""})
             deadline = time.monotonic() + timeout
+            password = self._password.current()
             try:
-                response = await self._post(
-                    endpoint, "auth/authenticate", body, _object, _HEADERS, deadline
-                )
-            except RequestRefusedError as error:
-                if "authentication is not enabled" not in error.problem:
+                self._token = await self._authenticate(endpoint, password, deadline)
+            except StoreDeniedError:
+                if (fresh := self._password.renewed()) == password:
                     raise
-                self._token = None
-            else:
-                self._token = response["token"]
+                self._token = await self._authenticate(endpoint, fresh, deadline)
             self._authenticated = True
+
+    async def _authenticate(
+        self, endpoint: str, password: str | None, deadline: float
+    ) -> str | None:
+        """A token for the user; ``None`` where etcd wants none."""
+        body = orjson.dumps({"name": self._user, "password": password or ""})
+        try:
+            response = await self._post(
+                endpoint, "auth/authenticate", body, _object, _HEADERS, deadline
+            )
+        except RequestRefusedError as error:
+            if "authentication is not enabled" not in error.problem:
+                raise
+            return None
+        return str(response["token"])
 
 
 def _object(body: bytes) -> Json:

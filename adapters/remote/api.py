@@ -50,8 +50,7 @@ class FacadeApi:
                 "write http://facade:4000, without user or query",
             )
         self.url = url.rstrip("/")
-        headers = {"Authorization": f"Bearer {options.token}"} if options.token else {}
-        self._http = HttpClient(self.url, options, headers)
+        self._http = HttpClient(self.url, options, bearer)
 
     async def call(
         self,
@@ -140,6 +139,11 @@ class FacadeApi:
             return InvalidInputError(detail)
         hint = "" if problem or status in _LATER else "; is this the address of a facade?"
         return StoreUnavailableError(self.url, f"HTTP {status}: {detail}{hint}")
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that carries a bearer token."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _text(value: Any) -> str:

@@ -85,7 +85,7 @@ job "product-catalog" {
       # template {
       #   data        = "{{ with secret \"consul/creds/mcp-sidecar\" }}{{ .Data.token }}{{ end }}"
       #   destination = "secrets/store-token"
-      #   change_mode = "restart"
+      #   change_mode = "noop" # the sidecar follows the file
       # }
       # env {
       #   MCP_DISCOVERY_STORE_TOKEN_FILE = "${NOMAD_SECRETS_DIR}/store-token"

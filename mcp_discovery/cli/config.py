@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import typer
@@ -94,11 +95,13 @@ def _build(role: str, parameters: Mapping[str, Any]) -> None:
 
     logs.require_level(parameters["log_level"])
     if role == "sidecar":
-        sidecar.settings_of(parameters, read=False)
+        sidecar.settings_of(parameters)
         sidecar.require_no_embedded(parameters["store"])
     else:
         facade.options_of(parameters)
-    open_store(parameters["store"], options.store_options(parameters, read=False))
+    # Files of secrets need not be on the machine on which a configuration is checked.
+    given = replace(options.store_options(parameters), token_file=None, password_file=None)
+    open_store(parameters["store"], given)
 
 
 def _checked_servers(file: str) -> str:

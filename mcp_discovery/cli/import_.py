@@ -65,20 +65,19 @@ async def _post(
     import orjson
 
     from mcp_discovery.adapters.http import HttpClient
+    from mcp_discovery.adapters.remote.api import bearer
     from mcp_discovery.adapters.store import StoreOptions
 
     options.check_url(facade)
     url = facade.rstrip("/")
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    http = HttpClient(url, StoreOptions(), headers)
+    http = HttpClient(url, StoreOptions(token=token), bearer)
     try:
         answer = await http.request(
             "POST",
             f"{url}/registry/import",
             params=params,
             data=orjson.dumps(body),
+            headers={"Content-Type": "application/json"},
             timeout=timeout,
         )
     finally:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +87,14 @@ _CREDENTIALS = (
     (
         "store_token_file",
         "FILE",
-        "A file that holds the token instead, as mounted secrets do; read at the start.",
+        "A file that holds the token instead, as mounted secrets do; it is followed.",
     ),
     ("store_user", None, "etcd user."),
     ("store_password", None, "etcd password. Better given by the environment."),
-    ("store_password_file", "FILE", "A file that holds the password instead; read at the start."),
-    ("store_ca", "FILE", "PEM file of the CA that signed the store's certificate."),
-    ("store_cert", "FILE", "PEM file of the client certificate."),
-    ("store_key", "FILE", "PEM file of the client certificate's key."),
+    ("store_password_file", "FILE", "A file that holds the password instead; it is followed."),
+    ("store_ca", "FILE", "PEM file of the CA that signed the store's certificate; followed."),
+    ("store_cert", "FILE", "PEM file of the client certificate; followed."),
+    ("store_key", "FILE", "PEM file of the client certificate's key; followed."),
 )
 
 
@@ -137,37 +139,38 @@ def check_url(facade: str) -> None:
         )
 
 
-def store_options(parameters: Mapping[str, Any], *, read: bool = True) -> StoreOptions:
-    """What the credential options say; without ``read``, files of secrets are left alone.
-
-    Raises :class:`InvalidInputError`.
-    """
+def store_options(parameters: Mapping[str, Any]) -> StoreOptions:
+    """What the credential options say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.store import StoreOptions
 
+    token, token_file = secret(parameters, "store_token")
+    password, password_file = secret(parameters, "store_password")
     return StoreOptions(
-        token=secret(parameters, "store_token", read=read),
+        token=token,
+        token_file=token_file,
         user=parameters["store_user"],
-        password=secret(parameters, "store_password", read=read),
+        password=password,
+        password_file=password_file,
         ca=parameters["store_ca"],
         certificate=parameters["store_cert"],
         key=parameters["store_key"],
     )
 
 
-def secret(parameters: Mapping[str, Any], name: str, *, read: bool = True) -> str | None:
-    """The secret that is given itself, or in a file; raises :class:`InvalidInputError`."""
+def secret(parameters: Mapping[str, Any], name: str) -> tuple[str | None, str | None]:
+    """The secret that is given itself, and the file that holds it; raises
+    :class:`InvalidInputError` where both are given."""
     given, file = parameters[name], parameters[f"{name}_file"]
-    option = "--" + name.replace("_", "-")
     if given is not None and file is not None:
+        option = "--" + name.replace("_", "-")
         raise InvalidInputError(f"{option} and {option}-file are both given; give one of them")
-    if file is None or not read:
-        return given if file is None else None
+    if file is not None and stat.S_ISFIFO(_mode(file)):
+        return Path(file).read_text().strip(), None  # <(command): it can be read only once
+    return given, file
+
+
+def _mode(file: str) -> int:
     try:
-        text = Path(file).read_text().strip()
-    except OSError as error:
-        raise InvalidInputError(f"{option}-file: cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{option}-file: {file} is not text") from error
-    if not text:
-        raise InvalidInputError(f"{option}-file: {file} is empty")
-    return text
+        return os.stat(file).st_mode
+    except OSError:
+        return 0

@@ -84,7 +84,7 @@ def sidecar(
         help="Bearer token for the MCP server; sent to it alone. Better given by the environment.",
     ),
     server_token_file: str | None = typer.Option(
-        None, metavar="FILE", help="A file that holds that token instead; read at the start."
+        None, metavar="FILE", help="A file that holds that token instead; it is followed."
     ),
     ttl: float = _time(10.0, help="An instance unheard of for so long is down."),
     reap_after: float = _time(300.0, help="A down instance unheard of for so long is gone."),
@@ -129,11 +129,8 @@ def sidecar(
     raise typer.Exit(asyncio.run(_run(settings, store, given)))
 
 
-def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> SidecarSettings:
-    """What the command's parameters say; without ``read``, files of secrets are left alone.
-
-    Raises :class:`InvalidInputError`.
-    """
+def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
+    """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.sidecar.settings import SidecarSettings
 
     given = {
@@ -141,10 +138,12 @@ def settings_of(parameters: Mapping[str, Any], *, read: bool = True) -> SidecarS
         for each in fields(SidecarSettings)
         if each.name in parameters
     }
+    token, token_file = options.secret(parameters, "server_token")
     given |= {
         "tags": tuple(parameters["tag"] or ()),
         "metadata": _pairs(parameters["metadata"] or []),
-        "server_token": options.secret(parameters, "server_token", read=read),
+        "server_token": token,
+        "server_token_file": token_file,
         "command": tuple(parameters["command"] or ()),
     }
     return SidecarSettings(**given)

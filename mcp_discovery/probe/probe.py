@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -70,16 +70,19 @@ class McpProbe:
         session: aiohttp.ClientSession,
         headers: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """Prepare to probe ``url``; nothing is sent yet.
 
         A URL without a path stands for the transport's usual path (``/mcp``, ``/sse``,
         ``/ws``), then for itself. ``session`` stays the caller's. ``headers`` go with every
-        request, and their values are blanked in errors.
+        request, and their values are blanked in errors, as are ``secrets``: what ``session``
+        itself adds to requests.
 
         Raises ValueError for an unknown transport or a URL that does not fit it.
         """
         self._limits = limits or Limits()
+        self._secrets = secrets
         self._endpoint = ProbedEndpoint.of(url, transport, headers)
         self._wire = self._endpoint.wire(session, self._limits)
         self._handshake = asyncio.Lock()
@@ -163,7 +166,7 @@ class McpProbe:
                     yield name
         except (ProbeError, TimeoutError) as failure:
             if isinstance(failure, ProbeError):
-                failure.conceal(self._endpoint.secrets)
+                failure.conceal({*self._endpoint.secrets, *self._secrets()})
             logger.debug("no more notifications from the MCP server: %s", failure)
 
     async def close(self) -> None:
@@ -189,7 +192,7 @@ class McpProbe:
             raise NoAnswerError(timeout) from error
         except ProbeError as failure:
             self._peer_said_at = _LONG_AGO  # who answers next may be another
-            failure.conceal(self._endpoint.secrets)
+            failure.conceal({*self._endpoint.secrets, *self._secrets()})
             raise
 
     async def _steadily(self, attempt: Callable[[Peer], Awaitable[T]], timeout: float) -> T:

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -149,12 +149,14 @@ class Wire(ABC):
 
 
 def probing_session(
-    connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None = None
+    connector: aiohttp.BaseConnector,
+    headers: Mapping[str, str] | None = None,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
 ) -> aiohttp.ClientSession:
     """A session that keeps no cookies and follows no redirect by itself: it owns ``connector``.
 
     A redirect would take a request, credentials and all, to where nobody sent it. ``headers`` go
-    with every request.
+    with every request; ``middlewares`` are aiohttp's.
     """
     redirects = aiohttp.TraceConfig()
     redirects.on_request_redirect.append(_refuse_redirect)
@@ -162,6 +164,7 @@ def probing_session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=headers,
+        middlewares=middlewares,
         trace_configs=[redirects],
     )
 

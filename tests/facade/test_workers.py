@@ -114,3 +114,29 @@ async def test_they_may_be_stopped_while_they_start(tmp_path: Path) -> None:
 
         await until(begun, timeout=20, what=f"the first worker: {process.log}")
         assert await process.stop(signal.SIGTERM) == 0
+
+
+async def test_hanging_up_reads_credential_files_again_in_each(
+    consul_server: ConsulServer, namespace: str, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("00000000-0000-0000-0000-000000000002")  # Consul's own anonymous token
+    port = ports.draw().number
+    store = f"{consul_server.store_url}/{namespace}"
+    given = ("--store", store, "--store-token-file", str(token), "--port", str(port))
+    async with running(tmp_path, "facade", *given, "--workers", "2") as process:
+
+        async def both() -> bool:
+            return len(await epochs(f"http://127.0.0.1:{port}")) == 2
+
+        await until(both, timeout=30, what=f"both workers answering: {process.log}")
+        first = workers(process)
+        token.write_text("anonymous")
+        process.send(signal.SIGHUP)
+
+        async def rotated() -> bool:
+            return process.log.count("the store token was rotated") == 2
+
+        await until(rotated, timeout=5, what=f"the token's rotation in both: {process.log}")
+        assert workers(process) == first
+        assert await process.stop() == 0

@@ -106,6 +106,28 @@ async def test_presents_the_token_and_keeps_it_to_itself(
         assert secret not in caplog.text
 
 
+async def test_a_rotated_token_is_presented_at_once(
+    store: EmbeddedStore, seen: Seen, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first")
+    async with (
+        odd("--token", "first") as server,
+        sidecar(store, server.url, server_token_file=str(file)),
+    ):
+        one = await seen.until_status(Status.HEALTHY, within=2.0)
+        assert one.record.auth.type == "bearer"
+        for token in ("second", "third"):
+            file.write_text(token)
+            asked = sum((await server.control(token=token))["counts"].values())
+
+            async def probed(asked: int = asked) -> bool:
+                return bool(sum((await server.control())["counts"].values()) > asked + 3)
+
+            await until(probed, timeout=5, what="probes with the new token")
+        assert seen.statuses() == ["healthy"]
+
+
 async def test_stop_drains_then_deregisters(
     store: EmbeddedStore, seen: Seen, server: McpServer
 ) -> None:

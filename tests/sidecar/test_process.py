@@ -19,7 +19,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.servers.process import ROOT, McpServer
+from tests.servers.process import ROOT, McpServer, odd
 from tests.sidecar.harness import QUICK
 from tests.stores import ports
 from tests.stores.waiting import until
@@ -216,24 +216,24 @@ async def test_a_killed_sidecar_takes_its_child_along(tmp_path: Path, port: int)
         await until(gone, timeout=30.0, what="the child's end")
 
 
-async def test_without_a_child_the_end_of_the_terminal_stops_it(
-    server: McpServer, tmp_path: Path
+@pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN], ids=["usual", "under nohup"])
+async def test_hanging_up_reads_credential_files_again(
+    tmp_path: Path, hangup: signal.Handlers
 ) -> None:
-    with running({"url": server.url}, tmp_path) as process:
-        await process.wrote("seen healthy")
-        process.process.send_signal(signal.SIGHUP)
-        assert await process.code(30.0) == 0
-        assert "seen draining" in process.output
-
-
-async def test_under_nohup_the_end_of_the_terminal_does_not(
-    server: McpServer, tmp_path: Path
-) -> None:
-    with running({"url": server.url}, tmp_path, hangup=signal.SIG_IGN) as process:
-        await process.wrote("seen healthy")
-        process.process.send_signal(signal.SIGHUP)
-        with pytest.raises(TimeoutError):
-            await process.wrote("seen draining", within=1.0)
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    async with odd("--token", "first") as server:
+        settings = {"url": server.url, "server_token_file": str(token)}
+        with running(settings, tmp_path, hangup=hangup) as process:
+            await process.wrote("seen healthy")
+            token.write_text("other\n")
+            process.process.send_signal(signal.SIGHUP)
+            await process.wrote("the MCP server's token was rotated")
+            await server.control(token="other")
+            process.process.terminate()
+            assert await process.code(30.0) == 0
+            assert "seen down" not in process.output
+            assert not {"first", "other"} & set(process.output.split())
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,9 @@ def lost() -> Iterator[list[int]]:
     """The signals that came while the sidecar did not listen; they do not end the tests."""
     numbers: list[int] = []
     handled = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {each: signal.getsignal(each) for each in (*handled, signal.SIGHUP)}
+    before = {each: signal.getsignal(each) for each in handled}
     for each in handled:
         signal.signal(each, lambda number, _: numbers.append(number))
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Anything else is to be left as it is.
     yield numbers
     for each, handler in before.items():
         signal.signal(each, handler)
@@ -75,7 +74,7 @@ def signalled_at(
     return reached
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("stage", STAGES, ids=named)
 async def test_it_stops_whenever_it_is_told(
     monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,224 @@
+"""Follows files of credentials, so that a rotated one is used without a restart.
+
+Files are compared by ``stat`` before a request: a symbolic link that points elsewhere (Kubernetes
+swaps ``..data``), a file renamed into place and one written in place all show there. What cannot be
+used (half written, vanished, a certificate without its key) leaves the last good one in use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import ssl
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from mcp_discovery.errors import InvalidInputError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds between two looks at a file.
+CHECK_EVERY = 2.0
+#: Seconds for which a changed file has to stay the same until it is read: it may be half written.
+SETTLED = 0.5
+
+_Stamps: TypeAlias = tuple[tuple[int, ...] | None, ...]
+_followed: weakref.WeakSet[FollowedFiles[Any]] = weakref.WeakSet()
+
+
+class FollowedFiles(Generic[T]):
+    """What ``make`` makes of the contents of ``paths``, made anew when they change.
+
+    ``what`` names it in messages. ``make`` raises :class:`ValueError` for contents that cannot be
+    used. The constructor reads at once and raises
+    :class:`~mcp_discovery.errors.InvalidInputError`, a sentence that names the file; later faults
+    are logged once, and the last good value stays.
+    """
+
+    def __init__(
+        self, what: str, paths: Sequence[str], make: Callable[[Sequence[bytes]], T]
+    ) -> None:
+        self._what = what
+        self._paths = tuple(paths)
+        self._make = make
+        self._stamps = self._seen = self._looked_at()
+        contents = self._read()
+        self._value = self._made(contents)
+        self._digest = _digest(contents)
+        self._problem: str | None = None
+        self._due = math.inf
+        if all(map(os.path.isfile, self._paths)):  # a pipe can be read only once
+            self._due = time.monotonic() + CHECK_EVERY
+            _followed.add(self)
+
+    def current(self) -> T:
+        """The value; looks at the files first where that is due."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + CHECK_EVERY
+            stamps = self._looked_at()
+            if stamps == self._stamps:
+                self._problem = None
+            elif stamps == self._seen:
+                self._take()
+            else:
+                self._seen = stamps
+                self._due = now + SETTLED
+        return self._value
+
+    def renewed(self) -> T:
+        """The value after reading the files now: the one in use was refused, or an operator says
+        so."""
+        if self._due == math.inf:
+            return self._value
+        self._seen = self._looked_at()
+        self._take()
+        return self._value
+
+    def _take(self) -> None:
+        """Reads the files, which have :attr:`_seen`; keeps the last value where they are unfit."""
+        try:
+            contents = self._read()
+            digest = _digest(contents)
+            value = self._value if digest == self._digest else self._made(contents)
+        except InvalidInputError as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                log.warning("%s; the last %s that was read stays in use", error, self._what)
+            return
+        if self._looked_at() != self._seen:
+            return  # written meanwhile: read again when it has settled
+        self._stamps, self._problem = self._seen, None
+        if digest != self._digest:
+            self._digest, self._value = digest, value
+            log.info("the %s was rotated; new requests use it", self._what)
+
+    def _looked_at(self) -> _Stamps:
+        return tuple(map(_stamp, self._paths))
+
+    def _read(self) -> list[bytes]:
+        contents = []
+        for path in self._paths:
+            try:
+                contents.append(Path(path).read_bytes())
+            except OSError as error:
+                raise InvalidInputError(
+                    f"cannot read {path} for the {self._what}: {error.strerror}"
+                ) from error
+        return contents
+
+    def _made(self, contents: Sequence[bytes]) -> T:
+        try:
+            return self._make(contents)
+        except ValueError as error:
+            files = ", ".join(self._paths)
+            raise InvalidInputError(f"cannot use {files} for the {self._what}: {error}") from error
+
+
+def _digest(contents: Sequence[bytes]) -> bytes:
+    """Tells contents apart without keeping them."""
+    return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in contents)).digest()
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def read_again() -> None:
+    """Reads every followed file of this process now, as SIGHUP asks for."""
+    log.info("reading all credential files again")
+    for each in list(_followed):
+        each.renewed()
+
+
+class Secret:
+    """A token or password that is given itself, or in a file that is followed, or not at all.
+
+    ``what`` names it in messages. In a file, white space around it does not count. With
+    ``in_header`` it must be fit for an HTTP header. Raises
+    :class:`~mcp_discovery.errors.InvalidInputError`.
+    """
+
+    def __init__(
+        self, what: str, value: str | None, file: str | None = None, *, in_header: bool = True
+    ) -> None:
+        if value is not None and file is not None:
+            raise InvalidInputError(f"the {what} is given itself and in a file; give one of them")
+        self._value = value
+        self._in_header = in_header
+        if value is not None and (problem := self._unfit(value)) is not None:
+            raise InvalidInputError(f"the {what} {problem}")
+        self._file = None if file is None else FollowedFiles(what, [file], self._text)
+
+    def current(self) -> str | None:
+        """The secret as it is now."""
+        return self._value if self._file is None else self._file.current()
+
+    def renewed(self) -> str | None:
+        """The secret after reading its file now, for when the one in use was refused."""
+        return self._value if self._file is None else self._file.renewed()
+
+    def _text(self, contents: Sequence[bytes]) -> str:
+        try:
+            text = contents[0].decode().strip()
+        except UnicodeDecodeError:
+            raise ValueError("it is not text") from None
+        if (problem := self._unfit(text)) is not None:
+            raise ValueError(f"it {problem}")
+        return text
+
+    def _unfit(self, text: str) -> str | None:
+        if not text:
+            return "is empty"
+        if self._in_header and not (text.isascii() and text.isprintable()):
+            return "holds characters that no HTTP header carries"
+        return None
+
+
+class TLSFiles:
+    """The TLS context for connections whose CA and client certificate may be in ``ca``,
+    ``certificate`` and ``key``, the paths of PEM files, which are followed.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInputError`.
+    """
+
+    def __init__(self, ca: str | None, certificate: str | None, key: str | None) -> None:
+        if bool(certificate) != bool(key):
+            raise InvalidInputError(
+                "a client certificate needs its key, and a key its certificate: give both"
+            )
+        self._ca, self._certificate, self._key = ca, certificate, key
+        paths = [each for each in (ca, certificate, key) if each]
+        self._files = FollowedFiles("TLS files", paths, self._context) if paths else None
+
+    def current(self) -> ssl.SSLContext | None:
+        """The context for new connections; ``None`` for the system's defaults."""
+        return None if self._files is None else self._files.current()
+
+    def renewed(self) -> ssl.SSLContext | None:
+        """The context after reading the files now, for when a handshake failed."""
+        return None if self._files is None else self._files.renewed()
+
+    def _context(self, _: Sequence[bytes]) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self._ca)
+            if self._certificate:
+                context.load_cert_chain(self._certificate, self._key, password=_no_password)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(str(error)) from error
+        return context
+
+
+def _no_password() -> str:
+    raise ValueError("its key is encrypted; give one without a password")

@@ -1,0 +1,45 @@
+"""Sends a server's bearer token to that server alone, as it is when each request is sent."""
+
+from __future__ import annotations
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from yarl import URL
+
+from mcp_discovery.credential_files import Secret
+
+_PLAIN = {"ws": "http", "wss": "https"}
+
+
+class BearerAuth:
+    """A middleware of aiohttp sessions that adds ``secret`` to the requests to ``url``'s origin.
+
+    One that was refused is read again at once, and where it is another by then, the request is sent
+    once more.
+    """
+
+    def __init__(self, secret: Secret, url: str) -> None:
+        self._secret = secret
+        self._origin = _origin(URL(url))
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must stay out of messages."""
+        token = self._secret.current()
+        return (token,) if token else ()
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Sends ``request`` by ``handler``; what aiohttp calls for each request."""
+        token = self._secret.current()
+        if not token or _origin(request.url) != self._origin:
+            return await handler(request)
+        request.headers[aiohttp.hdrs.AUTHORIZATION] = f"Bearer {token}"
+        response = await handler(request)
+        if response.status not in (401, 403) or (fresh := self._secret.renewed()) == token:
+            return response
+        response.release()
+        request.headers[aiohttp.hdrs.AUTHORIZATION] = f"Bearer {fresh}"
+        return await handler(request)
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    return _PLAIN.get(url.scheme, url.scheme), url.host, url.port
