@@ -176,7 +176,7 @@ async def _until_listed(url: str, door: Gate) -> tuple[float, float, float]:
 
 async def _tools(http: aiohttp.ClientSession, url: str) -> None:
     """One round trip to an MCP server."""
-    call = modern_call("tools/list", "1")
+    call = modern_call("tools/list", 1)
     headers = {
         **call.headers,
         "Accept": "application/json, text/event-stream",

@@ -13,12 +13,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any, NamedTuple
 
 import aiohttp
 
 from mcp_discovery.probe.errors import BadAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.event_stream import Event
-from mcp_discovery.probe.messages import McpAnswer, McpCall, digest_of, parse, status_error
+from mcp_discovery.probe.messages import (
+    IDS_AS_STRINGS,
+    McpCall,
+    is_answer,
+    is_id,
+    misaddressed,
+    parse,
+    status_error,
+)
 from mcp_discovery.probe.wire import (
     Budget,
     Wire,
@@ -28,6 +37,15 @@ from mcp_discovery.probe.wire import (
 from mcp_discovery.urls import resolve_in_origin, wire_url
 
 _UNREAD_NOTIFICATIONS = 256
+
+
+#: The bytes that an answer came with, and its message.
+_Answer = asyncio.Future[tuple[int, dict[str, Any]]]
+
+
+class _Waiting(NamedTuple):
+    method: str
+    answer: _Answer
 
 
 @dataclass(eq=False)
@@ -41,7 +59,8 @@ class Duplex(Wire):
     def __post_init__(self) -> None:
         self._connection = AsyncExitStack()
         self._reader: asyncio.Task[None] | None = None
-        self._waiting: dict[str, asyncio.Future[tuple[bytes, dict[str, object]]]] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        self._asked = 0  # the highest id so far
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
 
     has_session = True  # the connection is the session
@@ -56,20 +75,20 @@ class Duplex(Wire):
             raise
         self._reader = asyncio.create_task(self._read(messages), name="mcp-probe-reader")
 
-    async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
+    async def ask(self, call: McpCall, budget: Budget) -> dict[str, Any]:
         if self._reader is None or self._reader.done():
             raise UnreachableError("the connection is closed", was_connected=True)
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting[call.id] = answer
+        answer: _Answer = asyncio.get_running_loop().create_future()
+        self._waiting[call.id] = _Waiting(call.method, answer)
+        self._asked = max(self._asked, call.id)
         try:
             with socket_errors():
                 await self._send(call.body)
-            raw, message = await answer
+            size, message = await answer
         finally:
             self._waiting.pop(call.id, None)
-        budget.take_bytes(len(raw))
-        digest = digest_of(raw)
-        return McpAnswer(digest, None if digest == known else message)
+        budget.take_bytes(size)
+        return message
 
     async def notify(self, body: bytes, headers: Mapping[str, str]) -> None:
         with socket_errors():
@@ -116,8 +135,8 @@ class Duplex(Wire):
             failure = error
         finally:
             for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(failure)
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(failure)
             for queue in self._listeners:
                 if queue.full():
                     queue.get_nowait()
@@ -135,9 +154,35 @@ class Duplex(Wire):
                     if not queue.full():
                         queue.put_nowait(raw)
                 continue
-            waiting = self._waiting.get(str(message.get("id")))
-            if waiting is not None and not waiting.done():
-                waiting.set_result((raw, message))
+            if is_answer(message):
+                self._hand_over(len(raw), message)
+
+    def _hand_over(self, size: int, message: dict[str, Any]) -> None:
+        """Give an answer to whom it is for; one with an id that nobody gave is for all that wait,
+        as an error: who answers so answers nobody."""
+        given = message.get("id")
+        for id, waiting in self._waiting.items():
+            if is_id(given, id):
+                if isinstance(given, str):
+                    self.oddities.add(IDS_AS_STRINGS)
+                if not waiting.answer.done():
+                    waiting.answer.set_result((size, message))
+                return
+        if _number(given) in range(1, self._asked + 1):
+            return  # nobody waits for it any more
+        for waiting in self._waiting.values():
+            if waiting.answer.done():
+                continue
+            if message.get("error") is not None:
+                waiting.answer.set_result((size, message))
+            else:
+                waiting.answer.set_exception(misaddressed(waiting.method, given))
+
+
+def _number(id: Any) -> int | None:
+    if isinstance(id, str):
+        return int(id) if id.isascii() and id.isdecimal() and len(id) < 18 else None
+    return id if isinstance(id, int) else None
 
 
 class HttpSse(Duplex):

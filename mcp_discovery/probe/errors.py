@@ -59,7 +59,8 @@ class BadAnswerError(ProbeError):
 
     ``status`` is the HTTP status and ``code`` the JSON-RPC error code, where there was one;
     ``versions`` are the protocol versions that the server named in a refusal; ``over_limit`` says
-    that the answer was cut off because it exceeded a limit.
+    that the answer was cut off because it exceeded a limit, ``misaddressed`` that it bore another
+    id than the request.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class BadAnswerError(ProbeError):
         code: int | None = None,
         versions: tuple[str, ...] = (),
         over_limit: bool = False,
+        misaddressed: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.code = code
         self.versions = versions
         self.over_limit = over_limit
+        self.misaddressed = misaddressed
 
     @property
     def wants_credentials(self) -> bool:

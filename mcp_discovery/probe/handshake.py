@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -19,7 +18,6 @@ from mcp_discovery.probe.messages import (
     MODERN,
     SERVER_INFO_KEY,
     UNSUPPORTED_VERSION,
-    McpCall,
     client_info,
     legacy_call,
     legacy_headers,
@@ -59,7 +57,6 @@ class Peer:
 
     era: str
     protocol: str | None
-    digest: bytes
     versions: tuple[str, ...]
     server_info: dict[str, Any]
     instructions: str | None
@@ -94,6 +91,8 @@ async def find_era(wire: Wire, limits: Limits, patience: float) -> Peer:
             try:
                 return await (legacy or initialize(wire, limits))
             except BadAnswerError as error:
+                if isinstance(refusal, BadAnswerError) and refusal.misaddressed:
+                    raise refusal from error  # it does speak this era, and answers nobody
                 raise error from refusal
     finally:
         started = [task for task in (modern, legacy) if task is not None]
@@ -108,25 +107,21 @@ def _may_be_legacy(refusal: BadAnswerError | UnreachableError) -> bool:
     return not refusal.over_limit and refusal.status not in _NO_ERA_VERDICT
 
 
-async def discover(
-    wire: Wire, limits: Limits, known: Peer | None = None, protocol: str = MODERN
-) -> Peer:
-    """Ask a modern server who it is; returns ``known`` itself when the answer is the same.
+async def discover(wire: Wire, limits: Limits, protocol: str = MODERN) -> Peer:
+    """Ask a modern server who it is.
 
     Raises BadAnswerError when the server is not modern, UnreachableError when it cannot be asked.
     """
-    call = _discovery(protocol)
+    call = modern_call("server/discover", wire.next_id(), protocol=protocol)
     try:
-        answer = await wire.ask(call, Budget(limits), known.digest if known else None)
+        answer = await wire.ask(call, Budget(limits))
     except BadAnswerError as refusal:
         # The server names what it speaks: a later revision than ours is still of this era.
         newer = max((v for v in refusal.versions if v > MODERN and _usable(v)), default=None)
         if refusal.code != UNSUPPORTED_VERSION or newer is None or protocol != MODERN:
             raise
-        return await discover(wire, limits, protocol=newer)
-    if answer.message is None and known is not None:
-        return known
-    result = result_of(answer.message or {}, call.method)
+        return await discover(wire, limits, newer)
+    result = result_of(answer, call.method)
     versions = strings(result.get("supportedVersions"))
     findings = []
     if not any(version >= MODERN for version in versions):
@@ -135,35 +130,26 @@ async def discover(
         findings.append("server/discover answered without 'supportedVersions'")
     meta = result.get("_meta")
     info = meta.get(SERVER_INFO_KEY) if isinstance(meta, dict) else None
-    return _peer("modern", protocol, answer.digest, versions, info, result, findings)
+    return _peer("modern", protocol, versions, info, result, findings)
 
 
-@lru_cache(maxsize=8)
-def _discovery(protocol: str) -> McpCall:
-    return modern_call("server/discover", "server/discover", protocol=protocol)
-
-
-async def initialize(wire: Wire, limits: Limits, known: Peer | None = None) -> Peer:
-    """Do the legacy handshake; returns ``known`` itself when the answer is the same.
+async def initialize(wire: Wire, limits: Limits) -> Peer:
+    """Do the legacy handshake.
 
     Raises BadAnswerError when the server refuses it, UnreachableError when it cannot be asked.
     """
     params = {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": client_info()}
-    call = legacy_call("initialize", "initialize", params)
-    answer = await wire.ask(call, Budget(limits), known.digest if known else None)
-    if answer.message is None and known is not None:
-        peer = known
-    else:
-        result = result_of(answer.message or {}, call.method)
-        if not any(key in result for key in ("protocolVersion", "capabilities", "serverInfo")):
-            raise BadAnswerError("answered, but not MCP: the result of initialize says nothing")
-        protocol = result.get("protocolVersion")
-        findings = []
-        if not isinstance(protocol, str) or not _usable(protocol):
-            findings.append("initialize answered without a usable 'protocolVersion'")
-            protocol = None
-        versions, info = (protocol,) if protocol else (), result.get("serverInfo")
-        peer = _peer("legacy", protocol, answer.digest, versions, info, result, findings)
+    call = legacy_call("initialize", wire.next_id(), params)
+    result = result_of(await wire.ask(call, Budget(limits)), call.method)
+    if not any(key in result for key in ("protocolVersion", "capabilities", "serverInfo")):
+        raise BadAnswerError("answered, but not MCP: the result of initialize says nothing")
+    protocol = result.get("protocolVersion")
+    findings = []
+    if not isinstance(protocol, str) or not _usable(protocol):
+        findings.append("initialize answered without a usable 'protocolVersion'")
+        protocol = None
+    versions, info = (protocol,) if protocol else (), result.get("serverInfo")
+    peer = _peer("legacy", protocol, versions, info, result, findings)
     with suppress(BadAnswerError):
         # Whether the server minds is seen at the next request; a refused notification alone
         # harms nobody.
@@ -179,7 +165,6 @@ def _usable(version: str) -> bool:
 def _peer(
     era: str,
     protocol: str | None,
-    digest: bytes,
     versions: tuple[str, ...],
     info: Any,
     result: dict[str, Any],
@@ -198,7 +183,6 @@ def _peer(
     return Peer(
         era=era,
         protocol=protocol,
-        digest=digest,
         versions=versions,
         server_info=info if isinstance(info, dict) else {},
         instructions=instructions if isinstance(instructions, str) else None,
@@ -215,7 +199,7 @@ async def changed_lists(wire: Wire, peer: Peer) -> AsyncGenerator[str, None]:
     """
     method = "subscriptions/listen"
     if peer.era == "modern":
-        call = modern_call(method, method, _SUBSCRIBED, protocol=peer.protocol or "")
+        call = modern_call(method, wire.next_id(), _SUBSCRIBED, protocol=peer.protocol or "")
         messages = wire.listen(call.headers, call)
     else:
         messages = wire.listen(legacy_headers(peer.protocol), None)

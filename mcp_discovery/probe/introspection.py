@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from mcp_discovery.probe.errors import BadAnswerError
-from mcp_discovery.probe.messages import METHOD_NOT_FOUND, McpAnswer, quoted, result_of
+from mcp_discovery.probe.messages import METHOD_NOT_FOUND, quoted, result_of
 from mcp_discovery.probe.wire import Budget
 
 
@@ -61,19 +61,19 @@ RESOURCE_TEMPLATES = McpListing(
 )
 PROMPTS = McpListing("prompts", "prompts/list", "prompts", "name")
 LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
+LISTING_OF = {listing.method: listing for listing in LISTINGS}
 
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One page as it was read, with the digest of the bytes that it was read from."""
+    """One page as it was read."""
 
-    digest: bytes
     items: tuple[dict[str, Any], ...]
     next_cursor: str | None
     findings: tuple[str, ...]
 
 
-def read_page(digest: bytes, message: dict[str, Any], listing: McpListing) -> ListPage:
+def read_page(message: dict[str, Any], listing: McpListing) -> ListPage:
     """Read one page without what no reader could use; raises BadAnswerError when it is none."""
     result = result_of(message, listing.method)
     listed = result.get(listing.items_key)
@@ -102,7 +102,7 @@ def read_page(digest: bytes, message: dict[str, Any], listing: McpListing) -> Li
     if cursor is not None and not isinstance(cursor, str):
         findings[f"{listing.method}: ignored a 'nextCursor' that is not a string"] += 1
         cursor = None
-    return ListPage(digest, tuple(items), cursor or None, counted(findings))
+    return ListPage(tuple(items), cursor or None, counted(findings))
 
 
 def joined(
@@ -145,8 +145,8 @@ def encodable(value: Any) -> bool:
     return True
 
 
-Ask = Callable[[str, str | None, bytes | None], Awaitable[McpAnswer]]
-"""Asks for a page: method, cursor (None for the first page), digest of the known page."""
+Ask = Callable[[str, str | None], Awaitable[dict[str, Any]]]
+"""Asks for a page: method, cursor (None for the first page)."""
 
 # A server that takes longer than this for an answer is asked for its lists at the same time.
 # A quicker one is asked for one after the other, over one connection: some serve only one.
@@ -169,13 +169,13 @@ class Lister:
         self._slowest = 0.0
         self._trusted = False
 
-    def short(self) -> dict[str, bytes]:
-        """For each list that the last walk found its method and the digest of its only page;
-        nothing where a list has more pages, or one took its time: only a walk tells of those."""
+    def short(self) -> dict[str, ListPage]:
+        """For each list that the last walk found its method and its only page; nothing where a
+        list has more pages, or one took its time: only a walk tells of those."""
         pages = self._remembered.values()
         if not self._trusted or any(page.next_cursor for page in pages):
             return {}
-        return {method: page.digest for (method, _), page in self._remembered.items()}
+        return {method: page for (method, _), page in self._remembered.items()}
 
     def doubt(self) -> None:
         """A list is not what the last walk found it to be."""
@@ -224,11 +224,9 @@ class Lister:
             known = self._remembered.get((listing.method, cursor))
             started = time.monotonic()
             try:
-                answer = await ask(listing.method, cursor, known.digest if known else None)
-                if answer.message is None and known is not None:
+                page = read_page(await ask(listing.method, cursor), listing)
+                if page == known:
                     page = known
-                else:
-                    page = read_page(answer.digest, answer.message or {}, listing)
             except BadAnswerError as error:
                 if pages or error.code is None:
                     raise

@@ -7,7 +7,6 @@ https://modelcontextprotocol.io/specification/
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,32 +26,35 @@ UNSUPPORTED_VERSION: Final = -32022
 
 SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 
+#: The finding about a server that answers the request 1 with the id "1".
+IDS_AS_STRINGS: Final = "answers bear the requests' ids as strings instead of as numbers"
+
 _LONGEST_QUOTE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class McpCall:
-    """A request, encoded once and sent as often as needed."""
+    """An encoded request. Its id is a whole number, because some bridges understand no other, and
+    is used once: https://modelcontextprotocol.io/specification/2025-11-25/basic#requests"""
 
     method: str
-    id: str
+    id: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class McpAnswer(NamedTuple):
-    """An answer's message and the digest of its bytes.
+class PickedAnswer(NamedTuple):
+    """What was found for one request among the messages that came.
 
-    ``message`` is None when the bytes are those of the digest that the caller already knew.
+    ``message`` is its answer, if that is there; ``as_string`` says that it bears the request's id
+    as a string. Otherwise ``misaddressed`` says whether there is an answer with another id, which
+    is ``other_id``.
     """
 
-    digest: bytes
     message: dict[str, Any] | None
-
-
-def digest_of(raw: bytes) -> bytes:
-    """Return the digest of an answer's bytes."""
-    return hashlib.blake2b(raw, digest_size=16).digest()
+    as_string: bool = False
+    misaddressed: bool = False
+    other_id: Any = None
 
 
 @cache
@@ -62,7 +64,7 @@ def client_info() -> dict[str, str]:
 
 
 def modern_call(
-    method: str, call_id: str, params: Mapping[str, Any] | None = None, *, protocol: str = MODERN
+    method: str, call_id: int, params: Mapping[str, Any] | None = None, *, protocol: str = MODERN
 ) -> McpCall:
     """Encode a request of the modern era with its envelope and routing headers."""
     envelope = {
@@ -82,7 +84,7 @@ def modern_call(
 
 def legacy_call(
     method: str,
-    call_id: str,
+    call_id: int,
     params: Mapping[str, Any] | None = None,
     *,
     protocol: str | None = None,
@@ -106,20 +108,46 @@ def parse(raw: bytes) -> Any:
         raise BadAnswerError("answered, but not MCP: the body is not JSON") from error
 
 
-def answer_in(decoded: Any, call_id: str) -> dict[str, Any] | None:
-    """Pick the answer to ``call_id`` out of a message or a batch of messages, or None."""
+def answer_in(decoded: Any, call_id: int) -> PickedAnswer:
+    """Pick the answer to ``call_id`` out of a message or a batch of messages."""
     candidates = decoded if isinstance(decoded, list) else [decoded]
-    answers = [
-        message
-        for message in candidates
-        if isinstance(message, dict) and ("result" in message or "error" in message)
-    ]
+    answers = [message for message in candidates if is_answer(message)]
     for message in answers:
-        id = message.get("id")  # some answer "1" with 1
-        if isinstance(id, str | int) and str(id) == call_id:
-            return message
-    # An error that could not be tied to its request has a null id by JSON-RPC 2.0 §5.
-    return next((message for message in answers if message.get("id") is None), None)
+        if is_id(given := message.get("id"), call_id):
+            return PickedAnswer(message, as_string=isinstance(given, str))
+    for message in answers:
+        # An error that could not be tied to its request has a null id by JSON-RPC 2.0 §5.
+        if message.get("error") is not None and message.get("id") is None:
+            return PickedAnswer(message)
+    if not answers:
+        return PickedAnswer(None)
+    return PickedAnswer(None, misaddressed=True, other_id=answers[0].get("id"))
+
+
+def is_answer(message: Any) -> bool:
+    """Whether ``message`` answers a request."""
+    return (
+        isinstance(message, dict)
+        and "method" not in message
+        and ("result" in message or "error" in message)
+    )
+
+
+def is_id(given: Any, call_id: int) -> bool:
+    """Whether ``given`` stands for ``call_id``: some servers answer 1 with "1"."""
+    if isinstance(given, str):
+        return given == str(call_id)
+    return isinstance(given, int | float) and not isinstance(given, bool) and given == call_id
+
+
+def misaddressed(method: str, other_id: Any) -> BadAnswerError:
+    """What to raise for an answer to ``method`` that bears another id than the request.
+
+    Numbers are not in the sentence, which would be another one at every probe.
+    """
+    which = "id null" if other_id is None else "another id"
+    sentence = f"answered {method} with {which} instead of the request's"
+    return BadAnswerError(sentence, misaddressed=True)
 
 
 def result_of(message: dict[str, Any], method: str) -> dict[str, Any]:

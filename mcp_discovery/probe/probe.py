@@ -16,17 +16,19 @@ from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.handshake import Peer, changed_lists, discover, find_era, initialize
 from mcp_discovery.probe.introspection import (
+    LISTING_OF,
     LISTINGS,
     QUICK_SECONDS,
     Introspection,
     Lister,
+    ListPage,
     RequestRotation,
     joined,
+    read_page,
 )
 from mcp_discovery.probe.messages import (
     METHOD_NOT_FOUND,
-    McpAnswer,
-    McpCall,
+    MODERN,
     legacy_call,
     modern_call,
     result_of,
@@ -89,13 +91,9 @@ class McpProbe:
         self._peer: Peer | None = None
         self._peer_said_at = _LONG_AGO
         self._answers_ping = True
-        self._turn = 0
-        self._calls: dict[str, McpCall] = {}
         self._lister = Lister()
         self._latest: tuple[Peer, Introspection] | None = None
         self._rotation = RequestRotation()
-        self._fickle = False
-        self._walked_in = 0
         self.noticed: Callable[[], None] = lambda: None
         """Called when a ping finds that what ``introspect`` read may have changed."""
 
@@ -223,7 +221,6 @@ class McpProbe:
                 return self._peer  # another method has just done it
             self._peer = None
             self._answers_ping = True
-            self._calls.clear()
             refusals: list[BadAnswerError] = []
             for url in dict.fromkeys((self._wire.url, *self._endpoint.urls)):
                 await self._wire.close()
@@ -259,18 +256,17 @@ class McpProbe:
                 await self._ping(peer)
                 return  # all lists will be read
 
-    def _short(self, peer: Peer) -> dict[str, bytes]:
-        if self._fickle or not (peer.era == "modern" or self._wire.has_session):
+    def _short(self, peer: Peer) -> dict[str, ListPage]:
+        if not (peer.era == "modern" or self._wire.has_session):
             return {}
         return self._lister.short()
 
-    async def _glance(self, peer: Peer, method: str, known: bytes) -> bool:
+    async def _glance(self, peer: Peer, method: str, known: ListPage) -> bool:
         """Ask for a list; whether the answer came at once."""
         try:
             async with asyncio.timeout(QUICK_SECONDS) as quick:
-                answer = await self._ask(peer, Budget(self._limits), method, known=known)
-            if answer.message is not None:
-                result_of(answer.message, method)
+                answer = await self._ask(peer, Budget(self._limits), method)
+            if read_page(answer, LISTING_OF[method]) != known:
                 self.noticed()
             return True
         except TimeoutError:
@@ -284,13 +280,13 @@ class McpProbe:
 
     async def _ping(self, peer: Peer) -> None:
         if peer.era == "modern":
-            now = await discover(self._wire, self._limits, peer, peer.protocol or "")
+            now = await discover(self._wire, self._limits, peer.protocol or MODERN)
             if self._said(peer, now) is not peer:
                 self.noticed()
             return
         try:
             answer = await self._ask(peer, Budget(self._limits), "ping")
-            result_of(answer.message or {}, "ping")
+            result_of(answer, "ping")
         except BadAnswerError as error:
             if error.code != METHOD_NOT_FOUND or self._answers_ping:
                 raise
@@ -299,8 +295,8 @@ class McpProbe:
         peer = await self._refreshed(peer)
         budget = Budget(self._limits)
 
-        async def ask(method: str, cursor: str | None, known: bytes | None) -> McpAnswer:
-            return await self._ask(peer, budget, method, cursor, known)
+        async def ask(method: str, cursor: str | None) -> dict[str, Any]:
+            return await self._ask(peer, budget, method, cursor)
 
         walk = await self._lister.walk(ask, peer.capabilities, budget)
         if walk.unchanged and self._latest is not None and self._latest[0] == peer:
@@ -317,13 +313,14 @@ class McpProbe:
             resources=resources,
             resource_templates=templates,
             prompts=prompts,
-            findings=(*peer.findings, *(text for _, found in lists for text in found)),
+            findings=(
+                *peer.findings,
+                *(text for _, found in lists for text in found),
+                *sorted(self._wire.oddities),
+            ),
         )
         if self._latest is not None and self._latest[1] == introspection:
-            introspection = self._latest[1]  # other bytes (a cursor, a time) for the same
-            if not walk.unchanged and self._walked_in == self._turn:
-                self._fickle = True
-        self._walked_in = self._turn
+            introspection = self._latest[1]  # another cursor for the same
         self._latest = (peer, introspection)
         return introspection
 
@@ -332,39 +329,24 @@ class McpProbe:
         if time.monotonic() - self._peer_said_at < _FRESH_SECONDS:
             return peer
         if peer.era == "modern":
-            return self._said(
-                peer, await discover(self._wire, self._limits, peer, peer.protocol or "")
-            )
+            now = await discover(self._wire, self._limits, peer.protocol or MODERN)
+            return self._said(peer, now)
         if self._wire.has_session:
             return peer  # whoever takes its place does not know the session
-        return self._said(peer, await initialize(self._wire, self._limits, peer))
+        return self._said(peer, await initialize(self._wire, self._limits))
 
     def _said(self, before: Peer, now: Peer) -> Peer:
+        """What is known of the server now: ``before`` itself where that is the same."""
+        if now == before:
+            now = before
         if self._peer is before:
             self._peer, self._peer_said_at = now, time.monotonic()
         return now
 
     async def _ask(
-        self,
-        peer: Peer,
-        budget: Budget,
-        method: str,
-        cursor: str | None = None,
-        known: bytes | None = None,
-    ) -> McpAnswer:
-        call = self._calls.get(method) if cursor is None else None
-        if call is None:
-            # Ids recur so that requests, and with them the answers, are the same bytes.
-            call_id = f"{method}#{self._turn}" if self._turn else method
-            params: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
-            build = modern_call if peer.era == "modern" else legacy_call
-            call = build(method, call_id, params, protocol=peer.protocol or "")
-            if cursor is None:
-                self._calls[method] = call
-        try:
-            return await self._wire.ask(call, budget, known)
-        except asyncio.CancelledError:
-            # The server may still answer this one, and must not be taken to answer the next.
-            self._turn += 1
-            self._calls.clear()
-            raise
+        self, peer: Peer, budget: Budget, method: str, cursor: str | None = None
+    ) -> dict[str, Any]:
+        params: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
+        build = modern_call if peer.era == "modern" else legacy_call
+        call = build(method, self._wire.next_id(), params, protocol=peer.protocol or "")
+        return await self._wire.ask(call, budget)

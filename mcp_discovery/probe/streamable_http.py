@@ -9,17 +9,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.messages import (
-    McpAnswer,
+    IDS_AS_STRINGS,
     McpCall,
     answer_in,
-    digest_of,
+    misaddressed,
     parse,
     status_error,
 )
@@ -57,11 +57,11 @@ class StreamableHttp(Wire):
     async def open(self) -> None:
         await self.close()
 
-    async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
+    async def ask(self, call: McpCall, budget: Budget) -> dict[str, Any]:
         with socket_errors():
             for _ in range(2):
-                answer = await _twice(lambda: self._post(call, budget, known))
-                if isinstance(answer, McpAnswer):
+                answer = await _twice(lambda: self._post(call, budget))
+                if isinstance(answer, dict):
                     return answer
                 self.url = answer
         raise BadAnswerError("redirects the MCP endpoint more than once")
@@ -115,7 +115,7 @@ class StreamableHttp(Wire):
             sent[_SESSION] = self._session_id
         return sent
 
-    async def _post(self, call: McpCall, budget: Budget, known: bytes | None) -> McpAnswer | str:
+    async def _post(self, call: McpCall, budget: Budget) -> dict[str, Any] | str:
         """Send ``call`` once; returns its answer, or the URL to which it is redirected."""
         headers = self._with_session(call.headers)
         async with self._request("POST", self.url, headers, call.body) as response:
@@ -132,23 +132,44 @@ class StreamableHttp(Wire):
             if call.method == "initialize" and (given := response.headers.get(_SESSION)):
                 self._session_id = given
             if response.content_type == _EVENT_STREAM:
-                return await self._from_events(response, call, budget, known)
-            return _from_body(await read_whole(response, budget), call, known)
+                return await self._from_events(response, call, budget)
+            return self._from_body(await read_whole(response, budget), call)
 
     async def _from_events(
-        self, response: aiohttp.ClientResponse, call: McpCall, budget: Budget, known: bytes | None
-    ) -> McpAnswer:
+        self, response: aiohttp.ClientResponse, call: McpCall, budget: Budget
+    ) -> dict[str, Any]:
         events = EventReader(budget.bytes_left)
         async for chunk in response.content.iter_any():
             budget.take_bytes(len(chunk))
             for event in events.feed(chunk):
-                if answer := _from_event(event.data, call, known):
+                if (answer := self._answer(event.data, call)) is not None:
                     await _drain(response)
                     return answer
         for event in events.finish():
-            if answer := _from_event(event.data, call, known):
+            if (answer := self._answer(event.data, call)) is not None:
                 return answer
         raise BadAnswerError(f"the event stream ended without an answer to {call.method}")
+
+    def _from_body(self, body: bytes, call: McpCall) -> dict[str, Any]:
+        if not body.strip():
+            raise BadAnswerError(f"answered, but not MCP: no body to {call.method}")
+        if (answer := self._answer(body, call)) is None:
+            raise BadAnswerError("answered, but not MCP: the body is not a JSON-RPC answer")
+        return answer
+
+    def _answer(self, raw: bytes, call: McpCall) -> dict[str, Any] | None:
+        """The answer in ``raw``, if one is there: here can be none but to the one request."""
+        if not raw:
+            return None  # an event that primes the client for resuming says nothing
+        decoded = parse(raw)
+        picked = answer_in(decoded, call.id)
+        if picked.misaddressed:
+            if isinstance(decoded, dict) and decoded.get("error") is not None:
+                return decoded  # what the error says matters more than which id it bears
+            raise misaddressed(call.method, picked.other_id)
+        if picked.as_string:
+            self.oddities.add(IDS_AS_STRINGS)
+        return picked.message
 
 
 async def _twice(exchange: Callable[[], Awaitable[T]]) -> T:
@@ -170,28 +191,3 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             await read_beginning(response)
-
-
-def _from_event(data: bytes, call: McpCall, known: bytes | None) -> McpAnswer | None:
-    if not data:
-        return None  # primes the client for resuming, says nothing
-    digest = digest_of(data)
-    if digest == known:
-        return McpAnswer(digest, None)
-    message = answer_in(parse(data), call.id)
-    return McpAnswer(digest, message) if message is not None else None
-
-
-def _from_body(body: bytes, call: McpCall, known: bytes | None) -> McpAnswer:
-    digest = digest_of(body)
-    if digest == known:
-        return McpAnswer(digest, None)
-    if not body.strip():
-        raise BadAnswerError(f"answered, but not MCP: no body to {call.method}")
-    decoded = parse(body)
-    message = answer_in(decoded, call.id)
-    if message is None and isinstance(decoded, dict) and "result" in decoded:
-        message = decoded  # the only answer to the only request, whatever id it bears
-    if message is None:
-        raise BadAnswerError("answered, but not MCP: the body is not a JSON-RPC answer")
-    return McpAnswer(digest, message)

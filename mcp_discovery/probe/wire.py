@@ -8,9 +8,11 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 
@@ -22,7 +24,7 @@ from mcp_discovery.probe.errors import (
     UnreachableError,
 )
 from mcp_discovery.probe.event_stream import Event, EventReader
-from mcp_discovery.probe.messages import McpAnswer, McpCall
+from mcp_discovery.probe.messages import McpCall
 from mcp_discovery.urls import wire_url
 
 # The probe's own deadlines bound every exchange; aiohttp's default total of 300 s would cut
@@ -95,6 +97,13 @@ class Wire(ABC):
     session: aiohttp.ClientSession
     headers: Mapping[str, str]
     limits: Limits
+    #: What is odd about the server's messages and was understood all the same.
+    oddities: set[str] = field(default_factory=set, init=False)
+    _ids: Iterator[int] = field(default_factory=lambda: count(1), init=False)
+
+    def next_id(self) -> int:
+        """Return the id for the next request; none recurs."""
+        return next(self._ids)
 
     @property
     @abstractmethod
@@ -106,8 +115,8 @@ class Wire(ABC):
         """Begin anew: forget any session and connect where the transport has a connection."""
 
     @abstractmethod
-    async def ask(self, call: McpCall, budget: Budget, known: bytes | None = None) -> McpAnswer:
-        """Send ``call`` and return its answer; an answer of digest ``known`` is not decoded.
+    async def ask(self, call: McpCall, budget: Budget) -> dict[str, Any]:
+        """Send ``call`` and return the message that answers it: a result or an error.
 
         Raises UnreachableError or BadAnswerError; the caller sets the deadline.
         """

@@ -65,6 +65,7 @@ class Options:
     echo_token: bool = False  # repeats the token it was given in the refusal
     redirect: str = ""  # POST to /mcp is sent on to there
     endpoint: str = "/messages?session_id="  # where SSE clients are to post, without their session
+    ids: str = ""  # what becomes of requests' ids: parse (as parseInt), string, null, other, batch
     health: int = 200  # status of /health
 
 
@@ -144,8 +145,26 @@ class OddServer:
 
     # --- MCP: what is answered -----------------------------------------------------------
 
-    def answer(self, message: dict[str, Any], modern: bool) -> dict[str, Any] | None:
+    def answer(self, message: dict[str, Any], modern: bool) -> Any:
         """Return the result or error of one request; None for a notification."""
+        answer = self.plain_answer(message, modern)
+        if answer is None or not self.options.ids:
+            return answer
+        id = message["id"]
+        match self.options.ids:
+            case "parse":
+                answer["id"] = id if isinstance(id, int) else None
+            case "string":
+                answer["id"] = str(id)
+            case "null":
+                answer["id"] = None
+            case "other":
+                answer["id"] = 10**9
+            case "batch":
+                return [{"jsonrpc": "2.0", "method": "notifications/message"}, answer]
+        return answer
+
+    def plain_answer(self, message: dict[str, Any], modern: bool) -> dict[str, Any] | None:
         method = str(message.get("method"))
         self.counts[method] += 1
         if "id" not in message:
@@ -309,7 +328,7 @@ class OddServer:
         return web.Response(status=500)
 
     async def send(
-        self, request: web.Request, answer: dict[str, Any], headers: dict[str, str], modern: bool
+        self, request: web.Request, answer: Any, headers: dict[str, str], modern: bool
     ) -> web.StreamResponse:
         options = self.options
         if options.huge or options.drip:
@@ -321,11 +340,12 @@ class OddServer:
             await response.write(_event(answer))
             await response.write_eof()
             return response
-        status = 404 if modern and answer.get("error", {}).get("code") == -32601 else 200
+        error = answer.get("error", {}) if isinstance(answer, dict) else {}
+        status = 404 if modern and error.get("code") == -32601 else 200
         return web.json_response(answer, headers=headers, status=status)
 
     async def send_slowly(
-        self, request: web.Request, answer: dict[str, Any], headers: dict[str, str]
+        self, request: web.Request, answer: Any, headers: dict[str, str]
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)
         response.content_type = "application/json"
@@ -434,7 +454,7 @@ def _error(message: dict[str, Any], code: int, text: str) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": message.get("id"), "error": error}
 
 
-def _event(message: dict[str, Any]) -> bytes:
+def _event(message: Any) -> bytes:
     return f"event: message\r\ndata: {json.dumps(message)}\r\n\r\n".encode()
 
 

@@ -119,10 +119,10 @@ def _lines(data: bytes) -> None:
 
 def _answer(data: bytes) -> None:
     """An MCP server's answer, as an introspection reads it."""
-    message = answer_in(parse(data), "1")
+    message = answer_in(parse(data), 1).message
     if message is not None:
         for listing in LISTINGS:
-            read_page(b"", message, listing)
+            read_page(message, listing)
         strings(message.get("result"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,12 +21,16 @@ from tests.servers.process import odd
 
 @asynccontextmanager
 async def raw_server(*replies: bytes) -> AsyncIterator[str]:
-    """Give each connection the next of ``replies`` (the last one again) and close it."""
+    """Give each connection the next of ``replies`` (the last one again) and close it.
+
+    ``"ID"`` stands for the request's id, which has few digits.
+    """
     left = list(replies)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(65_536)
-        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        asked = re.search(rb'"id":(\d+)', await reader.read(65_536))
+        reply = left.pop(0) if len(left) > 1 else left[0]
+        writer.write(reply.replace(b'"ID"', asked[1].rjust(4) if asked else b'"ID"'))
         await writer.drain()
         writer.close()
 
@@ -73,7 +78,7 @@ async def test_answer_breaks_off(probe_of: MakeProbe) -> None:
 
 async def test_connection_that_closes_at_its_reuse_is_replaced(probe_of: MakeProbe) -> None:
     body = (
-        b'{"jsonrpc":"2.0","id":"server/discover","result":'
+        b'{"jsonrpc":"2.0","id":"ID","result":'
         b'{"supportedVersions":["2026-07-28"],"capabilities":{}}}'
     )
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -85,7 +90,7 @@ async def test_connection_that_closes_at_its_reuse_is_replaced(probe_of: MakePro
 
 async def test_server_that_closes_every_connection_without_saying_so(probe_of: MakeProbe) -> None:
     body = (
-        b'{"jsonrpc":"2.0","id":"server/discover","result":'
+        b'{"jsonrpc":"2.0","id":"ID","result":'
         b'{"supportedVersions":["2026-07-28"],"capabilities":{"logging":{}}}}'
     )
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
