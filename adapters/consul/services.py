@@ -66,19 +66,36 @@ class ServiceCatalog:
     def __init__(self, http: ConsulTransport) -> None:
         self._http = http
         self._parser = ServiceListParser()
+        #: Whether the agent may answer :meth:`watch` from its own copy.
+        self.streaming = True
 
     async def watch(self, index: int, wait: float) -> QueryResult[Services]:
         """A blocking query for all services; see :meth:`ConsulTransport.block`.
 
         The checks of a service that has not changed are the same object in the next result.
         """
-        response = await self._http.block(*self._query(), index, wait)
+        path, params = self._query()
+        if not self.streaming:
+            params["near"] = "_agent"  # what is sorted by distance is never streamed
+        response = await self._http.block(path, params, index, wait)
         now = self._http.index(response)
         if now == index:
             return QueryResult(now, None)
         one_service = self._http.address.mode == "one-service"
         services = self._parser.read(response.body) if one_service else None
         return QueryResult(now, self._read(response) if services is None else services)
+
+    async def leaders(self, timeout: float, *, empty: bool) -> tuple[int, bool]:
+        """The index of the services as the leader has them, and whether there are none, within
+        ``timeout`` seconds. That is only looked at if ``empty`` is true: otherwise the response
+        lists none, and costs as good as nothing."""
+        path, params = self._query()
+        if not empty:
+            own = self._http.address.mode == "one-service"
+            params["filter"] = f'{"Service.ID" if own else "CheckID"} == ""'
+        query = {**params, "consistent": ""}
+        response = await self._http.request("GET", path, query, timeout=timeout)
+        return self._http.index(response), empty and not self._http.json(response)
 
     async def all(self) -> Services:
         """Every service of this store, confirmed by the quorum."""

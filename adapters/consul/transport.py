@@ -86,7 +86,10 @@ class ConsulTransport:
         response = await self.send(method, where, params, data=data, timeout=timeout, limit=limit)
         if response.status != 200 and not (missing and response.status == 404):
             self.refuse(response)
-        if response.headers.get("X-Consul-KnownLeader", "true") == "false":
+        # Consul 1.10 and later may answer from the agent's own copy, which a stream keeps current:
+        # without asking for a leader, and so with "false" in this header, always.
+        streamed = response.headers.get("X-Consul-Query-Backend") == "streaming"
+        if response.headers.get("X-Consul-KnownLeader") == "false" and not streamed:
             raise StoreUnavailableError(
                 self.address.shown, "it knows no leader, its answer is stale"
             )
@@ -99,7 +102,8 @@ class ConsulTransport:
         once, with what the leader has confirmed by the quorum. A 404 is returned."""
         if index == 0:
             return await self.request("GET", where, {**params, "consistent": ""}, missing=True)
-        query = {**params, "index": str(index), "wait": f"{round(wait * 1000)}ms"}
+        # ``leader``: an agent's ``discovery_max_stale`` does not apply.
+        query = {**params, "index": str(index), "wait": f"{round(wait * 1000)}ms", "leader": ""}
         # The server adds up to a sixteenth to the wait, so that not all queries return together.
         timeout = wait * 17 / 16 + BLOCKING_MARGIN
         return await self.request("GET", where, query, missing=True, timeout=timeout)

@@ -17,6 +17,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.listing import ConsulListing, WatchMemory
+from mcp_discovery.adapters.consul.services import Services
 from mcp_discovery.adapters.consul.transport import QueryResult
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import Change, Snapshot
@@ -31,6 +32,8 @@ WAIT = 20.0
 CHECK_EVERY = 4.0
 #: Seconds within which such a read has to be answered.
 CHECK_WITHIN = 2.5
+#: Seconds within which a change that the leader has must have been brought.
+CHANGE_WITHIN = 2.5
 
 #: The number of queries that may follow each other at once.
 BURST = 2
@@ -64,7 +67,8 @@ class _QueryLoop(Generic[T]):
     """Repeats one blocking query for ever and passes on each new value.
 
     ``answered`` is whether a value has been received; ``uncertain`` whether the last one may come
-    from a store that was reset, so that what it lacks has not been removed for certain.
+    from a store that was reset, so that what it lacks has not been removed for certain. ``index``
+    is that of the last value, and ``empty`` whether nothing was in it.
     """
 
     query: Callable[[int, float], Awaitable[QueryResult[T]]]
@@ -72,25 +76,28 @@ class _QueryLoop(Generic[T]):
     changed: asyncio.Event
     answered: bool = False
     uncertain: bool = False
+    index: int = 0
+    empty: bool = True
 
     async def run(self) -> None:
-        limit, index, reset = RateLimit(), 0, False
+        limit, reset = RateLimit(), False
         while True:
             await limit.take()
             try:
-                result = await self.query(index, WAIT)
+                result = await self.query(self.index, WAIT)
             except StoreUnavailableError:
                 if not self.answered:
                     raise
                 await asyncio.sleep(Backoff(0.3).next())
-                index, reset = 0, True
-                result = await self.query(index, WAIT)
-            if result.index < index:
-                index, reset = 0, True
+                self.index, reset = 0, True
+                result = await self.query(self.index, WAIT)
+            if result.index < self.index:
+                self.index, reset = 0, True
                 continue
-            index = result.index
+            self.index = result.index
             if result.value is not None:
                 self.feed(result.value)
+                self.empty = not result.value
                 self.uncertain = self.uncertain or reset
                 self.answered, reset = True, False
                 self.changed.set()
@@ -110,7 +117,7 @@ async def watch(
     tasks = [
         asyncio.create_task(services.run(), name="consul services"),
         asyncio.create_task(records.run(), name="consul records"),
-        asyncio.create_task(_check(api), name="consul check"),
+        asyncio.create_task(_check(api, services), name="consul check"),
     ]
     for task in tasks:
         task.add_done_callback(lambda _: changed.set())
@@ -147,10 +154,38 @@ async def watch(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _check(api: ConsulApi) -> NoReturn:
+async def _check(api: ConsulApi, services: _QueryLoop[Services]) -> NoReturn:
     while True:
         await asyncio.sleep(CHECK_EVERY)
         await api.kv.require_served(CHECK_WITHIN)
+        await _require_current(api, services)
+
+
+async def _require_current(api: ConsulApi, services: _QueryLoop[Services]) -> None:
+    """Raises :class:`StoreUnavailableError` where the query for services lags behind the leader.
+
+    Agents of Consul 1.10 and later answer from a copy that is kept by a stream from a server. One
+    that hangs brings nothing for up to 40 s, and nothing shows that: other requests may go to
+    another server. After a snapshot was restored, queries with a higher index wait on, also in
+    earlier versions.
+    """
+    shown = services.index
+    index, empty = await api.services.leaders(CHECK_WITHIN, empty=services.empty)
+    if index < shown:
+        raise StoreUnavailableError(
+            api.address.shown, "its index went backwards: it was reset or restored"
+        )
+    behind = services.index
+    if empty or not 0 < behind < index:
+        return
+    await asyncio.sleep(CHANGE_WITHIN)
+    if services.index == behind:
+        api.services.streaming = False
+        raise StoreUnavailableError(
+            api.address.shown,
+            f"its agent has brought no change of services for {CHANGE_WITHIN:g} s, though the "
+            "leader has some: the server that it follows may hang",
+        )
 
 
 def _is_mass_drop(old: dict[str, Instance], new: dict[str, Instance]) -> bool:

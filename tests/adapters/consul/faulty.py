@@ -12,7 +12,13 @@ from aiohttp import web
 
 from tests.stores import ConsulServer
 
-_KEPT = ("X-Consul-Index", "X-Consul-KnownLeader", "X-Consul-Reason", "Content-Type")
+_KEPT = (
+    "X-Consul-Index",
+    "X-Consul-KnownLeader",
+    "X-Consul-Query-Backend",
+    "X-Consul-Reason",
+    "Content-Type",
+)
 
 
 @dataclass
