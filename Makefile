@@ -16,6 +16,8 @@ endif
 SECONDS ?= 600
 FUZZ_SECONDS ?= 120
 STORES ?= consul etcd
+# Those of their releases that `make soak` breaks: debian, recent or both; both unless one is named.
+RELEASES ?=
 
 # Tests start some thousand short-lived processes: each would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -52,7 +54,7 @@ stores: ## Real Consul and etcd, old and new, wrk, other programs and the MCP SD
 	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
 	@scripts/fetch-bench-tools
 
-soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECONDS=600, SEED=…, STORES="consul etcd"
+soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECONDS=600, SEED=…, STORES="consul etcd", RELEASES="debian recent"
 	@echo "SEED=$(SEED): 'make soak SEED=$(SEED)' draws the same again"
 	@$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0 || \
 	  echo "atheris cannot be installed: fuzzing goes without its guidance"
@@ -60,7 +62,7 @@ soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECO
 	TESTS_SEED=$(SEED) $(BIN)/pytest -n $(WORKERS) --dist=loadgroup -m "drawn and not docker" \
 	  --hypothesis-profile=fresh --hypothesis-seed=$(SEED)
 	$(BIN)/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS) --seed $(SEED)
-	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) --stores $(STORES)
+	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) --stores $(STORES) --releases $(RELEASES)
 
 bench: $(READY) stores ## Measure all that docs/performance.md tells, beside others; ARGS=--quick
 	$(BIN)/python -m benchmarks $(or $(ARGS),--json docs/performance/figures.json \

@@ -1,13 +1,14 @@
-"""Faults that only Consul knows: client agents, and tokens that are revoked."""
+"""Faults that only Consul knows: client agents, and tokens that are rotated or revoked."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
 
 from tests.faults.environment import Environment
-from tests.faults.faults import fault, seen_within
+from tests.faults.faults import LASTS, a_facade, an_instance, fault, seen_within
 from tests.stores import ConsulAgent, ConsulServer
 from tests.stores.waiting import until
 
@@ -102,10 +103,58 @@ async def agent_frozen(environment: Environment, draw: Random) -> Breaking:
 
 @fault("token revoked and given back", "store", "consul")
 async def token_revoked(environment: Environment, draw: Random) -> Breaking:
+    """Everybody's."""
     environment.history.note("store-away", "consul")
-    await environment.take_token()
+    await environment.tokens.revoke()
     await environment.says_stale()
     yield
-    await environment.give_token()
-    await environment.token_works()
+    await environment.tokens.give_back()
     environment.history.note("store-back", "consul")
+
+
+@fault("sidecar's token rotated", "instance", "consul")
+async def sidecar_token_rotated(environment: Environment, draw: Random) -> Breaking:
+    async with an_instance(environment, draw) as instance:
+        await environment.tokens.rotate(f"sidecar-{instance.id}", pause=draw.uniform(0.0, 1.0))
+        # A change under the new token has to be seen as any other.
+        await instance.server.control(fail=503)
+        environment.history.note("silent", instance.id)
+        await environment.shows([instance.id], "down", timeout=seen_within(environment))
+        yield
+        await instance.server.control(fail=0)
+        environment.history.note("serves", instance.id)
+
+
+@fault("sidecar's token revoked, its server dead", "instance", "consul")
+async def sidecar_token_revoked(environment: Environment, draw: Random) -> Breaking:
+    async with an_instance(environment, draw) as instance:
+        program = f"sidecar-{instance.id}"
+        await environment.tokens.revoke(program)
+        environment.history.note("parted", instance.id)
+        await instance.server.kill()
+        environment.history.note("silent", instance.id)
+        await environment.shows([instance.id], "down", timeout=seen_within(environment))
+        yield
+        await instance.server.start()
+        environment.history.note("serves", instance.id)
+        await environment.tokens.give_back(program)
+        environment.history.note("joined", instance.id)
+
+
+@fault("facade's token rotated", "facade", "consul")
+async def facade_token_rotated(environment: Environment, draw: Random) -> Breaking:
+    async with a_facade(environment, draw) as facade:
+        await environment.tokens.rotate(facade.name, pause=draw.uniform(0.0, 1.0))
+        await asyncio.sleep(LASTS)
+        yield
+
+
+@fault("facade's token revoked and given back", "facade", "consul")
+async def facade_token_revoked(environment: Environment, draw: Random) -> Breaking:
+    async with a_facade(environment, draw) as facade:
+        environment.history.note("facade-parted", facade.name)
+        await environment.tokens.revoke(facade.name)
+        await environment.says_stale(facade)
+        yield
+        await environment.tokens.give_back(facade.name)
+        environment.history.note("facade-joined", facade.name)

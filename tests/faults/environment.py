@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.faults.access import Tokens
 from tests.faults.faulty_clock import Clock
 from tests.faults.history import History
 from tests.faults.namespaces import Host, network
@@ -25,9 +26,10 @@ from tests.stores import (
     ConsulCluster,
     ConsulServer,
     EtcdCluster,
-    RequestRefused,
+    binaries,
     ports,
 )
+from tests.stores.binaries import Release
 from tests.stores.server import StoreServer
 from tests.stores.waiting import until
 
@@ -42,15 +44,6 @@ _CONSUL = {
     "autopilot": {"cleanup_dead_servers": False},
     "acl": {"token_ttl": "1s", "policy_ttl": "1s", "down_policy": "async-cache"},
 }
-#: What a program may do in Consul: all that docs ask for, and nothing else.
-_RIGHTS = """
-service_prefix "mcp" { policy = "write" }
-service_prefix "" { policy = "read" }
-key_prefix "mcp/" { policy = "write" }
-node_prefix "" { policy = "read" }
-agent_prefix "" { policy = "read" }
-session_prefix "" { policy = "write" }
-"""
 
 
 @dataclass
@@ -111,13 +104,25 @@ class Environment:
         self.own_facades: Sequence[FacadeProcess] = self.facades
         #: The instances and facades that some fault has for itself.
         self.taken: set[str] = set()
-        self._token = str(uuid.uuid4())
-        self._accessor = str(uuid.uuid4())
+        self._tokens: Tokens | None = None
+        if isinstance(cluster, ConsulCluster):
+            self._tokens = Tokens(cluster, self.agents, self.apart, folder)
         self._stack = AsyncExitStack()
 
     async def close(self) -> None:
         """Ends everything but the cluster."""
         await self._stack.aclose()
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of the programs, where the store is Consul."""
+        assert self._tokens is not None
+        return self._tokens
+
+    async def open_up(self) -> None:
+        """Lets the programs into a store that has lost its data."""
+        if self._tokens is not None:
+            await self._tokens.give_all()
 
     # -- building it ---------------------------------------------------------------------------
 
@@ -134,39 +139,14 @@ class Environment:
         """The agent that the program with this number uses."""
         return self.agents[number % len(self.agents)] if self.agents else None
 
-    @property
-    def credentials(self) -> Sequence[str]:
-        """The options that let a program into the store."""
+    async def _credentials(self, program: str, *policies: str) -> Sequence[str]:
+        """The options that let a program into the store: in Consul with the rights of these
+        policies, in etcd as root."""
         if isinstance(self.cluster, EtcdCluster):
             password = self.cluster.password
             assert password is not None
             return "--store-user", "root", "--store-password", password
-        return "--store-token", self._token
-
-    async def give_token(self) -> None:
-        """Makes the token that programs use known to Consul."""
-        if not isinstance(self.cluster, ConsulCluster):
-            return
-        member = self.cluster.answering[0]
-        name = f"programs-{self._accessor}"
-        policies = (await member.api("GET", "/v1/acl/policies")).json()
-        if not any(each["Name"] == name for each in policies):
-            await member.api("PUT", "/v1/acl/policy", body={"Name": name, "Rules": _RIGHTS})
-        tokens = (await member.api("GET", "/v1/acl/tokens")).json()
-        if any(each["AccessorID"] == self._accessor for each in tokens):
-            return
-        body = {
-            "AccessorID": self._accessor,
-            "SecretID": self._token,
-            "Policies": [{"Name": name}],
-        }
-        await member.api("PUT", "/v1/acl/token", body=body)
-
-    async def take_token(self) -> None:
-        """Revokes the token that programs use."""
-        member = self.cluster.answering[0]
-        assert isinstance(member, ConsulServer)
-        await member.api("DELETE", f"/v1/acl/token/{self._accessor}")
+        return "--store-token-file", str(await self.tokens.issue(program, *policies))
 
     async def start_instance(self, id: str, *, options: Sequence[str] = ()) -> InstanceProcesses:
         """Starts one more instance: an MCP server, and a sidecar for it."""
@@ -175,10 +155,9 @@ class Environment:
         server = McpServer(("-m", "tests.servers.odd"), self.folder)
         self._stack.push_async_callback(server.close)
         clock = Clock(self.folder / f"clock-{id}")
-        instance = InstanceProcesses(
-            id, server, self._sidecar(id, server, route, clock, options), route, None, clock
-        )
-        instance.agent = self.agent_of(number)
+        sidecar = await self._sidecar(id, server, route, clock, options)
+        agent = self.agent_of(number)
+        instance = InstanceProcesses(id, server, sidecar, route, agent, clock)
         self.instances.append(instance)
         await server.start()
         self.history.note("serves", id)
@@ -192,18 +171,19 @@ class Environment:
         instance.server = McpServer(("-m", "tests.servers.odd"), self.folder)
         self._stack.push_async_callback(instance.server.close)
         await instance.server.start()
-        instance.sidecar = self._sidecar(
+        instance.sidecar = await self._sidecar(
             instance.id, instance.server, instance.route, instance.clock, ()
         )
 
-    def _sidecar(
+    async def _sidecar(
         self, id: str, server: McpServer, route: StoreRoute, clock: Clock, options: Sequence[str]
     ) -> Program:
         given = ("--url", server.url, "--id", id, "--name", "thing", "--tag", "things")
         terms = self.history.terms
         times = ("--ttl", f"{terms.ttl:g}", "--probe-interval", f"{terms.probe_interval:g}")
-        more = ("--reap-after", "600", "--drain", "0.5", *self.credentials, *options)
-        arguments = ("sidecar", "--store", route.url, *given, *times, *more)
+        more = ("--reap-after", "600", "--drain", "0.5", *options)
+        credentials = await self._credentials(f"sidecar-{id}", "sidecar")
+        arguments = ("sidecar", *credentials, "--store", route.url, *given, *times, *more)
         sidecar = Program(self.folder, f"sidecar-{id}", arguments, clock)
         self._stack.push_async_callback(sidecar.close)
         return sidecar
@@ -215,7 +195,9 @@ class Environment:
         port = ports.draw()
         self._stack.callback(port.release)
         url = f"http://{ports.LOOPBACK}:{port.number}"
-        arguments = ("facade", "--store", route.url, "--port", str(port.number), *self.credentials)
+        sweeps = () if number else ("sweeper",)  # as docs/consul.md wants it of one or two
+        credentials = await self._credentials(name, "facade", *sweeps)
+        arguments = ("facade", "--store", route.url, "--port", str(port.number), *credentials)
         clock = Clock(self.folder / f"clock-{name}")
         program = Program(self.folder, name, arguments, clock)
         self._stack.push_async_callback(program.close)
@@ -296,20 +278,6 @@ class Environment:
         except TimeoutError:
             return False
 
-    async def token_works(self) -> None:
-        """Waits until every agent takes the programs' token again."""
-
-        async def taken() -> bool:
-            for agent in self.agents:
-                try:
-                    await agent.api("GET", "/v1/kv/mcp/?keys", token=self._token)
-                except RequestRefused as refused:
-                    if refused.status != 404:
-                        raise
-            return True
-
-        await until(taken, timeout=60, what="every agent taking the token")
-
     async def settled(self, timeout: float = 30) -> None:
         """Waits until every reader is shown just those that live, and nothing as stale.
 
@@ -372,16 +340,18 @@ async def environment(
     instances: int = 5,
     facades: int = 2,
     apart: bool = False,
+    release: Release = "debian",
 ) -> AsyncGenerator[Environment, None]:
-    """A three-member cluster (with two client agents where it is Consul), as many listed
-    ``instances``, and as many ``facades`` with readers. With ``apart`` each member is in a network
-    namespace of its own."""
+    """A three-member cluster of a ``release`` (with two client agents where it is Consul), as many
+    listed ``instances``, and as many ``facades`` with readers. With ``apart`` each member is in a
+    network namespace of its own."""
     async with AsyncExitStack() as stack:
         cluster: Cluster
+        program = binaries.find(kind, release)
         if kind == "consul":
-            cluster = ConsulCluster(acl=True, config=_CONSUL)
+            cluster = ConsulCluster(acl=True, config=_CONSUL, program=program)
         else:
-            cluster = EtcdCluster(auth=True)
+            cluster = EtcdCluster(auth=True, program=program)
         made = Environment(kind, cluster, history, folder)
         here = ports.LOOPBACK
         if apart:
@@ -395,7 +365,6 @@ async def environment(
                 agent = ConsulAgent(cluster, f"agent-{number}", config=_CONSUL)
                 agent.host = here
                 made.agents.append(await stack.enter_async_context(agent))
-        await made.give_token()
         stack.push_async_callback(made.close)
         await asyncio.gather(
             *(made.start_instance(f"thing-{number}") for number in range(instances))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from tests.faults.figures import measure, table
 from tests.faults.growth import Growth
 from tests.faults.history import History, Terms
 from tests.faults.namespaces import why_not
+from tests.stores import binaries
+from tests.stores.binaries import Release
 
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
 STORES: tuple[StoreKind, ...] = ("consul", "etcd")
@@ -35,13 +38,19 @@ def say(text: str) -> None:
 
 
 async def soak(
-    kind: StoreKind, seconds: float, seed: int, folder: Path, only: Collection[str] = ()
+    kind: StoreKind,
+    release: Release,
+    seconds: float,
+    seed: int,
+    folder: Path,
+    only: Collection[str] = (),
 ) -> bool:
     """Breaks one environment for ``seconds``; returns whether all was kept."""
-    say(f"\n== {kind}, {seconds:g} s, SEED={seed}; logs and history in {folder}")
+    say(f"\n== {kind} ({release}), {seconds:g} s, SEED={seed}; logs and history in {folder}")
     history = History(TERMS, seed)
     began = time.monotonic()
-    async with environment(kind, folder, history, apart=why_not() is None) as broken:
+    apart = why_not() is None
+    async with environment(kind, folder, history, apart=apart, release=release) as broken:
         say(
             f"   a cluster, {len(broken.instances)} instances and {len(broken.facades)} facades run"
         )
@@ -77,6 +86,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="in all")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--stores", nargs="*", choices=STORES, default=STORES)
+    parser.add_argument("--releases", nargs="*", choices=binaries.RELEASES, default=())
     names = sorted(FAULTS)
     told = f"no others than these, of: {'; '.join(names)}"
     parser.add_argument(
@@ -88,12 +98,16 @@ def main() -> int:
         return 0 if report(History.read(given.judge), [], []) else 1
     seed = given.seed if given.seed is not None else random.randrange(10**6)
     kept = True
-    for kind in given.stores:
-        folder = Path(tempfile.mkdtemp(prefix=f"faults-{kind}-"))
-        seconds = given.seconds / len(given.stores)
-        kept &= asyncio.run(soak(kind, seconds, seed, folder, given.faults))
+    # One after the other: each wants what the machine has.
+    several = list(itertools.product(given.stores, given.releases or binaries.matrix()))
+    for kind, release in several:
+        folder = Path(tempfile.mkdtemp(prefix=f"faults-{kind}-{release}-"))
+        seconds = given.seconds / len(several)
+        kept &= asyncio.run(soak(kind, release, seconds, seed, folder, given.faults))
     if not kept:
         say(f"\nagain: make soak SECONDS={given.seconds:g} SEED={seed}")
+    if not given.releases and (sentence := binaries.left_out()):
+        say(sentence)
     return 0 if kept else 1
 
 

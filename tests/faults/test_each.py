@@ -1,4 +1,8 @@
-"""Each fault by itself, over each store: what was recorded keeps the promises."""
+"""Each fault by itself, over each store: what was recorded keeps the promises.
+
+All over what Debian packages; those of Consul's tokens, which later versions treat otherwise, over
+the recent release as well.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +16,47 @@ from tests.faults.catalogue import FAULTS, of
 from tests.faults.checker import judge
 from tests.faults.environment import Environment, StoreKind, environment
 from tests.faults.history import History, Terms
+from tests.stores import binaries
+from tests.stores.binaries import Release
 
 TERMS = Terms(ttl=4.0, probe_interval=1.3)
 
 
-Environments = Callable[[StoreKind], Awaitable[Environment]]
+Environments = Callable[[StoreKind, Release], Awaitable[Environment]]
 
 
 @pytest.fixture(scope="module")
 async def environments(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Environments]:
     """The environment over a store, built when it is first asked for; the one before it ends."""
-    built: dict[StoreKind, Environment] = {}
+    built: dict[tuple[StoreKind, Release], Environment] = {}
     async with AsyncExitStack() as stack:
 
-        async def get(kind: StoreKind) -> Environment:
-            if kind not in built:
+        async def get(kind: StoreKind, release: Release) -> Environment:
+            if (kind, release) not in built:
                 await stack.aclose()
                 built.clear()
-                made = environment(kind, tmp_path_factory.mktemp(kind), History(TERMS))
-                built[kind] = await stack.enter_async_context(made)
-            return built[kind]
+                folder = tmp_path_factory.mktemp(kind)
+                made = environment(kind, folder, History(TERMS), release=release)
+                built[kind, release] = await stack.enter_async_context(made)
+            return built[kind, release]
 
         yield get
 
 
 @pytest.mark.parametrize("name", [each.name for each in of("consul")])
 async def test_consul(environments: Environments, name: str) -> None:
-    await _keeps_the_promises(await environments("consul"), name)
+    await _keeps_the_promises(await environments("consul", "debian"), name)
+
+
+@pytest.mark.parametrize("release", binaries.matrix()[1:])
+@pytest.mark.parametrize("name", [each.name for each in of("consul") if "token" in each.name])
+async def test_consul_tokens(environments: Environments, name: str, release: Release) -> None:
+    await _keeps_the_promises(await environments("consul", release), name)
 
 
 @pytest.mark.parametrize("name", [each.name for each in of("etcd")])
 async def test_etcd(environments: Environments, name: str) -> None:
-    await _keeps_the_promises(await environments("etcd"), name)
+    await _keeps_the_promises(await environments("etcd", "debian"), name)
 
 
 async def _keeps_the_promises(broken: Environment, name: str) -> None:
