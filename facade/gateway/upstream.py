@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 
@@ -21,6 +20,7 @@ from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.probe import AddressRefusedError
+from mcp_discovery.probe.tls import tls_sentence
 from mcp_discovery.record import Record, is_label
 from mcp_discovery.urls import resolve_in_origin, urls_of, wire_url
 
@@ -302,12 +302,12 @@ async def _send(
 def _why(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return "no TLS connection can be made with it"
+            return tls_sentence(error)
         case aiohttp.ClientConnectorDNSError():
             return "its host name does not resolve"
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
             return "connection refused"
-        case aiohttp.ClientConnectorError(os_error=cause) if not isinstance(cause, ssl.SSLError):
+        case aiohttp.ClientConnectorError(os_error=cause):
             return cause.strerror or str(cause)
         case _:
             return str(error)[:200]

@@ -10,9 +10,11 @@ from mcp_discovery.probe.errors import (
 )
 from mcp_discovery.probe.introspection import Introspection
 from mcp_discovery.probe.probe import McpProbe
+from mcp_discovery.probe.tls import SYSTEM_TLS, ServerTls
 from mcp_discovery.probe.wire import Limits, probe_health_url, probing_session
 
 __all__ = [
+    "SYSTEM_TLS",
     "AddressRefusedError",
     "BadAnswerError",
     "Introspection",
@@ -21,6 +23,7 @@ __all__ = [
     "NoAnswerError",
     "NotOkError",
     "ProbeError",
+    "ServerTls",
     "UnreachableError",
     "probe_health_url",
     "probing_session",

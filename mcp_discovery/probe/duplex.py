@@ -237,6 +237,7 @@ class WebSocket(Duplex):
                 protocols=("mcp",),
                 max_msg_size=self.limits.body_bytes,
                 timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+                **self.tls.options(),
             )
         )
         return self._frames()

@@ -9,6 +9,7 @@ import aiohttp
 
 from mcp_discovery.probe.duplex import HttpSse, WebSocket
 from mcp_discovery.probe.streamable_http import StreamableHttp
+from mcp_discovery.probe.tls import ServerTls
 from mcp_discovery.probe.wire import PLAIN, Limits, Wire
 from mcp_discovery.urls import urls_of, wire_url
 
@@ -54,7 +55,7 @@ class ProbedEndpoint:
             secrets=frozenset(s for s in secrets if len(s) >= _SHORTEST_SECRET) - {"Bearer"},
         )
 
-    def wire(self, session: aiohttp.ClientSession, limits: Limits) -> Wire:
+    def wire(self, session: aiohttp.ClientSession, limits: Limits, tls: ServerTls) -> Wire:
         """Return the wire to the first of the URLs; nothing is sent yet."""
         wire, _ = TRANSPORTS[self.transport]
-        return wire(self.urls[0], session, {**self.headers, **PLAIN}, limits)
+        return wire(self.urls[0], session, {**self.headers, **PLAIN}, limits, tls)

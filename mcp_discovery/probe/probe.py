@@ -33,7 +33,8 @@ from mcp_discovery.probe.messages import (
     modern_call,
     result_of,
 )
-from mcp_discovery.probe.wire import Budget, Limits
+from mcp_discovery.probe.tls import SYSTEM_TLS, ServerTls
+from mcp_discovery.probe.wire import Budget, Limits, explain
 
 T = TypeVar("T")
 
@@ -73,20 +74,21 @@ class McpProbe:
         headers: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         secrets: Callable[[], Iterable[str]] = tuple,
+        tls: ServerTls = SYSTEM_TLS,
     ) -> None:
         """Prepare to probe ``url``; nothing is sent yet.
 
         A URL without a path stands for the transport's usual path (``/mcp``, ``/sse``,
         ``/ws``), then for itself. ``session`` stays the caller's. ``headers`` go with every
         request, and their values are blanked in errors, as are ``secrets``: what ``session``
-        itself adds to requests.
+        itself adds to requests. ``tls`` is how its certificate is verified.
 
         Raises ValueError for an unknown transport or a URL that does not fit it.
         """
         self._limits = limits or Limits()
         self._secrets = secrets
         self._endpoint = ProbedEndpoint.of(url, transport, headers)
-        self._wire = self._endpoint.wire(session, self._limits)
+        self._wire = self._endpoint.wire(session, self._limits, tls)
         self._handshake = asyncio.Lock()
         self._peer: Peer | None = None
         self._peer_said_at = _LONG_AGO
@@ -190,6 +192,7 @@ class McpProbe:
             raise NoAnswerError(timeout) from error
         except ProbeError as failure:
             self._peer_said_at = _LONG_AGO  # who answers next may be another
+            await explain(failure, self._wire.session, self._wire.url, self._wire.tls)
             failure.conceal({*self._endpoint.secrets, *self._secrets()})
             raise
 

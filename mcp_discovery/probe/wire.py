@@ -21,10 +21,19 @@ from mcp_discovery.probe.errors import (
     BadAnswerError,
     NoAnswerError,
     NotOkError,
+    ProbeError,
     UnreachableError,
 )
 from mcp_discovery.probe.event_stream import Event, EventReader
 from mcp_discovery.probe.messages import McpCall
+from mcp_discovery.probe.tls import (
+    SYSTEM_TLS,
+    ServerTls,
+    is_late_refusal,
+    is_wrong_name,
+    tls_sentence,
+    wrong_name_sentence,
+)
 from mcp_discovery.urls import wire_url
 
 # The probe's own deadlines bound every exchange; aiohttp's default total of 300 s would cut
@@ -97,6 +106,7 @@ class Wire(ABC):
     session: aiohttp.ClientSession
     headers: Mapping[str, str]
     limits: Limits
+    tls: ServerTls = SYSTEM_TLS
     #: What is odd about the server's messages and was understood all the same.
     oddities: set[str] = field(default_factory=set, init=False)
     _ids: Iterator[int] = field(default_factory=lambda: count(1), init=False)
@@ -148,6 +158,7 @@ class Wire(ABC):
             headers=headers,
             allow_redirects=False,
             timeout=UNBOUNDED,
+            **self.tls.options(),
         )
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Event, None]:
@@ -202,14 +213,20 @@ def socket_errors() -> Iterator[None]:
 
 def _translated(error: Exception) -> UnreachableError | BadAnswerError:
     match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return UnreachableError("the TLS certificate is not trusted")
-        case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
-            return UnreachableError("the TLS handshake failed")
+        case (
+            aiohttp.ClientConnectorCertificateError()
+            | aiohttp.ClientConnectorSSLError()
+            | ssl.SSLError()
+        ):
+            return UnreachableError(tls_sentence(error))
+        case aiohttp.ClientOSError() if is_late_refusal(error):
+            return UnreachableError(tls_sentence(error))
         case aiohttp.ClientConnectorError(os_error=AddressRefusedError() as refusal):
             return UnreachableError(str(refusal))
         case aiohttp.ClientConnectorDNSError():
             return UnreachableError("the host name does not resolve")
+        case aiohttp.ClientConnectorError(os_error=ConnectionResetError()):
+            return UnreachableError(_ERRNO_SENTENCES[errno.ECONNRESET])
         case aiohttp.ClientConnectorError():
             return UnreachableError(_ERRNO_SENTENCES.get(error.errno or 0, "connection failed"))
         case aiohttp.ServerDisconnectedError():
@@ -231,7 +248,17 @@ def _translated(error: Exception) -> UnreachableError | BadAnswerError:
             return UnreachableError("connection failed")
 
 
-async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: float) -> float:
+async def explain(
+    failure: ProbeError, session: aiohttp.ClientSession, url: str, tls: ServerTls
+) -> None:
+    """Add to ``failure`` what has to be asked for: the names in a certificate for another name."""
+    if isinstance(failure.__cause__, Exception) and is_wrong_name(failure.__cause__):
+        failure.args = (await wrong_name_sentence(session, url, tls),)
+
+
+async def probe_health_url(
+    session: aiohttp.ClientSession, url: str, timeout: float, tls: ServerTls = SYSTEM_TLS
+) -> float:
     """GET ``url`` and return how many seconds the answer took; its body is not read.
 
     Raises NotOkError when the status is not 2xx (redirects are not followed), UnreachableError
@@ -244,7 +271,11 @@ async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: fl
             async with (
                 asyncio.timeout(timeout),
                 session.get(
-                    wire_url(url), headers=PLAIN, timeout=UNBOUNDED, allow_redirects=False
+                    wire_url(url),
+                    headers=PLAIN,
+                    timeout=UNBOUNDED,
+                    allow_redirects=False,
+                    **tls.options(),
                 ) as response,
             ):
                 if not 200 <= response.status < 300:
@@ -252,6 +283,9 @@ async def probe_health_url(session: aiohttp.ClientSession, url: str, timeout: fl
                 return loop.time() - started
     except TimeoutError as error:
         raise NoAnswerError(timeout) from error
+    except ProbeError as failure:
+        await explain(failure, session, url, tls)
+        raise
 
 
 async def read_whole(response: aiohttp.ClientResponse, budget: Budget) -> bytes:

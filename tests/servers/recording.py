@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,13 +53,15 @@ class RecordingServer(OddServer):
 
 
 @asynccontextmanager
-async def recording(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[RecordingServer]:
+async def recording(
+    host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[RecordingServer]:
     """Run one on ``host`` until the block ends; ``era="sse"`` speaks the old HTTP+SSE."""
     server = RecordingServer(Options(**options))
     runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, 0)
+        site = web.TCPSite(runner, host, 0, ssl_context=tls)
         await site.start()
         server.port = runner.addresses[0][1]
         yield server

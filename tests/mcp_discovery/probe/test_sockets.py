@@ -119,7 +119,7 @@ async def test_tls(http: aiohttp.ClientSession) -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving)
         await site.start()
         port = runner.addresses[0][1]
-        with pytest.raises(UnreachableError, match=r"^the TLS certificate is not trusted$"):
+        with pytest.raises(UnreachableError, match="a CA that is not trusted here"):
             await McpProbe(f"https://127.0.0.1:{port}", session=http).connect(5)
         with pytest.raises(UnreachableError, match=r"closed the connection|connection reset"):
             await McpProbe(f"http://127.0.0.1:{port}", session=http).connect(5)
