@@ -67,6 +67,9 @@ class ConsulDocuments:
         keys."""
         folder = self._folder(document.digest)
         if not is_whole(key.removeprefix(folder) for key in await self._api.kv.keys(folder)):
+            log.warning(
+                "%s: somebody removed %s; writing it again", self._api.address.shown, folder
+            )
             await self.put(document)
 
     def digest_of(self, key: str) -> str | None:

@@ -14,6 +14,7 @@ from mcp_discovery.adapters.consul.api import ConsulApi, KVPair, UnknownCheckErr
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.listing import read_known
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
+from mcp_discovery.adapters.kept_document import KeptDocument
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RegistrationLostError
 from mcp_discovery.health import Health, Load
@@ -112,10 +113,9 @@ class ConsulRegistration(ScheduledRegistration):
         super().__init__(new)
         self._api = api
         self._documents = documents
+        self._kept = KeptDocument(document, new.lease.ttl, documents.ensure)
         self._record = new.record
-        self._document: CapabilityDocument | None = document
         self._at_agent = at_agent
-        self._put = time.monotonic()
         self._written = _raw(new.record, new.lease)
 
     async def begin(self) -> None:
@@ -137,15 +137,12 @@ class ConsulRegistration(ScheduledRegistration):
             await self._write(*change)
         if verify:
             await self._verify()
-        if self._document is not None and sent - self._put >= 0.9 * self._lease.ttl:
-            # A sweep may have removed the document before the record referred to it.
-            await self._documents.ensure(self._document)
-            self._document = None
+        await self._kept.look()
 
     async def _update(self, record: Record, document: CapabilityDocument) -> None:
         if document.digest != self._record.capabilities.digest:
             await self._documents.put(document)
-            self._document, self._put = document, time.monotonic()
+            self._kept.wrote(document)
         entry = await self.require_held()
         key = record_key(self._api, record)
         renamed = key != entry.key

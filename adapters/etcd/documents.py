@@ -62,6 +62,22 @@ class EtcdDocuments:
         if found(responses[0]) is None:
             await self.put(document)
 
+    async def ensure(self, document: CapabilityDocument) -> None:
+        """Stores ``document`` again if any of its keys is missing; reads only keys."""
+        # "0" is the character after "/": the range is head and chunks, and no other document.
+        head = self._keys.document(document.digest)
+        async with aclosing(self._gateway.pages((head, f"{head}0"), keys_only=True)) as pages:
+            stored = {key_text(kv["key"]) async for _, kvs in pages for kv in kvs}
+        if head in stored and len(document.canonical) > CHUNK:
+            size = len(await asyncio.to_thread(document.compressed))
+            chunks = -(-size // CHUNK) if size > CHUNK else 0
+            whole = all(self._keys.chunk(document.digest, n) in stored for n in range(chunks))
+        else:
+            whole = head in stored
+        if not whole:
+            log.warning("%s: somebody removed %s; writing it again", self._gateway.store, head)
+            await self.put(document)
+
     async def put(self, document: CapabilityDocument) -> None:
         """Stores ``document``."""
         head = self._keys.document(document.digest)

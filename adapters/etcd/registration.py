@@ -24,6 +24,7 @@ from mcp_discovery.adapters.etcd.keys import (
 from mcp_discovery.adapters.etcd.lease import grant, keep_alive, revoke
 from mcp_discovery.adapters.etcd.skydns import DNSRecords, DNSZone, in_parts
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
+from mcp_discovery.adapters.kept_document import KeptDocument
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DuplicateInstanceError,
@@ -151,7 +152,7 @@ async def _written(
     Where it fails, its leases are left to expire: etcd may have executed it, and revoking them
     would remove a live instance from the list. The next registration moves the keys.
     """
-    registration = EtcdRegistration(place, new, *granted)
+    registration = EtcdRegistration(place, new, document, *granted)
     first, *rest = in_parts(registration._first_writes(before))
     try:
         done, responses = await place.gateway.txn(before.guards, first)
@@ -181,10 +182,12 @@ class EtcdRegistration(ScheduledRegistration):
         self,
         place: EtcdNamespace,
         new: Instance,
+        document: CapabilityDocument,
         record_lease: str,
         live_lease: str,
     ) -> None:
         super().__init__(new)
+        self._kept = KeptDocument(document, new.lease.ttl, place.documents.ensure)
         self._place = place
         self._record_lease = record_lease
         self._live_lease = live_lease
@@ -205,6 +208,7 @@ class EtcdRegistration(ScheduledRegistration):
             await self._renew()
         if verify:
             await self._verify()
+        await self._kept.look()
 
     async def _renew(self) -> None:
         sent = time.monotonic()
@@ -233,6 +237,7 @@ class EtcdRegistration(ScheduledRegistration):
         responses = await self._write_all(writes, record, health)
         if found(responses[0]) is None:
             await self._place.documents.put(document)
+        self._kept.wrote(document)
 
     async def deregister(self) -> None:
         keys = self._place.keys

@@ -45,6 +45,14 @@ class StoreEnvironment(ABC):
     async def digests(self) -> set[str]:
         """The digests of the documents that are kept."""
 
+    async def document_keys(self, digest: str) -> list[str]:
+        """The keys of a document, in order."""
+        raise NotImplementedError(f"nobody else can read the keys of {self.url}")
+
+    async def delete(self, key: str) -> None:
+        """Deletes one key, as an operator may."""
+        raise NotImplementedError(f"nobody else can write into {self.url}")
+
     async def put_foreign(self) -> dict[str, bytes]:
         """Puts in what is no instance, in many ways; returns the keys with their values."""
         raise NotImplementedError(f"nobody else can write into {self.url}")
@@ -148,13 +156,23 @@ class ConsulEnvironment(StoreEnvironment):
 
     async def digests(self) -> set[str]:
         prefix = f"{self._namespace}/documents/"
+        keys = await self._keys(prefix)
+        return {key.removeprefix(prefix).split("/")[0] for key in keys}
+
+    async def document_keys(self, digest: str) -> list[str]:
+        return await self._keys(f"{self._namespace}/documents/{digest}/")
+
+    async def delete(self, key: str) -> None:
+        await self._server.api("DELETE", f"/v1/kv/{key}")
+
+    async def _keys(self, prefix: str) -> list[str]:
         try:
-            answer = await self._server.api("GET", f"/v1/kv/{prefix}?keys")
+            answer = await self._server.api("GET", f"/v1/kv/{prefix}?keys&consistent")
         except RequestRefused as refused:
             if refused.status == 404:  # no key below the prefix
-                return set()
+                return []
             raise
-        return {key.removeprefix(prefix).split("/")[0] for key in answer.json()}
+        return [str(key) for key in answer.json()]
 
     async def put_foreign(self) -> dict[str, bytes]:
         foreign = {f"{self._namespace}/servers/{k}": v for k, v in FOREIGN.items()}
@@ -185,9 +203,15 @@ class EtcdEnvironment(StoreEnvironment):
         return [(kv["key"], kv["mod_revision"]) for kv in found]
 
     async def digests(self) -> set[str]:
-        found = await self._range("documents/")
-        keys = (base64.b64decode(kv["key"]).decode() for kv in found)
+        keys = await self.document_keys("")
         return {key.removeprefix(f"{self._prefix}documents/").split("/")[0] for key in keys}
+
+    async def document_keys(self, digest: str) -> list[str]:
+        found = await self._range(f"documents/{digest}")
+        return [base64.b64decode(kv["key"]).decode() for kv in found]
+
+    async def delete(self, key: str) -> None:
+        await self._server.call("kv/deleterange", {"key": encode(key)})
 
     async def _range(self, under: str) -> list[dict[str, str]]:
         prefix = self._prefix + under

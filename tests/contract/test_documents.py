@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_discovery.adapters import kept_document
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError
+from mcp_discovery.health import healthy
 from tests.contract.environments import StoreEnvironment
 from tests.records import document, record
+from tests.stores.waiting import until
 
 
 @pytest.mark.parametrize("size", [300_000, 3_000_000], ids=["300KB", "3MB"])
@@ -59,3 +62,29 @@ async def test_a_sweep_removes_what_nobody_refers_to(
     assert await sweeper.sweep() >= 1
     assert await environment.digests() == {used.digest}
     assert await store.document(used.digest) == used
+
+
+@pytest.mark.over(("consul", "etcd"))  # others cannot write into the rest
+@pytest.mark.parametrize("filler", [0, 3_000_000], ids=["short", "in parts"])
+async def test_what_somebody_deleted_is_put_back(
+    environment: StoreEnvironment, store: Store, monkeypatch: pytest.MonkeyPatch, filler: int
+) -> None:
+    assert kept_document.EVERY * 2 < 60
+    monkeypatch.setattr(kept_document, "EVERY", 0.5)
+    first, second = document("a", filler=filler), document("b", filler=filler)
+    registration = await store.register(record(), first, ttl=10, reap_after=120)
+    for kept in (first, second):
+        if kept is second:
+            await registration.update(record(), second)
+        keys = await environment.document_keys(kept.digest)
+        assert len(keys) > 1 if filler else keys
+        for gone in (keys[:1], keys[-1:], keys):
+            for key in gone:
+                await environment.delete(key)
+
+            async def whole(digest: str = kept.digest, keys: list[str] = keys) -> bool:
+                await registration.heartbeat(healthy())
+                return await environment.document_keys(digest) == keys
+
+            await until(whole, timeout=10, what=f"all of {keys}")
+            assert await store.document(kept.digest) == kept
