@@ -37,6 +37,26 @@ class ConsulAddress:
         """The KV prefix of the capability documents."""
         return f"{self.service}/documents/"
 
+    @property
+    def services(self) -> str:
+        """The Consul services of this store, for messages."""
+        if self.mode == "one-service":
+            return f"the service {self.service!r}"
+        return f"the services '{self.service}-…'"
+
+    def is_ours(self, service: str) -> bool:
+        """Whether a Consul service is one of this store's."""
+        if self.mode == "one-service":
+            return service == self.service
+        return service.startswith(f"{self.service}-")
+
+    @property
+    def rule(self) -> str:
+        """The ACL rule that lets :attr:`services` be read."""
+        if self.mode == "one-service":
+            return f'service "{self.service}" {{ policy = "read" }}'
+        return f'service_prefix "{self.service}-" {{ policy = "read" }}'
+
     def service_of(self, server: str) -> str:
         """The Consul service that instances of ``server`` belong to."""
         return self.service if self.mode == "one-service" else f"{self.service}-{server}"

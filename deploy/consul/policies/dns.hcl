@@ -5,8 +5,8 @@
 #   consul acl token create -description 'DNS' -policy-name mcp-dns
 #   consul acl set-agent-token default <SecretID>      # on each agent that DNS asks
 #
-# On 1.15 and later the token has a place of its own: consul acl set-agent-token dns <SecretID>. The
-# default token also stands in for HTTP requests without one, so it can do no more than this.
+# That is so on Consul 1.8.7 and on 1.16.3: neither knows an agent token for DNS alone. The default
+# token also stands in for HTTP requests without one, so it can do no more than this.
 
 # <tag>.mcp.service.consul, <name>.mcp.service.consul
 service "mcp" {

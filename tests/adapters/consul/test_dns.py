@@ -6,10 +6,15 @@ import asyncio
 import secrets
 import struct
 
+import pytest
+
 from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.health import Health, Status, healthy
+from tests.deploy.consul.agents import POLICIES
 from tests.records import document, record
 from tests.stores import ConsulServer, until
+from tests.stores.server import RequestRefused
 
 A, SRV = 1, 33
 
@@ -78,3 +83,29 @@ async def test_dns_answers_by_name_and_by_tag_while_healthy(
     await until(lambda: served(here), timeout=5, what="an answer again")
     await registration.drain()
     await until(lambda: served([]), timeout=5, what="no answer while draining")
+
+
+async def test_dns_answers_with_the_default_token() -> None:
+    """The only token that DNS has, up to 1.16: see deploy/consul/policies/dns.hcl."""
+    async with (
+        ConsulServer(acl=True) as server,
+        ConsulStore(server.store_url, StoreOptions(token=server.token)) as one,
+        ConsulStore(
+            f"{server.store_url}?mode=service-per-server", StoreOptions(token=server.token)
+        ) as each,
+    ):
+        url = {"url": "http://127.0.0.7:8001/mcp"}
+        await one.register(record(endpoint=url), document("a"), ttl=30, reap_after=60)
+        await each.register(record("other", endpoint=url), document("a"), ttl=30, reap_after=60)
+        names = ("products.mcp.service.consul", "mcp-product-catalog.service.consul")
+
+        async def served(expected: list[bytes]) -> bool:
+            return [await ask(server.dns_port, name, A) for name in names] == [expected] * 2
+
+        assert await served([])
+        token = await server.create_token((POLICIES / "dns.hcl").read_text())
+        with pytest.raises(RequestRefused, match="404"):
+            await server.api("PUT", "/v1/agent/token/dns", body={"Token": token})
+        await server.api("PUT", "/v1/agent/token/default", body={"Token": token})
+        here = [bytes([127, 0, 0, 7])]
+        await until(lambda: served(here), timeout=5, what="answers by the default token")
