@@ -11,10 +11,12 @@ from aiohttp import web
 class FacadeOptions:
     """Every figure is in seconds unless its name says otherwise.
 
-    ``probe_interval`` and ``probe_timeout`` are for entries that the facade itself probes;
-    ``first_probe`` bounds how long a POST waits for the first answer. Such an entry is registered
-    with ``posted_ttl`` and ``posted_reap_after`` (long, so that a facade that was away for days
-    still finds what was posted to it) and renewed every ``heartbeat``, whatever the probe found.
+    ``probe_interval``, ``probe_timeout`` and ``fail_after`` (after how many bad answers in a row it
+    is ``down``; ``None``: see :func:`mcp_discovery.probe.verdict.unless_repeated`) are for entries
+    that the facade itself probes; ``first_probe`` bounds how long a POST waits for the first
+    answer. Such an entry is registered with ``posted_ttl`` and ``posted_reap_after`` (long, so that
+    a facade that was away for days still finds what was posted to it) and renewed every
+    ``heartbeat``, whatever the probe found.
     ``removed_for`` is how long one that was cut off still learns that another removed its entry.
 
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
@@ -41,8 +43,9 @@ class FacadeOptions:
     ``shutdown_timeout`` the wait for requests in progress.
     """
 
-    probe_interval: float = 30.0
+    probe_interval: float = 10.0
     probe_timeout: float = 5.0
+    fail_after: int | None = None
     first_probe: float = 1.0
     probe_private: bool = True
     posted_ttl: float = 90.0

@@ -16,6 +16,8 @@ class Status(StrEnum):
     DOWN = "down"
 
 
+#: How many bad answers in a row may be asked for until a server is ``down``.
+FAIL_AFTER = range(1, 101)
 #: The reason of a healthy instance. It is constant, so that heartbeats write nothing to the store.
 ANSWERS = "answers MCP"
 

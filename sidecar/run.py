@@ -246,6 +246,7 @@ class _Sidecar:
             longest_timeout=max(timeout, round(settings.ttl / 2, 2)),
             retry=RETRY,
             longest_retry=_LONGEST_RETRY,
+            fail_after=settings.fail_after,
             reading_within=settings.interval,
             reading_timeout=settings.introspect_timeout,
         )

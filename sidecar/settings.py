@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.health import FAIL_AFTER
 from mcp_discovery.record import Auth, Record, url_problem
 
 #: URL schemes by transport, as a record's endpoint wants them.
@@ -39,8 +40,10 @@ class SidecarSettings:
 
     ``probe_interval`` (default: a third of ``ttl``) is the promise: a failure shows within that
     time. A probe that takes longer than ``slow_after`` (default: a quarter of the interval, at most
-    1 s) makes the instance ``degraded``. ``drain`` is how long the instance stays listed as
-    ``draining`` before it leaves; ``child_grace`` how long a child has to end after SIGTERM.
+    1 s) makes the instance ``degraded``; after ``fail_after`` bad answers in a row it is ``down``
+    (default: :func:`mcp_discovery.probe.verdict.unless_repeated`). ``drain`` is how long the
+    instance stays listed as ``draining`` before it leaves; ``child_grace`` how long a child has to
+    end after SIGTERM.
 
     ``server_token``, or what ``server_token_file`` holds, is the bearer token for the MCP server
     itself: it is sent to that server only. The file is read when the sidecar starts, and followed.
@@ -73,6 +76,7 @@ class SidecarSettings:
     reap_after: float = 300.0
     probe_interval: float | None = None
     slow_after: float | None = None
+    fail_after: int | None = None
     introspect_timeout: float = 30.0
     drain: float = 5.0
     child_grace: float = 5.0
@@ -89,6 +93,11 @@ class SidecarSettings:
             )
         if self.server_token is not None:
             Secret("MCP server's token", self.server_token, self.server_token_file)
+        if self.fail_after is not None and self.fail_after not in FAIL_AFTER:
+            raise InvalidInputError(
+                f"fail-after {self.fail_after} is none; give a number of bad answers, "
+                f"{FAIL_AFTER[0]} to {FAIL_AFTER[-1]}"
+            )
         # The record's own rules, before the server is contacted.
         fields = self.record_fields(self.advertise_url or self.url)
         name = self.name if self.name is not None else _PLACEHOLDER

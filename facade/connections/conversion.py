@@ -133,6 +133,7 @@ def _probed_as(traits: Traits, wish: HealthCheckWish) -> Traits:
         probed=traits.probed if wish.enabled is None else wish.enabled,
         interval=traits.interval if wish.interval is None else wish.interval,
         timeout=traits.timeout if wish.timeout is None else wish.timeout / 1000,
+        fail_after=traits.fail_after if wish.fail_after is None else wish.fail_after,
     )
 
 

@@ -166,12 +166,15 @@ def capabilities_shown(document: CapabilityDocument) -> list[dict[str, Any]]:
 
 
 def health_check_shown(traits: Traits) -> dict[str, Any]:
-    """The probe settings that were given: ``interval`` in seconds, ``timeout`` in milliseconds."""
+    """The probe settings that were given: ``interval`` in seconds, ``timeout`` in milliseconds,
+    ``failAfter``."""
     shown: dict[str, Any] = {} if traits.probed else {"enabled": False}
     if traits.interval is not None:
         shown["interval"] = _plain(traits.interval)
     if traits.timeout is not None:
         shown["timeout"] = milliseconds(traits.timeout)
+    if traits.fail_after is not None:
+        shown["failAfter"] = traits.fail_after
     return shown
 
 

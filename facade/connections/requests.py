@@ -16,6 +16,7 @@ from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
 from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import INTERVALS, TIMEOUTS
+from mcp_discovery.health import FAIL_AFTER
 from mcp_discovery.query.filters import FILTERS, Filter
 from mcp_discovery.record_fields import GIVEN_FIELDS, unconstrained, with_fields
 
@@ -131,11 +132,13 @@ class _RequestModel(BaseModel):
 
 
 class HealthCheckWish(_RequestModel):
-    """How the facade probes: ``interval`` in seconds, ``timeout`` in milliseconds."""
+    """How the facade probes: ``interval`` in seconds, ``timeout`` in milliseconds, and after how
+    many bad answers in a row it is down."""
 
     enabled: bool | None = None
     interval: Annotated[float, Field(ge=INTERVALS[0], le=INTERVALS[1])] | None = None
     timeout: Milliseconds | None = None
+    fail_after: Annotated[int, Field(ge=FAIL_AFTER[0], le=FAIL_AFTER[-1])] | None = None
 
 
 class EndpointGiven(_RequestModel):

@@ -184,6 +184,7 @@ class PostedEntry(Registrant):
             retry=min(interval, max(self.timeout, _RETRY)),
             longest_retry=interval,
             jitter=_JITTER,
+            fail_after=self._traits.fail_after or self._options.fail_after,
         )
         self.watch(
             health_check(record, self._session),

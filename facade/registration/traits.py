@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mcp_discovery.health import FAIL_AFTER
 from mcp_discovery.record import Record
 
 #: The field of a record that holds the traits; a record keeps unknown fields.
@@ -18,7 +19,8 @@ TIMEOUTS = 0.05, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """``interval`` and ``timeout`` of probes in seconds, ``None`` for the facade's own settings.
+    """``interval`` and ``timeout`` of probes in seconds, ``None`` for the facade's own settings, as
+    is ``fail_after``: after how many bad answers in a row it is ``down``.
 
     ``idle`` holds until it is reset; ``probed`` says whether the connection is probed at all.
     ``literals`` are the metadata keys whose values were booleans or numbers.
@@ -29,12 +31,17 @@ class Traits:
     probed: bool = True
     interval: float | None = None
     timeout: float | None = None
+    fail_after: int | None = None
     literals: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The field's value in the record, without defaults."""
-        check = {"interval": self.interval, "timeout": self.timeout}
-        check = {key: seconds for key, seconds in check.items() if seconds is not None}
+        check = {
+            "interval": self.interval,
+            "timeout": self.timeout,
+            "failAfter": self.fail_after,
+        }
+        check = {key: value for key, value in check.items() if value is not None}
         written = {
             "type": None if self.type == "server" else self.type,
             "idle": self.idle,
@@ -55,12 +62,14 @@ def traits_of(record: Record) -> Traits:
     literals = written.get("literals")
     if not isinstance(literals, list | tuple):
         literals = ()
+    fail_after = check.get("failAfter")
     return Traits(
         type="client" if written.get("type") == "client" else "server",
         idle=written.get("idle") is True,
         probed=check.get("enabled") is not False,
         interval=_seconds(check.get("interval"), INTERVALS),
         timeout=_seconds(check.get("timeout"), TIMEOUTS),
+        fail_after=fail_after if type(fail_after) is int and fail_after in FAIL_AFTER else None,
         literals=tuple(key for key in literals if isinstance(key, str)),
     )
 

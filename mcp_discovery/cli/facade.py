@@ -41,6 +41,14 @@ def facade(
         help="Probe posted servers at public addresses only: not on loopback, nor in private "
         "ranges. Link-local and cloud metadata addresses are never probed.",
     ),
+    probe_interval: float = typer.Option(
+        10.0,
+        parser=options.probe_interval,
+        metavar="TIME",
+        help="Time between two probes of a server that was posted. One whose connection ends, or "
+        "at which a call fails, is probed at once.",
+    ),
+    fail_after: int | None = options.FAIL_AFTER,
     cors_origin: list[str] | None = typer.Option(
         None,
         metavar="ORIGIN",
@@ -119,6 +127,8 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     if parameters["mcp_call_tool"]:
         require_extra("client", "--mcp-call-tool")
     return FacadeOptions(
+        probe_interval=parameters["probe_interval"],
+        fail_after=parameters["fail_after"],
         probe_private=not parameters["probe_public_only"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
         registry_address=parameters["registry_address"],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mcp_discovery import health
 from mcp_discovery.adapters import stores
 from mcp_discovery.errors import InvalidInputError
 
@@ -42,6 +43,14 @@ def positive(text: str | float) -> float:
     found = seconds(text)
     if found <= 0:
         raise typer.BadParameter("it has to be above 0")
+    return found
+
+
+def probe_interval(text: str | float) -> float:
+    """As :func:`seconds`, from 1 second to a day."""
+    found = seconds(text)
+    if not 1 <= found <= 86400:
+        raise typer.BadParameter("give 1 second to 1 day, such as 10s")
     return found
 
 
@@ -77,6 +86,14 @@ JSON: Any = typer.Option(
 )
 JSON_LOGS: Any = typer.Option(False, "--json", help="Log one JSON object a line instead of text.")
 LOG_LEVEL: Any = typer.Option("info", metavar="LEVEL", help="debug, info, warning or error.")
+FAIL_AFTER: Any = typer.Option(
+    None,
+    min=health.FAIL_AFTER[0],
+    max=health.FAIL_AFTER[-1],
+    help="After how many bad answers in a row it is down; until then it is degraded, with the "
+    "reason. Default: 2 for HTTP 502, 503, 504 and time-outs, 1 for all others. HTTP 429 never "
+    "makes it down.",
+)
 #: Name, metavar and help of the options for the store's credentials.
 _CREDENTIALS = (
     (

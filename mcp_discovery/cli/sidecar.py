@@ -97,6 +97,7 @@ def sidecar(
         help="A probe that takes longer makes it degraded. Default: a quarter of the probe "
         "interval, at most 1.",
     ),
+    fail_after: int | None = options.FAIL_AFTER,
     health_port: int | None = typer.Option(
         None,
         help="Answer /healthz, /readyz, /metrics and POST /drain on this port of --health-host.",

@@ -26,12 +26,12 @@ from mcp_discovery.probe.messages import (
     is_id,
     misaddressed,
     parse,
-    status_error,
 )
 from mcp_discovery.probe.wire import (
     Budget,
     Wire,
     read_beginning,
+    refusal,
     socket_errors,
 )
 from mcp_discovery.urls import resolve_in_origin, wire_url
@@ -195,7 +195,7 @@ class HttpSse(Duplex):
             self._request("GET", self.url, {**self.headers, "Accept": "text/event-stream"})
         )
         if response.status != HTTPStatus.OK:
-            raise status_error(response.status, await read_beginning(response), "GET")
+            raise await refusal(response, "GET")
         if response.content_type != "text/event-stream":
             raise BadAnswerError("answered, but not MCP: the GET gave no event stream")
         events = await connection.enter_async_context(aclosing(self._events(response)))
@@ -213,9 +213,9 @@ class HttpSse(Duplex):
     async def _send(self, body: bytes) -> None:
         headers = {**self.headers, "Content-Type": "application/json"}
         async with self._request("POST", self._endpoint, headers, body) as response:
-            beginning = await read_beginning(response)
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-                raise status_error(response.status, beginning, "POST")
+                raise await refusal(response, "POST")
+            await read_beginning(response)
 
 
 async def _messages(events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:

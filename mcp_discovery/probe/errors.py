@@ -19,8 +19,11 @@ CREDENTIAL_STATUSES = frozenset({401, 403, 407})
 class ProbeError(DiscoveryError):
     """A probe that did not succeed; ``str()`` is one sentence without secrets.
 
-    The originals (socket errors, parse errors) are chained as ``__cause__``.
+    The originals (socket errors, parse errors) are chained as ``__cause__``. ``retry_after`` is for
+    how many seconds the server does not want to be asked again, where it says so.
     """
+
+    retry_after: float | None = None
 
     def conceal(self, secrets: Iterable[str]) -> None:
         """Blank each of ``secrets`` in the sentence, longest first: servers echo what they got."""
@@ -72,6 +75,7 @@ class BadAnswerError(ProbeError):
         versions: tuple[str, ...] = (),
         over_limit: bool = False,
         misaddressed: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(reason)
         self.status = status
@@ -79,6 +83,7 @@ class BadAnswerError(ProbeError):
         self.versions = versions
         self.over_limit = over_limit
         self.misaddressed = misaddressed
+        self.retry_after = retry_after
 
     @property
     def wants_credentials(self) -> bool:
@@ -89,6 +94,7 @@ class BadAnswerError(ProbeError):
 class NotOkError(ProbeError):
     """A health endpoint answered with an HTTP status outside 2xx."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, *, retry_after: float | None = None) -> None:
         super().__init__(f"the health endpoint answered HTTP {status}")
         self.status = status
+        self.retry_after = retry_after

@@ -21,13 +21,13 @@ from mcp_discovery.probe.messages import (
     answer_in,
     misaddressed,
     parse,
-    status_error,
 )
 from mcp_discovery.probe.wire import (
     Budget,
     Wire,
     read_beginning,
     read_whole,
+    refusal,
     socket_errors,
 )
 from mcp_discovery.urls import resolve_in_origin
@@ -70,9 +70,9 @@ class StreamableHttp(Wire):
         async def post() -> None:
             sent = self._with_session(headers)
             async with self._request("POST", self.url, sent, body) as response:
-                beginning = await read_beginning(response)
                 if response.status >= HTTPStatus.BAD_REQUEST:
-                    raise status_error(response.status, beginning, "a notification")
+                    raise await refusal(response, "a notification")
+                await read_beginning(response)
 
         with socket_errors():
             await _twice(post)
@@ -127,8 +127,7 @@ class StreamableHttp(Wire):
                     raise BadAnswerError("redirects to another origin", status=response.status)
                 return target
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-                beginning = await read_beginning(response)
-                raise status_error(response.status, beginning, call.method)
+                raise await refusal(response, call.method)
             if call.method == "initialize" and (given := response.headers.get(_SESSION)):
                 self._session_id = given
             if response.content_type == _EVENT_STREAM:

@@ -12,6 +12,8 @@ not 2xx
 one of these, and the health URL does not        `degraded`  answers MCP; its health endpoint:
 answer                                                       connection refused
 one of these, after the slow-after time          `degraded`  slower than 1 s
+MCP refused for too many requests (429), however `degraded`  HTTP 429 from the MCP endpoint
+often
 any other answer to MCP, or none, whatever the   `down`      the sentence of the probe's error, such
 health URL answers                                           as "HTTP 500 from the MCP endpoint"
 stdio, and the health URL answers 2xx            `healthy`   its health endpoint answers
@@ -23,6 +25,16 @@ stdio without a health URL                       `degraded`  not probed: its cli
 
 A server with an MCP endpoint is never healthy without an answer from there: agents speak MCP to it,
 and nothing else.
+
+What makes a server `down` makes it `degraded` at first, with the same reason, until so many answers
+in a row were bad: as many as the fail-after option says, or else
+
+===============================================  =====
+the last bad answer                              after
+===============================================  =====
+HTTP 502, 503 or 504; no answer in time              2
+any other: connection refused or reset, 500, …       1
+===============================================  =====
 """
 
 from __future__ import annotations
@@ -30,7 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mcp_discovery.health import ANSWERS, Health, Status
-from mcp_discovery.probe.errors import BadAnswerError, NotOkError, ProbeError
+from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, NotOkError, ProbeError
 
 #: The reason of a server that asks for credentials as its record announces.
 ASKS_FOR_CREDENTIALS = "answers, and asks for credentials as its record says"
@@ -42,6 +54,12 @@ NOT_DIALLED = "not probed: its clients start it themselves"
 NOT_PROBED = "not probed yet"
 #: The reason of a posted entry whose health checks are switched off.
 UNPROBED = "not probed: its health checks are switched off"
+
+
+#: A server that answers so is alive, and wants to be asked less often (RFC 6585, 4).
+_TOO_MANY_REQUESTS = 429
+#: What a proxy says while the server behind it restarts or is overloaded.
+_PASSING = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +97,33 @@ def mcp_verdict(reply: Reply, *, expects_credentials: bool = False) -> Verdict:
         return Verdict(Status.HEALTHY, ANSWERS)
     if expects_credentials and isinstance(failure, BadAnswerError) and failure.wants_credentials:
         return Verdict(Status.HEALTHY, ASKS_FOR_CREDENTIALS)
+    if limits_requests(failure):
+        return Verdict(Status.DEGRADED, str(failure))
     return Verdict(Status.DOWN, str(failure))
+
+
+def limits_requests(failure: ProbeError | None) -> bool:
+    """Whether the server refused to answer because it was asked too often."""
+    match failure:
+        case BadAnswerError(status=status) | NotOkError(status=status):
+            return status == _TOO_MANY_REQUESTS
+    return False
+
+
+def unless_repeated(
+    found: Verdict, failure: ProbeError | None, times: int, fail_after: int | None = None
+) -> Verdict:
+    """``found``, or ``degraded`` for the same reason where its server is not ``down`` yet.
+
+    ``times`` answers in a row were bad, the last of which is ``failure``; ``fail_after`` of them
+    make a server ``down``, by the second table above where that is ``None``.
+    """
+    if fail_after is None:
+        status = failure.status if isinstance(failure, BadAnswerError) else None
+        fail_after = 2 if status in _PASSING or isinstance(failure, NoAnswerError) else 1
+    if found.status is Status.DOWN and times < fail_after:
+        return Verdict(Status.DEGRADED, found.reason)
+    return found
 
 
 def verdict(
@@ -100,7 +144,7 @@ def verdict(
         found = Verdict(Status.HEALTHY, HEALTH_URL_ANSWERS)
     else:
         return Verdict(Status.DEGRADED, NOT_DIALLED)
-    if found.status is Status.DOWN:
+    if found.status is not Status.HEALTHY:
         return found
     failure = health.failure if health is not None else None
     if isinstance(failure, NotOkError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
@@ -25,7 +27,7 @@ from mcp_discovery.probe.errors import (
     UnreachableError,
 )
 from mcp_discovery.probe.event_stream import Event, EventReader
-from mcp_discovery.probe.messages import McpCall
+from mcp_discovery.probe.messages import McpCall, status_error
 from mcp_discovery.probe.tls import (
     SYSTEM_TLS,
     ServerTls,
@@ -237,7 +239,9 @@ def _translated(error: Exception) -> UnreachableError | BadAnswerError:
             return UnreachableError("the answer broke off", was_connected=True)
         case aiohttp.WSServerHandshakeError():
             return BadAnswerError(
-                f"HTTP {error.status} instead of a WebSocket handshake", status=error.status
+                f"HTTP {error.status} instead of a WebSocket handshake",
+                status=error.status,
+                retry_after=retry_after(error.headers or {}),
             )
         case aiohttp.ClientResponseError():
             return BadAnswerError("answered, but not HTTP")
@@ -279,7 +283,7 @@ async def probe_health_url(
                 ) as response,
             ):
                 if not 200 <= response.status < 300:
-                    raise NotOkError(response.status)
+                    raise NotOkError(response.status, retry_after=retry_after(response.headers))
                 return loop.time() - started
     except TimeoutError as error:
         raise NoAnswerError(timeout) from error
@@ -297,6 +301,24 @@ async def read_whole(response: aiohttp.ClientResponse, budget: Budget) -> bytes:
         budget.take_bytes(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def refusal(response: aiohttp.ClientResponse, method: str) -> BadAnswerError:
+    """What to raise for an error status in answer to ``method``."""
+    error = status_error(response.status, await read_beginning(response), method)
+    error.retry_after = retry_after(response.headers)
+    return error
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds in ``Retry-After``, however it says them (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 async def read_beginning(response: aiohttp.ClientResponse, size: int = 65_536) -> bytes:

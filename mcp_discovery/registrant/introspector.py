@@ -62,7 +62,8 @@ class Introspector:
 
     ``describe`` makes a description of what was read at a URL. ``described`` is called with each
     new description, ``unfit`` when the first one cannot be registered, ``probe_soon`` when
-    something hints that the server may be gone. ``known`` is what is registered so far; ``name`` is
+    something hints that the server may be gone; ``quiet_for`` gives for how many seconds the server
+    does not want to be asked. ``known`` is what is registered so far; ``name`` is
     for the log. Times are in seconds: ``interval`` is the one within which a change is registered.
     """
 
@@ -70,6 +71,7 @@ class Introspector:
     described: Callable[[ServerDescription], None]
     unfit: Callable[[InvalidInputError], None]
     probe_soon: Callable[[], None]
+    quiet_for: Callable[[], float]
     known: ServerDescription | None
     interval: float
     timeout: float
@@ -127,6 +129,7 @@ class Introspector:
             # A change that is notified in this pause is read right after it.
             await asyncio.sleep(apart)
             await is_set(self._wanted, max(0.0, began + pause - time.monotonic()))
+            await asyncio.sleep(self.quiet_for())
 
     async def _listen(self, probe: McpProbe) -> None:
         apart = min(_APART * self.interval, _LONGEST_APART)

@@ -63,6 +63,7 @@ class Registrant:
             described=self._take_description,
             unfit=self.registrar.reject,
             probe_soon=lambda: self.watcher.probe_soon(),
+            quiet_for=lambda: self.watcher.quiet_for,
             known=self.registrar.description,
             interval=pace.reading_within or math.inf,
             timeout=pace.reading_timeout,

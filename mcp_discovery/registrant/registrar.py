@@ -56,13 +56,12 @@ class TakenOverError(RegistrationLostError):
 class Terms:
     """On which terms an instance is registered. Times are in seconds.
 
-    ``heartbeat`` lies between two heartbeats without news. A finding is sent again for ``vouch``
-    seconds at most, unless the server is down; one that found the server healthy is not sent at all
-    after that time. While another holder seems to keep the id, that one's end is
-    awaited for ``duplicate_patience``. A registration that was lost is made anew after up to
-    ``spread``, drawn at random: a store that lost one has lost them all. ``takeover`` is the id of
-    the holder whose place the first registration takes; ``draining`` says that the instance is
-    registered as draining.
+    ``heartbeat`` lies between two heartbeats without news. That the server is healthy is sent for
+    ``vouch`` seconds at most after a probe found it so. While another holder seems to keep the id,
+    that one's end is awaited for ``duplicate_patience``. A registration that was lost is made anew
+    after up to ``spread``, drawn at random: a store that lost one has lost them all. ``takeover``
+    is the id of the holder whose place the first registration takes; ``draining`` says that the
+    instance is registered as draining.
     """
 
     ttl: float
@@ -222,9 +221,9 @@ class Registrar:
         last = self._acknowledged_finding
         changed = last is None or finding.health != last.health
         late = self._renewed is None or now - self._renewed >= _DUE * self.terms.heartbeat
-        # That the server is down is sent again without a fresh finding: the registrant lives, and
-        # the server may take its time to return.
-        repeatable = finding is not last or fresh or status is Status.DOWN
+        # That the server is not well is sent again without a fresh finding: the registrant lives,
+        # and the server may take its time to return, or want to be left alone.
+        repeatable = finding is not last or fresh or status is not Status.HEALTHY
         if changed or renew or (late and repeatable):
             return self._heartbeat(self._registration, finding)
         if description is self._acknowledged:

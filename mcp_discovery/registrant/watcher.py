@@ -8,14 +8,21 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import aiohttp
 
-from mcp_discovery.health import Health, Status
+from mcp_discovery.health import FAIL_AFTER, Health, Status
 from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError, probe_health_url
-from mcp_discovery.probe.verdict import Reply, Verdict, mcp_verdict, verdict
+from mcp_discovery.probe.verdict import (
+    Reply,
+    Verdict,
+    limits_requests,
+    mcp_verdict,
+    unless_repeated,
+    verdict,
+)
 from mcp_discovery.registrant.arrival import Arrival, LocalPort
 from mcp_discovery.registrant.tasks import alongside, is_set
 
@@ -23,6 +30,11 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two log lines that say that the server is still awaited.
 _STILL_WAITING = 30.0
+#: The longest pause, in seconds, for a server that says how long it does not want to be asked, and
+#: for one that only says that it is asked too often, unless its usual pause is longer.
+_LONGEST_QUIET, _USUAL_QUIET = 300.0, 30.0
+#: The loop comes round at least every so many seconds, however long a pause is.
+_ROUND = 10.0
 #: The longest reason that a record of health holds, in characters.
 _LONGEST_REASON = 500
 
@@ -47,13 +59,19 @@ class HealthCheckResult:
         return self.verdict.status is not Status.HEALTHY and any(failures)
 
     @property
+    def failure(self) -> ProbeError | None:
+        """What was wrong with the answer that the status hangs on: of MCP, if that was asked."""
+        decisive = self.mcp or self.health
+        return None if decisive is None else decisive.failure
+
+    @property
     def latency(self) -> float | None:
         """Seconds that the answer took, of MCP if that answered; ``None`` without an answer."""
         seconds = [each.seconds for each in (self.mcp, self.health) if each is not None]
         return next((each for each in seconds if each is not None), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class HealthCheck:
     """How one server is checked, as often as it is asked for.
 
@@ -66,6 +84,8 @@ class HealthCheck:
     health_url: str | None
     slow_after: float
     expects_credentials: bool = False
+    _health: Reply | None = field(default=None, init=False)  # its last bad answer
+    _health_quiet_until: float = field(default=-math.inf, init=False)  # monotonic seconds
 
     async def run(
         self,
@@ -109,10 +129,15 @@ class HealthCheck:
 
         async def ask_health(url: str) -> None:
             nonlocal health
+            if self._health is not None and time.monotonic() < self._health_quiet_until:
+                health = self._health
+                return
             try:
                 health = Reply(await probe_health_url(self.http, url, timeout))
             except ProbeError as failure:
-                health = Reply(failure=failure)
+                self._health = health = Reply(failure=failure)
+                wished = (failure.retry_after or 0.0) if limits_requests(failure) else 0.0
+                self._health_quiet_until = time.monotonic() + min(wished, _LONGEST_QUIET)
 
         timer = asyncio.get_running_loop().call_later(self.slow_after, late)
         try:
@@ -140,6 +165,9 @@ class Pace:
     that :meth:`Watcher.probe` asks for. After a probe that failed the pause is ``retry``, doubled
     by each further failure up to ``longest_retry``. Every pause is varied by the part ``jitter``.
 
+    A server is ``down`` after ``fail_after`` bad answers in a row; without that, as
+    :func:`~mcp_discovery.probe.verdict.unless_repeated` says.
+
     ``timeout`` is for an answer. A server that is known to be slow, and so ``degraded``, is given
     twice the time that it took, ``longest_timeout`` at most. Within ``reading_within`` every short
     list of the server is read along with the probes, where that is given, and a change of what it
@@ -152,6 +180,7 @@ class Pace:
     retry: float
     longest_retry: float
     jitter: float = 0.0
+    fail_after: int | None = None
     reading_within: float | None = None
     reading_timeout: float = 30.0
 
@@ -203,17 +232,30 @@ class Watcher:
             )
         self._latency = 0.0  # of the server's last answer, in seconds
         self._wanted = asyncio.Event()
+        self._asked = False  # for a probe, even where the server limits requests
         self._checking = False
         self._ended: asyncio.Future[ProbeFinding] | None = None  # of the next probe that ends
         self._failures = 0  # one after the other
+        # Bad answers one after the other; a server that is down has given enough of them.
+        down = self.health is not None and self.health.status is Status.DOWN
+        self._bad = FAIL_AFTER[-1] if down else 0
+        self._quiet_until = -math.inf  # monotonic seconds
         self._no_answer: str | None = None
         self._waiting_logged: float | None = None
         self.turned = time.monotonic()
         """When the loop last came round."""
 
     def probe_soon(self) -> None:
-        """Probes at once: something hints at a change."""
+        """Probes at once: something hints at a change.
+
+        A server that limits requests is left alone all the same.
+        """
         self._wanted.set()
+
+    @property
+    def quiet_for(self) -> float:
+        """For how many seconds the server does not want to be asked."""
+        return max(0.0, self._quiet_until - time.monotonic())
 
     async def probe(self, timeout: float) -> ProbeFinding | None:
         """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds.
@@ -224,6 +266,7 @@ class Watcher:
             self._ended = asyncio.get_running_loop().create_future()
         ended = self._ended
         if not self._checking:
+            self._asked = True
             self._wanted.set()
         await asyncio.wait({ended}, timeout=timeout)
         return ended.result() if ended.done() and not ended.cancelled() else None
@@ -272,8 +315,9 @@ class Watcher:
             if not answered:  # a server that shakes hands and fails each probe is no hurry
                 self._failures = self._failures + 1 if failed else 0
             answered = False
-            self._conclude(self._steady(result), result, note)
-            if result.mcp is not None and result.verdict.status is Status.DOWN:
+            found = self._weighed(result)
+            self._conclude(found, result, note)
+            if result.mcp is not None and found.status is Status.DOWN:
                 return
             pause = self.pace.pause
             await self._rest(min(self._retry_pause(), pause) if failed else pause)
@@ -312,22 +356,35 @@ class Watcher:
         patience = max(self.pace.timeout, round(2 * self._latency, 2))
         return min(patience, self.pace.longest_timeout)
 
-    def _steady(self, result: HealthCheckResult) -> Verdict:
-        """The verdict, with the reason of the first of several probes that were not answered.
+    def _weighed(self, result: HealthCheckResult) -> Verdict:
+        """The verdict in view of the answers before, each of which comes here once.
 
-        A reason that only differs in a time-out is the same reason: it must not churn the store.
+        Its reason is that of the first of several probes that were not answered: one that only
+        differs in a time-out is the same, and must not churn the store.
         """
-        found = result.verdict
+        failure, limited = result.failure, limits_requests(result.failure)
+        bad = limited or result.verdict.status is Status.DOWN
+        self._bad = self._bad + 1 if bad else 0
+        if limited:
+            self._quiet_until = time.monotonic() + self._quiet(failure)
+        found = unless_repeated(result.verdict, failure, self._bad, self.pace.fail_after)
         if result.mcp is None or not isinstance(result.mcp.failure, NoAnswerError):
             self._no_answer = None
             return found
         self._no_answer = self._no_answer or found.reason
         return Verdict(found.status, self._no_answer)
 
+    def _quiet(self, failure: ProbeError | None) -> float:
+        """For how many seconds to leave a server alone that limits requests with ``failure``."""
+        pause = self.pace.pause
+        usual = min(pause * 2.0 ** min(self._bad - 1, 30), max(pause, _USUAL_QUIET))
+        wished = failure.retry_after if failure is not None else None
+        return min(max(usual, wished or 0.0), _LONGEST_QUIET)
+
     def _attempt_failed(self, failure: ProbeError) -> None:
         reply = Reply(failure=failure)
         found = mcp_verdict(reply, expects_credentials=self.check.expects_credentials)
-        found = self._steady(HealthCheckResult(found, reply))
+        found = self._weighed(HealthCheckResult(found, reply))
         if self.health is not None:
             self._conclude(found)
             return
@@ -366,11 +423,18 @@ class Watcher:
 
     def _turn(self) -> None:
         self.turned = time.monotonic()
+        self._asked = False
         self._wanted.clear()
 
     async def _rest(self, pause: float) -> None:
-        if math.isinf(pause):
-            await self._wanted.wait()
-        elif pause > 0:
-            vary = self.pace.jitter
-            await is_set(self._wanted, pause * random.uniform(1 - vary, 1 + vary))
+        """Waits until the next probe is due, or wanted."""
+        vary = self.pace.jitter
+        end = time.monotonic() + pause * random.uniform(1 - vary, 1 + vary)
+        while (left := max(end - time.monotonic(), self.quiet_for)) > 0:
+            if math.isinf(left):
+                await self._wanted.wait()
+            if await is_set(self._wanted, min(left, _ROUND)):
+                if self._asked or not self.quiet_for:
+                    return
+                self._wanted.clear()
+            self.turned = time.monotonic()

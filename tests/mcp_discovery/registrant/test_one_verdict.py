@@ -99,7 +99,7 @@ FAULTS: list[tuple[str, Fault, str, str]] = [
     ("HTTP 500", answers(status=500), "down", "HTTP 500 from the MCP endpoint"),
     ("HTTP 503", answers(status=503), "down", "HTTP 503 from the MCP endpoint"),
     ("HTTP 404", answers(status=404), "down", "HTTP 404 from the MCP endpoint"),
-    ("HTTP 429", answers(status=429), "down", "HTTP 429 from the MCP endpoint"),
+    ("HTTP 429", answers(status=429), "degraded", "HTTP 429 from the MCP endpoint"),
     ("401", answers(status=401), "down", "HTTP 401 from the MCP endpoint"),
     ("403", answers(status=403), "down", "HTTP 403 from the MCP endpoint"),
     (
