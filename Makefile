@@ -47,11 +47,11 @@ fmt: $(READY) ## Format and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-stores: ## Real Consul and etcd, old and new, wrk, other programs and the MCP SDK 1.x for the tests
+stores: ## Real Consul and etcd, old and new, and the other programs and MCP servers that the tests use
 	@scripts/fetch-stores
 	@PYTHON="$(PYTHON)" scripts/build-stores
 	@PYTHON="$(PYTHON)" scripts/fetch-tools
-	@PYTHON="$(PYTHON)" scripts/fetch-sdk1
+	@PYTHON="$(PYTHON)" scripts/fetch-foreign
 	@scripts/fetch-bench-tools
 
 soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECONDS=600, SEED=…, STORES="consul etcd", RELEASES="debian recent"

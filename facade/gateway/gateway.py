@@ -26,6 +26,7 @@ from mcp_discovery.facade.gateway.upstream import (
 )
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import ProblemError, problem
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
@@ -98,6 +99,7 @@ class McpGateway:
         a request that cannot be forwarded.
         """
         request = exchange.request
+        check_origin(request, self._options.cors_origins)
         try:
             async with self._in_flight.guard(request):
                 if len(self) > _MOST_REQUESTS:
@@ -334,7 +336,7 @@ OPERATIONS = tuple(
         mcp,
         "gateway",
         parameters=_PARAMETERS,
-        errors=(404, 408, 413, 501, 504, 508),
+        errors=(403, 404, 408, 413, 501, 504, 508),
     )
     for method in ("POST", "GET", "DELETE")
 )

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
@@ -174,38 +172,6 @@ _NAMED: Final[Mapping[str, str]] = {
     "resources/read": "uri",
 }
 _BASE64 = re.compile(r"=\?base64\?(?P<payload>.*)\?=")
-
-
-def check_origin(request: web.Request, allowed: Iterable[str]) -> None:
-    """Raises :class:`JsonRpcError` (403) for a page of another origin: prevents DNS rebinding.
-
-    https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#security-warning
-
-    Allowed are no origin at all (no browser), the origins in ``allowed`` (``*``: all), and this
-    host itself where it is an address or ``localhost``. A name is not enough: an attacker's name
-    that was just made to resolve to this host has the same origin and host, too.
-    """
-    origin = request.headers.get("Origin")
-    if origin is None or origin in allowed or "*" in allowed:
-        return
-    parts = urlsplit(origin)
-    if parts.netloc and parts.netloc == request.host and _cannot_be_rebound(parts.hostname or ""):
-        return
-    detail = (
-        f"Forbidden: pages of {origin[:100]!r} may not ask here; start the facade with "
-        "--cors-origin for those that may"
-    )
-    raise JsonRpcError(INVALID_REQUEST, detail, status=403)
-
-
-def _cannot_be_rebound(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def accepts(request: web.Request) -> tuple[bool, bool]:

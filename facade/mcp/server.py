@@ -11,13 +11,13 @@ from aiohttp import web
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http.body import read
+from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
 from mcp_discovery.facade.mcp.messages import (
     INVALID_REQUEST,
     JsonRpcError,
-    check_origin,
     check_posted,
     decoded,
     is_modern,

@@ -32,7 +32,7 @@ async def test_its_sdk_stays_and_a_sidecar_starts_and_registers_it(
     wheel: Path, tmp_path: Path
 ) -> None:
     made = Environment.made(tmp_path / "sdk1")
-    made.install("--requirement", str(ROOT / "tests/facade/mcp/requirements-sdk1.txt"))
+    made.install("mcp", "--constraint", str(ROOT / "scripts/foreign/requirements-sdk1.txt"))
     before = made.versions()
     made.install(str(wheel))
     after = made.versions()

@@ -53,6 +53,21 @@ async def test_the_command_has_it_from_its_environment(tmp_path: Path) -> None:
         assert (await reply.json())["error"]["data"]["type"].endswith(":unknown-server")
 
 
+async def test_pages_of_other_origins_may_not_ask(gate: Client) -> None:
+    """Its Host makes a server's own protection from DNS rebinding useless behind a gateway."""
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://evil.example", "Host": "evil.example"},
+        {"Origin": "null"},
+    ):
+        message = refused(
+            await gate("POST", PATH, CALL, headers=headers), 403, "foreign-origin", None
+        )
+        assert "--cors-origin" in message
+        reply = await gate("GET", PATH, headers=headers)
+        assert reply.status == 403
+
+
 async def test_nobody_to_ask(gate: Client) -> None:
     message = refused(await gate("POST", PATH, CALL), 404, "unknown-server")
     assert "no server called 'gate'" in message

@@ -14,10 +14,9 @@ import pytest
 
 from tests.facade.harness import Client, leased
 from tests.facade.mcp.client_program import CHANGED, LIST, UPDATED, WATCHED
+from tests.foreign.programs import SDK1
 
-ROOT = Path(__file__).parents[3]
 PROGRAM = Path(__file__).with_name("client_program.py")
-SDK1 = ROOT / ".stores" / "sdk1" / "bin" / "python"
 FIND = {
     "name": "find_product",
     "description": "Finds a product by its words.",
@@ -28,7 +27,7 @@ FIND = {
 @asynccontextmanager
 async def program(url: str, mode: str) -> AsyncIterator[asyncio.StreamReader]:
     """The client as a process, and what it says."""
-    python = SDK1 if mode == "1.x" else sys.executable
+    python = str(SDK1) if mode == "1.x" else sys.executable
     assert Path(python).exists(), "the MCP SDK 1.x is not there; run make stores"
     process = await asyncio.create_subprocess_exec(
         str(python), str(PROGRAM), url, mode, stdout=asyncio.subprocess.PIPE

@@ -1,0 +1,1 @@
+"""MCP servers, bridges and clients that others wrote, beside ours."""

@@ -1,0 +1,58 @@
+"""The official conformance suite finds the same through the gateway as straight at the server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.foreign.programs import NODE, NPM
+from tests.foreign.servers import SERVERS
+from tests.foreign.servers import running as foreign
+from tests.programs import command, facade
+
+#: The servers that were written for the suite, with sessions and without, and one that was not.
+_JUDGED = ("go-sdk", "go-sdk-stateless", "mcp-go", "everything")
+_SUITE = (str(NODE), str(NPM / "@modelcontextprotocol/conformance/dist/index.js"), "server")
+_REBINDING = "dns-rebinding-protection"
+_OUTCOME = re.compile(r"^[✓✗] (\S+): (\d+ passed, \d+ failed)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", _JUDGED)
+async def test_through_the_gateway_as_straight(name: str, tmp_path: Path) -> None:
+    server = next(each for each in SERVERS if each.name == name)
+    async with (
+        foreign(server, tmp_path) as process,
+        facade(tmp_path, "embedded:", MCP_DISCOVERY_GATEWAY="true") as asked,
+    ):
+        posted = {"name": name, "endpoint": {"url": process.url}}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{asked.url}/servers", json=posted) as answer,
+        ):
+            assert answer.status == 201, await answer.text()
+        gateway = f"{asked.url}/gateway/{name}/mcp"
+        straight = await _judged(process.url, tmp_path)
+        if name == "everything":  # which has no protection of its own
+            straight[_REBINDING] = "2 passed, 0 failed"
+        through = await _judged(gateway, tmp_path)
+        # mcp-go sends some notifications beside the answer that they belong to, in either order.
+        for _ in range(4):
+            if through == straight:
+                break
+            again = await _judged(process.url, tmp_path)
+            straight |= {each: found for each, found in again.items() if through[each] == found}
+    assert through == straight
+    assert through[_REBINDING] == "2 passed, 0 failed"
+    assert sum(not outcome.startswith("0 passed") for outcome in straight.values()) >= 5
+
+
+async def _judged(url: str, folder: Path) -> dict[str, str]:
+    """What the suite finds, by scenario."""
+    options = ("--suite", "all", "--url", url, "--output-dir", str(folder / "results"))
+    ended = await command(*options, program=_SUITE, timeout=120, cwd=folder)
+    found = dict(_OUTCOME.findall(ended.out))
+    assert found, (ended.out, ended.err)
+    return found
