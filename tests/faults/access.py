@@ -1,5 +1,7 @@
-"""Consul tokens for programs: one for each, by the policies of `deploy/`, in a file that it
-follows."""
+"""What lets programs into a store, in files that they follow.
+
+In Consul each has a token of its own, by the policies of `deploy/`; in etcd all are one user.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,26 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stores import ConsulAgent, ConsulCluster, ConsulServer, RequestRefused
+from tests.faults.members import PATIENCE, Members
+from tests.stores import (
+    ConsulAgent,
+    ConsulCluster,
+    ConsulServer,
+    EtcdCluster,
+    EtcdServer,
+    RequestRefused,
+)
 from tests.stores.server import StoreServer
 from tests.stores.waiting import until
 
 POLICIES = Path(__file__).parents[2] / "deploy" / "consul" / "policies"
-PATIENCE = 150.0
-"""Seconds that a change of a token waits for a store that another fault has."""
+
+
+def _replace(file: Path, text: str) -> None:
+    """Puts a file in the place of ``file`` at once, as mounted secrets are rotated."""
+    written = file.with_suffix(".new")
+    written.write_text(text)
+    written.replace(file)
 
 
 @dataclass
@@ -33,6 +48,43 @@ class _Token:
         return not self.revocations
 
 
+class Password:
+    """The etcd user that an environment's programs are, who may do everything."""
+
+    USER = "programs"
+
+    def __init__(self, cluster: EtcdCluster, apart: Collection[StoreServer], folder: Path) -> None:
+        """The members ``apart`` are not asked. The file goes to ``folder``."""
+        self._members = Members(cluster, apart)
+        self.file = folder / "password"
+        self._password = ""
+
+    async def give(self) -> None:
+        """Makes the user known, with the password of now, to a store that is new or lost data."""
+        if not self._password:
+            self._renew()
+        user = {"name": self.USER, "password": self._password}
+
+        async def given(member: EtcdServer) -> bool:
+            users = (await member.call("auth/user/list", {})).get("users", [])
+            if self.USER not in users:
+                await member.call("auth/user/add", user)
+            await member.call("auth/user/changepw", user)
+            await member.call("auth/user/grant", {"user": self.USER, "role": "root"})
+            return True
+
+        await self._members.until(given, "a change of the programs' password")
+
+    async def rotate(self) -> None:
+        """Puts another password into the file, and makes it the user's."""
+        self._renew()
+        await self.give()
+
+    def _renew(self) -> None:
+        self._password = uuid.uuid4().hex
+        _replace(self.file, self._password)
+
+
 class Tokens:
     """The tokens of an environment's programs, by the programs' names."""
 
@@ -44,9 +96,8 @@ class Tokens:
         folder: Path,
     ) -> None:
         """Programs use ``agents``; the members ``apart`` are not asked. Files go to ``folder``."""
-        self._cluster = cluster
+        self._members = Members(cluster, apart)
         self._agents = agents
-        self._apart = apart
         self._folder = folder
         self._tokens: dict[str, _Token] = {}
 
@@ -56,7 +107,7 @@ class Tokens:
             file = self._folder / f"{program}.token"
             token = _Token(file, policies, str(uuid.uuid4()), str(uuid.uuid4()))
             self._tokens[program] = token
-            file.write_text(token.secret)
+            _replace(file, token.secret)
             await self._apply(token)
         return self._tokens[program].file
 
@@ -66,9 +117,7 @@ class Tokens:
         before = _Token(token.file, (), token.accessor, token.secret, revocations=1)
         token.accessor, token.secret = str(uuid.uuid4()), str(uuid.uuid4())
         await self._apply(token)
-        written = token.file.with_suffix(".new")
-        written.write_text(token.secret)
-        written.replace(token.file)
+        _replace(token.file, token.secret)
         await asyncio.sleep(pause)
         await self._apply(before)
         await self._until(before)
@@ -81,8 +130,8 @@ class Tokens:
         """Makes the same tokens valid again; returns when every agent takes them."""
         await self._change(programs, -1)
 
-    async def give_all(self) -> None:
-        """Makes a store that lost its data know what is valid, and what is not."""
+    async def give(self) -> None:
+        """Makes a store that is new or lost data know what is valid, and what is not."""
         for token in self._tokens.values():
             await self._apply(token)
 
@@ -95,13 +144,7 @@ class Tokens:
             await self._until(token)
 
     async def _apply(self, token: _Token) -> None:
-        attempt = 0
-
-        async def applied() -> bool:
-            nonlocal attempt
-            members = [each for each in self._cluster.answering if each not in self._apart]
-            member = members[attempt % len(members)]
-            attempt += 1
+        async def applied(member: ConsulServer) -> bool:
             if not token.valid:
                 await member.api("DELETE", f"/v1/acl/token/{token.accessor}")
                 return True
@@ -117,7 +160,7 @@ class Tokens:
                 await member.api("PUT", "/v1/acl/token", body=body)
             return True
 
-        await until(applied, timeout=PATIENCE, what=f"a change of {token.file.stem}'s token")
+        await self._members.until(applied, f"a change of {token.file.stem}'s token")
 
     async def _define(self, member: ConsulServer, policy: str) -> None:
         name = f"mcp-{policy}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.faults.access import Tokens
+from tests.faults.access import Password, Tokens
 from tests.faults.faulty_clock import Clock
 from tests.faults.history import History
 from tests.faults.namespaces import Host, network
@@ -104,9 +104,11 @@ class Environment:
         self.own_facades: Sequence[FacadeProcess] = self.facades
         #: The instances and facades that some fault has for itself.
         self.taken: set[str] = set()
-        self._tokens: Tokens | None = None
+        self._access: Tokens | Password
         if isinstance(cluster, ConsulCluster):
-            self._tokens = Tokens(cluster, self.agents, self.apart, folder)
+            self._access = Tokens(cluster, self.agents, self.apart, folder)
+        else:
+            self._access = Password(cluster, self.apart, folder)
         self._stack = AsyncExitStack()
 
     async def close(self) -> None:
@@ -116,13 +118,18 @@ class Environment:
     @property
     def tokens(self) -> Tokens:
         """The tokens of the programs, where the store is Consul."""
-        assert self._tokens is not None
-        return self._tokens
+        assert isinstance(self._access, Tokens)
+        return self._access
 
-    async def open_up(self) -> None:
-        """Lets the programs into a store that has lost its data."""
-        if self._tokens is not None:
-            await self._tokens.give_all()
+    @property
+    def password(self) -> Password:
+        """The password of the programs, where the store is etcd."""
+        assert isinstance(self._access, Password)
+        return self._access
+
+    async def let_in(self) -> None:
+        """Makes a store that is new, or has lost its data, let the programs in."""
+        await self._access.give()
 
     # -- building it ---------------------------------------------------------------------------
 
@@ -141,12 +148,11 @@ class Environment:
 
     async def _credentials(self, program: str, *policies: str) -> Sequence[str]:
         """The options that let a program into the store: in Consul with the rights of these
-        policies, in etcd as root."""
-        if isinstance(self.cluster, EtcdCluster):
-            password = self.cluster.password
-            assert password is not None
-            return "--store-user", "root", "--store-password", password
-        return "--store-token-file", str(await self.tokens.issue(program, *policies))
+        policies, in etcd with all."""
+        if isinstance(self._access, Password):
+            file = str(self._access.file)
+            return "--store-user", Password.USER, "--store-password-file", file
+        return "--store-token-file", str(await self._access.issue(program, *policies))
 
     async def start_instance(self, id: str, *, options: Sequence[str] = ()) -> InstanceProcesses:
         """Starts one more instance: an MCP server, and a sidecar for it."""
@@ -365,6 +371,7 @@ async def environment(
                 agent = ConsulAgent(cluster, f"agent-{number}", config=_CONSUL)
                 agent.host = here
                 made.agents.append(await stack.enter_async_context(agent))
+        await made.let_in()
         stack.push_async_callback(made.close)
         await asyncio.gather(
             *(made.start_instance(f"thing-{number}") for number in range(instances))

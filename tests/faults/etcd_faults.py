@@ -1,18 +1,17 @@
-"""Faults that only etcd knows: compaction, tokens, leases, alarms."""
+"""Faults that only etcd knows: compaction, tokens, passwords, leases, alarms."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncGenerator
 from random import Random
 from typing import Any
 
 from tests.faults.environment import Environment
 from tests.faults.faults import LASTS, a_facade, an_instance, fault, seen_within
-from tests.stores import EtcdServer
+from tests.faults.members import Members
+from tests.stores import EtcdCluster
 from tests.stores.etcd import encode
-from tests.stores.waiting import until
 
 Breaking = AsyncGenerator[None, None]
 
@@ -21,16 +20,11 @@ async def _asked(
     environment: Environment, path: str, body: dict[str, Any], *, as_root: bool = True
 ) -> Any:
     """What a member answers, once one can: another fault may be the store's."""
-
-    attempts = itertools.count()
-
-    async def answer() -> Any:
-        able = [each for each in environment.cluster.answering if each not in environment.apart]
-        member = able[next(attempts) % len(able)]
-        assert isinstance(member, EtcdServer)
-        return await member.call(path, body, as_root=as_root)
-
-    return await until(answer, timeout=60, what=f"etcd answering {path}")
+    assert isinstance(environment.cluster, EtcdCluster)
+    members = Members(environment.cluster, environment.apart)
+    return await members.until(
+        lambda member: member.call(path, body, as_root=as_root), f"etcd answering {path}"
+    )
 
 
 @fault("compaction under a sleeping watcher", "facade", "etcd", alone=True)
@@ -60,6 +54,13 @@ async def tokens_expired(environment: Environment, draw: Random) -> Breaking:
     """Authentication is turned off and on: whatever token was given before is refused."""
     await _asked(environment, "auth/disable", {})
     await _asked(environment, "auth/enable", {}, as_root=False)
+    await asyncio.sleep(LASTS)
+    yield
+
+
+@fault("password rotated", "store", "etcd")
+async def password_rotated(environment: Environment, draw: Random) -> Breaking:
+    await environment.password.rotate()
     await asyncio.sleep(LASTS)
     yield
 

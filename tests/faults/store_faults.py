@@ -97,7 +97,7 @@ async def store_restarted(environment: Environment, draw: Random) -> Breaking:
 async def store_wiped(environment: Environment, draw: Random) -> Breaking:
     async with _away(environment):
         await environment.cluster.restart(wipe=True)
-        await environment.open_up()
+        await environment.let_in()
     yield
 
 
@@ -110,7 +110,7 @@ async def store_restored(environment: Environment, draw: Random) -> Breaking:
         await environment.cluster.answering[0].put(f"faults/{number}", "1")
     async with _away(environment):
         await snapshots.restore(environment.cluster, file)
-        await environment.open_up()
+        await environment.let_in()
         for agent in environment.agents:
             await agent.restart()  # or Consul believes the snapshot rather than its agents
     yield
