@@ -22,7 +22,8 @@ NOT_EXECUTABLE = 126
 #: Credentials that are the sidecar's, for the store and as a client of the MCP server: a child
 #: inherits everything but these.
 _OURS = frozenset(
-    f"MCP_DISCOVERY_{name}" for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN")
+    f"MCP_DISCOVERY_{name}"
+    for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN", "HEALTH_TOKEN")
 )
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -18,11 +18,10 @@ import aiohttp
 
 from mcp_discovery.adapters.observed_store import observed
 from mcp_discovery.adapters.store import Store, new_holder
-from mcp_discovery.credential_files import Secret, read_again
+from mcp_discovery.credential_files import read_again
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection, probing_session
-from mcp_discovery.probe.bearer import BearerAuth
 from mcp_discovery.registrant.arrival import RETRY
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
@@ -30,6 +29,7 @@ from mcp_discovery.registrant.registrar import Registrar, Terms
 from mcp_discovery.registrant.tasks import alongside
 from mcp_discovery.registrant.watcher import HealthCheck, Pace, ProbeFinding
 from mcp_discovery.sidecar import advertise, healthz
+from mcp_discovery.sidecar.access import Access
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.child import Child, ChildStartError
 from mcp_discovery.sidecar.description import describe
@@ -113,7 +113,7 @@ async def run(
     try:
         child: Child | None = None
         early: list[int] = []  # meant for a child that is not there yet
-        token = Secret("MCP server's token", settings.server_token, settings.server_token_file)
+        access = Access.of(settings)
 
         def pass_on(number: int) -> None:
             if child is not None:
@@ -136,7 +136,7 @@ async def run(
                 asking = advertise.as_known_to(store, chosen)
                 if (chosen := await _unless_stopped(asking, wish)) is None:
                     return OK
-                return await _Sidecar(settings, store, token, chosen, child).life(wish)
+                return await _Sidecar(settings, store, access, chosen, child).life(wish)
             finally:
                 if child is not None:
                     await child.stop(settings.child_grace)
@@ -159,13 +159,12 @@ class _Sidecar:
         self,
         settings: SidecarSettings,
         store: Store,
-        token: Secret,
+        access: Access,
         chosen: Advertised,
         child: Child | None,
     ) -> None:
         self._settings = settings
-        self._url = advertise.dialled_url(settings.url)
-        self._bearer = BearerAuth(token, self._url)
+        self._access = access
         self._child = child
         self._chosen = chosen
         self._started_at = utcnow() if child is not None else None
@@ -191,7 +190,9 @@ class _Sidecar:
         supervisor might start it again, and it would register a server that is about to end.
         """
         async with (
-            probing_session(aiohttp.TCPConnector(limit=0), middlewares=(self._bearer,)) as http,
+            probing_session(
+                aiohttp.TCPConnector(limit=0), middlewares=(self._access.auth,)
+            ) as http,
             healthz.answering(
                 self._settings.health_port,
                 host=self._settings.health_host,
@@ -237,6 +238,8 @@ class _Sidecar:
             health_url=settings.health_url,
             slow_after=round(settings.slow, 2),
             expects_credentials=announced and not settings.has_token,
+            tls=self._access.health_tls,
+            auth=self._access.health_auth,
         )
         # Rounded, because time-outs and the slow-after time are read in reasons.
         timeout = round(_TIMEOUT * settings.interval, 2)
@@ -252,13 +255,14 @@ class _Sidecar:
         )
         make_probe = partial(
             CountedProbe,
-            self._url,
+            self._access.url,
             transport=settings.transport,
             session=http,
-            secrets=self._bearer.secrets,
+            secrets=self._access.auth.secrets,
+            tls=self._access.tls,
             figures=self._figures,
         )
-        self._registrant.watch(check, pace, make_probe, wait_for=self._url)
+        self._registrant.watch(check, pace, make_probe, wait_for=self._access.url)
 
     def _describe(self, found: Introspection, url: str) -> ServerDescription:
         self._registered_at = self._registered_at or utcnow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,9 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
 _HEARTBEAT = 0.16
 _LONGEST_HEARTBEAT = 1.8
 
+#: What a certificate may be for: a host name or an address.
+_CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+
 #: A valid name in place of the one that only the MCP server can give.
 _PLACEHOLDER = "placeholder"
 
@@ -47,6 +51,11 @@ class SidecarSettings:
 
     ``server_token``, or what ``server_token_file`` holds, is the bearer token for the MCP server
     itself: it is sent to that server only. The file is read when the sidecar starts, and followed.
+    ``health_token``, or what ``health_token_file`` holds, is the one for ``health_url``; without it
+    a health URL of the server's own origin gets the server's. ``server_ca`` is the PEM file of the
+    CA of the server's certificate, followed as well; ``server_name`` is the name in it, where that
+    is not the host in ``url``.
+
     ``command`` starts the MCP server as a child. ``health_port`` is where the sidecar answers
     ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
 
@@ -72,6 +81,10 @@ class SidecarSettings:
     health_url: str | None = None
     server_token: str | None = field(default=None, repr=False)
     server_token_file: str | None = None
+    server_ca: str | None = None
+    server_name: str | None = None
+    health_token: str | None = field(default=None, repr=False)
+    health_token_file: str | None = None
     ttl: float = 10.0
     reap_after: float = 300.0
     probe_interval: float | None = None
@@ -98,6 +111,10 @@ class SidecarSettings:
                 f"fail-after {self.fail_after} is none; give a number of bad answers, "
                 f"{FAIL_AFTER[0]} to {FAIL_AFTER[-1]}"
             )
+        if self.health_token is not None:
+            Secret("health URL's token", self.health_token, self.health_token_file)
+        if (self.health_token or self.health_token_file) and self.health_url is None:
+            raise InvalidInputError("a token for the health URL needs one: give --health-url")
         # The record's own rules, before the server is contacted.
         fields = self.record_fields(self.advertise_url or self.url)
         name = self.name if self.name is not None else _PLACEHOLDER
@@ -153,6 +170,20 @@ class SidecarSettings:
             if url is not None and (problem := url_problem(url, allowed)) is not None:
                 raise InvalidInputError(f"{what}: {problem}")
 
+        name = self.server_name
+        if name is not None and not _CERTIFICATE_NAME.fullmatch(name):
+            raise InvalidInputError(
+                f"{name[:100]!r} is no name in a certificate; give a host name or an address"
+            )
+        if name is not None and not _is_tls(self.url):
+            raise InvalidInputError(
+                "--server-name is for a URL that begins with https:// or wss://"
+            )
+        if self.server_ca is not None and not any(
+            map(_is_tls, (self.url, self.health_url, self.advertise_url))
+        ):
+            raise InvalidInputError("--server-ca is for https:// and wss://, and no URL begins so")
+
     def _check_times(self) -> None:
         for name, value, least in (
             ("ttl", self.ttl, 1.0),
@@ -175,6 +206,10 @@ class SidecarSettings:
                 f"probe interval {self.interval:g} s must be at most half of the TTL, "
                 f"{self.ttl:g} s, so that one late heartbeat does not cost the registration"
             )
+
+
+def _is_tls(url: str | None) -> bool:
+    return url is not None and urlsplit(url).scheme in ("https", "wss")
 
 
 def public(url: str) -> str:

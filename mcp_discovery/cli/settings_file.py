@@ -24,7 +24,7 @@ from mcp_discovery.errors import InvalidInputError
 #: Parameters of a command that are no settings of its role.
 _NOT_IN_FILES = frozenset({"context", "config"})
 #: Settings that are secrets: they belong in a file of their own or in the environment.
-SECRETS = frozenset({"store-token", "store-password", "server-token"})
+SECRETS = frozenset({"store-token", "store-password", "server-token", "health-token"})
 _PAIRS = "KEY=VALUE"
 
 

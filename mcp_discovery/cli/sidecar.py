@@ -86,6 +86,23 @@ def sidecar(
     server_token_file: str | None = typer.Option(
         None, metavar="FILE", help="A file that holds that token instead; it is followed."
     ),
+    server_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of the CA that signed the MCP server's certificate, or of that certificate; "
+        "followed. Default: the system's CAs.",
+    ),
+    server_name: str | None = typer.Option(
+        None, help="The name in the MCP server's certificate, where --url has another host."
+    ),
+    health_token: str | None = typer.Option(
+        None,
+        help="Bearer token for --health-url; sent there alone. Default: the MCP server's, where "
+        "both have the same scheme, host and port.",
+    ),
+    health_token_file: str | None = typer.Option(
+        None, metavar="FILE", help="A file that holds that token instead; followed."
+    ),
     ttl: float = _time(10.0, help="An instance unheard of for so long is down."),
     reap_after: float = _time(300.0, help="A down instance unheard of for so long is gone."),
     drain: float = _time(5.0, help="How long it stays listed as draining after SIGTERM."),
@@ -140,11 +157,14 @@ def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
         if each.name in parameters
     }
     token, token_file = options.secret(parameters, "server_token")
+    health_token, health_token_file = options.secret(parameters, "health_token")
     given |= {
         "tags": tuple(parameters["tag"] or ()),
         "metadata": _pairs(parameters["metadata"] or []),
         "server_token": token,
         "server_token_file": token_file,
+        "health_token": health_token,
+        "health_token_file": health_token_file,
         "command": tuple(parameters["command"] or ()),
     }
     return SidecarSettings(**given)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
-from yarl import URL
 
 from mcp_discovery.credential_files import Secret
-
-_PLAIN = {"ws": "http", "wss": "https"}
+from mcp_discovery.urls import origin_of
 
 
 class BearerAuth:
@@ -20,7 +18,7 @@ class BearerAuth:
 
     def __init__(self, secret: Secret, url: str) -> None:
         self._secret = secret
-        self._origin = _origin(URL(url))
+        self._origin = origin_of(url)
 
     def secrets(self) -> tuple[str, ...]:
         """What must stay out of messages."""
@@ -30,7 +28,7 @@ class BearerAuth:
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Sends ``request`` by ``handler``; what aiohttp calls for each request."""
         token = self._secret.current()
-        if not token or _origin(request.url) != self._origin:
+        if not token or origin_of(str(request.url)) != self._origin:
             return await handler(request)
         request.headers[aiohttp.hdrs.AUTHORIZATION] = f"Bearer {token}"
         response = await handler(request)
@@ -39,7 +37,3 @@ class BearerAuth:
         response.release()
         request.headers[aiohttp.hdrs.AUTHORIZATION] = f"Bearer {fresh}"
         return await handler(request)
-
-
-def _origin(url: URL) -> tuple[str, str | None, int | None]:
-    return _PLAIN.get(url.scheme, url.scheme), url.host, url.port

@@ -92,9 +92,22 @@ class BadAnswerError(ProbeError):
 
 
 class NotOkError(ProbeError):
-    """A health endpoint answered with an HTTP status outside 2xx."""
+    """A health endpoint answered with an HTTP status outside 2xx.
 
-    def __init__(self, status: int, *, retry_after: float | None = None) -> None:
-        super().__init__(f"the health endpoint answered HTTP {status}")
+    ``signed`` says that the request carried credentials; ``retry_after`` is in seconds.
+    """
+
+    def __init__(
+        self, status: int, *, signed: bool = False, retry_after: float | None = None
+    ) -> None:
+        refused = signed and status in CREDENTIAL_STATUSES
+        what = "refuses the credentials with" if refused else "answered"
+        super().__init__(f"the health endpoint {what} HTTP {status}")
         self.status = status
+        self.signed = signed
         self.retry_after = retry_after
+
+    @property
+    def wants_credentials(self) -> bool:
+        """True when the endpoint asked for credentials, and the request carried none."""
+        return self.status in CREDENTIAL_STATUSES and not self.signed

@@ -7,6 +7,9 @@ MCP round trip                                   `healthy`   answers MCP
 MCP refused for want of credentials (401, 403,   `healthy`   answers, and asks for credentials as
 407) that the record announces and the probe                 its record says
 did not send
+one of these, and the health URL refuses for     `healthy`   answers MCP; its health endpoint asks
+want of credentials (401, 403, 407) that the                 for credentials, which a sidecar takes
+probe did not send                                           with --health-token-file
 one of these, and the health URL answers, but    `degraded`  the health endpoint answered HTTP 503
 not 2xx
 one of these, and the health URL does not        `degraded`  answers MCP; its health endpoint:
@@ -17,6 +20,8 @@ often
 any other answer to MCP, or none, whatever the   `down`      the sentence of the probe's error, such
 health URL answers                                           as "HTTP 500 from the MCP endpoint"
 stdio, and the health URL answers 2xx            `healthy`   its health endpoint answers
+stdio, and the health URL refuses for want of    `degraded`  its health endpoint asks for
+credentials                                                  credentials, as above
 stdio, and the health URL answers, but not 2xx   `degraded`  the health endpoint answered HTTP 503
 stdio, and the health URL does not answer        `down`      its health endpoint: connection refused
 stdio without a health URL                       `degraded`  not probed: its clients start it
@@ -46,6 +51,10 @@ from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, NotOkError
 
 #: The reason of a server that asks for credentials as its record announces.
 ASKS_FOR_CREDENTIALS = "answers, and asks for credentials as its record says"
+#: What is said of a health URL that asks for credentials: that is no sickness, nor the contrary.
+HEALTH_URL_ASKS = (
+    "its health endpoint asks for credentials, which a sidecar takes with --health-token-file"
+)
 #: The reason of a stdio server whose health URL answers.
 HEALTH_URL_ANSWERS = "its health endpoint answers"
 #: The reason of a stdio server without a health URL: there is nothing that could be dialled.
@@ -147,9 +156,13 @@ def verdict(
     if found.status is not Status.HEALTHY:
         return found
     failure = health.failure if health is not None else None
-    if isinstance(failure, NotOkError):
+    if isinstance(failure, NotOkError) and failure.wants_credentials:
+        if mcp is None:
+            return Verdict(Status.DEGRADED, HEALTH_URL_ASKS)
+        found = Verdict(found.status, f"{found.reason}; {HEALTH_URL_ASKS}")
+    elif isinstance(failure, NotOkError):
         return Verdict(Status.DEGRADED, str(failure))
-    if failure is not None:
+    elif failure is not None:
         reason = f"its health endpoint: {failure}"
         if mcp is None:
             return Verdict(Status.DOWN, reason)

@@ -261,9 +261,16 @@ async def explain(
 
 
 async def probe_health_url(
-    session: aiohttp.ClientSession, url: str, timeout: float, tls: ServerTls = SYSTEM_TLS
+    session: aiohttp.ClientSession,
+    url: str,
+    timeout: float,
+    *,
+    tls: ServerTls = SYSTEM_TLS,
+    auth: aiohttp.ClientMiddlewareType | None = None,
 ) -> float:
     """GET ``url`` and return how many seconds the answer took; its body is not read.
+
+    ``auth`` adds credentials in the place of those that ``session`` adds.
 
     Raises NotOkError when the status is not 2xx (redirects are not followed), UnreachableError
     without a connection, and NoAnswerError after ``timeout`` seconds.
@@ -279,11 +286,14 @@ async def probe_health_url(
                     headers=PLAIN,
                     timeout=UNBOUNDED,
                     allow_redirects=False,
+                    middlewares=None if auth is None else (auth,),
                     **tls.options(),
                 ) as response,
             ):
                 if not 200 <= response.status < 300:
-                    raise NotOkError(response.status, retry_after=retry_after(response.headers))
+                    signed = "Authorization" in response.request_info.headers
+                    wish = retry_after(response.headers)
+                    raise NotOkError(response.status, signed=signed, retry_after=wish)
                 return loop.time() - started
     except TimeoutError as error:
         raise NoAnswerError(timeout) from error

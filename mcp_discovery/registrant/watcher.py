@@ -14,7 +14,15 @@ from typing import Any, NoReturn
 import aiohttp
 
 from mcp_discovery.health import FAIL_AFTER, Health, Status
-from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError, probe_health_url
+from mcp_discovery.probe import (
+    SYSTEM_TLS,
+    McpProbe,
+    NoAnswerError,
+    ProbeError,
+    ServerTls,
+    probe_health_url,
+)
+from mcp_discovery.probe.bearer import BearerAuth
 from mcp_discovery.probe.verdict import (
     Reply,
     Verdict,
@@ -75,15 +83,18 @@ class HealthCheckResult:
 class HealthCheck:
     """How one server is checked, as often as it is asked for.
 
-    ``http`` is for the health URL and stays the caller's. ``slow_after`` is the time in seconds
-    after which an answer is late. ``expects_credentials`` says that the record announces
-    credentials and that the probes carry none.
+    ``http`` is for the health URL and stays the caller's; ``tls`` is how the certificate there is
+    verified, ``auth`` what adds the credentials for it in the place of those of ``http``.
+    ``slow_after`` is the time in seconds after which an answer is late. ``expects_credentials``
+    says that the record announces credentials and that the probes carry none.
     """
 
     http: aiohttp.ClientSession
     health_url: str | None
     slow_after: float
     expects_credentials: bool = False
+    tls: ServerTls = SYSTEM_TLS
+    auth: BearerAuth | None = None
     _health: Reply | None = field(default=None, init=False)  # its last bad answer
     _health_quiet_until: float = field(default=-math.inf, init=False)  # monotonic seconds
 
@@ -133,8 +144,13 @@ class HealthCheck:
                 health = self._health
                 return
             try:
-                health = Reply(await probe_health_url(self.http, url, timeout))
+                seconds = await probe_health_url(
+                    self.http, url, timeout, tls=self.tls, auth=self.auth
+                )
+                health = Reply(seconds)
             except ProbeError as failure:
+                if self.auth is not None:
+                    failure.conceal(self.auth.secrets())
                 self._health = health = Reply(failure=failure)
                 wished = (failure.retry_after or 0.0) if limits_requests(failure) else 0.0
                 self._health_quiet_until = time.monotonic() + min(wished, _LONGEST_QUIET)

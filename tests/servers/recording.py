@@ -22,6 +22,9 @@ class RecordingServer(OddServer):
         self.targets: list[str] = []
         #: The headers of each request.
         self.headers: list[dict[str, str]] = []
+        #: Where ``/health`` redirects to.
+        self.health_location = ""
+        self.runner: web.AppRunner | None = None
         self.port = 0
 
     def app(self) -> web.Application:
@@ -30,12 +33,23 @@ class RecordingServer(OddServer):
         app.middlewares.append(self._anywhere)
         return app
 
+    def drop_connections(self) -> None:
+        """Close every connection, as a server that starts anew does."""
+        assert self.runner is not None
+        assert self.runner.server is not None
+        for connection in self.runner.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+
     @web.middleware
     async def _anywhere(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.targets.append(f"{request.method} {request.raw_path}")
         self.headers.append(dict(request.headers))
         if request.raw_path.startswith("/health"):
-            return await self.health(request)
+            answer = await self.health(request)
+            if self.health_location:
+                answer.headers["Location"] = self.health_location
+            return answer
         if self.options.redirect and request.raw_path == "/mcp":
             return web.Response(status=307, headers={"Location": self.options.redirect})
         if "Upgrade" in request.headers:
@@ -58,7 +72,7 @@ async def recording(
 ) -> AsyncIterator[RecordingServer]:
     """Run one on ``host`` until the block ends; ``era="sse"`` speaks the old HTTP+SSE."""
     server = RecordingServer(Options(**options))
-    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=0.1)
+    server.runner = runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, 0, ssl_context=tls)

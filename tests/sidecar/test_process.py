@@ -272,7 +272,7 @@ async def test_a_stopped_process_is_registered_anew_when_it_goes_on(
 async def test_the_child_does_not_inherit_the_sidecars_credentials(
     tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN"):
+    for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN", "HEALTH_TOKEN"):
         monkeypatch.setenv(f"MCP_DISCOVERY_{name}", "s3cr3t")
     monkeypatch.setenv("ITS_OWN", "kept")
     with running(server_as_child(port), tmp_path) as process:

@@ -51,7 +51,7 @@ async def asking(
             scheme = "wss" if kind == "websocket" else "https"
             url = f"{scheme}://{host}:{server.port}/mcp"
             if kind == "health":
-                await probe_health_url(http, url.replace("/mcp", "/health"), 5, terms)
+                await probe_health_url(http, url.replace("/mcp", "/health"), 5, tls=terms)
                 return
             probe = McpProbe(url, transport=kind, session=http, tls=terms)
             try:

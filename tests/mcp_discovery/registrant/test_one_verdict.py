@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.probe.verdict import HEALTH_URL_ASKS
 from mcp_discovery.record import Auth
 from tests.facade.harness import Client, served
 from tests.facade.plain import HealthServer
@@ -140,7 +141,7 @@ FAULTS: list[tuple[str, Fault, str, str]] = [
     ("a closed port", refuses, "down", "connection refused"),
     ("a slow answer", is_slow, "degraded", f"slower than {SLOW_AFTER:g} s"),
     ("health 503", health(503), "degraded", "the health endpoint answered HTTP 503"),
-    ("health 401", health(401), "degraded", "the health endpoint answered HTTP 401"),
+    ("health 401", health(401), "healthy", f"answers MCP; {HEALTH_URL_ASKS}"),
     ("a slow health URL", health(delay=0.45), "degraded", f"slower than {SLOW_AFTER:g} s"),
     (
         "a hanging health URL",
