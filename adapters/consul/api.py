@@ -234,6 +234,15 @@ class ConsulApi:
         except (KeyError, TypeError, ValueError):
             return None  # The token may not read all of it.
 
+    async def servers_among(self, names: Sequence[str]) -> set[str]:
+        """Which of at most 64 ``names`` a server has that has a record, in one request."""
+        records = self.address.records
+        wanted = [{"KV": {"Verb": "get-tree", "Key": f"{records}{name}/"}} for name in names]
+        response = await self._http.request("PUT", "/v1/txn", data=orjson.dumps(wanted))
+        with self._http.reading(response):
+            keys = [each["KV"]["Key"] for each in self._http.json(response)["Results"] or ()]
+        return {key.removeprefix(records).partition("/")[0] for key in keys}
+
     async def require_readable(self) -> None:
         """Raises :class:`StoreDeniedError` when the token may not read records, services and nodes.
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from mcp_discovery.adapters.dns_names import server_in
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import load_from_dict, load_to_dict
 from mcp_discovery.record import parse_moment
@@ -157,7 +158,7 @@ def read_presence(place: ServicePlace, checks: Sequence[Check]) -> Presence:
     return Presence(
         place=place,
         holder=holder,
-        server=tags[0] if tags else None,
+        server=server_in(tags[0]) if tags else None,
         passing=heartbeat is not None and heartbeat["Status"] == PASSING,
         began=heartbeat is not None and _began(heartbeat, holder),
         unreachable=serf is not None and serf["Status"] == CRITICAL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi, KVPair, UnknownCheckError
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.listing import read_known
+from mcp_discovery.adapters.consul.names import ConsulNames
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.adapters.kept_document import KeptDocument
 from mcp_discovery.document import CapabilityDocument
@@ -32,15 +34,24 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def service_definition(
-    service: str, record: Record, lease: Lease, health_status: str, edition: int
+    service: str,
+    record: Record,
+    lease: Lease,
+    health_status: str,
+    edition: int,
+    *,
+    tags: Sequence[str],
 ) -> dict[str, Any]:
-    """The service definition for the agent. A new ``edition`` makes the health check differ in more
-    than its output: only then does the agent send a new output to its servers at once."""
+    """The service definition for the agent, with Consul's ``tags``.
+
+    A new ``edition`` makes the health check differ in more than its output: only then does the
+    agent send a new output to its servers at once.
+    """
     reap = max(LEAST_REAP, math.ceil(lease.reap_after))
     definition: dict[str, Any] = {
         "ID": record.id,
         "Name": service,
-        "Tags": list(dict.fromkeys((record.name, *record.tags))),
+        "Tags": list(tags),
         "Meta": _meta(record),
         "Weights": {"Passing": max(1, record.weight), "Warning": 1},
         "Checks": [
@@ -109,8 +120,10 @@ class ConsulRegistration(ScheduledRegistration):
         new: Instance,
         document: CapabilityDocument,
         at_agent: AgentHealth,
+        names: ConsulNames,
     ) -> None:
         super().__init__(new)
+        self._names = names
         self._api = api
         self._documents = documents
         self._kept = KeptDocument(document, new.lease.ttl, documents.ensure)
@@ -137,9 +150,12 @@ class ConsulRegistration(ScheduledRegistration):
             await self._write(*change)
         if verify:
             await self._verify()
+            if self._names.ambiguous.due and await self._names.ambiguous.look(self._record):
+                await self._define()
         await self._kept.look()
 
     async def _update(self, record: Record, document: CapabilityDocument) -> None:
+        self._names.require_fit(record)
         if document.digest != self._record.capabilities.digest:
             await self._documents.put(document)
             self._kept.wrote(document)
@@ -151,6 +167,7 @@ class ConsulRegistration(ScheduledRegistration):
         if not await self._api.kv.put(key, encode_registration(record, self._lease), cas=cas):
             raise RegistrationLostError(self.id, "another registrant wrote its record just now")
         self._record, self._written = record, _raw(record, self._lease)
+        await self._names.ambiguous.look(record)
         await self._define()
         await self._documents.ensure(document)
         if renamed:
@@ -234,7 +251,10 @@ class ConsulRegistration(ScheduledRegistration):
         self._at_agent.edition += 1
         service = self._api.address.service_of(self._record.name)
         status, edition = self._at_agent.status, self._at_agent.edition
-        definition = service_definition(service, self._record, self._lease, status, edition)
+        tags = self._names.tags(self._record)
+        definition = service_definition(
+            service, self._record, self._lease, status, edition, tags=tags
+        )
         await self._api.agent.register(definition)
         # The agent has replaced the check and with it the output that it quotes when TTL lapses.
         await self._renew()

@@ -14,6 +14,7 @@ from mcp_discovery.adapters.consul.checks import (
     heartbeat_check,
 )
 from mcp_discovery.adapters.consul.transport import ConsulTransport, QueryResult
+from mcp_discovery.adapters.dns_names import TAG, server_in
 from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.errors import StoreDeniedError
 
@@ -129,6 +130,15 @@ class ServiceCatalog:
         path, params = self._query(id)
         found = self._read(await self._http.request("GET", path, {**params, "consistent": ""}))
         return {place: checks for place, checks in found.items() if place.id == id}
+
+    async def other_servers_with_tag(self, name: str) -> bool:
+        """Whether any server but the one called ``name`` has that for a tag, as the names say that
+        its registrant gave Consul."""
+        where = f"/v1/catalog/service/{self._http.address.service}"
+        response = await self._http.request("GET", where, {"tag": f"{name}.{TAG}"})
+        with self._http.reading(response):
+            tags = [each["ServiceTags"] for each in self._http.json(response)]
+            return any(server_in(each[0]) != name for each in tags)
 
     async def _has_checks(self, id: str) -> bool:
         """Whether any check belongs to that instance. It costs Consul a third of the query with

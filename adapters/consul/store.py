@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from mcp_discovery.adapters.consul import checks
@@ -11,6 +11,7 @@ from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.checks import Presence, read_presence
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.listing import StoredRecord, WatchMemory, read_known
+from mcp_discovery.adapters.consul.names import ConsulNames
 from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
 from mcp_discovery.adapters.consul.registration import (
     LEAST_REAP,
@@ -67,8 +68,11 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         is not an MCP server, and :class:`InvalidStoreURLError` for an agent of another
         datacenter."""
         record, lease = new.record, new.lease
+        names = ConsulNames(self._api)
+        names.require_fit(record)
         await self._require_agents_datacenter()
         await self._documents.put(document)
+        await names.ambiguous.look(record)
         for _ in range(_ATTEMPTS):
             replaced = await require_free(self._api, record, lease.holder, takeover)
             if await self._api.kv.put(
@@ -83,18 +87,22 @@ class ConsulStore(BaseStore[ConsulRegistration]):
             raise StoreUnavailableError(
                 self.url, f"others keep writing the record of {record.id!r}"
             )
-        at_agent = await self._register_service(record, lease)
-        registration = ConsulRegistration(self._api, self._documents, new, document, at_agent)
+        at_agent = await self._register_service(record, lease, names.tags(record))
+        registration = ConsulRegistration(
+            self._api, self._documents, new, document, at_agent, names
+        )
         await registration.begin()
         await withdraw_if_lost(self._api, record, lease.holder)
         await self._documents.ensure(document)
         await remove_leftovers(self._api, record, replaced)
         return registration
 
-    async def _register_service(self, record: Record, lease: Lease) -> AgentHealth:
+    async def _register_service(
+        self, record: Record, lease: Lease, tags: Sequence[str]
+    ) -> AgentHealth:
         service = self._address.service_of(record.name)
         # Critical until the first health is written: until then it must not be offered.
-        definition = service_definition(service, record, lease, checks.CRITICAL, 1)
+        definition = service_definition(service, record, lease, checks.CRITICAL, 1, tags=tags)
         await self._api.agent.register(definition)
         # If the agent had these checks already, they keep their state.
         known = await self._api.agent.service(record.id)

@@ -7,7 +7,7 @@ from typing import Literal, cast, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mcp_discovery.errors import InvalidStoreURLError
-from mcp_discovery.record import is_label
+from mcp_discovery.record import MAX_NAME, is_label
 
 #: ``one-service``: every instance belongs to one Consul service. ``service-per-server``: each
 #: MCP server has a Consul service of its own, ``<service>-<server's name>``.
@@ -88,11 +88,11 @@ def parse_url(url: str) -> ConsulAddress:
     if parts.fragment:
         raise InvalidStoreURLError(shown, "has a fragment (#…), which means nothing here")
     service = parts.path.strip("/") or DEFAULT_SERVICE
-    if not is_label(service):
+    if not is_label(service) or len(service) > MAX_NAME:
         raise InvalidStoreURLError(
             shown,
-            f"its path {service!r} names the Consul service and must be a DNS label (lower-case "
-            "letters, digits and inner hyphens), such as /mcp-staging",
+            f"its path {service!r} names the Consul service and must be a DNS label (at most "
+            f"{MAX_NAME} lower-case letters, digits and inner hyphens), such as /mcp-staging",
         )
     dc, mode = _query(parts.query, shown)
     scheme, default_port = _SCHEMES[parts.scheme]

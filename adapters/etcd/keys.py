@@ -162,9 +162,15 @@ def delete(key: str, end: str | None = None) -> Json:
     return {"request_delete_range": request}
 
 
-def get(key: str, *, keys_only: bool = False) -> Json:
-    """Reads ``key``; with ``keys_only`` without its value."""
-    return {"request_range": {"key": encode(key), "keys_only": keys_only}}
+def get(key: str, *, end: str | None = None, keys_only: bool = False) -> Json:
+    """Reads ``key``, or all keys from it to ``end``; with ``keys_only`` without their values."""
+    span = {"key": encode(key)} | ({"range_end": encode(end)} if end else {})
+    return {"request_range": span | {"keys_only": keys_only}}
+
+
+def prefix_end(prefix: str) -> str:
+    """The end (exclusive) of the keys that begin with ``prefix``, whose last letter is ASCII."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def found(response: Json) -> Json | None:

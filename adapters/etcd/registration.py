@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 
+from mcp_discovery.adapters.dns_names import SERVER, TAG, AmbiguousLabels
 from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.documents import EtcdDocuments
 from mcp_discovery.adapters.etcd.errors import LeaseNotFoundError
@@ -17,7 +19,9 @@ from mcp_discovery.adapters.etcd.keys import (
     delete,
     found,
     get,
+    key_text,
     lease_is,
+    prefix_end,
     put,
     revision_is,
 )
@@ -56,15 +60,17 @@ async def register(
 ) -> EtcdRegistration:
     """Registers an instance; see :meth:`mcp_discovery.adapters.store.Store.register`."""
     spare: list[str] = []
+    ambiguous = AmbiguousLabels(partial(_ambiguous_labels, place))
     for _ in range(_ATTEMPTS):
         before = await _before(place, new.id, document.digest)
+        await ambiguous.look(new.record)
         if before.live is not None and before.live.holder not in (new.lease.holder.id, takeover):
             await revoke(place.gateway, spare)  # no key is on them, all are the other holder's
             raise await _duplicate(place, new.id, before.live)
         if not before.has_document:
             await place.documents.put(document)
         granted = await _granted(place, new.lease)
-        registration = await _written(place, new, document, before, granted)
+        registration = await _written(place, new, document, before, granted, ambiguous)
         if registration is None:
             # Another registrant was faster, or this transaction was executed twice: read again.
             # Its leases may carry the keys that exist now.
@@ -124,6 +130,25 @@ async def _duplicate(place: EtcdNamespace, id: str, live: LiveValue) -> Duplicat
     return DuplicateInstanceError(id, holder=str(lease.holder), url=record.endpoint.url)
 
 
+async def _ambiguous_labels(place: EtcdNamespace, record: Record) -> set[str]:
+    """The labels of ``record`` that are the name of one server and a tag of another; of the healthy
+    ones, as far as tags are concerned."""
+    if place.zone is None:
+        return set()
+    others = [tag for tag in record.tags if tag != record.name]
+    own = [place.zone.below(f"{record.name}.{kind}") for kind in (TAG, SERVER)]
+    records = [place.keys.record(tag, "") for tag in others]
+    reads = [get(each, end=prefix_end(each), keys_only=True) for each in (*own, *records)]
+    _, responses = await place.gateway.txn([], reads)
+    tagged, named, *servers = (each["response_range"].get("kvs", ()) for each in responses)
+    ids = [
+        {key_text(kv["key"]).removeprefix(prefix).partition("/")[0] for kv in kvs}
+        for prefix, kvs in zip(own, (tagged, named), strict=True)
+    ]
+    found = {tag for tag, kvs in zip(others, servers, strict=True) if kvs}
+    return found | ({record.name} if ids[0] - ids[1] else set())
+
+
 async def _granted(place: EtcdNamespace, lease: Lease) -> tuple[str, str]:
     """The two leases of a registration, for the record and for its health."""
     grants = [
@@ -146,13 +171,14 @@ async def _written(
     document: CapabilityDocument,
     before: _Before,
     granted: tuple[str, str],
+    ambiguous: AmbiguousLabels,
 ) -> EtcdRegistration | None:
     """One attempt to register; ``None`` when the keys have changed since ``before``.
 
     Where it fails, its leases are left to expire: etcd may have executed it, and revoking them
     would remove a live instance from the list. The next registration moves the keys.
     """
-    registration = EtcdRegistration(place, new, document, *granted)
+    registration = EtcdRegistration(place, new, document, *granted, ambiguous)
     first, *rest = in_parts(registration._first_writes(before))
     try:
         done, responses = await place.gateway.txn(before.guards, first)
@@ -185,6 +211,7 @@ class EtcdRegistration(ScheduledRegistration):
         document: CapabilityDocument,
         record_lease: str,
         live_lease: str,
+        ambiguous: AmbiguousLabels,
     ) -> None:
         super().__init__(new)
         self._kept = KeptDocument(document, new.lease.ttl, place.documents.ensure)
@@ -192,7 +219,8 @@ class EtcdRegistration(ScheduledRegistration):
         self._record_lease = record_lease
         self._live_lease = live_lease
         self._record = new.record
-        self._dns = DNSRecords(place.zone, live_lease)
+        self._ambiguous = ambiguous
+        self._dns = DNSRecords(place.zone, live_lease, ambiguous)
 
     async def heartbeat(
         self, health: Health, load: Load | None = None, *, renew: bool = False
@@ -224,10 +252,13 @@ class EtcdRegistration(ScheduledRegistration):
         live = self._live(self._heartbeats.health, self._heartbeats.load, self._record)
         if decode((found(response) or {}).get("value", "")) != live:
             raise RegistrationLostError(self.id, "etcd has another health than was written last")
+        if self._ambiguous.due and await self._ambiguous.look(self._record):
+            self._dns.distrust()
         await self._repair_dns_records()
 
     async def _update(self, record: Record, document: CapabilityDocument) -> None:
         await self._place.documents.put_missing(document)
+        await self._ambiguous.look(record)
         writes, health = self._record_writes(record), self._heartbeats.health
         if record.name != self._record.name:
             writes += [

@@ -1,26 +1,30 @@
 """SkyDNS records of an instance, from which CoreDNS's etcd plugin serves the same names as Consul.
 
-An instance that is healthy and has a URL has these keys for each label (the server's name and its
-tags), on the lease of its ``live`` key, below ``/skydns/<the domain's labels reversed>/``:
+An instance that is healthy and has a URL has these keys for each of its names (see
+:mod:`mcp_discovery.adapters.dns_names`), whose labels are reversed in ``<path>``, on the lease of
+its ``live`` key, below ``/skydns/<the domain's labels reversed>/``:
 
-* ``<service>/<label>/<id>/host``: A or AAAA (or CNAME) and SRV of ``<label>.<service>.<domain>``;
-* ``<service>/<label>/<id>/text``: TXT of the same name, as CoreDNS serves no text of a key with an
+* ``<service>/<path>/<id>/host``: A or AAAA (or CNAME) and SRV of ``<name>.<service>.<domain>``;
+* ``<service>/<path>/<id>/text``: TXT of the same name, as CoreDNS serves no text of a key with an
   address;
-* ``_<label>/_<service>/<id>``: SRV of ``_<service>._<label>.<domain>`` (RFC 2782).
+* ``_<name>/_<service>/<id>``, where the name is one label: SRV of ``_<service>._<name>.<domain>``
+  (RFC 2782).
 
-The first two also serve ``<id>.<label>.<service>.<domain>``, to which SRV points.
+The first two also serve ``<id>.<name>.<service>.<domain>``, to which SRV points.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
 
+from mcp_discovery.adapters.dns_names import SERVER, TAG, AmbiguousLabels, dns_names
 from mcp_discovery.adapters.etcd.keys import Json, delete, lease_is, put, value_is
 from mcp_discovery.health import Health, Status
 from mcp_discovery.record import Record
@@ -48,8 +52,13 @@ class DNSZone:
         """The prefix of every key of the domain; ends with a slash."""
         return "/".join((self.root, *reversed(self.domain.split(".")), ""))
 
-    def records(self, record: Record) -> dict[str, bytes]:
-        """Key → value of all records while ``record``'s instance is healthy.
+    def below(self, name: str) -> str:
+        """The prefix of the keys of all instances with ``name``; ends with a slash."""
+        return "/".join((f"{self.base}{self.service}", *reversed(name.split(".")), ""))
+
+    def records(self, record: Record, ambiguous: Set[str] = frozenset()) -> dict[str, bytes]:
+        """Key → value of all records while ``record``'s instance is healthy; the labels
+        ``ambiguous`` are no names of it alone.
 
         There are none for an instance without a URL, or whose host is not a valid DNS name.
         """
@@ -62,14 +71,16 @@ class DNSZone:
         # ``targetstrip`` removes the last label ("host"), so that SRV's target is the instance.
         own = orjson.dumps({"host": host, **common} | ({"targetstrip": 1} if _is_ip(host) else {}))
         text = orjson.dumps({"text": text_of(record), "ttl": TTL})
-        for label in dict.fromkeys((record.name, *record.tags)):
-            below = f"{self.base}{self.service}/{label}/{record.id}"
+        # Of these two labels CoreDNS serves all that is below.
+        for name in dns_names(record, ambiguous | {SERVER, TAG}):
+            below = f"{self.below(name)}{record.id}"
             found[f"{below}/host"] = own
             found[f"{below}/text"] = text
-            target = f"{record.id}.{label}.{self.service}.{self.domain}" if _is_ip(host) else host
-            found[f"{self.base}_{label}/_{self.service}/{record.id}"] = orjson.dumps(
-                {"host": target, **common}
-            )
+            target = f"{record.id}.{name}.{self.service}.{self.domain}" if _is_ip(host) else host
+            if "." not in name:
+                found[f"{self.base}_{name}/_{self.service}/{record.id}"] = orjson.dumps(
+                    {"host": target, **common}
+                )
         return found
 
 
@@ -115,8 +126,9 @@ class DNSRecords:
     Execute what :meth:`to_write` returns, then call :meth:`written`.
     """
 
-    def __init__(self, zone: DNSZone | None, lease: str) -> None:
+    def __init__(self, zone: DNSZone | None, lease: str, ambiguous: AmbiguousLabels) -> None:
         self._zone = zone
+        self._ambiguous = ambiguous
         self._lease = lease
         #: Key → value in etcd; ``None`` is unknown, as after a transaction without a response.
         self._stored: dict[str, bytes | None] = {}
@@ -125,7 +137,8 @@ class DNSRecords:
     def to_write(self, record: Record, health: Health) -> list[Json]:
         """The operations that make the records those of ``record`` in ``health``."""
         offered = self._zone is not None and health.status is Status.HEALTHY
-        self._wanted = self._zone.records(record) if self._zone and offered else {}
+        labels = self._ambiguous.found
+        self._wanted = self._zone.records(record, labels) if self._zone and offered else {}
         gone = [key for key in self._stored if key not in self._wanted]
         new = [key for key, value in self._wanted.items() if self._stored.get(key) != value]
         self._stored |= dict.fromkeys([*gone, *new])

@@ -7,16 +7,19 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+from mcp_discovery.adapters.dns_names import SERVER
 from mcp_discovery.adapters.etcd.skydns import DEFAULT_ROOT, DNSZone
 from mcp_discovery.errors import InvalidStoreURLError
-from mcp_discovery.record import is_label
+from mcp_discovery.record import MAX_NAME, is_label
 
 DEFAULT_PORT = 2379
 DEFAULT_PREFIX = "/mcp/"
 
 _EXAMPLE = "write etcd://host1:2379,host2:2379/prefix"
-#: The longest name of an instance in a zone: ``<id>.<label>.<service>.<domain>``.
+#: The longest name in DNS, and what an instance's takes of it before service and domain:
+#: ``<id>._<name>.server.``.
 _LONGEST_NAME = 253
+_BEFORE_SERVICE = 64 + len("_") + MAX_NAME + len(f".{SERVER}.")
 _ROOT = re.compile(r"/[A-Za-z0-9_-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
@@ -137,13 +140,14 @@ def _zone(shown: str, query: str, prefix: str) -> DNSZone | None:
     if not all(is_label(label) for label in domain.split(".")):
         raise InvalidStoreURLError(shown, "its skydns is no domain; write ?skydns=cluster.internal")
     service = prefix.strip("/").rpartition("/")[2]
-    if not is_label(service):
+    if not is_label(service) or len(service) > MAX_NAME:
         raise InvalidStoreURLError(
             shown,
             f"its prefix ends with {service!r}, which with skydns is a part of DNS names; end it "
-            "with a DNS label (lower-case letters, digits and inner hyphens), such as /mcp",
+            f"with a DNS label (at most {MAX_NAME} lower-case letters, digits and inner hyphens), "
+            "such as /mcp",
         )
-    if 2 * 64 + len(service) + 1 + len(domain) > _LONGEST_NAME:
+    if _BEFORE_SERVICE + len(service) + 1 + len(domain) > _LONGEST_NAME:
         raise InvalidStoreURLError(
             shown, "its skydns is too long: names would be over 253 characters"
         )

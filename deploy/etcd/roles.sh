@@ -29,7 +29,7 @@ if [ -n "${SKYDNS:-}" ]; then
 fi
 
 role() { etcdctl role get "$1" >/dev/null 2>&1 || etcdctl role add "$1"; }
-# ROLE read|readwrite PREFIX, and ROLE read|readwrite FIRST END
+# ROLE read|write|readwrite PREFIX, and ROLE read|readwrite FIRST END
 all_below() { etcdctl role grant-permission "$1" "$2" --prefix=true "$3"; }
 range() { etcdctl role grant-permission "$1" "$2" "$3" "$4"; }
 
@@ -71,6 +71,16 @@ server)
             all_below "$own" readwrite "$zone$service/$label/$name-"
             all_below "$own" readwrite "${zone}_$label/_$service/$name-"
         done
+        shift
+        for tag; do
+            all_below "$own" readwrite "$zone$service/tag/$tag/$name-"
+            # A tag that is the name of another server is not served alone …
+            [ "$tag" = "$name" ] || all_below "$own" read "${prefix}servers/$tag/"
+        done
+        # … nor is the name where it is a tag of another server.
+        all_below "$own" write "$zone$service/server/$name/$name-"
+        all_below "$own" readwrite "$zone$service/server/_$name/$name-"
+        for kind in server tag; do all_below "$own" read "$zone$service/$kind/$name/"; done
     fi
     ;;
 *)

@@ -8,7 +8,7 @@
 # That is so on Consul 1.8.7 and on 1.16.3: neither knows an agent token for DNS alone. The default
 # token also stands in for HTTP requests without one, so it can do no more than this.
 
-# <tag>.mcp.service.consul, <name>.mcp.service.consul
+# <tag>.tag.mcp.service.consul, <name>.server.mcp.service.consul
 service "mcp" {
   policy = "read"
 }

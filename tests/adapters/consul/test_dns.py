@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
+from typing import Any
 
 import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.registration import ConsulRegistration
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.consul.agents import POLICIES
 from tests.records import document, record
 from tests.stores import ConsulServer, until
 from tests.stores.server import RequestRefused
+from tests.stores.waiting import NotYet
 
 A, SRV = 1, 33
 
@@ -52,6 +56,100 @@ async def ask(port: int, name: str, kind: int) -> list[bytes]:
             found.append(answer[at + 10 : at + 10 + length])
         at += 10 + length
     return found
+
+
+async def registered(store: ConsulStore, id: str, host: int, **fields: Any) -> ConsulRegistration:
+    endpoint = {"url": f"http://127.0.0.{host}:8001/mcp"}
+    given = record(id, endpoint=endpoint, **fields)
+    return await store.register(given, document("a"), ttl=30, reap_after=60)
+
+
+async def test_a_label_that_is_a_name_and_anothers_tag_is_served_for_neither(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    async def served(name: str, *hosts: int) -> None:
+        async def is_so() -> bool:
+            found = await ask(consul_server.dns_port, f"{name}.{namespace}.service.consul", A)
+            if sorted(data[3] for data in found) != sorted(hosts):
+                raise NotYet(f"{name}: {found}")
+            return True
+
+        await until(is_so, timeout=5, what=f"{hosts} for {name}")
+
+    async def beats(*all_: ConsulRegistration) -> None:
+        for each in all_:
+            each._heartbeats._verified -= 60
+            each._names.ambiguous._next = 0.0
+            await each.heartbeat(healthy())
+
+    stock = await registered(store, "stock-1", 1, name="stock", tags=["eu"])
+    await served("stock", 1)
+    await served("stock.server", 1)
+    thief = await registered(store, "thief", 2, name="other", tags=["stock", "eu"])
+    await served("stock.tag", 2)
+    await served("stock", 1)  # never the thief
+    await served("eu", 1, 2)
+    await beats(stock)
+    await served("stock")
+    await served("stock.server", 1)
+    # A replica that comes later has no name for itself either, and those that were listed stay so.
+    more = await registered(store, "stock-2", 3, name="stock", tags=[])
+    await served("stock.server", 1, 3)
+    await served("stock")
+    await thief.deregister()
+    await beats(stock, more)
+    await served("stock", 1, 3)
+    # A server that takes a tag's label for its name does not take the tag's traffic.
+    taken = await registered(store, "eu-1", 4, name="eu", tags=[])
+    await served("eu.server", 4)
+    await served("eu", 1)
+    await beats(stock, taken)
+    await served("eu")
+    await served("eu.tag", 1)
+
+
+async def test_the_longest_name_and_tag_are_answered_in_every_form(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    name, tag = "n" * 62, "t" * 62
+    await registered(store, "long-1", 9, name=name, tags=[tag])
+    below = f"{namespace}.service.consul"
+    for asked in (
+        *(
+            f"{name}.{below}",
+            f"{name}.server.{below}",
+            f"_{name}.server.{below}",
+            f"{tag}.{below}",
+            f"{tag}.tag.{below}",
+        ),
+        *(f"_{namespace}._{label}.service.consul" for label in (name, tag)),
+    ):
+
+        async def answered(asked: str = asked) -> bool:
+            return len(await ask(consul_server.dns_port, asked, SRV)) == 1
+
+        await until(answered, timeout=5, what=asked)
+
+
+async def test_with_a_service_for_each_server_its_name_has_room_in_dns(
+    consul_server: ConsulServer, namespace: str
+) -> None:
+    url = f"{consul_server.store_url}/{namespace}?mode=service-per-server"
+    room = 62 - len(f"{namespace}-")
+    async with ConsulStore(url) as store:
+        with pytest.raises(InvalidRecordError, match=f"room for {room} behind '{namespace}-'"):
+            await registered(store, "own-1", 9, name="n" * (room + 1))
+        held = await registered(store, "own-1", 9, name="n" * room, tags=["eu"])
+        service = f"{namespace}-{'n' * room}"
+        for asked in (f"_{service}._tcp", f"eu.{service}", f"_{service}._eu"):
+
+            async def answered(asked: str = asked) -> bool:
+                name = f"{asked}.service.consul"
+                return len(await ask(consul_server.dns_port, name, SRV)) == 1
+
+            await until(answered, timeout=5, what=asked)
+        with pytest.raises(InvalidRecordError, match="shorten it"):
+            await held.update(record("own-1", name="n" * (room + 1)), document("a"))
 
 
 async def test_dns_answers_by_name_and_by_tag_while_healthy(

@@ -71,7 +71,14 @@ async def test_what_lies_in_consul(
 
     here = await service("here-1")
     assert here["Service"] == namespace
-    assert here["Tags"] == ["product-catalog", "products"]  # its name first, each once
+    assert here["Tags"] == [
+        *(
+            "product-catalog",
+            "product-catalog.server",
+            "_product-catalog.server",
+        ),  # its name first, each once
+        *("products", "products.tag", "product-catalog.tag"),
+    ]
     assert (here["Address"], here["Port"]) == ("mcp.example", 8443)
     assert here["Weights"] == {"Passing": 1, "Warning": 1}
     assert here["Meta"] == {

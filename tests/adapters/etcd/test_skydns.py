@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from mcp_discovery.adapters.dns_names import AmbiguousLabels
 from mcp_discovery.adapters.etcd import EtcdStore
 from mcp_discovery.adapters.etcd import registration as registration_module
 from mcp_discovery.adapters.etcd.keys import Keys, encode
@@ -35,8 +36,11 @@ EVERY = sorted(
             for label in ("product-catalog", "products", "inventory")
         ),
         *(
-            f"mcp/{label}/catalog-1/{kind}"
-            for label in ("product-catalog", "products", "inventory")
+            f"mcp/{path}/catalog-1/{kind}"
+            for path in (
+                *("product-catalog", "server/product-catalog", "server/_product-catalog"),
+                *("products", "tag/products", "inventory", "tag/inventory"),
+            )
             for kind in ("host", "text")
         ),
     ]
@@ -146,7 +150,11 @@ async def test_an_update_keeps_them_right(
     await registration.update(record(tags=["stock"], name="renamed"), document("b"))
     assert await names(etcd_server, namespace) == sorted(
         [f"_{label}/_mcp/catalog-1" for label in ("renamed", "stock")]
-        + [f"mcp/{label}/catalog-1/{k}" for label in ("renamed", "stock") for k in ("host", "text")]
+        + [
+            f"mcp/{path}/catalog-1/{kind}"
+            for path in ("renamed", "server/renamed", "server/_renamed", "stock", "tag/stock")
+            for kind in ("host", "text")
+        ]
     )
     # Unwell, its names change without a record.
     await registration.heartbeat(Health(Status.DOWN, "connection refused"))
@@ -159,18 +167,66 @@ async def test_an_update_keeps_them_right(
     assert await names(etcd_server, namespace) == []
 
 
+def alone(keys: list[str], label: str) -> list[str]:
+    """The ids that have ``label`` for a name by itself."""
+    return sorted({key.split("/")[2] for key in keys if key.startswith(f"mcp/{label}/")})
+
+
+async def test_a_label_that_is_a_name_and_anothers_tag_is_served_for_neither(
+    etcd_server: EtcdServer, named: EtcdStore, namespace: str
+) -> None:
+    async def beats(*all_: Registration) -> None:
+        for each in all_:
+            each._heartbeats._verified -= 60  # type: ignore[attr-defined]
+            each._ambiguous._next = 0.0  # type: ignore[attr-defined]
+            await each.heartbeat(healthy())
+
+    tagged = await registered(named, id="thief", name="other", tags=["stock", "eu"])
+    assert alone(await names(etcd_server, namespace), "stock") == ["thief"]
+    stock = await registered(named, id="stock-1", name="stock", tags=["eu"])
+    assert alone(await names(etcd_server, namespace), "stock") == ["thief"]  # as before it came
+    await beats(tagged, stock)
+    there = await names(etcd_server, namespace)
+    assert alone(there, "stock") == []
+    assert "_stock/_mcp/thief" not in there
+    assert "mcp/server/stock/stock-1/host" in there
+    assert "mcp/tag/stock/thief/host" in there
+    assert alone(there, "eu") == ["stock-1", "thief"]
+    # Another one with that tag has it from the beginning.
+    late = await registered(named, id="late", name="third", tags=["stock"])
+    assert alone(await names(etcd_server, namespace), "stock") == []
+    await tagged.deregister()
+    await late.update(record("late", name="third", tags=["eu"]), document("a"))
+    await beats(stock)
+    assert alone(await names(etcd_server, namespace), "stock") == ["stock-1"]
+    await stock.deregister()
+
+
+async def test_labels_below_which_others_stand_are_not_served_alone(
+    etcd_server: EtcdServer, named: EtcdStore, namespace: str
+) -> None:
+    """CoreDNS answers for a name with all that is below it."""
+    await registered(named, name="server", tags=["tag"])
+    there = await names(etcd_server, namespace)
+    assert {key.rpartition("/catalog-1")[0] for key in there} == {
+        "mcp/server/server",
+        "mcp/server/_server",
+        "mcp/tag/tag",
+    }
+
+
 async def test_the_most_tags_fit(etcd_server: EtcdServer, named: EtcdStore, namespace: str) -> None:
     tags = [f"tag-{number}" for number in range(64)]
     registration = await registered(named, tags=tags)
-    assert len(await names(etcd_server, namespace)) == 3 * 65
+    assert len(await names(etcd_server, namespace)) == 5 * 65 + 2
     await registration.heartbeat(Health(Status.DEGRADED, "slow"))
     assert await names(etcd_server, namespace) == []
     await registration.heartbeat(healthy())
-    assert len(await names(etcd_server, namespace)) == 3 * 65
-    # Every name is another one: twice 195 operations, and a rename among them.
+    assert len(await names(etcd_server, namespace)) == 5 * 65 + 2
+    # Every name is another one: twice 327 operations, and a rename among them.
     others = [f"other-{number}" for number in range(64)]
     await registration.update(record(tags=others, name="renamed"), document("a"))
-    assert len(await names(etcd_server, namespace)) == 3 * 65
+    assert len(await names(etcd_server, namespace)) == 5 * 65 + 2
     await registration.deregister()
     assert await names(etcd_server, namespace) == []
 
@@ -258,11 +314,11 @@ async def test_a_store_without_the_option_works_beside_one_with_it(
         await named.register(
             record(tags=[]), document("a"), ttl=20, reap_after=60, takeover=plain.holder.id
         )
-        assert len(await names(etcd_server, namespace)) == 3
+        assert len(await names(etcd_server, namespace)) == 7
         # Who lost it takes nothing with him.
         await first.deregister()
         await successor.deregister()
-        assert len(await names(etcd_server, namespace)) == 3
+        assert len(await names(etcd_server, namespace)) == 7
 
 
 async def test_a_wiped_store_gets_them_again() -> None:
@@ -320,10 +376,13 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
         await registered(store, tags=["after"])
         await store.register(record("catalog-2", tags=[]), document("a"), ttl=60, reap_after=60)
         assert sorted(
-            {key.split("/")[1] for key in await names(server, "zone") if key[0] == "m"}
+            {key.split("/catalog-")[0] for key in await names(server, "zone") if key[0] == "m"}
         ) == [
-            "after",
-            "product-catalog",
+            "mcp/after",
+            "mcp/product-catalog",
+            "mcp/server/_product-catalog",
+            "mcp/server/product-catalog",
+            "mcp/tag/after",
         ]
 
 
@@ -386,6 +445,13 @@ async def test_those_of_one_that_leaves_go_in_the_same_transaction(
 ZONE = DNSZone("/skydns", "example.internal", "mcp")
 
 
+async def _nothing(_: Record) -> frozenset[str]:
+    return frozenset()
+
+
+NOTHING_FOUND = AmbiguousLabels(_nothing)
+
+
 def hosts(**endpoint: Any) -> dict[str, Any]:
     records = ZONE.records(record(tags=[], endpoint=endpoint))
     return {key: orjson.loads(value) for key, value in records.items()}
@@ -440,16 +506,16 @@ def test_a_weight_of_nothing_is_the_least() -> None:
 
 
 def test_what_is_not_known_is_written_again() -> None:
-    known, lease = DNSRecords(ZONE, "7"), record()
-    assert len(known.to_write(lease, healthy())) == 9
+    known, lease = DNSRecords(ZONE, "7", NOTHING_FOUND), record()
+    assert len(known.to_write(lease, healthy())) == 17
     # No answer: all of it once more, or all of it away.
-    assert len(known.to_write(lease, healthy())) == 9
-    assert len(known.to_write(lease, Health(Status.DOWN, "x"))) == 9
+    assert len(known.to_write(lease, healthy())) == 17
+    assert len(known.to_write(lease, Health(Status.DOWN, "x"))) == 17
     assert not known.settled
     known.written()
     assert known.settled
     assert known.to_write(lease, Health(Status.DOWN, "x")) == []
-    none = DNSRecords(None, "7")
+    none = DNSRecords(None, "7", NOTHING_FOUND)
     assert none.to_write(lease, healthy()) == []
     assert none.settled
 
@@ -461,4 +527,4 @@ def test_operations_are_cut_as_etcd_takes_them(count: int, parts: list[int]) -> 
 
 def test_the_same_label_twice_is_one_name() -> None:
     given: Record = record(tags=["product-catalog"])
-    assert len(ZONE.records(given)) == 3
+    assert len(ZONE.records(given)) == 9  # alone, as the name and as the tag

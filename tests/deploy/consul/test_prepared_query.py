@@ -78,7 +78,7 @@ async def test_the_other_datacentre_answers_when_this_ones_instance_is_gone(
     options = StoreOptions(token=MASTER)
 
     async def told() -> list[Server]:
-        path = "/v1/query/mcp-product-catalog/execute"
+        path = "/v1/query/mcp-product-catalog.server/execute"
         answer = await dc1.api("GET", path, token=secret)
         return [Server(e["Service"]["Address"], e["Service"]["Port"]) for e in answer["Nodes"]]
 
@@ -101,9 +101,12 @@ async def test_the_other_datacentre_answers_when_this_ones_instance_is_gone(
         )
 
         async def answered(expected: Server) -> bool:
-            name = "mcp-product-catalog.query.consul"
-            by_dns = await dns.addresses(name), await dns.servers(name)
-            return by_dns == ({expected.host}, {expected}) and await told() == [expected]
+            for label in ("product-catalog", "product-catalog.server", "products.tag"):
+                name = f"mcp-{label}.query.consul"
+                by_dns = await dns.addresses(name), await dns.servers(name)
+                if by_dns != ({expected.host}, {expected}):
+                    return False
+            return await told() == [expected]
 
         await until(lambda: answered(HERE), timeout=10, what="this datacentre's")
         await here.heartbeat(Health(Status.DOWN, "killed"))

@@ -9,8 +9,12 @@ from tests.programs import ROOT
 PAGE = (ROOT / "docs" / "etcd.md").read_text()
 INTERFACE = PAGE[PAGE.index("## The keys: a public interface") :]
 
-_PLACES = {"digest": "[0-9a-f]{64}", "number": "[0-9]{4}"}
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_PLACES = {
+    "digest": "[0-9a-f]{64}",
+    "number": "[0-9]{4}",
+    "path": f"(?:server/_?{_LABEL}|tag/{_LABEL}|{_LABEL})",
+}
 
 
 def keys() -> dict[str, re.Pattern[str]]:

@@ -76,6 +76,8 @@ async def test_every_kind_of_record(store: EtcdStore, names: CoreDns, namespace:
     one = f"catalog-1.products.mcp.{namespace}"
     assert await names.ask(one, "A") == ["10.0.0.8"]
     assert [text.split()[0] for text in await names.ask(one, "TXT")] == ['"id=catalog-1']
+    for name in ("product-catalog.server", "_product-catalog.server", "products.tag"):
+        assert await names.ask(f"{name}.mcp.{namespace}", "A") == ["10.0.0.7", "10.0.0.8"]
     assert await names.ask(f"nobody.mcp.{namespace}", "A") == []
 
 
@@ -128,7 +130,7 @@ async def test_the_page_on_dns_says_what_coredns_answers(
             given = record(id, name=name, tags=tags.split(", "), endpoint={"url": at})
             await store.register(given, document("a"), ttl=30, reap_after=60)
         said = _said_of_etcd()
-        assert len(said) == 7
+        assert len(said) == 8
         for question, lines in said:
             name, _, kind = question.partition(" ")
             assert await names.ask(name, kind or "A") == lines, question

@@ -87,8 +87,8 @@ async def test_what_is_written_is_what_the_page_says(monkeypatch: pytest.MonkeyP
             # Those that this instance does not have are the tombstone's, and a first heartbeat's.
             assert optional - there <= {"removed", "load"}
         for pattern, key in (
-            ("/skydns/internal/example/mcp/<label>/<id>/host", "mcp/products/catalog-1/host"),
-            ("/skydns/internal/example/mcp/<label>/<id>/text", "mcp/products/catalog-1/text"),
+            ("/skydns/internal/example/mcp/<path>/<id>/host", "mcp/products/catalog-1/host"),
+            ("/skydns/internal/example/mcp/<path>/<id>/text", "mcp/products/catalog-1/text"),
             ("/skydns/internal/example/_<label>/_mcp/<id>", "_products/_mcp/catalog-1"),
         ):
             (row,) = [line for line in page.INTERFACE.splitlines() if f"| `{pattern}` |" in line]

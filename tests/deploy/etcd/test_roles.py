@@ -54,9 +54,13 @@ GRANTED = {
             for label in ("product-catalog", "products")
         ),
         *(
-            ("READWRITE", f"/skydns/internal/example/mcp/{label}/product-catalog-")
-            for label in ("product-catalog", "products")
+            ("READWRITE", f"/skydns/internal/example/mcp/{path}/product-catalog-")
+            for path in ("product-catalog", "products", "tag/products", "server/_product-catalog")
         ),
+        ("WRITE", "/skydns/internal/example/mcp/server/product-catalog/product-catalog-"),
+        ("READ", "/mcp/servers/products/"),
+        ("READ", "/skydns/internal/example/mcp/server/product-catalog/"),
+        ("READ", "/skydns/internal/example/mcp/tag/product-catalog/"),
     ],
 }
 
@@ -239,6 +243,7 @@ UNWRITABLE = {
         "/mcp/live/product-catalogue-1",
         "/skydns/internal/example/mcp/products/other-1/host",
         "/skydns/internal/example/mcp/inventory/product-catalog-1/host",
+        "/skydns/internal/example/mcp/server/other/product-catalog-1/host",
     ),
 }
 #: … and must not read.
