@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, ProbeError
+from mcp_discovery.probe.handshake import Renewal
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: The store operations that renew a registration.
@@ -106,9 +107,9 @@ class CountedProbe(McpProbe):
         super().__init__(url, **options)
         self._figures = figures
 
-    async def connect(self, timeout: float) -> None:
+    async def connect(self, timeout: float, renewals: Iterable[Renewal] = ()) -> None:
         with self._counted():
-            await super().connect(timeout)
+            await super().connect(timeout, renewals)
 
     async def ping(self, timeout: float, *, reading_within: float | None = None) -> float:
         with self._counted():

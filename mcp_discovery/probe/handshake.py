@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -64,41 +65,91 @@ class Peer:
     findings: tuple[str, ...]
 
 
-async def find_era(wire: Wire, limits: Limits, patience: float) -> Peer:
+Renewal = tuple[float, float]
+"""Seconds of silence after which a question is withdrawn, and seconds until it is asked again."""
+
+
+async def find_era(
+    wire: Wire, limits: Limits, patience: float, renewals: Iterable[Renewal] = ()
+) -> Peer:
     """Ask ``server/discover`` and fall back to ``initialize``.
 
     Some legacy servers never answer a method that they do not know. After ``patience`` seconds
     of silence ``initialize`` is tried as well, and the first positive answer counts; a slow
     modern server still wins, because it was asked first.
 
+    A server that hung may have forgotten what it was asked then. ``renewals`` say after how many
+    seconds of silence to withdraw ``server/discover``, and how many later to ask it again; where
+    they end, it is waited for. ``initialize`` opens a session and is never withdrawn: one that is
+    unanswered is waited for beside, and at most two questions are open at any time.
+
     Raises UnreachableError or BadAnswerError; the caller sets the deadline.
     """
-    modern = asyncio.create_task(discover(wire, limits), name="mcp-probe-discover")
+    tasks: list[asyncio.Task[Peer]] = []
+
+    def begin(asking: Coroutine[Any, Any, Peer]) -> asyncio.Task[Peer]:
+        tasks.append(asyncio.create_task(asking, name="mcp-probe-handshake"))
+        return tasks[-1]
+
     legacy: asyncio.Task[Peer] | None = None
+    renewed = withdrawn = False
     try:
-        await asyncio.wait({modern}, timeout=patience)
-        if not modern.done():
-            legacy = asyncio.create_task(initialize(wire, limits), name="mcp-probe-initialize")
-            await asyncio.wait({modern, legacy}, return_when=asyncio.FIRST_COMPLETED)
-            if not modern.done() and legacy.exception() is None:
-                return legacy.result()
-            await asyncio.wait({modern})
+        modern = begin(discover(wire, limits))
+        if not wire.has_unfinished and not await _answered(modern, None, patience):
+            legacy = begin(initialize(wire, limits))
+        for silence, pause in renewals:
+            if await _answered(modern, legacy, silence):
+                break
+            withdrawn = modern.cancel()
+            if await _answered(None, legacy, pause):
+                break
+            modern, renewed, withdrawn = begin(discover(wire, limits)), True, False
+        if not withdrawn:
+            await _answered(modern, legacy, None)
+        if legacy is not None and (withdrawn or not modern.done()):
+            return legacy.result()
         try:
-            return modern.result()
+            peer = modern.result()
         except (BadAnswerError, UnreachableError) as refusal:
             if not _may_be_legacy(refusal):
                 raise
+            last = legacy
+            if last is None or renewed:
+                last = begin(initialize(wire, limits))
+            await _answered(last, legacy, None)
             try:
-                return await (legacy or initialize(wire, limits))
+                return (last if last.done() or legacy is None else legacy).result()
             except BadAnswerError as error:
                 if isinstance(refusal, BadAnswerError) and refusal.misaddressed:
                     raise refusal from error  # it does speak this era, and answers nobody
                 raise error from refusal
     finally:
-        started = [task for task in (modern, legacy) if task is not None]
-        for task in started:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if wire.has_session:
+        await wire.close()  # it was opened by the question that came second
+    return peer
+
+
+async def _answered(
+    first: asyncio.Task[Peer] | None, other: asyncio.Task[Peer] | None, within: float | None
+) -> bool:
+    """Whether ``first`` has ended, or ``other`` well, ``within`` seconds; waits as long if not."""
+    loop = asyncio.get_running_loop()
+    end = math.inf if within is None else loop.time() + within
+    waiting = {task for task in (first, other) if task is not None}
+    while (left := end - loop.time()) > 0:
+        timeout = None if math.isinf(left) else left
+        if not waiting:
+            await asyncio.sleep(left)
+            break
+        done, waiting = await asyncio.wait(
+            waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if any(task is first or task.exception() is None for task in done):
+            return True
+    return False
 
 
 def _may_be_legacy(refusal: BadAnswerError | UnreachableError) -> bool:

@@ -14,7 +14,14 @@ import aiohttp
 
 from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
-from mcp_discovery.probe.handshake import Peer, changed_lists, discover, find_era, initialize
+from mcp_discovery.probe.handshake import (
+    Peer,
+    Renewal,
+    changed_lists,
+    discover,
+    find_era,
+    initialize,
+)
 from mcp_discovery.probe.introspection import (
     LISTING_OF,
     LISTINGS,
@@ -46,6 +53,8 @@ logger = logging.getLogger(__name__)
 # What a server said of itself within this many seconds need not be asked for again.
 _FRESH_SECONDS = 1.0
 _LONG_AGO = -math.inf
+# Seconds that a probe which is closed waits for the answers to handshakes that were given up.
+_LATE_SECONDS = 3.0
 # Seconds without an answer to server/discover after which the other era is tried beside it.
 _SILENCE = 0.5
 # Refusals for reasons of the server's own: another handshake would not change them.
@@ -59,7 +68,8 @@ class McpProbe:
     Every method that asks takes ``timeout`` in seconds for all that it does, and raises a
     ``ProbeError``: ``NoAnswerError`` when the time is over, ``UnreachableError`` without a
     connection, ``BadAnswerError`` for errors and for what is not MCP. Cancelling a method leaves no
-    task and no connection of its exchange; what is kept between calls (a legacy session, the
+    task and no connection of its exchange, but for a legacy handshake: its answer may bring a
+    session, which is closed then. What is kept between calls (that, a legacy session, the
     connection of ``sse`` and ``websocket`` with its reader) ends with ``close``.
 
     The methods may run at the same time.
@@ -114,10 +124,14 @@ class McpProbe:
         """Whether pings that read along see every change, by what is known of the server."""
         return self._peer is not None and bool(self._short(self._peer))
 
-    async def connect(self, timeout: float) -> None:
-        """Find the server's era and, where it is legacy, shake hands; anew if done before."""
+    async def connect(self, timeout: float, renewals: Iterable[Renewal] = ()) -> None:
+        """Find the server's era and, where it is legacy, shake hands; anew if done before.
+
+        ``renewals`` say when to ask again instead of waiting for an answer, as in
+        :func:`~mcp_discovery.probe.handshake.find_era`.
+        """
         async with self._within(timeout):
-            await self._reconnected(self._peer, timeout)
+            await self._reconnected(self._peer, timeout, renewals)
 
     async def ping(self, timeout: float, *, reading_within: float | None = None) -> float:
         """Do one real round trip and return how many seconds it took.
@@ -169,13 +183,20 @@ class McpProbe:
                 failure.conceal({*self._endpoint.secrets, *self._secrets()})
             logger.debug("no more notifications from the MCP server: %s", failure)
 
-    async def close(self) -> None:
+    async def disconnect(self) -> None:
         """End a legacy session and close what is open; best effort, within about a second.
 
-        The session given at construction stays open. The probe can connect again afterwards.
+        The session given at construction stays open, and the probe can connect again. A session
+        that the server opens late, in answer to a handshake that was given up, is closed when the
+        answer comes.
         """
         self._peer = None
         await self._wire.close()
+
+    async def close(self) -> None:
+        """Disconnect, and wait a few seconds for what may come late; let go of the rest."""
+        await self.disconnect()
+        await self._wire.settle(_LATE_SECONDS)
 
     @asynccontextmanager
     async def _within(self, timeout: float) -> AsyncIterator[None]:
@@ -218,7 +239,9 @@ class McpProbe:
         status = failure.status
         return status is None or (400 <= status < 500 and status not in _SETTLED_STATUSES)
 
-    async def _reconnected(self, stale: Peer | None, timeout: float) -> Peer:
+    async def _reconnected(
+        self, stale: Peer | None, timeout: float, renewals: Iterable[Renewal] = ()
+    ) -> Peer:
         async with self._handshake:
             if self._peer is not None and self._peer is not stale:
                 return self._peer  # another method has just done it
@@ -229,7 +252,7 @@ class McpProbe:
                 await self._wire.close()
                 self._wire.url = url
                 try:
-                    peer = await self._introduced(timeout)
+                    peer = await self._introduced(timeout, renewals)
                 except BadAnswerError as refusal:
                     if refusal.wants_credentials or refusal.over_limit:
                         raise
@@ -241,11 +264,16 @@ class McpProbe:
             # That nothing is at one of the URLs says less than what another one answered.
             raise next((r for r in refusals if r.status not in (404, 405)), refusals[0])
 
-    async def _introduced(self, timeout: float) -> Peer:
-        await self._wire.open()
-        if self._endpoint.transport == "streamable-http":
-            return await find_era(self._wire, self._limits, min(timeout / 2, _SILENCE))
-        return await initialize(self._wire, self._limits)
+    async def _introduced(self, timeout: float, renewals: Iterable[Renewal]) -> Peer:
+        try:
+            await self._wire.open()
+            if self._endpoint.transport == "streamable-http":
+                patience = min(timeout / 2, _SILENCE)
+                return await find_era(self._wire, self._limits, patience, renewals)
+            return await initialize(self._wire, self._limits)
+        except BaseException:
+            await self._wire.close()
+            raise
 
     async def _read(self, peer: Peer, within: float) -> None:
         """Ask what is due of the lists, and the usual question."""

@@ -6,8 +6,9 @@ https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -39,15 +40,34 @@ _ACCEPT = {
     "Content-Type": "application/json",
 }
 _EVENT_STREAM = "text/event-stream"
+_TASK = "mcp-probe-session"
 _SESSION = "Mcp-Session-Id"
 _DRAIN_SECONDS = 0.05
-_GOODBYE_SECONDS = 0.5
+#: How many seconds whoever closes a session waits for the server's word, and how many the server
+#: has for it: a slow one is asked all the same.
+_GOODBYE_SECONDS, _LONGEST_GOODBYE = 0.5, 15.0
+#: How many seconds the answer to a handshake is awaited after it was given up: who opened a session
+#: in it would keep that.
+_LATE = 60.0
+#: With so many of these under way, no other begins: some servers start a process for each.
+_MOST_LATE = 2
 
 
+@dataclass(slots=True)
+class _Opening:
+    """A handshake under way: where it is made, and the session that it opens."""
+
+    url: str
+    session_id: str | None = None
+
+
+@dataclass(eq=False)
 class StreamableHttp(Wire):
     """The wire of one Streamable HTTP endpoint, and its session where the server gives one."""
 
     _session_id: str | None = None
+    _late: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _goodbyes: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     @property
     def has_session(self) -> bool:
@@ -56,14 +76,38 @@ class StreamableHttp(Wire):
 
     async def open(self) -> None:
         await self.close()
+        while len(self._late) >= _MOST_LATE:
+            await asyncio.wait(self._late, return_when=asyncio.FIRST_COMPLETED)
 
     async def ask(self, call: McpCall, budget: Budget) -> dict[str, Any]:
+        if call.method != "initialize":
+            return await self._exchange(call, budget)
+        opening = _Opening(self.url)
+        asking = asyncio.create_task(self._exchange(call, budget, opening), name=_TASK)
+        try:
+            answer = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._beside(self._late, self._closed_late(asking, opening))
+            raise
+        except BaseException:
+            self._part(opening)
+            raise
+        if self._session_id is not None:
+            self._part(_Opening(self.url, self._session_id))
+        self._session_id = opening.session_id
+        return answer
+
+    async def _exchange(
+        self, call: McpCall, budget: Budget, opening: _Opening | None = None
+    ) -> dict[str, Any]:
         with socket_errors():
             for _ in range(2):
-                answer = await _twice(lambda: self._post(call, budget))
+                answer = await _twice(lambda: self._post(call, budget, opening))
                 if isinstance(answer, dict):
                     return answer
                 self.url = answer
+                if opening is not None:
+                    opening.url = answer
         raise BadAnswerError("redirects the MCP endpoint more than once")
 
     async def notify(self, body: bytes, headers: Mapping[str, str]) -> None:
@@ -98,16 +142,56 @@ class StreamableHttp(Wire):
 
     async def close(self) -> None:
         """End the session at the server, if there is one and the server can be reached."""
-        if self._session_id is None:
-            return
-        headers = self._with_session({})
+        opening = _Opening(self.url, self._session_id)
         self._session_id = None
+        if (goodbye := self._part(opening)) is not None:
+            await asyncio.wait({goodbye}, timeout=_GOODBYE_SECONDS)
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self._late)
+
+    async def settle(self, within: float) -> None:
+        for unfinished in (self._late, self._goodbyes):  # a late one ends in a goodbye
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=within)
+            within = _GOODBYE_SECONDS
+            for task in list(unfinished):
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def _closed_late(self, asking: asyncio.Task[dict[str, Any]], opening: _Opening) -> None:
+        """Wait for an answer that nobody wants any more, and close the session that it opens."""
+        try:
+            await asyncio.wait({asking}, timeout=_LATE)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            self._part(opening)
+
+    def _part(self, opening: _Opening) -> asyncio.Task[None] | None:
+        """Begin to close the session that was opened, if there is one."""
+        if opening.session_id is None:
+            return None
+        headers = {**self.headers, _SESSION: opening.session_id}
+        return self._beside(self._goodbyes, self._closed(opening.url, headers))
+
+    async def _closed(self, url: str, headers: Mapping[str, str]) -> None:
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with (
-                asyncio.timeout(_GOODBYE_SECONDS),
-                self._request("DELETE", self.url, headers),
+                asyncio.timeout(_LONGEST_GOODBYE),
+                self._request("DELETE", url, headers),
             ):
                 pass
+
+    @staticmethod
+    def _beside(
+        tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=_TASK)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
 
     def _with_session(self, headers: Mapping[str, str]) -> dict[str, str]:
         sent = {**self.headers, **_ACCEPT, **headers}
@@ -115,7 +199,9 @@ class StreamableHttp(Wire):
             sent[_SESSION] = self._session_id
         return sent
 
-    async def _post(self, call: McpCall, budget: Budget) -> dict[str, Any] | str:
+    async def _post(
+        self, call: McpCall, budget: Budget, opening: _Opening | None
+    ) -> dict[str, Any] | str:
         """Send ``call`` once; returns its answer, or the URL to which it is redirected."""
         headers = self._with_session(call.headers)
         async with self._request("POST", self.url, headers, call.body) as response:
@@ -128,8 +214,8 @@ class StreamableHttp(Wire):
                 return target
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise await refusal(response, call.method)
-            if call.method == "initialize" and (given := response.headers.get(_SESSION)):
-                self._session_id = given
+            if opening is not None:
+                opening.session_id = response.headers.get(_SESSION)
             if response.content_type == _EVENT_STREAM:
                 return await self._from_events(response, call, budget)
             return self._from_body(await read_whole(response, budget), call)

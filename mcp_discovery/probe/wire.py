@@ -150,6 +150,15 @@ class Wire(ABC):
     async def close(self) -> None:
         """Let go of the session and of connections, best effort and within a second."""
 
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether the server may still open a session that nobody waits for any more."""
+        return False
+
+    async def settle(self, within: float) -> None:
+        """Wait at most ``within`` seconds for what is unfinished, and let go of the rest."""
+        return
+
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:

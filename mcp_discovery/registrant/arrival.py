@@ -10,23 +10,30 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import random
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError, UnreachableError
+from mcp_discovery.probe.handshake import Renewal
+from mcp_discovery.registrant.tasks import alongside
 from mcp_discovery.urls import wire_url
 
-_Attempt = asyncio.Task[tuple[McpProbe, float]]
 _LOCALHOST = ("127.0.0.1", "::1")
 
-#: Seconds from an attempt that failed to the next one.
+#: Seconds from the first attempt that failed to the next one; each further failure doubles them.
 RETRY = 0.25
-#: The time-out of an attempt, in seconds, so that a server is found soon after it came up.
-_QUICK = 1.0
-#: The time-out of the first attempt, in seconds, which goes on beside the others for a slow server.
-_PATIENT = 15.0
+#: After so many seconds without an answer a server counts as one that does not answer, and one that
+#: used to be quick is asked again.
+_QUICK = 0.6
+#: The time-out of the first attempt, in seconds, and of those after several that were not answered.
+_PATIENT, _MOST_PATIENT = 30.0, 60.0
+#: The waiting turns at least every so many seconds.
+_ROUND = 10.0
+#: The part by which pauses vary.
+_JITTER = 0.2
 
 #: The pause between two checks of the port is this part of the time that was waited already.
 _PART = 0.01
@@ -60,59 +67,77 @@ class LocalPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """Connects to one MCP server as soon as it answers.
+    """Connects to one MCP server as soon as it answers, and asks little of it until then.
 
-    ``make_probe`` makes a new probe of the server, whose port is ``port`` where it is on this
-    machine. ``failed`` is called with each attempt's failure, ``turned`` at each turn of the
-    waiting.
+    One attempt is made at a time, with ``probe``. Its patience grows while the server does not
+    answer, and so do the pauses between attempts, up to ``longest_pause`` seconds. ``port`` is the
+    server's where it is on this machine. ``failed`` is called with each attempt's failure, and
+    early with that nothing was answered yet; ``turned`` at each turn of the waiting. ``quiet_for``
+    says for how many seconds the server does not want to be asked.
     """
 
     port: LocalPort | None
-    make_probe: Callable[[], McpProbe]
+    probe: McpProbe
+    longest_pause: float
     failed: Callable[[ProbeError], None]
     turned: Callable[[], None]
+    quiet_for: Callable[[], float]
 
-    async def connected(self) -> tuple[McpProbe, float]:
-        """A connected probe, and how many seconds its connecting took."""
-        attempts: list[_Attempt] = []
+    async def connected(self, *, was_quick: bool) -> float:
+        """How many seconds the last attempt took, which succeeded.
+
+        A server that ``was_quick`` is not only waited for: it may have forgotten what it was asked
+        before it hung, so what can be withdrawn is asked anew.
+        """
+        patience, pauses = _PATIENT, self._pauses()
         port_awaited = False  # before the last attempt
-        try:
-            while True:
+        while True:
+            renewals = ((_QUICK, pause) for pause in self._pauses()) if was_quick else ()
+            began = time.monotonic()
+            failure = await self._attempt(patience, renewals)
+            if failure is None:
+                return time.monotonic() - began
+            if isinstance(failure, NoAnswerError):
+                patience = min(2 * patience, _MOST_PATIENT)
+            # A port that seems open while its connections are refused is tried at leisure.
+            port_awaited = not port_awaited and isinstance(failure, UnreachableError)
+            if not (port_awaited and await self._until_open()):
+                await self._rest(max(next(pauses), self.quiet_for()))
+
+    async def _attempt(self, timeout: float, renewals: Iterable[Renewal]) -> ProbeError | None:
+        """Connects; returns why that failed, if it did."""
+        early: ProbeError | None = None
+        async with alongside(self.probe.connect(timeout, renewals)) as (attempt,):
+            while not attempt.done():
                 self.turned()
-                timeout = _QUICK if attempts else _PATIENT
-                newest = asyncio.create_task(self._attempt(timeout))
-                attempts.append(newest)
-                end = time.monotonic() + _QUICK
-                while not newest.done() and (left := end - time.monotonic()) > 0:
-                    if (success := await _success(attempts, left)) is not None:
-                        return success
-                failure = newest.exception() if newest.done() else None
-                self.failed(failure if isinstance(failure, ProbeError) else NoAnswerError(_QUICK))
-                if not attempts:
-                    # A port that seems open while its connections are refused is tried at leisure.
-                    port_awaited = not port_awaited and isinstance(failure, UnreachableError)
-                    await (self._until_open() if port_awaited else asyncio.sleep(RETRY))
-                    continue
-                if (success := await _success(attempts, RETRY)) is not None:
-                    return success
-        finally:
-            await _abandon(attempts)
+                await asyncio.wait({attempt}, timeout=_QUICK)
+                if not attempt.done() and early is None:
+                    early = NoAnswerError(_QUICK)
+                    self.failed(early)
+            try:
+                attempt.result()
+            except ProbeError as failure:
+                if early is None or not isinstance(failure, NoAnswerError):
+                    self.failed(failure)
+                return failure
+        return None
 
-    async def _attempt(self, timeout: float) -> tuple[McpProbe, float]:
-        probe = self.make_probe()
-        began = time.monotonic()
-        try:
-            await probe.connect(timeout)
-        except BaseException:
-            await probe.close()
-            raise
-        return probe, time.monotonic() - began
+    async def _rest(self, pause: float) -> None:
+        end = time.monotonic() + pause
+        while (left := end - time.monotonic()) > 0:
+            self.turned()
+            await asyncio.sleep(min(left, _ROUND))
 
-    async def _until_open(self) -> None:
-        """Waits while nobody listens at the server's port; where that cannot be seen, a moment."""
+    def _pauses(self) -> Iterator[float]:
+        pause = RETRY
+        while True:
+            yield min(pause, self.longest_pause) * random.uniform(1 - _JITTER, 1 + _JITTER)
+            pause = min(2 * pause, self.longest_pause)
+
+    async def _until_open(self) -> bool:
+        """Waits while nobody listens at the server's port; whether that can be seen."""
         if self.port is None or not self.port.is_closed():
-            await asyncio.sleep(RETRY)
-            return
+            return False
         began = reported = time.monotonic()
         while self.port.is_closed():
             now = time.monotonic()
@@ -121,6 +146,7 @@ class Arrival:
                 self.failed(UnreachableError("connection refused"))
                 reported = now
             await asyncio.sleep(pause_between_checks(now - began, RETRY))
+        return True
 
 
 def pause_between_checks(waited: float, longest: float) -> float:
@@ -143,27 +169,3 @@ def _refused(host: str, port: int) -> bool:
             return error == errno.ECONNREFUSED
     except OSError:
         return family is socket.AF_INET6  # a machine without IPv6: nobody listens there
-
-
-async def _success(attempts: list[_Attempt], within: float) -> tuple[McpProbe, float] | None:
-    """What one of ``attempts`` connected ``within`` seconds, if any has when the first one ends.
-
-    Those that ended are taken out of the list. Raises what no attempt should end with.
-    """
-    ended, _ = await asyncio.wait(attempts, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-    for attempt in ended:
-        attempts.remove(attempt)
-        try:
-            return attempt.result()
-        except ProbeError:
-            continue
-    return None
-
-
-async def _abandon(attempts: Iterable[_Attempt]) -> None:
-    """Cancels attempts that are no longer needed, and closes what they connected."""
-    for attempt in attempts:
-        attempt.cancel()
-    for result in await asyncio.gather(*attempts, return_exceptions=True):
-        if isinstance(result, tuple):
-            await result[0].close()

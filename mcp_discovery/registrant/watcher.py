@@ -43,6 +43,8 @@ _STILL_WAITING = 30.0
 _LONGEST_QUIET, _USUAL_QUIET = 300.0, 30.0
 #: The loop comes round at least every so many seconds, however long a pause is.
 _ROUND = 10.0
+#: The longest pause, in seconds, that a slow server is given after it failed.
+_LONGEST_BREATH = 15.0
 #: The longest reason that a record of health holds, in characters.
 _LONGEST_REASON = 500
 
@@ -217,7 +219,7 @@ class ProbeFinding:
 class Watcher:
     """Watches one MCP server.
 
-    ``make_probe`` makes a new probe of it, and is ``None`` where only its health URL can be asked.
+    ``make_probe`` makes a probe of it, and is ``None`` where only its health URL can be asked.
     ``found`` is called with each finding. ``health`` is what is known of the server so far.
 
     With ``wait_for`` (the URL to dial) the server is waited for until it answers, whenever it
@@ -238,14 +240,6 @@ class Watcher:
     name: str
 
     def __post_init__(self) -> None:
-        self._arrival: Arrival | None = None
-        if self.wait_for is not None and self.make_probe is not None:
-            self._arrival = Arrival(
-                port=LocalPort.of(self.wait_for),
-                make_probe=self.make_probe,
-                failed=self._attempt_failed,
-                turned=self._turn,
-            )
         self._latency = 0.0  # of the server's last answer, in seconds
         self._wanted = asyncio.Event()
         self._asked = False  # for a probe, even where the server limits requests
@@ -289,34 +283,51 @@ class Watcher:
 
     async def run(self, first_pause: float = 0.0) -> NoReturn:
         """Watches the server for ever, from ``first_pause`` seconds on; to be cancelled."""
+        # One for all times: it knows of handshakes that it gave up, which are still under way.
+        probe = None if self.make_probe is None else self.make_probe()
         try:
             await self._rest(first_pause)
             while True:
-                await self._watch_once()
+                await self._watch_once(probe)
         finally:
             self._checking = False
             if self._ended is not None:
                 self._ended.cancel()
+            if probe is not None:
+                await probe.close()
 
-    async def _watch_once(self) -> None:
+    async def _watch_once(self, probe: McpProbe | None) -> None:
         """Watches the server until it fails, and rests a moment."""
         answered = False
-        probe: McpProbe | None = None
-        if self._arrival is not None:
-            probe, self._latency = await self._arrival.connected()
-            # The handshake with a modern server asks the very question that a probe asks.
-            at_once = probe.era == "modern" and self._latency <= self.check.slow_after
-            answered = at_once and self.check.health_url is None
-        elif self.make_probe is not None:
-            probe = self.make_probe()
         try:
+            if self.wait_for is not None and probe is not None:
+                answered = await self._arrived(probe, self.wait_for)
             beside = [self.follow(probe)] if self.follow is not None and probe else []
             async with alongside(*beside):
                 await self._watch(probe, answered=answered)
         finally:
             if probe is not None:
-                await probe.close()
-        await self._rest(self._retry_pause())
+                await probe.disconnect()
+        # A slow server may still be at what it was asked before.
+        breath = min(self._latency, _LONGEST_BREATH) if self._is_slow else 0.0
+        self._wanted.clear()  # what hinted at the failure
+        await self._rest(max(self._retry_pause(), breath))
+
+    async def _arrived(self, probe: McpProbe, url: str) -> bool:
+        """Waits until the server has shaken hands; whether that was as good as a probe."""
+        arrival = Arrival(
+            port=LocalPort.of(url),
+            probe=probe,
+            longest_pause=self.pace.pause,
+            failed=self._attempt_failed,
+            turned=self._turn,
+            quiet_for=lambda: self.quiet_for,
+        )
+        known = self.health is not None
+        self._latency = await arrival.connected(was_quick=known and not self._is_slow)
+        # The handshake with a modern server asks the very question that a probe asks.
+        at_once = probe.era == "modern" and not self._is_slow
+        return at_once and self.check.health_url is None
 
     async def _watch(self, probe: McpProbe | None, *, answered: bool) -> None:
         """Probes until the MCP server fails a probe; ``answered`` says that it just answered."""
@@ -361,13 +372,18 @@ class Watcher:
             self._checking = False
 
     @property
+    def _is_slow(self) -> bool:
+        """Whether its last answer was late."""
+        return self._latency > self.check.slow_after
+
+    @property
     def _patience(self) -> float:
         """How long to wait for an answer.
 
         A server that is known to be slow is ``degraded``, and offered to nobody, while it is waited
         for: it gets the time that it takes.
         """
-        if self._latency <= self.check.slow_after:
+        if not self._is_slow:
             return self.pace.timeout
         patience = max(self.pace.timeout, round(2 * self._latency, 2))
         return min(patience, self.pace.longest_timeout)

@@ -76,6 +76,8 @@ class OddServer:
         self.options = options
         self.counts: Counter[str] = Counter()
         self.sessions: set[str] = set()
+        self.most_sessions = 0
+        self.under_way = self.most_under_way = 0  # requests by POST
         self.streams: dict[web.StreamResponse, bool] = {}  # and whether it is modern
         self.sse: dict[str, web.StreamResponse] = {}
         self.sockets: set[web.WebSocketResponse] = set()
@@ -105,6 +107,8 @@ class OddServer:
             **asdict(self.options),
             "counts": dict(self.counts),
             "sessions": len(self.sessions),
+            "most_sessions": self.most_sessions,
+            "most_under_way": self.most_under_way,
             "open_streams": len(self.streams) + len(self.sse) + len(self.sockets),
         }
         return web.json_response(told)
@@ -279,6 +283,14 @@ class OddServer:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         self.counts["POST"] += 1
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return await self.posted(request)
+        finally:
+            self.under_way -= 1
+
+    async def posted(self, request: web.Request) -> web.StreamResponse:
         options = self.options
         if options.redirect and request.path == "/mcp":
             return web.Response(status=307, headers={"Location": options.redirect})
@@ -305,6 +317,7 @@ class OddServer:
             if method == "initialize":
                 session = uuid.uuid4().hex
                 self.sessions.add(session)
+                self.most_sessions = max(self.most_sessions, len(self.sessions))
                 headers["Mcp-Session-Id"] = session
             elif session is None:
                 return web.json_response(_error(message, -32600, "no session"), status=400)
@@ -413,6 +426,7 @@ class OddServer:
         response.content_type = "text/event-stream"
         await response.prepare(request)
         self.sse[session] = response
+        self.most_sessions = max(self.most_sessions, len(self.sse))
         try:
             endpoint = f"{self.options.endpoint}{session}"
             await response.write(f"event: endpoint\r\ndata: {endpoint}\r\n\r\n".encode())
@@ -436,6 +450,7 @@ class OddServer:
         socket = web.WebSocketResponse(protocols=("mcp",))
         await socket.prepare(request)
         self.sockets.add(socket)
+        self.most_sessions = max(self.most_sessions, len(self.sockets))
         try:
             async for frame in socket:
                 if frame.type is WSMsgType.TEXT:
