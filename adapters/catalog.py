@@ -26,7 +26,7 @@ from mcp_discovery.adapters.store import Change, Snapshot, Store
 from mcp_discovery.adapters.tombstone import is_tombstone
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import OutdatedRevisionError, StoreError
+from mcp_discovery.errors import OutdatedRevisionError, StoreError, StoreUnavailableError
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.instance import Instance
 
@@ -156,12 +156,14 @@ class Catalog:
     async def _run(self) -> None:
         backoff = Backoff()
         while True:
-            started = time.monotonic()
+            started, pause = time.monotonic(), 0.0
             try:
                 async with aclosing(self.store.watch()) as events:
                     async for event in events:
                         self.apply(event)
                 problem = "its watch ended"
+            except StoreUnavailableError as error:
+                problem, pause = str(error), error.retry_after
             except StoreError as error:
                 problem = str(error)
             except Exception as error:  # the guard that keeps the list alive
@@ -171,7 +173,7 @@ class Catalog:
             self.watch_restarts += 1
             if time.monotonic() - started > _STABLE_AFTER:
                 backoff.reset()
-            await asyncio.sleep(backoff.next())
+            await asyncio.sleep(max(pause, backoff.next()))
 
     def apply(self, event: Snapshot | Change) -> None:
         """Applies what the store's watch yielded. Public for tests and replay; not for readers."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 import orjson
 
+from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.credential_files import Secret, TLSFiles
 from mcp_discovery.errors import StoreUnavailableError
+from mcp_discovery.health import utcnow
 
 #: A query string's parameters; a sequence where one is repeated.
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -22,6 +27,10 @@ Params = Mapping[str, str] | Sequence[tuple[str, str]]
 #: The largest response in bytes unless the caller gives another limit: several times the size of
 #: the largest record or document.
 MAX_RESPONSE = 64 * 2**20
+
+
+#: The longest time in seconds for which a store's Retry-After is honoured.
+_LONGEST_RETRY_AFTER = 30.0
 
 
 class ResponseTooLargeError(StoreUnavailableError):
@@ -41,6 +50,24 @@ class StoreResponse:
         """The first 300 bytes of the body as text, for messages."""
         return self.body[:300].decode("utf-8", "replace").strip()
 
+    @property
+    def retry_after(self) -> float:
+        """The seconds that Retry-After asks for (RFC 9110, 10.2.3), at most 30; 0 if none."""
+        given = self.headers.get("Retry-After", "").strip()
+        if given.isascii() and given.isdigit():
+            return min(float(given), _LONGEST_RETRY_AFTER)
+        try:
+            until = parsedate_to_datetime(given)
+        except ValueError:
+            return 0.0
+        seconds = (until.astimezone(UTC) - utcnow()).total_seconds()
+        return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it says that there were too many requests or connections."""
+        return self.status == 429 or (self.status == 503 and b"rate limit" in self.body[:500])
+
     def json(self) -> Any:
         """The body as JSON; raises :class:`ValueError` where it is not JSON."""
         return orjson.loads(self.body)
@@ -55,6 +82,9 @@ class HttpClient:
     in its file is used by new requests and connections; one that was refused is read again at
     once, and where it is another by then, the request is sent once more.
 
+    ``is_limited`` says which responses are refusals because of too many requests: these are sent
+    again, with growing pauses, as long as their time-out allows.
+
     Raises :class:`~mcp_discovery.errors.InvalidInputError` for files that cannot be used.
     """
 
@@ -63,9 +93,12 @@ class HttpClient:
         store: str,
         options: StoreOptions,
         sign: Callable[[str], Mapping[str, str]] | None = None,
+        *,
+        is_limited: Callable[[StoreResponse], bool] = lambda _: False,
     ) -> None:
         self._store = store
         self._options = options
+        self._is_limited = is_limited
         self._sign = sign or (lambda _: {})
         self._token = Secret("store token", options.token, options.token_file)
         self._tls = TLSFiles(options.ca, options.certificate, options.key)
@@ -90,19 +123,31 @@ class HttpClient:
         Raises :class:`StoreUnavailableError` when there is no complete response in time, and
         :class:`ResponseTooLargeError` when it is over ``limit`` bytes.
         """
-        async with self.stream(
-            method, url, params=params, data=data, headers=headers, timeout=timeout
-        ) as response:
-            body = bytearray()
-            if (response.content_length or 0) <= limit:
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        break
-                else:
-                    return StoreResponse(response.status, response.headers, bytes(body))
-            response.close()  # otherwise the rest would be read, to reuse the connection
-            raise ResponseTooLargeError(self._store, f"its answer is larger than {limit:,} bytes")
+        backoff = Backoff(0.3, 2.0)
+        left = timeout if timeout is not None else self._options.timeout
+        deadline = time.monotonic() + left
+        while True:
+            async with self.stream(
+                method, url, params=params, data=data, headers=headers, timeout=left
+            ) as response:
+                whole = await self._whole(response, limit)
+            pause = max(backoff.next(), whole.retry_after)
+            if not self._is_limited(whole) or time.monotonic() + pause >= deadline:
+                return whole
+            await asyncio.sleep(pause)
+            left = max(0.1, round(deadline - time.monotonic(), 1))
+
+    async def _whole(self, response: aiohttp.ClientResponse, limit: int) -> StoreResponse:
+        body = bytearray()
+        if (response.content_length or 0) <= limit:
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    break
+            else:
+                return StoreResponse(response.status, response.headers, bytes(body))
+        response.close()  # otherwise the rest would be read, to reuse the connection
+        raise ResponseTooLargeError(self._store, f"its answer is larger than {limit:,} bytes")
 
     @asynccontextmanager
     async def stream(
@@ -219,6 +264,8 @@ def describe(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused; is it running, and is the address right?"
+        if isinstance(cause, aiohttp.ServerDisconnectedError):
+            return "it closed the connection without an answer"
         if isinstance(cause, ssl.SSLCertVerificationError):
             # aiohttp's own error is of this type as well, and wraps the one with the message.
             fault = getattr(cause, "certificate_error", cause)

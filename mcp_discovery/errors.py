@@ -176,7 +176,14 @@ class StoreError(DiscoveryError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store cannot be reached, or cannot answer now. It never means "not registered"."""
+    """The store cannot be reached, or cannot answer now. It never means "not registered".
+
+    ``retry_after`` is how many seconds the store asks to be left alone for, 0 if it does not say.
+    """
+
+    def __init__(self, store: str, problem: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(store, problem)
+        self.retry_after = retry_after
 
 
 class StoreDeniedError(StoreError):

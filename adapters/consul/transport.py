@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
+import aiohttp
+
 from mcp_discovery.adapters.consul.url import ConsulAddress
 from mcp_discovery.adapters.http import HttpClient, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
@@ -40,7 +42,12 @@ class ConsulTransport:
 
     def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
         self.address = address
-        self._http = HttpClient(address.shown, options, lambda token: {"X-Consul-Token": token})
+        self._http = HttpClient(
+            address.shown,
+            options,
+            lambda token: {"X-Consul-Token": token},
+            is_limited=_is_limited,
+        )
 
     async def close(self) -> None:
         """Closes every connection; requests in flight raise :class:`StoreUnavailableError`."""
@@ -66,9 +73,16 @@ class ConsulTransport:
         if self.address.dc and not where.startswith("/v1/agent/"):
             query["dc"] = self.address.dc
         url = self.address.api + where
-        return await self._http.request(
-            method, url, params=query, data=data, timeout=timeout, limit=limit
-        )
+        try:
+            return await self._http.request(
+                method, url, params=query, data=data, timeout=timeout, limit=limit
+            )
+        except StoreUnavailableError as error:
+            if not isinstance(error.__cause__, aiohttp.ServerDisconnectedError):
+                raise
+            # So does Consul 1.8 with a connection too many, without a word.
+            hint = "perhaps it allows no more (limits.http_max_conns_per_client)"
+            raise StoreUnavailableError(error.store, f"{error.problem}; {hint}") from error
 
     async def request(
         self,
@@ -110,9 +124,12 @@ class ConsulTransport:
 
     def refuse(self, response: StoreResponse) -> NoReturn:
         """Raises the error for a response that is not a success."""
-        said = response.text or "without a word"
-        kind = StoreDeniedError if response.status in (401, 403) else StoreUnavailableError
-        raise kind(self.address.shown, f"answered {response.status}: {said}")
+        said = f"answered {response.status}: {response.text or 'without a word'}"
+        if response.status in (401, 403):
+            raise StoreDeniedError(self.address.shown, said)
+        if _is_limited(response):
+            said += f"; {_advice(response.text)}"
+        raise StoreUnavailableError(self.address.shown, said, retry_after=response.retry_after)
 
     @contextmanager
     def reading(self, response: StoreResponse) -> Iterator[None]:
@@ -137,3 +154,20 @@ class ConsulTransport:
         """The body as JSON."""
         with self.reading(response):
             return response.json()
+
+
+def _is_limited(response: StoreResponse) -> bool:
+    # The health of a service that is "warning" comes with status 429, too, and this header.
+    return response.is_limited and "X-Consul-Reason" not in response.headers
+
+
+def _advice(said: str) -> str:
+    """What to do about a limit, by what Consul 1.16 says of it."""
+    if "concurrent connections" in said:
+        return (
+            "the agent allows so many connections from one address: raise its "
+            "limits.http_max_conns_per_client (200 by default)"
+        )
+    if "rate limit" in said:
+        return "raise limits.request_limits of Consul's servers, or ask them less often"
+    return "it, or a proxy before it, limits requests: raise that limit"

@@ -22,7 +22,7 @@ from mcp_discovery.adapters.etcd.errors import (
 )
 from mcp_discovery.adapters.etcd.keys import Json, decode, encode
 from mcp_discovery.adapters.etcd.url import EtcdURL
-from mcp_discovery.adapters.http import HttpClient, ResponseTooLargeError
+from mcp_discovery.adapters.http import HttpClient, ResponseTooLargeError, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
@@ -164,7 +164,10 @@ class EtcdGateway:
                 self._distrust(token)
                 raise
             if response.status != 200:
-                raise from_response(self.store, response.status, await response.content.read(4096))
+                said = await response.content.read(4096)
+                raise from_response(
+                    self.store, StoreResponse(response.status, response.headers, said)
+                )
             yield response
 
     async def renew_token(self, endpoint: str, rejected: TokenRejectedError) -> None:
@@ -207,7 +210,8 @@ class EtcdGateway:
         text = "; ".join(problems) or f"no answer within {self._budget:g} s"
         if len(self._endpoints) > 1:
             text = f"none of {len(self._endpoints)} endpoints could serve: {text}"
-        return StoreUnavailableError(self.store, text)
+        retry_after = max((error.retry_after for error in failures), default=0.0)
+        return StoreUnavailableError(self.store, text, retry_after=retry_after)
 
     async def _request(
         self, endpoint: str, path: str, data: bytes, read: Callable[[bytes], T], timeout: float
@@ -245,7 +249,7 @@ class EtcdGateway:
             "POST", f"{endpoint}/v3/{path}", data=data, headers=headers, timeout=left
         )
         if response.status != 200:
-            raise from_response(self.store, response.status, response.body)
+            raise from_response(self.store, response)
         try:
             return read(response.body)
         except ValueError as error:

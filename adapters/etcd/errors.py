@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.errors import StoreDeniedError, StoreError, StoreUnavailableError
 
 
@@ -34,8 +35,11 @@ class RevisionGoneError(StoreError):
     """The revision was compacted, or is in the future of a store that was restored: list again."""
 
 
-#: The gRPC codes of temporary failures: DeadlineExceeded and Unavailable.
-_PASSING = {4, 14}
+#: The gRPC codes of temporary failures: DeadlineExceeded, ResourceExhausted and Unavailable.
+_PASSING = {4, 8, 14}
+#: The gRPC codes of failures that are one member's own: Unknown, FailedPrecondition, Internal and
+#: DataLoss. Another member may well answer.
+_OF_MEMBER = {2, 9, 13, 15}
 
 # Part of a message → error and its text; the first that matches applies.
 _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
@@ -67,6 +71,7 @@ _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
         RequestRefusedError,
         "etcd refuses a request over its --max-request-bytes; leave that at 1.5 MiB or more",
     ),
+    ("message larger than max", RequestRefusedError, None),
     (
         "no leader",
         MemberUnavailableError,
@@ -78,7 +83,18 @@ _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
         MemberUnavailableError,
         "etcd could not commit in time: no quorum, or overloaded",
     ),
-    ("too many requests", MemberUnavailableError, None),
+    (
+        "too many requests",
+        MemberUnavailableError,
+        "etcd is overloaded (too many requests): it commits more slowly than it is written to; "
+        "give it a faster disk, or write less",
+    ),
+    (
+        "not supported for learner",
+        MemberUnavailableError,
+        "this member is a learner, which serves no clients until it is promoted",
+    ),
+    ("not capable", MemberUnavailableError, None),
     ("server stopped", MemberUnavailableError, None),
 )
 
@@ -94,20 +110,23 @@ def refusal(store: str, message: str, code: int | None = None) -> StoreError:
         return StoreDeniedError(store, message)
     if code in _PASSING or "code = Unavailable" in message or "code = DeadlineExceeded" in message:
         return MemberUnavailableError(store, message)
+    if code in _OF_MEMBER:
+        return MemberUnavailableError(store, f"etcd refused the request: {message}")
     return RequestRefusedError(store, f"etcd refused the request: {message}")
 
 
-def from_response(store: str, status: int, body: bytes) -> StoreError:
-    """The error for an HTTP response with a ``status`` other than 200."""
+def from_response(store: str, response: StoreResponse) -> StoreError:
+    """The error for an HTTP response with a status other than 200."""
+    status, later = response.status, response.retry_after
     try:
-        content = orjson.loads(body)
+        content = response.json()
     except orjson.JSONDecodeError:
         content = None
     if isinstance(content, dict) and (error := from_object(store, content)) is not None:
         if status == 404 and "Not Found" in error.problem:
             return _no_etcd(store, status)
         return error
-    text = body[:200].decode("utf-8", "replace").strip()
+    text = response.text[:200]
     if "HTTP request to an HTTPS server" in text:
         return RequestRefusedError(store, "the server wants TLS; write etcd+https://…")
     if "CommonName of client" in text:
@@ -115,8 +134,11 @@ def from_response(store: str, status: int, body: bytes) -> StoreError:
             store,
             "etcd's JSON gateway refuses a client certificate with a common name; give one without",
         )
+    if status == 429:
+        limits = "it, or a proxy before it, limits requests: raise that limit"
+        return MemberUnavailableError(store, f"answers 429: {text}; {limits}", retry_after=later)
     if status in (502, 503, 504):
-        return MemberUnavailableError(store, f"answers {status}: {text}")
+        return MemberUnavailableError(store, f"answers {status}: {text}", retry_after=later)
     return _no_etcd(store, status)
 
 

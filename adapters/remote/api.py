@@ -50,7 +50,9 @@ class FacadeApi:
                 "write http://facade:4000, without user or query",
             )
         self.url = url.rstrip("/")
-        self._http = HttpClient(self.url, options, bearer)
+        self._http = HttpClient(
+            self.url, options, bearer, is_limited=lambda response: response.is_limited
+        )
 
     async def call(
         self,

@@ -173,7 +173,7 @@ class Registrar:
                 # A dead holder's time stands still with its store, and may start over.
                 self._held_since = None
                 self._failed(error)
-                await is_set(self._leaving, away.next())
+                await is_set(self._leaving, max(away.next(), error.retry_after))
             except StoreDeniedError as error:
                 self._failed(error)
                 await is_set(self._leaving, refused.next())

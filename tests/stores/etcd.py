@@ -3,12 +3,12 @@
 import base64
 import secrets
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from tests.stores import binaries
 from tests.stores.binaries import Program, StoreName
 from tests.stores.cluster import StoreCluster
-from tests.stores.server import StoreServer
+from tests.stores.server import RequestRefused, StoreServer
 from tests.stores.tls import Tls
 
 Permission = Literal["READ", "WRITE", "READWRITE"]
@@ -150,6 +150,44 @@ class EtcdServer(StoreServer):
                 "--client-cert-auth",
             ]
         return [*arguments, *self._extra]
+
+
+class EtcdLearner(EtcdServer):
+    """A member that learns and does not vote yet: `async with EtcdLearner(etcd) as learner`.
+
+    It joins `voter`, as `etcdctl member add --learner` lets it, and serves no key and no watch.
+    """
+
+    def __init__(self, voter: EtcdServer, name: str = "learner") -> None:
+        """`voter` runs already."""
+        super().__init__(name, password=voter.password, tls=voter.tls, program=voter.program)
+        self._voter = voter
+        self._furnished = True  # by the voter
+
+    async def __aenter__(self) -> Self:
+        self.prepare()
+        self.peers = [*self._voter.peers, self]
+        await self._voter.call(
+            "cluster/member/add", {"peerURLs": [self._peer_url], "isLearner": True}
+        )
+        await self.start()
+        return self
+
+    async def promote(self) -> None:
+        """Makes it a voter."""
+        members = (await self._voter.call("cluster/member/list", {}))["members"]
+        own = next(each["ID"] for each in members if each.get("isLearner"))
+        await self._voter.call("cluster/member/promote", {"ID": own})
+
+    async def _check_ready(self) -> bool:
+        try:
+            await self.call("kv/range", {"key": encode("a")}, as_root=False)
+        except RequestRefused as refused:
+            return "learner" in refused.body
+        return False
+
+    def _arguments(self) -> Sequence[str]:
+        return [*super()._arguments(), "--initial-cluster-state=existing"]
 
 
 class EtcdCluster(StoreCluster[EtcdServer]):

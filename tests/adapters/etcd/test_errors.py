@@ -12,6 +12,7 @@ from mcp_discovery.adapters.etcd.errors import (
     from_response,
     refusal,
 )
+from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.errors import StoreDeniedError
 
 STORE = "etcd://h"
@@ -57,7 +58,27 @@ STORE = "etcd://h"
         ),
         (503, b'{"code":14,"message":"etcdserver: no leader"}', MemberUnavailableError),
         (503, b'{"code":14,"message":"etcdserver: request timed out"}', MemberUnavailableError),
+        (429, b'{"code":8,"message":"etcdserver: too many requests"}', MemberUnavailableError),
+        (
+            429,
+            b'{"code":8,"message":"grpc: received message larger than max (9 vs. 4)"}',
+            RequestRefusedError,
+        ),
+        (429, b"slow down", MemberUnavailableError),
         (503, b"upstream connect error", MemberUnavailableError),
+        (
+            503,
+            b'{"code":14,"message":"etcdserver: rpc not supported for learner"}',
+            MemberUnavailableError,
+        ),
+        (
+            400,
+            b'{"code":9,"message":"etcdserver: rpc not supported for learner"}',
+            MemberUnavailableError,
+        ),
+        (400, b'{"code":9,"message":"etcdserver: not capable"}', MemberUnavailableError),
+        (500, b'{"code":13,"message":"a fault of its own"}', MemberUnavailableError),
+        (400, b'{"code":3,"message":"etcdserver: key is not provided"}', RequestRefusedError),
         (404, b'{"code":5,"message":"Not Found"}', RequestRefusedError),
         (404, b"<html>", RequestRefusedError),
         (200, b"[]", RequestRefusedError),
@@ -65,7 +86,7 @@ STORE = "etcd://h"
     ],
 )
 def test_answers(status: int, body: bytes, kind: type[Exception]) -> None:
-    assert type(from_response(STORE, status, body)) is kind
+    assert type(from_response(STORE, StoreResponse(status, {}, body))) is kind
 
 
 @pytest.mark.parametrize("code", ["code", "grpc_code"])
