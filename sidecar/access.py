@@ -27,6 +27,11 @@ class Access:
     health_auth: BearerAuth | None
     health_tls: ServerTls
 
+    @property
+    def tls_elsewhere(self) -> ServerTls:
+        """As agents verify its certificate: for the host in the advertised URL."""
+        return ServerTls(self.tls.context)
+
     @classmethod
     def of(cls, settings: SidecarSettings) -> Self:
         """What ``settings`` say; reads the files that they name.

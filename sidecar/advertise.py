@@ -122,25 +122,6 @@ async def as_known_to(store: Store, chosen: Advertised) -> Advertised:
         return Advertised(None, address, "the address by which the store knows this machine")
 
 
-async def warn_unless_reachable(url: str) -> None:
-    """Logs when nothing listens at ``url``: a server bound to loopback only, as a rule."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme in ("https", "wss") else 80)
-    try:
-        async with asyncio.timeout(2):
-            _, writer = await asyncio.open_connection(parts.hostname, port)
-    except (OSError, TimeoutError) as error:
-        log.warning(
-            "nothing answers at the advertised %s from here (%s); if the MCP server listens on "
-            "loopback only, let it listen on all addresses, or %s",
-            url,
-            error or "no answer within 2 s",
-            _ADVICE,
-        )
-    else:
-        writer.close()
-
-
 def dialled(host: str) -> str:
     """``host`` as it is dialled: an unspecified address (0.0.0.0) stands for loopback."""
     address = _address(host)

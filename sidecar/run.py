@@ -26,10 +26,11 @@ from mcp_discovery.registrant.arrival import RETRY
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
 from mcp_discovery.registrant.registrar import Registrar, Terms
-from mcp_discovery.registrant.tasks import alongside
+from mcp_discovery.registrant.tasks import alongside, guarded
 from mcp_discovery.registrant.watcher import HealthCheck, Pace, ProbeFinding
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.access import Access
+from mcp_discovery.sidecar.address import AddressTrials
 from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.child import Child, ChildStartError
 from mcp_discovery.sidecar.description import describe
@@ -171,7 +172,13 @@ class _Sidecar:
         self._registered_at: datetime | None = None
         self._figures = SidecarFigures()
         store = observed(store, self._figures.store_call)
-        self._registrar = Registrar(store, new_holder("sidecar"), terms(settings))
+        self._trials: AddressTrials | None = None
+        self._registrar = Registrar(
+            store,
+            new_holder("sidecar"),
+            terms(settings),
+            may_begin=lambda: self._trials is None or self._trials.settled,
+        )
         self._registrant = Registrant(
             registrar=self._registrar,
             name=f"the MCP server at {public(settings.url)}",
@@ -193,6 +200,7 @@ class _Sidecar:
             probing_session(
                 aiohttp.TCPConnector(limit=0), middlewares=(self._access.auth,)
             ) as http,
+            probing_session(aiohttp.TCPConnector(limit=0)) as unsigned,
             healthz.answering(
                 self._settings.health_port,
                 host=self._settings.health_host,
@@ -204,7 +212,7 @@ class _Sidecar:
             aclosing(self._registrant),
         ):
             # Not before the port is had: a sidecar without it ends, and must leave no entry.
-            self._watch(http)
+            self._watch(http, unsigned)
             registering = self._registrant.keep()
             async with alongside(
                 stop.wanted.wait(), self._drain.wait(), self._child_ended(), self._advertise()
@@ -230,8 +238,12 @@ class _Sidecar:
         self._drain.set()
         await self._left.wait()
 
-    def _watch(self, http: aiohttp.ClientSession) -> None:
+    def _watch(self, http: aiohttp.ClientSession, unsigned: aiohttp.ClientSession) -> None:
         settings = self._settings
+        if settings.try_advertised:
+            self._trials = AddressTrials(
+                unsigned, self._access, self._chosen, lambda: self._registrant.watcher.reconsider()
+            )
         announced = settings.auth is not None and settings.auth.type != "none"
         check = HealthCheck(
             http=http,
@@ -240,6 +252,7 @@ class _Sidecar:
             expects_credentials=announced and not settings.has_token,
             tls=self._access.health_tls,
             auth=self._access.health_auth,
+            address=lambda: self._trials.verdict if self._trials is not None else None,
         )
         # Rounded, because time-outs and the slow-after time are read in reasons.
         timeout = round(_TIMEOUT * settings.interval, 2)
@@ -266,7 +279,7 @@ class _Sidecar:
 
     def _describe(self, found: Introspection, url: str) -> ServerDescription:
         self._registered_at = self._registered_at or utcnow()
-        return describe(
+        described = describe(
             self._settings,
             found,
             url=url,
@@ -274,6 +287,9 @@ class _Sidecar:
             registered_at=self._registered_at,
             started_at=self._started_at,
         )
+        if self._trials is not None:
+            self._trials.describe(described.record, url)
+        return described
 
     def _found(self, finding: ProbeFinding) -> None:
         self._figures.health = finding.health
@@ -287,8 +303,8 @@ class _Sidecar:
         description = await asyncio.shield(self._first)
         url = str(description.record.endpoint.url)
         log.info("advertising %s (%s)", url, self._chosen.why)
-        if self._chosen.host is not None:
-            await advertise.warn_unless_reachable(url)
+        if self._trials is not None:
+            await guarded("trying the advertised address", self._trials.run)
 
     async def _child_ended(self) -> int:
         if self._child is None:

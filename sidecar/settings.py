@@ -39,8 +39,9 @@ class SidecarSettings:
     """The settings of a sidecar. Times are in seconds.
 
     ``url`` and ``transport`` are how the sidecar itself reaches the MCP server; ``advertise_url``
-    is what agents are given instead of a URL that is found from it. ``name``, ``version``,
-    ``title``, ``description`` and the like take precedence over what the server says of itself.
+    is what agents are given instead of a URL that is found from it; with ``try_advertised`` that
+    is tried now and then. ``name``, ``version``, ``title``, ``description`` and the like take
+    precedence over what the server says of itself.
 
     ``probe_interval`` (default: a third of ``ttl``) is the promise: a failure shows within that
     time. A probe that takes longer than ``slow_after`` (default: a quarter of the interval, at most
@@ -78,6 +79,7 @@ class SidecarSettings:
     zone: str | None = None
     owner: str | None = None
     auth: Auth | None = None
+    try_advertised: bool = True
     health_url: str | None = None
     server_token: str | None = field(default=None, repr=False)
     server_token_file: str | None = None

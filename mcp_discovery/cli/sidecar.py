@@ -52,6 +52,11 @@ def sidecar(
         "by POD_IP, HOST_IP or the address of the route to the store, unless the store is "
         "local too.",
     ),
+    try_advertised: bool = _fact(
+        True,
+        help="Try now and then whether that URL leads to the server: what answers otherwise there "
+        "makes it degraded. Off where this machine is led elsewhere than agents are.",
+    ),
     tag: list[str] | None = typer.Option(
         None,
         metavar="TAG",

@@ -61,9 +61,9 @@ class BadAnswerError(ProbeError):
     """The server answered, and the answer is an error or is not MCP.
 
     ``status`` is the HTTP status and ``code`` the JSON-RPC error code, where there was one;
-    ``versions`` are the protocol versions that the server named in a refusal; ``over_limit`` says
-    that the answer was cut off because it exceeded a limit, ``misaddressed`` that it bore another
-    id than the request.
+    ``versions`` are the protocol versions that the server named in a refusal; ``refuses_host`` says
+    that it does not know the host name in the URL, ``over_limit`` that the answer was cut off
+    because it exceeded a limit, ``misaddressed`` that it bore another id than the request.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class BadAnswerError(ProbeError):
         code: int | None = None,
         versions: tuple[str, ...] = (),
         over_limit: bool = False,
+        refuses_host: bool = False,
         misaddressed: bool = False,
         retry_after: float | None = None,
     ) -> None:
@@ -82,13 +83,14 @@ class BadAnswerError(ProbeError):
         self.code = code
         self.versions = versions
         self.over_limit = over_limit
+        self.refuses_host = refuses_host
         self.misaddressed = misaddressed
         self.retry_after = retry_after
 
     @property
     def wants_credentials(self) -> bool:
         """True when the server refused for want of credentials."""
-        return self.status in CREDENTIAL_STATUSES
+        return self.status in CREDENTIAL_STATUSES and not self.refuses_host
 
 
 class NotOkError(ProbeError):

@@ -7,6 +7,7 @@ https://modelcontextprotocol.io/specification/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -177,9 +178,21 @@ def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswerEr
     )
 
 
+#: How servers call a Host header that they do not know, and with which status besides 421.
+_BAD_HOST = re.compile(
+    rb"\b(invalid|disallowed|untrusted|unknown|unrecognized)[ _-]?host\b", re.IGNORECASE
+)
+_REFUSES_HOST = frozenset({400, 403})
+
+
 def status_error(status: int, body: bytes, method: str) -> BadAnswerError:
     """Turn an HTTP error status (and the beginning of its body) into an exception."""
     answer = f"HTTP {status} from the MCP endpoint"
+    if status == HTTPStatus.MISDIRECTED_REQUEST or (
+        status in _REFUSES_HOST and _BAD_HOST.search(body) is not None
+    ):
+        why = f"{answer}: it does not accept the host name that it was asked by"
+        return BadAnswerError(why, status=status, refuses_host=True)
     if status in CREDENTIAL_STATUSES:
         return BadAnswerError(f"{answer}: it wants credentials", status=status)
     if status == HTTPStatus.LOOP_DETECTED:

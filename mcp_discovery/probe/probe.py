@@ -120,6 +120,11 @@ class McpProbe:
         return self._peer.era if self._peer else None
 
     @property
+    def server_info(self) -> Mapping[str, Any]:
+        """What the server calls itself while connected: its name and version."""
+        return self._peer.server_info if self._peer else {}
+
+    @property
     def glances(self) -> bool:
         """Whether pings that read along see every change, by what is known of the server."""
         return self._peer is not None and bool(self._short(self._peer))

@@ -32,6 +32,7 @@ _CERTIFICATE_SENTENCES = {
     20: _NOT_TRUSTED,
     21: _NOT_TRUSTED,
 }
+_UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 _WRONG_NAME = frozenset({62, 63, 64})
 _NOT_TLS = "it does not speak TLS there; write http:// or ws:// in its URL"
 _CLIENT_CERTIFICATE = "it asks for a client certificate, and a probe has none"
@@ -76,6 +77,12 @@ def is_wrong_name(error: Exception) -> bool:
     """Whether the certificate is trusted, and was made for another name."""
     cause = _cause(error)
     return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WRONG_NAME
+
+
+def is_unknown_ca(error: BaseException | None) -> bool:
+    """Whether the certificate may be good for those who trust its CA."""
+    cause = _cause(error) if isinstance(error, Exception) else None
+    return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_CA
 
 
 def is_late_refusal(error: Exception) -> bool:

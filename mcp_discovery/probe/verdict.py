@@ -15,6 +15,12 @@ not 2xx
 one of these, and the health URL does not        `degraded`  answers MCP; its health endpoint:
 answer                                                       connection refused
 one of these, after the slow-after time          `degraded`  slower than 1 s
+one of these, and what answers at the            `degraded`  answers MCP, but its advertised address
+advertised address is another server, refuses                leads to another server, 'x'; …, but
+that host name (421), or is no MCP                           not at its advertised address: HTTP 421
+one of these, and the advertised address cannot  `healthy`   answers MCP; its advertised address
+be tried from here: no route, no answer in                   cannot be tried from here: no answer
+time, no such name, a CA that is not known                   within 15 s
 MCP refused for too many requests (429), however `degraded`  HTTP 429 from the MCP endpoint
 often
 any other answer to MCP, or none, whatever the   `down`      the sentence of the probe's error, such
@@ -44,10 +50,14 @@ any other: connection refused or reset, 500, …       1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mcp_discovery.health import ANSWERS, Health, Status
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, NotOkError, ProbeError
+from mcp_discovery.probe.messages import quoted
+from mcp_discovery.probe.wire import is_elsewhere
 
 #: The reason of a server that asks for credentials as its record announces.
 ASKS_FOR_CREDENTIALS = "answers, and asks for credentials as its record says"
@@ -169,4 +179,43 @@ def verdict(
         return Verdict(Status.DEGRADED, f"{ANSWERS}; {reason}")
     if slower_than is not None:
         return Verdict(Status.DEGRADED, f"slower than {slower_than:g} s")
+    return found
+
+
+def address_verdict(
+    failure: ProbeError | None,
+    *,
+    expected: Mapping[str, Any],
+    answers: Mapping[str, Any],
+    announced: bool,
+    elsewhere: bool,
+) -> Verdict | None:
+    """What came of trying the address that a server is advertised under, by the table above.
+
+    ``failure`` is that of the handshake, if it failed; ``expected`` and ``answers`` are what the
+    server and what is there call themselves. ``announced`` says that the record announces
+    credentials, of which none were sent; ``elsewhere`` that the address may be one for other
+    machines alone. ``None`` where there is nothing to say.
+    """
+    if failure is None:
+        names = expected.get("name"), answers.get("name")
+        if names[0] == names[1] or None in names:
+            return None
+        other = quoted(names[1])
+        reason = f"{ANSWERS}, but its advertised address leads to another server, {other!r}"
+        return Verdict(Status.DEGRADED, reason)
+    if announced and isinstance(failure, BadAnswerError) and failure.wants_credentials:
+        return None
+    if elsewhere and is_elsewhere(failure):
+        reason = f"{ANSWERS}; its advertised address cannot be tried from here: {failure}"
+        return Verdict(Status.HEALTHY, reason)
+    return Verdict(Status.DEGRADED, f"{ANSWERS}, but not at its advertised address: {failure}")
+
+
+def at_address(found: Verdict, address: Verdict | None) -> Verdict:
+    """``found``, and what was found at the advertised address, which matters where all is well."""
+    if address is None or found.status is not Status.HEALTHY:
+        return found
+    if found.reason == ANSWERS or address.status is not Status.HEALTHY:
+        return address
     return found

@@ -32,6 +32,7 @@ from mcp_discovery.probe.tls import (
     SYSTEM_TLS,
     ServerTls,
     is_late_refusal,
+    is_unknown_ca,
     is_wrong_name,
     tls_sentence,
     wrong_name_sentence,
@@ -53,6 +54,10 @@ _ERRNO_SENTENCES = {
     errno.ENETUNREACH: "no route to the network",
     errno.ETIMEDOUT: "connection attempt timed out",
 }
+
+
+#: Errors that say something of the network between here and there.
+_NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +264,18 @@ def _translated(error: Exception) -> UnreachableError | BadAnswerError:
             return UnreachableError(reason, was_connected=True)
         case _:
             return UnreachableError("connection failed")
+
+
+def is_elsewhere(failure: ProbeError) -> bool:
+    """Whether another machine may well reach what could not be reached from this one."""
+    if isinstance(failure, NoAnswerError):
+        return True
+    cause = failure.__cause__
+    return (
+        isinstance(cause, aiohttp.ClientConnectorDNSError)
+        or (isinstance(cause, OSError) and cause.errno in _NO_WAY)
+        or is_unknown_ca(cause)
+    )
 
 
 async def explain(

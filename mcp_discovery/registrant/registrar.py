@@ -84,7 +84,8 @@ class Registrar:
     the other, by :meth:`run` and by the callers of the other methods, so that a slow store never
     holds up a probe.
 
-    ``load`` gives the load to report. ``may_renew`` is asked before a lost registration is made
+    ``may_begin`` says whether the instance may be registered for the first time. ``load`` gives the
+    load to report. ``may_renew`` is asked before a lost registration is made
     anew, and raises :class:`TakenOverError` where it must not be.
     """
 
@@ -93,6 +94,7 @@ class Registrar:
     terms: Terms
     load: Callable[[], Load | None] = lambda: None
     may_renew: Callable[[], Awaitable[None]] | None = None
+    may_begin: Callable[[], bool] = lambda: True
 
     def __post_init__(self) -> None:
         self._takeover = self.terms.takeover
@@ -213,7 +215,7 @@ class Registrar:
         if status is Status.HEALTHY and not fresh:
             return None  # too long ago to vouch for
         if self._registration is None:
-            if self._accepted is None and status is Status.DOWN:
+            if self._accepted is None and (status is Status.DOWN or not self.may_begin()):
                 return None
             return self._register()
         if self.draining and not self._drained:

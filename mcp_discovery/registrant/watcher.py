@@ -26,6 +26,7 @@ from mcp_discovery.probe.bearer import BearerAuth
 from mcp_discovery.probe.verdict import (
     Reply,
     Verdict,
+    at_address,
     limits_requests,
     mcp_verdict,
     unless_repeated,
@@ -88,7 +89,8 @@ class HealthCheck:
     ``http`` is for the health URL and stays the caller's; ``tls`` is how the certificate there is
     verified, ``auth`` what adds the credentials for it in the place of those of ``http``.
     ``slow_after`` is the time in seconds after which an answer is late. ``expects_credentials``
-    says that the record announces credentials and that the probes carry none.
+    says that the record announces credentials and that the probes carry none. ``address``
+    gives what was found at the advertised address.
     """
 
     http: aiohttp.ClientSession
@@ -97,6 +99,7 @@ class HealthCheck:
     expects_credentials: bool = False
     tls: ServerTls = SYSTEM_TLS
     auth: BearerAuth | None = None
+    address: Callable[[], Verdict | None] = lambda: None
     _health: Reply | None = field(default=None, init=False)  # its last bad answer
     _health_quiet_until: float = field(default=-math.inf, init=False)  # monotonic seconds
 
@@ -251,6 +254,7 @@ class Watcher:
         self._bad = FAIL_AFTER[-1] if down else 0
         self._quiet_until = -math.inf  # monotonic seconds
         self._no_answer: str | None = None
+        self._judged: tuple[Verdict, str, float] | None = None  # note and monotonic seconds
         self._waiting_logged: float | None = None
         self.turned = time.monotonic()
         """When the loop last came round."""
@@ -433,6 +437,18 @@ class Watcher:
         self, found: Verdict, result: HealthCheckResult | None = None, note: str = ""
     ) -> None:
         """Makes a finding of a verdict, and passes it on."""
+        self._judged = found, note, time.monotonic()
+        self._publish(result)
+
+    def reconsider(self) -> None:
+        """Judges the last answers once more: another thing is known of the advertised address."""
+        if self._judged is not None:
+            self._publish(None)
+
+    def _publish(self, result: HealthCheckResult | None) -> None:
+        assert self._judged is not None
+        found, note, at = self._judged
+        found = at_address(found, self.check.address())
         reason = (f"{found.reason}; {note}" if note else found.reason)[:_LONGEST_REASON]
         before = self.health
         if before is None:
@@ -444,7 +460,7 @@ class Watcher:
             level = logging.INFO if found.status is Status.HEALTHY else logging.WARNING
             words = self.name, health.status, health.reason, before.status
             log.log(level, "%s is %s: %s (was %s)", *words)
-        finding = ProbeFinding(health, time.monotonic(), result)
+        finding = ProbeFinding(health, at, result)
         self.found(finding)
         if result is not None and self._ended is not None and not self._ended.done():
             self._ended.set_result(finding)
