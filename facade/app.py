@@ -126,7 +126,12 @@ def create_app(
     tool_definitions = ToolDefinitions(documents)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
-        calls = caller or ClientCaller(catalog, usage, private=options.probe_private)
+        calls = caller or ClientCaller(
+            catalog,
+            usage,
+            private=options.probe_private,
+            max_answer_bytes=options.mcp_max_answer_bytes,
+        )
     mcp = McpServer(catalog, documents, search, tool_definitions, options, calls)
     passing = McpGateway(catalog, options, usage)
     metrics = Metrics(

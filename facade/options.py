@@ -31,7 +31,8 @@ class FacadeOptions:
     ``gateway`` passes MCP on to the servers in the list; ``gateway_timeout`` is how long a server
     may take until its answer begins. See :mod:`mcp_discovery.facade.gateway`.
 
-    ``mcp_call_tool`` lets clients of ``/mcp`` call tools through the facade; ``mcp_sessions`` (a
+    ``mcp_call_tool`` lets clients of ``/mcp`` call tools through the facade, of which it takes
+    answers of up to ``mcp_max_answer_bytes``; ``mcp_sessions`` (a
     number) is how many of them may have a session or listen, ``mcp_idle`` for how long a session
     lasts that is not used.
 
@@ -67,6 +68,7 @@ class FacadeOptions:
     gateway: bool = False
     gateway_timeout: float = 300.0
     mcp_call_tool: bool = False
+    mcp_max_answer_bytes: int = 64 * 2**20
     mcp_sessions: int = 10_000
     mcp_idle: float = 1800.0
 

@@ -23,6 +23,7 @@
     │   ├── ServerRefusedError               the server wants other credentials, or none of this
     │   ├── ToolChangedError                 nobody offers the tool any more as it was listed
     │   ├── BadServerError                   the server's answer breaks MCP
+    │   ├── AnswerTooLargeError              the server's answer is over the limit
     │   └── CallLostError                    sent, not answered, and not safe to send again
     │       └── CallTimeoutError             … within its deadline
     └── StoreError
@@ -37,10 +38,13 @@ original exception is chained.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 __all__ = [
     "AmbiguousToolError",
+    "AnswerTooLargeError",
     "BadServerError",
     "CallError",
     "CallLostError",
@@ -67,8 +71,40 @@ __all__ = [
 ]
 
 
+class Remedy(StrEnum):
+    """What would help, where how to do it depends on who reads the error."""
+
+    CREDENTIALS = "other credentials"
+    ALLOW_COMMAND = "allowing a command to be started"
+    OTHER_SERVERS = "looking for other servers"
+    LARGER_ANSWERS = "a higher limit"
+
+
+#: How it is done in Python. The shell and the facade's MCP clients have tables of their own.
+IN_PYTHON: Mapping[Remedy, str] = {
+    Remedy.CREDENTIALS: "see the auth option",
+    Remedy.ALLOW_COMMAND: "allow it by its server's name, with allow_stdio",
+    Remedy.OTHER_SERVERS: "connect to other tags, or start one",
+    Remedy.LARGER_ANSWERS: "ask for less, or raise max_answer_bytes",
+}
+
+
 class DiscoveryError(Exception):
-    """Base of every error that mcp-discovery raises on purpose."""
+    """Base of every error that mcp-discovery raises on purpose.
+
+    ``remedy`` is what would help, where that is not in the message already.
+    """
+
+    remedy: Remedy | None = None
+
+    def sentence(self, remedies: Mapping[Remedy, str]) -> str:
+        """The message, with what would help in the words of ``remedies``."""
+        message = super().__str__()
+        how = remedies.get(self.remedy) if self.remedy is not None else None
+        return f"{message}; {how}" if how else message
+
+    def __str__(self) -> str:
+        return self.sentence(IN_PYTHON)
 
 
 class InvalidInputError(DiscoveryError, ValueError):
@@ -193,12 +229,20 @@ class StoreDeniedError(StoreError):
 class UnknownToolError(DiscoveryError):
     """No server that was found offers the tool; ``nearest`` are the names most like it."""
 
-    def __init__(self, tool: str, problem: str, nearest: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        tool: str,
+        problem: str,
+        nearest: tuple[str, ...] = (),
+        *,
+        remedy: Remedy | None = None,
+    ) -> None:
         hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         super().__init__(f"tool {tool!r}: {problem}{hint}")
         self.tool = tool
         self.problem = problem
         self.nearest = nearest
+        self.remedy = remedy
 
 
 class AmbiguousToolError(UnknownToolError):
@@ -217,7 +261,13 @@ class CallError(DiscoveryError):
     """
 
     def __init__(
-        self, tool: str, server: str, problem: str, *, instance: str | None = None
+        self,
+        tool: str,
+        server: str,
+        problem: str,
+        *,
+        instance: str | None = None,
+        remedy: Remedy | None = None,
     ) -> None:
         at = f" at {instance}" if instance else ""
         super().__init__(f"{tool} of {server}{at}: {problem}")
@@ -225,6 +275,7 @@ class CallError(DiscoveryError):
         self.server = server
         self.instance = instance
         self.problem = problem
+        self.remedy = remedy
 
 
 class NoReplicaError(CallError):
@@ -235,7 +286,7 @@ class ServerRefusedError(CallError):
     """The server wants other credentials (``status`` 401 or 403), or a user's consent."""
 
     def __init__(self, tool: str, server: str, problem: str, *, instance: str, status: int) -> None:
-        super().__init__(tool, server, problem, instance=instance)
+        super().__init__(tool, server, problem, instance=instance, remedy=Remedy.CREDENTIALS)
         self.status = status
 
 
@@ -245,6 +296,14 @@ class ToolChangedError(CallError):
 
 class BadServerError(CallError):
     """The server's answer breaks MCP. The tool may have done its work."""
+
+
+class AnswerTooLargeError(CallError):
+    """The server's answer is over ``limit`` bytes. The tool has done its work."""
+
+    def __init__(self, tool: str, server: str, problem: str, *, instance: str, limit: int) -> None:
+        super().__init__(tool, server, problem, instance=instance, remedy=Remedy.LARGER_ANSWERS)
+        self.limit = limit
 
 
 class CallLostError(CallError):

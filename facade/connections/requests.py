@@ -13,10 +13,10 @@ from pydantic_core import ErrorDetails
 
 from mcp_discovery.balancing import Strategy
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
-from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import INTERVALS, TIMEOUTS
 from mcp_discovery.health import FAIL_AFTER
+from mcp_discovery.nearest import nearest
 from mcp_discovery.query.filters import FILTERS, Filter
 from mcp_discovery.record_fields import GIVEN_FIELDS, unconstrained, with_fields
 

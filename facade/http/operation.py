@@ -14,8 +14,8 @@ from aiohttp import web
 from cachetools import LRUCache
 from pydantic import BaseModel
 
-from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.nearest import nearest
 
 #: How many characters of accepted query strings each operation remembers.
 _ACCEPTED_CHARACTERS = 64 * 2**10

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable
 
 from aiohttp import web
 
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.nearest import nearest
 
 #: How many values one parameter may have.
 MAX_VALUES = 256
@@ -41,12 +41,6 @@ def once(request: web.Request, name: str) -> str | None:
     if len(set(given)) > 1:
         raise ProblemError(400, "repeated-parameter", f"give {name} once", parameter=name)
     return given[0] if given else None
-
-
-def nearest(value: str, known: Collection[str]) -> str | None:
-    """The one of ``known`` that ``value`` was probably meant to be."""
-    near = difflib.get_close_matches(value[:100], known, n=1)
-    return near[0] if near else None
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:

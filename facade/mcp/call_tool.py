@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from aiohttp import web
 
-from mcp_discovery.errors import BadServerError
 from mcp_discovery.extras import require_extra
 from mcp_discovery.facade.http.outbound import literal, why_refused
+from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.facade.mcp.tool import (
     SHORT,
     TOOL_NAME,
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from mcp_discovery.client import Discovery
     from mcp_discovery.client.source import CallOutcome
     from mcp_discovery.facade.usage.usage import Usage
+
+
+#: The default and the greatest time-out of a call, in seconds.
+_TIMEOUT, _LONGEST = 60, 600
 
 
 class ToolCaller(Protocol):
@@ -51,7 +55,8 @@ class ToolCaller(Protocol):
         notification of the tool. Cancelling this coroutine cancels the call.
 
         Raises :class:`~mcp_discovery.errors.DiscoveryError`, with a sentence that says what to do,
-        where the tool was not called, and :class:`TimeoutError` after ``timeout`` seconds.
+        where the tool was not called, :class:`JsonRpcError` with the error that its server answered
+        with, as that is, and :class:`TimeoutError` after ``timeout`` seconds.
         """
 
 
@@ -60,14 +65,18 @@ class ClientCaller:
 
     The first call imports the MCP SDK, some 40 MB, which a facade that calls no tools does not
     need. The outcome of each call is counted in ``usage``. ``private`` allows servers in loopback,
-    private and shared ranges; see :mod:`mcp_discovery.facade.http.outbound`.
+    private and shared ranges; see :mod:`mcp_discovery.facade.http.outbound`. ``max_answer_bytes``
+    is the limit of a server's answer.
     """
 
-    def __init__(self, catalog: Catalog, usage: Usage, *, private: bool) -> None:
+    def __init__(
+        self, catalog: Catalog, usage: Usage, *, private: bool, max_answer_bytes: int
+    ) -> None:
         require_extra("client", "calling tools through the facade")
         self._catalog = catalog
         self._usage = usage
         self._private = private
+        self._max_answer_bytes = max_answer_bytes
         self._discovery: Discovery | None = None
         self._opening = asyncio.Lock()
 
@@ -90,8 +99,8 @@ class ClientCaller:
                 name, arguments, server=server, timeout=timeout, on_progress=on_progress
             )
         except MCPError as error:
-            problem = f"it answered with the error {error.code}: {error.message}"
-            raise BadServerError(name, server or "its server", problem) from error
+            # It is the tool's own answer: no status of HTTP is derived from its code.
+            raise JsonRpcError(error.code, error.message, error.data, status=200) from error
         wire: dict[str, Any] = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         return wire
 
@@ -120,7 +129,12 @@ class ClientCaller:
 
         async with self._opening:
             if self._discovery is None:
-                found = Discovery(ReportingCatalogSource(self._catalog), guard=self._guard)
+                found = Discovery(
+                    ReportingCatalogSource(self._catalog),
+                    guard=self._guard,
+                    deadline=_LONGEST,  # a call says itself how long it may take
+                    max_answer_bytes=self._max_answer_bytes,
+                )
                 self._discovery = await found.__aenter__()
         return self._discovery
 
@@ -139,8 +153,6 @@ class ClientCaller:
                 raise PermissionError(f"its address {host} is not allowed ({why})")
 
 
-#: The default and the greatest time-out of a call, in seconds.
-_TIMEOUT, _LONGEST = 60, 600
 #: How many calls may run at the same time.
 _MOST_CALLS: Final = 256
 

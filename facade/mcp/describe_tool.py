@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
-from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.mcp.tool import (
     NAMES,
     SHORT,
@@ -25,6 +24,7 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.tools.index import ToolDefinitions, detail
 from mcp_discovery.health import Status
+from mcp_discovery.nearest import nearest
 from mcp_discovery.query.query import Query
 
 #: The statuses of servers that can be used.
@@ -141,6 +141,6 @@ def _why_unknown(view: View, name: str, server: str | None) -> str:
     offered = chain.from_iterable(
         entry.record.capabilities.tools for entry in view.select(Query(status=_USABLE))
     )
-    near = nearest(name, sorted(set(offered))[:10_000])
+    near = nearest(name, offered)
     hint = f"did you mean {near!r}? " if near else ""
     return f"no server offers a tool {name[:100]!r}; {hint}find_tools finds those that are there"

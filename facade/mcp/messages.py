@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -49,14 +50,21 @@ Id: TypeAlias = str | int
 
 
 class JsonRpcError(DiscoveryError):
-    """A JSON-RPC error to answer with; ``status`` is the HTTP status where the code has none."""
+    """A JSON-RPC error to answer with; ``status`` is that of HTTP, ``None``: that of its code."""
 
-    def __init__(self, code: int, message: str, data: Any = None, status: int = 200) -> None:
+    def __init__(
+        self, code: int, message: str, data: Any = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.data = data
         self.status = status
+
+    @property
+    def modern_status(self) -> int:
+        """The HTTP status for a modern client."""
+        return STATUSES.get(self.code, 200) if self.status is None else self.status
 
 
 class RpcRequest(NamedTuple):
@@ -147,7 +155,10 @@ def notification(method: str, params: Mapping[str, Any] | None = None) -> dict[s
 
 def encoded(message: Any) -> bytes:
     """A message, or a batch of them, as JSON."""
-    return orjson.dumps(message, default=dict)
+    try:
+        return orjson.dumps(message, default=dict)
+    except orjson.JSONEncodeError:  # a server's own integer of more than 64 bits
+        return json.dumps(message, default=dict, ensure_ascii=False).encode(errors="replace")
 
 
 def framed(message: Any) -> bytes:

@@ -10,7 +10,6 @@ from aiohttp import web
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
-from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.mcp.messages import (
     CLIENT_INFO_KEY,
     INTERNAL_ERROR,
@@ -24,6 +23,7 @@ from mcp_discovery.facade.mcp.messages import (
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
 from mcp_discovery.facade.mcp.subscriptions import LegacySession
 from mcp_discovery.facade.mcp.tool import McpTool, OnProgress
+from mcp_discovery.nearest import nearest
 from mcp_discovery.version import installed_version
 
 _SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"

@@ -78,9 +78,8 @@ class LegacyProtocol:
                 return await self._responder.respond_when_done(
                     request, rpc, caller, _headers(session)
                 )
-            return json_response(
-                await self._responder.response_message(rpc, caller), _headers(session)
-            )
+            reply = await self._responder.reply(rpc, caller)
+            return json_response(reply.message, _headers(session))
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The session's stream of notifications, one at a time."""
@@ -112,7 +111,7 @@ class LegacyProtocol:
             else:
                 session = self._sessions.open(version, internal=is_internal(request, rpc))
         except JsonRpcError as fault:
-            return json_response(failure(rpc.id, fault), status=fault.status)
+            return json_response(failure(rpc.id, fault), status=fault.status or 200)
         content = self._responder.methods.initialized(version)
         return json_response(result(rpc.id, content), _headers(session))
 
@@ -135,7 +134,7 @@ class LegacyProtocol:
                     fault = JsonRpcError(INVALID_REQUEST, "initialize must not be part of a batch")
                     responses.append(failure(each.id, fault))
                 else:
-                    responses.append(await self._responder.response_message(each, caller))
+                    responses.append((await self._responder.reply(each, caller)).message)
         if not responses:
             return web.Response(status=202, headers=_headers(session))
         return json_response(responses, _headers(session))

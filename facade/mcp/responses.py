@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
@@ -12,7 +12,6 @@ from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWat
 from mcp_discovery.facade.mcp.messages import (
     CANCELLED,
     INVALID_REQUEST,
-    STATUSES,
     JsonRpcError,
     RpcRequest,
     accepts,
@@ -74,6 +73,13 @@ class EventStream:
             raise ClientGoneError from error
 
 
+class RpcReply(NamedTuple):
+    """A response message, and the HTTP status with which a modern client gets it."""
+
+    message: dict[str, Any]
+    status: int = 200
+
+
 #: Seconds between two batches of notifications to one client.
 _PACE: Final = 1.0
 #: Seconds between two checks for clients that have left.
@@ -89,7 +95,7 @@ class Responder:
         self.methods = methods
         self.options = options
         self.disconnects = DisconnectWatch(_DISCONNECT_CHECK)
-        self._running: set[asyncio.Task[dict[str, Any]]] = set()
+        self._running: set[asyncio.Task[RpcReply]] = set()
 
     async def close(self) -> None:
         """Cancels the requests that are still running."""
@@ -97,15 +103,15 @@ class Responder:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def response_message(
+    async def reply(
         self, rpc: RpcRequest, caller: Caller, on_progress: OnProgress | None = None
-    ) -> dict[str, Any]:
-        """The response message to a request: its result, or an error."""
+    ) -> RpcReply:
+        """The response to a request: its result, or an error."""
         assert rpc.id is not None
         try:
-            return result(rpc.id, await self.methods.answer(rpc, caller, on_progress))
+            return RpcReply(result(rpc.id, await self.methods.answer(rpc, caller, on_progress)))
         except JsonRpcError as fault:
-            return failure(rpc.id, fault)
+            return RpcReply(failure(rpc.id, fault), fault.modern_status)
 
     async def listen(
         self,
@@ -166,7 +172,7 @@ class Responder:
                 waiting.put_nowait(framed(notification("notifications/progress", params)))
 
         task = asyncio.create_task(
-            self.response_message(rpc, caller, None if token is None else on_progress),
+            self.reply(rpc, caller, None if token is None else on_progress),
             name=f"mcp {rpc.method}",
         )
         task.add_done_callback(lambda _: waiting.put_nowait(None))
@@ -180,15 +186,13 @@ class Responder:
             else:
                 await self._follow(stream, waiting, headers, streams)
             if task.cancelled():
-                message = failure(rpc.id, JsonRpcError(CANCELLED, "Request cancelled"))
+                reply = RpcReply(failure(rpc.id, JsonRpcError(CANCELLED, "Request cancelled")))
             else:
-                message = task.result()
+                reply = task.result()
             if stream.response is None:
-                code = message.get("error", {}).get("code")
-                return json_response(
-                    message, headers, STATUSES.get(code, 200) if caller.modern else 200
-                )
-            await stream.send(message)
+                status = reply.status if caller.modern else 200
+                return json_response(reply.message, headers, status)
+            await stream.send(reply.message)
         except (ClientGoneError, ConnectionResetError):
             if not caller.modern:
                 await asyncio.wait({task})
@@ -236,5 +240,4 @@ def json_response(
 
 def error_response(id: Any, fault: JsonRpcError) -> web.Response:
     """An error response with the HTTP status of the error."""
-    status = fault.status if fault.status != 200 else STATUSES.get(fault.code, 200)
-    return json_response(failure(id, fault), status=status)
+    return json_response(failure(id, fault), status=fault.modern_status)

@@ -12,7 +12,7 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http.body import read
 from mcp_discovery.facade.http.origin import check_origin
-from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
 from mcp_discovery.facade.mcp.messages import (
@@ -35,6 +35,10 @@ from mcp_discovery.facade.tools.index import ToolDefinitions
 
 PATH: Final = "/mcp"
 _METHODS: Final = "GET, POST, DELETE"
+_TOO_LARGE: Final = (
+    f"the body is over the limit of {MAX_BODY_BYTES:,} bytes; send less, or send it to the server "
+    "itself, at the url that find_servers tells"
+)
 
 
 class McpServer:
@@ -84,9 +88,7 @@ class McpServer:
                 None, JsonRpcError(INVALID_REQUEST, error.detail, status=error.status)
             )
         except web.HTTPRequestEntityTooLarge:
-            return error_response(
-                None, JsonRpcError(INVALID_REQUEST, "the body is too large", status=413)
-            )
+            return error_response(None, JsonRpcError(INVALID_REQUEST, _TOO_LARGE, status=413))
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         check_origin(request, self._options.cors_origins)

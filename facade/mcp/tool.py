@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Final, Protocol
 import orjson
 
 from mcp_discovery.adapters.view import View
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.errors import DiscoveryError, Remedy
 from mcp_discovery.facade.http.disconnects import ClientGoneError
-from mcp_discovery.facade.http.parameters import nearest
+from mcp_discovery.facade.mcp.messages import JsonRpcError
+from mcp_discovery.nearest import nearest
 from mcp_discovery.query.filters import FILTERS, Filter, InvalidFilterValueError
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.search import words
@@ -23,6 +24,19 @@ _TYPES: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "number": ("a number", lambda value: type(value) in (int, float)),
     "array": ("an array", lambda value: isinstance(value, list)),
     "object": ("an object", lambda value: isinstance(value, dict)),
+}
+
+
+#: What would help, as a client of ``/mcp`` can do it.
+_REMEDIES: Final[Mapping[Remedy, str]] = {
+    Remedy.CREDENTIALS: (
+        "this facade has none for it; connect to it directly, at the url that find_servers tells"
+    ),
+    Remedy.ALLOW_COMMAND: "a facade starts none; run it where you are",
+    Remedy.OTHER_SERVERS: "find_servers tells which there are",
+    Remedy.LARGER_ANSWERS: (
+        "ask for less, or connect to it directly, at the url that find_servers tells"
+    ),
 }
 
 
@@ -154,13 +168,16 @@ class McpTool(ABC):
     async def call(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None
     ) -> Mapping[str, Any]:
-        """The result of one call; a failed call returns a result with ``isError``."""
+        """The result of one call; a failed call returns a result with ``isError``.
+
+        Raises :class:`JsonRpcError` where the tool of another server was called, and it says so.
+        """
         try:
             return await self.run(read_arguments(self.input_schema, arguments), on_progress)
-        except ClientGoneError:
+        except (ClientGoneError, JsonRpcError):
             raise
         except DiscoveryError as error:
-            return tool_error(str(error))
+            return tool_error(error.sentence(_REMEDIES))
 
     @abstractmethod
     async def run(
@@ -302,5 +319,5 @@ def why_nothing(view: View, query: Query) -> str:
 
 
 def _perhaps(name: str, known: Iterable[str]) -> str:
-    near = nearest(name, sorted(known)[:10_000])
+    near = nearest(name, known)
     return f"; did you mean {near!r}?" if near else "."

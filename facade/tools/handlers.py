@@ -20,7 +20,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.parameters import flag, nearest, once, whole
+from mcp_discovery.facade.http.parameters import flag, once, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
@@ -36,6 +36,7 @@ from mcp_discovery.facade.tools.index import (
     listed,
     tool_offers,
 )
+from mcp_discovery.nearest import nearest
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.search import words
 
@@ -207,7 +208,7 @@ async def tool(request: web.Request) -> web.Response:
 
 def _unknown(name: str, entries: Iterable[Entry]) -> ProblemError:
     known = set(chain.from_iterable(entry.record.capabilities.tools for entry in entries))
-    near = nearest(name, sorted(known)[:10_000])
+    near = nearest(name, known)
     hint = f"did you mean {near!r}? " if near else ""
     why = f"no server that matches offers a tool {name[:100]!r}; {hint}GET /tools lists them"
     return ProblemError(

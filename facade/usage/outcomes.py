@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.usage.usage import USAGE
+from mcp_discovery.nearest import nearest
 from mcp_discovery.record import Record
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -15,10 +15,10 @@ from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.connections.statuses import status_of
-from mcp_discovery.facade.http.parameters import nearest
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.fanout import Fanout
 from mcp_discovery.health import rfc3339, utcnow
+from mcp_discovery.nearest import nearest
 from mcp_discovery.query.query import Query
 
 CONNECTION_STATUS = "connection-status"

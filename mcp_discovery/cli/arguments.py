@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.nearest import all_nearest, nearest
 
 Schema = Mapping[str, Any]
 _HOPS = 20
@@ -171,7 +171,7 @@ def _found(key: str, schema: Schema) -> tuple[list[str], Schema]:
         open_to = resolved(here, schema).get("additionalProperties")
         if isinstance(open_to, Mapping) or open_to is True or (not named and open_to is None):
             return [*path, *rest.split(".")], open_to if isinstance(open_to, Mapping) else {}
-        near = difflib.get_close_matches(rest, named, n=2, cutoff=0.5)
+        near = all_nearest(rest, named, most=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         known = f"it takes {', '.join(named)}" if named else "it takes none"
         raise InvalidInputError(f"there is no argument {key!r}; {hint}{known}")
@@ -204,8 +204,8 @@ def _value(key: str, text: str, wanted: Schema, root: Schema) -> Any:
         if not isinstance(choices, list) or value in choices:
             return value
     choices = [shown(each) for one in each for each in one.get("enum") or ()]
-    near = difflib.get_close_matches(text, choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = nearest(text, choices)
+    hint = f"; did you mean {near}?" if near else ""
     raise InvalidInputError(f"{key}={text[:80]!r} is not {kind_of(wanted, root)}{hint}")
 
 

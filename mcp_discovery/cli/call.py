@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,13 @@ def call(
         envvar="MCP_DISCOVERY_SERVER_TOKEN",
         help="Bearer token for the server that --server names. Better given by the environment.",
     ),
+    max_answer_bytes: int = typer.Option(
+        64 * 2**20,
+        min=1,
+        metavar="BYTES",
+        envvar="MCP_DISCOVERY_MAX_ANSWER_BYTES",
+        help="The largest answer that is taken, in bytes, unpacked: 64 MiB.",
+    ),
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
 ) -> None:
@@ -96,6 +103,7 @@ def call(
             token=facade_token,
             allow_stdio=allow_stdio or (),
             deadline=timeout,
+            max_answer_bytes=max_answer_bytes,
             auth=None if server_token is None else auth,
         ) as discovery:
             tags = [value for name, value in selected if name == "tags"]
@@ -141,7 +149,12 @@ async def _call(
                 tool.name, arguments, server=server, timeout=timeout, on_progress=on_progress
             )
     except MCPError as error:
-        say(f"mcp-discovery: {tool.name} of {tool.server}: {error}", err=True)
+        if json:
+            say_json({"error": error.error.model_dump(exclude_none=True)})
+        from mcp_discovery.client.attempt import server_error_text
+
+        text = f"{tool.name} of {tool.server} answered with {server_error_text(error)}"
+        say(f"mcp-discovery: {text}", err=True)
         return TOOL_ERROR
     _print(result, json=json)
     if result.is_error:
@@ -154,8 +167,6 @@ async def _tool(
     discovery: Discovery, name: str, server: str | None, find: Mapping[str, Any]
 ) -> Tool:
     """The tool with that name; raises :class:`UnknownToolError` with the nearest names."""
-    import difflib
-
     # First only those that name it, so that others need not be read; a server's list may be longer
     # than what its record names, and a name may be SERVER.TOOL.
     narrow: Mapping[str, Any] = {"tool": name}
@@ -176,12 +187,30 @@ async def _tool(
         if matches:
             return matches[0]
     await _require_allowed(discovery, name, server, find)
-    names = sorted({each.name for each in tools} | {each.own_name for each in tools})
-    near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
-    if server is not None and not tools:
-        raise UnknownToolError(name, f"no healthy server {server!r} was found")
-    where = f"server {server!r} does not offer it" if server else "no healthy server offers it"
-    raise UnknownToolError(name, where, near)
+    raise await _unknown(discovery, name, server, find, tools)
+
+
+async def _unknown(
+    discovery: Discovery,
+    name: str,
+    server: str | None,
+    find: Mapping[str, Any],
+    tools: Collection[Tool],
+) -> UnknownToolError:
+    """Why the tool cannot be had where it is offered, or else the names most like it."""
+    from mcp_discovery.nearest import all_nearest
+
+    why = "no healthy server offers it"
+    if server is not None:
+        why = f"server {server!r} does not offer it" if tools else f"no healthy server {server!r}"
+    others = sorted({each.server for each in await discovery.tools() if each.own_name == name})
+    if others:
+        return UnknownToolError(name, f"{why}; it is offered by {', '.join(others)}")
+    for each in await discovery.servers(**find, status="all", tool=name):
+        state = f"{each.health.status.value} ({each.health.reason})"
+        return UnknownToolError(name, f"{why}; {each.record.name} does, and is {state}")
+    names = {each.name for each in tools} | {each.own_name for each in tools}
+    return UnknownToolError(name, why, all_nearest(name, names, cutoff=0.5))
 
 
 async def _require_allowed(

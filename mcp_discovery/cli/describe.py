@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ from mcp_discovery.cli import completion, options
 from mcp_discovery.cli.exit_codes import run
 from mcp_discovery.cli.terminal import say_json
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.nearest import all_nearest
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.remote.api import FacadeApi
@@ -110,5 +110,5 @@ async def _about_tool(api: FacadeApi, name: str) -> dict[str, Any]:
 
 
 def _nearest(wanted: str, known: Iterable[str]) -> str:
-    near: Sequence[str] = difflib.get_close_matches(wanted, sorted(set(known)), n=3, cutoff=0.5)
+    near = all_nearest(wanted, known, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -52,10 +52,10 @@ def export(
     For an MCP host: mcp-discovery export -f mcp-json --tag products -o .mcp.json
     """
     if format not in FORMATS:
-        import difflib
+        from mcp_discovery.nearest import nearest
 
-        near = difflib.get_close_matches(format, FORMATS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(format, FORMATS)
+        hint = f"; did you mean {near}?" if near else ""
         raise InvalidInputError(f"--format {format!r} is none of {', '.join(FORMATS)}{hint}")
     for_hosts = format in ("mcp-json", "vscode")
     if gateway and not for_hosts:

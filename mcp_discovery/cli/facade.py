@@ -80,6 +80,12 @@ def facade(
         help="Offer call_tool to MCP clients of /mcp: they call any tool of any server in the "
         "list through this facade.",
     ),
+    mcp_max_answer_bytes: int = typer.Option(
+        64 * 2**20,
+        min=1024,
+        metavar="BYTES",
+        help="The largest answer that call_tool takes from a server, in bytes, unpacked: 64 MiB.",
+    ),
     config: str | None = options.CONFIG,
     json: bool = options.JSON_LOGS,
     log_level: str = options.LOG_LEVEL,
@@ -135,6 +141,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         public_url=parameters["public_url"],
         gateway=parameters["gateway"],
         mcp_call_tool=parameters["mcp_call_tool"],
+        mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
     )
 
 

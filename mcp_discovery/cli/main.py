@@ -12,13 +12,20 @@ import typer
 
 from mcp_discovery.cli.exit_codes import EXPLAINED, INVALID_INPUT, code_of
 from mcp_discovery.cli.terminal import escape_unencodable, say
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.errors import DiscoveryError, Remedy
 
 #: The subcommands in the order of the help: the names of modules here, and of functions in these.
 _COMMANDS = (
     *("facade", "sidecar", "servers", "tools", "describe", "watch", "call", "register"),
     *("export", "import", "doctor", "health", "config", "demo"),
 )
+#: What would help, as it is done with this command.
+_REMEDIES: Mapping[Remedy, str] = {
+    Remedy.CREDENTIALS: "give them with --server-token",
+    Remedy.ALLOW_COMMAND: "if you trust it, allow it with --allow-stdio",
+    Remedy.OTHER_SERVERS: "start one, or leave out filters",
+    Remedy.LARGER_ANSWERS: "ask for less, or raise --max-answer-bytes",
+}
 #: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.
 _ENVIRONMENT = {"auto_envvar_prefix": "MCP_DISCOVERY"}
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -84,7 +91,7 @@ def main() -> None:
     try:
         command_line(*(name for name in sys.argv[1:2] if name in _COMMANDS))()
     except DiscoveryError as error:
-        say(f"mcp-discovery: {error}", err=True)
+        say(f"mcp-discovery: {error.sentence(_REMEDIES)}", err=True)
         sys.exit(code_of(error))
     except ValueError as error:
         if type(error) is not ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from mcp_discovery.cli.host_files import records
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.instance import DERIVED
+from mcp_discovery.nearest import nearest
 from mcp_discovery.record_fields import GIVEN, OBSERVED
 
 #: Fields of a listed entry that are observed, or that a connection has in another form.
@@ -72,8 +72,8 @@ def require_known(server: Mapping[str, Any], name: str) -> None:
     known = sorted(_ENTRY_FIELDS.union(GIVEN, _POSTED_FIELDS))
     for key in server:
         if re.sub("_[a-z]", lambda found: found[0][1].upper(), key) not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = nearest(key, known, cutoff=0.5)
+            hint = f"; did you mean {near}?" if near else ""
             raise InvalidInputError(f"{name}: a server has no {key}{hint}")
 
 

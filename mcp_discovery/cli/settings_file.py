@@ -7,7 +7,6 @@ before the file. The commands' own signatures say which keys there are and what 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typer.utils import get_params_from_function
 from mcp_discovery.cli import options
 from mcp_discovery.cli.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.nearest import nearest
 
 #: Parameters of a command that are no settings of its role.
 _NOT_IN_FILES = frozenset({"context", "config"})
@@ -180,8 +180,8 @@ def _text(node: Node) -> str:
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key.replace("_", "-").lower(), list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"it may be {', '.join(sorted(known))}"
+    near = nearest(key.replace("_", "-").lower(), known, cutoff=0.5)
+    hint = f"did you mean {near}?" if near else f"it may be {', '.join(sorted(known))}"
     return f"there is no {key}; {hint}"
 
 

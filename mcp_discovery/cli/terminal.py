@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -42,7 +43,10 @@ def json_text(value: Any, *, indent: bool = False) -> str:
     """``value`` as JSON that means the same and is safe to look at."""
     import orjson
 
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits
+        text = json.dumps(value, indent=2 if indent else None)
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -2,41 +2,122 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import random
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+)
 
 from mcp_discovery.errors import DiscoveryError
 
-#: Seconds within which the SDK itself reports a fault, where it does.
-_SDK_REPORT = 0.05
+#: So many characters of an error's data are shown.
+_MOST_DATA = 1000
+#: With this notification the SDK gives up one of its requests.
+_CANCELLED = "notifications/cancelled"
 
 
 @dataclass(slots=True)
 class Attempt:
-    """How far the requests of one call got.
+    """How far the requests of one call got, and what came of the last one.
 
     ``sent``: a server may have received one. ``status``: the last HTTP status. ``fault``: what
-    broke the exchange; ``on_fault`` is called then, for transports that report no faults.
+    broke the exchange. ``waiting``: the last request is under way; ``abandoned``: the SDK gave it
+    up, as its time was over; ``failed``: the transport ended it with an error. Such an error is the
+    server's own where :meth:`is_own` says so, and the transport's otherwise: codes do not tell,
+    since servers send those that the SDK uses for its own ends, too.
     """
 
     sent: bool = False
     status: int | None = None
     fault: Exception | None = None
-    on_fault: Callable[[], None] | None = None
+    waiting: bool = False
+    abandoned: bool = False
+    failed: bool = False
+    #: Code and message of each error that the server itself sent → whether it named the request.
+    _own: dict[tuple[int, str], bool] = field(default_factory=dict)
 
-    def record_fault(self, error: Exception) -> None:
-        """Records what broke the exchange."""
-        self.fault = error
-        if self.on_fault is not None:
-            asyncio.get_running_loop().call_later(_SDK_REPORT, self.on_fault)
+    def begin(self) -> None:
+        """Another request of the call goes out."""
+        self.status = self.fault = None
+        self.waiting, self.abandoned, self.failed = True, False, False
+
+    def record_own(self, error: ErrorData, *, named: bool) -> None:
+        """Records an error that the server sent; ``named``: with the id of the request."""
+        self._own[error.code, error.message] = named
+
+    def is_own(self, error: MCPError) -> bool:
+        """Whether the server sent ``error``."""
+        return (error.code, error.message) in self._own
+
+    def is_named(self, error: MCPError) -> bool:
+        """Whether the server sent ``error`` with the id of the request, and so has read it."""
+        return self._own.get((error.code, error.message), False)
 
 
-#: The call on whose behalf a request is made. The SDK's transports send in their caller's context.
+#: The call on whose behalf a request is made, in the context in which it is sent.
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
+
+
+class Exchanges:
+    """The requests under way over one transport, each with the attempt that it belongs to."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[RequestId, Attempt] = {}
+        #: Whether the transport has ended.
+        self.over = False
+        #: Whether an answer over the limit is in the way of all others.
+        self.blocked = False
+
+    @property
+    def only(self) -> RequestId | None:
+        """The id of the request that is under way, where there is one alone."""
+        return next(iter(self._attempts)) if len(self._attempts) == 1 else None
+
+    def of(self, id: RequestId | None) -> Attempt:
+        """The attempt of the request ``id``; for another, or none, that of this context."""
+        found = self._attempts.get(_key(id)) if id is not None else None
+        return found or ATTEMPT.get() or Attempt()
+
+    def sending(self, message: JSONRPCMessage) -> None:
+        """``message`` is about to be sent, in its sender's context."""
+        attempt = ATTEMPT.get() or Attempt()
+        if isinstance(message, JSONRPCRequest):
+            attempt.begin()
+            self._attempts[_key(message.id)] = attempt
+        elif isinstance(message, JSONRPCNotification) and message.method == _CANCELLED:
+            attempt.abandoned = True
+            self._attempts.pop((message.params or {})["requestId"], None)
+
+    def received(self, message: JSONRPCMessage) -> Attempt | None:
+        """``message`` has come; returns the attempt whose request it ends, if there is one."""
+        if not isinstance(message, JSONRPCResponse | JSONRPCError) or message.id is None:
+            return None
+        attempt = self._attempts.pop(_key(message.id), None)
+        if attempt is not None:
+            attempt.waiting, attempt.failed = False, isinstance(message, JSONRPCError)
+        return attempt
+
+    def break_off(self, fault: Exception) -> None:
+        """The transport broke: that is what became of every request that is still under way."""
+        for attempt in self._attempts.values():
+            attempt.fault = attempt.fault or fault
+
+
+def _key(id: RequestId) -> RequestId:
+    """One id for ``7`` and ``"7"``: some servers answer with the other one, as the SDK allows."""
+    return int(id) if isinstance(id, str) and id.isdecimal() else id
 
 
 @dataclass(eq=False)
@@ -57,7 +138,14 @@ class AttemptError(DiscoveryError):
 
 
 class SessionRefusedError(DiscoveryError):
-    """The server refused the request unread: the session is gone, or the protocol is another."""
+    """The server refused the request unread: the session is gone, or the protocol is another.
+
+    ``error`` is what it said, where it said something itself.
+    """
+
+    def __init__(self, why: str, error: MCPError | None) -> None:
+        super().__init__(why)
+        self.error = error
 
 
 def describe(error: BaseException) -> str:
@@ -67,7 +155,18 @@ def describe(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     said = text[0][:300] if text else ""
     name = type(error).__name__
-    return said if said.startswith(name) or name == "MCPError" else f"{name}: {said}".rstrip(": ")
+    if isinstance(error, MCPError | DiscoveryError) or said.startswith(name):
+        return said or name
+    return f"{name}: {said}".rstrip(": ")
+
+
+def server_error_text(error: MCPError) -> str:
+    """The error that a server answered with, in words: its code, its message, and its data."""
+    text = f"error {error.code}: {error.message or 'without a message'}"
+    if error.data is None:
+        return text
+    data = json.dumps(error.data, default=str, ensure_ascii=False)
+    return f"{text} ({data if len(data) <= _MOST_DATA else data[:_MOST_DATA] + '…'})"
 
 
 #: This many failures in a row open the breaker; a refused connection opens it at once.

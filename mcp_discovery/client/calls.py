@@ -23,6 +23,7 @@ from mcp_discovery.errors import (
     CallTimeoutError,
     DiscoveryError,
     NoReplicaError,
+    Remedy,
     UnknownToolError,
 )
 from mcp_discovery.health import Status
@@ -223,22 +224,22 @@ class ToolCalls:
         if route is None:
             problem = "every instance that offered it is gone"
             return kind(request.tool, request.server or "its server", problem)
-        return kind(route.tool, route.server, self.state_of(route, last))
+        problem, remedy = self.state_of(route, last)
+        return kind(route.tool, route.server, problem, remedy=remedy)
 
-    def state_of(self, route: Route, last: AttemptError | None) -> str:
-        """Why none of the route's instances can be called, in words."""
+    def state_of(self, route: Route, last: AttemptError | None) -> tuple[str, Remedy | None]:
+        """Why none of the route's instances can be called, in words, and what would help."""
         reasons = []
+        remedy: Remedy | None = None
         for connection in route.connections:
             health = connection.instance.health
             if not self._pool.allowed(connection.instance):
-                reasons.append(
-                    f"{connection.id} is a command that would be started here: allow it by name, "
-                    f"with the option for stdio servers ({route.server})"
-                )
+                reasons.append(f"{connection.id} is a command that would be started here")
+                remedy = Remedy.ALLOW_COMMAND
             elif not connection.breaker.closed:
                 reasons.append(f"{connection.id} does not answer ({connection.breaker.reason})")
             else:
                 reasons.append(f"{connection.id} is {health.status.value} ({health.reason})")
         more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
         after = f"; the last that was asked: {last.why}" if last is not None else ""
-        return f"no instance can be called now: {'; '.join(reasons[:3])}{more}{after}"
+        return f"no instance can be called now: {'; '.join(reasons[:3])}{more}{after}", remedy

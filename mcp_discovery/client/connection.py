@@ -15,13 +15,13 @@ from mcp_types import (
     CONNECTION_CLOSED,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
-    REQUEST_TIMEOUT,
     UNSUPPORTED_PROTOCOL_VERSION,
     CallToolResult,
     RequestParamsMeta,
 )
 from pydantic import ValidationError
 
+from mcp_discovery.client.answers import OversizedAnswerError, UnusableAnswerError
 from mcp_discovery.client.attempt import (
     ATTEMPT,
     Attempt,
@@ -33,12 +33,19 @@ from mcp_discovery.client.attempt import (
 from mcp_discovery.client.session import McpSession
 from mcp_discovery.client.settings import ClientSettings, OnProgress
 from mcp_discovery.client.transports import SharedHttp
-from mcp_discovery.errors import BadServerError, ServerRefusedError
+from mcp_discovery.errors import (
+    AnswerTooLargeError,
+    BadServerError,
+    CallError,
+    ServerRefusedError,
+)
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
 
+#: What a proxy or a server says that cannot answer now (RFC 9110, 15.6), whatever the body says.
+_NOT_NOW = frozenset((502, 503, 504))
 #: The statuses in which an instance gets calls.
 CALLABLE = frozenset((Status.HEALTHY, Status.DEGRADED))
 
@@ -114,40 +121,34 @@ class InstanceConnection:
                 if error.over and session.opened is opened:
                     await session.close()
                 raise
+        if refused is not None and refused.error is not None:
+            self.breaker.succeeded()
+            raise refused.error  # said of a new session too, so it is about the request
         raise AttemptError(f"it refuses its session ({refused})", sent=False) from refused
 
     async def _attempt(self, client: Client, call: ToolRequest, deadline: float) -> CallToolResult:
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
         scope = asyncio.timeout(None)
-        if self.instance.record.endpoint.transport == "sse":
-            # The SDK does not report the faults of this transport.
-            attempt.on_fault = lambda: self._expire(scope)
         try:
             async with scope:
                 self._calls[scope] = call.repeatable
                 try:
                     result = await self._checked(client, call, deadline)
                 finally:
-                    attempt.on_fault = None
                     del self._calls[scope]
         except MCPError as error:
             raise self._interpreted(error, attempt, call, deadline) from error
         except TimeoutError as error:
             if not scope.expired():
                 raise
-            if attempt.fault is not None:
-                raise self._broken(attempt) from attempt.fault
             raise AttemptError("it is down, or its session ended", sent=True) from error
         except (ValidationError, RuntimeError) as error:
             if not attempt.sent:
                 raise AttemptError(f"its session ended ({describe(error)})", sent=False) from error
             # ValidationError: not MCP. RuntimeError: what the SDK raises for a result that breaks
             # the tool's output schema.
-            self.breaker.succeeded()
-            problem = f"its answer breaks its own contract ({describe(error)})"
-            name = self.instance.record.name
-            raise BadServerError(call.tool, name, problem, instance=self.id) from error
+            raise self._broken_contract(call, error) from error
         finally:
             ATTEMPT.reset(token)
         self.session.proven = True
@@ -184,8 +185,8 @@ class InstanceConnection:
             self.breaker.failed(error.why, at_once=True)
             raise
 
-    def _refused(self, call: ToolRequest, status: int) -> ServerRefusedError:
-        problem = f"it wants other credentials (HTTP {status}); see the auth option"
+    def _refused(self, call: ToolRequest, status: int, said: str = "") -> ServerRefusedError:
+        problem = f"it wants other credentials (HTTP {status}{f': {said}' if said else ''})"
         name = self.instance.record.name
         return ServerRefusedError(call.tool, name, problem, instance=self.id, status=status)
 
@@ -196,37 +197,80 @@ class InstanceConnection:
 
     def _is_over(self, attempt: Attempt) -> bool:
         """Whether the session ended, and not a single request of it."""
-        http = self.instance.record.endpoint.transport == "streamable-http"
-        return attempt.fault is None or not http
+        return self.session.exchanges.over or attempt.fault is None
 
     def _interpreted(
         self, error: MCPError, attempt: Attempt, call: ToolRequest, deadline: float
     ) -> BaseException:
-        """The SDK's error as one of the server, of its session, or of the connection."""
-        if attempt.fault is not None or error.code == CONNECTION_CLOSED:
-            return self._broken(attempt)
-        if error.code == REQUEST_TIMEOUT and attempt.status in (None, 200):
-            why = f"no answer within {deadline:.3g} s"
-            self.breaker.failed(why)
-            return AttemptError(why, sent=True, slow=True)
+        """The SDK's error as one of the server, of its answer, its session or the connection."""
+        if not attempt.is_own(error):
+            if isinstance(attempt.fault, UnusableAnswerError):
+                return self._unusable(call, attempt.fault)
+            if attempt.abandoned:
+                blocked = self.session.exchanges.blocked
+                way = "; an answer over max_answer_bytes is in its way" if blocked else ""
+                why = f"no answer within {deadline:.3g} s{way}"
+                self.breaker.failed(why)
+                return AttemptError(why, sent=True, slow=True, over=blocked)
+            if attempt.fault is not None or attempt.waiting or self.session.exchanges.over:
+                return self._broken(attempt)
+            if not attempt.failed:
+                return error  # a callback of the client's user refused what the server asked
+            if (attempt.status or 200) < 400:
+                return self._broken_contract(call, error)
+        return self._by_status(error, attempt, call)
+
+    def _by_status(self, error: MCPError, attempt: Attempt, call: ToolRequest) -> BaseException:
+        """What an error means that came with that HTTP status, if it was one over HTTP."""
+        own, named = attempt.is_own(error), attempt.is_named(error)
         status = attempt.status or 200
         if status in (401, 403):
-            return self._refused(call, status)
+            return self._refused(call, status, error.message if own else "")
         if status == 429:
             self.breaker.failed("HTTP 429: too many requests", at_once=True)
             return AttemptError("it takes no more requests now (HTTP 429)", sent=False)
-        if status >= 500:
+        if status in _NOT_NOW or (status >= 500 and not named):
             self.breaker.failed(f"HTTP {status}")
             return AttemptError(f"HTTP {status}: {error.message}", sent=True)
-        lost = status == 404 and error.code in (INVALID_REQUEST, METHOD_NOT_FOUND)
+        if self._refuses_session(error, attempt):
+            return SessionRefusedError(f"HTTP {status}: {error.message}", error if own else None)
+        if not own:
+            return self._broken_contract(call, error)
+        self.breaker.succeeded()
+        return error
+
+    def _refuses_session(self, error: MCPError, attempt: Attempt) -> bool:
+        """Whether it did not read the request, since it knows the session or the protocol not."""
+        status = attempt.status or 200
+        if status < 400:
+            return False
+        if self.session.legacy and self.session.proven:
+            # 404 by the specification (2025-11-25, session management); many servers answer 400,
+            # as an example of the TypeScript SDK does, with the code of a transport.
+            unread = not attempt.is_named(error) or error.code == CONNECTION_CLOSED
+            return status == 404 or (status == 400 and unread)
+        if status == 404 and error.code in (INVALID_REQUEST, METHOD_NOT_FOUND):
+            return not (self.session.proven and attempt.is_named(error))
         era = not self.session.proven or error.code in (
             INVALID_REQUEST,
             UNSUPPORTED_PROTOCOL_VERSION,
         )
-        if lost or (status >= 400 and era and self.session.guessed):
-            return SessionRefusedError(f"HTTP {status}: {error.message}")
+        return era and self.session.guessed
+
+    def _unusable(self, call: ToolRequest, fault: UnusableAnswerError) -> CallError:
+        """Its answer came, and cannot be taken: another instance would answer the same."""
         self.breaker.succeeded()
-        return error
+        name = self.instance.record.name
+        if isinstance(fault, OversizedAnswerError):
+            return AnswerTooLargeError(
+                call.tool, name, str(fault), instance=self.id, limit=fault.limit
+            )
+        return BadServerError(call.tool, name, str(fault), instance=self.id)
+
+    def _broken_contract(self, call: ToolRequest, error: BaseException) -> BadServerError:
+        self.breaker.succeeded()
+        problem = f"its answer breaks its own contract ({describe(error)})"
+        return BadServerError(call.tool, self.instance.record.name, problem, instance=self.id)
 
     async def recover(self) -> None:
         """The trial of a half-open breaker: a ping closes it, and no caller's request is risked."""
@@ -239,7 +283,7 @@ class InstanceConnection:
             self.breaker.failed(describe(error))
             return
         except MCPError as error:
-            if attempt.fault is not None or error.code == CONNECTION_CLOSED:
+            if attempt.fault is not None or not (attempt.failed or attempt.is_own(error)):
                 self.breaker.failed(describe(attempt.fault or error))
                 if self._is_over(attempt):
                     await self.session.close()  # the next trial opens another one

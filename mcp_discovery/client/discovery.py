@@ -16,14 +16,21 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, Implementation, LoggingLevel, RequestParamsMeta
 
 from mcp_discovery.balancing import USUAL, Strategy
-from mcp_discovery.client.attempt import AttemptError
+from mcp_discovery.client.attempt import AttemptError, server_error_text
 from mcp_discovery.client.calls import OutcomeReporter, ToolCalls
 from mcp_discovery.client.connection import ToolRequest
 from mcp_discovery.client.facade import FacadeSource
 from mcp_discovery.client.followed_servers import FollowedServers
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Route, Router
-from mcp_discovery.client.settings import Auth, ClientSettings, Guard, OnLog, OnProgress
+from mcp_discovery.client.settings import (
+    MAX_ANSWER,
+    Auth,
+    ClientSettings,
+    Guard,
+    OnLog,
+    OnProgress,
+)
 from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes, query_of
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.client.transports import SharedHttp
@@ -64,6 +71,9 @@ class Discovery:
     the moment, as during a restart. ``connect_timeout``: seconds to reach a server. ``hold``:
     seconds that an instance is kept which a list that starts over does not have.
 
+    ``max_answer_bytes``: the largest answer of a server that is taken, unpacked; a larger one is
+    :class:`~mcp_discovery.errors.AnswerTooLargeError`, and no more than this is held in memory.
+
     ``auth``: credentials by server name, or a function from an
     :class:`~mcp_discovery.instance.Instance` to them: a bearer token or an ``httpx2.Auth``. They
     are sent to whoever is registered under that name. ``allow_stdio``: names of ``stdio`` servers
@@ -90,6 +100,7 @@ class Discovery:
         patience: float = 5.0,
         connect_timeout: float = 5.0,
         hold: float = 10.0,
+        max_answer_bytes: int = MAX_ANSWER,
         auth: Auth | None = None,
         allow_stdio: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
@@ -114,6 +125,7 @@ class Discovery:
             patience=patience,
             connect_timeout=connect_timeout,
             hold=hold,
+            max_answer_bytes=max_answer_bytes,
             auth=auth,
             guard=guard,
             allow_stdio=frozenset(allow_stdio),
@@ -333,8 +345,11 @@ class Discovery:
             arguments = offered.restore(call.name, call.arguments)
             result = await self.call(offered.names[call.name], arguments, timeout=timeout)
         except (DiscoveryError, MCPError) as error:
-            log.warning("the call that a model made failed: %s", error)
-            return formats.render_error(call, str(error))
+            text = str(error)
+            if isinstance(error, MCPError):
+                text = f"the server answered with {server_error_text(error)}"
+            log.warning("the call that a model made failed: %s", text)
+            return formats.render_error(call, text)
         return formats.render_result(call, result, media=media)
 
     @asynccontextmanager
@@ -360,7 +375,8 @@ class Discovery:
             return
         if not meant:
             raise NoReplicaError("session", server, "no server of this name was found")
-        raise NoReplicaError("session", server, self._calls.state_of(route, None))
+        problem, remedy = self._calls.state_of(route, None)
+        raise NoReplicaError("session", server, problem, remedy=remedy)
 
     async def _follow_something(self) -> None:
         self._require_open()

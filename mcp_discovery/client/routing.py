@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +13,14 @@ from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, con
 from mcp_discovery.client.connection import CALLABLE, InstanceConnection
 from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.tool import OfferedTool, Tool, is_repeatable
-from mcp_discovery.errors import AmbiguousToolError, ToolChangedError, UnknownToolError
+from mcp_discovery.errors import (
+    AmbiguousToolError,
+    Remedy,
+    ToolChangedError,
+    UnknownToolError,
+)
 from mcp_discovery.health import Status
+from mcp_discovery.nearest import all_nearest, nearest
 
 #: What separates a server's name, which contains neither, from its tool's. The second one is used
 #: where the first would make another tool's own name.
@@ -124,14 +129,24 @@ class Router:
         return found
 
     def _unknown(self, name: str, server: str | None) -> UnknownToolError:
-        near = tuple(difflib.get_close_matches(name, self._pool.index.tools, n=3))
-        if server is not None:
-            problem = f"{server!r} does not offer it, or is not among the servers that were found"
-        elif not self._pool.connections:
-            problem = "no server was found at all; connect to other tags, or start one"
+        """Why there is none, whose tool has that name, or else which names are most like it."""
+        if not self._pool.connections:
+            problem = "no server was found at all"
+            return UnknownToolError(name, problem, remedy=Remedy.OTHER_SERVERS)
+        names = self._pool.index.tools
+        every = [each.instance.record for each in self._pool.connections.values()]
+        if server is None:
+            problem = f"none of the {len(every)} instances found offers it"
+        elif server in self._pool.connections or any(each.name == server for each in every):
+            problem = f"{server!r} does not offer it"
+            names = {each for each in names if self._variants(each, server)}
         else:
-            problem = f"none of the {len(self._pool.connections)} instances found offers it"
-        return UnknownToolError(name, problem, near)
+            near = nearest(server, (each.name for each in every))
+            hint = f" (did you mean {near!r}?)" if near else ""
+            problem = f"no server {server!r} was found{hint}"
+        if owners := sorted(self._variants(name, None)):
+            return UnknownToolError(name, f"{problem}; it is offered by {', '.join(owners)}")
+        return UnknownToolError(name, problem, all_nearest(name, names))
 
     def name_of(self, server: str, tool: str) -> str:
         """The tool's name with its server's, as :meth:`resolve` takes it."""

@@ -15,7 +15,13 @@ from mcp_types import DiscoverResult, Implementation, LoggingMessageNotification
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from mcp_discovery.client.attempt import ATTEMPT, Attempt, AttemptError, describe
+from mcp_discovery.client.attempt import (
+    ATTEMPT,
+    Attempt,
+    AttemptError,
+    Exchanges,
+    describe,
+)
 from mcp_discovery.client.settings import ClientSettings
 from mcp_discovery.client.tool import ResponseCache, ServerTools
 from mcp_discovery.client.transports import SharedHttp, transport_for
@@ -50,6 +56,8 @@ class McpSession:
         self.tools: ServerTools | None = None
         #: Stands for the present session: another one is another object.
         self.opened: asyncio.Future[Client] | None = None
+        #: What is under way over the present transport.
+        self.exchanges = Exchanges()
         self._settings = settings
         self._http = http
         self._on_end = on_end
@@ -146,8 +154,9 @@ class McpSession:
     def _client(self) -> Client:
         settings = self._settings
         url = self._urls[0] if self._urls else ""
+        self.exchanges = Exchanges()
         return Client(
-            transport_for(self.instance, url, settings, self._http),
+            transport_for(self.instance, url, settings, self._http, self.exchanges),
             mode=self._mode,
             prior_discover=self._known if self._mode in MODERN_PROTOCOL_VERSIONS else None,
             client_info=settings.client_info

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -17,6 +16,7 @@ from mcp_types import Implementation, LoggingLevel, LoggingMessageNotificationPa
 from mcp_discovery.balancing import STRATEGIES, USUAL, Strategy
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.instance import Instance
+from mcp_discovery.nearest import nearest
 
 Credentials = httpx2.Auth | str
 #: Credentials by a server's name (a string is a bearer token), or what finds them.
@@ -27,14 +27,17 @@ OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
 #: Receives a call's progress: ``progress``, ``total`` and ``message``.
 OnProgress = ProgressFnT
 
+#: The largest answer that is taken, in bytes, unless another limit is set.
+MAX_ANSWER = 64 * 2**20
+
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 
 def require_choice(what: str, given: object, choices: Sequence[str]) -> None:
     """Raises :class:`InvalidInputError`, naming the nearest, unless ``given`` is a choice."""
     if given not in choices:
-        near = difflib.get_close_matches(str(given), choices, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(str(given), choices)
+        hint = f"; did you mean {near!r}?" if near else ""
         listed = ", ".join(choices) or "nothing, it takes no options"
         raise InvalidInputError(f"{what} {given!r} is none of {listed}{hint}")
 
@@ -49,6 +52,7 @@ class ClientSettings:
     patience: float = 5.0
     connect_timeout: float = 5.0
     hold: float = 10.0
+    max_answer_bytes: int = MAX_ANSWER
     allow_stdio: frozenset[str] = frozenset()
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     auth: Auth | None = field(default=None, repr=False)
@@ -71,6 +75,9 @@ class ClientSettings:
         for name in ("patience", "hold"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInputError(f"{name} is not a number of seconds, 0 or more")
+        if type(self.max_answer_bytes) is not int or self.max_answer_bytes < 1:
+            given = self.max_answer_bytes
+            raise InvalidInputError(f"max_answer_bytes={given!r} is not a number of bytes above 0")
         if self.log_level is not None:
             require_choice("log_level", self.log_level, get_args(LoggingLevel))
 
@@ -97,8 +104,8 @@ class ClientSettings:
             for name in _REFERENCE.findall(text):
                 if name not in known:
                     raise InvalidInputError(
-                        f"{instance.record.name} is started with ${{{name}}}, which is not set; "
-                        "set it in the environment, or give it with environment="
+                        f"{instance.record.name} is started with ${{{name}}}, a variable of the "
+                        "environment that is not set; set it"
                     )
             return _REFERENCE.sub(lambda match: known[match[1]], text)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidInputError, OutdatedRevisionError, StoreUnavailableError
 from mcp_discovery.instance import Instance
+from mcp_discovery.nearest import nearest
 from mcp_discovery.query.filters import ALL, FILTERS
 from mcp_discovery.query.query import Query
 
@@ -37,8 +37,8 @@ def query_of(filters: Mapping[str, Any]) -> Query:
             wanted[name] = _one_of(name, value, mode.choices)
             continue
         if (filter := known.get(name)) is None:
-            near = difflib.get_close_matches(name, (*known, *modes), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = nearest(name, (*known, *modes))
+            hint = f"; did you mean {near!r}?" if near else ""
             raise InvalidInputError(f"unknown filter {name!r}{hint}")
         values = (value,) if isinstance(value, str) else tuple(value)
         if not all(isinstance(each, str) and each for each in values):

@@ -1,36 +1,46 @@
-"""How an instance is reached: the SDK's transports over HTTP connections that the whole client
-shares, with faults as responses, and a transport for WebSocket."""
+"""How an instance is reached: the HTTP connections that the whole client shares, faults as
+responses, answers within their limit, and the transport for each kind of endpoint."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
 
-import anyio
 import httpx2
-import orjson
 from mcp.client import Transport
-from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.message import SessionMessage
-from mcp_types import CONNECTION_CLOSED, jsonrpc_message_adapter
-from pydantic import ValidationError
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, RequestId
 
-from mcp_discovery.client.attempt import ATTEMPT, Attempt
+from mcp_discovery.client.answers import (
+    EventCutter,
+    Glance,
+    MisdirectedAnswerError,
+    OversizedAnswerError,
+    UnusableAnswerError,
+    error_message,
+    error_of,
+    event_data,
+    glance,
+    request_id,
+    size_text,
+    with_data,
+)
+from mcp_discovery.client.attempt import Attempt, Exchanges
 from mcp_discovery.client.settings import ClientSettings, Guard
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.client.streams import sse_transport, tracked, websocket_transport
 from mcp_discovery.instance import Instance
 from mcp_discovery.urls import wire_url
 
-if TYPE_CHECKING:
-    from mcp.client._transport import TransportStreams, WriteStream
+log = logging.getLogger(__name__)
 
-#: The largest response, in bytes, that is not an event stream.
-MAX_RESPONSE = 64 * 2**20
+#: What unpacks to at most a thousand times its size is asked for, so that a part of an answer that
+#: has come stays small.
+_HEADERS = {"Accept-Encoding": "gzip, deflate"}
 #: Idle connections are closed before a server closes them (uvicorn does after 5 s).
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=4.0)
 #: Faults after which the server cannot have received the request.
@@ -43,10 +53,6 @@ _NEVER_SENT = (
 )
 #: Seconds that a server may take to accept a notification; the SDK sends nothing else meanwhile.
 _NOTIFICATION_TIMEOUT = 5.0
-
-
-class BodyTooLargeError(DiscoveryError, httpx2.TransportError):
-    """The answer is over :data:`MAX_RESPONSE`."""
 
 
 class SharedHttp(httpx2.AsyncBaseTransport):
@@ -65,14 +71,16 @@ class SharedHttp(httpx2.AsyncBaseTransport):
         self.facade = httpx2.AsyncClient(transport=self, timeout=self._timeout)
 
     def client(
-        self, url: str, *, auth: httpx2.Auth | None = None, headers: dict[str, str] | None = None
+        self, url: str, exchanges: Exchanges, *, limit: int, auth: httpx2.Auth | None = None
     ) -> httpx2.AsyncClient:
-        """A client for the MCP server at ``url``: its own credentials and cookies, the shared
-        connections."""
+        """A client for the MCP server at ``url``: its own credentials, the shared connections.
+
+        No answer is taken that is over ``limit`` bytes.
+        """
         return httpx2.AsyncClient(
-            transport=_FaultsAsResponses(_AsRegistered(self, url), self._guard),
+            transport=_FaultsAsResponses(_AsRegistered(self, url), self._guard, exchanges, limit),
             auth=auth,
-            headers=headers,
+            headers=_HEADERS,
             timeout=self._timeout,
         )
 
@@ -110,7 +118,7 @@ class _AsRegistered(httpx2.AsyncBaseTransport):
 
 @dataclass(eq=False, slots=True)
 class _FaultsAsResponses(httpx2.AsyncBaseTransport):
-    """Turns a fault of the transport into a response, and records it in the :data:`ATTEMPT`.
+    """Turns a fault of the transport into a response, and records it in the call's attempt.
 
     A fault that is raised ends the SDK's whole session, and with it every other call under way at
     that server. As a response it ends only its own request.
@@ -118,25 +126,28 @@ class _FaultsAsResponses(httpx2.AsyncBaseTransport):
 
     inner: httpx2.AsyncBaseTransport
     guard: Guard | None
+    exchanges: Exchanges
+    limit: int
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        attempt = ATTEMPT.get() or Attempt()
+        post = request.method == "POST"
+        message = glance(request.content) if post else Glance(None, None)
+        id = request_id(request.content) if post else None
+        attempt = self.exchanges.of(id)
+        notifies = message.kind is not None and id is None
         try:
             if self.guard is not None:
                 try:
                     await self.guard(request.url)
                 except OSError as error:
                     raise httpx2.ConnectError(str(error)) from error
-            async with asyncio.timeout(
-                _NOTIFICATION_TIMEOUT if _is_notification(request) else None
-            ):
+            async with asyncio.timeout(_NOTIFICATION_TIMEOUT if notifies else None):
                 response = await self.inner.handle_async_request(request)
         except _NEVER_SENT as error:
-            attempt.record_fault(error)
+            attempt.fault = error
             return _fault_response(error)
         except httpx2.TransportError as error:
-            attempt.sent = True
-            attempt.record_fault(error)
+            attempt.sent, attempt.fault = True, error
             return _fault_response(error)
         except TimeoutError as error:
             return _fault_response(
@@ -147,171 +158,162 @@ class _FaultsAsResponses(httpx2.AsyncBaseTransport):
         except asyncio.CancelledError:
             attempt.sent = True  # how far it got is not known
             raise
-        attempt.sent, attempt.status = True, response.status_code
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        kind = response.headers.get("content-type", "")
-        limit = None if kind.startswith("text/event-stream") else MAX_RESPONSE
-        response.stream = _BodyWithoutFaults(response.stream, attempt, limit)
-        return response
+        attempt.sent = True
+        if not notifies:
+            attempt.status = response.status_code
+        headers = response.headers.copy()
+        for name in ("Content-Encoding", "Content-Length", "Transfer-Encoding"):
+            headers.pop(name, None)
+        return httpx2.Response(
+            response.status_code,
+            headers=headers,
+            stream=_Answer(response, self.exchanges, attempt, id, self.limit),
+            extensions=response.extensions,
+        )
 
 
 @dataclass(eq=False, slots=True)
-class _BodyWithoutFaults(httpx2.AsyncByteStream):
-    """A body that ends where the connection breaks: incomplete JSON, or a stream that lacks the
-    response, is an error of that request alone."""
+class _Answer(httpx2.AsyncByteStream):
+    """The body of ``response``, unpacked, as the SDK can take it.
 
-    inner: httpx2.AsyncByteStream
+    It ends where the connection breaks: incomplete JSON, or a stream that lacks the answer, is an
+    error of that request alone. In the place of an answer that is over the limit, or is that of
+    another request, there is an error. Errors of the server are made regular and recorded.
+
+    ``id`` is that of the request that it answers; ``None``: a stream that answers many, or none.
+    """
+
+    response: httpx2.Response
+    exchanges: Exchanges
     attempt: Attempt
-    limit: int | None
+    id: RequestId | None
+    limit: int
+    answered: bool = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
+        kind = self.response.headers.get("Content-Type", "").lower()
+        answer = self._events() if kind.startswith("text/event-stream") else self._message()
         try:
-            async for chunk in self.inner:
-                size += len(chunk)
-                if self.limit is not None and size > self.limit:
-                    self.attempt.record_fault(BodyTooLargeError(f"over {self.limit:,} bytes"))
-                    return
-                yield chunk
-        except httpx2.TransportError as error:
-            self.attempt.record_fault(error)
+            async with aclosing(answer):
+                async for part in answer:
+                    yield part
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            self.attempt.fault = error
 
     async def aclose(self) -> None:
-        await self.inner.aclose()
+        await self.response.aclose()
+
+    async def _message(self) -> AsyncGenerator[bytes, None]:
+        parts: list[bytes] = []
+        size = 0
+        async with aclosing(self.response.aiter_bytes()) as body:
+            async for part in body:
+                size += len(part)
+                if size > self.limit:
+                    parts.clear()
+                    yield self._refused(self.id, OversizedAnswerError(self.limit))
+                    return
+                parts.append(part)
+        yield self._checked(b"".join(parts), one=True)
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        cutter = EventCutter(self.limit)
+        settled = False  # it is known whose the event is that is coming, and said
+        async with aclosing(self.response.aiter_bytes()) as body:
+            async for chunk in body:
+                for event, whole in cutter.cut(chunk):
+                    data = event_data(event)
+                    if whole:
+                        checked = self._checked(data, one=False)
+                        yield event if checked is data else with_data(event, checked)
+                    elif not settled and (instead := self._instead_of(data)) is not None:
+                        yield instead
+                    settled = False
+                self.exchanges.blocked = cutter.oversized and self.id is None
+                if not cutter.oversized or settled:
+                    continue
+                if (instead := self._instead_of(event_data(cutter.beginning))) is not None:
+                    settled = True
+                    yield instead
+                    if self.answered:
+                        return
+        if self.id is not None and not self.answered:
+            self.attempt.fault = httpx2.RemoteProtocolError("the stream ended without an answer")
+        yield cutter.rest()
+
+    def _instead_of(self, beginning: bytes) -> bytes | None:
+        """What comes in the place of an event over the limit; ``None``: whose it is is not seen."""
+        found = glance(beginning)
+        if found.kind == "method":
+            log.warning("a message of a server is left out: it is over %s", size_text(self.limit))
+            return b": left out\n\n"
+        named = json.loads(found.id) if found.id is not None else None
+        id = next(
+            (each for each in (self.id, named, self.exchanges.only) if each is not None), None
+        )
+        if id is None:
+            return None
+        self.answered = self.id is not None
+        return with_data(b"", self._refused(id, OversizedAnswerError(self.limit)))
+
+    def _checked(self, data: bytes, *, one: bool) -> bytes:
+        """A message as the SDK can take it; ``one``: it is the only one, and so the answer."""
+        found = glance(data)
+        self.answered = self.answered or found.kind in ("result", "error")
+        if found.kind == "error" and (error := error_of(data)) is not None:
+            id, said = error
+            id = id if self.id is None else self.id
+            named = found.names(id)
+            (self.exchanges.of(id) if self.id is None else self.attempt).record_own(
+                said, named=named
+            )
+            return error_message(id, said)
+        if one and found.kind == "result" and self.id is not None and not found.names(self.id):
+            return self._refused(self.id, MisdirectedAnswerError(self.id, found.id))
+        return data
+
+    def _refused(self, id: RequestId | None, fault: UnusableAnswerError) -> bytes:
+        """The error in the place of an answer to the request ``id`` that cannot be taken."""
+        self.exchanges.of(id).fault = fault
+        return error_message(id, ErrorData(code=INTERNAL_ERROR, message=str(fault)))
 
 
 def _fault_response(error: httpx2.TransportError) -> httpx2.Response:
-    message = f"{type(error).__name__}: {error}"
-    fault = {"code": CONNECTION_CLOSED, "message": message}
-    body = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": fault})
-    return httpx2.Response(503, headers={"Content-Type": "application/json"}, content=body)
-
-
-def _is_notification(request: httpx2.Request) -> bool:
-    """Whether it is a notification or a response, which do not have both ``method`` and ``id``.
-
-    The modern protocol has neither, and names the method of a request in a header. A message of
-    more than 4 KiB is a request.
-    """
-    if request.method != "POST" or "Mcp-Method" in request.headers or len(request.content) > 4096:
-        return False
-    message = orjson.loads(request.content)
-    return not (isinstance(message, dict) and "method" in message and "id" in message)
+    said = ErrorData(code=CONNECTION_CLOSED, message=f"{type(error).__name__}: {error}")
+    headers = {"Content-Type": "application/json"}
+    return httpx2.Response(503, headers=headers, content=error_message(None, said))
 
 
 def transport_for(
-    instance: Instance, url: str, settings: ClientSettings, http: SharedHttp
+    instance: Instance,
+    url: str,
+    settings: ClientSettings,
+    http: SharedHttp,
+    exchanges: Exchanges,
 ) -> Transport:
     """A transport to ``instance`` at ``url`` (empty for ``stdio``); nothing is connected yet.
 
-    Raises :class:`~mcp_discovery.errors.InvalidInputError` where a ``stdio`` server cannot be
-    started for want of a variable.
+    ``exchanges`` are those over this transport alone. Raises
+    :class:`~mcp_discovery.errors.InvalidInputError` where a ``stdio`` server cannot be started for
+    want of a variable.
     """
-    endpoint = instance.record.endpoint
     auth = settings.auth_of(instance)
-    match endpoint.transport:
+    limit = settings.max_answer_bytes
+    match instance.record.endpoint.transport:
         case "streamable-http":
-            return streamable_http_client(url, http_client=http.client(url, auth=auth))
+            client = http.client(url, exchanges, limit=limit, auth=auth)
+            # The limit is kept below.
+            found = streamable_http_client(url, http_client=client, max_sse_event_size=None)
+            return tracked(found, exchanges)
         case "sse":
-            return sse_client(
-                url,
-                auth=auth,
-                httpx_client_factory=lambda headers=None, timeout=None, auth=None: http.client(
-                    url, auth=auth, headers=headers
-                ),
+            return tracked(
+                sse_transport(url, http.client(url, exchanges, limit=limit, auth=auth), exchanges),
+                exchanges,
             )
         case "websocket":
-            return _send_tracking(_websocket(url, auth))
+            found = websocket_transport(url, auth, exchanges, limit=limit)
+            return tracked(found, exchanges, own=True)
         case "stdio":
             command, args, environment = settings.command_of(instance)
             started = StdioServerParameters(command=command, args=args, env=environment)
-            return _send_tracking(stdio_client(started))
-
-
-@asynccontextmanager
-async def _send_tracking(
-    inner: AbstractAsyncContextManager[TransportStreams],
-) -> AsyncGenerator[TransportStreams, None]:
-    """A transport that records in a call's :data:`ATTEMPT` that it was sent."""
-    async with inner as (reading, writing):
-        yield reading, _TrackedWrites(writing)
-
-
-@dataclass(eq=False, slots=True)
-class _TrackedWrites:
-    inner: WriteStream[SessionMessage]
-
-    async def send(self, item: SessionMessage, /) -> None:
-        if (attempt := ATTEMPT.get()) is not None:
-            attempt.sent = True
-        await self.inner.send(item)
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-
-@asynccontextmanager
-async def _websocket(url: str, auth: httpx2.Auth | None) -> AsyncGenerator[TransportStreams, None]:
-    """MCP over WebSocket: one JSON-RPC message in each text frame, subprotocol ``mcp``.
-
-    As the SDK before 2.0 implemented it; the SDK from 2.0 on has no such transport.
-    """
-    import aiohttp
-
-    from mcp_discovery.probe import probing_session
-
-    to_session, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    writing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
-    async with (
-        probing_session(aiohttp.TCPConnector()) as http,
-        http.ws_connect(
-            wire_url(url),
-            protocols=["mcp"],
-            headers=await _headers(url, auth),
-            heartbeat=20.0,
-            max_msg_size=MAX_RESPONSE,
-        ) as socket,
-        anyio.create_task_group() as tasks,
-        reading,
-        writing,
-    ):
-
-        async def receive() -> None:
-            async with to_session:
-                async for message in socket:
-                    if message.type is not aiohttp.WSMsgType.TEXT:
-                        continue
-                    try:
-                        parsed = jsonrpc_message_adapter.validate_json(message.data, by_name=False)
-                    except ValidationError as error:
-                        await to_session.send(error)
-                    else:
-                        await to_session.send(SessionMessage(parsed))
-
-        async def send() -> None:
-            async with from_session:
-                async for item in from_session:
-                    text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
-                    await socket.send_str(text)
-
-        tasks.start_soon(receive)
-        tasks.start_soon(send)
-        yield reading, writing
-        tasks.cancel_scope.cancel()
-
-
-async def _headers(url: str, auth: httpx2.Auth | None) -> dict[str, Any]:
-    """The Authorization that ``auth`` gives a request."""
-    if auth is None:
-        return {}
-    flow = auth.async_auth_flow(httpx2.Request("GET", url.replace("ws", "http", 1)))
-    request = await anext(flow)
-    await flow.aclose()
-    found = request.headers.get("Authorization")
-    return {"Authorization": found} if found else {}
+            return tracked(stdio_client(started), exchanges, own=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from mcp_discovery.client.formats.schema import Schema
 from mcp_discovery.client.settings import require_choice
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import InvalidInputError, UnknownToolError
+from mcp_discovery.nearest import all_nearest
 
 #: The options of each format, with their defaults.
 _OPTIONS: Mapping[Format, Mapping[str, Any]] = MappingProxyType(
@@ -72,8 +72,8 @@ class ToolList(list[dict[str, Any]]):
     def tool(self, name: str) -> Tool:
         """The tool that the model calls ``name``; raises :class:`UnknownToolError`."""
         if name not in self.names:
-            near = difflib.get_close_matches(name[:200], self.names, n=2)
-            raise UnknownToolError(name[:200], "no tool of this list has that name", tuple(near))
+            near = all_nearest(name, self.names, most=2)
+            raise UnknownToolError(name[:200], "no tool of this list has that name", near)
         return self.names[name]
 
     def restore(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ async def test_a_command_is_started_only_where_its_name_was_allowed(tmp_path: Pa
         ):
             assert response.status == 201, await response.text()
         async with Discovery(asked.url, patience=0.2) as discovery:
-            with pytest.raises(NoReplicaError, match="allow it by name"):
+            with pytest.raises(NoReplicaError, match="allow it by its server's name"):
                 await discovery.call("write", {"key": "x"})
         async with Discovery(asked.url, allow_stdio=["local"], patience=0.2) as discovery:
             with pytest.raises(NoReplicaError, match=r"\$\{COUNTING_SCHEMA\}, which is not set"):

@@ -1,0 +1,226 @@
+"""Answers as they come off the wire: events cut out of a stream, JSON-RPC messages recognized
+without being parsed, errors made regular. None is held in memory beyond a limit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from mcp_types import INTERNAL_ERROR, ErrorData, RequestId
+
+from mcp_discovery.errors import DiscoveryError
+
+#: So many bytes of a message's beginning and of its end are looked at.
+_HEAD, _TAIL = 64 * 2**10, 4 * 2**10
+_MEMBER = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+#: An id behind the other members of a message, where the TypeScript SDK writes it.
+_LAST_ID = re.compile(
+    r',\s*"id"\s*:\s*(-?\d+|null|"(?:[^"\\]|\\.)*")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$'
+)
+_DECODER = json.JSONDecoder()
+#: An empty line: two ends of lines, of whichever kind (HTML, 9.2.6: CRLF, LF or CR).
+_EMPTY_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+
+
+class UnusableAnswerError(DiscoveryError):
+    """An answer came that cannot be taken; the connection is as good as before."""
+
+
+class OversizedAnswerError(UnusableAnswerError):
+    """The answer is over ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the answer is over {size_text(limit)}")
+        self.limit = limit
+
+
+class MisdirectedAnswerError(UnusableAnswerError):
+    """The answer to the request ``id`` has the id ``found``, which is JSON."""
+
+    def __init__(self, id: RequestId, found: str | None) -> None:
+        super().__init__(f"it answered the request {id!r} with the id {found or 'of none'}")
+
+
+def size_text(size: int) -> str:
+    """``size`` in bytes in words: ``64 MiB``, or ``1,000,000 bytes``."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size:,} bytes"
+
+
+class Glance(NamedTuple):
+    """What a message is, and its id.
+
+    ``kind`` is the member that says so, ``None`` where it is no JSON-RPC message; ``id`` is JSON,
+    ``None`` where there is none.
+    """
+
+    kind: Literal["method", "result", "error"] | None
+    id: str | None
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it wants an answer."""
+        return self.kind == "method" and self.id is not None
+
+    def names(self, id: RequestId) -> bool:
+        """Whether it has the id ``id``, as a number or as a string."""
+        return self.id is not None and self.id.strip('"') == str(id)
+
+
+def glance(data: bytes) -> Glance:
+    """Looks at a message of any size, without parsing it: at its beginning and its end."""
+    text = data[:_HEAD].decode(errors="replace")
+    kind: Any = None
+    id: str | None = None
+    at = 0
+    while id is None or kind is None:
+        if (member := _MEMBER.match(text, at)) is None:
+            break
+        name, at = member[1][1:-1], member.end()
+        absent = name != "method" and text.startswith("null", at)  # some send both, one as null
+        if name in ("method", "result", "error") and not absent:
+            kind = kind or name
+            if kind != "method":
+                break
+        try:
+            end = _DECODER.raw_decode(text, at)[1]
+        except (json.JSONDecodeError, RecursionError):
+            break
+        if name == "id":
+            id = text[at:end]
+        at = end
+    if id is None and kind is not None:
+        last = _LAST_ID.search(data[-_TAIL:].decode(errors="replace"))
+        id = last[1] if last else None
+    return Glance(kind, id)
+
+
+def request_id(data: bytes) -> RequestId | None:
+    """The id of the request in ``data``; ``None`` where it is no request."""
+    found = glance(data)
+    if not found.is_request or found.id is None:
+        return None
+    id = json.loads(found.id)
+    return id if isinstance(id, int | str) else None
+
+
+def error_of(data: bytes | str) -> tuple[Any, ErrorData] | None:
+    """The id and the error of a JSON-RPC error, however irregular; ``None`` where it is none.
+
+    What lacks a code, or a message that is a string, is given them: a server's words arrive.
+    """
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or message.get("error") is None:
+        return None
+    error = message["error"]
+    if not isinstance(error, dict):
+        error = {"message": error}
+    said = error.get("message")
+    text = "" if said is None else said if isinstance(said, str) else json.dumps(said)
+    # Half of a surrogate pair is valid JSON, and no text.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    code = _integer(error.get("code"))
+    code = INTERNAL_ERROR if code is None else code
+    return message.get("id"), ErrorData(code=code, message=text, data=error.get("data"))
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"-?\d{1,18}", value, re.ASCII) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def error_message(id: RequestId | None, error: ErrorData) -> bytes:
+    """The JSON-RPC message with ``error``."""
+    fault = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        fault["data"] = error.data
+    message = {"jsonrpc": "2.0", "id": id, "error": fault}
+    return json.dumps(message, ensure_ascii=False).encode(errors="replace")
+
+
+class EventCutter:
+    """Cuts a stream of server-sent events, of which none is held beyond ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._last = b""
+
+    @property
+    def oversized(self) -> bool:
+        """Whether the event that is coming is over the limit."""
+        return self._size > self._limit
+
+    @property
+    def beginning(self) -> bytes:
+        """The first bytes of the event that is coming."""
+        return _beginning(self._parts)
+
+    def cut(self, chunk: bytes) -> Iterator[tuple[bytes, bool]]:
+        """The events that ``chunk`` completes, and whether each is whole.
+
+        One over the limit is told by its beginning and its end.
+        """
+        at = 0
+        while True:
+            before = self._last  # where an empty line may have begun
+            found = _EMPTY_LINE.search(before + chunk if before else chunk, at)
+            if found is None:
+                break
+            end = found.end() - len(before)
+            self._add(chunk[at:end])
+            whole = not self.oversized
+            yield b"".join(self._parts), whole
+            self._parts, self._size, self._last = [], 0, b""
+            at = end
+        self._add(chunk[at:])
+
+    def rest(self) -> bytes:
+        """What has come of an event that the stream's end left incomplete."""
+        return b"" if self.oversized else b"".join(self._parts)
+
+    def _add(self, part: bytes) -> None:
+        self._last = (self._last + part)[-3:]
+        fitted = not self.oversized
+        self._size += len(part)
+        if not self.oversized:
+            self._parts.append(part)
+            return
+        if fitted:
+            self._parts = [_beginning([*self._parts, part]), part[-_TAIL:]]
+            return
+        head, tail = self._parts
+        self._parts = [head, (tail + part)[-_TAIL:]]
+
+
+def _beginning(parts: list[bytes]) -> bytes:
+    """The first bytes of what ``parts`` are together."""
+    head = b""
+    for part in parts:
+        if len(head) >= _HEAD:
+            break
+        head += part[: _HEAD - len(head)]
+    return head
+
+
+def event_data(event: bytes) -> bytes:
+    """The data of an event."""
+    lines = (each for each in event.splitlines() if each.startswith(b"data:"))
+    return b"\n".join(each[5:].removeprefix(b" ") for each in lines)
+
+
+def with_data(event: bytes, data: bytes) -> bytes:
+    """``event`` with other data."""
+    lines = (each for each in event.splitlines() if each and not each.startswith(b"data"))
+    return b"\n".join((*lines, b"data: " + data)) + b"\n\n"
