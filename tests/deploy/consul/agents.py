@@ -96,10 +96,13 @@ class Agent:
 
     def command(self) -> Sequence[str]:
         """The arguments by which it is started."""
+        given = {name: port.number for name, port in self._ports.items()}
+        if binaries.version(Binary(consul_program())) >= (1, 14):
+            given["grpc_tls"] = -1  # on by default from then on, and unknown before
         settings = {
             "data_dir": str(self._folder / "data"),
             "node_name": self.name,
-            "ports": {name: port.number for name, port in self._ports.items()},
+            "ports": given,
             "retry_interval": "1s",
             "disable_host_node_id": True,
         } | self._settings
