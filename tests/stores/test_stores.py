@@ -71,6 +71,15 @@ async def test_a_paused_server_is_silent_until_it_is_resumed(kind: Server) -> No
         await server.pause()  # Closing a paused server must not hang.
 
 
+@pytest.mark.parametrize("release", binaries.matrix(), indirect=True, scope="session")
+async def test_a_leader_is_told_where_there_are_users() -> None:
+    async with EtcdCluster(3, auth=True) as etcd, ConsulCluster(3, acl=True) as consul:
+        for cluster in (etcd, consul):
+            leader = await cluster.leader()
+            assert [await each.leads() for each in cluster.members].count(True) == 1
+            await leader.put("key", "value")
+
+
 @both_clusters
 async def test_a_cluster_writes_again_after_its_leader_was_killed(kind: Cluster) -> None:
     async with kind(3) as cluster:

@@ -90,7 +90,8 @@ async def test_heartbeats_go_on_while_the_servers_hang(tmp_path: Path) -> None:
         await until_alive(client, ["server-1", "client-1"])
 
         async def settled() -> bool:
-            # Consul starts with its legacy ACLs up to 1.10, and knows no token yet once it leaves them.
+            # Consul up to 1.10 starts with its legacy ACLs, and knows no token yet once it leaves
+            # them.
             member = (await client.api("GET", "/v1/agent/self"))["Member"]
             return bool(member["Tags"].get("acls", "1") == "1")
 
