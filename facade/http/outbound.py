@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import ipaddress
 import re
 import socket
@@ -9,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from multidict import istr
 
 from mcp_discovery.errors import InvalidRecordError
+from mcp_discovery.facade.http.lines import Line, LineKeeper, Peer
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.probe import AddressRefusedError, probing_session
@@ -26,6 +28,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Connections to servers that are open at once.
 _MOST_CONNECTIONS = 256
+#: Seconds that a look whether connections are accepted may take.
+_CONNECT_TIMEOUT = 1.0
+#: What says that nobody listens there.
+_NOBODY_THERE = frozenset(
+    {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH}
+)
 
 #: In every request that a facade makes for others: so that one led to a facade is noticed there.
 MARK = istr("X-Discovery-Probe")
@@ -132,16 +140,15 @@ class Dialer:
         kept for ``keepalive`` seconds."""
         self._private = private
         self._resolver = resolver or DefaultResolver()
-        #: Sends no cookies, goes through no proxy, follows no redirect by itself.
-        self.session = probing_session(
-            aiohttp.TCPConnector(
-                limit=connections,
-                keepalive_timeout=keepalive,
-                resolver=_CheckedResolver(self._resolver, private=private),
-                socket_factory=self._socket,
-            ),
-            headers,
+        self._checked = _CheckedResolver(self._resolver, private=private)
+        self._connector = LineKeeper(
+            limit=connections,
+            keepalive_timeout=keepalive,
+            resolver=self._checked,
+            socket_factory=self._socket,
         )
+        #: Sends no cookies, goes through no proxy, follows no redirect by itself.
+        self.session = probing_session(self._connector, headers)
 
     def check(self, record: Record) -> None:
         """Raises :class:`InvalidRecordError` where a URL that would be probed spells an address
@@ -156,6 +163,34 @@ class Dialer:
             except AddressRefusedError as error:
                 raise InvalidRecordError(field, f"{error}; name another one") from error
 
+    def line(self, url: str) -> Line | None:
+        """The connection over which the origin of ``url`` was asked last, if it ever was."""
+        return self._connector.lines.get(wire_url(url).origin())
+
+    async def accepts(self, url: str, peer: Peer | None = None) -> bool | None:
+        """Whether a connection to the server at ``url`` is accepted, as it is closed again at once;
+        ``None`` where that cannot be told.
+
+        ``peer`` is the very address to connect to, where that is known.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                family, where = await self._peer(url) if peer is None else (_family(peer), peer)
+                with self._socket((family, socket.SOCK_STREAM, 0, "", where)) as attempt:
+                    attempt.setblocking(False)
+                    await loop.sock_connect(attempt, where)
+        except (AddressRefusedError, TimeoutError):
+            return None
+        except OSError as error:
+            return False if error.errno in _NOBODY_THERE else None
+        return True
+
+    async def _peer(self, url: str) -> tuple[socket.AddressFamily, Peer]:
+        parts = wire_url(url)
+        found = (await self._checked.resolve(parts.raw_host or "", parts.port or 0))[0]
+        return socket.AddressFamily(found["family"]), (found["host"], found["port"])
+
     async def close(self) -> None:
         """Closes every connection."""
         await self.session.close()
@@ -169,6 +204,10 @@ class Dialer:
             raise AddressRefusedError(f"its address {where[0][:100]!r} is not understood")
         _require(address, private=self._private)
         return socket.socket(family, kind, protocol)
+
+
+def _family(peer: Peer) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
 
 
 class _CheckedResolver(AbstractResolver):

@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Self
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from mcp_discovery.adapters.catalog import Catalog
@@ -30,7 +31,7 @@ from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.body import Posting, gives_capabilities
 from mcp_discovery.facade.registration.hand_over import HandOver, follow, is_posted
 from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, probe_maker
-from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
@@ -38,6 +39,10 @@ from mcp_discovery.registrant.tasks import ended
 from mcp_discovery.registrant.watcher import HealthCheckResult
 
 log = logging.getLogger(__name__)
+
+#: How many seconds an idle connection to a posted server is kept: from one probe to the next, so
+#: that its end tells of the server's.
+_KEPT_ALIVE = 75.0
 
 
 def holder_for(store: Store) -> Holder:
@@ -91,6 +96,7 @@ class PostedEntries:
         #: Registers a tombstone in the place of what the holder with the id ``takeover`` holds.
         self._bury = partial(bury, self._store, reap_after=self.options.removed_for, by=self.holder)
         self._hand_over = HandOver(self.catalog, self.holder, self.options.settle)
+        self.usage.listen(CAPABILITY_REQUEST, self._called)
         #: Whether other facades over the same store see tombstones: another facade, where that is
         #: the store, shows none.
         kind = find_kind(self._store.url)
@@ -222,7 +228,11 @@ class PostedEntries:
     # -- life --------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self.dialer = Dialer(private=self.options.probe_private, headers={MARK: self.holder.id})
+        self.dialer = Dialer(
+            private=self.options.probe_private,
+            headers={MARK: self.holder.id},
+            keepalive=_KEPT_ALIVE,
+        )
         self._adopting = asyncio.create_task(follow(self, self.catalog), name="adopt")
         return self
 
@@ -231,6 +241,11 @@ class PostedEntries:
         await asyncio.gather(*(posted.aclose() for posted in self._entries.values()))
         self._entries.clear()
         await self.dialer.close()
+
+    def _called(self, _: str, id: str, facts: Mapping[str, Any]) -> None:
+        posted = self._entries.get(id)
+        if posted is not None:
+            posted.called(success=facts["success"])
 
     def _make(
         self, record: Record, document: CapabilityDocument, *, draining: bool = False
@@ -253,7 +268,7 @@ class PostedEntries:
             fill=not gives_capabilities(record),
             store=self._store,
             holder=self.holder,
-            session=self.dialer.session,
+            dialer=self.dialer,
             options=self.options,
             usage=self.usage,
             may_renew=partial(self._hand_over.require_own, id),

@@ -11,8 +11,11 @@ import aiohttp
 
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.registration.suspicion import Suspicion
 from mcp_discovery.facade.registration.traits import traits_of
+from mcp_discovery.facade.registration.vigil import Vigil
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
@@ -27,8 +30,9 @@ from mcp_discovery.registrant.watcher import HealthCheck, Pace, ProbeFinding
 
 #: The answer of a posted server is late after so many seconds.
 SLOW_AFTER = 1.0
-#: The shortest pause after a probe that failed, in seconds, unless the interval is shorter.
-_RETRY = 2.0
+#: The pause after a probe that failed, in seconds, unless the interval is shorter; each further
+#: failure doubles it, up to the interval.
+_RETRY = 1.0
 #: The part by which the pauses between probes vary, so that a fleet keeps out of step.
 _JITTER = 0.1
 #: The longest time, in seconds, before a registration that the store has lost is made anew.
@@ -57,7 +61,7 @@ class PostedEntry(Registrant):
     """The registrant of a posted entry, from its first probe until it is closed.
 
     ``fill`` says whether what it offers is read from the server; otherwise what was posted stands.
-    ``session`` is what its probes are made with. ``takeover`` is the id of the holder whose place
+    ``dialer`` is what its probes are made with. ``takeover`` is the id of the holder whose place
     it takes at first. ``may_renew`` is as in
     :class:`~mcp_discovery.registrant.registrar.Registrar`; ``lost`` is called when another holder
     has the id for good, and lets it go.
@@ -71,7 +75,7 @@ class PostedEntry(Registrant):
         fill: bool,
         store: Store,
         holder: Holder,
-        session: aiohttp.ClientSession,
+        dialer: Dialer,
         options: FacadeOptions,
         usage: Usage,
         may_renew: Callable[[], Awaitable[None]],
@@ -81,9 +85,11 @@ class PostedEntry(Registrant):
     ) -> None:
         self.id = record.id
         self._fill = fill
-        self._session = session
+        self._dialer = dialer
         self._options = options
         self._usage = usage
+        self._vigil: Vigil | None = None
+        self._suspicion = Suspicion(lambda: self.watcher.probe_soon(), options.probe_interval)
         #: When it took the place of what another facade kept, in monotonic seconds, if ever.
         self.inherited_at = time.monotonic() if takeover is not None else -math.inf
         self._traits = traits_of(record)
@@ -172,6 +178,11 @@ class PostedEntry(Registrant):
             health = self.health.then(Status.DEGRADED, UNPROBED, heard=False)
             self.registrar.found(ProbeFinding(health, time.monotonic()))
 
+    def called(self, *, success: bool) -> None:
+        """Somebody called the server; an outcome at odds with its status leads to a probe."""
+        if self._traits.probed and success is (self.health.status is Status.DOWN):
+            self._suspicion.arises(self.health.status)
+
     # -- inside --------------------------------------------------------------------------------
 
     def _watch(self, first_pause: float) -> None:
@@ -181,17 +192,29 @@ class PostedEntry(Registrant):
             pause=interval,
             timeout=self.timeout,
             longest_timeout=self.timeout,
-            retry=min(interval, max(self.timeout, _RETRY)),
+            retry=min(interval, _RETRY),
             longest_retry=interval,
             jitter=_JITTER,
             fail_after=self._traits.fail_after or self._options.fail_after,
         )
+        url = record.endpoint.url or record.health_url
+        self._vigil = None
+        if url is not None and math.isfinite(interval):
+            self._vigil = Vigil(
+                dialer=self._dialer,
+                url=url,
+                interval=interval,
+                status=lambda: self.health.status,
+                missed=lambda: self._suspicion.arises(self.health.status),
+                returned=lambda: self.watcher.probe_soon(anew=True),
+            )
         self.watch(
-            health_check(record, self._session),
+            health_check(record, self._dialer.session),
             pace,
-            probe_maker(record, self._session),
+            probe_maker(record, self._dialer.session),
             reads=self._fill,
             first_pause=first_pause,
+            beside=self._vigil.run if self._vigil is not None else None,
         )
 
     @property
@@ -212,6 +235,9 @@ class PostedEntry(Registrant):
 
     def _count(self, finding: ProbeFinding) -> None:
         if finding.result is not None and finding.result.asked:
+            self._suspicion.probed(finding.health.status)
+            if self._vigil is not None:
+                self._vigil.probed()
             self._usage.probed(
                 self.id,
                 latency=finding.result.latency,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 
 from mcp.shared.exceptions import MCPError
@@ -30,8 +31,9 @@ from mcp_discovery.health import Status
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two batches of reports.
-_INTERVAL = 1.0
+#: Seconds between two batches of reports, and until one that tells of a failure: the facade probes
+#: the server at once then.
+_INTERVAL, _SOON = 1.0, 0.05
 #: The most outcomes in one batch, and in memory while the facade is away; the oldest are dropped.
 _BATCH, _MOST = 500, 5_000
 
@@ -43,17 +45,24 @@ class OutcomeReporter:
         self._source = source
         self._waiting: deque[CallOutcome] = deque(maxlen=_MOST)
         self._available = asyncio.Event()
+        self._failed = asyncio.Event()
 
     def add(self, outcome: CallOutcome) -> None:
         """Adds the outcome of a call to the next batch."""
         self._waiting.append(outcome)
         self._available.set()
+        if not outcome.success:
+            self._failed.set()
 
     async def run(self) -> None:
-        """Sends a batch every second while there are outcomes, for ever."""
+        """Sends a batch every second while there are outcomes, for ever; a failure sooner."""
         while True:
             await self._available.wait()
-            await asyncio.sleep(_INTERVAL)
+            self._failed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_INTERVAL):
+                    await self._failed.wait()
+                    await asyncio.sleep(_SOON)
             await self.flush()
 
     async def flush(self) -> None:

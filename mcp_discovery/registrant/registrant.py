@@ -16,7 +16,7 @@ from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.probe import Introspection, McpProbe
 from mcp_discovery.registrant.introspector import Introspector, ServerDescription
 from mcp_discovery.registrant.registrar import Registrar, TakenOverError
-from mcp_discovery.registrant.tasks import ended, guarded
+from mcp_discovery.registrant.tasks import alongside, ended, guarded
 from mcp_discovery.registrant.watcher import HealthCheck, Pace, ProbeFinding, Watcher
 
 #: With these a registration is over: no retrying mends them.
@@ -51,12 +51,14 @@ class Registrant:
         wait_for: str | None = None,
         reads: bool = True,
         first_pause: float = 0.0,
+        beside: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Starts to watch the server, from ``first_pause`` seconds on; it is not watched yet.
 
         ``check``, ``pace`` and ``make_probe`` are as in :class:`Watcher`. With ``wait_for`` (the
         URL to dial) the server is waited for, and its notifications are followed; without, what it
         offers is read after each probe, unless ``reads`` is false: then its description stays.
+        ``beside`` runs while the server is watched.
         """
         introspector = Introspector(
             describe=self.describe,
@@ -81,8 +83,14 @@ class Registrant:
             read=introspector.read if reads and wait_for is None else None,
             name=self.name,
         )
-        loop = partial(self.watcher.run, first_pause)
-        self._watching = asyncio.create_task(guarded(f"probing {self.name}", loop))
+        self._watching = asyncio.create_task(self._watch_beside(first_pause, beside))
+
+    async def _watch_beside(
+        self, first_pause: float, beside: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        others = [guarded(f"looking at {self.name}", beside)] if beside is not None else []
+        async with alongside(*others):
+            await guarded(f"probing {self.name}", partial(self.watcher.run, first_pause))
 
     async def probe(self, timeout: float) -> ProbeFinding | None:
         """Probes now, or joins the probe that is under way; waits at most ``timeout`` seconds.

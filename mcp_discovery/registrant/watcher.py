@@ -184,7 +184,8 @@ class Pace:
     ``pause`` lies between an answer and the next probe, which starts after the last one ended, so
     a slow server is never asked twice at once; it is infinite where nobody wants probes but those
     that :meth:`Watcher.probe` asks for. After a probe that failed the pause is ``retry``, doubled
-    by each further failure up to ``longest_retry``. Every pause is varied by the part ``jitter``.
+    by each further failure up to ``longest_retry``. Every pause is varied by the part ``jitter``;
+    with that the first one is drawn from the whole, so that who began together soon is apart.
 
     A server is ``down`` after ``fail_after`` bad answers in a row; without that, as
     :func:`~mcp_discovery.probe.verdict.unless_repeated` says.
@@ -253,17 +254,21 @@ class Watcher:
         down = self.health is not None and self.health.status is Status.DOWN
         self._bad = FAIL_AFTER[-1] if down else 0
         self._quiet_until = -math.inf  # monotonic seconds
+        self._apart = False  # from those that began at the same moment
         self._no_answer: str | None = None
         self._judged: tuple[Verdict, str, float] | None = None  # note and monotonic seconds
         self._waiting_logged: float | None = None
         self.turned = time.monotonic()
         """When the loop last came round."""
 
-    def probe_soon(self) -> None:
-        """Probes at once: something hints at a change.
+    def probe_soon(self, *, anew: bool = False) -> None:
+        """Probes at once: something hints at a change; with ``anew`` at a change for the better,
+        after which the pauses between failed probes are short again.
 
         A server that limits requests is left alone all the same.
         """
+        if anew:
+            self._failures = 0
         self._wanted.set()
 
     @property
@@ -351,6 +356,9 @@ class Watcher:
             if result.mcp is not None and found.status is Status.DOWN:
                 return
             pause = self.pace.pause
+            if not failed and self.pace.jitter and not self._apart:
+                self._apart = True
+                pause *= random.random() if math.isfinite(pause) else 1.0
             await self._rest(min(self._retry_pause(), pause) if failed else pause)
 
     async def _probed(self, probe: McpProbe | None) -> tuple[HealthCheckResult, str]:

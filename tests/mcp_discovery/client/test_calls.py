@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mcp.client.context import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult, LoggingMessageNotificationParams
 
 from mcp_discovery import Discovery, SyncDiscovery
+from mcp_discovery.client.calls import OutcomeReporter
+from mcp_discovery.client.source import CallOutcome, Source
 from mcp_discovery.errors import (
     AmbiguousToolError,
     CallLostError,
@@ -341,3 +343,26 @@ async def test_mistakes_are_told_in_words(pair: Cluster) -> None:
     async with Discovery("http://127.0.0.1:9") as discovery:
         with pytest.raises(StoreUnavailableError, match="is the facade running there"):
             await discovery.connect()
+
+
+async def test_a_failure_is_reported_sooner_than_the_rest() -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[tuple[float, int]] = []
+
+    class Asked:
+        """What a reporter needs of a source."""
+
+        async def report(self, outcomes: Sequence[CallOutcome]) -> None:
+            reported.append((loop.time(), len(outcomes)))
+
+    reporter = OutcomeReporter(cast(Source, Asked()))
+    running = asyncio.create_task(reporter.run())
+    began = loop.time()
+    reporter.add(CallOutcome("a", "add", True, 0.01, None))
+    await asyncio.sleep(0.3)
+    assert not reported
+    reporter.add(CallOutcome("a", "add", False, 0.01, "the call failed"))
+    await asyncio.sleep(0.2)
+    running.cancel()
+    assert [number for _, number in reported] == [2]
+    assert reported[0][0] - began < 0.5
