@@ -100,19 +100,19 @@ class HeartbeatSchedule:
         self._unconfirmed = False
         self._load_written = time.monotonic()
 
-    def due(self, now: float, *, renew: bool = False) -> tuple[bool, bool]:
+    def due(self, now: float, *, renew: bool = False, other: bool = False) -> tuple[bool, bool]:
         """Whether a heartbeat at ``now`` (``time.monotonic()``) that writes nothing has to renew,
         and whether it has to verify.
 
         The next heartbeat is expected after the same interval as this one. What cannot wait for it
         is due now, and so is a renewal if ``renew`` is true; if neither is due, it is the one that
-        was done longer ago.
+        was done longer ago, unless this heartbeat has some ``other`` request to make.
         """
         next_heartbeat = now + (now - self._last)
         self._last = now
         renew = renew or next_heartbeat - self._renewed > RENEW_WITHIN * self._ttl
         verify = next_heartbeat - self._verified > self._verify_within
-        if not (renew or verify):
+        if not (renew or verify or other):
             renew = self._renewed <= self._verified
             verify = not renew
         return renew, verify

@@ -239,6 +239,11 @@ class HttpClient:
             )
         return self._session
 
+    @property
+    def token(self) -> str | None:
+        """The token that the next request carries."""
+        return self._token.current()
+
     async def close(self) -> None:
         """Closes every connection; a request in flight raises :class:`StoreUnavailableError`."""
         self._closed = True

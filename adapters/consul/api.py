@@ -1,8 +1,7 @@
-"""Consul's HTTP API as this store uses it: KV, the local agent, transactions, permissions."""
+"""Consul's HTTP API as this store uses it: the local agent, transactions, permissions."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,110 +10,14 @@ from urllib.parse import quote
 import orjson
 
 from mcp_discovery.adapters.consul.checks import Check, heartbeat_check, holder_in
+from mcp_discovery.adapters.consul.kv import KVPair, KVStore
 from mcp_discovery.adapters.consul.services import ServiceCatalog
-from mcp_discovery.adapters.consul.transport import (
-    MAX_LIST,
-    ConsulTransport,
-    QueryResult,
-)
+from mcp_discovery.adapters.consul.session import ConsulSessions
+from mcp_discovery.adapters.consul.token import OwnToken
+from mcp_discovery.adapters.consul.transport import ConsulTransport
 from mcp_discovery.adapters.consul.url import ConsulAddress
-from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError
-
-
-@dataclass(frozen=True, slots=True)
-class KVPair:
-    """One KV entry. ``raw`` is its value in base64, as Consul sends it, and cheap to compare."""
-
-    key: str
-    raw: str
-    modified: int
-
-    @property
-    def value(self) -> bytes:
-        """The value."""
-        return base64.b64decode(self.raw)
-
-
-class KVStore:
-    """Consul's KV store. Reads are confirmed by the quorum where nothing else is said."""
-
-    def __init__(self, http: ConsulTransport) -> None:
-        self._http = http
-
-    async def get(self, key: str) -> KVPair | None:
-        """The entry at ``key``."""
-        return next(iter(self._entries(await self._read(key))), None)
-
-    async def entries(self, prefix: str, *, limit: int = MAX_LIST) -> list[KVPair]:
-        """Every entry whose key starts with ``prefix``.
-
-        Raises :class:`~mcp_discovery.adapters.http.ResponseTooLargeError` where they are over
-        ``limit`` bytes in all.
-        """
-        return self._entries(await self._read(prefix, {"recurse": ""}, limit=limit))
-
-    async def keys(self, prefix: str) -> list[str]:
-        """Every key that starts with ``prefix``."""
-        response = await self._read(prefix, {"keys": ""})
-        if response.status == 404:
-            return []
-        found = self._http.json(response)
-        if not isinstance(found, list):
-            raise self._http.malformed(response)
-        return list(map(str, found))
-
-    async def put(self, key: str, value: bytes, *, cas: int | None = None) -> bool:
-        """Writes an entry; with ``cas`` only if its ModifyIndex is that (0: if there is none).
-
-        Returns whether it was written.
-        """
-        return await self._written("PUT", key, cas, value)
-
-    async def delete(self, key: str, *, cas: int | None = None) -> bool:
-        """Deletes an entry; with ``cas`` only if its ModifyIndex is that. Returns whether so."""
-        return await self._written("DELETE", key, cas)
-
-    async def require_served(self, timeout: float) -> None:
-        """Raises unless the leader answers a read with our token within ``timeout`` seconds."""
-        where = f"/v1/kv/{quote(self._http.address.records)}"
-        await self._http.request("GET", where, missing=True, timeout=timeout)
-
-    async def watch(self, index: int, wait: float) -> QueryResult[list[KVPair]]:
-        """A blocking query for all records; see :meth:`ConsulTransport.block`."""
-        where = f"/v1/kv/{quote(self._http.address.records)}"
-        response = await self._http.block(where, {"recurse": ""}, index, wait)
-        now = self._http.index(response)
-        return QueryResult(now, None if now == index else self._entries(response))
-
-    async def _read(
-        self, key: str, params: Mapping[str, str] | None = None, *, limit: int = MAX_LIST
-    ) -> StoreResponse:
-        query = {**(params or {}), "consistent": ""}
-        where = f"/v1/kv/{quote(key)}"
-        return await self._http.request("GET", where, query, missing=True, limit=limit)
-
-    async def _written(
-        self, method: str, key: str, cas: int | None, value: bytes | None = None
-    ) -> bool:
-        params = {} if cas is None else {"cas": str(cas)}
-        response = await self._http.request(method, f"/v1/kv/{quote(key)}", params, data=value)
-        return response.body.strip() == b"true"
-
-    def _entries(self, response: StoreResponse) -> list[KVPair]:
-        if response.status == 404:
-            return []
-        with self._http.reading(response):
-            entries = [
-                KVPair(item["Key"], item["Value"] or "", item["ModifyIndex"])
-                for item in self._http.json(response)
-            ]
-            for each in entries:
-                known = isinstance(each.key, str) and isinstance(each.raw, str)
-                if not known or not isinstance(each.modified, int):
-                    raise TypeError(each.key)
-            return entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +47,15 @@ class ConsulAgent:
             data=orjson.dumps(definition),
         )
 
-    async def deregister_held(self, id: str, holder: str) -> None:
-        """Removes a service from the local agent, if there is one and ``holder`` holds it."""
+    async def deregister_held(self, id: str, holder: str) -> bool:
+        """Removes a service from the local agent, if there is one and ``holder`` holds it; returns
+        whether so."""
         service = await self.service(id)
-        if service is not None and holder_in(service.checks.get(heartbeat_check(id))) == holder:
-            where = f"/v1/agent/service/deregister/{quote(id)}"
-            await self._http.request("PUT", where, missing=True)
+        if service is None or holder_in(service.checks.get(heartbeat_check(id))) != holder:
+            return False
+        where = f"/v1/agent/service/deregister/{quote(id)}"
+        await self._http.request("PUT", where, missing=True)
+        return True
 
     async def service(self, id: str) -> AgentService | None:
         """The service with that id at the local agent."""
@@ -193,13 +99,15 @@ class ConsulAgent:
 
 
 class ConsulApi:
-    """One Consul agent's API, in three parts, each of which raises what
+    """One Consul agent's API, in parts, each of which raises what
     :class:`ConsulTransport` does."""
 
     def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
         self.address = address
         self._http = ConsulTransport(address, options)
         self.kv = KVStore(self._http)
+        self.token = OwnToken(self._http)
+        self.sessions = ConsulSessions(self._http, self.kv, self.token)
         self.services = ServiceCatalog(self._http)
         self.agent = ConsulAgent(self._http)
 
@@ -226,11 +134,8 @@ class ConsulApi:
             self._http.refuse(response)
         try:
             entry, *rest = self._http.json(response)["Results"]
-            kv = entry["KV"]
             found = {each["Check"]["CheckID"]: each["Check"] for each in rest}
-            return KVPair(kv["Key"], kv["Value"] or "", kv["ModifyIndex"]), {
-                id: found[id] for id in checks
-            }
+            return KVPair.read(entry["KV"]), {id: found[id] for id in checks}
         except (KeyError, TypeError, ValueError):
             return None  # The token may not read all of it.
 

@@ -10,7 +10,8 @@ import logging
 import re
 from collections.abc import Iterable
 
-from mcp_discovery.adapters.consul.api import ConsulApi, KVPair
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.kv import KVPair
 from mcp_discovery.adapters.http import MAX_RESPONSE, ResponseTooLargeError
 from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError

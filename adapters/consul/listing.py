@@ -14,19 +14,21 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import NamedTuple
 
-from mcp_discovery.adapters.consul.api import KVPair
 from mcp_discovery.adapters.consul.checks import (
+    Check,
     Presence,
     ServicePlace,
+    heartbeat_check,
     read_presence,
     verdict,
 )
+from mcp_discovery.adapters.consul.kv import KVPair
+from mcp_discovery.adapters.consul.records import StoredRecord, read_entry
 from mcp_discovery.adapters.consul.services import Services
+from mcp_discovery.adapters.consul.session import ENDED_FOR
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
-from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError
 from mcp_discovery.health import Health, Status, silent_for, utcnow
-from mcp_discovery.instance import Instance, Lease, decode_registration
-from mcp_discovery.record import Record
+from mcp_discovery.instance import Instance, Lease
 
 #: Seconds for which a service and its record may not match: a registration consists of several
 #: writes, and the two queries return one after the other.
@@ -47,21 +49,6 @@ LAPSED_FOR = 1.0
 MANY = 3
 #: … for this many seconds.
 IN_DOUBT = 6.0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
-    """A record in KV with its lease, its key and its ModifyIndex."""
-
-    key: str
-    record: Record
-    lease: Lease
-    modified: int
-
-    def duplicate(self) -> DuplicateInstanceError:
-        """The error for another holder that registers the same id."""
-        holder, url = str(self.lease.holder), self.record.endpoint.url
-        return DuplicateInstanceError(self.record.id, holder=holder, url=url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +109,8 @@ class ConsulListing:
         self._memory = memory
         self._findings = memory.findings
         self._checks: Services = {}
+        self._present: dict[str, list[Presence]] = {}
+        # The same, without those that pass only because Consul was not told of their end.
         self._presences: dict[str, list[Presence]] = {}
         self._read: dict[ServicePlace, Presence] = {}
         # Key → hash of its value, record.
@@ -132,6 +121,9 @@ class ConsulListing:
         self._unread: set[str] = set()  # ids whose record is malformed, and in ``skipped``
         self._unreachable: dict[str, float] = {}
         self._lapsed: dict[str, _Lapse] = {}
+        # (id, holder) → the monotonic time at which its session was first seen to have ended.
+        self._ended: dict[tuple[str, str], float] = {}
+        self._ghosts: set[tuple[str, str]] = set()  # those whose check passed after that
         #: The monotonic time at which the result of :meth:`instances` changes without new input.
         self.due = math.inf
 
@@ -149,7 +141,7 @@ class ConsulListing:
                     continue
             read[place] = known
             presences.setdefault(place.id, []).append(known)
-        self._checks, self._read, self._presences = services, read, presences
+        self._checks, self._read, self._present = services, read, presences
 
     def feed_records(self, entries: Iterable[KVPair]) -> None:
         """Takes the present records."""
@@ -166,7 +158,7 @@ class ConsulListing:
                     known = None
                     self._skipped.add(entry.key, str(error))
             elif known is not None and known.modified != entry.modified:
-                known = replace(known, modified=entry.modified)
+                known = replace(known, modified=entry.modified, ended=entry.ended)
             present[entry.key] = value, known
             if known is not None:
                 stored.setdefault(known.record.id, []).append(known)
@@ -182,6 +174,7 @@ class ConsulListing:
         joined: dict[str, Joined] = {}
         unsettled: dict[str, float] = {}
         stray: set[str] = set()
+        self._note_ended(now)
         self._note_unreachable(now)
         self._note_lapsed(now)
         for id, presences in self._presences.items():
@@ -233,6 +226,40 @@ class ConsulListing:
         same = known.presence is presence and known.stored is stored[0]
         well = presence.alive and presence.started and not presence.others
         return known if same and well else None
+
+    def ghosts(self) -> list[tuple[ServicePlace, Check]]:
+        """The heartbeat checks that pass though the sessions of their holders have ended, and
+        their places."""
+        return [
+            (presence.place, check)
+            for id, holder in self._ghosts
+            for presence in self._present.get(id, ())
+            if presence.passing and presence.holder == holder
+            for check in self._checks[presence.place]
+            if check["CheckID"] == heartbeat_check(id)
+        ]
+
+    def _note_ended(self, now: float) -> None:
+        ended = [
+            (id, each.lease.holder.id)
+            for id, stored in self._stored.items()
+            for each in stored
+            if each.ended
+        ]
+        self._ended = {holder: self._ended.get(holder, now) for holder in ended}
+        self._presences, ghosts = self._present, set()
+        for (id, holder), since in self._ended.items():
+            found = self._present.get(id, [])
+            if now < since + ENDED_FOR:
+                self.due = min(self.due, since + ENDED_FOR)
+            elif any(each.passing and each.holder == holder for each in found):
+                ghosts.add((id, holder))
+                silent = [
+                    replace(each, passing=False) if each.holder == holder else each
+                    for each in found
+                ]
+                self._presences = {**self._presences, id: silent}
+        self._ghosts = ghosts | (self._ghosts & self._ended.keys())
 
     def _note_unreachable(self, now: float) -> None:
         presences = chain.from_iterable(self._presences.values())
@@ -319,6 +346,8 @@ class ConsulListing:
 
     def _silent(self, id: str, lease: Lease, now: float) -> tuple[Status, str]:
         reason = silent_for(lease.ttl)
+        if (id, lease.holder.id) in self._ghosts:
+            return Status.DOWN, f"{reason}: its session in Consul has ended"
         lapse = self._lapsed.get(id)
         if lapse is None or not lapse.many or now >= lapse.since + IN_DOUBT:
             return Status.DOWN, reason
@@ -342,25 +371,3 @@ class ConsulListing:
         if previous is not None and previous.instance.health.status is status:
             since = previous.instance.health.since
         return AdverseFinding(holder, status, reason, since, now + timedelta(seconds=heard), None)
-
-
-def read_known(entry: KVPair | None, prefix: str) -> StoredRecord | None:
-    """The record in ``entry``; ``None`` where there is none or it is malformed."""
-    try:
-        return read_entry(entry, prefix) if entry is not None else None
-    except ValueError:
-        return None
-
-
-def read_entry(entry: KVPair, prefix: str) -> StoredRecord:
-    """The record in a KV entry below ``prefix``.
-
-    Raises :class:`InvalidRecordError` or :class:`ValueError` where it is not a record.
-    """
-    name, slash, id = entry.key.removeprefix(prefix).partition("/")
-    if not name or not slash or not id or "/" in id:
-        raise InvalidRecordError("", f"the key is not {prefix}<name>/<id>")
-    record, lease = decode_registration(entry.value)
-    if (record.name, record.id) != (name, id):
-        raise InvalidRecordError("", f"the record says it is {record.name}/{record.id}")
-    return StoredRecord(entry.key, record, lease, entry.modified)

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.api import ConsulApi, KVPair
-from mcp_discovery.adapters.consul.checks import Presence, read_presence
-from mcp_discovery.adapters.consul.listing import read_known
+from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.checks import Presence, ServicePlace, read_presence
+from mcp_discovery.adapters.consul.kv import KVPair
+from mcp_discovery.adapters.consul.records import StoredRecord, read_known
 from mcp_discovery.adapters.consul.registration import record_key
 from mcp_discovery.errors import DuplicateInstanceError, StoreUnavailableError
 from mcp_discovery.instance import Holder
@@ -29,10 +30,12 @@ _POLL_EVERY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """What a registration replaces: the KV entry, and the services of that id on all nodes."""
+    """What a registration replaces: the KV entry, and the services of that id on all nodes, of
+    which no agent removes those at the ``abandoned`` places."""
 
     entry: KVPair | None
-    presences: Sequence[Presence]
+    presences: Sequence[Presence] = ()
+    abandoned: Sequence[ServicePlace] = ()
 
 
 async def require_free(
@@ -53,26 +56,38 @@ async def require_free(
         entry = await api.kv.get(record_key(api, record))
         stored = read_known(entry, api.address.records)
         if stored is not None and stored.lease.holder.id == holder.id:
-            return Replaced(entry, ())
+            return Replaced(entry)
         presences = await _presences(api, record.id)
+        abandoned = [presence.place for presence in presences if presence.unreachable]
         for presence in presences:
             held = presence.alive and presence.holder not in (None, holder.id, takeover)
-            if held and not await _is_leftover(api, presence):
-                raise await _duplicate(api, record.id, presence)
+            if not held or await _is_leftover(api, presence):
+                continue
+            keeper = await _record_of(api, presence)
+            if keeper is None or not keeper.ended:
+                raise _duplicate(record.id, presence, keeper)
+            abandoned.append(presence.place)
         if stored is None or presences:
-            return Replaced(entry, presences)
+            return Replaced(entry, presences, abandoned)
         if time.monotonic() >= deadline:
             await api.require_readable()  # its service may exist and not be readable
-            return Replaced(entry, presences)
+            return Replaced(entry)
         await asyncio.sleep(_POLL_EVERY)
 
 
 async def _is_leftover(api: ConsulApi, presence: Presence) -> bool:
-    """Whether the catalog has it on this agent's node and the agent has not, as after a restored
-    snapshot: nobody renews it, and registering replaces it."""
-    if await api.agent.service(presence.place.id) is not None:
-        return False
-    return presence.place.node == await api.agent.describe("Config", "NodeName")
+    """Whether it passes in the catalog, on this agent's node, and not at the agent: nobody renews
+    it, and registering replaces it.
+
+    The agent has none after a snapshot was restored. It has one that lapsed where its servers were
+    not told, because the holder's token is gone.
+    """
+    service = await api.agent.service(presence.place.id)
+    if service is None:
+        return presence.place.node == await api.agent.describe("Config", "NodeName")
+    check = service.checks.get(checks.heartbeat_check(presence.place.id), {})
+    here = check.get("Node") == presence.place.node and checks.holder_in(check) == presence.holder
+    return here and check.get("Status") == checks.CRITICAL
 
 
 async def _presences(api: ConsulApi, id: str) -> list[Presence]:
@@ -85,12 +100,17 @@ async def _presences(api: ConsulApi, id: str) -> list[Presence]:
         ) from error
 
 
-async def _duplicate(api: ConsulApi, id: str, presence: Presence) -> DuplicateInstanceError:
-    entry = await api.kv.get(f"{api.address.records}{presence.server}/{id}")
-    stored = read_known(entry, api.address.records)
-    if stored is None:
+async def _record_of(api: ConsulApi, presence: Presence) -> StoredRecord | None:
+    """The record of the holder of a service."""
+    key = f"{api.address.records}{presence.server}/{presence.place.id}"
+    stored = read_known(await api.kv.get(key), api.address.records)
+    return stored if stored is not None and stored.lease.holder.id == presence.holder else None
+
+
+def _duplicate(id: str, presence: Presence, keeper: StoredRecord | None) -> DuplicateInstanceError:
+    if keeper is None:
         return DuplicateInstanceError(id, holder=f"a registrant on node {presence.place.node}")
-    return stored.duplicate()
+    return keeper.duplicate()
 
 
 async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> None:
@@ -107,14 +127,15 @@ async def withdraw_if_lost(api: ConsulApi, record: Record, holder: Holder) -> No
     raise stored.duplicate()
 
 
-async def remove_leftovers(api: ConsulApi, record: Record, replaced: Replaced) -> None:
-    """Removes what an earlier registration of the id left behind: its record under a former name
-    of the server, its service on a node that is gone."""
+async def remove_leftovers(api: ConsulApi, record: Record, replaced: Replaced, node: str) -> None:
+    """After registering on ``node``: removes what an earlier registration of the id left behind,
+    its record under a former name of the server, its service on a node where nobody removes it."""
     for presence in replaced.presences:
         if presence.server is not None and presence.server != record.name:
             entry = await api.kv.get(f"{api.address.records}{presence.server}/{record.id}")
             stored = read_known(entry, api.address.records)
             if entry and stored and stored.lease.holder.id == presence.holder:
                 await api.kv.delete(entry.key, cas=entry.modified)
-        if presence.unreachable:
-            await api.services.remove(presence.place)
+    for place in replaced.abandoned:
+        if place.node != node:
+            await api.services.remove(place)

@@ -11,10 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.api import ConsulApi, KVPair, UnknownCheckError
+from mcp_discovery.adapters.consul.api import ConsulApi, UnknownCheckError
+from mcp_discovery.adapters.consul.checks import ServicePlace
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
-from mcp_discovery.adapters.consul.listing import read_known
+from mcp_discovery.adapters.consul.kv import KVPair
 from mcp_discovery.adapters.consul.names import ConsulNames
+from mcp_discovery.adapters.consul.records import read_known
+from mcp_discovery.adapters.consul.session import RecordSession
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.adapters.kept_document import KeptDocument
 from mcp_discovery.document import CapabilityDocument
@@ -110,7 +113,8 @@ class ConsulRegistration(ScheduledRegistration):
 
     To renew is to set the heartbeat check at the local agent, which writes nothing to Consul's
     servers; to verify is to read record and checks from the servers and compare them with what was
-    written.
+    written. With ACLs, a session at the servers is renewed besides, in the place of a renewal or
+    verification that can wait.
     """
 
     def __init__(
@@ -121,15 +125,18 @@ class ConsulRegistration(ScheduledRegistration):
         document: CapabilityDocument,
         at_agent: AgentHealth,
         names: ConsulNames,
+        session: RecordSession,
     ) -> None:
         super().__init__(new)
         self._names = names
+        self._session = session
         self._api = api
         self._documents = documents
         self._kept = KeptDocument(document, new.lease.ttl, documents.ensure)
         self._record = new.record
         self._at_agent = at_agent
         self._written = _raw(new.record, new.lease)
+        self._token = api.token.secret
 
     async def begin(self) -> None:
         """The first renewal and the initial health, right after the service was registered."""
@@ -142,12 +149,19 @@ class ConsulRegistration(ScheduledRegistration):
     ) -> None:
         self._heartbeats.require_alive()
         sent = time.monotonic()
-        renew, verify = self._heartbeats.due(sent, renew=renew)
+        hold = self._session.due(sent)
+        renew, verify = self._heartbeats.due(sent, renew=renew, other=hold)
         change = self._heartbeats.to_write(health, load)
+        hold = (hold and not (renew or verify or change)) or self._session.overdue(sent)
         if renew or change is not None:
             await self._renew()  # first: the agent takes it even while its servers are away
         if change is not None:
             await self._write(*change)
+        if self._token != self._api.token.secret:
+            # With the old one, the agent could tell its servers nothing once it is revoked.
+            await self._define()
+        if hold:
+            await self._hold()
         if verify:
             await self._verify()
             if self._names.ambiguous.due and await self._names.ambiguous.look(self._record):
@@ -164,8 +178,7 @@ class ConsulRegistration(ScheduledRegistration):
         renamed = key != entry.key
         existing = await self._api.kv.get(key) if renamed else entry
         cas = existing.modified if existing is not None else 0
-        if not await self._api.kv.put(key, encode_registration(record, self._lease), cas=cas):
-            raise RegistrationLostError(self.id, "another registrant wrote its record just now")
+        await self._put_record(key, record, cas)
         self._record, self._written = record, _raw(record, self._lease)
         await self._names.ambiguous.look(record)
         await self._define()
@@ -174,20 +187,21 @@ class ConsulRegistration(ScheduledRegistration):
             await self._api.kv.delete(entry.key, cas=entry.modified)
 
     async def deregister(self) -> None:
-        await self._api.agent.deregister_held(self.id, self._lease.holder.id)
+        removed = await self._api.agent.deregister_held(self.id, self._lease.holder.id)
         entry = await self._api.kv.get(record_key(self._api, self._record))
         if entry is not None and self._holds(entry):
             await self._api.kv.delete(entry.key, cas=entry.modified)
+        if removed and self._session.id is not None:
+            # With ACLs the agent removes it with a token of its own, which may not do it.
+            await self._api.services.remove(ServicePlace(self._at_agent.node, self.id))
+        await self._session.end()
 
     async def require_held(self) -> KVPair:
         """The entry of its record. Raises :class:`RegistrationLostError` when record, service or
-        checks are missing or another holder's; writes the health again if the check has lost it.
+        checks are missing or another holder's; writes the health again if the check has lost it,
+        and the record if the session does not hold it.
         """
-        entry = await self._api.kv.get(record_key(self._api, self._record))
-        if entry is None:
-            raise RegistrationLostError(self.id, "its record is gone from Consul's KV")
-        if not self._holds(entry):
-            raise RegistrationLostError(self.id, "its record in Consul's KV is another holder's")
+        entry = await self._held_entry()
         service = await self._api.agent.service(self.id)
         found = service.checks if service is not None else {}
         if checks.holder_in(found.get(checks.heartbeat_check(self.id))) != self._lease.holder.id:
@@ -198,7 +212,29 @@ class ConsulRegistration(ScheduledRegistration):
             # The agent has lost the state of its checks, or another program has set the check.
             self._at_agent.status, self._at_agent.output = check["Status"], check["Output"]
             await self._write(self._heartbeats.health, self._heartbeats.load)
+        if not self._is_guarded(entry):
+            await self._put_record(entry.key, self._record, entry.modified)
+            entry = await self._held_entry()
         return entry
+
+    async def _held_entry(self) -> KVPair:
+        entry = await self._api.kv.get(record_key(self._api, self._record))
+        if entry is None:
+            raise RegistrationLostError(self.id, "its record is gone from Consul's KV")
+        if not self._holds(entry):
+            raise RegistrationLostError(self.id, "its record in Consul's KV is another holder's")
+        return entry
+
+    async def _put_record(self, key: str, record: Record, cas: int) -> None:
+        if not await self._session.write(key, encode_registration(record, self._lease), cas=cas):
+            raise RegistrationLostError(self.id, "another registrant wrote its record just now")
+
+    async def _hold(self) -> None:
+        """Renews the session, and where it is another then, has it hold the record."""
+        held = self._session.id
+        await self._session.hold()
+        if self._session.id != held:
+            await self.require_held()
 
     async def _verify(self) -> None:
         """Compares everything that was written in one request; on a difference finds out what is
@@ -220,7 +256,9 @@ class ConsulRegistration(ScheduledRegistration):
     def _as_written(self, entry: KVPair, heartbeat: checks.Check, health: checks.Check) -> bool:
         return (
             entry.raw == self._written
+            and self._is_guarded(entry)
             and checks.holder_in(heartbeat) == self._lease.holder.id
+            and heartbeat.get("Status") == checks.PASSING
             and health.get("Status") == self._at_agent.status
             and health.get("Output") == self._at_agent.output
         )
@@ -228,6 +266,12 @@ class ConsulRegistration(ScheduledRegistration):
     def _holds(self, entry: KVPair) -> bool:
         stored = read_known(entry, self._api.address.records)
         return stored is not None and stored.lease.holder.id == self._lease.holder.id
+
+    def _is_guarded(self, entry: KVPair) -> bool:
+        """Whether its session holds the record, and where it has none, nobody expects one to."""
+        if self._session.id is None:
+            return not entry.guarded
+        return entry.guarded and entry.session == self._session.id
 
     async def _renew(self) -> None:
         sent = time.monotonic()
@@ -249,6 +293,7 @@ class ConsulRegistration(ScheduledRegistration):
     async def _define(self) -> None:
         """Registers the service again, with a new edition; its checks keep their state."""
         self._at_agent.edition += 1
+        token = self._api.token.secret
         service = self._api.address.service_of(self._record.name)
         status, edition = self._at_agent.status, self._at_agent.edition
         tags = self._names.tags(self._record)
@@ -258,7 +303,7 @@ class ConsulRegistration(ScheduledRegistration):
         await self._api.agent.register(definition)
         # The agent has replaced the check and with it the output that it quotes when TTL lapses.
         await self._renew()
-        self._at_agent.announced = True
+        self._at_agent.announced, self._token = True, token
 
     async def _set_check(self, check: str, status: str, output: str) -> None:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 
 from mcp_discovery.adapters.consul.checks import (
+    CRITICAL,
     READ,
     Check,
     ServicePlace,
@@ -186,12 +188,32 @@ class ServiceCatalog:
                 if not _is_proxy(checks)
             }
 
+    async def fail(self, place: ServicePlace, check: Check) -> None:
+        """Makes a check of a service critical in the catalog, where its agent cannot. The agent
+        overwrites that once it may write again."""
+        failed = {
+            "Node": place.node,
+            "ServiceID": place.id,
+            "CheckID": check["CheckID"],
+            "Name": check.get("Name", ""),
+            "Notes": check.get("Notes", ""),
+            "Status": CRITICAL,
+            "Output": "TTL lapsed, and the agent may not say so: is the token of its holder gone?",
+        }
+        body: dict[str, Any] = {"Node": place.node, "SkipNodeUpdate": True, "Check": failed}
+        if self._http.address.dc:
+            body["Datacenter"] = self._http.address.dc
+        await self._http.request("PUT", "/v1/catalog/register", data=orjson.dumps(body))
+
     async def remove(self, place: ServicePlace) -> None:
-        """Removes a service from the catalog, for a node that has no agent any more to do it."""
+        """Removes a service from the catalog, if it is there, where its agent does not do it."""
         body = {"Node": place.node, "ServiceID": place.id}
         if self._http.address.dc:
             body["Datacenter"] = self._http.address.dc
-        await self._http.request("PUT", "/v1/catalog/deregister", data=orjson.dumps(body))
+        where = "/v1/catalog/deregister"
+        response = await self._http.send("PUT", where, data=orjson.dumps(body))
+        if response.status != 200 and "Unknown service" not in response.text:
+            self._http.refuse(response)
 
 
 def _is_filtered(response: StoreResponse) -> bool:

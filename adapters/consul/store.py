@@ -10,9 +10,10 @@ from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.checks import Presence, read_presence
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
-from mcp_discovery.adapters.consul.listing import StoredRecord, WatchMemory, read_known
+from mcp_discovery.adapters.consul.listing import WatchMemory
 from mcp_discovery.adapters.consul.names import ConsulNames
 from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
+from mcp_discovery.adapters.consul.records import StoredRecord, read_known
 from mcp_discovery.adapters.consul.registration import (
     LEAST_REAP,
     AgentHealth,
@@ -20,6 +21,7 @@ from mcp_discovery.adapters.consul.registration import (
     record_key,
     service_definition,
 )
+from mcp_discovery.adapters.consul.session import RecordSession
 from mcp_discovery.adapters.consul.url import parse_url
 from mcp_discovery.adapters.consul.watch import watch
 from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
@@ -59,6 +61,8 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         self._documents = ConsulDocuments(self._api)
         self._unreferenced = UnreferencedKeys()
         self._memory = WatchMemory()
+        #: Sessions of registrations that were begun and not completed, for the next attempt.
+        self._sessions: dict[tuple[str, str, float], RecordSession] = {}
         self._same_datacenter = self._address.dc is None
 
     async def _register(
@@ -73,9 +77,11 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         await self._require_agents_datacenter()
         await self._documents.put(document)
         await names.ambiguous.look(record)
+        key = record.id, lease.holder.id, lease.ttl
+        session = self._sessions.setdefault(key, RecordSession(self._api.sessions, lease.ttl))
         for _ in range(_ATTEMPTS):
             replaced = await require_free(self._api, record, lease.holder, takeover)
-            if await self._api.kv.put(
+            if await session.write(
                 record_key(self._api, record),
                 encode_registration(record, lease),
                 cas=replaced.entry.modified if replaced.entry is not None else 0,
@@ -89,12 +95,13 @@ class ConsulStore(BaseStore[ConsulRegistration]):
             )
         at_agent = await self._register_service(record, lease, names.tags(record))
         registration = ConsulRegistration(
-            self._api, self._documents, new, document, at_agent, names
+            self._api, self._documents, new, document, at_agent, names, session
         )
         await registration.begin()
         await withdraw_if_lost(self._api, record, lease.holder)
+        self._sessions.pop(key, None)
         await self._documents.ensure(document)
-        await remove_leftovers(self._api, record, replaced)
+        await remove_leftovers(self._api, record, replaced, at_agent.node)
         return registration
 
     async def _register_service(
@@ -158,13 +165,14 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         self, parts: list[str], stored: list[StoredRecord], presences: list[Presence]
     ) -> Mapping[str, tuple[float, Callable[[], Awaitable[bool | None]]]]:
         """Documents that no record names, records without a service (Consul removes a lapsed
-        service, not its record), and services on failed nodes, which have no agent to remove them.
+        service, not its record), and services that no agent removes: those on failed nodes, and
+        those whose token is gone, see :mod:`mcp_discovery.adapters.consul.session`.
 
         The key identifies each with its last change, so that a change starts the time anew; then
         the seconds for which it has to be unreferenced, and how it is removed.
         """
         named = {item.record.capabilities.digest for item in stored}
-        leases = {(item.record.id, item.lease.holder.id): item.lease for item in stored}
+        records = {(item.record.id, item.lease.holder.id): item for item in stored}
         present = {(presence.place.id, presence.holder) for presence in presences}
         found: dict[str, tuple[float, Callable[[], Awaitable[bool | None]]]] = {}
         for key in parts:
@@ -175,9 +183,11 @@ class ConsulStore(BaseStore[ConsulRegistration]):
                 remove = partial(self._api.kv.delete, item.key, cas=item.modified)
                 found[f"{item.key} of {item.modified}"] = GRACE, remove
         for presence in presences:
-            if presence.unreachable and presence.holder is not None:
-                lease = leases.get((presence.place.id, presence.holder))
-                grace = max(LEAST_REAP, lease.reap_after if lease is not None else 0.0)
+            if presence.holder is None:
+                continue
+            record = records.get((presence.place.id, presence.holder))
+            if presence.unreachable or (record is not None and record.ended):
+                grace = max(LEAST_REAP, record.lease.reap_after if record is not None else 0.0)
                 dead = partial(self._api.services.remove, presence.place)
                 found[f"{presence.place} of {presence.index}"] = grace, dead
         return found

@@ -49,6 +49,11 @@ class ConsulTransport:
             is_limited=_is_limited,
         )
 
+    @property
+    def token(self) -> str | None:
+        """The token that the next request carries."""
+        return self._http.token
+
     async def close(self) -> None:
         """Closes every connection; requests in flight raise :class:`StoreUnavailableError`."""
         await self._http.close()

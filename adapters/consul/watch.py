@@ -8,6 +8,7 @@ and the client limits its own rate.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
@@ -16,12 +17,13 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.checks import ServicePlace
 from mcp_discovery.adapters.consul.listing import ConsulListing, WatchMemory
 from mcp_discovery.adapters.consul.services import Services
 from mcp_discovery.adapters.consul.transport import QueryResult
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.errors import StoreUnavailableError
+from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.instance import Instance
 
 #: Seconds for which a blocking query waits for a change.
@@ -35,10 +37,15 @@ CHECK_WITHIN = 2.5
 #: Seconds within which a change that the leader has must have been brought.
 CHANGE_WITHIN = 2.5
 
+#: Seconds between looks for services that pass though their holder's session has ended.
+GHOSTS_EVERY = 1.0
+
 #: The number of queries that may follow each other at once.
 BURST = 2
 #: Seconds after which one further query may be sent.
 REFILL = 0.25
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -118,6 +125,7 @@ async def watch(
         asyncio.create_task(services.run(), name="consul services"),
         asyncio.create_task(records.run(), name="consul records"),
         asyncio.create_task(_check(api, services), name="consul check"),
+        asyncio.create_task(_fail_ghosts(api, listing), name="consul ghosts"),
     ]
     for task in tasks:
         task.add_done_callback(lambda _: changed.set())
@@ -159,6 +167,31 @@ async def _check(api: ConsulApi, services: _QueryLoop[Services]) -> NoReturn:
         await asyncio.sleep(CHECK_EVERY)
         await api.kv.require_served(CHECK_WITHIN)
         await _require_current(api, services)
+
+
+async def _fail_ghosts(api: ConsulApi, listing: ConsulListing) -> NoReturn:
+    """Takes services out of DNS that pass though their holder's session has ended; leaves those to
+    others for which the token lacks the permission."""
+    denied: set[ServicePlace] = set()
+    while True:
+        await asyncio.sleep(GHOSTS_EVERY)
+        for place, check in listing.ghosts():
+            if place in denied:
+                continue
+            try:
+                await api.services.fail(place, check)
+            except StoreDeniedError as error:
+                denied.add(place)
+                log.info("%s stays in DNS, this token may not change that: %s", place.id, error)
+            except StoreUnavailableError as error:
+                log.info("%s stays in DNS for now: %s", place.id, error)
+            else:
+                log.warning(
+                    "%s on %s was made critical in Consul: its session has ended, and its agent "
+                    "may not tell its servers. Was its token revoked, or has it expired?",
+                    place.id,
+                    place.node,
+                )
 
 
 async def _require_current(api: ConsulApi, services: _QueryLoop[Services]) -> None:

@@ -65,6 +65,10 @@ limits {
   http_max_conns_per_client = 1000
 }
 
+# Sidecars hold their records by sessions, which end after twice their TTL: with Consul's 10s, an instance
+# whose token is gone is down within 25 s, with less it is down within its own TTL and 2 s.
+session_ttl_min = "5s"
+
 # How long an agent holds back a change of a check's output alone. This is Consul's default:
 # mcp-discovery sends heartbeats whose output never changes, and makes a new reason visible at once by
 # other means, so a shorter interval would gain nothing and cost a write for each chatty check.

@@ -35,3 +35,10 @@ node_prefix "" {
 agent_prefix "" {
   policy = "read"
 }
+
+# Holds its record by a session, which the servers end once the token is revoked or has expired:
+# without, such an instance stays listed, and in DNS, as it last was. To keep a token to the sidecars
+# of one machine: session "NODE" in place of session_prefix "".
+session_prefix "" {
+  policy = "write"
+}

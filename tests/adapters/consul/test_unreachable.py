@@ -9,8 +9,8 @@ import time
 import pytest
 
 from mcp_discovery.adapters.consul import checks, listing
-from mcp_discovery.adapters.consul.api import KVPair
 from mcp_discovery.adapters.consul.checks import ServicePlace
+from mcp_discovery.adapters.consul.kv import KVPair
 from mcp_discovery.adapters.consul.listing import ConsulListing, WatchMemory
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.health import Status

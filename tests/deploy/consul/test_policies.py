@@ -255,7 +255,7 @@ _SENTENCE = {
     ("sweeper", "node_prefix ''"): (sweep_all, "lacks node:read"),
 }
 """What each role does and reads when that rule is missing. The rest is in tests of its own."""
-_ELSEWHERE = {"agent_prefix ''"}
+_ELSEWHERE = {"agent_prefix ''", "session_prefix ''"}
 
 
 @pytest.mark.usefixtures("impatient")
@@ -301,6 +301,20 @@ async def test_without_agent_read_the_machines_address_stays_unknown_and_that_is
         assert await store.node_address() is None
     assert "lacks agent:read" in caplog.text
     assert "--advertise-url" in caplog.text
+
+
+@pytest.mark.parametrize("role", ["sidecar", "sidecar-of-one-server"])
+async def test_without_sessions_a_sidecar_works_and_says_what_is_lost(
+    secured: SecuredConsul, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a policy from before there were any."""
+    rules = rules_of(role)
+    del rules["session_prefix ''"]
+    query = OWN if role == "sidecar-of-one-server" else ""
+    async with await secured.store("".join(rules.values()), query) as store:
+        await live(store, rename=not query)
+    assert "lacks session:write" in caplog.text
+    assert "stays listed" in caplog.text
 
 
 def test_every_rule_of_every_policy_has_its_test() -> None:

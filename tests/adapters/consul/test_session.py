@@ -1,0 +1,361 @@
+"""A token that is gone makes no ghost: the servers end the session that holds the record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.checks import health_check, heartbeat_check
+from mcp_discovery.adapters.store import Registration, StoreOptions
+from mcp_discovery.errors import DuplicateInstanceError, RegistrationLostError, StoreDeniedError
+from mcp_discovery.health import Health, Status, healthy
+from tests.adapters.consul.test_dns import A, ask
+from tests.contract.watcher import watching
+from tests.records import document, record
+from tests.stores import ConsulAgent, ConsulServer, until
+from tests.stores.waiting import NotYet, repeat
+
+DOC = document("search_products")
+KEY = "/v1/kv/mcp/servers/product-catalog/catalog-1"
+READ = """
+    service "mcp" { policy = "read" }
+    key_prefix "mcp/" { policy = "read" }
+    node_prefix "" { policy = "read" }
+    agent_prefix "" { policy = "read" }
+"""
+#: The sidecar's policy before it had sessions.
+WRITE = READ.replace('"mcp" { policy = "read" }', '"mcp" { policy = "write" }').replace(
+    '"mcp/" { policy = "read" }', '"mcp/" { policy = "write" }'
+)
+SESSION = 'session_prefix "" { policy = "write" }'
+
+#: Seconds: twice Consul's least TTL of a session, the readers' patience, and some for the machine.
+GONE_WITHIN = 26
+
+
+@asynccontextmanager
+async def consul(**settings: Any) -> AsyncIterator[tuple[ConsulServer, ConsulAgent]]:
+    async with (
+        ConsulServer(acl=True, config=settings) as server,
+        ConsulAgent(server, config=settings) as agent,
+    ):
+        yield server, agent
+
+
+@asynccontextmanager
+async def keeping(registration: Registration) -> AsyncIterator[None]:
+    """Heartbeats meanwhile."""
+    task = asyncio.create_task(repeat(lambda: registration.heartbeat(healthy()), every=0.5))
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def store_of(agent: ConsulAgent, token: str) -> ConsulStore:
+    return ConsulStore(agent.store_url, StoreOptions(token=token))
+
+
+async def revoke(server: ConsulServer, token: str) -> None:
+    own = (await server.api("GET", "/v1/acl/token/self", token=token)).json()
+    await server.api("DELETE", f"/v1/acl/token/{own['AccessorID']}")
+
+
+async def entry(server: ConsulServer) -> dict[str, Any]:
+    return (await server.api("GET", f"{KEY}?consistent")).json()[0]  # type: ignore[no-any-return]
+
+
+async def test_an_instance_whose_token_was_revoked_goes_down_and_out_of_dns() -> None:
+    """Its holder died with it. The facade here may write, as one that sweeps."""
+    async with consul() as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        async with (
+            store_of(agent, token) as store,
+            ConsulStore(
+                server.store_url, StoreOptions(token=await server.create_token(WRITE))
+            ) as facade,
+            ConsulStore(
+                server.store_url, StoreOptions(token=await server.create_token(READ))
+            ) as reader,
+            watching(facade) as watcher,
+            watching(reader) as other,
+        ):
+            new = record(endpoint={"url": "http://127.0.0.7:8001/mcp"})
+            registration = await store.register(new, DOC, ttl=4, reap_after=60)
+            await watcher.until_status("catalog-1", Status.HEALTHY, 5)
+            await registration.heartbeat(healthy())
+            await revoke(server, token)
+            began = time.monotonic()
+            await watcher.until_status("catalog-1", Status.DOWN, GONE_WITHIN)
+            await other.until_status("catalog-1", Status.DOWN, 2)
+            health = watcher.instances["catalog-1"].health
+            assert health.reason == "no heartbeat for 4 s: its session in Consul has ended"
+            assert health.silent
+
+            async def out_of_dns() -> bool:
+                return not await ask(agent.dns_port, "product-catalog.mcp.service.consul", A)
+
+            await until(out_of_dns, timeout=30 - (time.monotonic() - began), what="no DNS answer")
+
+
+async def test_a_new_sidecar_takes_the_id_over_within_ttl() -> None:
+    async with consul() as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        good = await server.create_token(WRITE + SESSION)
+        async with (
+            store_of(agent, token) as store,
+            store_of(agent, good) as successor,
+            ConsulStore(server.store_url, StoreOptions(token=good)) as reader,
+            watching(reader) as watcher,
+        ):
+            await store.register(record(), DOC, ttl=4, reap_after=60)
+            await watcher.until_status("catalog-1", Status.HEALTHY, 5)
+            await revoke(server, token)
+
+            async def taken_over() -> Registration:
+                try:
+                    return await successor.register(record(), DOC, ttl=4, reap_after=60)
+                except DuplicateInstanceError as error:
+                    raise NotYet(str(error)) from error
+
+            registration = await until(taken_over, timeout=6, what="the id being free")
+            async with keeping(registration):
+                await asyncio.sleep(1)
+                await registration_shows(server, "passing")
+                assert watcher.status("catalog-1") is Status.HEALTHY
+                assert (await entry(server))["Session"]
+
+
+async def registration_shows(server: ConsulServer, status: str) -> None:
+    """Waits until the servers have that status of both checks of the instance."""
+
+    async def shown() -> bool:
+        checks = (await server.api("GET", "/v1/health/checks/mcp")).json()
+        found = {each["CheckID"]: each["Status"] for each in checks}
+        expected = {heartbeat_check("catalog-1"), health_check("catalog-1")}
+        return found.keys() == expected and set(found.values()) == {status}
+
+    await until(shown, timeout=5, what=f"both checks {status}")
+
+
+async def test_a_sidecar_on_another_node_takes_over_once_the_session_has_ended() -> None:
+    async with consul() as (server, agent), ConsulAgent(server) as elsewhere:
+        token = await server.create_token(WRITE + SESSION)
+        good = await server.create_token(WRITE + SESSION)
+        async with store_of(agent, token) as store, store_of(elsewhere, good) as successor:
+            await store.register(record(), DOC, ttl=4, reap_after=60)
+            await revoke(server, token)
+
+            async def taken_over() -> Registration:
+                try:
+                    return await successor.register(record(), DOC, ttl=10, reap_after=60)
+                except DuplicateInstanceError as error:
+                    raise NotYet(str(error)) from error
+
+            await until(taken_over, timeout=GONE_WITHIN, what="the id being free")
+            found = (await server.api("GET", "/v1/health/service/mcp?consistent")).json()
+            assert [each["Node"]["Node"] for each in found] == [elsewhere.name]
+
+
+async def test_heartbeats_write_nothing_and_renew_the_session_now_and_then() -> None:
+    async with consul() as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        async with store_of(agent, token) as store:
+            registration = await store.register(record(), DOC, ttl=15, reap_after=60)
+            before = await entry(server)
+            assert before["Session"]
+            sent = 0
+            send = store._api.agent._http.send
+
+            async def counted(*args: Any, **options: Any) -> Any:
+                nonlocal sent
+                sent += "/session/" in args[1]
+                return await send(*args, **options)
+
+            store._api.agent._http.send = counted  # type: ignore[method-assign]
+            for _ in range(16):
+                await registration.heartbeat(healthy())
+                await asyncio.sleep(1.5)
+            assert sent in (2, 3)
+            assert await entry(server) == before  # longer than a session lasts that is not renewed
+
+
+async def test_a_session_that_was_ended_is_begun_anew() -> None:
+    async with consul() as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        async with (
+            store_of(agent, token) as store,
+            ConsulStore(server.store_url, StoreOptions(token=token)) as reader,
+            watching(reader) as watcher,
+        ):
+            registration = await store.register(record(), DOC, ttl=6, reap_after=60)
+            first = (await entry(server))["Session"]
+            async with keeping(registration):
+                await server.api("PUT", f"/v1/session/destroy/{first}")
+
+                async def held() -> bool:
+                    return (await entry(server)).get("Session") not in (None, "", first)
+
+                await until(held, timeout=5, what="another session")
+                await asyncio.sleep(1)
+            assert watcher.history("catalog-1") == [None, Status.HEALTHY]
+
+
+async def test_a_policy_without_sessions_keeps_working(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with consul() as (server, agent):
+        token = await server.create_token(WRITE)
+        async with store_of(agent, token) as store:
+            with caplog.at_level(logging.WARNING):
+                for n in range(3):
+                    registration = await store.register(
+                        record(f"catalog-{n}"), DOC, ttl=4, reap_after=60
+                    )
+                    await registration.heartbeat(healthy())
+            said = [each.message for each in caplog.records if "session:write" in each.message]
+            assert len(said) == 1
+            assert "stays listed" in said[0] and "session_prefix" in said[0]
+            assert (await entry(server))["Flags"] == 0
+
+
+async def test_permission_for_sessions_comes_and_goes() -> None:
+    async with consul() as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        async with (
+            store_of(agent, token) as store,
+            ConsulStore(server.store_url, StoreOptions(token=server.token)) as reader,
+            watching(reader) as watcher,
+        ):
+            registration = await store.register(record(), DOC, ttl=6, reap_after=60)
+            async with keeping(registration):
+                await set_rules(server, token, WRITE)
+
+                async def unguarded() -> bool:
+                    return bool((await entry(server))["Flags"] == 0)
+
+                await until(unguarded, timeout=10, what="a record that nobody expects to be held")
+                await set_rules(server, token, WRITE + SESSION)
+                store._api.sessions.not_before = 0.0  # otherwise after a minute
+
+                async def guarded() -> bool:
+                    found = await entry(server)
+                    return bool(found["Flags"] and found.get("Session"))
+
+                await until(guarded, timeout=10, what="a record that is held")
+            assert watcher.history("catalog-1") == [None, Status.HEALTHY]
+
+
+async def set_rules(server: ConsulServer, token: str, rules: str) -> None:
+    """Replaces the rules of the one policy of ``token``."""
+    own = (await server.api("GET", "/v1/acl/token/self", token=token)).json()
+    policy = (await server.api("GET", f"/v1/acl/policy/{own['Policies'][0]['ID']}")).json()
+    await server.api("PUT", f"/v1/acl/policy/{policy['ID']}", body={**policy, "Rules": rules})
+
+
+@pytest.mark.parametrize("lost", ["service", "key"])
+async def test_a_policy_that_loses_a_permission_is_no_ghost_either(lost: str) -> None:
+    """Without service:write nobody hears of the instance; key:write is for changes alone."""
+    fast = {"acl": {"policy_ttl": "0s", "token_ttl": "0s"}}
+    async with consul(**fast) as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        async with (
+            store_of(agent, token) as store,
+            ConsulStore(server.store_url, StoreOptions(token=server.token)) as reader,
+            watching(reader) as watcher,
+        ):
+            registration = await store.register(record(), DOC, ttl=4, reap_after=60)
+            fewer = {"service": '"mcp" { policy = "write" }', "key": '"mcp/" { policy = "write" }'}
+            weaker = fewer[lost].replace("write", "read")
+            await set_rules(server, token, WRITE.replace(fewer[lost], weaker) + SESSION)
+
+            async def beat() -> None:
+                try:
+                    await registration.heartbeat(healthy())
+                except (StoreDeniedError, RegistrationLostError):
+                    assert lost == "service"
+
+            task = asyncio.create_task(repeat(beat, every=0.5))
+            try:
+                if lost == "service":
+                    await watcher.until_status("catalog-1", Status.DOWN, GONE_WITHIN)
+                else:
+                    await asyncio.sleep(8)
+                    assert watcher.status("catalog-1") is Status.HEALTHY
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_rotated_token_reaches_the_agent(tmp_path: Path) -> None:
+    """The agent keeps the token of the registration: with the old one, revoked, it could tell its
+    servers nothing more."""
+    async with consul() as (server, agent):
+        old, new = [await server.create_token(WRITE + SESSION) for _ in range(2)]
+        file = tmp_path / "token"
+        file.write_text(old)
+        async with ConsulStore(agent.store_url, StoreOptions(token_file=str(file))) as store:
+            registration = await store.register(record(), DOC, ttl=6, reap_after=60)
+            async with keeping(registration):
+                file.write_text(new)
+
+                async def used() -> bool:
+                    return store._api.token.secret == new
+
+                await until(used, timeout=6, what="the new token in use")
+                await asyncio.sleep(2)
+                await revoke(server, old)
+                await asyncio.sleep(1)
+            await registration.heartbeat(Health(Status.DOWN, "connection refused"))
+
+            async def told() -> bool:
+                checks = (await server.api("GET", "/v1/health/checks/mcp?consistent")).json()
+                found = {each["CheckID"]: each["Status"] for each in checks}
+                return bool(found[health_check("catalog-1")] == "critical")
+
+            await until(told, timeout=3, what="the servers knowing that it is down")
+
+
+async def test_leaving_leaves_nothing_even_if_the_agents_token_is_gone() -> None:
+    async with consul() as (server, agent):
+        agents = await server.create_token('node_prefix "" { policy = "write" }')
+        await agent.api("PUT", "/v1/agent/token/agent", body={"Token": agents})
+        token = await server.create_token(WRITE + SESSION)
+        async with store_of(agent, token) as store:
+            registration = await store.register(record(), DOC, ttl=6, reap_after=60)
+            await registration_shows(server, "passing")
+            await revoke(server, agents)
+            await registration.deregister()
+
+            async def gone() -> bool:
+                return not (await server.api("GET", "/v1/health/checks/mcp?consistent")).json()
+
+            await until(gone, timeout=3, what="no check left")
+            sessions = (await server.api("GET", "/v1/session/list?consistent")).json()
+            assert sessions == []
+
+
+async def test_servers_that_allow_short_sessions_end_them_within_ttl() -> None:
+    async with consul(session_ttl_min="1s") as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        async with (
+            store_of(agent, token) as store,
+            ConsulStore(server.store_url, StoreOptions(token=server.token)) as reader,
+            watching(reader) as watcher,
+        ):
+            registration = await store.register(record(), DOC, ttl=8, reap_after=60)
+            async with keeping(registration):
+                await asyncio.sleep(12)
+            assert watcher.history("catalog-1") == [None, Status.HEALTHY]
+            await revoke(server, token)
+            await watcher.until_status("catalog-1", Status.DOWN, 8 + 2 + 1)
