@@ -38,11 +38,13 @@ Cluster = ConsulCluster | EtcdCluster
 #: Gossip as quick as Consul allows on one machine, so that a dead node is noticed within seconds;
 #: tokens that are looked up anew each second, but not while a heartbeat waits for it: an agent that
 #: has to ask a frozen server who is beating lets every TTL behind it lapse. Autopilot takes no vote
-#: from a server that died, or every fault would have to wait until it has given that back.
+#: from a server that died, or every fault would have to wait until it has given that back. Sessions
+#: may be as short as a TTL of some seconds needs them.
 _CONSUL = {
     "gossip_lan": {"probe_interval": "500ms", "probe_timeout": "250ms"},
     "autopilot": {"cleanup_dead_servers": False},
     "acl": {"token_ttl": "1s", "policy_ttl": "1s", "down_policy": "async-cache"},
+    "session_ttl_min": "1s",
 }
 
 
