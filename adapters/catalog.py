@@ -80,6 +80,8 @@ class Catalog:
         self._ready = asyncio.Event()
         self._held: dict[str, float] = {}  # id → monotonic time at which it is removed
         self._release: asyncio.TimerHandle | None = None
+        #: Id → what is remarked of a healthy instance, and the instance as the store has it.
+        self._remarks: dict[str, tuple[str, Instance]] = {}
         self._away_since = 0.0  # monotonic time at which the view became stale
         self._documents: LRUCache[str, CapabilityDocument] = LRUCache(
             _CACHED_DOCUMENT_BYTES, getsizeof=lambda document: len(document.canonical)
@@ -139,6 +141,37 @@ class Catalog:
         if document is None:
             document = self._documents[digest] = await self.store.document(digest)
         return document
+
+    def remark(self, id: str, reason: str | None) -> None:
+        """Shows an instance that the store has as ``healthy`` as ``degraded`` for ``reason``.
+
+        In this list alone, and until ``reason`` is ``None`` or the instance has gone.
+        """
+        entry = self.view.entries.get(id)
+        _, before = self._remarks.pop(id, (None, None))
+        instance = before or (entry.instance if entry is not None else None)
+        if entry is None or instance is None:
+            return
+        if reason is not None:
+            self._remarks[id] = reason, instance
+        self._publish({id: instance})
+
+    def _remarked(self, id: str, instance: Instance | None) -> Instance | None:
+        """``instance`` as it is shown in view of what is remarked of it."""
+        if id not in self._remarks:
+            return instance
+        if instance is None:
+            del self._remarks[id]
+            return None
+        reason, _ = self._remarks[id]
+        self._remarks[id] = reason, instance
+        if instance.health.status is not Status.HEALTHY:
+            return instance
+        shown = self.view.entries.get(id)
+        health = instance.health.then(Status.DEGRADED, reason)
+        if shown is not None and shown.health == replace(health, since=shown.health.since):
+            health = replace(health, since=shown.health.since)  # it is still the same
+        return replace(instance, health=health)
 
     # -- following the store -----------------------------------------------------------------
 
@@ -281,8 +314,8 @@ class Catalog:
         """Publishes those of ``differences`` that are visible, and adds them to the ring."""
         entries = self.view.entries
         visible: list[tuple[str, Entry | None]] = []
-        for id, instance in differences.items():
-            old = entries.get(id)
+        for id, known in differences.items():
+            old, instance = entries.get(id), self._remarked(id, known)
             if instance is None:
                 if old is not None:
                     visible.append((id, None))

@@ -51,6 +51,7 @@ from mcp_discovery.facade.servers import handlers as servers
 from mcp_discovery.facade.servers import prometheus_sd
 from mcp_discovery.facade.servers.current_list import CATALOG
 from mcp_discovery.facade.servers.events import STREAMS, EventStreams
+from mcp_discovery.facade.servers.listed_addresses import ListedAddresses
 from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
 from mcp_discovery.facade.servers.results import LISTS, ServerLists
 from mcp_discovery.facade.servers.search_index import ServerSearch
@@ -134,6 +135,7 @@ def create_app(
         )
     mcp = McpServer(catalog, documents, search, tool_definitions, options, calls)
     passing = McpGateway(catalog, options, usage)
+    listed = ListedAddresses(catalog, usage, private=options.probe_private, mark=posted.holder.id)
     metrics = Metrics(
         catalog,
         {
@@ -147,6 +149,7 @@ def create_app(
                 lambda: len(mcp.responder.disconnects),
             ),
             "posted": ("Entries that this facade probes.", lambda: len(posted)),
+            "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
         },
         tally=tally,
@@ -181,6 +184,8 @@ def create_app(
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)
+    if options.try_advertised:
+        app.cleanup_ctx.append(listed.running)
     mcp.serve_in(app)
     app.router.register_resource(NeedlessSlashes(app.router, options.public_url))
     if isinstance(calls, ClientCaller):

@@ -20,7 +20,8 @@ class FacadeOptions:
     ``removed_for`` is how long one that was cut off still learns that another removed its entry.
 
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
-    see :mod:`mcp_discovery.facade.http.outbound` for what is never dialled.
+    see :mod:`mcp_discovery.facade.http.outbound` for what is never dialled. ``try_advertised``
+    tries the addresses of servers that sidecars keep as well; the command does so by default.
 
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
@@ -49,6 +50,7 @@ class FacadeOptions:
     fail_after: int | None = None
     first_probe: float = 1.0
     probe_private: bool = True
+    try_advertised: bool = False
     posted_ttl: float = 90.0
     posted_reap_after: float = 7 * 86400.0
     removed_for: float = 3600.0

@@ -41,6 +41,11 @@ def facade(
         help="Probe posted servers at public addresses only: not on loopback, nor in private "
         "ranges. Link-local and cloud metadata addresses are never probed.",
     ),
+    try_advertised: bool = typer.Option(
+        True,
+        help="Try now and then whether the addresses that sidecars advertise lead to their servers "
+        "from here: what answers otherwise there is degraded in this facade's list.",
+    ),
     probe_interval: float = typer.Option(
         10.0,
         parser=options.probe_interval,
@@ -136,6 +141,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         probe_interval=parameters["probe_interval"],
         fail_after=parameters["fail_after"],
         probe_private=not parameters["probe_public_only"],
+        try_advertised=parameters["try_advertised"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
         registry_address=parameters["registry_address"],
         public_url=parameters["public_url"],

@@ -271,8 +271,10 @@ def is_elsewhere(failure: ProbeError) -> bool:
     if isinstance(failure, NoAnswerError):
         return True
     cause = failure.__cause__
+    own = cause.os_error if isinstance(cause, aiohttp.ClientConnectorError) else None
     return (
         isinstance(cause, aiohttp.ClientConnectorDNSError)
+        or isinstance(own, AddressRefusedError)
         or (isinstance(cause, OSError) and cause.errno in _NO_WAY)
         or is_unknown_ca(cause)
     )

@@ -423,3 +423,31 @@ async def test_a_tombstone_is_not_listed_but_known() -> None:
     catalog.apply(Change("i-1", buried))
     catalog.apply(Change("i-1", None))
     assert not catalog.view.removed
+
+
+async def test_a_remark_is_shown_while_the_store_has_nothing_worse_to_say() -> None:
+    catalog = Catalog(EmbeddedStore(), hold=0)
+    catalog.apply(Snapshot({"a": instance("a"), "b": instance("b")}))
+    catalog.remark("a", "another server is there")
+    catalog.remark("nobody", "is not listed")
+    assert catalog.view.revision == 3
+    shown = catalog.view.entries["a"].health
+    assert (shown.status, shown.reason) == (Status.DEGRADED, "another server is there")
+    assert [each.id for each in catalog.view.select(Query(status=frozenset({Status.HEALTHY})))] == [
+        "b"
+    ]
+    catalog.apply(Snapshot({"a": instance("a"), "b": instance("b")}))
+    assert catalog.view.revision == 3  # the same is no change
+    catalog.apply(Change("a", instance("a", tools=("more",))))
+    assert catalog.view.entries["a"].record.capabilities.tools == ("more",)
+    assert catalog.view.entries["a"].health == shown
+    catalog.apply(Change("a", instance("a", status=Status.DRAINING)))
+    assert catalog.view.entries["a"].health == instance("a", status=Status.DRAINING).health
+    catalog.apply(Change("a", instance("a")))
+    assert catalog.view.entries["a"].health.reason == "another server is there"
+    catalog.remark("a", None)
+    assert catalog.view.entries["a"].instance == instance("a")
+    catalog.remark("a", "again")
+    catalog.apply(Change("a", None))
+    catalog.apply(Change("a", instance("a")))
+    assert catalog.view.entries["a"].health == instance("a").health  # it is another one
