@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -148,70 +149,75 @@ def error_message(id: RequestId | None, error: ErrorData) -> bytes:
     return json.dumps(message, ensure_ascii=False).encode(errors="replace")
 
 
+class Parts(deque[bytes]):
+    """The parts of something large, in the order in which they came."""
+
+    def whole(self) -> bytes:
+        """All of it."""
+        return b"".join(self)
+
+    def ends(self) -> bytes:
+        """Its beginning and its end, or all of it where that is short."""
+        if sum(map(len, self)) <= _HEAD + _TAIL:
+            return self.whole()
+        head = tail = b""
+        for part in self:
+            head += part[: _HEAD - len(head)]
+            if len(head) == _HEAD:
+                break
+        for part in reversed(self):
+            tail = part[-(_TAIL - len(tail)) :] + tail
+            if len(tail) == _TAIL:
+                break
+        return head + tail
+
+    def taken(self) -> Iterator[bytes]:
+        """Its parts, of which each is held no longer than until it is taken."""
+        while self:
+            yield self.popleft()
+
+
 class EventCutter:
     """Cuts a stream of server-sent events, of which none is held beyond ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []
         self._size = 0
         self._last = b""
+        #: The event that is coming; of one over the limit its beginning and its end.
+        self.parts = Parts()
 
     @property
     def oversized(self) -> bool:
         """Whether the event that is coming is over the limit."""
         return self._size > self._limit
 
-    @property
-    def beginning(self) -> bytes:
-        """The first bytes of the event that is coming."""
-        return _beginning(self._parts)
-
-    def cut(self, chunk: bytes) -> Iterator[tuple[bytes, bool]]:
+    def cut(self, chunk: bytes) -> Iterator[tuple[Parts, bool]]:
         """The events that ``chunk`` completes, and whether each is whole.
 
-        One over the limit is told by its beginning and its end.
+        Of one over the limit there are its beginning and its end.
         """
         at = 0
-        while True:
+        # Nearly every part of a large event has no end of a line at all, which is quickly seen.
+        while b"\n" in chunk or b"\r" in chunk:
             before = self._last  # where an empty line may have begun
             found = _EMPTY_LINE.search(before + chunk if before else chunk, at)
             if found is None:
                 break
             end = found.end() - len(before)
             self._add(chunk[at:end])
-            whole = not self.oversized
-            yield b"".join(self._parts), whole
-            self._parts, self._size, self._last = [], 0, b""
             at = end
+            parts, whole = self.parts, not self.oversized
+            self.parts, self._size, self._last = Parts(), 0, b""
+            yield parts, whole
         self._add(chunk[at:])
 
-    def rest(self) -> bytes:
-        """What has come of an event that the stream's end left incomplete."""
-        return b"" if self.oversized else b"".join(self._parts)
-
     def _add(self, part: bytes) -> None:
-        self._last = (self._last + part)[-3:]
-        fitted = not self.oversized
+        self._last = (self._last + part[-3:])[-3:]
         self._size += len(part)
-        if not self.oversized:
-            self._parts.append(part)
-            return
-        if fitted:
-            self._parts = [_beginning([*self._parts, part]), part[-_TAIL:]]
-            return
-        head, tail = self._parts
-        self._parts = [head, (tail + part)[-_TAIL:]]
-
-
-def _beginning(parts: list[bytes]) -> bytes:
-    """The first bytes of what ``parts`` are together."""
-    head = b""
-    for part in parts:
-        if len(head) >= _HEAD:
-            break
-        head += part[: _HEAD - len(head)]
-    return head
+        self.parts.append(part)
+        if self.oversized:
+            self.parts = Parts((self.parts.ends(),))
 
 
 def event_data(event: bytes) -> bytes:

@@ -104,8 +104,8 @@ class ClientSettings:
             for name in _REFERENCE.findall(text):
                 if name not in known:
                     raise InvalidInputError(
-                        f"{instance.record.name} is started with ${{{name}}}, a variable of the "
-                        "environment that is not set; set it"
+                        f"{instance.record.name} is started with ${{{name}}}, which is not set in "
+                        "the environment; set it"
                     )
             return _REFERENCE.sub(lambda match: known[match[1]], text)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from mcp_discovery.client.answers import (
     Glance,
     MisdirectedAnswerError,
     OversizedAnswerError,
+    Parts,
     UnusableAnswerError,
     error_message,
     error_of,
@@ -204,7 +205,7 @@ class _Answer(httpx2.AsyncByteStream):
         await self.response.aclose()
 
     async def _message(self) -> AsyncGenerator[bytes, None]:
-        parts: list[bytes] = []
+        parts = Parts()
         size = 0
         async with aclosing(self.response.aiter_bytes()) as body:
             async for part in body:
@@ -214,32 +215,42 @@ class _Answer(httpx2.AsyncByteStream):
                     yield self._refused(self.id, OversizedAnswerError(self.limit))
                     return
                 parts.append(part)
-        yield self._checked(b"".join(parts), one=True)
+        found = glance(parts.ends())
+        instead = self._regular(found, parts.whole)
+        if found.kind == "result" and self.id is not None and not found.names(self.id):
+            instead = self._refused(self.id, MisdirectedAnswerError(self.id, found.id))
+        for part in parts.taken() if instead is None else (instead,):
+            yield part
 
     async def _events(self) -> AsyncGenerator[bytes, None]:
         cutter = EventCutter(self.limit)
         settled = False  # it is known whose the event is that is coming, and said
         async with aclosing(self.response.aiter_bytes()) as body:
             async for chunk in body:
-                for event, whole in cutter.cut(chunk):
-                    data = event_data(event)
+                for parts, whole in cutter.cut(chunk):
+                    ends = event_data(parts.ends())
                     if whole:
-                        checked = self._checked(data, one=False)
-                        yield event if checked is data else with_data(event, checked)
-                    elif not settled and (instead := self._instead_of(data)) is not None:
+                        for part in self._event(glance(ends), parts):
+                            yield part
+                    elif not settled and (instead := self._instead_of(ends)) is not None:
                         yield instead
                     settled = False
                 self.exchanges.blocked = cutter.oversized and self.id is None
                 if not cutter.oversized or settled:
                     continue
-                if (instead := self._instead_of(event_data(cutter.beginning))) is not None:
+                if (instead := self._instead_of(event_data(cutter.parts.ends()))) is not None:
                     settled = True
                     yield instead
                     if self.answered:
                         return
         if self.id is not None and not self.answered:
             self.attempt.fault = httpx2.RemoteProtocolError("the stream ended without an answer")
-        yield cutter.rest()
+
+    def _event(self, found: Glance, parts: Parts) -> Iterator[bytes]:
+        """An event within the limit as the SDK can take it."""
+        self.answered = self.answered or found.kind in ("result", "error")
+        error = self._regular(found, lambda: event_data(parts.whole()))
+        return parts.taken() if error is None else iter((with_data(parts.whole(), error),))
 
     def _instead_of(self, beginning: bytes) -> bytes | None:
         """What comes in the place of an event over the limit; ``None``: whose it is is not seen."""
@@ -256,21 +267,19 @@ class _Answer(httpx2.AsyncByteStream):
         self.answered = self.id is not None
         return with_data(b"", self._refused(id, OversizedAnswerError(self.limit)))
 
-    def _checked(self, data: bytes, *, one: bool) -> bytes:
-        """A message as the SDK can take it; ``one``: it is the only one, and so the answer."""
-        found = glance(data)
-        self.answered = self.answered or found.kind in ("result", "error")
-        if found.kind == "error" and (error := error_of(data)) is not None:
-            id, said = error
-            id = id if self.id is None else self.id
-            named = found.names(id)
-            (self.exchanges.of(id) if self.id is None else self.attempt).record_own(
-                said, named=named
-            )
-            return error_message(id, said)
-        if one and found.kind == "result" and self.id is not None and not found.names(self.id):
-            return self._refused(self.id, MisdirectedAnswerError(self.id, found.id))
-        return data
+    def _regular(self, found: Glance, read: Callable[[], bytes]) -> bytes | None:
+        """The error that a server sent, which is recorded; ``None`` for another message.
+
+        ``read`` gives the whole message.
+        """
+        error = error_of(read()) if found.kind == "error" else None
+        if error is None:
+            return None
+        id, said = error
+        id = id if self.id is None else self.id
+        attempt = self.exchanges.of(id) if self.id is None else self.attempt
+        attempt.record_own(said, named=found.names(id))
+        return error_message(id, said)
 
     def _refused(self, id: RequestId | None, fault: UnusableAnswerError) -> bytes:
         """The error in the place of an answer to the request ``id`` that cannot be taken."""
