@@ -242,3 +242,24 @@ async def test_an_endless_answer_takes_no_memory(form: str, id_last: bool) -> No
             with pytest.raises(AnswerTooLargeError):
                 await discovery.call("say", timeout=10)
             assert psutil.Process().memory_info().rss - before < 40 * MIB
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, '{"code": -32001, "message": "Session not found"}'),
+        (404, '{"code": -32600, "message": "Session terminated"}'),
+        (400, '{"code": -32000, "message": "Bad Request: No valid session ID provided"}'),
+    ],
+)
+async def test_a_session_that_a_server_lost_is_opened_anew(status: int, error: str) -> None:
+    async with verbatim("json") as server, Discovery(server.source()) as discovery:
+
+        def answer(id: Any) -> bytes:
+            first = server.calls.count("say") == 1
+            server.status = status if first else 200
+            return failed(id, error) if first else result(id, "said")
+
+        server.answer = answer
+        assert not (await discovery.call("say")).is_error
+        assert server.calls.count("say") == 2
