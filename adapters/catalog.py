@@ -226,6 +226,12 @@ class Catalog:
             away_for = (utcnow() - self.view.stale_since).total_seconds()
             log.info("%s is back after %.1f s", self.store.url, away_for)
             self._swap(replace(self.view, stale_since=None, problem=None))
+        if self.view.partial != event.partial:
+            if event.partial is not None:
+                log.warning("%s: this list is only a part: %s", self.store.url, event.partial)
+            else:
+                log.info("%s: the list is whole again", self.store.url)
+            self._swap(replace(self.view, partial=event.partial))
         self._ready.set()
 
     def _differences(self, instances: Mapping[str, Instance]) -> dict[str, Instance | None]:

@@ -42,9 +42,13 @@ class Snapshot:
 
     An instance that an earlier snapshot had and this one lacks is probably, but not certainly,
     gone: the catalog may keep showing it for a while. A :class:`Change` that removes is certain.
+
+    ``partial`` says which part the credentials hide, as far as the store tells, and what to grant;
+    ``None`` for a list that is whole as far as is known. It holds for the changes that follow, too.
     """
 
     instances: Mapping[str, Instance]
+    partial: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +223,11 @@ class Store(Protocol):
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         """Yields one complete :class:`Snapshot`, then changes or further snapshots as they happen.
 
-        Nothing is yielded before the first list is complete, and no list is ever partial. The
-        states of one instance come in their order; a slow consumer may miss intermediate ones,
+        Nothing is yielded before the first list is complete, and no list is ever partial, but for
+        what the credentials hide: such a list is marked, see :class:`Snapshot`, and an instance
+        that was listed before they hid it is not removed, but ``degraded``.
+
+        The states of one instance come in their order; a slow consumer may miss intermediate ones,
         since what it has not taken yet is merged, in bounded memory. A key that cannot be read as
         an instance goes into :attr:`skipped` and does not end the watch.
 

@@ -142,7 +142,8 @@ def keys_of(index: str, instance: Instance | None) -> frozenset[str]:
 class View:
     """The list at one revision; it never changes.
 
-    ``stale_since`` is set while the store cannot be watched, ``problem`` says why. ``removed`` are
+    ``stale_since`` is set while the store cannot be watched, ``problem`` says why. ``partial`` says
+    what the credentials hide; see :class:`mcp_discovery.adapters.store.Snapshot`. ``removed`` are
     the tombstones, by id; see :mod:`mcp_discovery.adapters.tombstone`. Each filter that has an
     index is in ``by_kind`` or ``by_instance``, as the table of filters says.
     """
@@ -151,6 +152,7 @@ class View:
     revision: int = 0
     stale_since: datetime | None = None
     problem: str | None = None
+    partial: str | None = None
     entries: HashTrieMap[str, Entry] = field(default_factory=HashTrieMap)
     kinds: HashTrieMap[Kind, HashTrieSet[str]] = field(default_factory=HashTrieMap)
     by_kind: Mapping[str, HashTrieMap[str, HashTrieSet[Kind]]] = field(

@@ -11,6 +11,7 @@ import orjson
 
 from mcp_discovery.adapters.consul.checks import Check, heartbeat_check, holder_in
 from mcp_discovery.adapters.consul.kv import KVPair, KVStore
+from mcp_discovery.adapters.consul.permissions import Permissions, ReadRight
 from mcp_discovery.adapters.consul.services import ServiceCatalog
 from mcp_discovery.adapters.consul.session import ConsulSessions
 from mcp_discovery.adapters.consul.token import OwnToken
@@ -105,6 +106,7 @@ class ConsulApi:
     def __init__(self, address: ConsulAddress, options: StoreOptions) -> None:
         self.address = address
         self._http = ConsulTransport(address, options)
+        self.permissions = Permissions(self._http)
         self.kv = KVStore(self._http)
         self.token = OwnToken(self._http)
         self.sessions = ConsulSessions(self._http, self.kv, self.token)
@@ -155,27 +157,14 @@ class ConsulApi:
         these requests tell the two apart.
         """
         service = self.address.service
-        wanted = [
-            {"Resource": "key", "Segment": self.address.records, "Access": "read"},
-            {"Resource": "key", "Segment": self.address.documents, "Access": "read"},
-            {"Resource": "service", "Segment": service, "Access": "read"},
-        ]
         if self.address.mode == "service-per-server":
             # Permission for a prefix cannot be queried, only for one name that has it.
-            wanted[2]["Segment"] = f"{service}-"
-        response = await self._http.send(
-            "POST", "/v1/internal/acl/authorize", data=orjson.dumps(wanted)
-        )
-        if response.status in (401, 404, 405):  # ACLs are off, or a proxy blocks the request
-            return
-        if response.status != 200:
-            self._http.refuse(response)
-        with self._http.reading(response):
-            lacking = [
-                f"{item['Resource']}:{item['Access']} on {item['Segment']!r}"
-                for item in self._http.json(response)
-                if not item["Allow"]
+            service = f"{service}-"
+        await self.permissions.require(
+            [
+                ReadRight("key", self.address.records),
+                ReadRight("key", self.address.documents),
+                ReadRight("service", service),
             ]
-        if lacking:
-            raise StoreDeniedError(self.address.shown, f"the token lacks {', '.join(lacking)}")
+        )
         await self.services.require_nodes_readable()

@@ -10,7 +10,12 @@ from urllib.parse import quote
 
 import orjson
 
-from mcp_discovery.adapters.consul.transport import MAX_LIST, ConsulTransport, QueryResult
+from mcp_discovery.adapters.consul.transport import (
+    MAX_LIST,
+    ConsulTransport,
+    QueryResult,
+    is_filtered,
+)
 from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError
 
@@ -64,6 +69,8 @@ class KVStore:
 
     def __init__(self, http: ConsulTransport) -> None:
         self._http = http
+        #: Whether Consul has left out records that the token may not read, where it says so.
+        self.filtered = False
 
     async def get(self, key: str) -> KVPair | None:
         """The entry at ``key``."""
@@ -75,7 +82,10 @@ class KVStore:
         Raises :class:`~mcp_discovery.adapters.http.ResponseTooLargeError` where they are over
         ``limit`` bytes in all.
         """
-        return self._entries(await self._read(prefix, {"recurse": ""}, limit=limit))
+        response = await self._read(prefix, {"recurse": ""}, limit=limit)
+        if prefix == self._http.address.records:
+            self.filtered = is_filtered(response)
+        return self._entries(response)
 
     async def keys(self, prefix: str) -> list[str]:
         """Every key that starts with ``prefix``."""
@@ -130,6 +140,7 @@ class KVStore:
         where = f"/v1/kv/{quote(self._http.address.records)}"
         response = await self._http.block(where, {"recurse": ""}, index, wait)
         now = self._http.index(response)
+        self.filtered = is_filtered(response)
         return QueryResult(now, None if now == index else self._entries(response))
 
     async def _read(

@@ -167,6 +167,16 @@ class ConsulListing:
         self._entries, self._stored = present, stored
         self._unread = {key.rpartition("/")[2] for key, (_, one) in present.items() if one is None}
 
+    def halves(self) -> tuple[list[StoredRecord], list[Presence]]:
+        """The present records and services, whether they belong together or not."""
+        return [*chain.from_iterable(self._stored.values())], [
+            *chain.from_iterable(self._present.values())
+        ]
+
+    def has(self, id: str) -> tuple[bool, bool]:
+        """Whether there is a service, and whether there is a record of ``id``."""
+        return id in self._present, id in self._stored or id in self._unread
+
     def instances(self) -> dict[str, Instance]:
         """All instances, in the order of their last change."""
         now = time.monotonic()

@@ -15,7 +15,7 @@ from mcp_discovery.adapters.consul.checks import (
     ServicePlace,
     heartbeat_check,
 )
-from mcp_discovery.adapters.consul.transport import ConsulTransport, QueryResult
+from mcp_discovery.adapters.consul.transport import ConsulTransport, QueryResult, is_filtered
 from mcp_discovery.adapters.dns_names import TAG, server_in
 from mcp_discovery.adapters.http import StoreResponse
 from mcp_discovery.errors import StoreDeniedError
@@ -71,6 +71,9 @@ class ServiceCatalog:
         self._parser = ServiceListParser()
         #: Whether the agent may answer :meth:`watch` from its own copy.
         self.streaming = True
+        #: Whether Consul has left out services because of their nodes, where it says so. Only of
+        #: one service: of the checks of all it leaves out some for everybody who may not read all.
+        self.filtered = False
 
     async def watch(self, index: int, wait: float) -> QueryResult[Services]:
         """A blocking query for all services; see :meth:`ConsulTransport.block`.
@@ -85,6 +88,8 @@ class ServiceCatalog:
         if now == index:
             return QueryResult(now, None)
         one_service = self._http.address.mode == "one-service"
+        if index == 0:
+            self._note_filtered(response)
         services = self._parser.read(response.body) if one_service else None
         return QueryResult(now, self._read(response) if services is None else services)
 
@@ -103,7 +108,12 @@ class ServiceCatalog:
     async def all(self) -> Services:
         """Every service of this store, confirmed by the quorum."""
         path, params = self._query()
-        return self._read(await self._http.request("GET", path, {**params, "consistent": ""}))
+        response = await self._http.request("GET", path, {**params, "consistent": ""})
+        self._note_filtered(response)
+        return self._read(response)
+
+    def _note_filtered(self, response: StoreResponse) -> None:
+        self.filtered = self._http.address.mode == "one-service" and is_filtered(response)
 
     async def require_nodes_readable(self) -> None:
         """Raises :class:`StoreDeniedError` when there are services and the token may read no node.
@@ -112,18 +122,13 @@ class ServiceCatalog:
         """
         now = {"consistent": ""}
         names = self._http.json(await self._http.request("GET", "/v1/catalog/services", now))
-        if not isinstance(names, dict) or not any(map(self._is_ours, names)):
+        if not isinstance(names, dict) or not any(map(self._http.address.is_ours, names)):
             return
         if not self._http.json(await self._http.request("GET", "/v1/catalog/nodes", now)):
             raise StoreDeniedError(
                 self._http.address.shown,
                 "the token lacks node:read, without which no service can be seen",
             )
-
-    def _is_ours(self, service: str) -> bool:
-        if self._http.address.mode == "one-service":
-            return service == self._http.address.service
-        return service.startswith(f"{self._http.address.service}-")
 
     async def with_id(self, id: str) -> Services:
         """The services with that id, on all nodes, confirmed by the quorum."""
@@ -150,7 +155,7 @@ class ServiceCatalog:
         checks = f"/v1/health/checks/{self._http.address.service}"
         only = {"filter": f'ServiceID == "{id}"', "consistent": ""}
         response = await self._http.request("GET", checks, only)
-        return _is_filtered(response) or bool(self._http.json(response))
+        return is_filtered(response) or bool(self._http.json(response))
 
     def _query(self, id: str | None = None) -> tuple[str, dict[str, str]]:
         service = self._http.address.service
@@ -163,10 +168,11 @@ class ServiceCatalog:
 
     def _read(self, response: StoreResponse) -> Services:
         entries = self._http.json(response)
-        if _is_filtered(response) and not entries:
+        if is_filtered(response) and not entries:
             raise StoreDeniedError(
                 self._http.address.shown,
-                f"the token may not read service {self._http.address.service!r} or its nodes",
+                f"the token may not read {self._http.address.services} or their nodes: grant "
+                f'{self._http.address.rule} and node_prefix "" {{ policy = "read" }}',
             )
         with self._http.reading(response):
             if self._http.address.mode == "one-service":
@@ -214,10 +220,6 @@ class ServiceCatalog:
         response = await self._http.send("PUT", where, data=orjson.dumps(body))
         if response.status != 200 and "Unknown service" not in response.text:
             self._http.refuse(response)
-
-
-def _is_filtered(response: StoreResponse) -> bool:
-    return response.headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true"
 
 
 def _is_proxy(checks: Sequence[Check]) -> bool:

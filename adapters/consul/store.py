@@ -10,6 +10,7 @@ from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.checks import Presence, read_presence
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
+from mcp_discovery.adapters.consul.hidden import HiddenInstances, hidden_part
 from mcp_discovery.adapters.consul.listing import WatchMemory
 from mcp_discovery.adapters.consul.names import ConsulNames
 from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
@@ -27,7 +28,7 @@ from mcp_discovery.adapters.consul.watch import watch
 from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidStoreURLError, StoreUnavailableError
+from mcp_discovery.errors import InvalidStoreURLError, StoreDeniedError, StoreUnavailableError
 from mcp_discovery.instance import Holder, Instance, Lease, encode_registration
 from mcp_discovery.record import Record
 
@@ -61,6 +62,7 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         self._documents = ConsulDocuments(self._api)
         self._unreferenced = UnreferencedKeys()
         self._memory = WatchMemory()
+        self._hidden = HiddenInstances(self._api)
         #: Sessions of registrations that were begun and not completed, for the next attempt.
         self._sessions: dict[tuple[str, str, float], RecordSession] = {}
         self._same_datacenter = self._address.dc is None
@@ -135,7 +137,7 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         self._same_datacenter = True
 
     def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
-        return watch(self._api, self.skipped, self._memory)
+        return watch(self._api, self.skipped, self._memory, self._hidden)
 
     async def document(self, digest: str) -> CapabilityDocument:
         """See :meth:`mcp_discovery.adapters.store.Store.document`. The next registration of the
@@ -152,8 +154,11 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         services = await self._api.services.all()
         entries = await self._api.kv.entries(self._api.address.records)
         known = (read_known(entry, self._api.address.records) for entry in entries)
+        stored = [item for item in known if item is not None]
         presences = [read_presence(place, found) for place, found in services.items()]
-        removals = self._removals(parts, [item for item in known if item is not None], presences)
+        if (problem := await hidden_part(self._api, stored, presences)) is not None:
+            raise StoreDeniedError(self.url, f"{problem}, before anything is swept")
+        removals = self._removals(parts, stored, presences)
         ages = self._unreferenced.ages(removals)
         removed = 0
         for version, (grace, remove) in removals.items():

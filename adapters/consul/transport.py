@@ -166,6 +166,12 @@ def _is_limited(response: StoreResponse) -> bool:
     return response.is_limited and "X-Consul-Reason" not in response.headers
 
 
+def is_filtered(response: StoreResponse) -> bool:
+    """Whether Consul, from 1.12 on, says that it left out what the token may not read. An answer
+    from an agent's stream never does."""
+    return response.headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true"
+
+
 def _advice(said: str) -> str:
     """What to do about a limit, by what Consul 1.16 says of it."""
     if "concurrent connections" in said:

@@ -18,6 +18,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.checks import ServicePlace
+from mcp_discovery.adapters.consul.hidden import HiddenInstances
 from mcp_discovery.adapters.consul.listing import ConsulListing, WatchMemory
 from mcp_discovery.adapters.consul.services import Services
 from mcp_discovery.adapters.consul.transport import QueryResult
@@ -112,7 +113,7 @@ class _QueryLoop(Generic[T]):
 
 
 async def watch(
-    api: ConsulApi, skipped: SkippedKeys, memory: WatchMemory
+    api: ConsulApi, skipped: SkippedKeys, memory: WatchMemory, hidden: HiddenInstances
 ) -> AsyncGenerator[Snapshot | Change, None]:
     """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
     await api.require_readable()
@@ -124,13 +125,14 @@ async def watch(
     tasks = [
         asyncio.create_task(services.run(), name="consul services"),
         asyncio.create_task(records.run(), name="consul records"),
-        asyncio.create_task(_check(api, services), name="consul check"),
+        asyncio.create_task(_check(api, services, changed, hidden), name="consul check"),
         asyncio.create_task(_fail_ghosts(api, listing), name="consul ghosts"),
     ]
     for task in tasks:
         task.add_done_callback(lambda _: changed.set())
     try:
         shown: dict[str, Instance] | None = None
+        partial: str | None = None
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(listing.due - time.monotonic()):
@@ -141,16 +143,20 @@ async def watch(
                     task.result()
             if not (services.answered and records.answered):
                 continue
-            listed = listing.instances()
+            before = memory.joined
+            listed = await hidden.with_kept(listing.instances(), before, listing)
+            if hidden.due:
+                await hidden.look(listing)
             if not listed and shown != {}:
                 # A token without permission gets an empty list as well.
                 await api.require_readable()
             uncertain = any(query.uncertain for query in queries)
             for query in queries:
                 query.uncertain = False
-            if shown is None or uncertain or _is_mass_drop(shown, listed):
-                shown = listed
-                yield Snapshot(listed)
+            news = hidden.problem != partial
+            if shown is None or uncertain or news or _is_mass_drop(shown, listed):
+                shown, partial = listed, hidden.problem
+                yield Snapshot(listed, partial)
                 continue
             changes = _changes(shown, listed)
             shown = listed
@@ -162,9 +168,16 @@ async def watch(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _check(api: ConsulApi, services: _QueryLoop[Services]) -> NoReturn:
+async def _check(
+    api: ConsulApi,
+    services: _QueryLoop[Services],
+    changed: asyncio.Event,
+    hidden: HiddenInstances,
+) -> NoReturn:
     while True:
         await asyncio.sleep(CHECK_EVERY)
+        if hidden.due:
+            changed.set()
         await api.kv.require_served(CHECK_WITHIN)
         await _require_current(api, services)
 

@@ -80,7 +80,9 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
             raise StoreUnavailableError(self.url, problem)
         if name == "snapshot":
             entries = (self._instance(entry["id"], entry) for entry in data["servers"])
-            return Snapshot({entry.id: entry for entry in entries if entry is not None})
+            listed = {entry.id: entry for entry in entries if entry is not None}
+            partial = data.get("partial")
+            return Snapshot(listed, None if partial is None else str(partial)[:1000])
         if data["server"] is None:
             self.skipped.discard(data["id"])
             return Change(data["id"], None)

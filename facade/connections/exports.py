@@ -60,7 +60,7 @@ async def export(request: web.Request) -> web.Response:
             for digest, document in sorted(documents.items())
         },
     }
-    return json_response(body | list_json.staleness(view), view)
+    return json_response(body | list_json.caveats(view), view)
 
 
 def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ async def connections(request: web.Request) -> web.Response:
             last = page[-1]
             key = _SORT.key(last, {}, view.as_of)
             beside["nextCursor"] = Cursor(filters, view.as_of, key, last.id, length).encode()
-    beside |= list_json.staleness(view)
+    beside |= list_json.caveats(view)
     shown = [representation.listed(entry, facade.usage, view.as_of) for entry in page]
     # What changes with the clock alone does not change the entity tag.
     tag = tag_of(beside, [(e.digest.hex(), s["metrics"]) for e, s in zip(page, shown, strict=True)])
@@ -89,7 +89,7 @@ async def connection(request: web.Request) -> web.Response:
     entry = facade.entry(request.match_info["id"])
     document = await facade.documents.of_record(entry.record)
     body = representation.detailed(entry, document, facade.usage, view.as_of)
-    return json_response(body | list_json.staleness(view), view)
+    return json_response(body | list_json.caveats(view), view)
 
 
 def _matching(request: web.Request, view: View) -> list[Entry]:
@@ -161,7 +161,7 @@ async def discover(request: web.Request) -> web.Response:
         query = orjson.dumps([wish.capabilities, filters.model_dump()], option=orjson.OPT_SORT_KEYS)
         found = balanced(found, balancing, facade, query.decode())[: balancing.max_connections]
     shown = [representation.offered(entry, facade.usage, now) for entry in found]
-    return json_response({"connections": shown} | members | list_json.staleness(view), view)
+    return json_response({"connections": shown} | members | list_json.caveats(view), view)
 
 
 def select(

@@ -47,7 +47,7 @@ async def stats(request: web.Request) -> web.Response:
         "capabilities": {"total": _offered(view), "mostUsed": _most_used(facade.usage)},
         "performance": performance,
     }
-    return json_response(body | list_json.staleness(view), view)
+    return json_response(body | list_json.caveats(view), view)
 
 
 async def distribution(request: web.Request) -> web.Response:
@@ -76,7 +76,7 @@ async def distribution(request: web.Request) -> web.Response:
     shares.sort(key=lambda each: (-each.get("load", -1.0), each["name"], each["id"]))
     body: dict[str, Any] = {"strategy": USUAL, "connections": shares}
     body["recommendations"] = recommendations(known)
-    return json_response(body | list_json.staleness(view), view)
+    return json_response(body | list_json.caveats(view), view)
 
 
 def recommendations(known: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

@@ -201,6 +201,11 @@ class _Figures(Collector):
         stale = (utcnow() - view.stale_since).total_seconds() if view.stale_since else 0.0
         for name, text, value in (
             ("stale_seconds", "For how long the list could not be confirmed by the store.", stale),
+            (
+                "partial",
+                "1 while the store's credentials hide a part of the list, 0 otherwise.",
+                int(view.partial is not None),
+            ),
             ("ready", "1 once a first whole list was read, 0 before.", int(catalog.is_ready)),
             ("revision", "The list's revision: how often it changed.", view.revision),
             ("skipped", "Keys in the store that are no instance.", len(catalog.store.skipped)),

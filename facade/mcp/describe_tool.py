@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.mcp.tool import (
+    CAVEAT_PROPERTIES,
     NAMES,
     SHORT,
-    STALENESS_PROPERTIES,
     TOOL_NAME,
     InvalidArgumentsError,
     McpTool,
@@ -82,7 +82,7 @@ class DescribeTool(McpTool):
         unknown=NAMES
         | {"description": "Instances that offer it and whose definition is not known."},
         note=text(),
-        **STALENESS_PROPERTIES,
+        **CAVEAT_PROPERTIES,
     )
 
     def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
@@ -123,7 +123,7 @@ class DescribeTool(McpTool):
             content["unknown"] = found["unknown"]
         if not found["consistent"] and len(found["servers"]) > 1 and server is None:
             content["note"] = "Servers differ in what they mean by it; say which one with server."
-        return tool_result(content | list_json.staleness(view))
+        return tool_result(content | list_json.caveats(view))
 
 
 def _why_unknown(view: View, name: str, server: str | None) -> str:

@@ -133,7 +133,7 @@ class Resources:
             return list_json.servers(view, entries), False
         if (id := server_in(uri)) is not None and (entry := view.entries.get(id)) is not None:
             return list_json.with_members(
-                entry.json(view.as_of), dict(list_json.staleness(view))
+                entry.json(view.as_of), dict(list_json.caveats(view))
             ), False
         digest = document_in(uri)
         if digest is not None and is_digest(digest):

@@ -14,8 +14,8 @@ import orjson
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.mcp.tool import (
+    CAVEAT_PROPERTIES,
     NAMES,
-    STALENESS_PROPERTIES,
     WORDS,
     McpTool,
     OnProgress,
@@ -80,7 +80,7 @@ class FindServers(McpTool):
         },
         matched={"type": "integer", "description": "How many servers match in all."},
         note=text("What to do about an incomplete answer."),
-        **STALENESS_PROPERTIES,
+        **CAVEAT_PROPERTIES,
     )
 
     def __init__(self, catalog: Catalog, search: ServerSearch) -> None:
@@ -112,7 +112,7 @@ class FindServers(McpTool):
             content["note"] = why_nothing(view, query)
         elif left := len(found) - len(shown):
             content["note"] = f"{left} more match; filter more closely, or raise limit."
-        return tool_result(content | list_json.staleness(view))
+        return tool_result(content | list_json.caveats(view))
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class FindTools(McpTool):
             enum=["max_tokens", "limit"],
         ),
         note=text("What to do about an incomplete answer."),
-        **STALENESS_PROPERTIES,
+        **CAVEAT_PROPERTIES,
     )
 
     def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
@@ -249,7 +249,7 @@ class FindTools(McpTool):
                     f"{unread} servers' descriptions could not be read in time; ask again. "
                     + body.get("note", "")
                 ).rstrip()
-            return tool_result(body | list_json.staleness(view))
+            return tool_result(body | list_json.caveats(view))
 
         # In a thread: there may be many tools.
         return await asyncio.to_thread(make_result)

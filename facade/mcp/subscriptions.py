@@ -127,8 +127,9 @@ class Subscriptions:
             before, view = view, await self._catalog.after(view)
             try:
                 uris, list_changed = changed(self._catalog.since(before.epoch, before.revision))
-                if (before.stale_since is None) != (view.stale_since is None):
-                    uris.add(SERVERS)  # its content says whether the list is stale
+                was_stale, is_stale = before.stale_since is None, view.stale_since is None
+                if was_stale != is_stale or before.partial != view.partial:
+                    uris.add(SERVERS)  # its content says whether the list is stale or partial
             except OutdatedRevisionError:
                 uris, list_changed = None, True
             if uris is None or uris:

@@ -227,10 +227,11 @@ def strings(description: str, **more: Any) -> dict[str, Any]:
 
 #: What every argument that names something has: one tool, or one server.
 SHORT: Final[Mapping[str, Any]] = {"minLength": 1, "maxLength": 256}
-#: The members that every tool's result has while the list may be out of date.
-STALENESS_PROPERTIES: Final[Mapping[str, Any]] = {
+#: The members that every tool's result has while the list may be out of date or lack something.
+CAVEAT_PROPERTIES: Final[Mapping[str, Any]] = {
     "staleSince": text("The list may be out of date since then."),
     "problem": text("Why it may be."),
+    "partial": text("What part of the list is hidden from the facade."),
 }
 #: The argument that names one tool.
 TOOL_NAME: Final = text("The tool's exact name, as find_tools tells it.", **SHORT)

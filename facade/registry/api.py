@@ -173,6 +173,8 @@ def _name(request: web.Request) -> str:
 def _list(
     request: web.Request, view: View, found: Sequence[ServerVersion], metadata: dict[str, object]
 ) -> web.Response:
+    if view.partial is not None:
+        metadata["partial"] = view.partial
     if view.stale_since is not None:
         metadata["staleSince"] = rfc3339(view.stale_since)
 

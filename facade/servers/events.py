@@ -89,8 +89,11 @@ class _EventGroup:
         """The events from ``before`` to the present ``view``, serialized once for all readers that
         are at the same place; may be empty.
 
-        Raises :class:`~mcp_discovery.errors.OutdatedRevisionError`.
+        Raises :class:`~mcp_discovery.errors.OutdatedRevisionError`, also where the list has become
+        a partial one, or a whole one again.
         """
+        if before.partial != view.partial:
+            raise OutdatedRevisionError(view.partial or "the list is whole again")
         if self._news is not None and self._news[0] is before and self._news[1] is view:
             return self._news[2]
         events = self._streams.catalog.since(before.epoch, before.revision)
@@ -267,7 +270,9 @@ class _EventReader:
 
     async def _write_news(self) -> None:
         before, self._view = self._view, self._catalog.view
-        if self._view is not before:
+        if self._view.partial != before.partial:
+            await self._write_snapshot(self._view.partial or "the list is whole again")
+        elif self._view is not before:
             position = list_json.position(before)
             await self._write_since(position, _staleness(before, self._view))
 
@@ -287,7 +292,7 @@ class _EventReader:
         head: dict[str, Any] = {"epoch": view.epoch, "revision": view.revision}
         if started_over:
             head["startedOver"] = started_over
-        head |= list_json.staleness(view)
+        head |= list_json.caveats(view)
         servers = self._group.snapshot(view)
         start = b"id: %b\nevent: snapshot\ndata: %b" % (_id(view), orjson.dumps(head)[:-1])
         await self._write(start + b',"servers":')
@@ -326,8 +331,8 @@ def _staleness(before: View, view: View) -> bytes:
 
 
 def _staleness_event(view: View) -> bytes:
-    data = list_json.staleness(view)
-    name = b"stale" if data else b"fresh"
+    data = list_json.caveats(view)
+    name = b"stale" if view.stale_since is not None else b"fresh"
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (_id(view), name, orjson.dumps(data))
 
 

@@ -48,7 +48,7 @@ async def server(request: web.Request) -> web.Response:
     """One instance, whatever its health."""
     view = view_of(request)
     entry = entry_in(view, request.match_info["id"])
-    beside: dict[str, object] = dict(list_json.staleness(view))
+    beside: dict[str, object] = dict(list_json.caveats(view))
     return tagged(
         request,
         tag_of(entry.digest, beside),

@@ -46,11 +46,13 @@ def joined(entries: Iterable[Entry], now: datetime) -> bytes:
     return b"[" + b",".join([entry.json(now) for entry in entries]) + b"]"
 
 
-def staleness(view: View) -> dict[str, str]:
-    """``staleSince`` and ``problem`` while the store is away, else nothing."""
-    if view.stale_since is None:
-        return {}
-    return {"staleSince": rfc3339(view.stale_since), "problem": view.problem or ""}
+def caveats(view: View) -> dict[str, str]:
+    """``staleSince`` and ``problem`` while the store is away, ``partial`` while its credentials
+    hide a part of the list from this facade, else nothing."""
+    found = {} if view.partial is None else {"partial": view.partial}
+    if view.stale_since is not None:
+        found |= {"staleSince": rfc3339(view.stale_since), "problem": view.problem or ""}
+    return found
 
 
 def with_members(first: bytes, members: dict[str, object]) -> bytes:
@@ -59,6 +61,6 @@ def with_members(first: bytes, members: dict[str, object]) -> bytes:
 
 
 def servers(view: View, entries: Iterable[Entry]) -> bytes:
-    """``{"servers": […]}``, with what is said of a stale list."""
+    """``{"servers": […]}``, with what is said of a stale or partial list."""
     body = b'{"servers":' + joined(entries, view.as_of) + b"}"
-    return with_members(body, dict(staleness(view)))
+    return with_members(body, dict(caveats(view)))

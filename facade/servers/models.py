@@ -57,6 +57,7 @@ class ServerModel(Shaped):
     load: LoadModel | None = None
     stale_since: datetime | None = Field(None, description="The store is away since then.")
     problem: str | None = None
+    partial: str | None = None
 
 
 class SomeOfServer(Shaped):
@@ -85,6 +86,7 @@ class ServerListModel(Shaped):
     total_excluded: int | None = Field(None, description="With `explain`: how many are left out.")
     stale_since: datetime | None = Field(None, description="The store is away since then.")
     problem: str | None = Field(None, description="Why the store is away.")
+    partial: str | None = Field(None, description="What the facade's credentials hide from it.")
 
 
 class CapabilityLists(Shaped):

@@ -198,7 +198,7 @@ class ServerLists:
         parts = _picked(entries, wanted.fields, view.as_of) if wanted.fields is not None else ()
         content = b"".join(parts or [entry.digest for entry in entries])
         tag = tag_of(wanted.key, content, members.get("total"), "nextCursor" in members)
-        beside: dict[str, object] = dict(list_json.staleness(view))
+        beside: dict[str, object] = dict(list_json.caveats(view))
         if wanted.explain:
             beside |= _left_out(wanted, selection)
         return ListResult(

@@ -45,6 +45,7 @@ class CapabilityCount(Shaped):
     total_capabilities: int = Field(ge=0)
     stale_since: datetime | None = None
     problem: str | None = None
+    partial: str | None = None
 
 
 class Summary(Shaped):
@@ -87,6 +88,7 @@ class StatusPage(Shaped):
     skipped: SkippedModel
     stale_since: datetime | None = None
     problem: str | None = None
+    partial: str | None = None
 
 
 class RegistryCount(Shaped):
@@ -120,6 +122,7 @@ class Ready(Shaped):
     status: Literal["ready"]
     stale_since: datetime | None = None
     problem: str | None = None
+    partial: str | None = None
 
 
 #: How many documents one request reads for their descriptions, and for how many seconds.
@@ -161,7 +164,7 @@ async def capabilities(request: web.Request) -> web.Response:
             entry["averageLatency"] = round(figures.latency * 1000, 1)
         listed.append(entry)
     counted = {"capabilities": listed, "totalCapabilities": len(listed)}
-    data = orjson.dumps(counted | list_json.staleness(view))
+    data = orjson.dumps(counted | list_json.caveats(view))
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 
@@ -169,7 +172,8 @@ async def status(request: web.Request) -> web.Response:
     """The whole at a glance: how many are how, and each with its reason."""
     view, catalog = view_of(request), request.app[CATALOG]
     counts = _counts(view)
-    troubled = counts["down"] or counts["degraded"] or view.stale_since is not None
+    doubtful = view.stale_since is not None or view.partial is not None
+    troubled = counts["down"] or counts["degraded"] or doubtful
     now = view.as_of
     skipped = catalog.store.skipped
     servers = [
@@ -192,7 +196,7 @@ async def status(request: web.Request) -> web.Response:
         "held": catalog.held_total,
         "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
-    body |= list_json.staleness(view)
+    body |= list_json.caveats(view)
     # All but lastSeen, which changes with the clock alone, belongs to the revision.
     tag = tag_of({name: value for name, value in body.items() if name != "servers"})
     headers = {list_json.REVISION: list_json.position(view)}
@@ -221,7 +225,7 @@ async def health(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """Whether a first whole list was seen. A stale one is served, and said to be stale."""
     view = view_of(request)
-    return json_response({"status": "ready"} | list_json.staleness(view), view)
+    return json_response({"status": "ready"} | list_json.caveats(view), view)
 
 
 async def metrics(request: web.Request) -> web.Response:

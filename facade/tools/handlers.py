@@ -66,6 +66,7 @@ class ToolListModel(Shaped):
     unread: int = Field(ge=0, description="Capability documents that could not be read in time.")
     stale_since: datetime | None = None
     problem: str | None = None
+    partial: str | None = None
 
 
 class Variant(Shaped):
@@ -98,6 +99,7 @@ class ToolDetail(Shaped):
     unread: int = Field(ge=0, description="Capability documents that could not be read in time.")
     stale_since: datetime | None = None
     problem: str | None = None
+    partial: str | None = None
 
 
 _LIMIT, _MOST = 1000, 10_000
@@ -181,7 +183,7 @@ async def tools(request: web.Request) -> web.Response:
             "totalTools": total,
             "unread": listing.unread,
         }
-        return orjson.dumps(body | list_json.staleness(view), default=dict)
+        return orjson.dumps(body | list_json.caveats(view), default=dict)
 
     on_loop = limit <= _SERIALIZED_ON_LOOP and text
     data = serialize() if on_loop else await asyncio.to_thread(serialize)
@@ -202,7 +204,7 @@ async def tool(request: web.Request) -> web.Response:
         raise _unknown(name, view.select(query))
     offer, unread = await request.app[TOOL_DEFINITIONS].offer(name, having)
     body = detail(offer) | {"unread": unread}
-    data = orjson.dumps(body | list_json.staleness(view), default=dict)
+    data = orjson.dumps(body | list_json.caveats(view), default=dict)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 

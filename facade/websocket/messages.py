@@ -268,7 +268,7 @@ class Subscribers:
         head: dict[str, Any] = {"type": "snapshot", "position": list_json.position(view)}
         if started_over is not None:
             head["startedOver"] = started_over
-        head |= list_json.staleness(view)
+        head |= list_json.caveats(view)
         starts = range(0, max(1, len(connections)), _PART)
         made = [
             orjson.dumps(

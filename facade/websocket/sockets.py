@@ -9,6 +9,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.operation import Operation
@@ -130,7 +131,7 @@ class _SocketReader:
         self._snapshot_due: str | None = None  # why a snapshot is due; "" for the first
         self._turn = 0  # goes up when something else is subscribed
         self._revision = 0
-        self._stale = False
+        self._doubts: tuple[bool, str | None] = (False, None)  # whether stale, and why partial
         self._numbers: dict[str, int] = {}  # of health checks and requests, the next to be sent
 
     async def run(self) -> None:
@@ -191,7 +192,7 @@ class _SocketReader:
         # First the answer, so that nothing of what is subscribed comes before it.
         await self._send(acknowledged("subscribed", now | action.events, list_json.position(view)))
         self._begin(action, view.revision)
-        self._stale = view.stale_since is not None
+        self._doubts = _doubts(view)
         self._news.set()
 
     def _begin(self, action: Subscribe, revision: int) -> None:
@@ -269,7 +270,7 @@ class _SocketReader:
     async def _send_snapshot(self, started_over: str | None) -> None:
         view, turn = self._catalog.view, self._turn
         self._snapshot_due = None
-        self._revision, self._stale = view.revision, view.stale_since is not None
+        self._revision, self._doubts = view.revision, _doubts(view)
         for part in self._subscribers.snapshot(view, started_over):
             await self._send(part)
             if turn != self._turn:
@@ -278,10 +279,10 @@ class _SocketReader:
 
     async def _send_staleness(self) -> None:
         view = self._catalog.view
-        stale = view.stale_since is not None
-        if stale is not self._stale:
-            self._stale = stale
-            message = {"type": "stale" if stale else "fresh"} | list_json.staleness(view)
+        doubts = _doubts(view)
+        if doubts != self._doubts:
+            self._doubts = doubts
+            message = {"type": "stale" if doubts[0] else "fresh"} | list_json.caveats(view)
             await self._send(orjson.dumps(message))
 
     async def _send_activity(self, kind: str) -> None:
@@ -312,6 +313,10 @@ class _SocketReader:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError("the reader does not read") from error
+
+
+def _doubts(view: View) -> tuple[bool, str | None]:
+    return view.stale_since is not None, view.partial
 
 
 async def stream(request: web.Request) -> web.StreamResponse:

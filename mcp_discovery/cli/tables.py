@@ -120,6 +120,8 @@ CELLS: Mapping[str, Callable[[Mapping[str, Any]], str | Text]] = {
 
 
 def print_staleness(answer: Mapping[str, Any]) -> None:
-    """Says on standard error that a list is old, and why, where it is."""
+    """Says on standard error that a list is old or partial, and why, where it is."""
+    if partial := answer.get("partial"):
+        say(f"This list is only a part: {partial}", err=True)
     if since := answer.get("staleSince"):
         say(f"This list is as of {since}: {answer.get('problem', 'store away')}", err=True)

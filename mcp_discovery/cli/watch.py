@@ -11,6 +11,7 @@ import typer
 
 from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, run
+from mcp_discovery.cli.tables import print_staleness
 from mcp_discovery.cli.terminal import line, say, say_json
 from mcp_discovery.errors import StoreUnavailableError
 
@@ -90,6 +91,7 @@ async def _changes(
                     backoff.reset()
                     news: dict[str, Entry | None] = {}
                     if event.name == "snapshot":
+                        print_staleness(data)
                         now = {entry["id"]: entry for entry in data["servers"]}
                         news = {id: None for id in seen if id not in now} | now
                     elif event.name == "change":

@@ -160,6 +160,8 @@ def _news(event: httpx2.ServerSentEvent) -> Iterator[News]:
     data = orjson.loads(event.data)
     match event.event:
         case "snapshot":
+            if partial := data.get("partial"):
+                log.warning("the facade's list is only a part: %s", partial)
             yield Everything({each.id: each for each in _instances(data["servers"])})
             yield _staleness(data)
         case "change":

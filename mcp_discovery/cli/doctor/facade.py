@@ -48,6 +48,9 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             yield wrong(f"its list is as of {since}: {why}", advice)
         else:
             yield ok(f"its list is up to date, from {status['store']}")
+        if partial := ready.get("partial"):
+            advice = "grant it to the facade's own token; `doctor --store URL` checks one"
+            yield wrong(f"its list is only a part: {partial}", advice)
         for finding in _of_list(status):
             yield finding
 

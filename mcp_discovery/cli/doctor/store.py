@@ -45,7 +45,10 @@ async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
         if isinstance(before, DoctorFinding):
             yield before
             return
-        yield ok(f"{store.url} can be read: {len(before.instances)} instances")
+        if before.partial is not None:
+            yield wrong(f"{store.url} can be read in part only: {before.partial}", "grant it")
+        else:
+            yield ok(f"{store.url} can be read: {len(before.instances)} instances")
         if case.read_only:
             yield unchecked("whether it can be written to was not asked (--read-only)")
             return

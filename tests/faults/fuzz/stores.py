@@ -12,6 +12,7 @@ import orjson
 from hypothesis import strategies as st
 
 from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.hidden import HiddenInstances
 from mcp_discovery.adapters.consul.listing import WatchMemory
 from mcp_discovery.adapters.consul.url import parse_url as parse_consul_url
 from mcp_discovery.adapters.consul.watch import watch as watch_consul
@@ -75,7 +76,8 @@ class _FakeConsul:
 async def _consul_list(mode: str, services: bytes, records: bytes) -> object:
     api = ConsulApi(parse_consul_url(f"consul://127.0.0.1{mode}"), StoreOptions())
     api._http._http = _FakeConsul(services, records)  # type: ignore[assignment]
-    async with aclosing(watch_consul(api, SkippedKeys("consul:"), WatchMemory())) as events:
+    skipped, hidden = SkippedKeys("consul:"), HiddenInstances(api)
+    async with aclosing(watch_consul(api, skipped, WatchMemory(), hidden)) as events:
         return await anext(events)
 
 
