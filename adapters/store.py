@@ -24,12 +24,13 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
-from mcp_discovery.health import Health, Load, healthy
+from mcp_discovery.health import Health, Load, healthy, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
 from mcp_discovery.record import Record
 
@@ -57,6 +58,19 @@ class Change:
 
     id: str
     instance: Instance | None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsEnd:
+    """When a store's credentials expire, and from when on that is near enough to be told."""
+
+    at: datetime
+    near_from: datetime
+
+    @property
+    def near(self) -> bool:
+        """Whether it is time to replace them."""
+        return utcnow() >= self.near_from
 
 
 class Registration(Protocol):
@@ -253,6 +267,16 @@ class Store(Protocol):
         have to be repeated, and may run beside registrations, also from several processes.
         """
 
+    @property
+    def credentials_end(self) -> CredentialsEnd | None:
+        """When the credentials in use expire; ``None`` where they do not, or it is not known (yet:
+        a store learns it as it registers or watches)."""
+
+    @property
+    def lacking(self) -> str | None:
+        """What the credentials lack without which a registration still works, and what is lost by
+        that, in a sentence; ``None`` where nothing, or it is not known (yet)."""
+
     async def node_address(self) -> str | None:
         """The address under which the store's agent on this machine is known to its cluster.
 
@@ -272,7 +296,18 @@ class Store(Protocol):
 
 
 class Closing:
-    """Base of store classes: ``async with`` closes the store, and there is no node address."""
+    """Base of store classes: ``async with`` closes the store, there is no node address, and
+    credentials are not known to expire or to lack anything."""
+
+    @property
+    def credentials_end(self) -> CredentialsEnd | None:
+        """See :attr:`Store.credentials_end`."""
+        return None
+
+    @property
+    def lacking(self) -> str | None:
+        """See :attr:`Store.lacking`."""
+        return None
 
     async def node_address(self) -> str | None:
         """See :meth:`Store.node_address`."""

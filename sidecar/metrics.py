@@ -7,6 +7,7 @@ to an operator: docs/operations.md.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from itertools import accumulate
 from typing import Any
 
 from mcp_discovery.adapters.observed_store import Tally
+from mcp_discovery.adapters.store import CredentialsEnd
 from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, ProbeError
 from mcp_discovery.probe.handshake import Renewal
@@ -61,11 +63,12 @@ class SidecarFigures:
         """A probe failed."""
         self._failed += 1
 
-    def exposition(self, why_not_ready: str | None) -> str:
-        """All figures in Prometheus's text format; ``why_not_ready`` is what the registrar says."""
-        return "".join(self._lines(registered=why_not_ready is None))
+    def exposition(self, why_not_ready: str | None, end: CredentialsEnd | None = None) -> str:
+        """All figures in Prometheus's text format; ``why_not_ready`` is what the registrar says,
+        ``end`` that of the store's credentials."""
+        return "".join(self._lines(registered=why_not_ready is None, end=end))
 
-    def _lines(self, *, registered: bool) -> Iterator[str]:
+    def _lines(self, *, registered: bool, end: CredentialsEnd | None) -> Iterator[str]:
         if self.instance is not None:
             text = "Always 1; which server, and which instance of it, the sidecar is beside."
             labels = dict(zip(("name", "id"), self.instance, strict=True))
@@ -81,6 +84,9 @@ class SidecarFigures:
             at = time.time() - (time.monotonic() - self._renewed)
             text = "When the last heartbeat was sent that the store took, in seconds since 1970."
             yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, ({}, at))
+        text = "When the token for the store expires, in seconds since 1970; +Inf if it does not."
+        at = end.at.timestamp() if end is not None else math.inf
+        yield from _family("store_token_expires_timestamp_seconds", "gauge", text, ({}, at))
         calls = (
             ({"operation": operation, "outcome": outcome}, number)
             for (operation, outcome), number in sorted(self._tally.counts.items())

@@ -207,7 +207,9 @@ class _Sidecar:
                 why_not_live=self._why_not_live,
                 why_not_ready=self._registrar.why_not_ready,
                 drain=self._drained,
-                figures=lambda: self._figures.exposition(self._registrar.why_not_ready()),
+                figures=lambda: self._figures.exposition(
+                    self._registrar.why_not_ready(), self._registrar.store.credentials_end
+                ),
             ),
             aclosing(self._registrant),
         ):

@@ -157,6 +157,7 @@ class ConsulRegistration(ScheduledRegistration):
             await self._renew()  # first: the agent takes it even while its servers are away
         if change is not None:
             await self._write(*change)
+        await self._api.token.follow()
         if self._token != self._api.token.secret:
             # With the old one, the agent could tell its servers nothing once it is revoked.
             await self._define()

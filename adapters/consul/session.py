@@ -51,23 +51,23 @@ class ConsulSessions:
         self.token = token
         #: Monotonic time before which none is tried.
         self.not_before = -math.inf
-        self._warned = False
+        #: Why there is none, and what is lost by that; ``None`` where there is one.
+        self.lacking: str | None = None
 
     def refused(self, why: str) -> None:
         """There can be none for now; logs what is lost, once."""
         self.not_before = time.monotonic() + _TRY_AGAIN
-        if not self._warned:
-            self._warned = True
-            log.warning(
-                "%s: %s; so an instance whose token is revoked or expires stays listed, and in "
-                'DNS, as it last was. Grant session_prefix "" { policy = "write" }',
-                self.http.address.shown,
-                why,
-            )
+        lacking = (
+            f"{why}: an instance whose token is revoked or expires stays listed, and in DNS, as it "
+            'last was; grant session_prefix "" { policy = "write" }'
+        )
+        if lacking != self.lacking:
+            self.lacking = lacking
+            log.warning("%s: %s", self.http.address.shown, lacking)
 
     def allowed(self) -> None:
         """There is one; the next refusal is news again."""
-        self._warned = False
+        self.lacking = None
 
 
 class RecordSession:

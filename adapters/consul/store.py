@@ -25,7 +25,13 @@ from mcp_discovery.adapters.consul.registration import (
 from mcp_discovery.adapters.consul.session import RecordSession
 from mcp_discovery.adapters.consul.url import parse_url
 from mcp_discovery.adapters.consul.watch import watch
-from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
+from mcp_discovery.adapters.store import (
+    BaseStore,
+    Change,
+    CredentialsEnd,
+    Snapshot,
+    StoreOptions,
+)
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidStoreURLError, StoreDeniedError, StoreUnavailableError
@@ -196,6 +202,14 @@ class ConsulStore(BaseStore[ConsulRegistration]):
                 dead = partial(self._api.services.remove, presence.place)
                 found[f"{presence.place} of {presence.index}"] = grace, dead
         return found
+
+    @property
+    def credentials_end(self) -> CredentialsEnd | None:
+        return self._api.token.end
+
+    @property
+    def lacking(self) -> str | None:
+        return self._api.sessions.lacking
 
     async def node_address(self) -> str | None:
         """The address of the local agent's node in the cluster. Logs a warning when the token may

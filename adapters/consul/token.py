@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import logging
 
 from mcp_discovery.adapters.consul.transport import ConsulTransport
+from mcp_discovery.adapters.store import CredentialsEnd
+from mcp_discovery.health import rfc3339
 from mcp_discovery.record import parse_moment
+
+log = logging.getLogger(__name__)
+
+#: A token's end is near when this part of its life is left.
+NEAR = 0.2
 
 
 class OwnToken:
-    """The token with which this store's requests are sent; Consul's ACLs may be off."""
+    """The token with which this store's requests are sent. Consul's ACLs may be off."""
 
     def __init__(self, http: ConsulTransport) -> None:
         self._http = http
-        #: When it expires, as of the last :meth:`look`; ``None`` where it does not.
-        self.expires: datetime | None = None
+        #: When it expires, as far as :meth:`look` has found out.
+        self.end: CredentialsEnd | None = None
+        self._of: tuple[str | None] | None = None  # the token that was looked at last
+        self._told = False
 
     @property
     def secret(self) -> str | None:
@@ -24,13 +33,30 @@ class OwnToken:
     async def look(self) -> bool:
         """Asks Consul; returns whether ACLs are on. Raises :class:`StoreDeniedError` for a token
         that Consul does not know, or no longer."""
+        looked_at = (self.secret,)
         response = await self._http.send("GET", "/v1/acl/token/self")
-        if response.status in (401, 404, 405):  # ACLs are off, or a proxy blocks the request
-            self.expires = None
-            return False
-        if response.status != 200:
+        if response.status == 403 and "ACL not found" in response.text:
             self._http.refuse(response)
+        self._of, self._told, self.end = looked_at, False, None
+        if response.status != 200:  # ACLs are off, or a proxy blocks the request
+            return False
         with self._http.reading(response):
-            expires = self._http.json(response).get("ExpirationTime")
-            self.expires = parse_moment(expires) if expires is not None else None
+            token = self._http.json(response)
+            if "ExpirationTime" in token:
+                expires = parse_moment(token["ExpirationTime"])
+                life = expires - parse_moment(token["CreateTime"])
+                self.end = CredentialsEnd(expires, expires - NEAR * life)
         return True
+
+    async def follow(self) -> None:
+        """Looks at a token that was rotated, and warns once when the end of it is near."""
+        if self._of != (self.secret,):
+            await self.look()
+        if self.end is not None and self.end.near and not self._told:
+            self._told = True
+            log.warning(
+                "%s: the token expires at %s; give another one before, in the token file or with a "
+                "restart, or what is registered with it goes down",
+                self._http.address.shown,
+                rfc3339(self.end.at),
+            )

@@ -117,6 +117,7 @@ async def watch(
 ) -> AsyncGenerator[Snapshot | Change, None]:
     """See :meth:`mcp_discovery.adapters.store.Store.watch`."""
     await api.require_readable()
+    await api.token.follow()
     changed = asyncio.Event()
     listing = ConsulListing(api.address.records, skipped, memory)
     services = _QueryLoop(api.services.watch, listing.feed_services, changed)
@@ -180,6 +181,7 @@ async def _check(
             changed.set()
         await api.kv.require_served(CHECK_WITHIN)
         await _require_current(api, services)
+        await api.token.follow()
 
 
 async def _fail_ghosts(api: ConsulApi, listing: ConsulListing) -> NoReturn:

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.heartbeats import DRAINING
@@ -22,7 +22,7 @@ from mcp_discovery.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mcp_discovery.health import Load, Status
+from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import Holder
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.leaving import deregistered, drained
@@ -251,7 +251,7 @@ class Registrar:
         assert description is not None and finding is not None
         if self._lost is not None and self.may_renew is not None:
             await self.may_renew()
-        health = finding.health
+        health = self._told(finding.health)
         if self.draining:  # from the first moment on; the next call makes that last
             health = health.then(Status.DRAINING, DRAINING)
         sent = time.monotonic()
@@ -295,7 +295,7 @@ class Registrar:
     async def _heartbeat(self, registration: Registration, finding: ProbeFinding) -> None:
         sent = time.monotonic()
         self._acknowledged_finding = None
-        await registration.heartbeat(finding.health, self.load())
+        await registration.heartbeat(self._told(finding.health), self.load())
         self._acknowledged_finding, self._renewed = finding, sent
 
     # -- what others ask for ---------------------------------------------------------------------
@@ -420,6 +420,15 @@ class Registrar:
             await deregistered(registration, answers=answers)
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _told(self, health: Health) -> Health:
+        """``health``, with the end of the store's credentials in its reason where that is near:
+        whoever reads the list sees it before the instance goes down."""
+        end = self.store.credentials_end
+        if end is None or not end.near or health.status is Status.DOWN:
+            return health
+        reason = f"{health.reason}; its registrant's store token expires at {rfc3339(end.at)}"
+        return replace(health, reason=reason)
 
     def _forget(self, why: str) -> None:
         self._acknowledged = self._acknowledged_finding = None

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from mcp_discovery.adapters import open_store
-from mcp_discovery.adapters.store import Registration, Snapshot, Store
+from mcp_discovery.adapters.store import CredentialsEnd, Registration, Snapshot, Store
 from mcp_discovery.adapters.stores import kind_of
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.document import CapabilityDocument
@@ -19,7 +19,7 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreUnavailableError,
 )
-from mcp_discovery.health import Health, Status
+from mcp_discovery.health import Health, Status, rfc3339
 from mcp_discovery.record import Record
 
 #: Where the registration could not be removed, the store forgets it after so many seconds.
@@ -49,11 +49,20 @@ async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
             yield wrong(f"{store.url} can be read in part only: {before.partial}", "grant it")
         else:
             yield ok(f"{store.url} can be read: {len(before.instances)} instances")
+        if (end := store.credentials_end) is not None:
+            yield _look_at_end(end)
         if case.read_only:
             yield unchecked("whether it can be written to was not asked (--read-only)")
             return
         async for finding in _check_writing(store, case.timeout):
             yield finding
+
+
+def _look_at_end(end: CredentialsEnd) -> DoctorFinding:
+    what = f"its token expires at {rfc3339(end.at)}"
+    if end.near:
+        return wrong(what, "give another one before: what is registered with it goes down then")
+    return ok(f"{what}, which is not soon")
 
 
 async def _read(store: Store, timeout: float) -> Snapshot | DoctorFinding:
@@ -108,6 +117,8 @@ async def _check_writing(store: Store, timeout: float) -> AsyncIterator[DoctorFi
     problem = await asyncio.shield(_remove(registration, timeout))
     if problem is None:
         yield ok("it can be written to: a registration was made and removed again")
+        if (lacking := store.lacking) is not None:
+            yield wrong(lacking, "give the token the sidecar's policy: deploy/consul/policies")
     else:
         what = f"the registration {id} was made, but could not be removed: {problem}"
         yield wrong(what, f"nothing has to be done: it is gone after {_TTL:g} s by itself")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -14,9 +15,9 @@ import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.consul.checks import health_check, heartbeat_check
-from mcp_discovery.adapters.store import Registration, StoreOptions
+from mcp_discovery.adapters.store import CredentialsEnd, Registration, StoreOptions
 from mcp_discovery.errors import DuplicateInstanceError, RegistrationLostError, StoreDeniedError
-from mcp_discovery.health import Health, Status, healthy
+from mcp_discovery.health import Health, Status, healthy, rfc3339, utcnow
 from tests.adapters.consul.test_dns import A, ask
 from tests.contract.watcher import watching
 from tests.records import document, record
@@ -359,3 +360,59 @@ async def test_servers_that_allow_short_sessions_end_them_within_ttl() -> None:
             assert watcher.history("catalog-1") == [None, Status.HEALTHY]
             await revoke(server, token)
             await watcher.until_status("catalog-1", Status.DOWN, 8 + 2 + 1)
+
+
+async def test_the_end_of_a_token_is_told_before_it_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By the store, and in a warning, once; not for a token that was rotated into its place."""
+    async with consul() as (server, agent):
+        policy = {"Name": "sidecar", "Rules": WRITE + SESSION}
+        await server.api("PUT", "/v1/acl/policy", body=policy)
+        body = {"Policies": [{"Name": "sidecar"}], "ExpirationTTL": "60s"}
+        token = (await server.api("PUT", "/v1/acl/token", body=body)).json()
+        async with store_of(agent, token["SecretID"]) as store:
+            registration = await store.register(record(), DOC, ttl=6, reap_after=60)
+            end = store.credentials_end
+            assert end is not None and not end.near
+            assert 58 < (end.at - utcnow()).total_seconds() < 61
+            assert 11 < (end.at - end.near_from).total_seconds() < 13
+            near = CredentialsEnd(end.at, utcnow())
+            store._api.token.end = near
+            for _ in range(3):
+                await registration.heartbeat(healthy())
+            said = [each.message for each in caplog.records if "expires at" in each.message]
+            assert len(said) == 1
+            assert rfc3339(end.at) in said[0] and "token file" in said[0]
+        async with store_of(agent, await server.create_token(WRITE + SESSION)) as store:
+            await store.register(record("other-1"), DOC, ttl=6, reap_after=60)
+            assert store.credentials_end is None
+            assert store.lacking is None
+
+
+async def test_an_instance_whose_token_expires_goes_down() -> None:
+    async with consul(session_ttl_min="1s") as (
+        server,
+        agent,
+    ):
+        policy = {"Name": "sidecar", "Rules": WRITE + SESSION}
+        await server.api("PUT", "/v1/acl/policy", body=policy)
+        body = {"Policies": [{"Name": "sidecar"}], "ExpirationTTL": "60s"}
+        token = (await server.api("PUT", "/v1/acl/token", body=body)).json()
+        async with (
+            store_of(agent, token["SecretID"]) as store,
+            ConsulStore(server.store_url, StoreOptions(token=server.token)) as reader,
+            watching(reader) as watcher,
+        ):
+            registration = await store.register(record(), DOC, ttl=4, reap_after=60)
+
+            async def beat() -> None:
+                with contextlib.suppress(StoreDeniedError, RegistrationLostError):
+                    await registration.heartbeat(healthy())
+
+            task = asyncio.create_task(repeat(beat, every=0.5))
+            try:
+                await watcher.until_status("catalog-1", Status.DOWN, 60 + 4 + 4)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)

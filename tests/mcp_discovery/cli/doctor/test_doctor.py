@@ -175,6 +175,23 @@ async def test_credentials_that_may_read_but_not_write() -> None:
         assert not any(wrong in line or reading in line for line in report.lines)
 
 
+async def test_a_token_that_expires_and_one_that_may_have_no_session() -> None:
+    async with ConsulServer(acl=True) as consul:
+        rules = (
+            'key_prefix "mcp/" { policy = "write" } service "mcp" { policy = "write" } '
+            'node_prefix "" { policy = "read" } agent_prefix "" { policy = "read" }'
+        )
+        await consul.api("PUT", "/v1/acl/policy", body={"Name": "old", "Rules": rules})
+        body = {"Policies": [{"Name": "old"}], "ExpirationTTL": "24h"}
+        token = (await consul.api("PUT", "/v1/acl/token", body=body)).json()["SecretID"]
+        store = ("--facade", NOWHERE, "--store", consul.store_url)
+        report = await doctor(*store, MCP_DISCOVERY_STORE_TOKEN=token)
+        assert report.has("ok store", "its token expires at 20")
+        assert report.has("ok store", "made and removed again")
+        assert report.has("wrong store", "the token lacks session:write")
+        assert not any(token in line for line in report.lines)
+
+
 async def test_a_server_end_to_end(here: Cluster, tmp_path: Path) -> None:
     asked = ("--facade", here.facade.url, "--server")
     report = await doctor(*asked, "nobody")
