@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.mcp_discovery.cli.cluster import INTERACTIVE_SERVER, Cluster, on_terminal
+from tests.mcp_discovery.client.verbatim import failed, result, verbatim
 from tests.programs import command, facade, running
 from tests.servers import process
 from tests.stores.waiting import until
@@ -206,3 +207,38 @@ async def test_a_command_has_to_be_allowed(tmp_path: Path) -> None:
         ended = await command("call", "look", *given)
         assert ended.code == 3
         assert "cannot connect" in ended.err
+
+
+async def test_what_a_server_says_itself_and_what_would_help(tmp_path: Path) -> None:
+    async with (
+        facade(tmp_path, "embedded:") as asked,
+        verbatim("events") as server,
+        aiohttp.ClientSession() as http,
+    ):
+        body = {"id": "a", "name": "verbatim", "url": server.url}
+        async with http.post(f"{asked.url}/servers", json=body) as response:
+            assert response.status == 201
+        await asked.until_status("a", "healthy", 20)
+        call = ("call", "say", "--facade", asked.url)
+
+        error = {"code": -32001, "message": "so it is", "data": {"n": 2**70}}
+        server.answer = lambda id: failed(id, json.dumps(error))
+        ended = await command(*call, "--json")
+        assert (ended.code, json.loads(ended.out)) == (7, {"error": error})
+        assert "say of verbatim answered with error -32001: so it is ({" in ended.err
+
+        server.answer = lambda id: result(id, "x" * 3 * 2**20)
+        assert len((await command(*call)).out) == 3 * 2**20 + 1
+        ended = await command(*call, MCP_DISCOVERY_MAX_ANSWER_BYTES="1048576")
+        assert ended.code == 1
+        assert "the answer is over 1 MiB; ask for less, or raise --max-answer-bytes" in ended.err
+
+        server.status = 401
+        ended = await command(*call)
+        assert ended.code == 4
+        assert "it wants other credentials (HTTP 401" in ended.err
+        assert "give them with --server-token" in ended.err
+
+        ended = await command(*call, "--server", "nobody")
+        assert ended.code == 2
+        assert "no healthy server 'nobody'; it is offered by verbatim" in ended.err
