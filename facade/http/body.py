@@ -39,12 +39,33 @@ async def read(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
         async with asyncio.timeout(timeout := request.app[OPTIONS].body_timeout):
             data = await request.clone(client_max_size=limit).read()
     except TimeoutError as error:
-        detail = f"the body did not come within {timeout:g} s; send it again"
-        raise ProblemError(408, "slow-body", detail) from error
+        raise _slow(timeout) from error
     if not data.startswith(_GZIP):  # which no JSON does
         return data
     large = len(data) > _LARGE
     return await asyncio.to_thread(_unpacked, data, limit) if large else _unpacked(data, limit)
+
+
+async def read_ends(request: web.Request, head: int, tail: int) -> bytes:
+    """The first ``head`` and the last ``tail`` bytes of a body that is too large to be kept.
+
+    Raises :class:`ProblemError` when it has not come within ``FacadeOptions.body_timeout``.
+    """
+    begin = end = b""
+    try:
+        async with asyncio.timeout(timeout := request.app[OPTIONS].body_timeout):
+            async for part in request.content.iter_any():
+                kept = part[: head - len(begin)]
+                begin += kept
+                end = (end + part[len(kept) :])[-tail:]
+    except TimeoutError as error:
+        raise _slow(timeout) from error
+    return begin + end
+
+
+def _slow(timeout: float) -> ProblemError:
+    detail = f"the body did not come within {timeout:g} s; send it again"
+    return ProblemError(408, "slow-body", detail)
 
 
 def _unpacked(data: bytes, limit: int) -> bytes:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.documents.documents import Documents
-from mcp_discovery.facade.http.body import read
+from mcp_discovery.facade.http.body import read, read_ends
 from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
@@ -20,18 +20,20 @@ from mcp_discovery.facade.mcp.messages import (
     JsonRpcError,
     check_posted,
     decoded,
+    failure,
     is_modern,
 )
 from mcp_discovery.facade.mcp.methods import Methods
 from mcp_discovery.facade.mcp.protocols import LegacyProtocol, ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
-from mcp_discovery.facade.mcp.responses import Responder, error_response
+from mcp_discovery.facade.mcp.responses import Responder, error_response, json_response
 from mcp_discovery.facade.mcp.search_tools import FindServers, FindTools
 from mcp_discovery.facade.mcp.subscriptions import LegacySessions, Subscriptions
 from mcp_discovery.facade.mcp.tool import McpTool
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.tools.index import ToolDefinitions
+from mcp_discovery.glance import HEAD, TAIL, glance
 
 PATH: Final = "/mcp"
 _METHODS: Final = "GET, POST, DELETE"
@@ -39,6 +41,10 @@ _TOO_LARGE: Final = (
     f"the body is over the limit of {MAX_BODY_BYTES:,} bytes; send less, or send it to the server "
     "itself, at the url that find_servers tells"
 )
+
+
+def _is_too_large(request: web.Request) -> bool:
+    return (request.content_length or 0) > MAX_BODY_BYTES
 
 
 class McpServer:
@@ -99,6 +105,8 @@ class McpServer:
                 return await self._modern.post(request, await self._body(request))
             return web.Response(status=405, headers={"Allow": "POST"})
         match request.method:
+            case "POST" if _is_too_large(request):
+                return await self._refuse_body(request)
             case "POST":
                 return await self._legacy.post(request, await self._body(request))
             case "GET":
@@ -106,6 +114,19 @@ class McpServer:
             case "DELETE":
                 return self._legacy.delete(request)
         return web.Response(status=405, headers={"Allow": _METHODS})
+
+    async def _refuse_body(self, request: web.Request) -> web.Response:
+        """The error of the one request that is too large.
+
+        It has the request's id, and no HTTP status of its own, with which the SDK 1.x would end the
+        whole session.
+        """
+        check_posted(request)
+        fault = JsonRpcError(INVALID_REQUEST, _TOO_LARGE, status=413)
+        id = glance(await read_ends(request, HEAD, TAIL)).request_id
+        if id is None:
+            raise fault
+        return json_response(failure(id, fault))
 
     async def _body(self, request: web.Request) -> Any:
         check_posted(request)

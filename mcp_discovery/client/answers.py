@@ -7,20 +7,13 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from mcp_types import INTERNAL_ERROR, ErrorData, RequestId
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.glance import HEAD, TAIL
 
-#: So many bytes of a message's beginning and of its end are looked at.
-_HEAD, _TAIL = 64 * 2**10, 4 * 2**10
-_MEMBER = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
-#: An id behind the other members of a message, where the TypeScript SDK writes it.
-_LAST_ID = re.compile(
-    r',\s*"id"\s*:\s*(-?\d+|null|"(?:[^"\\]|\\.)*")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$'
-)
-_DECODER = json.JSONDecoder()
 #: An empty line: two ends of lines, of whichever kind (HTML, 9.2.6: CRLF, LF or CR).
 _EMPTY_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 
@@ -50,63 +43,6 @@ def size_text(size: int) -> str:
         if size >= unit and size % unit == 0:
             return f"{size // unit} {name}"
     return f"{size:,} bytes"
-
-
-class Glance(NamedTuple):
-    """What a message is, and its id.
-
-    ``kind`` is the member that says so, ``None`` where it is no JSON-RPC message; ``id`` is JSON,
-    ``None`` where there is none.
-    """
-
-    kind: Literal["method", "result", "error"] | None
-    id: str | None
-
-    @property
-    def is_request(self) -> bool:
-        """Whether it wants an answer."""
-        return self.kind == "method" and self.id is not None
-
-    def names(self, id: RequestId) -> bool:
-        """Whether it has the id ``id``, as a number or as a string."""
-        return self.id is not None and self.id.strip('"') == str(id)
-
-
-def glance(data: bytes) -> Glance:
-    """Looks at a message of any size, without parsing it: at its beginning and its end."""
-    text = data[:_HEAD].decode(errors="replace")
-    kind: Any = None
-    id: str | None = None
-    at = 0
-    while id is None or kind is None:
-        if (member := _MEMBER.match(text, at)) is None:
-            break
-        name, at = member[1][1:-1], member.end()
-        absent = name != "method" and text.startswith("null", at)  # some send both, one as null
-        if name in ("method", "result", "error") and not absent:
-            kind = kind or name
-            if kind != "method":
-                break
-        try:
-            end = _DECODER.raw_decode(text, at)[1]
-        except (json.JSONDecodeError, RecursionError):
-            break
-        if name == "id":
-            id = text[at:end]
-        at = end
-    if id is None and kind is not None:
-        last = _LAST_ID.search(data[-_TAIL:].decode(errors="replace"))
-        id = last[1] if last else None
-    return Glance(kind, id)
-
-
-def request_id(data: bytes) -> RequestId | None:
-    """The id of the request in ``data``; ``None`` where it is no request."""
-    found = glance(data)
-    if not found.is_request or found.id is None:
-        return None
-    id = json.loads(found.id)
-    return id if isinstance(id, int | str) else None
 
 
 def error_of(data: bytes | str) -> tuple[Any, ErrorData] | None:
@@ -158,16 +94,16 @@ class Parts(deque[bytes]):
 
     def ends(self) -> bytes:
         """Its beginning and its end, or all of it where that is short."""
-        if sum(map(len, self)) <= _HEAD + _TAIL:
+        if sum(map(len, self)) <= HEAD + TAIL:
             return self.whole()
         head = tail = b""
         for part in self:
-            head += part[: _HEAD - len(head)]
-            if len(head) == _HEAD:
+            head += part[: HEAD - len(head)]
+            if len(head) == HEAD:
                 break
         for part in reversed(self):
-            tail = part[-(_TAIL - len(tail)) :] + tail
-            if len(tail) == _TAIL:
+            tail = part[-(TAIL - len(tail)) :] + tail
+            if len(tail) == TAIL:
                 break
         return head + tail
 

@@ -165,7 +165,7 @@ class ToolCalls:
         try:
             return self._router.resolve(*wanted)
         except UnknownToolError:
-            if self._router.knows(request.tool):
+            if self._router.knows(request.tool, request.server):
                 return None
             raise
 

@@ -63,9 +63,10 @@ class Router:
         self._resolved_at = -1
         self._sticky: dict[str, str] = {}
 
-    def knows(self, name: str) -> bool:
+    def knows(self, name: str, server: str | None) -> bool:
         """Whether ``name`` was resolved before: its server may be away for a moment only."""
-        return name in self._owners
+        owner = self._owners.get(name)
+        return owner is not None and server in (None, owner)
 
     def resolve(self, name: str, server: str | None, digest: str | None) -> Route:
         """The route of a tool's name.

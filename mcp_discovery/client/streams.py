@@ -25,8 +25,9 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from mcp_discovery.client.answers import OversizedAnswerError, error_message, error_of, glance
+from mcp_discovery.client.answers import OversizedAnswerError, error_message, error_of
 from mcp_discovery.client.attempt import ATTEMPT, Exchanges
+from mcp_discovery.glance import glance
 from mcp_discovery.urls import resolve_in_origin, wire_url
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ responses, answers within their limit, and the transport for each kind of endpoi
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -18,7 +17,6 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, RequestId
 
 from mcp_discovery.client.answers import (
     EventCutter,
-    Glance,
     MisdirectedAnswerError,
     OversizedAnswerError,
     Parts,
@@ -26,14 +24,13 @@ from mcp_discovery.client.answers import (
     error_message,
     error_of,
     event_data,
-    glance,
-    request_id,
     size_text,
     with_data,
 )
 from mcp_discovery.client.attempt import Attempt, Exchanges
 from mcp_discovery.client.settings import ClientSettings, Guard
 from mcp_discovery.client.streams import sse_transport, tracked, websocket_transport
+from mcp_discovery.glance import Glance, glance
 from mcp_discovery.instance import Instance
 from mcp_discovery.urls import wire_url
 
@@ -133,7 +130,7 @@ class _FaultsAsResponses(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         post = request.method == "POST"
         message = glance(request.content) if post else Glance(None, None)
-        id = request_id(request.content) if post else None
+        id = message.request_id
         attempt = self.exchanges.of(id)
         notifies = message.kind is not None and id is None
         try:
@@ -258,10 +255,8 @@ class _Answer(httpx2.AsyncByteStream):
         if found.kind == "method":
             log.warning("a message of a server is left out: it is over %s", size_text(self.limit))
             return b": left out\n\n"
-        named = json.loads(found.id) if found.id is not None else None
-        id = next(
-            (each for each in (self.id, named, self.exchanges.only) if each is not None), None
-        )
+        candidates = (self.id, found.value, self.exchanges.only)
+        id = next((each for each in candidates if each is not None), None)
         if id is None:
             return None
         self.answered = self.id is not None

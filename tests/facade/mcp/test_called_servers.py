@@ -13,7 +13,7 @@ from mcp import Client as McpClient
 from mcp.shared.exceptions import MCPError
 
 from tests.facade.harness import Client, served
-from tests.facade.mcp.wire import modern
+from tests.facade.mcp.wire import Legacy, message, modern
 from tests.mcp_discovery.client.verbatim import VerbatimServer, failed, result, verbatim
 
 MODES = ("legacy", "2026-07-28")
@@ -98,3 +98,17 @@ async def test_a_request_over_the_limit_is_told_the_limit(mode: str) -> None:
             await client.call_tool("call_tool", arguments)
         assert not server.calls
         assert (await client.list_tools()).tools
+
+
+@pytest.mark.parametrize("first", ["id", "method"])
+async def test_a_request_over_the_limit_is_answered_with_its_id(first: str) -> None:
+    """With a status of its own the SDK 1.x would end the whole session."""
+    async with served() as ask:
+        client = await Legacy.begun(ask)
+        body = message(
+            "tools/call", {"name": "find_tools", "arguments": {"q": "x" * 2 * MIB}}, id=9
+        )
+        order = sorted(body, key=lambda name: name != first)
+        reply = await client.send({name: body[name] for name in order})
+        assert (reply.status, reply.json["id"]) == (200, 9)
+        assert "1,048,576 bytes" in reply.json["error"]["message"]
