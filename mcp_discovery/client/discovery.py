@@ -34,6 +34,7 @@ from mcp_discovery.client.settings import (
 from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes, query_of
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.client.transports import SharedHttp
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
 
@@ -59,8 +60,9 @@ class Discovery:
     Without one it is ``MCP_DISCOVERY_FACADE`` of the environment, with the token in
     ``MCP_DISCOVERY_FACADE_TOKEN``, or ``http://127.0.0.1:4000``.
 
-    ``token``: a bearer token for the facade, or the store's. ``store_options``: a store's other
-    credentials, as :class:`mcp_discovery.adapters.store.StoreOptions`.
+    ``token``: a bearer token for the facade, or the store's; ``token_file``: a file that holds it
+    instead (``MCP_DISCOVERY_FACADE_TOKEN_FILE``), and is followed. ``store_options``: a store's
+    other credentials, as :class:`mcp_discovery.adapters.store.StoreOptions`.
 
     ``strategy``: which of several replicas is asked: ``least-loaded``, ``round-robin``, ``random``,
     ``weighted``, ``power-of-two`` or ``consistent-hash``. Servers of the legacy era, whose sessions
@@ -75,11 +77,12 @@ class Discovery:
     :class:`~mcp_discovery.errors.AnswerTooLargeError`, and no more than this is held in memory.
 
     ``auth``: credentials by server name, or a function from an
-    :class:`~mcp_discovery.instance.Instance` to them: a bearer token or an ``httpx2.Auth``. They
-    are sent to whoever is registered under that name. ``allow_stdio``: names of ``stdio`` servers
-    that may be started in this machine; ``environment``: variables for their ``${NAME}`` and for
-    themselves. ``guard``: awaited with the URL of each HTTP request to a server; refuses it with an
-    ``OSError``. ``report``: whether outcomes are reported to the facade.
+    :class:`~mcp_discovery.instance.Instance` to them: a bearer token, the ``Path`` of a file that
+    holds one and is followed, or an ``httpx2.Auth``. They are sent to whoever is registered under
+    that name. ``allow_stdio``: names of ``stdio`` servers that may be started in this machine;
+    ``environment``: variables for their ``${NAME}`` and for themselves. ``guard``: awaited with the
+    URL of each HTTP request to a server; refuses it with an ``OSError``. ``report``: whether
+    outcomes are reported to the facade.
 
     ``on_log``, with ``log_level``, is given what servers log; ``on_elicit``, ``on_sample`` and
     ``list_roots`` answer what servers ask, as the SDK's callbacks of that name; ``client_info``
@@ -93,6 +96,7 @@ class Discovery:
         url: str | Source | None = None,
         *,
         token: str | None = None,
+        token_file: str | None = None,
         store_options: StoreOptions | None = None,
         strategy: Strategy = USUAL,
         deadline: float = 30.0,
@@ -115,7 +119,9 @@ class Discovery:
     ) -> None:
         if url is None:
             url = os.environ.get("MCP_DISCOVERY_FACADE") or "http://127.0.0.1:4000"
-            token = token or os.environ.get("MCP_DISCOVERY_FACADE_TOKEN")
+            if token is None and token_file is None:
+                token = os.environ.get("MCP_DISCOVERY_FACADE_TOKEN")
+                token_file = os.environ.get("MCP_DISCOVERY_FACADE_TOKEN_FILE")
         if isinstance(allow_stdio, str):
             raise InvalidInputError(f"allow_stdio takes names: write allow_stdio=[{allow_stdio!r}]")
         self._settings = ClientSettings(
@@ -138,7 +144,7 @@ class Discovery:
             client_info=client_info,
         )
         self._http = SharedHttp(connect_timeout=connect_timeout, guard=guard)
-        self._source = _source(url, self._http, token, store_options)
+        self._source = _source(url, self._http, token, token_file, store_options)
         self._pool = ConnectionPool(self._source, self._settings, self._http)
         self._followed = FollowedServers(self._source, self._pool.update, hold=hold)
         self._router = Router(self._pool, strategy)
@@ -384,12 +390,16 @@ class Discovery:
 
 
 def _source(
-    url: str | Source, http: SharedHttp, token: str | None, store_options: StoreOptions | None
+    url: str | Source,
+    http: SharedHttp,
+    token: str | None,
+    token_file: str | None,
+    store_options: StoreOptions | None,
 ) -> Source:
     if not isinstance(url, str):
         return url
     if url.partition(":")[0] in ("http", "https"):
-        return FacadeSource(url, http, token=token)
+        return FacadeSource(url, http, token=Secret("facade's token", token, token_file))
     from mcp_discovery.adapters.store import StoreOptions
 
-    return StoreSource(url, store_options or StoreOptions(token=token))
+    return StoreSource(url, store_options or StoreOptions(token=token, token_file=token_file))

@@ -13,6 +13,7 @@ import orjson
 
 from mcp_discovery.client.source import CallOutcome, Everything, News, One, Source, Staleness
 from mcp_discovery.client.transports import SharedHttp
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
@@ -42,13 +43,13 @@ _FIRST, _LONGEST = 0.2, 5.0
 class FacadeSource(Source):
     """One facade (or several behind one address)."""
 
-    def __init__(self, url: str, http: SharedHttp, *, token: str | None = None) -> None:
+    def __init__(self, url: str, http: SharedHttp, *, token: Secret | None = None) -> None:
         if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
             shown = url.partition("?")[0].rpartition("@")[2]
             raise InvalidStoreURLError(shown, "write http://facade:4000, without user or query")
         self.name = url.rstrip("/")
         self._http = http.facade
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = token or Secret("facade token", None)
 
     async def servers(self, wanted: Query) -> list[Instance]:
         answer = await self._ask("GET", "/servers", params=wanted.params)
@@ -99,7 +100,8 @@ class FacadeSource(Source):
     async def _events(
         self, wanted: Query, last: str | None
     ) -> AsyncGenerator[tuple[News, str], None]:
-        headers = self._headers | ({"Last-Event-ID": last} if last else {})
+        token = self._token.current()
+        headers = _bearer(token) | ({"Last-Event-ID": last} if last else {})
         timeout = httpx2.Timeout(self._http.timeout.connect, read=IDLE, write=_ANSWER)
         try:
             async with self._http.sse(
@@ -111,6 +113,8 @@ class FacadeSource(Source):
             ) as events:
                 if events.response.status_code != 200:
                     await events.response.aread()
+                    if events.response.status_code in (401, 403):
+                        self._token.renewed()  # for the next attempt
                     self._check(events.response)
                 if last is not None:
                     yield Staleness(None), last  # a stale facade says so in its first event
@@ -125,10 +129,12 @@ class FacadeSource(Source):
     async def _ask(
         self, method: str, path: str, *, missing: Exception | None = None, **given: Any
     ) -> httpx2.Response:
-        url = self.name + path
+        url, token = self.name + path, self._token.current()
         try:
             async with asyncio.timeout(_ANSWER):
-                answer = await self._http.request(method, url, headers=self._headers, **given)
+                answer = await self._http.request(method, url, headers=_bearer(token), **given)
+                if answer.status_code in (401, 403) and (fresh := self._token.renewed()) != token:
+                    answer = await self._http.request(method, url, headers=_bearer(fresh), **given)
         except httpx2.TransportError as error:
             raise StoreUnavailableError(self.name, _why(error)) from error
         except TimeoutError as error:
@@ -152,6 +158,10 @@ class FacadeSource(Source):
             raise InvalidInputError(detail)
         hint = str(detail) if detail else "is this the address of a facade?"
         raise StoreUnavailableError(self.name, f"HTTP {answer.status_code}: {hint}")
+
+
+def _bearer(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _news(event: httpx2.ServerSentEvent) -> Iterator[News]:

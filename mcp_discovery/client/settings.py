@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import get_args
 
 import httpx2
@@ -14,12 +15,14 @@ from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import Implementation, LoggingLevel, LoggingMessageNotificationParams
 
 from mcp_discovery.balancing import STRATEGIES, USUAL, Strategy
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.instance import Instance
 from mcp_discovery.nearest import nearest
 
-Credentials = httpx2.Auth | str
-#: Credentials by a server's name (a string is a bearer token), or what finds them.
+Credentials = httpx2.Auth | str | Path
+#: Credentials by a server's name (a string is a bearer token, a path that of a file with one), or
+#: what finds them.
 Auth = Mapping[str, Credentials] | Callable[[Instance], Credentials | None]
 #: Checks the URL of each request to a server; raises ``OSError`` to refuse it.
 Guard = Callable[[httpx2.URL], Awaitable[None]]
@@ -90,7 +93,10 @@ class ClientSettings:
         if self.auth is None:
             return None
         found = self.auth(instance) if callable(self.auth) else self.auth.get(instance.record.name)
-        return _BearerToken(found) if isinstance(found, str) else found
+        if isinstance(found, str | Path):
+            given, file = (found, None) if isinstance(found, str) else (None, str(found))
+            return _BearerToken(Secret(f"token for {instance.record.name}", given, file))
+        return found
 
     def command_of(self, instance: Instance) -> tuple[str, list[str], dict[str, str] | None]:
         """What starts a ``stdio`` server: the command, its arguments, what to add to the
@@ -115,11 +121,15 @@ class ClientSettings:
 
 
 class _BearerToken(httpx2.Auth):
-    def __init__(self, token: str) -> None:
-        self._header = f"Bearer {token}"
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
 
     def auth_flow(
         self, request: httpx2.Request
     ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers["Authorization"] = self._header
-        yield request
+        token = self._secret.current()
+        request.headers["Authorization"] = f"Bearer {token}"
+        response = yield request
+        if response.status_code in (401, 403) and (fresh := self._secret.renewed()) != token:
+            request.headers["Authorization"] = f"Bearer {fresh}"
+            yield request

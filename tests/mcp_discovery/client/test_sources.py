@@ -14,6 +14,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from mcp import Client
 
 from mcp_discovery import Discovery
@@ -23,6 +25,7 @@ from mcp_discovery.errors import (
     CallLostError,
     NoReplicaError,
     ServerRefusedError,
+    StoreDeniedError,
     StoreUnavailableError,
 )
 from mcp_discovery.record import Record
@@ -217,6 +220,41 @@ async def test_credentials_go_to_the_server_they_are_for(tmp_path: Path) -> None
             async with Discovery(asked.url, auth=auth) as discovery:
                 for tool in await discovery.tools():
                     assert not (await discovery.call(tool, {})).is_error
+            file = tmp_path / "token"
+            file.write_text("sesame-opens-this\n")
+            async with Discovery(asked.url, auth={"closed": file}) as discovery:
+                tools = [tool for tool in await discovery.tools() if tool.server == "closed"]
+                assert not (await discovery.call(tools[0], {})).is_error
+                await server.control(token="open-sesame")
+                file.write_text("open-sesame\n")
+                assert not (await discovery.call(tools[0], {})).is_error
+
+
+async def test_a_facades_token_is_rotated(tmp_path: Path) -> None:
+    """The proxy before a facade wants a token, and another one after a while."""
+    wanted = ["first"]
+    async with facade(tmp_path, "embedded:") as asked, aiohttp.ClientSession() as http:
+
+        async def pass_on(request: web.Request) -> web.Response:
+            if request.headers.get("Authorization") != f"Bearer {wanted[0]}":
+                return web.Response(status=401)
+            async with http.get(f"{asked.url}{request.path_qs}") as answer:
+                return web.Response(body=await answer.read(), content_type=answer.content_type)
+
+        app = web.Application()
+        app.router.add_get("/servers", pass_on)
+        async with TestServer(app) as proxy:
+            url = str(proxy.make_url("/"))
+            file = tmp_path / "token"
+            file.write_text("first\n")
+            async with Discovery(url, token_file=str(file), report=False) as discovery:
+                assert await discovery.servers() == []
+                wanted[0] = "other"
+                file.write_text("other\n")
+                assert await discovery.servers() == []
+            with pytest.raises(StoreDeniedError):
+                async with Discovery(url, token="first", report=False) as discovery:
+                    await discovery.servers()
 
 
 # -- what it costs, and what is imported -------------------------------------------------------
