@@ -167,10 +167,13 @@ class DuplicateInstanceError(DiscoveryError):
     """The id is held by another registrant that is alive.
 
     ``id`` is the instance's id, ``holder`` says who holds it (role and host), ``url`` is the
-    endpoint it registered.
+    endpoint it registered. ``looks_alive`` is for how many seconds a dead holder may look alive in
+    this store, where that can be longer than its TTL.
     """
 
-    def __init__(self, id: str, *, holder: str, url: str | None = None) -> None:
+    def __init__(
+        self, id: str, *, holder: str, url: str | None = None, looks_alive: float = 0.0
+    ) -> None:
         where = f" for {url}" if url else ""
         super().__init__(
             f"id {id!r} is already held by {holder}{where}, which is alive; "
@@ -179,6 +182,7 @@ class DuplicateInstanceError(DiscoveryError):
         self.id = id
         self.holder = holder
         self.url = url
+        self.looks_alive = looks_alive
 
 
 class RegistrationLostError(DiscoveryError):

@@ -158,7 +158,9 @@ class ConsulListing:
                     known = None
                     self._skipped.add(entry.key, str(error))
             elif known is not None and known.modified != entry.modified:
-                known = replace(known, modified=entry.modified, ended=entry.ended)
+                known = replace(
+                    known, modified=entry.modified, guarded=entry.guarded, ended=entry.ended
+                )
             present[entry.key] = value, known
             if known is not None:
                 stored.setdefault(known.record.id, []).append(known)

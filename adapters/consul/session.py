@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 
 import orjson
@@ -26,8 +27,12 @@ log = logging.getLogger(__name__)
 
 #: Consul's least TTL of a session in seconds, if its servers do not set ``session_ttl_min``.
 LEAST_TTL = 10.0
+#: What servers say of a TTL that is less than theirs, which is a duration as Go writes it.
+_LEAST = re.compile(r"Invalid Session TTL .* between \[(?:(\d+)m)?([\d.]+)(m?)s=")
 #: Consul ends a session when it was not renewed for so many of its TTLs.
 ENDS_AFTER_TTLS = 2
+#: The seconds after which the session of a dead holder has ended, on servers as they are shipped.
+LONGEST = ENDS_AFTER_TTLS * LEAST_TTL + 2.0
 #: Seconds for which readers wait for a record whose session has ended to be held again: its holder
 #: notices within 4 s.
 ENDED_FOR = 4.5
@@ -51,6 +56,8 @@ class ConsulSessions:
         self.token = token
         #: Monotonic time before which none is tried.
         self.not_before = -math.inf
+        #: The least TTL that the servers are known to allow.
+        self.least = 0.0
         #: Why there is none, and what is lost by that; ``None`` where there is one.
         self.lacking: str | None = None
 
@@ -73,7 +80,8 @@ class ConsulSessions:
 class RecordSession:
     """The session of one registration with a TTL of ``ttl`` seconds.
 
-    Readers see its end within that time, or in 25 s where Consul's servers allow none shorter.
+    Readers see its end within TTL + 2 s; where Consul's servers allow none as short, within twice
+    what they allow and :data:`ENDED_FOR`, which is 25 s for servers as they are shipped.
     """
 
     def __init__(self, shared: ConsulSessions, ttl: float) -> None:
@@ -133,9 +141,12 @@ class RecordSession:
         if not await self._shared.token.look():
             self._shared.not_before = sent + _ACLS_OFF
             return
+        self._ttl = max(self._ttl, self._shared.least)
         response = await self._create()
-        if "Invalid Session TTL" in response.text and self._ttl < LEAST_TTL:
-            self._ttl = LEAST_TTL
+        if (least := _LEAST.search(response.text)) is not None:
+            minutes, seconds, unit = least.groups()
+            self._shared.least = 60 * int(minutes or 0) + float(seconds) / (1e3 if unit else 1)
+            self._ttl = max(self._ttl, self._shared.least)
             response = await self._create()
         if response.status != 200:
             self._refuse(response)

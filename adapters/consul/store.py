@@ -200,7 +200,8 @@ class ConsulStore(BaseStore[ConsulRegistration]):
             if presence.unreachable or (record is not None and record.ended):
                 grace = max(LEAST_REAP, record.lease.reap_after if record is not None else 0.0)
                 dead = partial(self._api.services.remove, presence.place)
-                found[f"{presence.place} of {presence.index}"] = grace, dead
+                changed = max(presence.index, record.modified if record is not None else 0)
+                found[f"{presence.place} of {changed}"] = grace, dead
         return found
 
     @property

@@ -438,6 +438,8 @@ class Registrar:
         """Waits for the holder's end, for as long as a dead one can still look alive."""
         now = time.monotonic()
         patience = self.terms.duplicate_patience
+        if patience:
+            patience = max(patience, error.looks_alive)
         self._why_not = str(error)
         if not patience or (self._held_since is not None and now - self._held_since > patience):
             raise error

@@ -168,6 +168,29 @@ async def test_a_sidecar_on_another_node_takes_over_once_the_session_has_ended()
             assert [each["Node"]["Node"] for each in found] == [elsewhere.name]
 
 
+async def test_a_sweeper_removes_what_no_agent_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 1.8 the agent removes a service with the token of its registration, and that is gone."""
+    monkeypatch.setattr("mcp_discovery.adapters.consul.store.LEAST_REAP", 0.0)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.store.GRACE", 0.0)
+    async with consul(session_ttl_min="1s") as (server, agent):
+        token, other = [await server.create_token(WRITE + SESSION) for _ in range(2)]
+        async with store_of(agent, token) as store, store_of(agent, other) as sweeper:
+            kept = await sweeper.register(record("kept-1"), DOC, ttl=4, reap_after=4)
+            async with keeping(kept):
+                await store.register(record(), DOC, ttl=4, reap_after=4)
+                await revoke(server, token)
+                await server.api("PUT", f"/v1/session/destroy/{(await entry(server))['Session']}")
+
+                async def swept() -> bool:
+                    await sweeper.sweep()
+                    found = (await server.api("GET", "/v1/health/service/mcp?consistent")).json()
+                    keys = (await server.api("GET", "/v1/kv/mcp/servers/?keys")).json()
+                    ids = [each["Service"]["ID"] for each in found]
+                    return ids == ["kept-1"] and len(keys) == 1
+
+                await until(swept, timeout=10, what="service and record being gone")
+
+
 async def test_heartbeats_write_nothing_and_renew_the_session_now_and_then() -> None:
     async with consul() as (server, agent):
         token = await server.create_token(WRITE + SESSION)
@@ -344,6 +367,23 @@ async def test_leaving_leaves_nothing_even_if_the_agents_token_is_gone() -> None
             await until(gone, timeout=3, what="no check left")
             sessions = (await server.api("GET", "/v1/session/list?consistent")).json()
             assert sessions == []
+
+
+@pytest.mark.parametrize(
+    ("least", "ttl", "session"),
+    [("3s", 4, 3.0), ("3s", 13, 5.0), ("1500ms", 4, 1.5), ("62s", 15, 62.0)],
+)
+async def test_a_session_is_as_short_as_the_servers_allow(
+    least: str, ttl: float, session: float
+) -> None:
+    async with consul(session_ttl_min=least) as (server, agent):
+        token = await server.create_token(WRITE + SESSION)
+        async with store_of(agent, token) as store:
+            for n in range(2):
+                await store.register(record(f"n-{n}"), DOC, ttl=ttl, reap_after=60)
+            sessions = (await server.api("GET", "/v1/session/list?consistent")).json()
+            assert [each["TTL"] for each in sessions] == [f"{session * 1000:g}ms"] * 2
+            assert store._api.sessions.least == (0.0 if ttl == 13 else session)
 
 
 async def test_servers_that_allow_short_sessions_end_them_within_ttl() -> None:
