@@ -45,8 +45,10 @@ def doctor(
         metavar="HOST:PORT",
         help="Check this DNS server of Consul or CoreDNS: 127.0.0.1:8600.",
     ),
-    dns_domain: str = typer.Option(
-        "mcp.service.consul", metavar="DOMAIN", help="What follows a tag in DNS names."
+    dns_domain: str | None = typer.Option(
+        None,
+        metavar="DOMAIN",
+        help="What follows a tag in DNS names. Default: by --store, such as mcp.service.consul.",
     ),
     tag: str | None = typer.Option(
         None,
@@ -78,7 +80,7 @@ def doctor(
         server=server,
         server_token=server_token,
         dns=endpoint_of_dns(dns) if dns else None,
-        dns_domain=dns_domain.strip("."),
+        dns_domain=dns_domain.strip(".") if dns_domain else None,
         tag=tag,
         timeout=timeout,
     )

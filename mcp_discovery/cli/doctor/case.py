@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from mcp_discovery.adapters.consul.url import DEFAULT_SERVICE, parse_url
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.adapters.stores import kind_of
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
@@ -52,9 +53,26 @@ class Case:
     server: str | None = None
     server_token: str | None = field(default=None, repr=False)
     dns: tuple[str, int] | None = None
-    dns_domain: str = "mcp.service.consul"
+    dns_domain: str | None = None
     tag: str | None = None
     timeout: float = 5.0
+
+    def domain_of(self, server: str | None) -> str | None:
+        """The domain of DNS names of ``server``, or of all servers of the store; ``None`` where
+        each server has one of its own and ``server`` is ``None``."""
+        if self.dns_domain is not None:
+            return self.dns_domain
+        service = DEFAULT_SERVICE
+        if self.store is not None and self.store.startswith("consul"):
+            try:
+                address = parse_url(self.store)
+            except InvalidStoreURLError:  # the check of the store says so
+                address = None
+            if address is not None and address.mode == "service-per-server" and server is None:
+                return None
+            if address is not None:
+                service = address.service_of(server or "")
+        return f"{service}.service.consul"
 
     @property
     def store_urls(self) -> list[str]:

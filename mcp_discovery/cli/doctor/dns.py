@@ -34,8 +34,16 @@ async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
 
     listed, known = await _listed(case)
     tag = case.tag or next((tag for each in listed for tag in each["tags"]), None)
-    healthy = sum(1 for each in listed if tag is None or tag in each["tags"])
-    name = f"{tag}.{case.dns_domain}" if tag else case.dns_domain
+    listed = [each for each in listed if tag is None or tag in each["tags"]]
+    server_name = listed[0]["name"] if listed else None
+    if (domain := case.domain_of(server_name)) is None:
+        why = "each server has a Consul service of its own, and no server is listed"
+        yield unchecked(why, "name one with --dns-domain mcp-NAME.service.consul")
+        return
+    if case.domain_of(None) is None:
+        listed = [each for each in listed if each["name"] == server_name]
+    healthy = len(listed)
+    name = f"{tag}.{domain}" if tag else domain
     server = f"{case.dns[0]}:{case.dns[1]}"
     for kind in ("A", "SRV"):
         try:

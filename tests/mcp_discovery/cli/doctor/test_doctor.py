@@ -75,7 +75,6 @@ async def test_all_is_well_over_consul(
         report = await doctor(
             *("--facade", asked.url, "--store", store, "--server", "one"),
             *("--dns", f"127.0.0.1:{consul_server.dns_port}"),
-            *("--dns-domain", f"{namespace}.service.consul"),
         )
         assert report.code == 0, report
         for start, part in (
@@ -99,6 +98,19 @@ async def test_all_is_well_over_consul(
             *("--dns-domain", f"no{namespace}.service.consul", "--tag", "red"),
         )
         assert report.has("wrong dns", "(no such name), though the facade lists 1 healthy")
+
+
+async def test_with_a_service_for_each_server_dns_is_asked_for_one_of_them(
+    tmp_path: Path,
+) -> None:
+    async with ConsulServer() as consul:
+        store = f"{consul.store_url}?mode=service-per-server"
+        dns = ("--dns", f"127.0.0.1:{consul.dns_port}")
+        async with served(store, tmp_path) as asked:
+            report = await doctor("--facade", asked.url, "--store", store, *dns)
+        name = "red.mcp-one.service.consul"
+        assert report.has("ok dns", f"{name} has A records: 127.0.0.1"), report
+        assert report.has("ok dns", f"{name} has SRV records"), report
 
 
 async def test_an_etcd_store(etcd_server: EtcdServer, namespace: str) -> None:
