@@ -147,7 +147,8 @@ spec:
       lifecycle:
         preStop: {{- include "mcp-discovery.serverPreStop" (dict "drain" 8) | nindent 10 }}
   volumes:
-    {{- include "mcp-discovery.storeVolumes" (dict "tls" (dict "secretName" "t")) | nindent 4 }}
+    {{- include "mcp-discovery.storeVolumes" (dict "tls" (dict "secretName" "t")
+          "secret" (dict "name" "s")) | nindent 4 }}
 """
     )
     (pod,) = rendered(chart=chart)

@@ -78,10 +78,23 @@ def test_secrets_are_references_only() -> None:
             for each in container.get("env", [])
             if each["name"].startswith("MCP_DISCOVERY_STORE_") and "value" not in each
         }
-        assert credentials == {
-            "MCP_DISCOVERY_STORE_USER": {"name": "s", "key": "user"},
-            "MCP_DISCOVERY_STORE_PASSWORD": {"name": "s", "key": "password"},
-        }
+        assert credentials == {"MCP_DISCOVERY_STORE_USER": {"name": "s", "key": "user"}}
+
+
+def test_what_is_rotated_is_mounted() -> None:
+    """Whole folders, in which the kubelet shows a Secret's change; a variable stays as it is."""
+    for pod in pod_specs(rendered(*SETS["everything"])):
+        volumes = {each["name"]: each.get("secret") for each in pod["volumes"]}
+        assert volumes["store-secret"] == {"secretName": "s"}
+        used = [each for each in containers(pod) if each.get("env")]
+        for container in used:
+            files = {each["name"]: each.get("value", "") for each in container["env"]}
+            password = files["MCP_DISCOVERY_STORE_PASSWORD_FILE"]
+            (mount,) = (
+                each for each in container["volumeMounts"] if each["name"] == "store-secret"
+            )
+            assert "subPath" not in mount
+            assert password == f"{mount['mountPath']}/password"
 
 
 def test_facades_reach_the_store_and_dns_and_nothing_else() -> None:

@@ -20,8 +20,8 @@ Deployment (examples: templates/example-server.yaml):
       - name: server
         lifecycle:
           preStop: {{- include "mcp-discovery.serverPreStop" dict | nindent 12 }}
-    volumes:                                # with tls only
-      {{- include "mcp-discovery.storeVolumes" (dict "tls" …) | nindent 6 }}
+    volumes:                                # with secret or tls only, given as to the sidecar
+      {{- include "mcp-discovery.storeVolumes" (dict "secret" … "tls" …) | nindent 6 }}
 
 Given: store and url (required), name, id (default: the pod's name), tags, advertiseUrl, version,
 weight, zone, ttl, drain (seconds, 5), healthPort (4001), secret (name, keys), tls (secretName,

@@ -1,18 +1,24 @@
 {{/*
 How a container reaches the store: environment, mounts and volumes, the same for facade and sidecar.
 Each takes a dict with `secret` (name, keys) and `tls` (secretName, clientCertificate), as .Values.store
-has them.
+has them. Token, password and certificates are files, which the programs follow: they may be rotated
+without a restart. A user's name is in the environment.
 */}}
 
 {{- define "mcp-discovery.storeEnv" -}}
 {{- with .secret }}
 {{- if .name }}
 {{- range .keys }}
-- name: MCP_DISCOVERY_STORE_{{ upper . }}
+{{- if eq . "user" }}
+- name: MCP_DISCOVERY_STORE_USER
   valueFrom:
     secretKeyRef:
       name: {{ $.secret.name }}
-      key: {{ . }}
+      key: user
+{{- else }}
+- name: MCP_DISCOVERY_STORE_{{ upper . }}_FILE
+  value: /etc/mcp-discovery/store-secret/{{ . }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -31,6 +37,11 @@ has them.
 {{- end }}
 
 {{- define "mcp-discovery.storeMounts" -}}
+{{- if (.secret).name }}
+- name: store-secret
+  mountPath: /etc/mcp-discovery/store-secret
+  readOnly: true
+{{- end }}
 {{- if (.tls).secretName }}
 - name: store-tls
   mountPath: /etc/mcp-discovery/store-tls
@@ -39,6 +50,11 @@ has them.
 {{- end }}
 
 {{- define "mcp-discovery.storeVolumes" -}}
+{{- if (.secret).name }}
+- name: store-secret
+  secret:
+    secretName: {{ .secret.name }}
+{{- end }}
 {{- if (.tls).secretName }}
 - name: store-tls
   secret:
