@@ -299,7 +299,7 @@ async def mcp(request: web.Request) -> web.StreamResponse:
 
 
 def _json_rpc_error(
-    request: web.Request, error: ProblemError, id: str | int | float | None
+    request: web.Request, error: ProblemError, id: str | int | None
 ) -> web.Response:
     """The JSON-RPC error for ``error``, with its HTTP status and its problem document as ``data``.
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
-import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -19,6 +18,7 @@ from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
+from mcp_discovery.glance import glance
 from mcp_discovery.probe import AddressRefusedError
 from mcp_discovery.probe.tls import tls_sentence
 from mcp_discovery.record import Record, is_label
@@ -172,14 +172,9 @@ class ForwardedRequest:
         return {} if self.whole or self._length is None else {"Content-Length": str(self._length)}
 
     @property
-    def id(self) -> str | int | float | None:
-        """The id of the JSON-RPC request in it; ``None`` where it cannot be read."""
-        try:
-            message = orjson.loads(self._prefix)
-        except orjson.JSONDecodeError:
-            return None
-        id = message.get("id") if isinstance(message, dict) else None
-        return id if isinstance(id, str | int | float) and not isinstance(id, bool) else None
+    def id(self) -> str | int | None:
+        """The id of the JSON-RPC request in it, as far as what is buffered shows it."""
+        return glance(self._prefix).request_id
 
     async def _parts(self) -> AsyncIterator[bytes]:
         yield self._prefix

@@ -96,6 +96,8 @@ async def test_nobody_is_reached(gate: Client) -> None:
     # Without an id that could be read there is none in the answer.
     for body in (b"", b"no JSON", b"[]", b'{"id": {}}'):
         refused(await gate("POST", PATH, body), 502, "not-reached", id=None)
+    large = CALL | {"params": {"name": "x" * 200_000}}  # of which only the beginning is buffered
+    refused(await gate("POST", PATH, large), 502, "not-reached")
     async with faulty() as server:
         await list_it(gate, "b", server.url)
         for _ in range(20):
