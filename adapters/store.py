@@ -367,6 +367,10 @@ class StoreOptions:
     :mod:`mcp_discovery.credential_files`. A store raises
     :class:`~mcp_discovery.errors.InvalidInputError` when it is opened with files that cannot be
     used.
+
+    ``catalog_tags`` and ``catalog_meta`` are what other programs read beside every instance that is
+    registered, in a store that has a catalog of its own for them
+    (:attr:`mcp_discovery.adapters.stores.StoreKind.has_catalog`). They are no part of any record.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -378,6 +382,8 @@ class StoreOptions:
     certificate: str | None = None
     key: str | None = None
     timeout: float = 5.0
+    catalog_tags: tuple[str, ...] = ()
+    catalog_meta: Mapping[str, str] = field(default_factory=dict)
 
 
 def new_holder(by: Literal["sidecar", "facade"] = "sidecar") -> Holder:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
 
-from mcp_discovery.errors import InvalidStoreURLError
+from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import Store, StoreOptions
@@ -54,7 +54,8 @@ class StoreKind:
 
     ``addresses`` gives the HTTP addresses that a URL leads to: ``mcp-discovery doctor`` resolves
     their names and compares their clocks. ``shows_tombstones`` is whether each process sees what
-    another registered as a tombstone (:mod:`mcp_discovery.adapters.tombstone`).
+    another registered as a tombstone (:mod:`mcp_discovery.adapters.tombstone`). ``has_catalog`` is
+    whether it keeps a service catalog that other programs read, with tags and Meta.
     """
 
     schemes: tuple[str, ...]
@@ -64,9 +65,19 @@ class StoreKind:
     shared_by: Literal["process", "machine", "network"] = "network"
     addresses: Callable[[str], Sequence[str]] = lambda _: ()
     shows_tombstones: bool = True
+    has_catalog: bool = False
 
     def open(self, url: str, options: StoreOptions, *, holder: Holder | None = None) -> Store:
-        """The store that ``url`` names; nothing is connected yet. Raises what the class raises."""
+        """The store that ``url`` names; nothing is connected yet.
+
+        Raises what the class raises, and :class:`InvalidInputError` for tags and Meta that would
+        have no catalog to be in.
+        """
+        if (options.catalog_tags or options.catalog_meta) and not self.has_catalog:
+            raise InvalidInputError(
+                "tags and Meta for other programs (--consul-tag, --consul-meta) belong to Consul's "
+                f"catalog; {self.example} has none: leave them out, or register in consul://…"
+            )
         store: Store = resolve_name(self.implementation)(url, options, holder=holder)
         return store
 
@@ -76,6 +87,7 @@ CONSUL = StoreKind(
     implementation="mcp_discovery.adapters.consul:ConsulStore",
     example="consul://host:8500",
     addresses=http_addresses,
+    has_catalog=True,
 )
 ETCD = StoreKind(
     schemes=("etcd", "etcd+https"),

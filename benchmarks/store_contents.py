@@ -12,6 +12,7 @@ import orjson
 
 from benchmarks import data
 from mcp_discovery.adapters.consul import checks
+from mcp_discovery.adapters.consul.labels import own_meta
 from mcp_discovery.adapters.consul.registration import service_definition
 from mcp_discovery.adapters.dns_names import dns_names
 from mcp_discovery.adapters.etcd.keys import Keys, LiveValue, encode, put
@@ -52,7 +53,15 @@ async def fill_consul(url: str, count: int) -> None:
 
 def _consul_writes(instance: Instance) -> list[dict[str, object]]:
     record, lease = instance.record, instance.lease
-    service = service_definition(_SERVICE, record, lease, checks.PASSING, 1, tags=dns_names(record))
+    service = service_definition(
+        _SERVICE,
+        record,
+        lease,
+        checks.PASSING,
+        1,
+        tags=dns_names(record),
+        meta=own_meta(record),
+    )
     checks_of: list[dict[str, str]] = service.pop("Checks")
     beat, told = checks_of
     status, output = checks.to_check(instance.health, None, lease.holder.id)

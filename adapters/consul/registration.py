@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from mcp_discovery.adapters.consul.api import ConsulApi, UnknownCheckError
 from mcp_discovery.adapters.consul.checks import ServicePlace
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.kv import KVPair
-from mcp_discovery.adapters.consul.names import ConsulNames
+from mcp_discovery.adapters.consul.labels import ServiceLabels
 from mcp_discovery.adapters.consul.records import read_known
 from mcp_discovery.adapters.consul.session import RecordSession
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
@@ -28,8 +28,6 @@ from mcp_discovery.record import Record
 
 #: The shortest ``DeregisterCriticalServiceAfter`` that Consul accepts, in seconds.
 LEAST_REAP = 60.0
-#: Consul's limit for one value of a service's Meta, in bytes.
-META_BYTES = 512
 #: The TTL of the health check: it must never lapse, and Consul has no check without a TTL.
 _FOR_EVER = "87600h"
 
@@ -44,8 +42,9 @@ def service_definition(
     edition: int,
     *,
     tags: Sequence[str],
+    meta: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The service definition for the agent, with Consul's ``tags``.
+    """The service definition for the agent, with Consul's ``tags`` and ``meta``.
 
     A new ``edition`` makes the health check differ in more than its output: only then does the
     agent send a new output to its servers at once.
@@ -54,8 +53,8 @@ def service_definition(
     definition: dict[str, Any] = {
         "ID": record.id,
         "Name": service,
-        "Tags": list(tags),
-        "Meta": _meta(record),
+        "Tags": tags,
+        "Meta": meta,
         "Weights": {"Passing": max(1, record.weight), "Warning": 1},
         "Checks": [
             {
@@ -80,18 +79,6 @@ def service_definition(
         definition["Address"] = place.hostname or ""
         definition["Port"] = place.port or _PORTS[place.scheme]
     return definition
-
-
-def _meta(record: Record) -> dict[str, str]:
-    """What a reader without access to KV needs; a value over Consul's limit is left out."""
-    meta = {
-        "transport": record.endpoint.transport,
-        "version": record.version,
-        "digest": record.capabilities.digest or "",
-    }
-    if record.endpoint.url is not None:
-        meta |= {"url": record.endpoint.url, "path": urlsplit(record.endpoint.url).path or "/"}
-    return {key: value for key, value in meta.items() if len(value.encode()) <= META_BYTES}
 
 
 @dataclass(slots=True)
@@ -124,11 +111,11 @@ class ConsulRegistration(ScheduledRegistration):
         new: Instance,
         document: CapabilityDocument,
         at_agent: AgentHealth,
-        names: ConsulNames,
+        labels: ServiceLabels,
         session: RecordSession,
     ) -> None:
         super().__init__(new)
-        self._names = names
+        self._labels = labels
         self._session = session
         self._api = api
         self._documents = documents
@@ -165,12 +152,12 @@ class ConsulRegistration(ScheduledRegistration):
             await self._hold()
         if verify:
             await self._verify()
-            if self._names.ambiguous.due and await self._names.ambiguous.look(self._record):
+            if self._labels.ambiguous.due and await self._labels.ambiguous.look(self._record):
                 await self._define()
         await self._kept.look()
 
     async def _update(self, record: Record, document: CapabilityDocument) -> None:
-        self._names.require_fit(record)
+        self._labels.require_fit(record)
         if document.digest != self._record.capabilities.digest:
             await self._documents.put(document)
             self._kept.wrote(document)
@@ -181,7 +168,7 @@ class ConsulRegistration(ScheduledRegistration):
         cas = existing.modified if existing is not None else 0
         await self._put_record(key, record, cas)
         self._record, self._written = record, _raw(record, self._lease)
-        await self._names.ambiguous.look(record)
+        await self._labels.ambiguous.look(record)
         await self._define()
         await self._documents.ensure(document)
         if renamed:
@@ -297,9 +284,14 @@ class ConsulRegistration(ScheduledRegistration):
         token = self._api.token.secret
         service = self._api.address.service_of(self._record.name)
         status, edition = self._at_agent.status, self._at_agent.edition
-        tags = self._names.tags(self._record)
         definition = service_definition(
-            service, self._record, self._lease, status, edition, tags=tags
+            service,
+            self._record,
+            self._lease,
+            status,
+            edition,
+            tags=self._labels.tags(self._record),
+            meta=self._labels.meta(self._record),
         )
         await self._api.agent.register(definition)
         # The agent has replaced the check and with it the output that it quotes when TTL lapses.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 
 from mcp_discovery.adapters.consul import checks
@@ -11,8 +11,8 @@ from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.checks import Presence, read_presence
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.hidden import HiddenInstances, hidden_part
+from mcp_discovery.adapters.consul.labels import CatalogExtras, ServiceLabels
 from mcp_discovery.adapters.consul.listing import WatchMemory
-from mcp_discovery.adapters.consul.names import ConsulNames
 from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
 from mcp_discovery.adapters.consul.records import StoredRecord, read_known
 from mcp_discovery.adapters.consul.registration import (
@@ -56,7 +56,7 @@ class ConsulStore(BaseStore[ConsulRegistration]):
     checks; to watch, it may be any agent or server.
 
     Raises :class:`InvalidStoreURLError`, and :class:`~mcp_discovery.errors.InvalidInputError` for
-    TLS files that cannot be used.
+    TLS files, or tags and Meta for other programs, that cannot be used.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class ConsulStore(BaseStore[ConsulRegistration]):
     ) -> None:
         self._address = parse_url(url)
         super().__init__(self._address.shown, holder)
-        self._api = ConsulApi(self._address, options or StoreOptions())
+        options = options or StoreOptions()
+        self._extras = CatalogExtras(options.catalog_tags, options.catalog_meta)
+        self._api = ConsulApi(self._address, options)
         self._documents = ConsulDocuments(self._api)
         self._unreferenced = UnreferencedKeys()
         self._memory = WatchMemory()
@@ -80,11 +82,11 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         is not an MCP server, and :class:`InvalidStoreURLError` for an agent of another
         datacenter."""
         record, lease = new.record, new.lease
-        names = ConsulNames(self._api)
-        names.require_fit(record)
+        labels = ServiceLabels(self._api, self._extras)
+        labels.require_fit(record)
         await self._require_agents_datacenter()
         await self._documents.put(document)
-        await names.ambiguous.look(record)
+        await labels.ambiguous.look(record)
         key = record.id, lease.holder.id, lease.ttl
         session = self._sessions.setdefault(key, RecordSession(self._api.sessions, lease.ttl))
         for _ in range(_ATTEMPTS):
@@ -101,9 +103,9 @@ class ConsulStore(BaseStore[ConsulRegistration]):
             raise StoreUnavailableError(
                 self.url, f"others keep writing the record of {record.id!r}"
             )
-        at_agent = await self._register_service(record, lease, names.tags(record))
+        at_agent = await self._register_service(record, lease, labels)
         registration = ConsulRegistration(
-            self._api, self._documents, new, document, at_agent, names, session
+            self._api, self._documents, new, document, at_agent, labels, session
         )
         await registration.begin()
         await withdraw_if_lost(self._api, record, lease.holder)
@@ -113,11 +115,19 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         return registration
 
     async def _register_service(
-        self, record: Record, lease: Lease, tags: Sequence[str]
+        self, record: Record, lease: Lease, labels: ServiceLabels
     ) -> AgentHealth:
         service = self._address.service_of(record.name)
         # Critical until the first health is written: until then it must not be offered.
-        definition = service_definition(service, record, lease, checks.CRITICAL, 1, tags=tags)
+        definition = service_definition(
+            service,
+            record,
+            lease,
+            checks.CRITICAL,
+            1,
+            tags=labels.tags(record),
+            meta=labels.meta(record),
+        )
         await self._api.agent.register(definition)
         # If the agent had these checks already, they keep their state.
         known = await self._api.agent.service(record.id)

@@ -99,8 +99,9 @@ def _build(role: str, parameters: Mapping[str, Any]) -> None:
         sidecar.require_no_embedded(parameters["store"])
     else:
         facade.options_of(parameters)
+    read = sidecar.store_options_of if role == "sidecar" else options.store_options
     # Files of secrets need not be on the machine on which a configuration is checked.
-    given = replace(options.store_options(parameters), token_file=None, password_file=None)
+    given = replace(read(parameters), token_file=None, password_file=None)
     open_store(parameters["store"], given)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mcp_discovery.sidecar.settings import SidecarSettings
 
 _RECORD = "What is said of the server"
+_CONSUL = "What other programs read in Consul's catalog"
 #: An option that says something of the server, and one that takes seconds.
 _fact = partial(typer.Option, rich_help_panel=_RECORD)
 _time = partial(
@@ -81,6 +82,20 @@ def sidecar(
     zone: str | None = _fact(None, help="Where it runs."),
     owner: str | None = _fact(None, help="Who is responsible."),
     transport: str = _fact("streamable-http", help="streamable-http, sse or websocket."),
+    consul_tag: list[str] | None = typer.Option(
+        None,
+        metavar="TAG",
+        help="A tag for other programs that read Consul, such as traefik.enable=true or "
+        "urlprefix-/shop; no tag of the record. Give it again for more. In the environment: "
+        "separated by spaces.",
+        rich_help_panel=_CONSUL,
+    ),
+    consul_meta: list[str] | None = typer.Option(
+        None,
+        metavar="KEY=VALUE",
+        help="A value for them in the service's Meta; give it again for more.",
+        rich_help_panel=_CONSUL,
+    ),
     health_url: str | None = typer.Option(
         None, help="A plain HTTP health endpoint that is probed as well."
     ),
@@ -148,7 +163,7 @@ def sidecar(
     logs.start(log_level, json=json)
     require_no_embedded(store)
     settings = settings_of(context.params)
-    given = options.store_options(context.params)
+    given = store_options_of(context.params)
     raise typer.Exit(asyncio.run(_run(settings, store, given)))
 
 
@@ -165,7 +180,7 @@ def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
     health_token, health_token_file = options.secret(parameters, "health_token")
     given |= {
         "tags": tuple(parameters["tag"] or ()),
-        "metadata": _pairs(parameters["metadata"] or []),
+        "metadata": _pairs(parameters, "metadata", "team=shop"),
         "server_token": token,
         "server_token_file": token_file,
         "health_token": health_token,
@@ -195,8 +210,19 @@ async def _run(settings: SidecarSettings, url: str, given: StoreOptions) -> int:
         return await run(settings, store)
 
 
-def _pairs(given: list[str]) -> dict[str, str]:
+def store_options_of(parameters: Mapping[str, Any]) -> StoreOptions:
+    """How the store is opened; raises :class:`InvalidInputError`."""
+    return replace(
+        options.store_options(parameters),
+        catalog_tags=tuple(parameters["consul_tag"] or ()),
+        catalog_meta=_pairs(parameters, "consul_meta", "team=shop"),
+    )
+
+
+def _pairs(parameters: Mapping[str, Any], name: str, example: str) -> dict[str, str]:
+    given: list[str] = parameters[name] or []
     pairs = dict(each.partition("=")[::2] for each in given)
     if "" in pairs or len(pairs) < len(given) or any("=" not in each for each in given):
-        raise InvalidInputError("--metadata takes KEY=VALUE, each key once, such as team=shop")
+        option = "--" + name.replace("_", "-")
+        raise InvalidInputError(f"{option} takes KEY=VALUE, each key once, such as {example}")
     return pairs

@@ -79,7 +79,7 @@ async def test_a_label_that_is_a_name_and_anothers_tag_is_served_for_neither(
     async def beats(*all_: ConsulRegistration) -> None:
         for each in all_:
             each._heartbeats._verified -= 60
-            each._names.ambiguous._next = 0.0
+            each._labels.ambiguous._next = 0.0
             await each.heartbeat(healthy())
 
     stock = await registered(store, "stock-1", 1, name="stock", tags=["eu"])

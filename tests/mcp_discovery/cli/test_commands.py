@@ -23,6 +23,7 @@ async def asked(tmp_path: Path) -> AsyncIterator[AskedFacade]:
 
 
 SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.0.0.1:9")
+CONSUL = (*SIDECAR, "--store", "consul://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,12 @@ SIDECAR = ("sidecar", "--url", "http://127.0.0.1:9/mcp", "--store", "http://127.
         ((*SIDECAR, "--ttl", "10", "--reap-after", "5"), 2, "at least the TTL"),
         ((*SIDECAR, "--metadata", "novalue"), 2, "KEY=VALUE"),
         ((*SIDECAR, "--metadata", "password=hunter2"), 2, "${NAME}"),
+        ((*SIDECAR, "--consul-tag", "urlprefix-/x"), 2, "belong to Consul's catalog"),
+        ((*SIDECAR, "--consul-meta", "a=b", "--store", "etcd://h"), 2, "register in consul://"),
+        ((*CONSUL, "--consul-meta", "novalue"), 2, "--consul-meta takes KEY=VALUE"),
+        ((*CONSUL, "--consul-meta", "version=1"), 2, "a key of the record's own"),
+        ((*CONSUL, "--consul-meta", "token=hunter2"), 2, "everybody reads the catalog"),
+        ((*CONSUL, "--consul-tag", "stock"), 2, "give it as --tag"),
         ((*SIDECAR, "--store-cert", "/no/such/file"), 2, "give both"),
         ((*SIDECAR, "--store-ca", "/no/such/file"), 2, "/no/such/file"),
         ((*SIDECAR, "--", "no-such-command"), 127, "command not found"),
