@@ -53,6 +53,7 @@ from mcp_discovery.facade.servers.current_list import CATALOG
 from mcp_discovery.facade.servers.events import STREAMS, EventStreams
 from mcp_discovery.facade.servers.listed_addresses import ListedAddresses
 from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
+from mcp_discovery.facade.servers.namesakes import SharedNames
 from mcp_discovery.facade.servers.results import LISTS, ServerLists
 from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.state import FACADE, Facade
@@ -92,6 +93,8 @@ _PLAIN = tuple(
 #: Everything that a facade answers.
 OPERATIONS = (*_PLAIN, *aliases(_PLAIN))
 
+_SHARED_NAMES = web.AppKey("shared names", SharedNames)
+
 #: How often, in seconds, registrations whose TTL is over are let go.
 _LAPSED_EVERY = 5.0
 
@@ -124,6 +127,7 @@ def create_app(
         usage.listen(kind, sockets.activity.append)
     search = ServerSearch(catalog, documents)
     lists = ServerLists(catalog, search)
+    shared_names = SharedNames(catalog)
     tool_definitions = ToolDefinitions(documents)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
@@ -150,6 +154,7 @@ def create_app(
             ),
             "posted": ("Entries that this facade probes.", lambda: len(posted)),
             "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
+            "shared_names": ("Names that more than one server has.", lambda: len(shared_names)),
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
         },
         tally=tally,
@@ -178,6 +183,7 @@ def create_app(
     app[REGISTRY_INDEX] = RegistryIndex(catalog, addresses)
     app[AI_CATALOGS] = AiCatalogs(app[REGISTRY_INDEX])
     app[CATALOG], app[OPTIONS], app[DOCUMENTS], app[USAGE] = catalog, options, documents, usage
+    app[_SHARED_NAMES] = shared_names
     app[LISTS], app[POLLS], app[STREAMS], app[SOCKETS] = lists, polls, streams, sockets
     app[METRICS], app[status.STARTED] = metrics, time.monotonic()
     app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage)
@@ -216,6 +222,7 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
             asyncio.create_task(app[LISTS].search.run(), name="descriptions of tools"),
             asyncio.create_task(app[POLLS].run(), name="long polls"),
             asyncio.create_task(app[REGISTRY_INDEX].run(), name="registry entries"),
+            asyncio.create_task(app[_SHARED_NAMES].run(), name="shared names"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
             asyncio.create_task(app[STREAMS].open.run(), name="gone readers"),
             asyncio.create_task(app[STREAMS].fanout.run(), name="wake event readers"),

@@ -132,8 +132,10 @@ class McpGateway:
         self, exchange: ForwardedRequest, name: str, fit: list[Entry]
     ) -> web.StreamResponse:
         """Forwards to one of ``fit``; tries the next one as long as nothing was sent."""
-        protocol = exchange.request.headers.get(PROTOCOL, "")
-        order = self._replicas.ordered(fit, protocol if protocol >= _MODERN else None)
+        headers = exchange.request.headers
+        protocol = headers.get(PROTOCOL, "")
+        tool = headers.get("Mcp-Name") if headers.get("Mcp-Method") == "tools/call" else None
+        order = self._replicas.ordered(fit, protocol if protocol >= _MODERN else None, tool)
         tried: list[str] = []
         for entry in order[:_MOST_TRIES]:
             tried.append(entry.id)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 
 from cachetools import TTLCache
 
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
+from mcp_discovery.namesakes import by_server, why_different
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.versions import VersionRange
 
@@ -59,21 +61,25 @@ class Replicas:
         else:
             self._unreached[id] = None
 
-    def ordered(self, entries: Iterable[Entry], protocol: str | None) -> list[Entry]:
+    def ordered(
+        self, entries: Iterable[Entry], protocol: str | None, tool: str | None = None
+    ) -> list[Entry]:
         """``entries`` in the order to try.
 
         Those that recently could not be reached come last, before them the degraded ones, and
-        before these the ones not known to speak ``protocol`` where that is given. Among equals the
+        before these the ones not known to speak ``protocol``, or to offer ``tool`` while an upgrade
+        is under way, where these are given. Among equals the
         one with the fewest calls in flight for its weight comes first, then chance in proportion
         to the weight decides. Weight 0 comes after all other weights.
         """
 
-        def rank(entry: Entry) -> tuple[bool, bool, bool, bool, float, float]:
+        def rank(entry: Entry) -> tuple[bool, bool, bool, bool, bool, float, float]:
             record, weight = entry.record, entry.record.weight
             return (
                 record.id in self._unreached,
                 entry.health.status is not Status.HEALTHY,
                 protocol is not None and protocol not in record.protocol.versions,
+                tool is not None and tool not in record.capabilities.tools,
                 not weight,
                 self._in_flight[record.id] / (weight or 1),
                 # The least of such draws is the first of a draw by weight.
@@ -86,12 +92,14 @@ class Replicas:
 def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list[Entry]:
     """The replicas of ``name`` that take new calls, in one of the ``versions`` if any is named.
 
-    Raises :class:`ProblemError` where there is none, and says why.
+    They are all of the server that has the name, and never of a namesake. Raises
+    :class:`ProblemError` where there is none, and says why.
     """
-    query = Query(name=name, transport=TRANSPORT, status=_OPEN)
-    alive = view.select(query)
+    every = view.select(Query(name=name, status=()))
+    servers = by_server(every, attrgetter("instance")) if len(every) > 1 else [every]
+    alive = [each for each in servers[0] if _is_open(each)]
     if not alive:
-        raise _none_alive(view, name)
+        raise _none_alive(name, servers)
     fit = [
         each
         for each in alive
@@ -104,8 +112,12 @@ def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list
     return fit
 
 
-def _none_alive(view: View, name: str) -> ProblemError:
-    every = view.select(Query(name=name, status=()))
+def _is_open(entry: Entry) -> bool:
+    return entry.health.status in _OPEN and entry.record.endpoint.transport == TRANSPORT
+
+
+def _none_alive(name: str, servers: Sequence[Sequence[Entry]]) -> ProblemError:
+    every = servers[0]
     if not every:
         detail = f"there is no server called {name[:100]!r}; GET /servers?status=all lists them"
         return ProblemError(404, "unknown-server", detail, name=name[:100])
@@ -121,4 +133,7 @@ def _none_alive(view: View, name: str) -> ProblemError:
         f"no replica of {name!r} takes calls now, try again soon; {last.id} is "
         f"{last.health.status}: {last.health.reason}"
     )
+    if len(servers) > 1:
+        why = why_different(every[0].record, servers[1][0].record)
+        detail += f"; {servers[1][0].id} has the same name and is another server: {why}"
     return ProblemError(503, "no-replica", detail, name=name)

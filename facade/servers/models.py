@@ -76,6 +76,16 @@ class LeftOut(Shaped):
     reason: str = Field(description="Why it has this status.")
 
 
+class Namesakes(Shaped):
+    """A name that several servers have."""
+
+    name: Label
+    servers: list[list[str]] = Field(
+        description="The ids of each server's instances; first those that calls by the name go to."
+    )
+    why: str = Field(description="Why they are taken for several servers.")
+
+
 class ServerListModel(Shaped):
     """Servers in the order that was asked for."""
 
@@ -84,6 +94,9 @@ class ServerListModel(Shaped):
     next_cursor: str | None = Field(None, description="Absent from the last page.")
     excluded: list[LeftOut] | None = Field(None, description="With `explain`; `limit` at most.")
     total_excluded: int | None = Field(None, description="With `explain`: how many are left out.")
+    namesakes: list[Namesakes] | None = Field(
+        None, description="With `explain`: names in the list that several servers have."
+    )
     stale_since: datetime | None = Field(None, description="The store is away since then.")
     problem: str | None = Field(None, description="Why the store is away.")
     partial: str | None = Field(None, description="What the facade's credentials hide from it.")

@@ -23,6 +23,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.prepared import PreparedResponse
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.namesakes import shared_name
 from mcp_discovery.facade.servers.paging import Cursor, Scores
 from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
 from mcp_discovery.facade.servers.search_index import ServerSearch
@@ -222,7 +223,8 @@ def _picked(entries: Sequence[Entry], fields: Sequence[str], now: datetime) -> t
 
 
 def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object]:
-    """For each instance that is left out, by name and id, which filters it fails."""
+    """For each instance that is left out, by name and id, which filters it fails; and which names
+    in the list are not of one server."""
     view = selection.view
     inside = {entry.id for entry in selection.entries}
     outside = [entry for entry in view if entry.id not in inside]
@@ -241,7 +243,9 @@ def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object
                 "reason": entry.health.reason,
             }
         )
-    return {"excluded": excluded, "totalExcluded": len(outside)}
+    names = sorted({entry.record.name for entry in selection.entries})
+    shared = [each.to_dict() for name in names if (each := shared_name(view, name)) is not None]
+    return {"excluded": excluded, "totalExcluded": len(outside), "namesakes": shared}
 
 
 def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:

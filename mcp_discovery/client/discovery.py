@@ -366,8 +366,7 @@ class Discovery:
         close it. Raises :class:`~mcp_discovery.errors.NoReplicaError`.
         """
         await self._follow_something()
-        every = self._pool.connections.values()
-        meant = tuple(each for each in every if server in (each.instance.record.name, each.id))
+        meant = tuple(self._router.replicas(server))
         route = Route(server, "its session", None, meant)
         tried: list[str] = []
         while (connection := self._router.choose(route, tried, None)) is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from random import Random
 
 import semantic_version
@@ -20,7 +22,10 @@ from mcp_discovery.errors import (
     UnknownToolError,
 )
 from mcp_discovery.health import Status
+from mcp_discovery.namesakes import by_server, why_different
 from mcp_discovery.nearest import all_nearest, nearest
+
+log = logging.getLogger(__name__)
 
 #: What separates a server's name, which contains neither, from its tool's. The second one is used
 #: where the first would make another tool's own name.
@@ -62,6 +67,7 @@ class Router:
         self._resolved: dict[tuple[str, str | None, str | None], Route] = {}
         self._resolved_at = -1
         self._sticky: dict[str, str] = {}
+        self._shared: set[str] = set()  # names of which it was said that several servers have them
 
     def knows(self, name: str, server: str | None) -> bool:
         """Whether ``name`` was resolved before: its server may be away for a moment only."""
@@ -115,19 +121,47 @@ class Router:
         return name, {}
 
     def _variants(self, tool: str, server: str | None) -> dict[str, list[Route]]:
-        grouped: defaultdict[tuple[str, str | None], list[InstanceConnection]] = defaultdict(list)
-        offers: dict[str | None, OfferedTool | None] = {}
-        for id, offer in self._pool.index.of(tool).items():
+        offers = self._pool.index.of(tool)
+        named: defaultdict[str, list[InstanceConnection]] = defaultdict(list)
+        for id in offers:
             connection = self._pool.connections[id]
             owner = connection.instance.record.name
             if server is None or server in (owner, id):
-                digest = offer.digest if offer is not None else None
-                offers[digest] = offer
-                grouped[owner, digest].append(connection)
-        found: defaultdict[str, list[Route]] = defaultdict(list)
-        for (owner, digest), connections in grouped.items():
-            found[owner].append(Route(owner, tool, offers[digest], tuple(connections)))
+                named[owner].append(connection)
+        found: dict[str, list[Route]] = {}
+        for owner, connections in named.items():
+            grouped: defaultdict[str | None, list[InstanceConnection]] = defaultdict(list)
+            for each in self._of_one_server(owner, connections):
+                offer = offers[each.id]
+                grouped[None if offer is None else offer.digest].append(each)
+            found[owner] = [
+                Route(owner, tool, offers[group[0].id], tuple(group)) for group in grouped.values()
+            ]
         return found
+
+    def _of_one_server(
+        self, name: str, connections: Sequence[InstanceConnection]
+    ) -> Sequence[InstanceConnection]:
+        """Those of the server that has the name, where several servers share it."""
+        if len(connections) < 2:
+            return connections
+        servers = by_server(connections, attrgetter("instance"))
+        if len(servers) > 1 and name not in self._shared:
+            self._shared.add(name)
+            first, other = servers[0][0], servers[1][0]
+            why = why_different(first.instance.record, other.instance.record)
+            log.warning(
+                "%d servers share the name %s: %s; calls by that name go to %s and its replicas "
+                "alone, name an instance's id for another",
+                *(len(servers), name, why, first.id),
+            )
+        return servers[0]
+
+    def replicas(self, server: str) -> Sequence[InstanceConnection]:
+        """The instances of ``server``, a name or an instance's id."""
+        every = self._pool.connections.values()
+        meant = [each for each in every if server in (each.instance.record.name, each.id)]
+        return self._of_one_server(server, meant)
 
     def _unknown(self, name: str, server: str | None) -> UnknownToolError:
         """Why there is none, whose tool has that name, or else which names are most like it."""

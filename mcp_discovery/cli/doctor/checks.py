@@ -12,6 +12,7 @@ from mcp_discovery.cli.doctor.dns import check_dns
 from mcp_discovery.cli.doctor.facade import check_facade
 from mcp_discovery.cli.doctor.machine import check_clock, check_hosts
 from mcp_discovery.cli.doctor.server import check_server
+from mcp_discovery.cli.doctor.server_names import check_server_names
 from mcp_discovery.cli.doctor.store import check_store
 from mcp_discovery.cli.exit_codes import DONE, FAILED
 from mcp_discovery.cli.terminal import line, say, say_json
@@ -20,6 +21,7 @@ Check = Callable[[Case], AsyncIterator[DoctorFinding]]
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("names", check_hosts),
     ("facade", check_facade),
+    ("servers", check_server_names),
     ("store", check_store),
     ("clock", check_clock),
     ("dns", check_dns),

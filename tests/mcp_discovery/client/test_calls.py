@@ -291,6 +291,29 @@ async def test_replicas_of_another_schema_are_not_mixed(tmp_path: Path) -> None:
             assert "exactly" in now.input_schema["properties"]
 
 
+async def test_calls_go_to_the_server_that_has_the_name_and_never_to_its_namesake(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster(tmp_path) as place:
+        await place.add("a", sidecar=("--registry-name", "a.example/counting"))
+        await place.add("b", sidecar=("--registry-name", "b.example/counting"))
+        pids = {id: (await place.counts(id))["pid"] for id in ("a", "b")}
+        async with Discovery(place.url) as discovery:
+            assert set(await spread(discovery, 10)) == {pids["a"]}
+            assert "2 servers share the name counting" in caplog.text
+            (listed,) = [tool for tool in await discovery.tools() if tool.name == "read"]
+            assert listed.replicas == 1
+            result = answered(await discovery.call("read", {"key": "b"}, server="b"))
+            assert result["pid"] == pids["b"]
+            async with discovery.session("counting") as client:
+                told = await client.call_tool("read", {"key": "session"})
+                assert answered(told)["pid"] == pids["a"]
+            # The tool of the one that is away is not asked of the other.
+            await place.servers["a"].kill()
+            with pytest.raises((NoReplicaError, CallLostError)):
+                await discovery.call("read", {"key": "gone"}, timeout=3)
+
+
 async def test_two_servers_of_one_tool(tmp_path: Path) -> None:
     async with cluster(tmp_path) as place:
         await place.add("a", name="one")

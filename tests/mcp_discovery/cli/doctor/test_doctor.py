@@ -17,6 +17,7 @@ from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Snapshot
 from tests.mcp_discovery.cli.cluster import Cluster, on_terminal
 from tests.programs import AskedFacade, command, facade
+from tests.records import document, record
 from tests.servers.process import odd
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
@@ -79,6 +80,7 @@ async def test_all_is_well_over_consul(
         assert report.code == 0, report
         for start, part in (
             ("ok facade", "its list is up to date"),
+            ("ok servers", "each of 1 names is one server's"),
             ("ok store", "can be read: 1 instances"),
             ("ok store", "a registration was made and removed again"),
             ("ok clock", "the facade"),
@@ -111,6 +113,36 @@ async def test_with_a_service_for_each_server_dns_is_asked_for_one_of_them(
         name = "red.mcp-one.service.consul"
         assert report.has("ok dns", f"{name} has A records: 127.0.0.1"), report
         assert report.has("ok dns", f"{name} has SRV records"), report
+
+
+async def test_names_that_are_not_one_servers(
+    consul_server: ConsulServer, namespace: str, tmp_path: Path
+) -> None:
+    """As they were registered by releases that did not know better."""
+    store = f"{consul_server.store_url}/{namespace}"
+    long = "n" * 63
+    async with open_store(store) as opened, facade(tmp_path, store) as asked:
+        servers: dict[str, dict[str, object]] = {
+            "cpp": {"name": "docs", "registryName": "a.example/docs"},
+            "cs": {"name": "docs", "registryName": "b.example/docs"},
+            "tagged": {"name": "other", "tags": ["docs"]},
+            "odd-1": {"name": "odd", "version": "1.0.0"},
+            "odd-2": {"name": "odd", "version": "1.0.0"},
+            "long": {"name": long},
+        }
+        for id, fields in servers.items():
+            given = record(f"{id}-{namespace}", **({"tags": []} | fields))
+            offered = document("t", id) if given.name == "odd" else document("t")
+            await opened.register(given, offered, ttl=60, reap_after=60)
+        await asked.until_status(f"long-{namespace}", "healthy", 15)
+        report = await doctor("--facade", asked.url)
+        for start, part in (
+            ("wrong servers: 2 servers share the name docs", "'a.example/docs' in registries"),
+            ("wrong servers: docs is the name of", f"a tag of tagged-{namespace}"),
+            (f"wrong servers: {long}", "has 63 letters"),
+            ("unchecked servers: whether odd-1", "both are odd 1.0.0"),
+        ):
+            assert report.has(start, part), (start, part, report)
 
 
 async def test_an_etcd_store(etcd_server: EtcdServer, namespace: str) -> None:
