@@ -21,7 +21,7 @@ from mcp_discovery.health import ANSWERS, Health, Status
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrar import Registrar
 from mcp_discovery.registrant.watcher import ProbeFinding
-from mcp_discovery.sidecar.run import pause_between_probes, terms
+from mcp_discovery.sidecar.run import terms
 from mcp_discovery.sidecar.settings import SidecarSettings
 
 #: How many begin to register in a second: one Consul agent that has to take more beside a thousand
@@ -37,7 +37,7 @@ async def _sidecar(
         registrar.describe(ServerDescription(data.record(number), data.document(number)))
         health = Health(Status.HEALTHY, ANSWERS)
         running = asyncio.create_task(registrar.run(), name=f"registrar {number}")
-        pause = pause_between_probes(settings)
+        pause = settings.interval
         try:
             while not running.done():
                 registrar.found(ProbeFinding(health, time.monotonic()))

@@ -117,9 +117,9 @@ class CountedProbe(McpProbe):
         with self._counted():
             await super().connect(timeout, renewals)
 
-    async def ping(self, timeout: float, *, reading_within: float | None = None) -> float:
+    async def ping(self, timeout: float, *, along: bool = False) -> float:
         with self._counted():
-            seconds = await super().ping(timeout, reading_within=reading_within)
+            seconds = await super().ping(timeout, along=along)
         self._figures.answered(seconds)
         return seconds
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import signal
 import time
@@ -52,22 +51,10 @@ _PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 _STUCK = 20.0
 _STUCK_INTERVALS = 3.0
 
-#: The pause after an answer is at most this part of the interval.
-_PAUSE = 0.25
-#: The time-out of a probe is this part of the interval. It and the pause are less than the whole,
-#: so that even a server that hangs right after it answered is found within the interval.
+#: The time-out of a probe is this part of the interval.
 _TIMEOUT = 0.7
-#: The longest pause, in seconds, after a probe of a connected server that failed.
-_LONGEST_RETRY = 1.0
 #: How many seconds after its TTL a silent holder of the same id can still look alive.
 _SURELY_DEAD = 3.0
-
-
-def pause_between_probes(settings: SidecarSettings) -> float:
-    """Seconds from an answer to the next probe: a whole number of them makes the time between two
-    heartbeats, so that probe and heartbeat wake an idle process together."""
-    heartbeat = settings.heartbeat_interval
-    return heartbeat / math.ceil(heartbeat / (_PAUSE * settings.interval))
 
 
 def terms(settings: SidecarSettings) -> Terms:
@@ -259,13 +246,12 @@ class _Sidecar:
         # Rounded, because time-outs and the slow-after time are read in reasons.
         timeout = round(_TIMEOUT * settings.interval, 2)
         pace = Pace(
-            pause=pause_between_probes(settings),
+            pause=settings.interval,
             timeout=timeout,
             longest_timeout=max(timeout, round(settings.ttl / 2, 2)),
             retry=RETRY,
-            longest_retry=_LONGEST_RETRY,
+            longest_retry=settings.interval,
             fail_after=settings.fail_after,
-            reading_within=settings.interval,
             reading_timeout=settings.introspect_timeout,
         )
         make_probe = partial(

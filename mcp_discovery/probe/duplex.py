@@ -252,4 +252,5 @@ class WebSocket(Duplex):
                 raise UnreachableError("the connection broke", was_connected=True)
 
     async def _send(self, body: bytes) -> None:
+        self.requests += 1
         await self._socket.send_str(body.decode())

@@ -50,10 +50,11 @@ class AddressRefusedError(DiscoveryError, OSError):
 
 
 class NoAnswerError(ProbeError):
-    """Nothing complete came within ``timeout`` seconds."""
+    """Nothing complete came within ``timeout`` seconds, to ``method`` where that is given."""
 
-    def __init__(self, timeout: float) -> None:
-        super().__init__(f"no answer within {timeout:g} s")
+    def __init__(self, timeout: float, method: str | None = None) -> None:
+        to = f" to {method}" if method else ""
+        super().__init__(f"no answer{to} within {timeout:g} s")
         self.timeout = timeout
 
 

@@ -1,21 +1,16 @@
-"""What a server offers: its lists read page by page, and remembered so that the same need no
-reading."""
+"""What a server offers, and how the pages of its lists are understood."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from mcp_discovery.probe.errors import BadAnswerError
-from mcp_discovery.probe.messages import METHOD_NOT_FOUND, quoted, result_of
-from mcp_discovery.probe.wire import Budget
+from mcp_discovery.probe.messages import result_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +25,8 @@ class Introspection:
         tools, resources, resource_templates, prompts: all pages, each item as MCP spells it, in
             the server's order.
         findings: what is wrong with the server's answers and was read all the same.
+        unread: why lists could not be read, which are as they were read before; empty where all
+            were read.
     """
 
     era: str
@@ -42,6 +39,7 @@ class Introspection:
     resource_templates: tuple[dict[str, Any], ...]
     prompts: tuple[dict[str, Any], ...]
     findings: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,6 @@ RESOURCE_TEMPLATES = McpListing(
 )
 PROMPTS = McpListing("prompts", "prompts/list", "prompts", "name")
 LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
-LISTING_OF = {listing.method: listing for listing in LISTINGS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,10 @@ class ListPage:
     items: tuple[dict[str, Any], ...]
     next_cursor: str | None
     findings: tuple[str, ...]
+
+    def same_items(self, other: ListPage) -> bool:
+        """Whether both hold the same, wherever they go on."""
+        return self.items == other.items and self.findings == other.findings
 
 
 def read_page(message: dict[str, Any], listing: McpListing) -> ListPage:
@@ -106,7 +107,7 @@ def read_page(message: dict[str, Any], listing: McpListing) -> ListPage:
 
 
 def joined(
-    listing: McpListing, pages: list[ListPage]
+    listing: McpListing, pages: Sequence[ListPage]
 ) -> tuple[tuple[dict[str, Any], ...], list[str]]:
     """Put the pages of one list together; of items with one name, the first counts."""
     seen: set[str] = set()
@@ -143,144 +144,3 @@ def encodable(value: Any) -> bool:
     except orjson.JSONEncodeError:
         return False
     return True
-
-
-Ask = Callable[[str, str | None], Awaitable[dict[str, Any]]]
-"""Asks for a page: method, cursor (None for the first page)."""
-
-# A server that takes longer than this for an answer is asked for its lists at the same time.
-# A quicker one is asked for one after the other, over one connection: some serve only one.
-QUICK_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """All pages of all lists, and whether they are the pages of the previous walk."""
-
-    pages: dict[McpListing, list[ListPage]]
-    unchanged: bool
-
-
-class Lister:
-    """Reads the lists of one server, again and again."""
-
-    def __init__(self) -> None:
-        self._remembered: dict[tuple[str, str | None], ListPage] = {}
-        self._slowest = 0.0
-        self._trusted = False
-
-    def short(self) -> dict[str, ListPage]:
-        """For each list that the last walk found its method and its only page; nothing where a
-        list has more pages, or one took its time: only a walk tells of those."""
-        pages = self._remembered.values()
-        if not self._trusted or any(page.next_cursor for page in pages):
-            return {}
-        return {method: page for (method, _), page in self._remembered.items()}
-
-    def doubt(self) -> None:
-        """A list is not what the last walk found it to be."""
-        self._trusted = False
-
-    async def walk(self, ask: Ask, capabilities: dict[str, Any], budget: Budget) -> Walk:
-        """Read every page of what ``capabilities`` name (of all lists when they name none).
-
-        Raises BadAnswerError for a list that does not end or exceeds ``budget``, and what ``ask``
-        raises; a list is complete or the walk fails.
-        """
-        wanted = [listing for listing in LISTINGS if listing.capability in capabilities]
-        declared = bool(wanted) or any(key in capabilities for key in ("logging", "completions"))
-        if not declared:
-            wanted = list(LISTINGS)
-        pages: dict[McpListing, list[ListPage]] = {listing: [] for listing in LISTINGS}
-        quick, self._slowest = self._slowest < QUICK_SECONDS, 0.0
-        if quick:
-            for listing in wanted:
-                pages[listing] = await self._pages(ask, listing, declared, budget)
-        else:
-            walks = [self._pages(ask, listing, declared, budget) for listing in wanted]
-            for listing, found in zip(wanted, await _all_or_none(walks), strict=True):
-                pages[listing] = found
-        self._trusted = self._slowest < QUICK_SECONDS
-        return Walk(pages, self._remember(pages))
-
-    def _remember(self, pages: dict[McpListing, list[ListPage]]) -> bool:
-        found: dict[tuple[str, str | None], ListPage] = {}
-        for listing, of_list in pages.items():
-            cursor = None
-            for page in of_list:
-                found[listing.method, cursor] = page
-                cursor = page.next_cursor
-        before, self._remembered = self._remembered, found
-        return before.keys() == found.keys() and all(before[key] is found[key] for key in found)
-
-    async def _pages(
-        self, ask: Ask, listing: McpListing, declared: bool, budget: Budget
-    ) -> list[ListPage]:
-        pages: list[ListPage] = []
-        cursor: str | None = None
-        cursors: set[str] = set()
-        while True:
-            budget.check_pages(len(pages) + 1, listing.method)
-            known = self._remembered.get((listing.method, cursor))
-            started = time.monotonic()
-            try:
-                page = read_page(await ask(listing.method, cursor), listing)
-                if page == known:
-                    page = known
-            except BadAnswerError as error:
-                if pages or error.code is None:
-                    raise
-                if error.code != METHOD_NOT_FOUND and declared:
-                    raise
-                return []  # declared but not there, or neither declared nor there
-            self._slowest = max(self._slowest, time.monotonic() - started)
-            budget.take_items(len(page.items), listing.method)
-            pages.append(page)
-            cursor = page.next_cursor
-            if cursor is None:
-                return pages
-            if cursor in cursors:
-                raise BadAnswerError(
-                    f"{listing.method} gives the cursor {quoted(cursor)!r} twice, so it never ends",
-                    over_limit=True,
-                )
-            cursors.add(cursor)
-
-
-class RequestRotation:
-    """Requests that are made in rotation, so that each is made in time and few at once."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, float] = {}  # request → monotonic seconds, the oldest first
-        self._last = math.inf
-
-    def due(self, requests: Sequence[str], within: float) -> list[str]:
-        """Which of ``requests`` to make now: the one that was made longest ago, and those that
-        would not be made again ``within`` seconds, if the next time were as far as the last.
-
-        One that is new counts as made just now.
-        """
-        now = time.monotonic()
-        next_time = now + max(0.0, now - self._last)
-        self._last = now
-        made = {each: at for each, at in self._made.items() if each in requests}
-        made |= {each: now for each in requests if each not in made}
-        first, *rest = made
-        found = [first, *(each for each in rest if next_time - made[each] > within)]
-        for each in found:
-            del made[each]
-        self._made = made | dict.fromkeys(found, now)
-        return found
-
-
-async def _all_or_none(
-    walks: Iterable[Coroutine[Any, Any, list[ListPage]]],
-) -> list[list[ListPage]]:
-    """Run ``walks`` at the same time; the first failure ends the others before it is raised."""
-    tasks = [asyncio.create_task(walk) for walk in walks]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,10 +8,12 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
 
+from mcp_discovery.probe.allowance import Allowance
 from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.handshake import (
@@ -23,16 +25,11 @@ from mcp_discovery.probe.handshake import (
     initialize,
 )
 from mcp_discovery.probe.introspection import (
-    LISTING_OF,
     LISTINGS,
-    QUICK_SECONDS,
     Introspection,
-    Lister,
-    ListPage,
-    RequestRotation,
     joined,
-    read_page,
 )
+from mcp_discovery.probe.lists import OfferedLists, OneList
 from mcp_discovery.probe.messages import (
     METHOD_NOT_FOUND,
     MODERN,
@@ -45,14 +42,17 @@ from mcp_discovery.probe.wire import Budget, Limits, explain
 
 T = TypeVar("T")
 
-# Stands for the request that shows whether a server lives, among those for its lists.
-_USUAL = ""
-
 logger = logging.getLogger(__name__)
 
 # What a server said of itself within this many seconds need not be asked for again.
 _FRESH_SECONDS = 1.0
 _LONG_AGO = -math.inf
+# A server whose lists change all the time is asked no more often than so many seconds who it is.
+_REINTRODUCED_SECONDS = 60.0
+# The part of the time for all that reading the lists may take.
+_MOST_OF = 0.9
+# See ``McpProbe.quick``.
+QUICK_SECONDS = 0.125
 # Seconds that a probe which is closed waits for the answers to handshakes that were given up.
 _LATE_SECONDS = 3.0
 # Seconds without an answer to server/discover after which the other era is tried beside it.
@@ -103,11 +103,18 @@ class McpProbe:
         self._peer: Peer | None = None
         self._peer_said_at = _LONG_AGO
         self._answers_ping = True
-        self._lister = Lister()
-        self._latest: tuple[Peer, Introspection] | None = None
-        self._rotation = RequestRotation()
+        self._handshakes = 0
+        self._not_lost: set[str] = set()  # refusals of lists that are not for want of a session
+        self._last_peer: Peer | None = None
+        self._lists = OfferedLists()
+        self._another = False  # lists than when the server said who it is
+        self._latest: Introspection | None = None
+        self.quick = QUICK_SECONDS
+        """A list that is answered within so many seconds can be asked for in place of a ping."""
+        self.allowance = Allowance(lambda: self._wire.requests)
+        """How many requests may be made."""
         self.noticed: Callable[[], None] = lambda: None
-        """Called when a ping finds that what ``introspect`` read may have changed."""
+        """Called when a ping finds that what was read has changed, or that there is to be read."""
 
     @property
     def url(self) -> str:
@@ -124,11 +131,6 @@ class McpProbe:
         """What the server calls itself while connected: its name and version."""
         return self._peer.server_info if self._peer else {}
 
-    @property
-    def glances(self) -> bool:
-        """Whether pings that read along see every change, by what is known of the server."""
-        return self._peer is not None and bool(self._short(self._peer))
-
     async def connect(self, timeout: float, renewals: Iterable[Renewal] = ()) -> None:
         """Find the server's era and, where it is legacy, shake hands; anew if done before.
 
@@ -138,21 +140,20 @@ class McpProbe:
         async with self._within(timeout):
             await self._reconnected(self._peer, timeout, renewals)
 
-    async def ping(self, timeout: float, *, reading_within: float | None = None) -> float:
+    async def ping(self, timeout: float, *, along: bool = False) -> float:
         """Do one real round trip and return how many seconds it took.
 
         A modern server is asked ``server/discover``, a legacy one ``ping``. Where the session
         is gone or a server of the other era has taken the place, connects anew, once.
 
-        With ``reading_within`` a server whose lists are short is asked for these in turn with
-        that, each once within so many seconds: an answer is as good as another, and ``noticed``
-        is called when one differs. A list that is not answered at once is left to ``introspect``,
-        and the server is asked the usual question.
+        With ``along`` the server is asked for a page of its lists instead, in turn: an answer is as
+        good as another. ``noticed`` is called when it differs, or is not there after ``quick``
+        seconds: then the usual question is asked.
         """
         started = time.monotonic()
 
         async def ask(peer: Peer) -> None:
-            await (self._ping(peer) if reading_within is None else self._read(peer, reading_within))
+            await (self._asked_along(peer) if along else self._ping(peer))
 
         async with self._within(timeout):
             await self._steadily(ask, timeout)
@@ -165,8 +166,44 @@ class McpProbe:
         that the server's capabilities do not name are not asked for, unless they name none at
         all. Raises BadAnswerError also when a list does not end or exceeds the limits.
         """
+        self._lists.want()
+        handshakes = self._handshakes
         async with self._within(timeout):
-            return await self._steadily(self._introspect, timeout)
+
+            async def ask(peer: Peer) -> Introspection:
+                if peer.era == "modern" and time.monotonic() - self._peer_said_at > _FRESH_SECONDS:
+                    await self._ping(peer)
+                return await self._refreshed(peer, timeout, handshakes)
+
+            found = await self._steadily(ask, timeout)
+        for trouble in self._lists.troubles:
+            raise trouble
+        return found
+
+    async def refresh(self, timeout: float) -> Introspection:
+        """Read what pings cannot read along, where that is due, and return all that is known.
+
+        At first that is everything. What cannot be read is named in ``unread``. Returns the very
+        object of the last time when nothing changed.
+        """
+        handshakes = self._handshakes
+        async with self._within(timeout):
+            return await self._steadily(
+                lambda peer: self._refreshed(peer, timeout, handshakes), timeout
+            )
+
+    async def _refreshed(self, peer: Peer, timeout: float, handshakes: int) -> Introspection:
+        # What was read leaves room for the last steps within the same time.
+        await self._read(peer, _MOST_OF * timeout)
+        refusals = [each for each in self._lists.troubles if isinstance(each, BadAnswerError)]
+        lost = [each for each in refusals if each.status and self._hints_at_another_peer(each)]
+        if handshakes != self._handshakes:
+            self._not_lost = {str(each) for each in lost}  # another session was no remedy
+        for trouble in lost:
+            if str(trouble) not in self._not_lost:
+                self._lists.want()
+                raise trouble
+        return self._offered(await self._known_again(self._peer or peer))
 
     async def changes(self) -> AsyncGenerator[str, None]:
         """Yield ``tools``, ``resources`` or ``prompts`` when the server says that it changed.
@@ -182,6 +219,7 @@ class McpProbe:
         try:
             async with aclosing(changed_lists(self._wire, peer)) as changes:
                 async for name in changes:
+                    self._lists.want(name)
                     yield name
         except (ProbeError, TimeoutError) as failure:
             if isinstance(failure, ProbeError):
@@ -193,9 +231,10 @@ class McpProbe:
 
         The session given at construction stays open, and the probe can connect again. A session
         that the server opens late, in answer to a handshake that was given up, is closed when the
-        answer comes.
+        answer comes. All lists are read anew after that.
         """
         self._peer = None
+        self._lists.want()
         await self._wire.close()
 
     async def close(self) -> None:
@@ -218,6 +257,8 @@ class McpProbe:
             raise NoAnswerError(timeout) from error
         except ProbeError as failure:
             self._peer_said_at = _LONG_AGO  # who answers next may be another
+            if isinstance(failure, UnreachableError) and not self._wire.has_session:
+                self._peer = None
             await explain(failure, self._wire.session, self._wire.url, self._wire.tls)
             failure.conceal({*self._endpoint.secrets, *self._secrets()})
             raise
@@ -264,6 +305,12 @@ class McpProbe:
                     refusals.append(refusal)
                 else:
                     self._peer, self._peer_said_at = peer, time.monotonic()
+                    self._handshakes += 1
+                    self.allowance.connected()
+                    if peer != self._last_peer:
+                        self._lists.want()
+                        self.noticed()
+                    self._last_peer = peer
                     return peer
             self._wire.url = self._endpoint.urls[0]
             # That nothing is at one of the URLs says less than what another one answered.
@@ -280,37 +327,32 @@ class McpProbe:
             await self._wire.close()
             raise
 
-    async def _read(self, peer: Peer, within: float) -> None:
-        """Ask what is due of the lists, and the usual question."""
-        lists = self._short(peer)
-        # A legacy server is known by its session: who answers for a list has it.
-        usual = [_USUAL] if peer.era == "modern" or not lists else []
-        for question in self._rotation.due([*usual, *lists], within):
-            if question == _USUAL:
-                await self._ping(peer)
-            elif not await self._glance(peer, question, lists[question]):
-                await self._ping(peer)
-                return  # all lists will be read
+    async def _asked_along(self, peer: Peer) -> None:
+        """Ask for the next page of a list, and only if that is no answer the usual question."""
+        # A modern server says who it is in answer to the usual question.
+        one = self._lists.next_along(usual=peer.era == "modern")
+        if self._lists.wanted:
+            self.noticed()
+        if one is None or not await self._stepped(peer, one):
+            await self._ping(peer)
 
-    def _short(self, peer: Peer) -> dict[str, ListPage]:
-        if not (peer.era == "modern" or self._wire.has_session):
-            return {}
-        return self._lister.short()
-
-    async def _glance(self, peer: Peer, method: str, known: ListPage) -> bool:
-        """Ask for a list; whether the answer came at once."""
+    async def _stepped(self, peer: Peer, one: OneList) -> bool:
+        """Ask for the next page of ``one``; whether that is answered as an answer of life."""
+        budget = Budget(self._limits)
         try:
-            async with asyncio.timeout(QUICK_SECONDS) as quick:
-                answer = await self._ask(peer, Budget(self._limits), method)
-            if read_page(answer, LISTING_OF[method]) != known:
-                self.noticed()
-            return True
+            async with asyncio.timeout(self.quick) as deadline:
+                changed = await self._lists.step(one, partial(self._ask, peer, budget), budget)
         except TimeoutError:
-            if not quick.expired():
+            if not deadline.expired():
                 raise
         except BadAnswerError as failure:
-            logger.debug("%s is not answered as before: %s", method, failure)
-        self._lister.doubt()
+            logger.debug("%s is not answered as before: %s", one.listing.method, failure)
+        else:
+            if changed:
+                self._another = True
+                self.noticed()
+            return True
+        one.leave_alone()
         self.noticed()
         return False
 
@@ -327,17 +369,15 @@ class McpProbe:
             if error.code != METHOD_NOT_FOUND or self._answers_ping:
                 raise
 
-    async def _introspect(self, peer: Peer) -> Introspection:
-        peer = await self._refreshed(peer)
+    async def _read(self, peer: Peer, timeout: float) -> None:
         budget = Budget(self._limits)
+        self._lists.declare(peer.capabilities)
+        ask = partial(self._ask, peer, budget)
+        self._another |= await self._lists.read(ask, budget, timeout, self.quick)
 
-        async def ask(method: str, cursor: str | None) -> dict[str, Any]:
-            return await self._ask(peer, budget, method, cursor)
-
-        walk = await self._lister.walk(ask, peer.capabilities, budget)
-        if walk.unchanged and self._latest is not None and self._latest[0] == peer:
-            return self._latest[1]
-        lists = [joined(listing, walk.pages[listing]) for listing in LISTINGS]
+    def _offered(self, peer: Peer) -> Introspection:
+        """What is known of what ``peer`` offers: the object of last time where that is the same."""
+        lists = [joined(listing, self._lists.pages(listing)) for listing in LISTINGS]
         tools, resources, templates, prompts = (items for items, _ in lists)
         introspection = Introspection(
             era=peer.era,
@@ -354,21 +394,23 @@ class McpProbe:
                 *(text for _, found in lists for text in found),
                 *sorted(self._wire.oddities),
             ),
+            unread=tuple(str(trouble) for trouble in self._lists.troubles),
         )
-        if self._latest is not None and self._latest[1] == introspection:
-            introspection = self._latest[1]  # another cursor for the same
-        self._latest = (peer, introspection)
-        return introspection
+        if self._latest != introspection:
+            self._latest = introspection
+        return self._latest
 
-    async def _refreshed(self, peer: Peer) -> Peer:
-        """Ask again who the server is, where that can have changed since it was asked last."""
-        if time.monotonic() - self._peer_said_at < _FRESH_SECONDS:
+    async def _known_again(self, peer: Peer) -> Peer:
+        """Ask again who the server is, where nothing else tells that another took its place.
+
+        That is so of a legacy server without sessions: that its lists are others is a sign.
+        """
+        now = time.monotonic()
+        if peer.era == "modern" or self._wire.has_session or not self._another:
             return peer
-        if peer.era == "modern":
-            now = await discover(self._wire, self._limits, peer.protocol or MODERN)
-            return self._said(peer, now)
-        if self._wire.has_session:
-            return peer  # whoever takes its place does not know the session
+        self._another = False
+        if now - self._peer_said_at < _REINTRODUCED_SECONDS:
+            return peer
         return self._said(peer, await initialize(self._wire, self._limits))
 
     def _said(self, before: Peer, now: Peer) -> Peer:

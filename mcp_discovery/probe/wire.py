@@ -116,6 +116,8 @@ class Wire(ABC):
     tls: ServerTls = SYSTEM_TLS
     #: What is odd about the server's messages and was understood all the same.
     oddities: set[str] = field(default_factory=set, init=False)
+    #: How many requests were sent, whatever for.
+    requests: int = field(default=0, init=False)
     _ids: Iterator[int] = field(default_factory=lambda: count(1), init=False)
 
     def next_id(self) -> int:
@@ -167,6 +169,7 @@ class Wire(ABC):
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        self.requests += 1
         return self.session.request(
             method,
             wire_url(url),

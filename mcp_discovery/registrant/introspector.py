@@ -1,4 +1,5 @@
-"""Keeps the description of one MCP server up to date: by its notifications, and by polling."""
+"""Keeps the description of one MCP server up to date: by what its probes read along, and by its
+notifications."""
 
 from __future__ import annotations
 
@@ -19,21 +20,18 @@ from mcp_discovery.registrant.tasks import alongside, guarded, is_set
 
 log = logging.getLogger(__name__)
 
-#: The part of the interval after which the server is read again, whatever it says: a server may
-#: change without a word, and its new tools are due within one interval.
-_EVERY = 0.85
-#: The same where probes see every change.
-_SELDOM_EVERY = 6.0
 #: The part of the interval that lies between two readings however often the server says that it
 #: changed, and how many seconds that are at most.
 _APART = 0.2
 _LONGEST_APART = 1.0
 #: Seconds until the next attempt after one that failed; each further one doubles them.
 _AGAIN = 0.25
-#: A stream of notifications that ended within fewer seconds was never one.
-_LIVED = 1.0
-#: Seconds until a server that offers no notifications is asked for them again.
-_NO_STREAM = 30.0
+#: A stream of notifications that ended within fewer seconds was never one, and one that ended
+#: within fewer than the second number is cut off for being idle.
+_LIVED, _LIVED_LONG = 1.0, 120.0
+#: Seconds until a server that offers no notifications is asked for them again, and until one whose
+#: stream ended is; each further time doubles them, up to the last.
+_NO_STREAM, _NEXT_STREAM, _LONGEST_NO_STREAM = 30.0, 1.0, 3600.0
 #: A server that changed so often within ``_RESTLESS_WITHIN`` seconds is restless.
 _RESTLESS_CHANGES = 10
 #: See ``_RESTLESS_CHANGES``.
@@ -93,14 +91,19 @@ class Introspector:
             await guarded("introspection", partial(self._poll, probe))
 
     async def read(self, probe: McpProbe, timeout: float) -> str:
-        """Reads the server once; returns why what it offers is not registered, if it is not.
+        """Reads what the last probe did not; returns why what it offers is not registered, if so.
 
         A server whose lists cannot be read lives all the same: what was known of them stays.
         """
+        if self._read is not None and probe.allowance.until_free:
+            return self._unlisted
         try:
-            found = await probe.introspect(timeout)
+            found = await probe.refresh(timeout)
         except ProbeError as failure:
             log.debug("%s answers, but cannot be read: %s", self.name, failure)
+            return ""
+        if found.unread and self._read is None:
+            log.debug("%s answers, but cannot be read: %s", self.name, found.unread[0])
             return ""
         return self._take_in(found, probe.url)
 
@@ -108,31 +111,35 @@ class Introspector:
         failures = 0
         apart = min(_APART * self.interval, _LONGEST_APART)
         while True:
-            began = time.monotonic()
             self._wanted.clear()
-            pause = _EVERY * self.interval
+            trouble: str | None = None
             try:
-                found = await probe.introspect(self.timeout)
+                found = await probe.refresh(self.timeout)
             except ProbeError as failure:
                 # Either the server is gone, and the watcher ends this at once, or it is not well.
                 self.probe_soon()
-                failures += 1
-                pause = min(pause, _AGAIN * 2.0**failures)
-                if failures > 1 and str(failure) != self._trouble:
-                    self._trouble = str(failure)
-                    log.warning("%s answers, but cannot be read: %s", self.name, failure)
+                trouble, unknown = str(failure), True
             else:
-                failures, self._trouble = 0, None
-                self._take_in(found, probe.url)
-                if found is self._read and probe.glances:
-                    pause = _SELDOM_EVERY * self.interval
+                trouble, unknown = next(iter(found.unread), None), self._read is None
+                if trouble is None or not unknown:
+                    self._take_in(found, probe.url)
+            failures = 0 if trouble is None else failures + 1
+            if trouble is None:
+                self._trouble = None
+            elif failures > 1 and trouble != self._trouble:
+                self._trouble = trouble
+                log.warning("%s answers, but cannot be read: %s", self.name, trouble)
             # A change that is notified in this pause is read right after it.
             await asyncio.sleep(apart)
-            await is_set(self._wanted, max(0.0, began + pause - time.monotonic()))
-            await asyncio.sleep(self.quiet_for())
+            if trouble is None or not unknown:
+                await self._wanted.wait()
+            else:
+                await is_set(self._wanted, min(self.interval, _AGAIN * 2.0**failures))
+            await asyncio.sleep(probe.allowance.until_free)
 
     async def _listen(self, probe: McpProbe) -> None:
-        apart = min(_APART * self.interval, _LONGEST_APART)
+        """Hears what the server says of its lists; each opening of a stream is a request, too."""
+        without, apart = _NO_STREAM, _NEXT_STREAM
         while True:
             began = time.monotonic()
             async with aclosing(probe.changes()) as changes:
@@ -140,12 +147,13 @@ class Introspector:
                     log.debug("%s says that its %s changed", self.name, what)
                     self._wanted.set()
             self.probe_soon()
-            if time.monotonic() - began < _LIVED:
-                await asyncio.sleep(_NO_STREAM)
+            lived = time.monotonic() - began
+            if lived < _LIVED:
+                pause, without = without, min(2 * without, _LONGEST_NO_STREAM)
             else:
-                await asyncio.sleep(apart)
-                # Nobody was notified of what changed between two streams.
-                self._wanted.set()
+                apart = _NEXT_STREAM if lived > _LIVED_LONG else min(2 * apart, _LONGEST_NO_STREAM)
+                pause = apart
+            await asyncio.sleep(pause)
 
     def _take_in(self, found: Introspection, url: str) -> str:
         """Passes on what was read, where it changed; returns why it cannot be registered."""

@@ -7,7 +7,6 @@ they find to the store.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,7 +66,7 @@ class Registrant:
             probe_soon=lambda: self.watcher.probe_soon(),
             quiet_for=lambda: self.watcher.quiet_for,
             known=self.registrar.description,
-            interval=pace.reading_within or math.inf,
+            interval=pace.pause,
             timeout=pace.reading_timeout,
             name=self.name,
         )

@@ -109,13 +109,13 @@ class HealthCheck:
         *,
         timeout: float,
         mcp_timeout: float | None = None,
-        reading_within: float | None = None,
+        along: bool = False,
         on_late: Callable[[Verdict], None] | None = None,
     ) -> HealthCheckResult:
         """Asks, and judges the answers; never raises for what a server does.
 
         Each question may take ``timeout`` seconds, the one to MCP ``mcp_timeout`` where that is
-        given. ``reading_within`` is as in :meth:`McpProbe.ping`. ``on_late`` is called with the
+        given. ``along`` is as in :meth:`McpProbe.ping`. ``on_late`` is called with the
         verdict as far as it is known when the slow-after time is over.
         """
         mcp = Reply() if probe is not None else None
@@ -136,7 +136,7 @@ class HealthCheck:
             nonlocal mcp
             began = time.monotonic()
             try:
-                seconds = await probe.ping(mcp_timeout or timeout, reading_within=reading_within)
+                seconds = await probe.ping(mcp_timeout or timeout, along=along)
                 mcp = Reply(seconds)
             except ProbeError as failure:
                 mcp = Reply(failure=failure)
@@ -182,18 +182,20 @@ class Pace:
     """How often one server is probed, and how patiently. Times are in seconds.
 
     ``pause`` lies between an answer and the next probe, which starts after the last one ended, so
-    a slow server is never asked twice at once; it is infinite where nobody wants probes but those
-    that :meth:`Watcher.probe` asks for. After a probe that failed the pause is ``retry``, doubled
-    by each further failure up to ``longest_retry``. Every pause is varied by the part ``jitter``;
-    with that the first one is drawn from the whole, so that who began together soon is apart.
+    a slow server is never asked twice at once. Where more than the probes was asked it is longer,
+    up to twice as long, so that on average no more than one request is made in each ``pause``
+    (:class:`~mcp_discovery.probe.allowance.Allowance`). It is infinite where nobody wants probes
+    but those that :meth:`Watcher.probe` asks for. After a probe that failed the pause is ``retry``,
+    doubled by each further failure up to ``longest_retry``. Every pause is varied by the part
+    ``jitter``; with that the first one is drawn from the whole, so that who began together soon is
+    apart.
 
     A server is ``down`` after ``fail_after`` bad answers in a row; without that, as
     :func:`~mcp_discovery.probe.verdict.unless_repeated` says.
 
     ``timeout`` is for an answer. A server that is known to be slow, and so ``degraded``, is given
-    twice the time that it took, ``longest_timeout`` at most. Within ``reading_within`` every short
-    list of the server is read along with the probes, where that is given, and a change of what it
-    offers is registered; reading all of that may take ``reading_timeout``.
+    twice the time that it took, ``longest_timeout`` at most. Reading all that it offers may take
+    ``reading_timeout``.
     """
 
     pause: float
@@ -203,7 +205,6 @@ class Pace:
     longest_retry: float
     jitter: float = 0.0
     fail_after: int | None = None
-    reading_within: float | None = None
     reading_timeout: float = 30.0
 
 
@@ -294,6 +295,9 @@ class Watcher:
         """Watches the server for ever, from ``first_pause`` seconds on; to be cancelled."""
         # One for all times: it knows of handshakes that it gave up, which are still under way.
         probe = None if self.make_probe is None else self.make_probe()
+        if probe is not None:
+            probe.quick = self.check.slow_after / 2
+            probe.allowance.interval = self.pace.pause
         try:
             await self._rest(first_pause)
             while True:
@@ -355,11 +359,13 @@ class Watcher:
             self._conclude(found, result, note)
             if result.mcp is not None and found.status is Status.DOWN:
                 return
-            pause = self.pace.pause
+            pause = self.pace.pause if probe is None else probe.allowance.pause
             if not failed and self.pace.jitter and not self._apart:
                 self._apart = True
                 pause *= random.random() if math.isfinite(pause) else 1.0
-            await self._rest(min(self._retry_pause(), pause) if failed else pause)
+            # Whoever answers MCP is not asked sooner because its health URL complains.
+            urgent = failed and (result.mcp is None or result.mcp.seconds is None)
+            await self._rest(min(self._retry_pause(), pause) if urgent else pause)
 
     async def _probed(self, probe: McpProbe | None) -> tuple[HealthCheckResult, str]:
         """One probe, with what is to be added to its reason."""
@@ -370,7 +376,7 @@ class Watcher:
                 probe,
                 timeout=self.pace.timeout,
                 mcp_timeout=self._patience,
-                reading_within=self.pace.reading_within,
+                along=self.follow is not None or self.read is not None,
                 on_late=self._conclude,
             )
             if result.mcp is None or result.mcp.seconds is None:

@@ -60,6 +60,7 @@ class Options:
     ping: bool = True  # legacy: knows ping
     omit: str = ""  # comma-separated keys left out of initialize and server/discover
     items: str = ""  # JSON list put in front of the tools, for items that are none
+    capabilities: str = "tools,resources,prompts"  # that it declares
     streams: bool = True  # offers notification streams
     token: str = ""  # bearer token that every request must bear
     echo_token: bool = False  # repeats the token it was given in the refusal
@@ -100,6 +101,7 @@ class OddServer:
     # --- control -------------------------------------------------------------------------
 
     async def health(self, _: web.Request) -> web.Response:
+        self.counts["health"] += 1
         return web.Response(status=self.options.health, text="ok")
 
     async def told(self, _: web.Request) -> web.Response:
@@ -216,7 +218,7 @@ class OddServer:
         changed = {"listChanged": self.options.streams}
         result = {
             **versions,
-            "capabilities": {"tools": changed, "resources": changed, "prompts": changed},
+            "capabilities": dict.fromkeys(self.options.capabilities.split(","), changed),
             "serverInfo": {"name": "odd", "version": self.options.version},
             "instructions": self.options.instructions,
         }
@@ -283,6 +285,7 @@ class OddServer:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         self.counts["POST"] += 1
+        self.counts["requests"] += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
@@ -378,6 +381,7 @@ class OddServer:
         return response
 
     async def get(self, request: web.Request) -> web.StreamResponse:
+        self.counts["requests"] += 1
         if trouble := await self.troubled(request, "GET"):
             return trouble
         if not self.options.streams or self.options.era == "modern":
@@ -386,6 +390,7 @@ class OddServer:
 
     async def delete(self, request: web.Request) -> web.Response:
         self.counts["DELETE"] += 1
+        self.counts["requests"] += 1
         self.sessions.discard(request.headers.get("Mcp-Session-Id", ""))
         return web.Response(status=200)
 
@@ -419,6 +424,7 @@ class OddServer:
     # --- MCP: HTTP+SSE and WebSocket -----------------------------------------------------
 
     async def open_sse(self, request: web.Request) -> web.StreamResponse:
+        self.counts["requests"] += 1
         if trouble := await self.troubled(request, "GET"):
             return trouble
         session = uuid.uuid4().hex
@@ -436,6 +442,7 @@ class OddServer:
         return response
 
     async def post_sse(self, request: web.Request) -> web.Response:
+        self.counts["requests"] += 1
         stream = self.sse.get(request.query.get("session_id", ""))
         if stream is None:
             return web.Response(status=404)
@@ -454,6 +461,7 @@ class OddServer:
         try:
             async for frame in socket:
                 if frame.type is WSMsgType.TEXT:
+                    self.counts["requests"] += 1
                     message = json.loads(frame.data)
                     if not await self.troubled(request, str(message.get("method"))) and (
                         answer := self.answer(message, modern=False)

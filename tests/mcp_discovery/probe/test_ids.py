@@ -64,7 +64,7 @@ async def test_ids_are_numbers_and_none_recurs(
             await probe.connect(5)
             await probe.introspect(5)
             for _ in range(5):
-                await probe.ping(5, reading_within=1)
+                await probe.ping(5, along=True)
         await probe.close()
     assert len(ids) > 20
     assert all(type(id) is int and 0 < id < 2**31 for id in ids)

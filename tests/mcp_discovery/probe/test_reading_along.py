@@ -1,20 +1,20 @@
-"""Pings that ask for short lists in turn, and notice what a server changes without a word."""
+"""Pings that ask for a page of a list instead, and notice what a server changes without a word."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import pytest
 
 from mcp_discovery.probe import McpProbe
-from mcp_discovery.probe.introspection import RequestRotation
 from tests.mcp_discovery.probe.conftest import MakeProbe
-from tests.servers.process import odd, sdk
+from tests.servers.process import McpServer, odd, sdk
 
-#: What is asked in place of a reading, by era; a legacy session is a sign of life by itself.
-LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
-ASKED = {"modern": {"server/discover", *LISTS}, "legacy": set(LISTS)}
+TOOLS = "tools/list"
+OTHERS = ("resources/list", "resources/templates/list", "prompts/list")
+#: What has its turn between two questions for tools, by era; a legacy answer is a sign of life.
+BETWEEN = {"modern": {"server/discover", *OTHERS}, "legacy": set(OTHERS)}
+ERAS = pytest.mark.parametrize("era", BETWEEN)
 
 
 class Noticing:
@@ -28,127 +28,137 @@ class Noticing:
         self.times += 1
 
 
-@pytest.mark.parametrize("era", ASKED)
-async def test_all_is_asked_in_turn_and_nothing_is_noticed(era: str, probe_of: MakeProbe) -> None:
-    async with odd("--era", era) as server:
+async def asked(server: McpServer, before: Counter[str] | None = None) -> Counter[str]:
+    """What the server was asked, after what it was asked ``before``."""
+    return Counter((await server.control())["counts"]) - (before or Counter())
+
+
+async def pinged(probe: McpProbe, times: int) -> None:
+    for _ in range(times):
+        await probe.ping(5, along=True)
+
+
+@ERAS
+@pytest.mark.parametrize("stateful", ["--stateful", "--no-stateful"])
+async def test_one_question_each_time_and_tools_every_other_time(
+    era: str, stateful: str, probe_of: MakeProbe
+) -> None:
+    async with odd("--era", era, stateful) as server:
         probe = probe_of(server.url)
-        await probe.introspect(5)
-        noticing = Noticing(probe)
-        assert probe.glances
-        before = Counter((await server.control())["counts"])
-        for _ in range(2 * len(ASKED[era])):
-            await probe.ping(5, reading_within=60)
-        asked = Counter((await server.control())["counts"]) - before
-        assert {name: asked[name] for name in asked if name in {*LISTS, "server/discover"}} == (
-            dict.fromkeys(ASKED[era], 2)
-        )
-        assert not asked["ping"]
+        await probe.refresh(5)
+        noticing, before = Noticing(probe), await asked(server)
+        turns = len(BETWEEN[era])
+        await pinged(probe, 4 * turns)
+        found = await asked(server, before)
+        assert found["POST"] == 4 * turns
+        assert found[TOOLS] == 2 * turns
+        assert {name: found[name] for name in BETWEEN[era]} == dict.fromkeys(BETWEEN[era], 2)
         assert noticing.times == 0
 
 
-@pytest.mark.parametrize("era", ASKED)
-async def test_all_that_is_due_is_asked(era: str, probe_of: MakeProbe) -> None:
-    async with odd("--era", era) as server:
-        probe = probe_of(server.url)
-        await probe.introspect(5)
-        await probe.ping(5, reading_within=0.0)
-        before = Counter((await server.control())["counts"])
-        for _ in range(3):
-            await probe.ping(5, reading_within=0.0)
-        asked = Counter((await server.control())["counts"]) - before
-        assert {name: asked[name] for name in ASKED[era]} == dict.fromkeys(ASKED[era], 3)
-
-
-@pytest.mark.parametrize("era", ASKED)
+@ERAS
 @pytest.mark.parametrize("change", [{"tools": 7}, {"description": "multiplies"}])
-async def test_a_change_without_a_word_is_noticed(
+async def test_a_change_without_a_word_is_noticed_and_read_with_the_same_request(
     era: str, change: dict[str, object], probe_of: MakeProbe
 ) -> None:
     async with odd("--era", era) as server:
         probe = probe_of(server.url)
-        before = await probe.introspect(5)
-        noticing = Noticing(probe)
+        before = await probe.refresh(5)
+        noticing, requests = Noticing(probe), await asked(server)
         await server.control(**change)
-        for _ in ASKED[era]:
-            await probe.ping(5, reading_within=60)
-        assert noticing.times >= 1
-        assert await probe.introspect(5) is not before
-        noticing.times = 0
-        for _ in ASKED[era]:
-            await probe.ping(5, reading_within=60)
-        assert noticing.times == 0
+        await pinged(probe, 2)
+        assert noticing.times == 1
+        after = await probe.refresh(5)
+        assert after.tools != before.tools
+        assert (await asked(server, requests))["POST"] == 2
+        await pinged(probe, 2 * len(BETWEEN[era]))
+        assert noticing.times == 1
+        assert await probe.refresh(5) is after
 
 
 async def test_a_new_version_of_a_modern_server_is_noticed(probe_of: MakeProbe) -> None:
     async with odd() as server:
         probe = probe_of(server.url)
-        await probe.introspect(5)
+        await probe.refresh(5)
         noticing = Noticing(probe)
         await server.control(version="9.0.0")
-        for _ in ASKED["modern"]:
-            await probe.ping(5, reading_within=60)
+        await pinged(probe, 2 * len(BETWEEN["modern"]))
         assert noticing.times == 1
+        assert (await probe.refresh(5)).server_info["version"] == "9.0.0"
 
 
-@pytest.mark.parametrize("fault", [{"delay": 1.0}, {"error": -32603}])
-async def test_a_list_that_is_not_answered_as_before_is_left_to_readings(
-    fault: dict[str, object], probe_of: MakeProbe
+@ERAS
+@pytest.mark.parametrize("fault", [{"delay": 1.0}, {"error": -32603}, {"error": -32601}])
+async def test_a_list_that_is_not_answered_as_before_is_read_beside(
+    era: str, fault: dict[str, object], probe_of: MakeProbe
 ) -> None:
-    async with odd() as server:
+    async with odd("--era", era) as server:
         probe = probe_of(server.url)
-        await probe.introspect(5)
+        known = await probe.refresh(5)
         noticing = Noticing(probe)
-        await server.control(**fault, delay_method="tools/list")
+        await server.control(**fault, delay_method=TOOLS)
         # The server lives and answers at once, whatever one of its lists does.
-        assert max([await probe.ping(5, reading_within=60) for _ in ASKED["modern"]]) < 0.5
-        assert noticing.times == 1
-        assert not probe.glances
-        await server.control(delay=0, error=0)
-        await probe.introspect(5)  # slow ones are read at the same time, and are quick now
-        assert probe.glances
+        for _ in range(8):
+            assert await probe.ping(5, along=True) < 0.5
+        assert noticing.times >= 1
+        found = await probe.refresh(5)
+        if fault.get("error") == -32603:
+            assert found.unread == ("answered tools/list with error -32603: odd on demand",)
+        gone = fault.get("error") == -32601
+        assert found.tools == (() if gone else known.tools)
+        await server.control(delay=0, error=0, tools=5)
+        probe._lists.want("tools")
+        found = await probe.refresh(5)
+        assert (len(found.tools), found.unread) == (5, ())
+        before = await asked(server)
+        await pinged(probe, 4)
+        assert (await asked(server, before))["POST"] == 4
 
 
-async def test_long_lists_are_left_to_readings(probe_of: MakeProbe) -> None:
-    async with odd("--tools", "30", "--page", "10") as server:
+@ERAS
+async def test_long_lists_are_read_a_page_each_time(era: str, probe_of: MakeProbe) -> None:
+    async with odd("--era", era, "--tools", "30", "--page", "10") as server:
         probe = probe_of(server.url)
-        await probe.introspect(5)
-        assert not probe.glances
-        counts = Counter((await server.control())["counts"])
-        await probe.ping(5, reading_within=60)
-        asked = Counter((await server.control())["counts"]) - counts
-        assert asked["server/discover"] == 1
-        assert not asked["tools/list"]
+        known = await probe.refresh(5)
+        noticing, before = Noticing(probe), await asked(server)
+        await pinged(probe, 12)
+        found = await asked(server, before)
+        assert (found["POST"], found[TOOLS], noticing.times) == (12, 6, 0)
+        assert await probe.refresh(5) is known
+        for tools in (31, 29, 20, 5, 45):
+            await server.control(tools=tools)
+            await pinged(probe, 12)
+            assert len((await probe.refresh(5)).tools) == tools
+        await server.control(description="weighs")
+        await pinged(probe, 10)
+        found_last = await probe.refresh(5)
+        assert found_last.tools[-1]["description"] == "Tool 44 weighs"
 
 
-async def test_a_server_of_the_sdk_answers_alike(probe_of: MakeProbe) -> None:
-    async with sdk() as server:
+async def test_a_list_that_is_another_one_each_time_costs_no_more(probe_of: MakeProbe) -> None:
+    async with odd("--era", "legacy", "--no-stateful", "--churn") as server:
         probe = probe_of(server.url)
-        await probe.introspect(5)
+        await probe.refresh(5)
+        before = await asked(server)
+        for _ in range(12):
+            await probe.ping(5, along=True)
+            await probe.refresh(5)
+        found = await asked(server, before)
+        assert found["POST"] == 12
+        assert not found["initialize"]
+
+
+@pytest.mark.parametrize("options", [("--era", "legacy"), ("--era", "legacy", "--stateless"), ()])
+async def test_a_server_of_the_sdk_answers_alike(
+    options: tuple[str, ...], probe_of: MakeProbe
+) -> None:
+    async with sdk(*options) as server:
+        probe = probe_of(server.url)
+        await probe.refresh(5)
         noticing = Noticing(probe)
-        for _ in range(10):
-            await probe.ping(5, reading_within=60)
+        await pinged(probe, 10)
         assert noticing.times == 0
         await server.offer_tools(9, notify=False)
-        for _ in range(5):
-            await probe.ping(5, reading_within=60)
-        assert noticing.times >= 1
-
-
-@pytest.mark.parametrize("pause", [0.5, 0.8, 1.0, 3.0])
-def test_turns_come_in_time(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    within, now = 3.33, 0.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    rotation, requests = RequestRotation(), ["a", "b", "c", "d", "e"]
-    asked = dict.fromkeys(requests, 0.0)
-    rotation.due(requests, within)
-    total = 0
-    for _ in itertools.repeat(None, 200):
-        now += pause
-        found = rotation.due(requests, within)
-        assert len(set(found)) == len(found) >= 1
-        total += len(found)
-        asked |= dict.fromkeys(found, now)
-        assert all(now - at < within for at in asked.values())
-    # No more often than it takes, but for one in each pause.
-    slots = max(1, int(within / pause))
-    assert total <= 200 * max(1.0, len(requests) / slots) + len(requests)
+        await pinged(probe, 2)
+        assert noticing.times == 1
+        assert len((await probe.refresh(5)).tools) == 9
