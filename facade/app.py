@@ -31,7 +31,7 @@ from mcp_discovery.facade.http.metrics import METRICS, Metrics
 from mcp_discovery.facade.http.middleware import OutermostMiddleware
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
 from mcp_discovery.facade.http.operation import aliases, routes
-from mcp_discovery.facade.http.outbound import refusing_probes
+from mcp_discovery.facade.http.outbound import refusing_probes, trusting
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.http.slashes import NeedlessSlashes
 from mcp_discovery.facade.http.tracing import asking_store
@@ -118,7 +118,8 @@ def create_app(
     usage = Usage()
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
-    posted = PostedEntries(catalog, documents, locks, options, usage)
+    tls = trusting(options.server_ca)
+    posted = PostedEntries(catalog, documents, locks, options, usage, tls)
     streams = EventStreams(catalog, ping=options.ping, write_timeout=options.write_timeout)
     sockets = Sockets(
         catalog, ping=options.ping, write_timeout=options.write_timeout, idle=options.idle
@@ -138,8 +139,10 @@ def create_app(
             max_answer_bytes=options.mcp_max_answer_bytes,
         )
     mcp = McpServer(catalog, documents, search, tool_definitions, options, calls)
-    passing = McpGateway(catalog, options, usage)
-    listed = ListedAddresses(catalog, usage, private=options.probe_private, mark=posted.holder.id)
+    passing = McpGateway(catalog, options, usage, tls)
+    listed = ListedAddresses(
+        catalog, usage, private=options.probe_private, mark=posted.holder.id, tls=tls
+    )
     metrics = Metrics(
         catalog,
         {

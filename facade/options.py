@@ -22,6 +22,8 @@ class FacadeOptions:
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
     see :mod:`mcp_discovery.facade.http.outbound` for what is never dialled. ``try_advertised``
     tries the addresses of servers that sidecars keep as well; the command does so by default.
+    ``server_ca`` is a PEM file of CAs that servers' certificates may be signed by, besides those
+    that the system trusts; it is followed.
 
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
@@ -51,6 +53,7 @@ class FacadeOptions:
     first_probe: float = 1.0
     probe_private: bool = True
     try_advertised: bool = False
+    server_ca: str | None = None
     posted_ttl: float = 90.0
     posted_reap_after: float = 7 * 86400.0
     removed_for: float = 3600.0

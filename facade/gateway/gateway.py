@@ -34,6 +34,7 @@ from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
+from mcp_discovery.probe import SYSTEM_TLS, ServerTls
 from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
 
@@ -60,7 +61,14 @@ _CLIENT_LEFT = 499
 class McpGateway:
     """The gateway of one facade; it accepts requests inside of :meth:`running`."""
 
-    def __init__(self, catalog: Catalog, options: FacadeOptions, usage: Usage) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        options: FacadeOptions,
+        usage: Usage,
+        tls: ServerTls = SYSTEM_TLS,
+    ) -> None:
+        self._tls = tls
         self._catalog = catalog
         self._options = options
         self._usage = usage
@@ -159,6 +167,7 @@ class McpGateway:
                     exchange,
                     upstream.to_server(request, session),
                     self._options.gateway_timeout,
+                    self._tls,
                 )
             except ReplicaUnreachableError as error:
                 self._replicas.record_connection(entry.id, ok=False)

@@ -19,7 +19,7 @@ from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.glance import glance
-from mcp_discovery.probe import AddressRefusedError
+from mcp_discovery.probe import AddressRefusedError, ServerTls
 from mcp_discovery.probe.tls import tls_sentence
 from mcp_discovery.record import Record, is_label
 from mcp_discovery.urls import resolve_in_origin, urls_of, wire_url
@@ -231,6 +231,7 @@ async def send_request(
     forwarded: ForwardedRequest,
     headers: Mapping[str, str],
     timeout: float,
+    tls: ServerTls,
 ) -> aiohttp.ClientResponse:
     """The server's response, with only its head read; the caller closes it.
 
@@ -242,7 +243,7 @@ async def send_request(
     for _ in range(1 + _MOST_REDIRECTS):
         try:
             async with asyncio.timeout(timeout):
-                response = await _send(session, url, forwarded, headers)
+                response = await _send(session, url, forwarded, headers, tls)
         except TimeoutError as error:
             detail = f"{record.id} did not begin to answer within {timeout:g} s"
             raise ProblemError(504, "no-answer", detail, id=record.id) from error
@@ -266,6 +267,7 @@ async def _send(
     url: str,
     forwarded: ForwardedRequest,
     headers: Mapping[str, str],
+    tls: ServerTls,
 ) -> aiohttp.ClientResponse:
     try:
         return await session.request(
@@ -277,6 +279,7 @@ async def _send(
             allow_redirects=False,
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
+            **tls.options(),
         )
     except aiohttp.ConnectionTimeoutError as error:
         raise ReplicaUnreachableError(

@@ -7,7 +7,8 @@ import errno
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,11 +17,17 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from multidict import istr
 
+from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.http.lines import Line, LineKeeper, Peer
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.slashes import without_needless_slashes
-from mcp_discovery.probe import AddressRefusedError, probing_session
+from mcp_discovery.probe import (
+    SYSTEM_TLS,
+    AddressRefusedError,
+    ServerTls,
+    probing_session,
+)
 from mcp_discovery.record import Record
 from mcp_discovery.urls import wire_url
 
@@ -118,6 +125,25 @@ def literal(host: str) -> Address | None:
         return None
 
 
+def trusting(file: str | None) -> ServerTls:
+    """What trusts the CAs in a PEM ``file``, which is followed, as well as the system's.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInputError` where it cannot be used.
+    """
+    if file is None:
+        return SYSTEM_TLS
+
+    def context(contents: Sequence[bytes]) -> ssl.SSLContext:
+        made = ssl.create_default_context()
+        try:
+            made.load_verify_locations(cadata=contents[0].decode("ascii"))
+        except ssl.SSLError as error:
+            raise ValueError(str(error)) from error
+        return made
+
+    return ServerTls(FollowedFiles("CA of MCP servers", [file], context).current)
+
+
 class Dialer:
     """A client session that connects to allowed addresses only; ``private`` as above.
 
@@ -134,10 +160,12 @@ class Dialer:
         headers: Mapping[str, str] = _MARKED,
         connections: int = _MOST_CONNECTIONS,
         keepalive: float = 15.0,
+        tls: ServerTls = SYSTEM_TLS,
     ) -> None:
         """``resolver`` is closed with this; the system's unless one is given. ``headers`` go with
         every request. ``connections`` may be open at once, 0 for any number; one that is idle is
-        kept for ``keepalive`` seconds."""
+        kept for ``keepalive`` seconds. ``tls`` is for what dials with it."""
+        self.tls = tls
         self._private = private
         self._resolver = resolver or DefaultResolver()
         self._checked = _CheckedResolver(self._resolver, private=private)

@@ -34,6 +34,7 @@ from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_c
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder
+from mcp_discovery.probe import SYSTEM_TLS, ServerTls
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import ended
 from mcp_discovery.registrant.watcher import HealthCheckResult
@@ -84,6 +85,7 @@ class PostedEntries:
     locks: IdLocks
     options: FacadeOptions
     usage: Usage
+    tls: ServerTls = SYSTEM_TLS
     #: What probes are made with; inside ``async with`` only.
     dialer: Dialer = field(init=False)
     _adopting: asyncio.Task[None] = field(init=False)
@@ -209,11 +211,11 @@ class PostedEntries:
 
         The result stays with the caller: the server's own registrant publishes its health.
         """
-        session = self.dialer.session
-        make_probe = probe_maker(record, session)
+        session, tls = self.dialer.session, self.dialer.tls
+        make_probe = probe_maker(record, session, tls)
         probe = make_probe() if make_probe is not None else None
         try:
-            return await health_check(record, session).run(probe, timeout=timeout)
+            return await health_check(record, session, tls).run(probe, timeout=timeout)
         finally:
             if probe is not None:
                 await probe.close()
@@ -231,6 +233,7 @@ class PostedEntries:
         self.dialer = Dialer(
             private=self.options.probe_private,
             headers={MARK: self.holder.id},
+            tls=self.tls,
             keepalive=_KEPT_ALIVE,
         )
         self._adopting = asyncio.create_task(follow(self, self.catalog), name="adopt")

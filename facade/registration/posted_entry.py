@@ -19,7 +19,7 @@ from mcp_discovery.facade.registration.vigil import Vigil
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
-from mcp_discovery.probe import Introspection, McpProbe
+from mcp_discovery.probe import SYSTEM_TLS, Introspection, McpProbe, ServerTls
 from mcp_discovery.probe.offer import ServerOffer
 from mcp_discovery.probe.verdict import NOT_PROBED, UNPROBED
 from mcp_discovery.record import Record
@@ -39,22 +39,27 @@ _JITTER = 0.1
 _SPREAD = 1.0
 
 
-def health_check(record: Record, session: aiohttp.ClientSession) -> HealthCheck:
+def health_check(
+    record: Record, session: aiohttp.ClientSession, tls: ServerTls = SYSTEM_TLS
+) -> HealthCheck:
     """How a facade checks the server of ``record``; ``session`` stays the caller's."""
     return HealthCheck(
         http=session,
+        tls=tls,
         health_url=record.health_url,
         slow_after=SLOW_AFTER,
         expects_credentials=record.auth.type != "none",
     )
 
 
-def probe_maker(record: Record, session: aiohttp.ClientSession) -> Callable[[], McpProbe] | None:
+def probe_maker(
+    record: Record, session: aiohttp.ClientSession, tls: ServerTls = SYSTEM_TLS
+) -> Callable[[], McpProbe] | None:
     """What makes probes of the server of ``record``; ``None`` where no MCP endpoint is dialled."""
     endpoint = record.endpoint
     if endpoint.url is None:
         return None
-    return partial(McpProbe, endpoint.url, transport=endpoint.transport, session=session)
+    return partial(McpProbe, endpoint.url, transport=endpoint.transport, session=session, tls=tls)
 
 
 class PostedEntry(Registrant):
@@ -209,9 +214,9 @@ class PostedEntry(Registrant):
                 returned=lambda: self.watcher.probe_soon(anew=True),
             )
         self.watch(
-            health_check(record, self._dialer.session),
+            health_check(record, self._dialer.session, self._dialer.tls),
             pace,
-            probe_maker(record, self._dialer.session),
+            probe_maker(record, self._dialer.session, self._dialer.tls),
             reads=self._fill,
             first_pause=first_pause,
             beside=self._vigil.run if self._vigil is not None else None,

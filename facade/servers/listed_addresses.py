@@ -23,7 +23,7 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.outbound import MARK, Dialer, literal
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
-from mcp_discovery.probe import McpProbe, ProbeError, UnreachableError
+from mcp_discovery.probe import McpProbe, ProbeError, ServerTls, UnreachableError
 from mcp_discovery.probe.verdict import address_verdict
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import ended, guarded
@@ -69,10 +69,13 @@ class ListedAddresses:
     of loopback that a sidecar on another machine means.
     """
 
-    def __init__(self, catalog: Catalog, usage: Usage, *, private: bool, mark: str) -> None:
+    def __init__(
+        self, catalog: Catalog, usage: Usage, *, private: bool, mark: str, tls: ServerTls
+    ) -> None:
         self._catalog = catalog
         self._private = private
         self._mark = mark
+        self._tls = tls
         self._tried: dict[str, _Tried] = {}
         self._host = socket.gethostname()
         usage.listen(CAPABILITY_REQUEST, self._called)
@@ -174,7 +177,12 @@ class ListedAddresses:
     async def _asked(self, record: Record) -> tuple[ProbeError | None, Mapping[str, Any]]:
         endpoint = record.endpoint
         assert endpoint.url is not None
-        probe = McpProbe(endpoint.url, transport=endpoint.transport, session=self._dialer.session)
+        probe = McpProbe(
+            endpoint.url,
+            transport=endpoint.transport,
+            session=self._dialer.session,
+            tls=self._tls,
+        )
         try:
             await probe.connect(_TIMEOUT)
             return None, probe.server_info

@@ -41,6 +41,12 @@ def facade(
         help="Probe posted servers at public addresses only: not on loopback, nor in private "
         "ranges. Link-local and cloud metadata addresses are never probed.",
     ),
+    server_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of CAs that MCP servers' certificates may be signed by, besides the "
+        "system's; for probes and the gateway; followed.",
+    ),
     try_advertised: bool = typer.Option(
         True,
         help="Try now and then whether the addresses that sidecars advertise lead to their servers "
@@ -141,6 +147,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         probe_interval=parameters["probe_interval"],
         fail_after=parameters["fail_after"],
         probe_private=not parameters["probe_public_only"],
+        server_ca=parameters["server_ca"],
         try_advertised=parameters["try_advertised"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
         registry_address=parameters["registry_address"],

@@ -45,6 +45,25 @@ async def test_registered_is_healthy_in_the_watch(
     assert watcher.history("catalog-1") == [None, Status.HEALTHY]
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/mcp?sig=%2Fp%2Fq%2C1&e=&t=%c3%a9+%20%25",
+        "/a%2Fb/%7Eu/../c//d/;v=1?",
+        "?x[]={y}|^`\"<>\\'&z=100%",
+    ],
+)
+async def test_urls_come_back_as_they_were_registered(
+    environment: StoreEnvironment, store: Store, target: str
+) -> None:
+    url, health = f"HTTPS://[2001:DB8::1]:443{target}", f"http://Shop.example:80{target}"
+    async with watching(await environment.open()) as watcher:
+        await register(store, endpoint={"url": url}, healthUrl=health)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+    seen = watcher.instances["catalog-1"].record
+    assert (seen.endpoint.url, seen.health_url) == (url, health)
+
+
 async def test_registered_with_the_health_that_it_has(
     environment: StoreEnvironment, store: Store
 ) -> None:
