@@ -28,6 +28,12 @@ def doctor(
         envvar="MCP_DISCOVERY_SERVER_TOKEN",
         help="Bearer token for that server. Better given by the environment.",
     ),
+    server_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        envvar="MCP_DISCOVERY_SERVER_CA",
+        help="PEM file of the CA that signed that server's certificate.",
+    ),
     store: str | None = typer.Option(
         None,
         metavar="URL",
@@ -79,6 +85,7 @@ def doctor(
         read_only=read_only,
         server=server,
         server_token=server_token,
+        server_ca=server_ca,
         dns=endpoint_of_dns(dns) if dns else None,
         dns_domain=dns_domain.strip(".") if dns_domain else None,
         tag=tag,

@@ -52,6 +52,7 @@ class Case:
     read_only: bool = False
     server: str | None = None
     server_token: str | None = field(default=None, repr=False)
+    server_ca: str | None = None
     dns: tuple[str, int] | None = None
     dns_domain: str | None = None
     tag: str | None = None

@@ -12,8 +12,16 @@ import aiohttp
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.machine import is_address, resolvable
 from mcp_discovery.cli.facade_connection import facade_api, get, instances_of
+from mcp_discovery.credential_files import TLSFiles
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.probe import BadAnswerError, Introspection, McpProbe, ProbeError, probing_session
+from mcp_discovery.probe import (
+    BadAnswerError,
+    Introspection,
+    McpProbe,
+    ProbeError,
+    ServerTls,
+    probing_session,
+)
 
 Entry = Mapping[str, Any]
 _STEPS = ("reachable", "speaks MCP", "tools as listed")
@@ -93,9 +101,12 @@ async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFind
 
 async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFinding]:
     headers = {"Authorization": f"Bearer {case.server_token}"} if case.server_token else {}
+    tls = ServerTls(TLSFiles(case.server_ca, None, None).current)
     async with probing_session(aiohttp.TCPConnector()) as http:
         try:
-            probe = McpProbe(url, transport=entry["transport"], session=http, headers=headers)
+            probe = McpProbe(
+                url, transport=entry["transport"], session=http, headers=headers, tls=tls
+            )
             await probe.connect(case.timeout)
             era = probe.era
             offered = await probe.introspect(case.timeout)
@@ -103,6 +114,8 @@ async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[Doctor
             advice = "see that its URL is that of MCP, and the server's log"
             if error.wants_credentials:
                 advice = "give its bearer token in MCP_DISCOVERY_SERVER_TOKEN"
+            if error.refuses_host:
+                advice = "allow that host in the server's protection against DNS rebinding"
             yield wrong(f"{url} does not answer as MCP: {error}", advice)
             yield _steps_left(2)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +11,19 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
+import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import Snapshot
+from tests.facade.harness import leased
 from tests.mcp_discovery.cli.cluster import Cluster, on_terminal
 from tests.programs import AskedFacade, command, facade
 from tests.records import document, record
 from tests.servers.process import odd
+from tests.servers.recording import recording
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 
@@ -320,3 +325,19 @@ async def test_what_dns_is_given_is_checked() -> None:
     for text in ("127.0.0.1:dns", ":53", "a/b"):
         ended = await command("doctor", "--facade", NOWHERE, "--dns", text)
         assert (ended.code, "write 127.0.0.1:8600" in ended.err) == (2, True)
+
+
+async def test_a_server_with_a_certificate_of_a_private_ca(here: Cluster, tmp_path: Path) -> None:
+    authority, file = trustme.CA(), str(tmp_path / "ca.pem")
+    authority.cert_pem.write_to_path(file)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(serving)
+    async with recording(tls=serving) as server, aiohttp.ClientSession() as http:
+        body = leased("secure", name="secure", url=f"https://localhost:{server.port}/mcp")
+        async with http.post(f"{here.facade.url}/servers", json=body) as response:
+            assert response.status == 201
+        asked = ("--facade", here.facade.url, "--server", "secure")
+        assert (await doctor(*asked)).has("wrong server", "give that CA with --server-ca")
+        assert (await doctor(*asked, "--server-ca", file)).has("ok server", "speaks MCP")
+        async with http.delete(f"{here.facade.url}/servers/secure") as response:
+            assert response.status == 204
