@@ -61,7 +61,13 @@ from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.tools import handlers as tools
 from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.facade.usage import outcomes
-from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, USAGE, Usage
+from mcp_discovery.facade.usage.usage import (
+    CAPABILITY_REQUEST,
+    HEALTH_CHECK,
+    UNREADABLE,
+    USAGE,
+    Usage,
+)
 from mcp_discovery.facade.websocket import sockets as stream
 from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
 from mcp_discovery.version import installed_version
@@ -164,6 +170,7 @@ def create_app(
         version=installed_version(),
     )
     usage.listen(HEALTH_CHECK, metrics.probed)
+    usage.listen(UNREADABLE, metrics.became_unreadable)
     polls = LongPolls(catalog, lists)
     search.listeners.append(polls.descriptions_known)
     app = web.Application(client_max_size=MAX_BODY_BYTES)

@@ -40,6 +40,7 @@ class SidecarFigures:
         self._answered = [0] * (len(_BUCKETS) + 1)
         self._seconds = 0.0
         self._failed = 0
+        self._unreadable = 0
         self._renewed: float | None = None
         self.health: Health | None = None
         self.instance: tuple[str, str] | None = None
@@ -68,6 +69,10 @@ class SidecarFigures:
         ``end`` that of the store's credentials."""
         return "".join(self._lines(registered=why_not_ready is None, end=end))
 
+    def unreadable(self) -> None:
+        """What the server offers cannot be read from now on."""
+        self._unreadable += 1
+
     def _lines(self, *, registered: bool, end: CredentialsEnd | None) -> Iterator[str]:
         if self.instance is not None:
             text = "Always 1; which server, and which instance of it, the sidecar is beside."
@@ -95,6 +100,8 @@ class SidecarFigures:
         yield from _family("store_operations_total", "counter", text, *calls)
         text = "Probes that got no good answer in time; attempts to connect included."
         yield from _family("probes_failed_total", "counter", text, ({}, self._failed))
+        text = "How often the server became one whose tools and the like cannot be read."
+        yield from _family("unreadable_total", "counter", text, ({}, self._unreadable))
         text = "Time that the MCP server took to answer a probe."
         yield from _family("probe_duration_seconds", "histogram", text)
         name = f"{_PREFIX}probe_duration_seconds"

@@ -172,6 +172,7 @@ class _Sidecar:
             describe=self._describe,
             found=self._found,
             described=self._described,
+            unreadable=self._figures.unreadable,
         )
         self._drain = asyncio.Event()
         self._left = asyncio.Event()

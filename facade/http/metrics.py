@@ -134,6 +134,11 @@ class Metrics:
             "Probes of posted servers by this facade that did not find them healthy.",
             registry=self._registry,
         )
+        self._unreadable = Counter(
+            "mcp_discovery_unreadable",
+            "How often a posted server became one whose tools and the like cannot be read.",
+            registry=self._registry,
+        )
         self._lag = _Lag(catalog, self._registry)
 
     def exposition(self) -> bytes:
@@ -173,6 +178,10 @@ class Metrics:
             self._probes.observe(facts["latency"])
         if not facts["success"]:
             self._failed_probes.inc()
+
+    def became_unreadable(self, _: str, __: str, ___: Mapping[str, Any]) -> None:
+        """Counts a server; see :data:`mcp_discovery.facade.usage.usage.UNREADABLE`."""
+        self._unreadable.inc()
 
 
 class _LongPoll:

@@ -112,6 +112,7 @@ class PostedEntry(Registrant):
             name=self.id,
             describe=self._describe,
             found=self._count,
+            unreadable=partial(usage.unreadable, self.id),
             lost=lost,
         )
         self.registrar.describe(ServerDescription(record, document))

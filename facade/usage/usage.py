@@ -136,6 +136,8 @@ UsageListener = Callable[[str, str, Mapping[str, Any]], None]
 #: The kind of a client's outcome, with the facts ``capability`` (or None), ``latency`` (seconds, or
 #: None), ``success``, ``error`` (or None).
 CAPABILITY_REQUEST = "capability-request"
+#: The kind of a server whose lists cannot be read from now on, without facts.
+UNREADABLE = "unreadable"
 #: The kind of a probe, with the facts ``status``, ``reason``, ``latency`` (seconds, or None),
 #: ``success``.
 HEALTH_CHECK = "health-check"
@@ -223,6 +225,10 @@ class Usage:
             checks.response_time = latency
         facts = {"status": status, "reason": reason, "latency": latency, "success": success}
         self._notify(HEALTH_CHECK, id, facts)
+
+    def unreadable(self, id: str) -> None:
+        """What the instance offers cannot be read by this facade from now on."""
+        self._notify(UNREADABLE, id, {})
 
     def report_load(self, id: str, load: Load | None) -> None:
         """The registrant of an instance that is registered through this facade reports its load.

@@ -36,6 +36,10 @@ class Allowance:
         if math.isinf(self.interval) or now - self._connected_at >= _FREE_EVERY * self.interval:
             self._connected_at = now
 
+    def forgive(self) -> None:
+        """What was asked so far was in vain, and is not counted."""
+        self._level, self._at, self._counted = 0.0, time.monotonic(), self._requests()
+
     @property
     def level(self) -> float:
         """How many requests were made more than there were intervals for them."""

@@ -25,8 +25,8 @@ class Introspection:
         tools, resources, resource_templates, prompts: all pages, each item as MCP spells it, in
             the server's order.
         findings: what is wrong with the server's answers and was read all the same.
-        unread: why lists could not be read, which are as they were read before; empty where all
-            were read.
+        unread: the lists that could not be read, which are as they were read before; empty where
+            all were read.
     """
 
     era: str
@@ -39,25 +39,39 @@ class Introspection:
     resource_templates: tuple[dict[str, Any], ...]
     prompts: tuple[dict[str, Any], ...]
     findings: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
+    unread: tuple[UnreadList, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadList:
+    """A list that could not be read: what it lists, such as ``resource templates``, and why not."""
+
+    noun: str
+    reason: str
+    wants_credentials: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class McpListing:
-    """One of MCP's lists: how it is asked for and what names its items."""
+    """One of MCP's lists: what it lists, how it is asked for and what names its items."""
 
+    noun: str
     capability: str
     method: str
     items_key: str
     name_key: str
 
 
-TOOLS = McpListing("tools", "tools/list", "tools", "name")
-RESOURCES = McpListing("resources", "resources/list", "resources", "uri")
+TOOLS = McpListing("tools", "tools", "tools/list", "tools", "name")
+RESOURCES = McpListing("resources", "resources", "resources/list", "resources", "uri")
 RESOURCE_TEMPLATES = McpListing(
-    "resources", "resources/templates/list", "resourceTemplates", "uriTemplate"
+    "resource templates",
+    "resources",
+    "resources/templates/list",
+    "resourceTemplates",
+    "uriTemplate",
 )
-PROMPTS = McpListing("prompts", "prompts/list", "prompts", "name")
+PROMPTS = McpListing("prompts", "prompts", "prompts/list", "prompts", "name")
 LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
 
 

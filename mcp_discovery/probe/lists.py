@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError
+from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import (
     LISTINGS,
     TOOLS,
     ListPage,
     McpListing,
+    UnreadList,
     read_page,
 )
 from mcp_discovery.probe.messages import METHOD_NOT_FOUND, quoted
@@ -33,6 +34,9 @@ Ask = Callable[[str, str | None], Awaitable[dict[str, Any]]]
 #: after so many if that failed.
 _SELDOM, _AGAIN = 4, 2
 
+Trouble = BadAnswerError | NoAnswerError | UnreachableError
+"""Why a list could not be read."""
+
 
 @dataclass(eq=False, slots=True)
 class OneList:
@@ -40,12 +44,14 @@ class OneList:
 
     ``pages`` are those that were read last, ``trouble`` says why they could not be read again.
     ``wanted`` says that it is to be read whole, ``along`` that its next page can stand for a ping.
+    One that could not be read to its end, and begins with ``begun`` as it did then, is not read
+    further before the probe ``thorough_at``.
     """
 
     listing: McpListing
     declared: bool
     pages: tuple[ListPage, ...] = ()
-    trouble: BadAnswerError | NoAnswerError | None = None
+    trouble: Trouble | None = None
     wanted: bool = True
     along: bool = False
     walked: list[ListPage] = field(default_factory=list)  # of the walk along that is under way
@@ -53,6 +59,8 @@ class OneList:
     requests: int = 1  # of the last whole reading
     readings: int = 0  # whole ones so far
     asked_at: int = 0  # the probe at which it was asked for last
+    begun: ListPage | None = None
+    thorough_at: int = 0
 
     def is_due(self, probes: int) -> bool:
         """Whether it is to be read whole when ``probes`` were made."""
@@ -89,7 +97,7 @@ class OfferedLists:
         """Read what belongs to ``capability`` (everything without that) whole when it is time."""
         for one in self._lists.values():
             if capability in (None, one.listing.capability):
-                one.wanted = True
+                one.wanted, one.thorough_at = True, 0
 
     @property
     def wanted(self) -> bool:
@@ -97,9 +105,18 @@ class OfferedLists:
         return any(one.wanted for one in self._lists.values())
 
     @property
-    def troubles(self) -> tuple[BadAnswerError | NoAnswerError, ...]:
+    def troubles(self) -> tuple[Trouble, ...]:
         """Why lists could not be read when they were read last."""
         return tuple(one.trouble for one in self._lists.values() if one.trouble is not None)
+
+    @property
+    def unread(self) -> tuple[UnreadList, ...]:
+        """The lists that could not be read when they were read last."""
+        return tuple(
+            _unread(listing, one.trouble)
+            for listing, one in self._lists.items()
+            if one.trouble is not None
+        )
 
     def pages(self, listing: McpListing) -> tuple[ListPage, ...]:
         """The pages of a list as they were read last; none where it is not there."""
@@ -164,12 +181,14 @@ class OfferedLists:
 
         One that cannot be read keeps its pages, and is in ``troubles``; each is given half of the
         time that is left, the last one all. Lists whose answers take no longer than ``quick``
-        seconds can be read along from then on. Raises UnreachableError.
+        seconds can be read along from then on. Raises UnreachableError without a connection.
         """
         changed = False
         end = time.monotonic() + timeout
         wanted = [one for one in self._lists.values() if one.wanted]
         for one in wanted:
+            if budget.bytes_left <= 0:
+                break  # its turn comes with the next reading
             left = max(0.0, end - time.monotonic())
             limit = left if one is wanted[-1] else left / 2
             changed |= await self._read_whole(one, ask, budget, limit, quick)
@@ -183,8 +202,8 @@ class OfferedLists:
         pages: list[ListPage] = []
         cursors: set[str | None] = set()
         cursor: str | None = None
-        trouble: BadAnswerError | NoAnswerError | None = None
-        there = True
+        trouble: Trouble | None = None
+        there, items_left = True, budget.items_left
         try:
             async with asyncio.timeout(timeout) as deadline:
                 while cursor not in cursors:
@@ -197,6 +216,9 @@ class OfferedLists:
                     pages.append(page)
                     if (cursor := page.next_cursor) is None:
                         break
+                    if len(pages) == 1 and page == one.begun and self._probes < one.thorough_at:
+                        assert one.trouble is not None
+                        raise one.trouble
                 else:
                     raise BadAnswerError(
                         f"{method} gives the cursor {quoted(cursor)!r} twice, so it never ends",
@@ -210,17 +232,35 @@ class OfferedLists:
             there = bool(pages) or error.code is None
             if there or (error.code != METHOD_NOT_FOUND and one.declared):
                 trouble, there = error, True
-        one.wanted, one.trouble = False, trouble
+        except UnreachableError as error:
+            if not error.was_connected:
+                raise
+            trouble = error
+        one.wanted = False
         one.requests, one.asked_at = max(1, len(pages)), self._probes
         one.readings += 1
         one.walked.clear()
         if trouble is not None:
             one.along = False
+            budget.items_left = items_left
+            if trouble is not one.trouble or len(pages) != 1:
+                one.begun = pages[0] if pages else None
+                one.thorough_at = self._probes + _SELDOM * len(pages)
+            one.trouble = trouble
             return False
+        one.begun = one.trouble = None
         # One that is declared and not there, or neither, is not asked for again.
         one.along = there and slowest <= quick and not (one.fleeting and len(pages) > 1)
         before, one.pages = one.pages, _shared(pages, one.pages)
         return [page.items for page in before] != [page.items for page in one.pages]
+
+
+def _unread(listing: McpListing, trouble: Trouble) -> UnreadList:
+    reason = str(trouble)
+    if isinstance(trouble, NoAnswerError):  # after how long depends on the other lists
+        reason = f"{listing.method} is not read to its end in time"
+    refused = isinstance(trouble, BadAnswerError) and trouble.wants_credentials
+    return UnreadList(listing.noun, reason, refused)
 
 
 def _shared(pages: Sequence[ListPage], known: Sequence[ListPage]) -> tuple[ListPage, ...]:

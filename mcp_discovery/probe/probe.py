@@ -195,8 +195,15 @@ class McpProbe:
     async def _refreshed(self, peer: Peer, timeout: float, handshakes: int) -> Introspection:
         # What was read leaves room for the last steps within the same time.
         await self._read(peer, _MOST_OF * timeout)
-        refusals = [each for each in self._lists.troubles if isinstance(each, BadAnswerError)]
-        lost = [each for each in refusals if each.status and self._hints_at_another_peer(each)]
+        secrets = {*self._endpoint.secrets, *self._secrets()}
+        lost: list[BadAnswerError | UnreachableError] = []
+        for trouble in self._lists.troubles:
+            trouble.conceal(secrets)
+            refused = isinstance(trouble, BadAnswerError) and trouble.status is not None
+            if refused or isinstance(trouble, UnreachableError):
+                assert isinstance(trouble, BadAnswerError | UnreachableError)
+                lost.append(trouble)
+        lost = [each for each in lost if self._hints_at_another_peer(each)]
         if handshakes != self._handshakes:
             self._not_lost = {str(each) for each in lost}  # another session was no remedy
         for trouble in lost:
@@ -394,7 +401,7 @@ class McpProbe:
                 *(text for _, found in lists for text in found),
                 *sorted(self._wire.oddities),
             ),
-            unread=tuple(str(trouble) for trouble in self._lists.troubles),
+            unread=self._lists.unread,
         )
         if self._latest != introspection:
             self._latest = introspection

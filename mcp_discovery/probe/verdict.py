@@ -21,6 +21,8 @@ that host name (421), or is no MCP                           not at its advertis
 one of these, and the advertised address cannot  `healthy`   answers MCP; its advertised address
 be tried from here: no route, no answer in                   cannot be tried from here: no answer
 time, no such name, a CA that is not known                   within 15 s
+one of these, and what the server offers cannot  `degraded`  answers MCP, but its tools cannot be
+be read or listed                                            read: HTTP 500 from the MCP endpoint
 MCP refused for too many requests (429), however `degraded`  HTTP 429 from the MCP endpoint
 often
 any other answer to MCP, or none, whatever the   `down`      the sentence of the probe's error, such
@@ -50,12 +52,13 @@ any other: connection refused or reset, 500, …       1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mcp_discovery.health import ANSWERS, Health, Status
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, NotOkError, ProbeError
+from mcp_discovery.probe.introspection import UnreadList
 from mcp_discovery.probe.messages import quoted
 from mcp_discovery.probe.wire import is_elsewhere
 
@@ -180,6 +183,23 @@ def verdict(
     if slower_than is not None:
         return Verdict(Status.DEGRADED, f"slower than {slower_than:g} s")
     return found
+
+
+def cannot_be_read(unread: Iterable[UnreadList]) -> str:
+    """Which lists cannot be read, and why the first of them cannot; empty where there is none."""
+    lists = list(unread)
+    if not lists:
+        return ""
+    *others, last = (each.noun for each in lists)
+    nouns = f"{', '.join(others)} and {last}" if others else last
+    return f"its {nouns} cannot be read: {lists[0].reason}"
+
+
+def unless_unread(found: Verdict, trouble: str) -> Verdict:
+    """``found``, unless all is well but for ``trouble`` with what the server offers."""
+    if not trouble or found.status is not Status.HEALTHY:
+        return found
+    return Verdict(Status.DEGRADED, f"{ANSWERS}, but {trouble}")
 
 
 def address_verdict(

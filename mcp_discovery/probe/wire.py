@@ -85,7 +85,8 @@ class Budget:
         self._limits = limits
         #: Bytes that may still be read.
         self.bytes_left = limits.body_bytes
-        self._items = limits.items
+        #: Items that may still be listed.
+        self.items_left = limits.items
 
     def take_bytes(self, count: int) -> None:
         """Count ``count`` bytes read; raises BadAnswerError once they exceed the limit."""
@@ -95,8 +96,8 @@ class Budget:
 
     def take_items(self, count: int, method: str) -> None:
         """Count ``count`` items listed; raises BadAnswerError once they exceed the limit."""
-        self._items -= count
-        if self._items < 0:
+        self.items_left -= count
+        if self.items_left < 0:
             raise _over(f"{method} brought the items over the limit of {self._limits.items}")
 
     def check_pages(self, page: int, method: str) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import InvalidDocumentError, InvalidInputError
 from mcp_discovery.probe import Introspection, McpProbe, ProbeError
+from mcp_discovery.probe.verdict import cannot_be_read
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import alongside, guarded, is_set
 
 log = logging.getLogger(__name__)
+
+_LISTS = ("tools", "resources", "resource_templates", "prompts")
 
 #: The part of the interval that lies between two readings however often the server says that it
 #: changed, and how many seconds that are at most.
@@ -26,6 +31,8 @@ _APART = 0.2
 _LONGEST_APART = 1.0
 #: Seconds until the next attempt after one that failed; each further one doubles them.
 _AGAIN = 0.25
+#: Where something cannot be read, the longest time until it is tried again, in intervals.
+_LONGEST_AGAIN = 4.0
 #: A stream of notifications that ended within fewer seconds was never one, and one that ended
 #: within fewer than the second number is cut off for being idle.
 _LIVED, _LIVED_LONG = 1.0, 120.0
@@ -61,8 +68,11 @@ class Introspector:
     ``describe`` makes a description of what was read at a URL. ``described`` is called with each
     new description, ``unfit`` when the first one cannot be registered, ``probe_soon`` when
     something hints that the server may be gone; ``quiet_for`` gives for how many seconds the server
-    does not want to be asked. ``known`` is what is registered so far; ``name`` is
-    for the log. Times are in seconds: ``interval`` is the one within which a change is registered.
+    does not want to be asked. ``unreadable`` is called when what it offers cannot be read or listed
+    from now on, ``reconsider`` when ``trouble`` has changed. ``known`` is what is registered so
+    far; ``name`` is for the log. ``expects_credentials`` says that the record announces
+    credentials, which the probes do not carry. Times are in seconds: ``interval`` is the one within
+    which a change is registered.
     """
 
     describe: Callable[[Introspection, str], ServerDescription]
@@ -70,6 +80,9 @@ class Introspector:
     unfit: Callable[[InvalidInputError], None]
     probe_soon: Callable[[], None]
     quiet_for: Callable[[], float]
+    unreadable: Callable[[], None]
+    reconsider: Callable[[], None]
+    expects_credentials: bool
     known: ServerDescription | None
     interval: float
     timeout: float
@@ -78,8 +91,10 @@ class Introspector:
     def __post_init__(self) -> None:
         self._wanted = asyncio.Event()
         self._read: Introspection | None = None
+        self._unread = ""  # which lists cannot be read, and why
         self._unlisted = ""  # why what was read cannot be registered
-        self._trouble: str | None = None
+        self._again_at = -math.inf  # monotonic seconds
+        self._failures = 0  # to read anything, one after the other
         self._changed: deque[float] = deque(maxlen=_RESTLESS_CHANGES)  # monotonic seconds
         self._restless = False
 
@@ -90,52 +105,60 @@ class Introspector:
         async with alongside(listening):
             await guarded("introspection", partial(self._poll, probe))
 
-    async def read(self, probe: McpProbe, timeout: float) -> str:
-        """Reads what the last probe did not; returns why what it offers is not registered, if so.
+    @property
+    def trouble(self) -> str:
+        """Why not all that the server offers is known, as a reason says it; empty where it is."""
+        return self._unread or self._unlisted
 
-        A server whose lists cannot be read lives all the same: what was known of them stays.
+    async def read(self, probe: McpProbe, timeout: float) -> None:
+        """Reads what the last probe did not, where it is time to.
+
+        A server whose lists cannot be read lives all the same: what was known of them stays, and
+        ``trouble`` says why.
         """
-        if self._read is not None and probe.allowance.until_free:
-            return self._unlisted
+        if self._read is not None and time.monotonic() < self._again_at:
+            return
+        await self._refresh(probe, timeout)
+        self._again_at = time.monotonic() + self._pause(probe)
+
+    async def _poll(self, probe: McpProbe) -> None:
+        apart = min(_APART * self.interval, _LONGEST_APART)
+        while True:
+            self._wanted.clear()
+            await self._refresh(probe, self.timeout)
+            if self._failures:
+                # Either the server is gone, and the watcher ends this at once, or it is not well.
+                self.probe_soon()
+            # A change that is notified in this pause is read right after it.
+            await asyncio.sleep(apart)
+            if self._failures:
+                again = _AGAIN * 2.0 ** min(self._failures, 30)
+                await is_set(self._wanted, min(self.interval, again))
+            else:
+                await self._wanted.wait()
+            await asyncio.sleep(self._pause(probe))
+
+    async def _refresh(self, probe: McpProbe, timeout: float) -> None:
         try:
             found = await probe.refresh(timeout)
         except ProbeError as failure:
             log.debug("%s answers, but cannot be read: %s", self.name, failure)
-            return ""
-        if found.unread and self._read is None:
-            log.debug("%s answers, but cannot be read: %s", self.name, found.unread[0])
-            return ""
-        return self._take_in(found, probe.url)
+            self._failures += 1
+            if self._failures > 1:  # one may be the server's end, which the watcher finds
+                before = self.trouble
+                self._unread = f"what it offers cannot be read: {failure}"
+                self._tell(before)
+        else:
+            self._failures = 0
+            self._take_in(found, probe)
 
-    async def _poll(self, probe: McpProbe) -> None:
-        failures = 0
-        apart = min(_APART * self.interval, _LONGEST_APART)
-        while True:
-            self._wanted.clear()
-            trouble: str | None = None
-            try:
-                found = await probe.refresh(self.timeout)
-            except ProbeError as failure:
-                # Either the server is gone, and the watcher ends this at once, or it is not well.
-                self.probe_soon()
-                trouble, unknown = str(failure), True
-            else:
-                trouble, unknown = next(iter(found.unread), None), self._read is None
-                if trouble is None or not unknown:
-                    self._take_in(found, probe.url)
-            failures = 0 if trouble is None else failures + 1
-            if trouble is None:
-                self._trouble = None
-            elif failures > 1 and trouble != self._trouble:
-                self._trouble = trouble
-                log.warning("%s answers, but cannot be read: %s", self.name, trouble)
-            # A change that is notified in this pause is read right after it.
-            await asyncio.sleep(apart)
-            if trouble is None or not unknown:
-                await self._wanted.wait()
-            else:
-                await is_set(self._wanted, min(self.interval, _AGAIN * 2.0**failures))
-            await asyncio.sleep(probe.allowance.until_free)
+    def _pause(self, probe: McpProbe) -> float:
+        """Seconds until something may be read ahead of time.
+
+        What was read in vain, however much it was, keeps nobody from noticing that it is well.
+        """
+        free = probe.allowance.until_free
+        return min(free, _LONGEST_AGAIN * self.interval) if self.trouble else free
 
     async def _listen(self, probe: McpProbe) -> None:
         """Hears what the server says of its lists; each opening of a stream is a request, too."""
@@ -155,23 +178,67 @@ class Introspector:
                 pause = apart
             await asyncio.sleep(pause)
 
-    def _take_in(self, found: Introspection, url: str) -> str:
-        """Passes on what was read, where it changed; returns why it cannot be registered."""
-        if found is self._read or self._too_often():
-            return self._unlisted
-        before = self.known
-        self._read, self._unlisted = found, ""
+    def _take_in(self, found: Introspection, probe: McpProbe) -> None:
+        """Passes on what was read, where it changed, and what could not be."""
+        troubled = self.trouble
+        self._unread = cannot_be_read(
+            each
+            for each in found.unread
+            if not (self.expects_credentials and each.wants_credentials)
+        )
+        if found is not self._read and not self._too_often():
+            self._read, self._unlisted = found, ""
+            after = self._described(self._completed(found), probe.url)
+            self._tell(troubled)
+            if after is not None:
+                self._pass_on(found, after)
+        else:
+            self._tell(troubled)
+        if troubled and not self.trouble:
+            probe.allowance.forgive()
+
+    def _completed(self, found: Introspection) -> Introspection:
+        """``found``, with what is registered in the place of lists that were never read."""
+        if not found.unread or self.known is None:
+            return found
+        document = self.known.document
+        names = (each.noun.replace(" ", "_") for each in found.unread)
+        return replace(
+            found, **{name: getattr(found, name) or getattr(document, name) for name in names}
+        )
+
+    def _described(self, found: Introspection, url: str) -> ServerDescription | None:
+        """The description of what was read, as far as there is one; ``trouble`` says what is not.
+
+        None where what is registered stays.
+        """
         try:
-            after = self.describe(found, url)
+            return self.describe(found, url)
         except InvalidInputError as error:
-            self._unlisted = f"what it offers is not listed: {error}"
-            if before is None:
-                self.unfit(error)
-            else:
-                log.error("%s changed, and the old record stays: %s", self.name, error)
-            return self._unlisted
+            self._unlisted = f"what it offers cannot be listed: {error}"
+            if self.known is not None:
+                return None
+            if isinstance(error, InvalidDocumentError):
+                nothing: dict[str, Any] = dict.fromkeys(_LISTS, ())
+                with suppress(InvalidInputError):  # that of the document is at fault, too
+                    return self.describe(replace(found, **nothing), url)
+            self.unfit(error)
+            return None
+
+    def _tell(self, before: str) -> None:
+        """Has the server judged anew where its trouble is another than ``before``."""
+        if self.trouble == before:
+            return
+        if self.trouble and self.known is None:  # else the watcher says it
+            log.warning("%s answers, but %s", self.name, self.trouble)
+        if self.trouble and not before:
+            self.unreadable()
+        self.reconsider()
+
+    def _pass_on(self, found: Introspection, after: ServerDescription) -> None:
+        before = self.known
         if before is not None and after.same_as(before):
-            return ""
+            return
         self.known = after
         self._changed.append(time.monotonic())
         log.log(
@@ -188,7 +255,6 @@ class Introspector:
         for note in (*found.findings, *after.notes):
             log.warning("%s: %s", self.name, note)
         self.described(after)
-        return ""
 
     def _too_often(self) -> bool:
         """Whether the server changes so often that this change has to wait for a later reading."""

@@ -27,7 +27,8 @@ class Registrant:
     """Keeps one MCP server registered, by the terms of ``registrar``, until it is closed.
 
     ``describe`` makes a description of what was read at a URL. ``found`` and ``described`` are
-    called with what is on its way to the store, ``lost`` when the registration has come to its end,
+    called with what is on its way to the store, ``unreadable`` when what the server offers cannot
+    be read from now on, ``lost`` when the registration has come to its end,
     which :meth:`keep` raises without it. ``name`` is for the log.
     """
 
@@ -36,6 +37,7 @@ class Registrant:
     describe: Callable[[Introspection, str], ServerDescription]
     found: Callable[[ProbeFinding], None]
     described: Callable[[ServerDescription], None] = lambda _: None
+    unreadable: Callable[[], None] = lambda: None
     lost: Callable[[Exception], Awaitable[None]] | None = None
     watcher: Watcher = field(init=False)
     _watching: asyncio.Task[None] | None = None
@@ -65,6 +67,9 @@ class Registrant:
             unfit=self.registrar.reject,
             probe_soon=lambda: self.watcher.probe_soon(),
             quiet_for=lambda: self.watcher.quiet_for,
+            unreadable=lambda: self.unreadable(),
+            reconsider=lambda: self.watcher.reconsider(),
+            expects_credentials=check.expects_credentials,
             known=self.registrar.description,
             interval=pace.pause,
             timeout=pace.reading_timeout,
@@ -80,6 +85,7 @@ class Registrant:
             wait_for=wait_for,
             follow=None if wait_for is None else introspector.follow,
             read=introspector.read if reads and wait_for is None else None,
+            trouble=lambda: introspector.trouble,
             name=self.name,
         )
         self._watching = asyncio.create_task(self._watch_beside(first_pause, beside))

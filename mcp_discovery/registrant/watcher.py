@@ -30,6 +30,7 @@ from mcp_discovery.probe.verdict import (
     limits_requests,
     mcp_verdict,
     unless_repeated,
+    unless_unread,
     verdict,
 )
 from mcp_discovery.registrant.arrival import Arrival, LocalPort
@@ -230,8 +231,8 @@ class Watcher:
     With ``wait_for`` (the URL to dial) the server is waited for until it answers, whenever it
     failed; ``health`` is ``None`` then until the first finding. ``follow`` runs beside the probing
     for as long as one probe stays connected. ``read`` is called after each answer of MCP with the
-    probe and the seconds that are left, and returns what is to be added to the reason, if anything.
-    ``name`` is for the log.
+    probe and the seconds that are left. ``trouble`` gives what is wrong with what the server
+    offers, if anything. ``name`` is for the log.
     """
 
     check: HealthCheck
@@ -241,7 +242,8 @@ class Watcher:
     health: Health | None
     wait_for: str | None
     follow: Callable[[McpProbe], Coroutine[Any, Any, None]] | None
-    read: Callable[[McpProbe, float], Awaitable[str]] | None
+    read: Callable[[McpProbe, float], Awaitable[None]] | None
+    trouble: Callable[[], str]
     name: str
 
     def __post_init__(self) -> None:
@@ -257,7 +259,7 @@ class Watcher:
         self._quiet_until = -math.inf  # monotonic seconds
         self._apart = False  # from those that began at the same moment
         self._no_answer: str | None = None
-        self._judged: tuple[Verdict, str, float] | None = None  # note and monotonic seconds
+        self._judged: tuple[Verdict, float] | None = None  # and when, in monotonic seconds
         self._waiting_logged: float | None = None
         self.turned = time.monotonic()
         """When the loop last came round."""
@@ -348,15 +350,14 @@ class Watcher:
             self._turn()
             if answered:
                 result = HealthCheckResult(mcp_verdict(Reply(self._latency)), Reply(self._latency))
-                note = ""
             else:
-                result, note = await self._probed(probe)
+                result = await self._probed(probe)
             failed = result.failed
             if not answered:  # a server that shakes hands and fails each probe is no hurry
                 self._failures = self._failures + 1 if failed else 0
             answered = False
             found = self._weighed(result)
-            self._conclude(found, result, note)
+            self._conclude(found, result)
             if result.mcp is not None and found.status is Status.DOWN:
                 return
             pause = self.pace.pause if probe is None else probe.allowance.pause
@@ -367,8 +368,8 @@ class Watcher:
             urgent = failed and (result.mcp is None or result.mcp.seconds is None)
             await self._rest(min(self._retry_pause(), pause) if urgent else pause)
 
-    async def _probed(self, probe: McpProbe | None) -> tuple[HealthCheckResult, str]:
-        """One probe, with what is to be added to its reason."""
+    async def _probed(self, probe: McpProbe | None) -> HealthCheckResult:
+        """One probe, and what is to be read after it."""
         began = time.monotonic()
         self._checking = True
         try:
@@ -380,12 +381,12 @@ class Watcher:
                 on_late=self._conclude,
             )
             if result.mcp is None or result.mcp.seconds is None:
-                return result, ""
+                return result
             self._latency = result.mcp.seconds
-            if probe is None or self.read is None or result.mcp.failure is not None:
-                return result, ""
-            left = max(0.1, began + self.pace.timeout - time.monotonic())
-            return result, await self.read(probe, left)
+            if probe is not None and self.read is not None and result.mcp.failure is None:
+                left = began + self.pace.timeout - time.monotonic()
+                await self.read(probe, max(self.pace.timeout / 2, left))
+            return result
         finally:
             self._checking = False
 
@@ -447,23 +448,22 @@ class Watcher:
             return
         self._waiting_logged = now
 
-    def _conclude(
-        self, found: Verdict, result: HealthCheckResult | None = None, note: str = ""
-    ) -> None:
+    def _conclude(self, found: Verdict, result: HealthCheckResult | None = None) -> None:
         """Makes a finding of a verdict, and passes it on."""
-        self._judged = found, note, time.monotonic()
+        self._judged = found, time.monotonic()
         self._publish(result)
 
     def reconsider(self) -> None:
-        """Judges the last answers once more: another thing is known of the advertised address."""
+        """Judges the last answers once more: another thing is known of the advertised address, or
+        of what the server offers."""
         if self._judged is not None:
             self._publish(None)
 
     def _publish(self, result: HealthCheckResult | None) -> None:
         assert self._judged is not None
-        found, note, at = self._judged
-        found = at_address(found, self.check.address())
-        reason = (f"{found.reason}; {note}" if note else found.reason)[:_LONGEST_REASON]
+        found, at = self._judged
+        found = unless_unread(at_address(found, self.check.address()), self.trouble())
+        reason = found.reason[:_LONGEST_REASON]
         before = self.health
         if before is None:
             health = Health(found.status, reason)

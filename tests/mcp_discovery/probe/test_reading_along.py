@@ -103,7 +103,9 @@ async def test_a_list_that_is_not_answered_as_before_is_read_beside(
         assert noticing.times >= 1
         found = await probe.refresh(5)
         if fault.get("error") == -32603:
-            assert found.unread == ("answered tools/list with error -32603: odd on demand",)
+            assert [(each.noun, each.reason) for each in found.unread] == [
+                ("tools", "answered tools/list with error -32603: odd on demand")
+            ]
         gone = fault.get("error") == -32601
         assert found.tools == (() if gone else known.tools)
         await server.control(delay=0, error=0, tools=5)
