@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from mcp_discovery.adapters.dns_names import TAG
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.cli.facade_connection import facade_api, get
 from mcp_discovery.errors import DiscoveryError, MissingExtraError
@@ -34,6 +35,7 @@ async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
 
     listed, known = await _listed(case)
     tag = case.tag or next((tag for each in listed for tag in each["tags"]), None)
+    names = {each["name"] for each in listed}
     listed = [each for each in listed if tag is None or tag in each["tags"]]
     server_name = listed[0]["name"] if listed else None
     if (domain := case.domain_of(server_name)) is None:
@@ -43,6 +45,8 @@ async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
     if case.domain_of(None) is None:
         listed = [each for each in listed if each["name"] == server_name]
     healthy = len(listed)
+    if tag in names and case.domain_of(None) is not None:
+        tag = f"{tag}.{TAG}"  # alone it is ambiguous, and not served
     name = f"{tag}.{domain}" if tag else domain
     server = f"{case.dns[0]}:{case.dns[1]}"
     for kind in ("A", "SRV"):

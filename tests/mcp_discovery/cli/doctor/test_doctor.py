@@ -140,8 +140,12 @@ async def test_names_that_are_not_one_servers(
             offered = document("t", id) if given.name == "odd" else document("t")
             await opened.register(given, offered, ttl=60, reap_after=60)
         await asked.until_status(f"long-{namespace}", "healthy", 15)
-        report = await doctor("--facade", asked.url)
+        report = await doctor(
+            *("--facade", asked.url, "--dns", f"127.0.0.1:{consul_server.dns_port}"),
+            *("--dns-domain", f"{namespace}.service.consul", "--tag", "docs"),
+        )
         for start, part in (
+            ("ok dns", f"docs.tag.{namespace}.service.consul has A records"),
             ("wrong servers: 2 servers share the name docs", "'a.example/docs' in registries"),
             ("wrong servers: docs is the name of", f"a tag of tagged-{namespace}"),
             (f"wrong servers: {long}", "has 63 letters"),
