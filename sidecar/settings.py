@@ -43,12 +43,13 @@ class SidecarSettings:
     is tried now and then. ``name``, ``version``, ``title``, ``description`` and the like take
     precedence over what the server says of itself.
 
-    ``probe_interval`` (default: a third of ``ttl``) is the promise: a failure shows within that
-    time. A probe that takes longer than ``slow_after`` (default: a quarter of the interval, at most
-    1 s) makes the instance ``degraded``; after ``fail_after`` bad answers in a row it is ``down``
-    (default: :func:`mcp_discovery.probe.verdict.unless_repeated`). ``drain`` is how long the
-    instance stays listed as ``draining`` before it leaves; ``child_grace`` how long a child has to
-    end after SIGTERM.
+    ``probe_interval`` (default: a third of ``ttl``) is the promise: a server is asked once in that
+    time on average, and a refusal shows within it; silence after ``slow_after`` more. A probe that
+    takes longer than ``slow_after`` (default: a quarter of the interval, at most 1 s) makes the
+    instance ``degraded``; after ``fail_after`` bad answers in a row it is ``down`` (default:
+    :func:`mcp_discovery.probe.verdict.unless_repeated`). ``drain`` is how long the instance stays
+    listed as ``draining`` before it leaves; ``child_grace`` how long a child has to end after
+    SIGTERM.
 
     ``server_token``, or what ``server_token_file`` holds, is the bearer token for the MCP server
     itself: it is sent to that server only. The file is read when the sidecar starts, and followed.

@@ -127,7 +127,9 @@ def sidecar(
     reap_after: float = _time(300.0, help="A down instance unheard of for so long is gone."),
     drain: float = _time(5.0, help="How long it stays listed as draining after SIGTERM."),
     probe_interval: float | None = _time(
-        None, help="The time within which a failure shows. Default: a third of the TTL."
+        None,
+        help="A server is asked once in so long, and a failure shows within it. Default: a third "
+        "of the TTL.",
     ),
     slow_after: float | None = _time(
         None,
