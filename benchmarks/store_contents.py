@@ -13,7 +13,7 @@ import orjson
 from benchmarks import data
 from mcp_discovery.adapters.consul import checks
 from mcp_discovery.adapters.consul.labels import own_meta
-from mcp_discovery.adapters.consul.registration import service_definition
+from mcp_discovery.adapters.consul.registration import Editions, service_definition
 from mcp_discovery.adapters.dns_names import dns_names
 from mcp_discovery.adapters.etcd.keys import Keys, LiveValue, encode, put
 from mcp_discovery.instance import Instance, encode_registration
@@ -58,7 +58,7 @@ def _consul_writes(instance: Instance) -> list[dict[str, object]]:
         record,
         lease,
         checks.PASSING,
-        1,
+        Editions.first(),
         tags=dns_names(record),
         meta=own_meta(record),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,21 +35,43 @@ _FOR_EVER = "87600h"
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
+@dataclass(frozen=True, slots=True)
+class Editions:
+    """What makes a definition of the two checks differ from the one before, so that the agent sends
+    them to its servers at once.
+
+    It sends no check that is defined as it was, also where the servers have lost it or refused it,
+    and a check of which nothing but the output differs only after minutes.
+    """
+
+    heartbeat: str
+    health: str
+
+    @classmethod
+    def first(cls) -> Editions:
+        """Those of a new registration, unlike those of whichever was before."""
+        return cls(_edition(), _edition())
+
+    def next(self, *, all: bool) -> Editions:
+        """Another of the health check, or of both checks."""
+        return Editions(_edition() if all else self.heartbeat, _edition())
+
+
+def _edition() -> str:
+    return secrets.token_hex(4)
+
+
 def service_definition(
     service: str,
     record: Record,
     lease: Lease,
     health_status: str,
-    edition: int,
+    editions: Editions,
     *,
     tags: Sequence[str],
     meta: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The service definition for the agent, with Consul's ``tags`` and ``meta``.
-
-    A new ``edition`` makes the health check differ in more than its output: only then does the
-    agent send a new output to its servers at once.
-    """
+    """The service definition for the agent, with Consul's ``tags`` and ``meta``."""
     reap = max(LEAST_REAP, math.ceil(lease.reap_after))
     definition: dict[str, Any] = {
         "ID": record.id,
@@ -59,7 +82,7 @@ def service_definition(
         "Checks": [
             {
                 "CheckID": checks.heartbeat_check(record.id),
-                "Name": "MCP heartbeat",
+                "Name": f"MCP heartbeat, edition {editions.heartbeat}",
                 "TTL": f"{round(lease.ttl * 1000)}ms",
                 "DeregisterCriticalServiceAfter": f"{reap:g}s",
                 "Status": checks.CRITICAL,
@@ -70,7 +93,7 @@ def service_definition(
                 "Name": "MCP health",
                 "TTL": _FOR_EVER,
                 "Status": health_status,
-                "Notes": f"edition {edition}",
+                "Notes": f"edition {editions.health}",
             },
         ],
     }
@@ -83,7 +106,7 @@ def service_definition(
 
 @dataclass(slots=True)
 class AgentHealth:
-    """The health check as the agent of ``node`` has it, and its edition.
+    """The health check as the agent of ``node`` has it, and the editions of both checks.
 
     ``announced`` is false while the agent may not have passed the check on to its servers.
     """
@@ -91,7 +114,7 @@ class AgentHealth:
     node: str
     status: str
     output: str
-    edition: int
+    editions: Editions
     announced: bool = True
 
 
@@ -236,7 +259,7 @@ class ConsulRegistration(ScheduledRegistration):
             if self._at_agent.announced:
                 self._at_agent.announced = False  # the servers may only be a moment behind
             else:
-                await self._define()
+                await self._define(all=True)
         else:
             self._at_agent.announced = True
         self._heartbeats.verified(sent)
@@ -278,18 +301,19 @@ class ConsulRegistration(ScheduledRegistration):
             await self._define()
         self._heartbeats.written(health, load)
 
-    async def _define(self) -> None:
-        """Registers the service again, with a new edition; its checks keep their state."""
-        self._at_agent.edition += 1
+    async def _define(self, *, all: bool = False) -> None:
+        """Registers the service again, with a new edition of the health check, or of ``all``
+        checks; they keep their state."""
+        self._at_agent.editions = self._at_agent.editions.next(all=all)
         token = self._api.token.secret
         service = self._api.address.service_of(self._record.name)
-        status, edition = self._at_agent.status, self._at_agent.edition
+        status, editions = self._at_agent.status, self._at_agent.editions
         definition = service_definition(
             service,
             self._record,
             self._lease,
             status,
-            edition,
+            editions,
             tags=self._labels.tags(self._record),
             meta=self._labels.meta(self._record),
         )

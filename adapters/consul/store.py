@@ -19,6 +19,7 @@ from mcp_discovery.adapters.consul.registration import (
     LEAST_REAP,
     AgentHealth,
     ConsulRegistration,
+    Editions,
     record_key,
     service_definition,
 )
@@ -119,12 +120,13 @@ class ConsulStore(BaseStore[ConsulRegistration]):
     ) -> AgentHealth:
         service = self._address.service_of(record.name)
         # Critical until the first health is written: until then it must not be offered.
+        editions = Editions.first()
         definition = service_definition(
             service,
             record,
             lease,
             checks.CRITICAL,
-            1,
+            editions,
             tags=labels.tags(record),
             meta=labels.meta(record),
         )
@@ -136,7 +138,7 @@ class ConsulStore(BaseStore[ConsulRegistration]):
             raise StoreUnavailableError(
                 self.url, f"its agent has no service {record.id!r} right after registering it"
             )
-        return AgentHealth(str(check["Node"]), str(check["Status"]), str(check["Output"]), 1)
+        return AgentHealth(str(check["Node"]), str(check["Status"]), str(check["Output"]), editions)
 
     async def _require_agents_datacenter(self) -> None:
         """Raises :class:`InvalidStoreURLError` when service and record would be in different

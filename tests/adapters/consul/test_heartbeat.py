@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,7 +14,7 @@ from mcp_discovery.health import Health, Status, healthy
 from mcp_discovery.instance import Instance
 from tests.contract.watcher import watching
 from tests.records import document, record
-from tests.stores import ConsulServer, until
+from tests.stores import ConsulAgent, ConsulServer, until
 from tests.stores.binaries import Release
 from tests.stores.waiting import repeat
 
@@ -125,6 +126,57 @@ async def test_a_check_that_was_set_by_hand_is_put_right(
         return bool(answer.json()["mcp-health:catalog-1"]["Status"] == "passing")
 
     await until(put_right, timeout=5, what="the health that its registrant found")
+
+
+@pytest.mark.parametrize("check", ["mcp:catalog-1", "mcp-health:catalog-1"])
+async def test_a_check_that_the_servers_have_lost_is_sent_again(
+    consul_server: ConsulServer, namespace: str, check: str
+) -> None:
+    """The agent takes it for sent, and compares it with its servers only every minute or two."""
+    async with _through_an_agent(consul_server, namespace) as (agent, store):
+        registration = await register(store, ttl=4)
+        await until(_at_servers(agent, namespace), timeout=5, what="both checks at the servers")
+        lost = {"Node": agent.name, "CheckID": check}
+        await consul_server.api("PUT", "/v1/catalog/deregister", body=lost)
+        assert not await _at_servers(agent, namespace)()
+
+        async def sent_again() -> bool:
+            await registration.heartbeat(healthy())
+            return await _at_servers(agent, namespace)()
+
+        await until(sent_again, timeout=10, what=f"{check} at the servers")
+
+
+async def test_all_is_sent_again_to_servers_that_lost_all(
+    consul_server: ConsulServer, namespace: str
+) -> None:
+    """What the agent takes for sent is part of the new registration all the same."""
+    async with _through_an_agent(consul_server, namespace) as (agent, store):
+        registration = await register(store)
+        await until(_at_servers(agent, namespace), timeout=5, what="both checks at the servers")
+        lost = {"Node": agent.name, "ServiceID": registration.id}
+        await consul_server.api("PUT", "/v1/catalog/deregister", body=lost)
+        await consul_server.api("DELETE", f"/v1/kv/{namespace}/servers/?recurse")
+        with pytest.raises(RegistrationLostError, match="its record is gone"):
+            await repeat(lambda: registration.heartbeat(healthy()), every=0.2, seconds=5)
+        await register(store)
+        await until(_at_servers(agent, namespace), timeout=5, what="both checks at the servers")
+
+
+@asynccontextmanager
+async def _through_an_agent(
+    server: ConsulServer, namespace: str
+) -> AsyncGenerator[tuple[ConsulAgent, ConsulStore], None]:
+    async with ConsulAgent(server) as agent, ConsulStore(f"{agent.store_url}/{namespace}") as store:
+        yield agent, store
+
+
+def _at_servers(agent: ConsulAgent, service: str) -> Callable[[], Awaitable[bool]]:
+    async def both() -> bool:
+        answer = await agent.api("GET", f"/v1/health/checks/{service}?consistent")
+        return len(answer.json()) == 2
+
+    return both
 
 
 async def test_a_store_that_is_away_is_not_a_lost_registration() -> None:
