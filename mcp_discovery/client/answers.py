@@ -34,7 +34,8 @@ class MisdirectedAnswerError(UnusableAnswerError):
     """The answer to the request ``id`` has the id ``found``, which is JSON."""
 
     def __init__(self, id: RequestId, found: str | None) -> None:
-        super().__init__(f"it answered the request {id!r} with the id {found or 'of none'}")
+        what = "without an id" if found is None else f"with the id {found}"
+        super().__init__(f"it answered the request {id!r} {what}")
 
 
 def size_text(size: int) -> str:

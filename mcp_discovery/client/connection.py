@@ -21,7 +21,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from mcp_discovery.client.answers import OversizedAnswerError, UnusableAnswerError
+from mcp_discovery.client.answers import OversizedAnswerError, UnusableAnswerError, size_text
 from mcp_discovery.client.attempt import (
     ATTEMPT,
     Attempt,
@@ -208,7 +208,8 @@ class InstanceConnection:
                 return self._unusable(call, attempt.fault)
             if attempt.abandoned:
                 blocked = self.session.exchanges.blocked
-                way = "; an answer over max_answer_bytes is in its way" if blocked else ""
+                large = size_text(self._settings.max_answer_bytes)
+                way = f"; an answer over {large} is in its way" if blocked else ""
                 why = f"no answer within {deadline:.3g} s{way}"
                 self.breaker.failed(why)
                 return AttemptError(why, sent=True, slow=True, over=blocked)
