@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -65,6 +66,12 @@ def call(
         envvar="MCP_DISCOVERY_SERVER_TOKEN",
         help="Bearer token for the server that --server names. Better given by the environment.",
     ),
+    server_token_file: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        envvar="MCP_DISCOVERY_SERVER_TOKEN_FILE",
+        help="A file that holds that token instead.",
+    ),
     max_answer_bytes: int = typer.Option(
         64 * 2**20,
         min=1,
@@ -74,6 +81,7 @@ def call(
     ),
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """Call a tool at one of the healthy servers that offer it.
 
@@ -87,7 +95,7 @@ def call(
     from mcp_discovery.cli.arguments import from_json
 
     options.check_url(facade)
-    if server_token and server is None:
+    if (server_token or server_token_file) and server is None:
         raise InvalidInputError("--server-token is for one server; say which with --server NAME")
     given = from_json(json_args) if json_args is not None else {}
     logs.start("error", json=False)
@@ -95,16 +103,19 @@ def call(
     async def work() -> int:
         from mcp_discovery import Discovery
 
-        def auth(instance: Instance) -> str | None:
-            return server_token if server in (instance.record.name, instance.id) else None
+        token = Path(server_token_file) if server_token_file else server_token
+
+        def auth(instance: Instance) -> str | Path | None:
+            return token if server in (instance.record.name, instance.id) else None
 
         async with Discovery(
             facade,
             token=facade_token,
+            token_file=facade_token_file,
             allow_stdio=allow_stdio or (),
             deadline=timeout,
             max_answer_bytes=max_answer_bytes,
-            auth=None if server_token is None else auth,
+            auth=None if token is None else auth,
         ) as discovery:
             tags = [value for name, value in selected if name == "tags"]
             find = {"tags": tags, "match": dict(selected)["match"]} if tags else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -56,6 +57,11 @@ def _candidates(found: Iterable[object], incomplete: str) -> list[str]:
     )
 
 
+def _given(ctx: typer.Context, option: str) -> str | None:
+    given: str | None = ctx.params.get(option)
+    return given or os.environ.get(f"MCP_DISCOVERY_{option.upper()}") or None
+
+
 def _get(ctx: typer.Context, path: str) -> dict[str, Any]:
     """The facade's response; an empty one on any error, since a completion must print none."""
     import json
@@ -63,9 +69,14 @@ def _get(ctx: typer.Context, path: str) -> dict[str, Any]:
     from urllib.request import ProxyHandler, Request, build_opener
 
     facade = ctx.params.get("facade") or os.environ.get("MCP_DISCOVERY_FACADE") or FACADE_URL
-    token = ctx.params.get("facade_token") or os.environ.get("MCP_DISCOVERY_FACADE_TOKEN")
+    token = _given(ctx, "facade_token")
     if not str(facade).startswith(("http://", "https://")):
         return {}
+    if token is None and (file := _given(ctx, "facade_token_file")) is not None:
+        try:
+            token = Path(file).read_text().strip()
+        except (OSError, ValueError):
+            return {}
     request = Request(f"{str(facade).rstrip('/')}{path}")
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")

@@ -36,6 +36,7 @@ def describe(
     facade: str = options.FACADE,
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """Tell everything about one server, whatever its status, or about one tool.
 
@@ -48,7 +49,7 @@ def describe(
         from mcp_discovery.cli import descriptions as describing
         from mcp_discovery.cli.facade_connection import facade_api
 
-        async with facade_api(facade, facade_token) as api:
+        async with facade_api(facade, facade_token, facade_token_file) as api:
             if tool is not None:
                 about = await _about_tool(api, tool)
                 say_json(about) if json else describing.tool(about, schema=schema)

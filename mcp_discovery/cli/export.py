@@ -43,6 +43,7 @@ def export(
         False, "--json", envvar="MCP_DISCOVERY_JSON", help="On one line, not indented."
     ),
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """Write what a facade lists as JSON.
 
@@ -69,7 +70,7 @@ def export(
         from mcp_discovery.cli.facade_connection import facade_api, get
         from mcp_discovery.cli.host_files import mcp_json, vscode
 
-        async with facade_api(facade, facade_token, timeout=60) as api:
+        async with facade_api(facade, facade_token, facade_token_file, timeout=60) as api:
             entries = [] if everything else (await get(api, "/servers", params))["servers"]
             if format == "registry":
                 content = await get(api, "/registry/export")

@@ -19,11 +19,15 @@ _TIMEOUT = 15.0
 
 @asynccontextmanager
 async def facade_api(
-    facade: str, token: str | None = None, *, timeout: float = _TIMEOUT
+    facade: str,
+    token: str | None = None,
+    token_file: str | None = None,
+    *,
+    timeout: float = _TIMEOUT,
 ) -> AsyncIterator[FacadeApi]:
     """The facade's endpoints; raises what :func:`check_url` does."""
     check_url(facade)
-    api = FacadeApi(facade, StoreOptions(token=token, timeout=timeout))
+    api = FacadeApi(facade, StoreOptions(token=token, token_file=token_file, timeout=timeout))
     try:
         yield api
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from mcp_discovery.cli import options
 from mcp_discovery.cli.exit_codes import DONE, FAILED, run
 from mcp_discovery.cli.terminal import line, say, say_json
 from mcp_discovery.errors import InvalidInputError, StoreDeniedError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from mcp_discovery.adapters.store import StoreOptions
 
 _EFFECTS = ("created", "replaced", "unchanged")
 
@@ -31,6 +34,7 @@ def import_(
     facade: str = options.FACADE,
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """Register what a file lists; the facade keeps it registered from then on.
 
@@ -46,7 +50,10 @@ def import_(
     params = [("dryRun", "true")] if dry_run else params
 
     async def work() -> int:
-        report = await _post(facade, facade_token, body, params, timeout)
+        from mcp_discovery.adapters.store import StoreOptions
+
+        credentials = StoreOptions(token=facade_token, token_file=facade_token_file)
+        report = await _post(facade, credentials, body, params, timeout)
         outcomes = _outcomes(report, body, dry=dry_run)
         _print(outcomes, json=json)
         return FAILED if any(each["outcome"] not in _EFFECTS for each in outcomes) else DONE
@@ -56,7 +63,7 @@ def import_(
 
 async def _post(
     facade: str,
-    token: str | None,
+    credentials: StoreOptions,
     body: Mapping[str, Any],
     params: list[tuple[str, str]],
     timeout: float,
@@ -66,11 +73,10 @@ async def _post(
 
     from mcp_discovery.adapters.http import HttpClient
     from mcp_discovery.adapters.remote.api import bearer
-    from mcp_discovery.adapters.store import StoreOptions
 
     options.check_url(facade)
     url = facade.rstrip("/")
-    http = HttpClient(url, StoreOptions(token=token), bearer)
+    http = HttpClient(url, credentials, bearer)
     try:
         answer = await http.request(
             "POST",

@@ -81,6 +81,12 @@ FACADE_TOKEN: Any = typer.Option(
     envvar="MCP_DISCOVERY_FACADE_TOKEN",
     help="Bearer token that a proxy before the facade asks for. Better given by the environment.",
 )
+FACADE_TOKEN_FILE: Any = typer.Option(
+    None,
+    metavar="FILE",
+    envvar="MCP_DISCOVERY_FACADE_TOKEN_FILE",
+    help="A file that holds that token instead; it is followed.",
+)
 JSON: Any = typer.Option(
     False, "--json", envvar="MCP_DISCOVERY_JSON", help="One JSON object a line."
 )

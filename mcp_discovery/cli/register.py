@@ -40,6 +40,7 @@ def register(
     facade: str = options.FACADE,
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """Register servers that have no sidecar; the facade probes them itself.
 
@@ -66,7 +67,7 @@ def register(
         from mcp_discovery.cli.facade_connection import facade_api, get
         from mcp_discovery.cli.register_plan import compare
 
-        async with facade_api(facade, facade_token) as api:
+        async with facade_api(facade, facade_token, facade_token_file) as api:
             listed = (await get(api, "/servers", {"status": "all"}))["servers"]
             plan = compare(wanted, listed, prune=prune)
             if not json:

@@ -32,6 +32,7 @@ def servers(
     ),
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """List the servers that a facade knows, by default the healthy ones.
 
@@ -42,7 +43,7 @@ def servers(
     async def work() -> None:
         from mcp_discovery.cli.facade_connection import facade_api, get
 
-        async with facade_api(facade, facade_token) as api:
+        async with facade_api(facade, facade_token, facade_token_file) as api:
             listed = await get(api, "/servers", params)
             if json:
                 for server in listed["servers"]:

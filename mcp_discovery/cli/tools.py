@@ -23,6 +23,7 @@ def tools(
     limit: int = typer.Option(1000, min=1, max=10_000, metavar="N", help="So many at most."),
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """List the tools that healthy servers offer, or search them.
 
@@ -30,16 +31,21 @@ def tools(
     """
     params = [*selected, *([("q", " ".join(words))] if words else []), ("limit", str(limit))]
     params += [("schema", "true")] if schema else []
-    run(_list(facade, facade_token, params, json=json))
+    run(_list(facade, facade_token, facade_token_file, params, json=json))
 
 
 async def _list(
-    facade: str, token: str | None, params: list[tuple[str, str]], *, json: bool
+    facade: str,
+    token: str | None,
+    token_file: str | None,
+    params: list[tuple[str, str]],
+    *,
+    json: bool,
 ) -> None:
     from mcp_discovery.cli.facade_connection import facade_api, get
     from mcp_discovery.cli.tables import print_staleness
 
-    async with facade_api(facade, token) as api:
+    async with facade_api(facade, token, token_file) as api:
         listed = await get(api, "/tools", params)
     found = listed["tools"]
     if json:

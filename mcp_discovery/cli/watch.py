@@ -37,6 +37,7 @@ def watch(
     ),
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
     """Follow a facade's list: first what is there, then every change. Ctrl-C ends it.
 
@@ -50,7 +51,7 @@ def watch(
         # Imported before the clock runs: that takes a while.
         import mcp_discovery.cli.facade_connection  # noqa: F401
 
-        changes = _changes(facade, facade_token, selected, once=once)
+        changes = _changes(facade, facade_token, facade_token_file, selected, once=once)
         try:
             async with asyncio.timeout(last) as deadline, aclosing(changes):
                 shown = 0
@@ -69,7 +70,12 @@ def watch(
 
 
 async def _changes(
-    facade: str, token: str | None, params: Sequence[tuple[str, str]], *, once: bool
+    facade: str,
+    token: str | None,
+    token_file: str | None,
+    params: Sequence[tuple[str, str]],
+    *,
+    once: bool,
 ) -> AsyncGenerator[tuple[str, Entry | None], None]:
     """Ids with their entries, ``None`` for what is gone: what is there, then what changes."""
     import orjson
@@ -82,7 +88,7 @@ async def _changes(
     connected = away = False
     while True:
         try:
-            async with facade_api(facade, token) as api:
+            async with facade_api(facade, token, token_file) as api:
                 async for event in api.events(params):
                     data = orjson.loads(event.data)
                     if away:

@@ -16,6 +16,7 @@ def doctor(
     context: typer.Context,
     facade: str = options.FACADE,
     facade_token: str | None = options.FACADE_TOKEN,
+    facade_token_file: str | None = options.FACADE_TOKEN_FILE,
     server: str | None = typer.Option(
         None,
         metavar="NAME",
@@ -27,6 +28,12 @@ def doctor(
         metavar="TOKEN",
         envvar="MCP_DISCOVERY_SERVER_TOKEN",
         help="Bearer token for that server. Better given by the environment.",
+    ),
+    server_token_file: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        envvar="MCP_DISCOVERY_SERVER_TOKEN_FILE",
+        help="A file that holds that token instead.",
     ),
     server_ca: str | None = typer.Option(
         None,
@@ -80,11 +87,13 @@ def doctor(
     case = Case(
         facade=facade.rstrip("/"),
         facade_token=facade_token,
+        facade_token_file=facade_token_file,
         store=store,
         credentials=options.store_options(context.params),
         read_only=read_only,
         server=server,
         server_token=server_token,
+        server_token_file=server_token_file,
         server_ca=server_ca,
         dns=endpoint_of_dns(dns) if dns else None,
         dns_domain=dns_domain.strip(".") if dns_domain else None,

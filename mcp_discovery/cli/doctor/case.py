@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.consul.url import DEFAULT_SERVICE, parse_url
+from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.adapters.stores import kind_of
+from mcp_discovery.cli.facade_connection import facade_api
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 
 State = Literal["ok", "wrong", "unchecked"]
@@ -47,16 +50,25 @@ class Case:
 
     facade: str
     facade_token: str | None = field(default=None, repr=False)
+    facade_token_file: str | None = None
     store: str | None = None
     credentials: StoreOptions = field(default_factory=StoreOptions)
     read_only: bool = False
     server: str | None = None
     server_token: str | None = field(default=None, repr=False)
+    server_token_file: str | None = None
     server_ca: str | None = None
     dns: tuple[str, int] | None = None
     dns_domain: str | None = None
     tag: str | None = None
     timeout: float = 5.0
+
+    def api(self) -> AbstractAsyncContextManager[FacadeApi]:
+        """The endpoints of :attr:`facade`; see
+        :func:`mcp_discovery.cli.facade_connection.facade_api`."""
+        return facade_api(
+            self.facade, self.facade_token, self.facade_token_file, timeout=self.timeout
+        )
 
     def domain_of(self, server: str | None) -> str | None:
         """The domain of DNS names of ``server``, or of all servers of the store; ``None`` where

@@ -12,7 +12,7 @@ from typing import Any
 
 from mcp_discovery.adapters.dns_names import TAG
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
-from mcp_discovery.cli.facade_connection import facade_api, get
+from mcp_discovery.cli.facade_connection import get
 from mcp_discovery.errors import DiscoveryError, MissingExtraError
 from mcp_discovery.extras import require_extra
 
@@ -70,7 +70,7 @@ async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
 async def _listed(case: Case) -> tuple[list[dict[str, Any]], bool]:
     """The healthy servers of the facade, and whether it could be asked."""
     try:
-        async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
+        async with case.api() as api:
             return (await get(api, "/servers", [("fields", "name,tags")]))["servers"], True
     except DiscoveryError:
         return [], False

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
-from mcp_discovery.cli.facade_connection import facade_api, get
+from mcp_discovery.cli.facade_connection import get
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
 from mcp_discovery.version import installed_version
 
 
 async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
     """Reachable, of the same version, ready, and its list up to date."""
-    async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
+    async with case.api() as api:
         try:
             health = await get(api, "/health")
             remote_version = str(health["version"])

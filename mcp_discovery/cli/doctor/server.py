@@ -11,9 +11,9 @@ import aiohttp
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.machine import is_address, resolvable
-from mcp_discovery.cli.facade_connection import facade_api, get, instances_of
-from mcp_discovery.credential_files import TLSFiles
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.cli.facade_connection import get, instances_of
+from mcp_discovery.credential_files import Secret, TLSFiles
+from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.probe import (
     BadAnswerError,
     Introspection,
@@ -34,7 +34,7 @@ async def check_server(case: Case) -> AsyncIterator[DoctorFinding]:
         yield unchecked(why, "name one with --server to have it checked end to end")
         return
     try:
-        async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
+        async with case.api() as api:
             found = await instances_of(api, case.server)
     except DiscoveryError:
         yield unchecked(f"whether {case.server} is listed: the facade cannot be asked")
@@ -100,8 +100,14 @@ async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFind
 
 
 async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFinding]:
-    headers = {"Authorization": f"Bearer {case.server_token}"} if case.server_token else {}
-    tls = ServerTls(TLSFiles(case.server_ca, None, None).current)
+    try:
+        token = Secret("server's token", case.server_token, case.server_token_file).current()
+        tls = ServerTls(TLSFiles(case.server_ca, None, None).current)
+    except InvalidInputError as error:
+        yield wrong(str(error), "mend --server-token, --server-token-file or --server-ca")
+        yield _steps_left(2)
+        return
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with probing_session(aiohttp.TCPConnector()) as http:
         try:
             probe = McpProbe(
@@ -134,7 +140,7 @@ async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[Doctor
 
 async def _compare_tools(case: Case, entry: Entry, offered: Introspection) -> DoctorFinding:
     try:
-        async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
+        async with case.api() as api:
             path = f"/servers/{quote(str(entry['id']), safe='')}/capabilities"
             listed = (await get(api, path))["tools"]
     except DiscoveryError as error:

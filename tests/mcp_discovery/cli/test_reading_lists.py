@@ -236,6 +236,12 @@ async def test_a_token_goes_to_the_facade_and_is_not_shown(tmp_path: Path) -> No
             assert "a token is wanted" in refused.err
             ended = await command(*words, "--facade", url, MCP_DISCOVERY_FACADE_TOKEN="s3cr3t")
             assert (ended.code, "s3cr3t" in ended.out + ended.err) == (0, False)
+            file = tmp_path / "token"
+            file.write_text("s3cr3t\n")
+            ended = await command(*words, "--facade", url, "--facade-token-file", str(file))
+            assert (ended.code, "s3cr3t" in ended.out + ended.err) == (0, False)
+        missing = await command("servers", "--facade", url, "--facade-token-file", "/no/such/file")
+        assert (missing.code, "cannot read /no/such/file" in missing.err) == (2, True)
         ended = await command("servers", "--help", MCP_DISCOVERY_FACADE_TOKEN="s3cr3t")
         assert "s3cr3t" not in ended.out
     finally:
