@@ -160,11 +160,10 @@ class ConsulApi:
         if self.address.mode == "service-per-server":
             # Permission for a prefix cannot be queried, only for one name that has it.
             service = f"{service}-"
-        await self.permissions.require(
-            [
-                ReadRight("key", self.address.records),
-                ReadRight("key", self.address.documents),
-                ReadRight("service", service),
-            ]
-        )
-        await self.services.require_nodes_readable()
+        wanted = [
+            ReadRight("key", self.address.records),
+            ReadRight("key", self.address.documents),
+            ReadRight("service", service),
+        ]
+        if await self.permissions.require(wanted):
+            await self.services.require_nodes_readable()

@@ -48,17 +48,19 @@ class Permissions:
         wanted = list(dict.fromkeys(rights))
         found: set[ReadRight] = set()
         for start in range(0, len(wanted), _AT_ONCE):
-            found |= await self._asked(wanted[start : start + _AT_ONCE])
+            found |= await self._asked(wanted[start : start + _AT_ONCE]) or set()
         return found
 
-    async def require(self, rights: Iterable[ReadRight]) -> None:
-        """Raises :class:`StoreDeniedError` unless the token has all of ``rights``."""
-        lacking = sorted(map(str, await self.lacking(rights)))
+    async def require(self, rights: Sequence[ReadRight]) -> bool:
+        """Raises :class:`StoreDeniedError` unless the token has all of ``rights``; returns whether
+        that was asked, which it is not where ACLs are off or a proxy blocks the question."""
+        lacking = await self._asked(rights)
         if lacking:
-            shown = self._http.address.shown
-            raise StoreDeniedError(shown, f"the token lacks {', '.join(lacking)}")
+            missing = ", ".join(sorted(map(str, lacking)))
+            raise StoreDeniedError(self._http.address.shown, f"the token lacks {missing}")
+        return lacking is not None
 
-    async def _asked(self, rights: Sequence[ReadRight]) -> set[ReadRight]:
+    async def _asked(self, rights: Sequence[ReadRight]) -> set[ReadRight] | None:
         wanted = [
             {"Resource": each.resource, "Segment": each.name, "Access": "read"} for each in rights
         ]
@@ -66,7 +68,7 @@ class Permissions:
             "POST", "/v1/internal/acl/authorize", data=orjson.dumps(wanted)
         )
         if response.status in (401, 404, 405):  # ACLs are off, or a proxy blocks the request
-            return set()
+            return None
         if response.status != 200:
             self._http.refuse(response)
         with self._http.reading(response):
