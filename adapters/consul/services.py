@@ -93,16 +93,15 @@ class ServiceCatalog:
         services = self._parser.read(response.body) if one_service else None
         return QueryResult(now, self._read(response) if services is None else services)
 
-    async def leaders(self, timeout: float, *, empty: bool) -> tuple[int, bool]:
-        """The index of the services as the leader has them, and whether there are none, within
-        ``timeout`` seconds. That is only looked at if ``empty`` is true: otherwise the response
-        lists none, and costs as good as nothing."""
+    async def leaders(self, *, empty: bool) -> tuple[int, bool]:
+        """The index of the services as the leader has them, and whether there are none. That is
+        only looked at if ``empty`` is true: otherwise the response lists none, and costs as good
+        as nothing."""
         path, params = self._query()
         if not empty:
             own = self._http.address.mode == "one-service"
             params["filter"] = f'{"Service.ID" if own else "CheckID"} == ""'
-        query = {**params, "consistent": ""}
-        response = await self._http.request("GET", path, query, timeout=timeout)
+        response = await self._http.request("GET", path, {**params, "consistent": ""})
         return self._http.index(response), empty and not self._http.json(response)
 
     async def all(self) -> Services:

@@ -218,7 +218,7 @@ async def _require_current(api: ConsulApi, services: _QueryLoop[Services]) -> No
     earlier versions.
     """
     shown = services.index
-    index, empty = await api.services.leaders(CHECK_WITHIN, empty=services.empty)
+    index, empty = await api.services.leaders(empty=services.empty)
     if index < shown:
         raise StoreUnavailableError(
             api.address.shown, "its index went backwards: it was reset or restored"
