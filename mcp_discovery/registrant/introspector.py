@@ -92,6 +92,7 @@ class Introspector:
         self._wanted = asyncio.Event()
         self._read: Introspection | None = None
         self._unread = ""  # which lists cannot be read, and why
+        self._failing = ""  # why nothing can be read at all
         self._unlisted = ""  # why what was read cannot be registered
         self._again_at = -math.inf  # monotonic seconds
         self._failures = 0  # to read anything, one after the other
@@ -100,6 +101,7 @@ class Introspector:
 
     async def follow(self, probe: McpProbe) -> None:
         """Reads the server over ``probe``, at once and then for ever; to be cancelled."""
+        self._failures, self._failing = 0, ""  # another connection may go better
         probe.noticed = self._wanted.set
         listening = guarded("listening for notifications", partial(self._listen, probe))
         async with alongside(listening):
@@ -108,7 +110,7 @@ class Introspector:
     @property
     def trouble(self) -> str:
         """Why not all that the server offers is known, as a reason says it; empty where it is."""
-        return self._unread or self._unlisted
+        return self._unread or self._failing or self._unlisted
 
     async def read(self, probe: McpProbe, timeout: float) -> None:
         """Reads what the last probe did not, where it is time to.
@@ -146,7 +148,7 @@ class Introspector:
             self._failures += 1
             if self._failures > 1:  # one may be the server's end, which the watcher finds
                 before = self.trouble
-                self._unread = f"what it offers cannot be read: {failure}"
+                self._failing = f"what it offers cannot be read: {failure}"
                 self._tell(before)
         else:
             self._failures = 0
@@ -180,7 +182,7 @@ class Introspector:
 
     def _take_in(self, found: Introspection, probe: McpProbe) -> None:
         """Passes on what was read, where it changed, and what could not be."""
-        troubled = self.trouble
+        troubled, self._failing = self.trouble, ""
         self._unread = cannot_be_read(
             each
             for each in found.unread
