@@ -186,7 +186,9 @@ class Environment:
     async def _sidecar(
         self, id: str, server: McpServer, route: StoreRoute, clock: Clock, options: Sequence[str]
     ) -> Program:
-        given = ("--url", server.url, "--id", id, "--name", "thing", "--tag", "things")
+        # In a network of its own, a Consul agent knows an address on which the server is not.
+        place = ("--url", server.url, "--advertise-url", server.url)
+        given = (*place, "--id", id, "--name", "thing", "--tag", "things")
         terms = self.history.terms
         times = ("--ttl", f"{terms.ttl:g}", "--probe-interval", f"{terms.probe_interval:g}")
         more = ("--reap-after", "600", "--drain", "0.5", *options)
