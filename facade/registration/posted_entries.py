@@ -93,6 +93,7 @@ class PostedEntries:
     def __post_init__(self) -> None:
         self._store = self.catalog.store
         self._entries: dict[str, PostedEntry] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         #: Under which identity entries are registered.
         self.holder = holder_for(self._store)
         #: Registers a tombstone in the place of what the holder with the id ``takeover`` holds.
@@ -218,7 +219,10 @@ class PostedEntries:
             return await health_check(record, session, tls).run(probe, timeout=timeout)
         finally:
             if probe is not None:
-                await probe.close()
+                # The answer to a handshake that was given up may take its time: nobody waits here.
+                closing = asyncio.create_task(probe.close(), name="close a probe")
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     def adoptable(self, entry: Entry) -> bool:
         """Whether ``entry`` was posted to a facade and nobody keeps it alive any more."""
@@ -243,6 +247,7 @@ class PostedEntries:
         await ended(self._adopting)
         await asyncio.gather(*(posted.aclose() for posted in self._entries.values()))
         self._entries.clear()
+        await ended(*self._closing)
         await self.dialer.close()
 
     def _called(self, _: str, id: str, facts: Mapping[str, Any]) -> None:
