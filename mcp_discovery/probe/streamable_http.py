@@ -212,10 +212,13 @@ class StreamableHttp(Wire):
                 if target is None:
                     raise BadAnswerError("redirects to another origin", status=response.status)
                 return target
+            if _SESSION not in headers and (given := response.headers.get(_SESSION)):
+                if opening is not None:
+                    opening.session_id = given
+                else:  # the Python SDK 1.x opens one for whatever it is asked, and refuses that
+                    self._part(_Opening(self.url, given))
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise await refusal(response, call.method)
-            if opening is not None:
-                opening.session_id = response.headers.get(_SESSION)
             if response.content_type == _EVENT_STREAM:
                 return await self._from_events(response, call, budget)
             return self._from_body(await read_whole(response, budget), call)
