@@ -180,7 +180,9 @@ def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswerEr
 
 #: How servers call a Host header that they do not know, and with which status besides 421.
 _BAD_HOST = re.compile(
-    rb"\b(invalid|disallowed|untrusted|unknown|unrecognized)[ _-]?host\b", re.IGNORECASE
+    rb"\b(invalid|disallowed|untrusted|unknown|unrecognized)[ _-]?host\b"
+    rb"|\bhost\b.{0,100}\bnot allowed\b|\bonly allowed at\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _REFUSES_HOST = frozenset({400, 403})
 

@@ -90,7 +90,13 @@ async def test_a_wrong_answer_there(
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(421, b""), (403, b"Invalid Host: x"), (400, b"Invalid host header"), (403, b"invalid_host")],
+    [
+        (421, b""),
+        (403, b"Invalid Host: x"),
+        (400, b"Invalid host header"),
+        (403, b"invalid_host"),
+        (403, b"Access is only allowed at localhost:8931"),
+    ],
 )
 async def test_a_host_name_that_the_server_does_not_accept(
     store: EmbeddedStore, seen: Seen, server: RecordingServer, status: int, body: bytes
