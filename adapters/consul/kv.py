@@ -130,10 +130,13 @@ class KVStore:
         """Deletes an entry; with ``cas`` only if its ModifyIndex is that. Returns whether so."""
         return await self._written("DELETE", key, cas)
 
-    async def require_served(self, timeout: float) -> None:
-        """Raises unless the leader answers a read with our token within ``timeout`` seconds."""
+    async def leaders_index(self, timeout: float) -> int:
+        """The index of all of KV as the leader has it: at least that of any result of
+        :meth:`watch`. Raises unless it answers within ``timeout`` seconds."""
+        # Of a key that does not exist, Consul tells the index of the whole table.
         where = f"/v1/kv/{quote(self._http.address.records)}"
-        await self._http.request("GET", where, missing=True, timeout=timeout)
+        response = await self._http.request("GET", where, missing=True, timeout=timeout)
+        return self._http.index(response)
 
     async def watch(self, index: int, wait: float) -> QueryResult[list[KVPair]]:
         """A blocking query for all records; see :meth:`ConsulTransport.block`."""

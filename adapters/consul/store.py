@@ -135,6 +135,7 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         known = await self._api.agent.service(record.id)
         check = known.checks.get(checks.health_check(record.id)) if known is not None else None
         if check is None:
+            await withdraw_if_lost(self._api, record, lease.holder)  # another has won meanwhile
             raise StoreUnavailableError(
                 self.url, f"its agent has no service {record.id!r} right after registering it"
             )

@@ -19,6 +19,7 @@ from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.checks import ServicePlace
 from mcp_discovery.adapters.consul.hidden import HiddenInstances
+from mcp_discovery.adapters.consul.kv import KVPair
 from mcp_discovery.adapters.consul.listing import ConsulListing, WatchMemory
 from mcp_discovery.adapters.consul.services import Services
 from mcp_discovery.adapters.consul.transport import QueryResult
@@ -126,7 +127,7 @@ async def watch(
     tasks = [
         asyncio.create_task(services.run(), name="consul services"),
         asyncio.create_task(records.run(), name="consul records"),
-        asyncio.create_task(_check(api, services, changed, hidden), name="consul check"),
+        asyncio.create_task(_check(api, services, records, changed, hidden), name="consul check"),
         asyncio.create_task(_fail_ghosts(api, listing), name="consul ghosts"),
     ]
     for task in tasks:
@@ -172,6 +173,7 @@ async def watch(
 async def _check(
     api: ConsulApi,
     services: _QueryLoop[Services],
+    records: _QueryLoop[list[KVPair]],
     changed: asyncio.Event,
     hidden: HiddenInstances,
 ) -> NoReturn:
@@ -179,7 +181,8 @@ async def _check(
         await asyncio.sleep(CHECK_EVERY)
         if hidden.due:
             changed.set()
-        await api.kv.require_served(CHECK_WITHIN)
+        shown = records.index
+        _require_risen(api, shown, await api.kv.leaders_index(CHECK_WITHIN))
         await _require_current(api, services)
         await api.token.follow()
 
@@ -219,10 +222,7 @@ async def _require_current(api: ConsulApi, services: _QueryLoop[Services]) -> No
     """
     shown = services.index
     index, empty = await api.services.leaders(empty=services.empty)
-    if index < shown:
-        raise StoreUnavailableError(
-            api.address.shown, "its index went backwards: it was reset or restored"
-        )
+    _require_risen(api, shown, index)
     behind = services.index
     if empty or not 0 < behind < index:
         return
@@ -233,6 +233,15 @@ async def _require_current(api: ConsulApi, services: _QueryLoop[Services]) -> No
             api.address.shown,
             f"its agent has brought no change of services for {CHANGE_WITHIN:g} s, though the "
             "leader has some: the server that it follows may hang",
+        )
+
+
+def _require_risen(api: ConsulApi, shown: int, index: int) -> None:
+    """Raises :class:`StoreUnavailableError` where the leader's index is below one that it brought:
+    a query with the higher one would wait on."""
+    if index < shown:
+        raise StoreUnavailableError(
+            api.address.shown, "its index went backwards: it was reset or restored"
         )
 
 
