@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Seconds from the first sight of a server to its first trial, at least and at most.
 _FIRST = (0.5, 3.0)
 #: Seconds between two trials of one server, and by which part they vary.
-_EVERY, _VARIES = 600.0, 0.3
+_EVERY, _VARIES = 1800.0, 0.3
 #: Seconds until an address that is not good is tried again, doubled each time, and at most.
 _RETRY, _LONGEST_RETRY = 1.0, 60.0
 #: After how many such trials in a row it is shown.
