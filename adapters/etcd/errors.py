@@ -72,6 +72,7 @@ _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
         "etcd refuses a request over its --max-request-bytes; leave that at 1.5 MiB or more",
     ),
     ("message larger than max", RequestRefusedError, None),
+    ("authentication is not enabled", RequestRefusedError, None),
     (
         "no leader",
         MemberUnavailableError,
