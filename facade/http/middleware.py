@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TypeAlias
 
 from aiohttp import web
@@ -75,7 +76,9 @@ class OutermostMiddleware:
         if status >= 400:
             self.reshape_error(request, response)
         self.metrics.count(request, response, time.monotonic() - trace.began)
-        level = logging.WARNING if status >= 500 else logging.DEBUG
+        # A loop is the fault of who asks, 508 though it is (RFC 5842, 7.2), and every probe of it.
+        at_fault = status >= 500 and status != HTTPStatus.LOOP_DETECTED
+        level = logging.WARNING if at_fault else logging.DEBUG
         if log.isEnabledFor(level):
             # The path only: what stands in a query is nobody else's business.
             log.log(
