@@ -15,7 +15,13 @@ import typer
 from mcp_discovery.cli import completion, filters, options
 from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, TOOL_ERROR, run
 from mcp_discovery.cli.terminal import line, say, say_json
-from mcp_discovery.errors import AmbiguousToolError, InvalidInputError, UnknownToolError
+from mcp_discovery.errors import (
+    AmbiguousToolError,
+    DiscoveryError,
+    InvalidInputError,
+    NoReplicaError,
+    UnknownToolError,
+)
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -207,7 +213,7 @@ async def _unknown(
     server: str | None,
     find: Mapping[str, Any],
     tools: Collection[Tool],
-) -> UnknownToolError:
+) -> DiscoveryError:
     """Why the tool cannot be had where it is offered, or else the names most like it."""
     from mcp_discovery.nearest import all_nearest
 
@@ -217,9 +223,15 @@ async def _unknown(
     others = sorted({each.server for each in await discovery.tools() if each.own_name == name})
     if others:
         return UnknownToolError(name, f"{why}; it is offered by {', '.join(others)}")
-    for each in await discovery.servers(**find, status="all", tool=name):
-        state = f"{each.health.status.value} ({each.health.reason})"
-        return UnknownToolError(name, f"{why}; {each.record.name} does, and is {state}")
+    wanted = [(server, name)]
+    if server is None and "." in name:
+        of_server, _, own = name.partition(".")
+        wanted.append((of_server, own))
+    for at, own in wanted:
+        for each in await discovery.servers(**find, status="all", tool=own):
+            if at in (None, each.record.name, each.id):
+                state = f"{each.id} offers it and is {each.health.status}: {each.health.reason}"
+                return NoReplicaError(own, each.record.name, state)
     names = {each.name for each in tools} | {each.own_name for each in tools}
     return UnknownToolError(name, why, all_nearest(name, names, cutoff=0.5))
 

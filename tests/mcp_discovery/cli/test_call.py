@@ -187,9 +187,11 @@ async def test_two_servers_with_one_tool(tmp_path: Path) -> None:
             ended = await command(*call, *more, "to=1")
             assert (ended.code, ended.out) == (0, "counted to 1\n"), ended
         await talker.kill()
-        ended = await command(*call, "first.count", "to=1", "--timeout", "2s")
-        assert ended.code in (3, 8), ended
-        assert "Traceback" not in ended.err
+        await asked.until_status(next(iter(await asked.servers("name=first"))), "down", 5)
+        for more in (("first.count",), ("count", "--server", "second")):
+            ended = await command(*call, *more, "to=1", "--timeout", "5s")
+            assert ended.code == 3, ended
+            assert "offers it and is down: connection refused" in ended.err
 
 
 async def test_a_command_has_to_be_allowed(tmp_path: Path) -> None:
