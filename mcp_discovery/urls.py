@@ -50,7 +50,8 @@ def wire_url(url: str) -> URL:
 
 
 def uri_of(url: str) -> str:
-    """``url`` as a URI, for documents: what RFC 3986 does not allow is encoded, braces included.
+    """``url`` as a URI, for documents: what RFC 3986 does not allow is encoded, braces included,
+    and the scheme is in lower case (3.1).
 
     Braces would be variables in ``server.json``. Raises ValueError for what is no URL.
     """
@@ -58,7 +59,7 @@ def uri_of(url: str) -> str:
     if not authority.isascii():
         authority = URL(f"{scheme}://{authority}").raw_authority
     rest = _NOT_IN_URI.sub(_encoded, target) + _NOT_IN_URI.sub(_encoded, fragment)
-    return f"{scheme}://{authority}{rest}"
+    return f"{scheme.lower()}://{authority}{rest}"
 
 
 def resolve_in_origin(base: str, reference: str) -> str | None:
