@@ -44,10 +44,11 @@ def root(tmp_path: Path) -> Path:
     for each in Path("/lib/systemd/system").glob("*"):
         if each.suffix in (".target", ".slice", ".mount") and each.is_file():
             shutil.copy(each, system)
-    program = here / "opt/mcp-discovery/bin/mcp-discovery"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for name in ("opt/mcp-discovery/bin/mcp-discovery", "bin/kill"):
+        program = here / name
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
     return here
 
 

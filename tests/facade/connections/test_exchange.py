@@ -13,6 +13,7 @@ from tests.facade.connections.bodies import files, ids, register
 from tests.facade.harness import Client, leased, served
 from tests.records import document, record
 from tests.servers.process import sdk
+from tests.stores.waiting import until
 
 NOWHERE = "http://127.0.0.1:9"
 EVERYTHING = {
@@ -82,9 +83,13 @@ async def test_a_round_trip_loses_nothing() -> None:
 
         # What was told by the server itself is asked for again, not frozen.
         await server.offer_tools(1, notify=False)
-        await other("POST", "/connections/told/health-check")
-        entry = (await other("GET", "/servers/told")).json
-        assert entry["capabilities"]["tools"] == ["add_0"]
+
+        async def told_anew() -> bool:
+            await other("POST", "/connections/told/health-check")  # asks for one of its lists
+            entry = (await other("GET", "/servers/told")).json
+            return bool(entry["capabilities"]["tools"] == ["add_0"])
+
+        await until(told_anew, timeout=10, what="the tools being read again")
 
 
 async def test_importing_what_is_there_changes_nothing(ask: Client) -> None:

@@ -61,6 +61,8 @@ def _parts(data: bytes, count: int) -> list[bytes]:
 class _FakeConsul:
     """Answers two queries with what it was given, and the ones after them never."""
 
+    token = None
+
     def __init__(self, services: bytes, records: bytes) -> None:
         self._bodies = {"health": services, "kv": records}
 

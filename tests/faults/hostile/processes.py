@@ -136,11 +136,11 @@ class FacadeProcess:
 
 @asynccontextmanager
 async def facade(folder: Path, store: str, *options: str) -> AsyncIterator[FacadeProcess]:
-    """A facade process over ``store`` that answers."""
+    """A facade process over ``store`` that answers. Nobody is at the addresses that are listed."""
     port = ports.draw()
     url = f"http://127.0.0.1:{port.number}"
-    given = ("facade", "--store", store, "--port", str(port.number), *options)
-    async with program(folder, "facade", *given) as made:
+    given = ("facade", "--store", store, "--port", str(port.number), "--no-try-advertised")
+    async with program(folder, "facade", *given, *options) as made:
 
         async def answers() -> bool:
             async with aiohttp.ClientSession() as http, http.get(f"{url}/health") as response:
