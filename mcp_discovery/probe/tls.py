@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from cachetools import TTLCache
 
+from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.urls import wire_url
 
 #: Seconds for which the names in a server's certificate are remembered, and the most that are.
@@ -163,7 +164,7 @@ async def _names_in_certificate(
         raise
 
 
-class _CertificateReadError(ssl.SSLError):
+class _CertificateReadError(DiscoveryError, ssl.SSLError):
     """Ends a handshake in which the names of a trusted certificate were read."""
 
     def __init__(self, certificate: dict[str, Any]) -> None:
