@@ -74,16 +74,19 @@ async def test_the_life_of_a_server_that_nobody_touched(cluster: Cluster, tmp_pa
             assert offered["tools"][0]["inputSchema"]["type"] == "object"
 
             await server.control(fail=503)
-            down = await cluster.facade.until_status("one", "down", INTERVAL + MARGIN)
+            await cluster.facade.until_status("one", "degraded", INTERVAL + MARGIN)
+            down = await cluster.facade.until_status("one", "down", 2 * INTERVAL + MARGIN)
             assert "HTTP 503" in down["reason"]
             assert await cluster.facade.servers("tags=things") == {}
             await server.control(fail=None)
             await cluster.facade.until_status("one", "healthy", INTERVAL + MARGIN)
 
             await server.pause()
-            await cluster.facade.until_status("one", "down", INTERVAL + MARGIN)
+            # It was just connected to for the second time, and that is made up for.
+            await cluster.facade.until_status("one", "degraded", 2 * INTERVAL + 0.5 + MARGIN)
+            await cluster.facade.until_status("one", "down", 2 * INTERVAL + MARGIN)
             await server.resume()
-            await cluster.facade.until_status("one", "healthy", INTERVAL + MARGIN)
+            await cluster.facade.until_status("one", "healthy", 2 * INTERVAL + MARGIN)
 
             await server.kill()
             down = await cluster.facade.until_status("one", "down", INTERVAL + MARGIN)

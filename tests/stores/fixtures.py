@@ -29,11 +29,13 @@ from tests.stores.etcd import EtcdServer
 
 
 def over_releases(metafunc: pytest.Metafunc) -> None:
-    """Runs a test over every release of the matrix, should it start a store.
+    """Runs a test over every release of the matrix, should it start a store and name no release.
 
     For `pytest_generate_tests` in the conftest of a folder.
     """
-    if starts_store(metafunc.definition):
+    marks = metafunc.definition.iter_markers("parametrize")
+    named = any(mark.args[0] == "release" for mark in marks)
+    if starts_store(metafunc.definition) and not named:
         metafunc.parametrize("release", binaries.matrix(), indirect=True, scope="session")
 
 
