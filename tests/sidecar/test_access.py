@@ -18,6 +18,8 @@ from tests.servers.recording import RecordingServer, recording
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores.waiting import until
 
+pytestmark = pytest.mark.slow  # what is tested takes its seconds
+
 
 def signed(server: RecordingServer, path: str) -> set[str | None]:
     """The Authorization of every request to ``path``."""

@@ -22,6 +22,8 @@ from tests.facade.plain import HealthServer
 from tests.servers.process import odd, sdk
 from tests.stores.waiting import until
 
+pytestmark = pytest.mark.slow  # what is tested takes its seconds
+
 
 def posted(url: str, **more: Any) -> dict[str, Any]:
     return {"id": "a", "name": "products", "url": url} | more

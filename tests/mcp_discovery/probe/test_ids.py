@@ -43,7 +43,7 @@ class _Listening(OddServer):
 @asynccontextmanager
 async def listening(options: Options) -> AsyncIterator[tuple[str, list[object]]]:
     server = _Listening(options)
-    runner = web.AppRunner(server.app(), access_log=None)
+    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

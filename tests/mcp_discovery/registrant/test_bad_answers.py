@@ -19,6 +19,8 @@ from tests.facade.plain import HealthServer
 from tests.sidecar.harness import Seen, sidecar, watching
 from tests.stores.waiting import until
 
+pytestmark = pytest.mark.slow  # what is tested takes its seconds
+
 #: Of a facade's probes: long enough for a list that hangs, and the usual question after it.
 TIMEOUT = 1.2
 REGISTRANTS = ["sidecar", "facade"]

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import pytest
 from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
@@ -17,6 +18,8 @@ from mcp_discovery.health import Status
 from tests.servers.odd import OddServer, Options
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores.waiting import until
+
+pytestmark = pytest.mark.slow  # what is tested takes its seconds
 
 INTERVAL = 1.0
 INTERVALS = 60

@@ -24,6 +24,8 @@ from tests.sidecar.harness import Seen, sidecar, watching
 from tests.stores.ports import draw
 from tests.stores.waiting import until
 
+pytestmark = pytest.mark.slow  # what is tested takes its seconds
+
 INTERVAL = 0.5
 BUDGET = 1.0
 REGISTRANTS = ["sidecar", "facade"]
