@@ -82,7 +82,7 @@ async def _suffer(line: Line, number: int, wishes: dict[str, Any], said: str) ->
         measured(line.at.program.pid, f"{line.at.url}/health") as at,
     ):
         await line.evil.control(**wishes, version=f"1.0.{number}")
-        await until(told, timeout=15, what=f"{said} being told")
+        await until(told, timeout=40, what=f"{said} being told")
         await line.fine.control(tools=number + 5, notify=True)
         await until(seen, timeout=5, what="the change of a neighbour")
     at.check(pause=1.5)
