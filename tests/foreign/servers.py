@@ -9,12 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
 from tests.foreign.programs import BRIDGE, FASTMCP4, GO, NODE, NPM, SDK1
+from tests.servers.process import until_answering
 from tests.stores import ports
 from tests.stores.process import LocalProcess
-from tests.stores.waiting import NotYet, until
 
 _START_SECONDS = 60.0
 _HERE = Path(__file__).parent
@@ -106,10 +104,6 @@ class ForeignProcess:
         scheme = "ws" if server.transport == "websocket" else "http"
         self.url = f"{scheme}://127.0.0.1:{port}{server.path}"
 
-    async def log_tail(self) -> str:
-        """The end of what it wrote."""
-        return await self.process.log_tail(20)
-
 
 @asynccontextmanager
 async def running(server: ForeignServer, folder: Path) -> AsyncIterator[ForeignProcess]:
@@ -120,18 +114,9 @@ async def running(server: ForeignServer, folder: Path) -> AsyncIterator[ForeignP
     started = ForeignProcess(server, port.number, process)
     await process.start(arguments)
     try:
-        async with aiohttp.ClientSession() as http:
-
-            async def listens() -> bool:
-                if not process.running:
-                    raise RuntimeError(f"it ended: {await started.log_tail()}")
-                # Any answer will do: what it is asked opens no session.
-                async with http.get(f"http://127.0.0.1:{port.number}/nothing-here") as answer:
-                    if answer.status >= 500:
-                        raise NotYet(f"HTTP {answer.status}")
-                return True
-
-            await until(listens, timeout=_START_SECONDS, what=f"{server.name} listening")
+        # Any answer will do: what it is asked opens no session.
+        nothing = f"http://127.0.0.1:{port.number}/nothing-here"
+        await until_answering(process, nothing, _START_SECONDS, f"{server.name} listening")
         yield started
     finally:
         with suppress(ProcessLookupError):

@@ -19,6 +19,25 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 20.0
 
 
+async def until_answering(process: LocalProcess, url: str, timeout: float, what: str) -> None:
+    """Wait until ``process`` answers a GET of ``url``, with whatever is no error of its own.
+
+    Raises RuntimeError, with its log, when it ends before, and TimeoutError after ``timeout``
+    seconds.
+    """
+    async with aiohttp.ClientSession() as http:
+
+        async def answers() -> bool:
+            if not process.running:
+                raise RuntimeError(f"it ended: {await process.log_tail(30)}")
+            async with http.get(url) as response:
+                if response.status >= 500:
+                    raise NotYet(f"HTTP {response.status}")
+                return True
+
+        await until(answers, timeout=timeout, what=what)
+
+
 class McpServer:
     """One MCP server process; it keeps its port through stops and starts."""
 
@@ -66,17 +85,8 @@ class McpServer:
 
     async def ready(self) -> None:
         """Wait until the server answers; raises TimeoutError, with its log, when it does not."""
-        async with aiohttp.ClientSession() as http:
-
-            async def answers() -> bool:
-                if not self.running:
-                    raise RuntimeError(f"it ended: {await self.log_tail()}")
-                async with http.get(f"{self.base_url}/health") as response:
-                    if response.status >= 500:
-                        raise NotYet(f"HTTP {response.status}")
-                    return True
-
-            await until(answers, timeout=START_SECONDS, what=f"{self._program} being ready")
+        what = f"{self._program} being ready"
+        await until_answering(self._process, f"{self.base_url}/health", START_SECONDS, what)
 
     async def control(self, **wishes: Any) -> dict[str, Any]:
         """Change what the odd server does; returns its options and counts."""
