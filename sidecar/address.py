@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 
 from mcp_discovery.adapters.backoff import Backoff
-from mcp_discovery.probe import McpProbe, ProbeError
+from mcp_discovery.probe import McpProbe
 from mcp_discovery.probe.verdict import Verdict, address_verdict
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import alongside, is_set
@@ -86,19 +85,13 @@ class AddressTrials:
         record = self._record
         assert record is not None, "there is news"
         assert record.endpoint.url is not None
-        tls = self.access.tls_elsewhere
         probe = McpProbe(
-            record.endpoint.url, transport=record.endpoint.transport, session=self.http, tls=tls
+            record.endpoint.url,
+            transport=record.endpoint.transport,
+            session=self.http,
+            tls=self.access.tls_elsewhere,
         )
-        failure: ProbeError | None = None
-        answers: Mapping[str, Any] = {}
-        try:
-            await probe.connect(_TIMEOUT)
-            answers = probe.server_info
-        except ProbeError as error:
-            failure = error
-        finally:
-            await probe.close()
+        failure, answers = await probe.introduce(_TIMEOUT)
         found = address_verdict(
             failure,
             expected=record.protocol.server_info or {},

@@ -183,13 +183,7 @@ class ListedAddresses:
             session=self._dialer.session,
             tls=self._tls,
         )
-        try:
-            await probe.connect(_TIMEOUT)
-            return None, probe.server_info
-        except ProbeError as failure:
-            return failure, {}
-        finally:
-            await probe.close()
+        return await probe.introduce(_TIMEOUT)
 
     def _called(self, _: str, id: str, facts: Mapping[str, Any]) -> None:
         """A call went well or failed: one that failed is a reason to try the address soon."""

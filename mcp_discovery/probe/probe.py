@@ -140,6 +140,16 @@ class McpProbe:
         async with self._within(timeout):
             await self._reconnected(self._peer, timeout, renewals)
 
+    async def introduce(self, timeout: float) -> tuple[ProbeError | None, Mapping[str, Any]]:
+        """Connect, and close again: who answers, as in ``server_info``, or why nobody does."""
+        try:
+            await self.connect(timeout)
+            return None, self.server_info
+        except ProbeError as failure:
+            return failure, {}
+        finally:
+            await self.close()
+
     async def ping(self, timeout: float, *, along: bool = False) -> float:
         """Do one real round trip and return how many seconds it took.
 
