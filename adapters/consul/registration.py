@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.consul import checks
@@ -19,7 +20,7 @@ from mcp_discovery.adapters.consul.kv import KVPair
 from mcp_discovery.adapters.consul.labels import ServiceLabels
 from mcp_discovery.adapters.consul.records import read_known
 from mcp_discovery.adapters.consul.session import RecordSession
-from mcp_discovery.adapters.heartbeats import ScheduledRegistration
+from mcp_discovery.adapters.heartbeats import RENEW_WITHIN, ScheduledRegistration
 from mcp_discovery.adapters.kept_document import KeptDocument
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RegistrationLostError
@@ -167,6 +168,23 @@ class ConsulRegistration(ScheduledRegistration):
             await self._renew()  # first: the agent takes it even while its servers are away
         if change is not None:
             await self._write(*change)
+        renewing = asyncio.create_task(self._renew_on())
+        try:
+            await self._compare(hold=hold, verify=verify)
+        finally:
+            renewing.cancel()
+            # What it failed with, the next heartbeat fails with.
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew_on(self) -> NoReturn:
+        """Renews while the servers are asked: an agent may follow one that hangs for a minute, and
+        each request that it passes on takes longer than a short TTL then."""
+        while True:
+            await asyncio.sleep(RENEW_WITHIN * self._lease.ttl)
+            await self._renew()
+
+    async def _compare(self, *, hold: bool, verify: bool) -> None:
+        """What a heartbeat has to ask the servers."""
         await self._api.token.follow()
         if self._token != self._api.token.secret:
             # With the old one, the agent could tell its servers nothing once it is revoked.

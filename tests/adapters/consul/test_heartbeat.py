@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
+from mcp_discovery.adapters.consul.checks import heartbeat_check
 from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
@@ -93,6 +94,32 @@ async def test_registered_down_and_replaced_show_at_once(as_shipped: ConsulServe
             registration = await store.register(record(), DOC, ttl=20, reap_after=60, health=down)
             await watcher.until_shows("catalog-1", says(reason))
         await registration.deregister()
+
+
+async def test_servers_that_hang_let_no_ttl_lapse() -> None:
+    """The agent follows its servers for up to a minute, and lets requests to them wait; it does not
+    need them for a check."""
+    async with (
+        ConsulServer() as server,
+        ConsulAgent(server) as agent,
+        ConsulStore(agent.store_url) as store,
+    ):
+        registration = await register(store, ttl=1.5)
+
+        async def beats() -> None:
+            with suppress(StoreUnavailableError):
+                await registration.heartbeat(healthy())
+
+        await server.pause()
+        try:
+            await repeat(beats, every=0.2, seconds=7)
+            at_agent = (await agent.api("GET", "/v1/agent/checks")).json()
+            beat = at_agent[heartbeat_check(registration.id)]
+            assert beat["Status"] == "passing"
+            log = (agent.folder / "log").read_text()
+            assert "missed TTL" not in log
+        finally:
+            await server.resume()
 
 
 async def test_a_removed_record_is_noticed(
