@@ -277,6 +277,12 @@ class Store(Protocol):
         """What the credentials lack without which a registration still works, and what is lost by
         that, in a sentence; ``None`` where nothing, or it is not known (yet)."""
 
+    @property
+    def unguarded(self) -> str | None:
+        """Which of the credentials that were given guard nothing, because the store does not ask
+        for them, and what to do, in a sentence; ``None`` where it asks, where none were given, or
+        where it is not known (yet). It is logged as a warning when it becomes known."""
+
     async def node_address(self) -> str | None:
         """The address under which the store's agent on this machine is known to its cluster.
 
@@ -297,7 +303,7 @@ class Store(Protocol):
 
 class Closing:
     """Base of store classes: ``async with`` closes the store, there is no node address, and
-    credentials are not known to expire or to lack anything."""
+    credentials are not known to expire, to lack anything or to guard nothing."""
 
     @property
     def credentials_end(self) -> CredentialsEnd | None:
@@ -307,6 +313,11 @@ class Closing:
     @property
     def lacking(self) -> str | None:
         """See :attr:`Store.lacking`."""
+        return None
+
+    @property
+    def unguarded(self) -> str | None:
+        """See :attr:`Store.unguarded`."""
         return None
 
     async def node_address(self) -> str | None:

@@ -225,6 +225,10 @@ class ConsulStore(BaseStore[ConsulRegistration]):
     def lacking(self) -> str | None:
         return self._api.sessions.lacking
 
+    @property
+    def unguarded(self) -> str | None:
+        return self._api.token.unguarded
+
     async def node_address(self) -> str | None:
         """The address of the local agent's node in the cluster. Logs a warning when the token may
         not read it."""

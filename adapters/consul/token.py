@@ -11,6 +11,11 @@ from mcp_discovery.record import parse_moment
 
 log = logging.getLogger(__name__)
 
+_ACLS_OFF = (
+    "a token is given, but Consul's ACLs are off: it was not checked, and whoever reaches Consul "
+    "may read and write everything; turn them on (acl.enabled on every agent), or give no token"
+)
+
 #: A token's end is near when this part of its life is left.
 NEAR = 0.2
 
@@ -22,6 +27,8 @@ class OwnToken:
         self._http = http
         #: When it expires, as far as :meth:`look` has found out.
         self.end: CredentialsEnd | None = None
+        #: See :attr:`mcp_discovery.adapters.store.Store.unguarded`.
+        self.unguarded: str | None = None
         self._of: tuple[str | None] | None = None  # the token that was looked at last
         self._told = False
 
@@ -38,6 +45,11 @@ class OwnToken:
         if response.status == 403 and "ACL not found" in response.text:
             self._http.refuse(response)
         self._of, self._told, self.end = looked_at, False, None
+        known = self.unguarded
+        off = response.status == 401 and "ACL support disabled" in response.text
+        self.unguarded = _ACLS_OFF if off and self.secret else None
+        if self.unguarded and not known:
+            log.warning("%s: %s", self._http.address.shown, self.unguarded)
         if response.status != 200:  # ACLs are off, or a proxy blocks the request
             return False
         with self._http.reading(response):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -27,11 +28,19 @@ from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 
+log = logging.getLogger(__name__)
+
 #: With ``hasleader`` a member without a leader refuses at once instead of waiting for one.
 _HEADERS = {"Grpc-Metadata-hasleader": "true", "Content-Type": "application/json"}
 
 #: How many keys one page of a range holds.
 PAGE = 1000
+
+_USERS_OFF = (
+    "a user is given, but etcd's users are off: the password was not checked, and whoever reaches "
+    "etcd may read and write everything; turn them on (etcdctl auth enable), or give no user"
+)
+_NO_USER = "a password is given without a user, and so is not used: give the user as well"
 
 T = TypeVar("T")
 
@@ -59,6 +68,10 @@ class EtcdGateway:
         self._attempt = options.timeout / 2 if several else options.timeout
         self._budget = options.timeout * 1.5 if several else options.timeout
         self._token: str | None = None
+        #: See :attr:`mcp_discovery.adapters.store.Store.unguarded`.
+        self.unguarded: str | None = None
+        if options.user is None and (options.password or options.password_file):
+            self._told(_NO_USER)
         self._authenticated = options.user is None
         self._authenticating = asyncio.Lock()
 
@@ -312,8 +325,16 @@ class EtcdGateway:
         except RequestRefusedError as error:
             if "authentication is not enabled" not in error.problem:
                 raise
+            self._told(_USERS_OFF)
             return None
+        self.unguarded = None
         return str(response["token"])
+
+    def _told(self, unguarded: str) -> None:
+        """Logs what guards nothing, once."""
+        if unguarded != self.unguarded:
+            self.unguarded = unguarded
+            log.warning("%s: %s", self.store, unguarded)
 
 
 def _object(body: bytes) -> Json:

@@ -68,6 +68,10 @@ class EtcdStore(BaseStore[EtcdRegistration]):
         leases."""
         return await self._documents.sweep()
 
+    @property
+    def unguarded(self) -> str | None:
+        return self._gateway.unguarded
+
     async def close(self) -> None:
         for watch, task in list(self._watches.items()):
             watch.queue.fail(StoreUnavailableError(self.url, "this store object is closed"))
