@@ -110,7 +110,7 @@ job "mcp-facade" {
 
       resources {
         cpu    = 200
-        memory = 256
+        memory = 512
       }
     }
   }

@@ -77,7 +77,7 @@ job "product-catalog" {
 
       resources {
         cpu    = 50
-        memory = 96
+        memory = 128
       }
 
       # Where Consul has ACLs: a token from Vault, in a file that the sidecar reads.
@@ -110,7 +110,7 @@ job "product-catalog" {
 
       resources {
         cpu    = 100
-        memory = 128
+        memory = 256
       }
     }
   }

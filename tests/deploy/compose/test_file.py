@@ -12,6 +12,7 @@ from mcp_discovery.cli import options
 from tests.deploy.compose.project import FILE, FOLDER, STORES, of_store, project
 from tests.deploy.image.building import ROOT
 from tests.programs import command
+from tests.stores.binaries import RECENT_VERSIONS
 
 _OURS = {"analytics", "analytics-sidecar", "facade", "product-catalog", "product-catalog-sidecar"}
 
@@ -52,6 +53,18 @@ def test_every_service_is_confined_and_watched(name: str) -> None:
     assert service["healthcheck"]["test"][0] == "CMD"
     for port in service.get("ports") or []:
         assert port["host_ip"] == "127.0.0.1"
+
+
+def test_its_stores_are_those_that_are_tested_and_no_page_warns_of() -> None:
+    page = (ROOT / "docs/etcd.md").read_text()
+    least = re.findall(r"Run etcd (\d+)\.(\d+)\.(\d+) or later", page)
+    for store, version in RECENT_VERSIONS.items():
+        _, _, tag = _everything()["services"][store]["image"].rpartition(":")
+        assert tag.removeprefix("v") == version
+    assert [tuple(map(int, RECENT_VERSIONS["etcd"].split(".")))] >= [
+        tuple(map(int, each)) for each in least
+    ]
+    assert len(least) == 1
 
 
 def test_every_file_that_it_names_is_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,13 @@ def agent(folder: Path, role: str, *more: str, **settings: object) -> Agent:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    folder = tmp_path_factory.mktemp("consul")
+    async with documented_consul(tmp_path_factory.mktemp("consul")) as made:
+        yield made
+
+
+@asynccontextmanager
+async def documented_consul(folder: Path) -> AsyncIterator[Site]:
+    """A server and a client agent, set up in ``folder`` by the page."""
     await furnish(folder)
     server = agent(folder, "server", "-bootstrap-expect=1")
     client = agent(folder, "client", f"-retry-join=127.0.0.1:{server.port('serf_lan')}")

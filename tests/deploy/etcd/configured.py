@@ -63,9 +63,15 @@ class ConfiguredEtcd(EtcdServer):
     PORTS: ClassVar[tuple[str, ...]] = ("http", "peer", "metrics")
 
     def __init__(
-        self, number: int, papers: Papers, password: str, *, more: Sequence[tuple[str, str]] = ()
+        self,
+        number: int,
+        papers: Tls,
+        password: str | None = None,
+        *,
+        more: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """``more``: other lines to edit, as they are and as they should be."""
+        """Users are on with a ``password``, which is root's. ``more``: other lines to
+        edit, as they are and as they should be."""
         super().__init__(f"etcd-{number}", tls=papers, password=password)
         self._number = number
         self._papers = papers

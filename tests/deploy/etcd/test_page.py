@@ -6,9 +6,6 @@ import base64
 import gzip
 import hashlib
 import json
-import os
-import ssl
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from mcp_discovery.health import Health, Load, Status, healthy
 from mcp_discovery.record import Record
 from tests.adapters.etcd.test_independent_reader import read_with_etcd3
 from tests.deploy.etcd import page
-from tests.deploy.etcd.roles import environment, etcdctl, run
+from tests.deploy.etcd.roles import environment, run
 from tests.records import document, record
 from tests.stores.etcd import EtcdServer
 
@@ -142,75 +139,3 @@ async def test_a_stranger_resolves_a_name_by_the_page_alone(tmp_path: Path) -> N
         assert await resolved("other") == ["http://127.0.0.1:8001/mcp?of=other-1"]
         found = read_with_etcd3(server.http_port, "/mcp/servers/product-catalog/")
         assert sorted(key.rpartition("/")[2] for key in found) == sorted(registrations)
-
-
-async def test_the_page_s_certificates_are_fit_for_etcd(tmp_path: Path) -> None:
-    made = subprocess.run(
-        ["sh", "-eu", "-c", page.example("# certificates")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    arguments = [
-        f"--cert-file={tmp_path / 'server.pem'}",
-        f"--key-file={tmp_path / 'server-key.pem'}",
-        f"--trusted-ca-file={tmp_path / 'ca.pem'}",
-        "--client-cert-auth",
-        f"--auth-token=jwt,pub-key={tmp_path / 'token.pem'},"
-        f"priv-key={tmp_path / 'token-key.pem'},sign-method=RS256,ttl=10m",
-    ]
-    async with EtcdServer(tls=_Made(tmp_path), arguments=arguments, password="s3cr3t") as server:  # type: ignore[arg-type]
-        code, said = await run(environment(server), etcdctl(), "user", "list")
-        assert (code, said.split()) == (0, ["root"])
-
-
-class _Files:
-    def __init__(self, folder: Path, stem: str) -> None:
-        self.cert_file, self.key_file = folder / f"{stem}.pem", folder / f"{stem}-key.pem"
-
-
-class _Made:
-    """The certificates of the page, in the place of the tests' own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.ca_file = folder, folder / "ca.pem"
-        self.server, self.client = _Files(folder, "server"), _Files(folder, "client")
-
-    def client_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        context.load_cert_chain(self.client.cert_file, self.client.key_file)
-        return context
-
-
-async def test_the_page_s_steps_make_users_in_that_order(tmp_path: Path) -> None:
-    """The third step as it stands, but for the lines that say where etcd is."""
-    steps = page.example("export ETCDCTL_API=3 ETCDCTL_ENDPOINTS")
-    lines = [line for line in steps.splitlines() if not line.startswith("export ETCDCTL_CACERT")]
-    async with EtcdServer() as server:
-        lines[0] = lines[0].replace("https://10.0.0.11:2379", server.http_url)
-        for who in ("root", "sidecar", "facade", "coredns"):
-            (tmp_path / f"{who}-password-file").write_text(f"s3cr3t-of-{who}\n")
-        (tmp_path / "deploy").symlink_to(Path(page.__file__).parents[3] / "deploy")
-        path = f"{Path(etcdctl()).parent}:{os.environ['PATH']}"
-        done = subprocess.run(
-            ["sh", "-eu", "-c", "\n".join(lines)],
-            cwd=tmp_path,
-            env={"PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "s3cr3t" not in done.stdout + done.stderr
-        token = await server.authenticate("facade", "s3cr3t-of-facade")
-        answer = await server.request(
-            "POST",
-            "/v3/auth/user/get",
-            body={"name": "facade"},
-            headers={"Authorization": token},
-        )
-        assert answer.json()["roles"] == ["mcp-facade", "mcp-sidecar", "mcp-sweeper"]

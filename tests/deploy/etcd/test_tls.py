@@ -39,8 +39,8 @@ async def cluster(papers: Papers) -> AsyncIterator[StoreCluster[ConfiguredEtcd]]
     async with configured_cluster(papers) as started:
         first = started.members[0]
         await script(first, "roles", SKYDNS="")
-        await script(first, "user", "sidecar", "mcp-sidecar")
-        await script(first, "user", "facade", "mcp-facade,mcp-sweeper,mcp-sidecar")
+        await script(first, "user", "mcp-sidecar", "mcp-sidecar")
+        await script(first, "user", "mcp-facade", "mcp-facade,mcp-sweeper,mcp-sidecar")
         yield started
 
 
@@ -50,7 +50,7 @@ def store_url(cluster: StoreCluster[ConfiguredEtcd]) -> str:
 
 def options(papers: Tls, **other: Any) -> StoreOptions:
     given: dict[str, Any] = {
-        "user": "sidecar",
+        "user": "mcp-sidecar",
         "password": PASSWORD,
         "ca": str(papers.ca_file),
         "certificate": str(papers.client.cert_file),
@@ -79,7 +79,7 @@ async def test_the_members_are_one_healthy_cluster(
 async def test_a_registration_outlives_a_member_and_tokens(
     cluster: StoreCluster[ConfiguredEtcd], papers: Papers
 ) -> None:
-    given = options(papers, user="facade")
+    given = options(papers, user="mcp-facade")
     async with open_store(store_url(cluster), given) as store, watching(store) as seen:
         registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
         await seen.until_status("catalog-1", Status.HEALTHY, 5)
@@ -118,11 +118,11 @@ async def test_a_sidecar_and_a_facade_as_they_are_started(
         running(
             tmp_path,
             *("sidecar", "--url", server.url, "--id", "over-tls-1", "--ttl", "5s"),
-            MCP_DISCOVERY_STORE_USER="sidecar",
+            MCP_DISCOVERY_STORE_USER="mcp-sidecar",
             **settings,
         ) as sidecar,
         facade(
-            tmp_path, store_url(cluster), MCP_DISCOVERY_STORE_USER="facade", **settings
+            tmp_path, store_url(cluster), MCP_DISCOVERY_STORE_USER="mcp-facade", **settings
         ) as asked,
     ):
         entry = await asked.until_status("over-tls-1", "healthy", 20)
@@ -185,7 +185,7 @@ class _Expired(EtcdServer):
 async def test_a_certificate_with_a_name_is_refused_beside_users(
     cluster: StoreCluster[ConfiguredEtcd], papers: Papers
 ) -> None:
-    named = papers.named("sidecar")
+    named = papers.named("mcp-sidecar")
     given = options(papers, certificate=str(named.cert_file), key=str(named.key_file))
     async with open_store(store_url(cluster), given) as store:
         with pytest.raises(StoreUnavailableError, match="with a common name; give one without"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.deploy.kubernetes import schema
 from tests.deploy.kubernetes.charts import (
     CHART,
     VALUES,
+    Document,
     HelmFailed,
     documents_of,
     helm,
@@ -25,7 +27,8 @@ from tests.deploy.kubernetes.charts import (
     rendered,
     setting,
 )
-from tests.deploy.kubernetes.sets import SETS
+from tests.deploy.kubernetes.fake_cluster import cluster_with
+from tests.deploy.kubernetes.sets import ETCD, SETS
 from tests.deploy.tools import program
 from tests.programs import ENVIRONMENT, ROOT
 
@@ -94,6 +97,17 @@ def test_lint(options: list[str]) -> None:
         (setting(facade__replicas="many"), "facade.replicas: Invalid type"),
         (setting(facade__port=80), "facade.port: Must be greater than or equal to 1024"),
         (["--set", "store.secret.keys={pasword}"], "store.secret.keys.0"),
+        (setting(facade__preStopSeconds=25), "is 30, and facade.preStopSeconds 25: a facade would"),
+        (
+            setting(facade__preStopSeconds=40, facade__terminationGracePeriodSeconds=45),
+            "is 45, and facade.preStopSeconds 40",
+        ),
+        (setting(facade__terminationGracePeriodSeconds=6), "Must be greater than or equal to 7"),
+        (setting(facade__persistence__size="lots"), "facade.persistence.size: Does not match"),
+        (
+            setting(store__url="etcd://e:2379", store__tls__secretName="t"),
+            "store.tls.secretName is given, but store.url, etcd://e:2379, is without TLS",
+        ),
         (["--kube-version", "1.29.0"], "incompatible with Kubernetes v1.29.0"),
     ],
 )
@@ -101,6 +115,64 @@ def test_what_cannot_work_is_refused(options: list[str], sentence: str) -> None:
     with pytest.raises(HelmFailed) as failed:
         rendered(*options)
     assert sentence in str(failed.value)
+
+
+CLAIM: Document = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "test-mcp-discovery", "namespace": "tests"},
+    "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}},
+}
+FACADES: Document = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "test-mcp-discovery", "namespace": "tests"},
+    "spec": {"selector": {"matchLabels": {"app.kubernetes.io/name": "mcp-discovery"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        ({}, ("fast", "1Gi")),  # the class that it has, though none is given
+        ({"storageClassName": "fast", "size": "1024Mi"}, ("fast", "1024Mi")),
+        ({"size": "1.5Gi"}, ("fast", "1.5Gi")),
+        ({"storageClassName": "slow"}, 'the claim test-mcp-discovery has "fast"'),
+        ({"size": "1000M"}, "has 1Gi, and a claim only grows"),
+    ],
+)
+def test_a_claim_that_is_there_is_changed_as_far_as_it_can_be(
+    tmp_path: Path, values: dict[str, str], outcome: tuple[str, str] | str
+) -> None:
+    given = {f"facade__persistence__{name}": value for name, value in values.items()}
+    options = setting(facade__persistence__enabled=True, **given)
+    with cluster_with(tmp_path, CLAIM, FACADES) as there:
+        if isinstance(outcome, str):
+            with pytest.raises(HelmFailed, match=re.escape(outcome)):
+                rendered(*options, *there)
+            return
+        claim = one(rendered(*options, *there), "PersistentVolumeClaim")
+    spec = claim["spec"]
+    assert (spec["storageClassName"], spec["resources"]["requests"]["storage"]) == outcome
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_a_deployment_that_is_there_keeps_its_selector(tmp_path: Path) -> None:
+    same_name = setting(nameOverride="mcp", fullnameOverride="test-mcp-discovery")
+    with cluster_with(tmp_path, FACADES) as there:
+        assert rendered(*there)
+        with pytest.raises(HelmFailed, match=r"name=mcp-discovery, which cannot become mcp: keep"):
+            rendered(*same_name, *there)
+
+
+def test_nought_is_a_value() -> None:
+    documents = rendered(
+        *setting(exampleServer__enabled=True, sidecar__drainSeconds=0),
+        *("--set", "exampleServer.versions[0].suffix=v1,exampleServer.versions[0].replicas=0"),
+    )
+    deployment = of_kind(documents, "Deployment")[-1]["spec"]
+    assert deployment["replicas"] == 0
+    assert "--drain=0" in deployment["template"]["spec"]["initContainers"][0]["args"]
 
 
 def test_the_plain_manifests_are_what_the_chart_renders() -> None:
@@ -168,13 +240,38 @@ spec:
     [
         ([], ["1 facade(s) over embedded:", "exampleServer.enabled=true", "is gone when"], []),
         (SETS["example"], ["/servers?tags=products"], ["exampleServer.enabled=true"]),
-        (SETS["kept"], ["kept inside the one facade."], ["is gone when"]),
+        (SETS["kept"], ["kept inside the one facade.", "stays when the rel"], ["is gone when"]),
+        (
+            setting(store__url=ETCD, facade__persistence__enabled=True),
+            ["facade.persistence.enabled has no effect"],
+            ["claim"],
+        ),
         (SETS["everything"], ["2 facade(s) over etcd", "clients=true"], ["inside the one", "down"]),
         (SETS["no facade"], ["No facade"], ["port-forward"]),
     ],
-    ids=["defaults", "example", "kept", "everything", "no facade"],
+    ids=["defaults", "example", "kept", "not kept", "everything", "no facade"],
 )
 def test_the_notes(tmp_path: Path, options: list[str], has: list[str], has_not: list[str]) -> None:
+    notes = notes_of(tmp_path, *options)
+    for text in has:
+        assert text in notes
+    for text in has_not:
+        assert text not in notes
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], setting(store__url=ETCD, facade__persistence__enabled=True), SETS["no facade"]],
+    ids=["turned off", "another store", "no facade"],
+)
+def test_the_notes_tell_of_a_claim_that_is_left(tmp_path: Path, options: list[str]) -> None:
+    with cluster_with(tmp_path, CLAIM) as there:
+        notes = notes_of(tmp_path, *options, *there)
+    assert "The claim test-mcp-discovery of an earlier revision is kept" in notes
+    assert "-n tests delete persistentvolumeclaim test-mcp-discovery" in notes
+
+
+def notes_of(tmp_path: Path, *options: str) -> str:
     """``helm template`` leaves them out: they are rendered as a text in an object instead."""
     chart = tmp_path / "mcp-discovery"
     shutil.copytree(CHART, chart)
@@ -182,11 +279,7 @@ def test_the_notes(tmp_path: Path, options: list[str], has: list[str], has_not: 
     (chart / "templates/notes.yaml").write_text(
         'kind: Notes\ntext: {{ tpl (.Files.Get "NOTES.txt") . | quote }}\n'
     )
-    notes = one(rendered(*options, chart=chart), "Notes")["text"]
-    for text in has:
-        assert text in notes
-    for text in has_not:
-        assert text not in notes
+    return str(one(rendered(*options, chart=chart), "Notes")["text"])
 
 
 def test_values_are_all_described() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
+import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +15,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cryptography import x509
 from typer.main import get_command
 
 from mcp_discovery import Discovery
 from mcp_discovery.cli.main import command_line
 from mcp_discovery.sidecar.settings import SidecarSettings
+from tests.deploy.consul.conftest import documented_consul
+from tests.deploy.etcd.documented import documented_etcd
 from tests.deploy.kubernetes.charts import (
     MANIFESTS,
-    VALUES,
     containers,
     manifests,
     of_kind,
@@ -32,8 +36,7 @@ from tests.deploy.kubernetes.charts import (
 )
 from tests.deploy.kubernetes.kubelet import FakePod, pod
 from tests.programs import AskedFacade, command, facade
-from tests.stores import ConsulServer, EtcdServer
-from tests.stores.tls import Tls
+from tests.stores import EtcdServer
 from tests.stores.waiting import until
 
 DRAIN = 2
@@ -45,11 +48,36 @@ SEEN_EVERY = 0.02
 
 @dataclass(frozen=True)
 class Shipped:
-    """Values as they are shipped, what differs here, and the Secrets that they name."""
+    """Manifests as they are shipped, the address of the store as they give it and as it is here,
+    the files that its page has made, and the token that stands for "…"."""
 
-    values: Path
-    here: list[str]
-    secrets: dict[str, dict[str, str]]
+    manifests: list[str]
+    here: tuple[str, str]
+    files: Mapping[str, str]
+    token: str = ""
+
+    def pods(self) -> Iterator[tuple[dict[str, Any], dict[str, dict[str, str]]]]:
+        """The specification of each pod, and the Secrets that the comments have made up to it."""
+        secrets: dict[str, dict[str, str]] = {}
+        for name in self.manifests:
+            text = (MANIFESTS / name).read_text()
+            assert self.here[0] in text
+            secrets |= self._secrets(text)
+            for spec in pod_specs(read(text.replace(*self.here))):
+                yield spec, secrets
+
+    def _secrets(self, text: str) -> dict[str, dict[str, str]]:
+        """What the ``kubectl create secret generic`` of the comment at the top would make."""
+        comment = text.partition("\n---")[0].replace("\\\n#", "")
+        made = {}
+        for line in re.findall(r"create secret generic (.*)", comment):
+            name, *given = shlex.split(line)
+            made[name] = dict(self._key(option) for option in given)
+        return made
+
+    def _key(self, option: str) -> tuple[str, str]:
+        kind, key, value = option.split("=", 2)
+        return key, self.files[value] if kind == "--from-file" else value.replace("…", self.token)
 
 
 def server_spec(store: str) -> dict[str, Any]:
@@ -192,50 +220,64 @@ async def test_a_store_that_is_away_restarts_and_unreadies_nobody(tmp_path: Path
 
 
 @asynccontextmanager
-async def etcd_with_tls_and_users(folder: Path) -> AsyncIterator[Shipped]:
-    """values/etcd.yaml over an etcd that asks for a client's certificate as well."""
-    tls = Tls(folder)
-    async with EtcdServer(auth=True, tls=tls) as etcd:
-        yield Shipped(
-            VALUES / "etcd.yaml",
-            setting(store__url=etcd.store_url, store__tls__clientCertificate=True),
-            {
-                "mcp-discovery-store": {"user": str(etcd.user), "password": str(etcd.password)},
-                "mcp-discovery-store-tls": {
-                    "ca.crt": tls.ca_file.read_text(),
-                    "tls.crt": tls.client.cert_file.read_text(),
-                    "tls.key": tls.client.key_file.read_text(),
-                },
-            },
-        )
+async def etcd_as_its_page_says(folder: Path) -> AsyncIterator[Shipped]:
+    """All of its commands are run: certificates of clients are asked for, and users are on."""
+    async with documented_etcd(folder / "etcd") as etcd:
+        names = x509.load_pem_x509_certificate((folder / "etcd/server.pem").read_bytes())
+        named = names.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert "etcd.etcd.svc" in named.get_values_for_type(x509.DNSName)
+        headers = {"Authorization": await etcd.authenticate("mcp-facade", "s3cr3t-of-facade")}
+        body = {"name": "mcp-facade"}
+        user = await etcd.request("POST", "/v3/auth/user/get", body=body, headers=headers)
+        assert user.json()["roles"] == ["mcp-facade", "mcp-sidecar", "mcp-sweeper"]
+        here = ("etcd.etcd.svc:2379", f"{etcd.host}:{etcd.http_port}")
+        files = {
+            each.name: each.read_text() for each in (folder / "etcd").iterdir() if each.is_file()
+        }
+        yield Shipped(["etcd.yaml", "example-server.yaml"], here, files)
 
 
 @asynccontextmanager
-async def consul_with_acls(folder: Path) -> AsyncIterator[Shipped]:
-    """values/consul.yaml over a Consul that denies whoever has no token."""
-    async with ConsulServer(acl=True) as consul:
-        yield Shipped(
-            VALUES / "consul.yaml",
-            setting(store__url=f"consul://$(HOST_IP):{consul.port('http')}"),
-            {"mcp-discovery-store": {"token": str(consul.token)}},
-        )
+async def consul_as_its_page_says(folder: Path) -> AsyncIterator[Shipped]:
+    """The agent of the node asks for a token, and pods speak HTTPS to it."""
+    async with documented_consul(folder) as site:
+        here = ("$(HOST_IP):8501", f"127.0.0.1:{site.client.port('https')}")
+        files = {"consul-agent-ca.pem": site.ca.read_text()}
+        yield Shipped(["consul.yaml"], here, files, site.tokens["facade"])
 
 
-@pytest.mark.parametrize("store", [etcd_with_tls_and_users, consul_with_acls])
-async def test_a_facade_over_a_guarded_store_answers_until_its_address_has_left_all_nodes(
+@pytest.mark.parametrize("store", [etcd_as_its_page_says, consul_as_its_page_says])
+async def test_what_is_shipped_works_over_the_store_that_the_pages_set_up(
     store: Callable[[Path], AbstractAsyncContextManager[Shipped]], tmp_path: Path
 ) -> None:
-    async with store(tmp_path) as shipped:
-        options = ["--values", str(shipped.values), *shipped.here]
-        (spec,) = pod_specs(rendered(*options, *setting(facade__preStopSeconds=2)))
-        async with pod("facade", spec, tmp_path, shipped.secrets) as front:
-            await front.until_ready(15)
-            deleting = asyncio.create_task(front.delete())
-            assert await answered_until_terminated(front) > 10
-            await deleting
-            assert front.container("facade").exit_code == 0
-            assert front.when("facade", "SIGTERM") - front.when("pod", "deleted") >= 2
-            assert front.when("facade", "ended") - front.when("facade", "SIGTERM") < 5
+    """… and a facade answers until its address has left all nodes."""
+    async with store(tmp_path) as shipped, AsyncExitStack() as stack:
+        running = []
+        for number, (spec, secrets) in enumerate(shipped.pods()):
+            started = pod(f"pod-{number}", spec, tmp_path, secrets)
+            running.append(await stack.enter_async_context(started))
+            await running[-1].until_ready(20)
+        front = running[0]
+        _, found = await ask(front, "/servers")
+        assert [each["id"] for each in found["servers"]] == [each.name for each in running[1:]]
+        deleting = asyncio.create_task(front.delete())
+        assert await answered_until_terminated(front) > 10
+        await deleting
+        assert front.container("facade").exit_code == 0
+        assert front.when("facade", "SIGTERM") - front.when("pod", "deleted") >= 5
+        assert front.when("facade", "ended") - front.when("facade", "SIGTERM") < 5
+
+
+def test_every_manifest_over_etcd_says_the_same_of_it() -> None:
+    """So that what holds for those above holds for all."""
+    said = {
+        str((container["args"][1], container["env"], container["volumeMounts"], pod["volumes"]))
+        for path in (*manifests(),)
+        for pod in pod_specs(read(path.read_text()))
+        for container in pod.get("initContainers", [])
+        if "--store=etcd" in container["args"][1]
+    }
+    assert len(said) == 1
 
 
 async def answered_until_terminated(front: FakePod) -> int:

@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_discovery.cli import options
-from tests.deploy.image.building import ROOT, Image
+from tests.deploy.image.building import Image
 from tests.deploy.image.running import ended, running
-from tests.deploy.tools import program
+from tests.deploy.nomad import jobs
 from tests.programs import AskedFacade
 from tests.stores import ConsulServer, ports
 from tests.stores.waiting import until
 
 pytestmark = pytest.mark.xdist_group("image")
-FOLDER = ROOT / "deploy/nomad"
-SERVER, FACADE = FOLDER / "mcp-server.nomad.hcl", FOLDER / "facade.nomad.hcl"
 _SECOND = 10**9
-
-
-def _job(path: Path, **variables: str) -> dict[str, Any]:
-    """The job as Nomad reads it; raises ValueError with what it says is wrong."""
-    given = [f"-var={name}={value}" for name, value in variables.items()]
-    done = subprocess.run(
-        [program("deploy-parser"), "nomad", str(path), *given], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise ValueError(done.stderr)
-    read: dict[str, Any] = json.loads(done.stdout)
-    return read
-
-
-def _tasks(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    (group,) = job["TaskGroups"]
-    return {task["Name"]: task for task in group["Tasks"]}
 
 
 def _told(value: Any, known: dict[str, str]) -> Any:
@@ -48,9 +28,9 @@ def _told(value: Any, known: dict[str, str]) -> Any:
     return re.sub(r"\$\{(\w+)\}", lambda found: known[found[1]], value)
 
 
-@pytest.mark.parametrize("path", [SERVER, FACADE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [jobs.SERVER, jobs.FACADE], ids=lambda path: path.name)
 def test_nomad_reads_it(path: Path) -> None:
-    job = _job(path, image="mcp-discovery:9", count="3")
+    job = jobs.job(path, image="mcp-discovery:9", count="3")
     (group,) = job["TaskGroups"]
     assert group["Count"] == 3
     labels = {port["Label"] for network in group["Networks"] for kind in
@@ -63,13 +43,13 @@ def test_nomad_reads_it(path: Path) -> None:
 
 def test_nomad_would_complain(tmp_path: Path) -> None:
     broken = tmp_path / "broken.nomad.hcl"
-    broken.write_text(SERVER.read_text().replace("kill_timeout =", "kil_timeout ="))
+    broken.write_text(jobs.SERVER.read_text().replace("kill_timeout =", "kil_timeout ="))
     with pytest.raises(ValueError, match="kil_timeout"):
-        _job(broken)
+        jobs.job(broken)
 
 
 def test_the_sidecar_is_stopped_first_and_given_the_time() -> None:
-    tasks = _tasks(_job(SERVER))
+    tasks = jobs.tasks(jobs.job(jobs.SERVER))
     # Nomad stops the leader and waits for it, then the others; tasks of hooks come last.
     assert {name for name, task in tasks.items() if task["Leader"]} == {"sidecar"}
     assert all(task["Lifecycle"] is None for task in tasks.values())
@@ -90,8 +70,8 @@ async def test_they_run_and_stop_in_order(
         "NOMAD_ADDR_mcp": f"127.0.0.1:{mcp.number}",
         "NOMAD_PORT_health": str(health.number),
     }
-    facade_task = _tasks(_job(FACADE, store=store))["facade"]
-    tasks = _tasks(_job(SERVER, store=store))
+    facade_task = jobs.tasks(jobs.job(jobs.FACADE, store=store))["facade"]
+    tasks = jobs.tasks(jobs.job(jobs.SERVER, store=store))
     sidecar_task, server_task = tasks["sidecar"]["Config"], tasks["server"]["Config"]
     environment = {name: _told(value, known) for name, value in facade_task["Env"].items()}
     # What the docker driver makes of a task: its command and arguments behind the entrypoint.

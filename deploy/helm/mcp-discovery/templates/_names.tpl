@@ -44,6 +44,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if hasPrefix "embedded:" .Values.store.url -}}true{{- end -}}
 {{- end }}
 
+{{/* "true" where that list is on a volume. */}}
+{{- define "mcp-discovery.kept" -}}
+{{- if and .Values.facade.enabled .Values.facade.persistence.enabled (include "mcp-discovery.embedded" .) -}}true{{- end -}}
+{{- end }}
+
 {{/* How many facades; fails where there cannot be so many. */}}
 {{- define "mcp-discovery.replicas" -}}
 {{- $embedded := include "mcp-discovery.embedded" . -}}

@@ -34,7 +34,7 @@ hook lets the server live on until then.
 */}}
 {{- define "mcp-discovery.sidecar" -}}
 {{- $healthPort := .healthPort | default 4001 -}}
-{{- $drain := int (.drain | default 5) -}}
+{{- $drain := int (include "mcp-discovery.drain" .) -}}
 - name: mcp-discovery
   image: {{ .image | default "mcp-discovery:0.2.0.dev0" }}
   imagePullPolicy: {{ .pullPolicy | default "IfNotPresent" }}
@@ -122,8 +122,13 @@ hook lets the server live on until then.
   {{- end }}
 {{- end }}
 
+{{/* Seconds to drain: 5 unless given; 0 is given, too. */}}
+{{- define "mcp-discovery.drain" -}}
+{{- if kindIs "invalid" .drain }}5{{ else }}{{ .drain }}{{ end -}}
+{{- end }}
+
 {{/* The preStop hook of an MCP server beside the sidecar; given: drain (seconds, 5). */}}
 {{- define "mcp-discovery.serverPreStop" -}}
 sleep:
-  seconds: {{ add (int (.drain | default 5)) 2 }}
+  seconds: {{ add (int (include "mcp-discovery.drain" .)) 2 }}
 {{- end }}
