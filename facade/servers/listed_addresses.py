@@ -13,7 +13,7 @@ import random
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +24,7 @@ from mcp_discovery.facade.http.outbound import MARK, Dialer, literal
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
 from mcp_discovery.probe import McpProbe, ProbeError, ServerTls, UnreachableError
+from mcp_discovery.probe.standing import SteadyReason
 from mcp_discovery.probe.verdict import address_verdict
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import ended, guarded
@@ -39,6 +40,8 @@ _EVERY, _VARIES = 1800.0, 0.3
 _RETRY, _LONGEST_RETRY = 1.0, 60.0
 #: After how many such trials in a row it is shown.
 _SURE = 2
+#: For how long the reason that is shown has not to come until one that took turns with it is.
+_STEADY = 3 * _LONGEST_RETRY
 #: The least time between two trials of one server that failed calls lead to, in seconds.
 _APART = 10.0
 #: Seconds that a trial may take, how many run at once, and how far apart they start.
@@ -60,6 +63,7 @@ class _Tried:
     bad: int = 0
     reason: str | None = None
     connects: bool = True
+    reasons: SteadyReason = field(default_factory=lambda: SteadyReason(_STEADY))
 
 
 class ListedAddresses:
@@ -161,6 +165,10 @@ class ListedAddresses:
         if self._tried.get(id) is not known or 0 < known.bad < _SURE:
             return
         reason = found.reason if found is not None and bad and self._counts(known) else None
+        if reason is None:
+            known.reasons.forget()
+        else:
+            reason = known.reasons.take(reason, known.last)
         if reason != known.reason:
             log.warning("%s, seen from here: %s", id, reason or "its address leads to it again")
             known.reason = reason

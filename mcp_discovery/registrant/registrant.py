@@ -82,6 +82,7 @@ class Registrant:
             make_probe=make_probe,
             found=self._take_finding,
             health=None if finding is None else finding.health,
+            ttl=self.registrar.terms.ttl,
             wait_for=wait_for,
             follow=None if wait_for is None else introspector.follow,
             read=introspector.read if reads and wait_for is None else None,

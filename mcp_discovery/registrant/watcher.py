@@ -17,12 +17,12 @@ from mcp_discovery.health import FAIL_AFTER, Health, Status
 from mcp_discovery.probe import (
     SYSTEM_TLS,
     McpProbe,
-    NoAnswerError,
     ProbeError,
     ServerTls,
     probe_health_url,
 )
 from mcp_discovery.probe.bearer import BearerAuth
+from mcp_discovery.probe.standing import Standing
 from mcp_discovery.probe.verdict import (
     Reply,
     Verdict,
@@ -226,7 +226,8 @@ class Watcher:
     """Watches one MCP server.
 
     ``make_probe`` makes a probe of it, and is ``None`` where only its health URL can be asked.
-    ``found`` is called with each finding. ``health`` is what is known of the server so far.
+    ``found`` is called with each finding. ``health`` is what is known of the server so far, and
+    ``ttl`` that of its registration, in seconds.
 
     With ``wait_for`` (the URL to dial) the server is waited for until it answers, whenever it
     failed; ``health`` is ``None`` then until the first finding. ``follow`` runs beside the probing
@@ -240,6 +241,7 @@ class Watcher:
     make_probe: Callable[[], McpProbe] | None
     found: Callable[[ProbeFinding], None]
     health: Health | None
+    ttl: float
     wait_for: str | None
     follow: Callable[[McpProbe], Coroutine[Any, Any, None]] | None
     read: Callable[[McpProbe, float], Awaitable[None]] | None
@@ -254,11 +256,11 @@ class Watcher:
         self._ended: asyncio.Future[ProbeFinding] | None = None  # of the next probe that ends
         self._failures = 0  # one after the other
         # Bad answers one after the other; a server that is down has given enough of them.
-        down = self.health is not None and self.health.status is Status.DOWN
-        self._bad = FAIL_AFTER[-1] if down else 0
+        known = None if self.health is None else Verdict(self.health.status, self.health.reason)
+        self._bad = FAIL_AFTER[-1] if known is not None and known.status is Status.DOWN else 0
+        self._standing = Standing(ttl=self.ttl, interval=self.pace.pause, known=known)
         self._quiet_until = -math.inf  # monotonic seconds
         self._apart = False  # from those that began at the same moment
-        self._no_answer: str | None = None
         self._judged: tuple[Verdict, float] | None = None  # and when, in monotonic seconds
         self._waiting_logged: float | None = None
         self.turned = time.monotonic()
@@ -378,7 +380,7 @@ class Watcher:
                 timeout=self.pace.timeout,
                 mcp_timeout=self._patience,
                 along=self.follow is not None or self.read is not None,
-                on_late=self._conclude,
+                on_late=self._late,
             )
             if result.mcp is None or result.mcp.seconds is None:
                 return result
@@ -408,22 +410,13 @@ class Watcher:
         return min(patience, self.pace.longest_timeout)
 
     def _weighed(self, result: HealthCheckResult) -> Verdict:
-        """The verdict in view of the answers before, each of which comes here once.
-
-        Its reason is that of the first of several probes that were not answered: one that only
-        differs in a time-out is the same, and must not churn the store.
-        """
+        """The verdict in view of the answers before, each of which comes here once."""
         failure, limited = result.failure, limits_requests(result.failure)
         bad = limited or result.verdict.status is Status.DOWN
         self._bad = self._bad + 1 if bad else 0
         if limited:
             self._quiet_until = time.monotonic() + self._quiet(failure)
-        found = unless_repeated(result.verdict, failure, self._bad, self.pace.fail_after)
-        if result.mcp is None or not isinstance(result.mcp.failure, NoAnswerError):
-            self._no_answer = None
-            return found
-        self._no_answer = self._no_answer or found.reason
-        return Verdict(found.status, self._no_answer)
+        return unless_repeated(result.verdict, failure, self._bad, self.pace.fail_after)
 
     def _quiet(self, failure: ProbeError | None) -> float:
         """For how many seconds to leave a server alone that limits requests with ``failure``."""
@@ -448,6 +441,11 @@ class Watcher:
             return
         self._waiting_logged = now
 
+    def _late(self, found: Verdict) -> None:
+        """Nothing has come yet, which is no news of a server that is down."""
+        if self.health is None or self.health.status is not Status.DOWN:
+            self._conclude(found)
+
     def _conclude(self, found: Verdict, result: HealthCheckResult | None = None) -> None:
         """Makes a finding of a verdict, and passes it on."""
         self._judged = found, time.monotonic()
@@ -463,12 +461,14 @@ class Watcher:
         assert self._judged is not None
         found, at = self._judged
         found = unless_unread(at_address(found, self.check.address()), self.trouble())
+        heard = found.status is not Status.DOWN
+        found = self._standing.take(found, time.monotonic())
         reason = found.reason[:_LONGEST_REASON]
         before = self.health
         if before is None:
             health = Health(found.status, reason)
         else:
-            health = before.then(found.status, reason, heard=found.status is not Status.DOWN)
+            health = before.then(found.status, reason, heard=heard)
         self.health = health
         if before is not None and health != before:
             level = logging.INFO if found.status is Status.HEALTHY else logging.WARNING

@@ -187,7 +187,7 @@ async def test_health_needs_an_answer_of_mcp(ask: Client, plain: HealthServer) -
         await ask.until_status("a", "healthy")
         await plain.stop()
         entry = await ask.until_status("a", "degraded")
-        assert entry["reason"] == "answers MCP; its health endpoint: connection refused"
+        assert entry["reason"].startswith("answers MCP; its health endpoint: connection refused")
         await server.kill()
         await ask.until_status("a", "down")
         await server.start()
