@@ -17,9 +17,10 @@ import orjson
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.credential_files import Secret, TLSFiles
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import utcnow
+from mcp_discovery.tls_files import TLSFiles
 
 #: A query string's parameters; a sequence where one is repeated.
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -196,7 +197,7 @@ class HttpClient:
         except TimeoutError as error:
             raise StoreUnavailableError(self._store, f"no answer within {waited:g} s") from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            raise StoreUnavailableError(self._store, describe(error)) from error
+            raise StoreUnavailableError(self._store, describe(error, self._tls)) from error
 
     async def _answer(
         self, method: str, url: str, headers: Mapping[str, str], **given: Any
@@ -206,9 +207,11 @@ class HttpClient:
         try:
             response = await self._sent(method, url, headers, token, tls, **given)
         except (aiohttp.ClientError, OSError) as error:
-            if not any(isinstance(each, ssl.SSLError) for each in _causes(error)):
+            causes = list(_causes(error))
+            handshake = any(isinstance(each, ssl.SSLError) for each in causes)
+            if not handshake and not any(isinstance(each, _CLOSED) for each in causes):
                 raise
-            if (fresh_tls := self._tls.renewed()) is tls:
+            if (fresh_tls := self._tls.renewed()) is tls or not handshake:
                 raise
             return await self._sent(method, url, headers, token, fresh_tls, **given)
         if response.status in (401, 403) and (fresh := self._token.renewed()) != token:
@@ -258,27 +261,39 @@ class HttpClient:
 #: TLS alerts of a server (RFC 8446, section 6.2). Some servers send only the last one.
 _ALERTS = {
     "CERTIFICATE_REQUIRED": "it wants a client certificate; give one and its key as options",
-    "CERTIFICATE_EXPIRED": "it says that the client certificate has expired; renew it",
+    "CERTIFICATE_EXPIRED": "it says that the client certificate has expired",
     "UNKNOWN_CA": "it does not know the CA of the client certificate; give one that it trusts",
     "BAD_CERTIFICATE": "it refuses the client certificate, or wants one and got none",
 }
+#: What a connection ends with whose server does not say why.
+_CLOSED = (aiohttp.ServerDisconnectedError, ConnectionResetError)
+#: OpenSSL's code for a certificate, or that of its CA, that has expired (x509_vfy.h).
+_HAS_EXPIRED = 10
 
 
-def describe(error: BaseException) -> str:
-    """A network error as a phrase for messages."""
+def describe(error: BaseException, tls: TLSFiles | None = None) -> str:
+    """A network error as a phrase for messages; ``tls`` is what the connection was made with."""
     for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused; is it running, and is the address right?"
-        if isinstance(cause, aiohttp.ServerDisconnectedError):
-            return "it closed the connection without an answer"
         if isinstance(cause, ssl.SSLCertVerificationError):
             # aiohttp's own error is of this type as well, and wraps the one with the message.
             fault = getattr(cause, "certificate_error", cause)
+            expired = getattr(fault, "verify_code", None) == _HAS_EXPIRED
+            if expired and tls is not None and (sentence := tls.expired_ca()) is not None:
+                return sentence
             return f"its certificate is not trusted: {getattr(fault, 'verify_message', fault)}"
-        if isinstance(cause, ssl.SSLError):
-            for alert, sentence in _ALERTS.items():
-                if alert in (cause.reason or ""):
-                    return sentence
+        reason = str(getattr(cause, "reason", None)) if isinstance(cause, ssl.SSLError) else ""
+        if tls is not None and ("ALERT" in reason or isinstance(cause, _CLOSED)):
+            # Some servers name another reason, and some close the connection without an alert.
+            told = "CERTIFICATE_EXPIRED" in reason
+            if (sentence := tls.client_fault(told=told)) is not None:
+                return sentence
+        if isinstance(cause, aiohttp.ServerDisconnectedError):
+            return "it closed the connection without an answer"
+        for alert, sentence in _ALERTS.items():
+            if alert in reason:
+                return sentence
     return str(error) or type(error).__name__
 
 

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import math
 import os
-import ssl
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -66,7 +65,8 @@ class FollowedFiles(Generic[T]):
             stamps = self._looked_at()
             if stamps == self._stamps:
                 self._problem = None
-            elif stamps == self._seen:
+            elif stamps == self._seen or _settled(stamps):
+                self._seen = stamps
                 self._take()
             else:
                 self._seen = stamps
@@ -81,6 +81,13 @@ class FollowedFiles(Generic[T]):
         self._seen = self._looked_at()
         self._take()
         return self._value
+
+    @property
+    def unused(self) -> str | None:
+        """Why what is in the files now is not what is in use; ``None`` where it is."""
+        if self._looked_at() != self._stamps:
+            return self._problem or "it was written a moment ago"
+        return self._replaced_elsewhere()
 
     def _take(self) -> None:
         """Reads the files, which have :attr:`_seen`; keeps the last value where they are unfit."""
@@ -99,6 +106,19 @@ class FollowedFiles(Generic[T]):
         if digest != self._digest:
             self._digest, self._value = digest, value
             log.info("the %s was rotated; new requests use it", self._what)
+        elif (problem := self._replaced_elsewhere()) is not None:
+            log.warning("%s", problem)
+
+    def _replaced_elsewhere(self) -> str | None:
+        """A file that is mounted by itself stays the old one when another takes its place outside:
+        then no folder has it any more."""
+        for path, stamp in zip(self._paths, self._stamps, strict=True):
+            if stamp is not None and stamp[-1] == 0:
+                return (
+                    f"{path} was replaced outside of this container, which sees the old one: mount "
+                    "its folder instead of the file; a restart helps until the next time"
+                )
+        return None
 
     def _looked_at(self) -> _Stamps:
         return tuple(map(_stamp, self._paths))
@@ -132,7 +152,14 @@ def _stamp(path: str) -> tuple[int, ...] | None:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return found.st_dev, found.st_ino, found.st_size, *times, found.st_nlink
+
+
+def _settled(stamps: _Stamps) -> bool:
+    """Whether nothing was written for a while, by the clock of the file system."""
+    now = time.time()
+    return all(each is not None and now - max(each[3:5]) / 1e9 >= SETTLED for each in stamps)
 
 
 def read_again() -> None:
@@ -184,41 +211,3 @@ class Secret:
         if self._in_header and not (text.isascii() and text.isprintable()):
             return "holds characters that no HTTP header carries"
         return None
-
-
-class TLSFiles:
-    """The TLS context for connections whose CA and client certificate may be in ``ca``,
-    ``certificate`` and ``key``, the paths of PEM files, which are followed.
-
-    Raises :class:`~mcp_discovery.errors.InvalidInputError`.
-    """
-
-    def __init__(self, ca: str | None, certificate: str | None, key: str | None) -> None:
-        if bool(certificate) != bool(key):
-            raise InvalidInputError(
-                "a client certificate needs its key, and a key its certificate: give both"
-            )
-        self._ca, self._certificate, self._key = ca, certificate, key
-        paths = [each for each in (ca, certificate, key) if each]
-        self._files = FollowedFiles("TLS files", paths, self._context) if paths else None
-
-    def current(self) -> ssl.SSLContext | None:
-        """The context for new connections; ``None`` for the system's defaults."""
-        return None if self._files is None else self._files.current()
-
-    def renewed(self) -> ssl.SSLContext | None:
-        """The context after reading the files now, for when a handshake failed."""
-        return None if self._files is None else self._files.renewed()
-
-    def _context(self, _: Sequence[bytes]) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self._ca)
-            if self._certificate:
-                context.load_cert_chain(self._certificate, self._key, password=_no_password)
-        except (OSError, ssl.SSLError) as error:
-            raise ValueError(str(error)) from error
-        return context
-
-
-def _no_password() -> str:
-    raise ValueError("its key is encrypted; give one without a password")

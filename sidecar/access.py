@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-from mcp_discovery.credential_files import Secret, TLSFiles
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.probe import ServerTls
 from mcp_discovery.probe.bearer import BearerAuth
 from mcp_discovery.sidecar.advertise import dialled_url
 from mcp_discovery.sidecar.settings import SidecarSettings
+from mcp_discovery.tls_files import TLSFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Access:
         """
         url = dialled_url(settings.url)
         token = Secret("MCP server's token", settings.server_token, settings.server_token_file)
-        tls = ServerTls(TLSFiles(settings.server_ca, None, None).current, settings.server_name)
+        trusted = TLSFiles(settings.server_ca, whom="server")
+        tls = ServerTls(trusted.current, settings.server_name)
         health_auth, health_tls = None, tls
         if settings.health_url is not None:
             if settings.health_token or settings.health_token_file:

@@ -20,10 +20,14 @@ from mcp_discovery.adapters.store import CredentialsEnd
 from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, ProbeError
 from mcp_discovery.probe.handshake import Renewal
+from mcp_discovery.tls_files import CERTIFICATE_METRICS, certificates_in_use
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: The store operations that renew a registration.
 _RENEWALS = ("register", "heartbeat")
+
+#: How the format has these written in the value of a label: a file's path may hold them.
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 Labels = Mapping[str, str]
 _PREFIX = "mcp_discovery_sidecar_"
@@ -110,6 +114,13 @@ class SidecarFigures:
             yield _sample(f"{name}_bucket", {"le": str(limit)}, total)
         yield _sample(f"{name}_count", {}, totals[-1])
         yield _sample(f"{name}_sum", {}, self._seconds)
+        files = certificates_in_use()
+        for name, text, seconds in CERTIFICATE_METRICS:
+            ends = (
+                ({"role": "sidecar", "purpose": each.purpose, "file": each.file}, seconds(each))
+                for each in files
+            )
+            yield from _family(name, "gauge", text, *ends, prefix="mcp_discovery_")
         yield from _process()
 
 
@@ -149,8 +160,7 @@ def _family(
 
 
 def _sample(name: str, labels: Labels, value: float) -> str:
-    # Names and ids are DNS labels and the rest is ours: nothing needs escaping.
-    joined = ",".join(f'{label}="{text}"' for label, text in labels.items())
+    joined = ",".join(f'{label}="{text.translate(_ESCAPED)}"' for label, text in labels.items())
     return f"{name}{{{joined}}} {value}\n" if joined else f"{name} {value}\n"
 
 

@@ -95,6 +95,13 @@ _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
         MemberUnavailableError,
         "this member is a learner, which serves no clients until it is promoted",
     ),
+    (
+        "remote error: tls:",
+        MemberUnavailableError,
+        "this member's gateway is refused by its own etcd, whose client it is: the member's server "
+        "certificate has run out, or is not for client use as well; where it was renewed since, "
+        "restart the member, or wait for up to two minutes",
+    ),
     ("not capable", MemberUnavailableError, None),
     ("server stopped", MemberUnavailableError, None),
 )

@@ -29,6 +29,7 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.probe.verdict import is_usable
+from mcp_discovery.tls_files import CERTIFICATE_METRICS, certificates_in_use
 
 #: How many instances, or servers, have a series of their own at most: series cost Prometheus.
 _ONE_BY_ONE = 200
@@ -241,6 +242,10 @@ class _Figures(Collector):
         for (operation, outcome), number in sorted(self.tally.counts.items()):
             calls.add_metric([operation, outcome], number)
         yield calls
+        files = certificates_in_use()
+        for name, text, seconds in CERTIFICATE_METRICS:
+            values = [(("facade", each.purpose, each.file), seconds(each)) for each in files]
+            yield _gauge(name, text, ("role", "purpose", "file"), values)
         yield from self._unwell(view)
 
     def _unwell(self, view: View) -> Iterable[Metric]:

@@ -7,8 +7,7 @@ import errno
 import ipaddress
 import re
 import socket
-import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +16,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from multidict import istr
 
-from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.http.lines import Line, LineKeeper, Peer
 from mcp_discovery.facade.http.problems import ProblemError
@@ -29,6 +27,7 @@ from mcp_discovery.probe import (
     probing_session,
 )
 from mcp_discovery.record import Record
+from mcp_discovery.tls_files import TLSFiles
 from mcp_discovery.urls import wire_url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -132,16 +131,7 @@ def trusting(file: str | None) -> ServerTls:
     """
     if file is None:
         return SYSTEM_TLS
-
-    def context(contents: Sequence[bytes]) -> ssl.SSLContext:
-        made = ssl.create_default_context()
-        try:
-            made.load_verify_locations(cadata=contents[0].decode("ascii"))
-        except ssl.SSLError as error:
-            raise ValueError(str(error)) from error
-        return made
-
-    return ServerTls(FollowedFiles("CA of MCP servers", [file], context).current)
+    return ServerTls(TLSFiles(file, whom="server", beside_system=True).current)
 
 
 class Dialer:

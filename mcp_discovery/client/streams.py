@@ -233,7 +233,7 @@ async def websocket_transport(
     """
     import aiohttp
 
-    from mcp_discovery.probe import probing_session
+    from mcp_discovery.probe import SYSTEM_TLS, probing_session
 
     to_session, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     writing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
@@ -245,6 +245,7 @@ async def websocket_transport(
             headers=await _headers(url, auth),
             heartbeat=20.0,
             max_msg_size=limit,
+            **SYSTEM_TLS.options(),
         ) as socket,
         anyio.create_task_group() as tasks,
         reading,

@@ -32,6 +32,7 @@ from mcp_discovery.client.settings import ClientSettings, Guard
 from mcp_discovery.client.streams import sse_transport, tracked, websocket_transport
 from mcp_discovery.glance import Glance, glance
 from mcp_discovery.instance import Instance
+from mcp_discovery.tls_files import system_context
 from mcp_discovery.urls import wire_url
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,13 @@ class SharedHttp(httpx2.AsyncBaseTransport):
     """One pool of connections for a whole :class:`~mcp_discovery.client.Discovery`.
 
     Making a TLS context takes 31 to 75 ms, so there is one, made when the first https URL is
-    called, in a thread.
+    called, in a thread. CAs that are added to the system's file later are trusted as well.
     """
 
     def __init__(self, *, connect_timeout: float, guard: Guard | None) -> None:
         self._guard = guard
         self._plain = httpx2.AsyncHTTPTransport(verify=False, limits=_LIMITS)
-        self._secure: asyncio.Future[httpx2.AsyncHTTPTransport] | None = None
+        self._secure: asyncio.Future[_Secure] | None = None
         self._timeout = httpx2.Timeout(connect_timeout, read=None, write=30.0, pool=None)
         #: For the facade: faults are raised.
         self.facade = httpx2.AsyncClient(transport=self, timeout=self._timeout)
@@ -87,17 +88,33 @@ class SharedHttp(httpx2.AsyncBaseTransport):
         if request.url.scheme != "https":
             return await self._plain.handle_async_request(request)
         if self._secure is None:
-            making = asyncio.to_thread(httpx2.AsyncHTTPTransport, limits=_LIMITS)
-            self._secure = asyncio.ensure_future(making)
+            self._secure = asyncio.ensure_future(asyncio.to_thread(_Secure))
         secure = await asyncio.shield(self._secure)
-        return await secure.handle_async_request(request)
+        secure.follow()
+        return await secure.transport.handle_async_request(request)
 
     async def close(self) -> None:
         """Closes every connection."""
         await self.facade.aclose()
         await self._plain.aclose()
         if self._secure is not None:
-            await (await self._secure).aclose()
+            await (await self._secure).transport.aclose()
+
+
+class _Secure:
+    """The connections over TLS."""
+
+    def __init__(self) -> None:
+        self._context = httpx2.create_ssl_context()
+        self._trusted = system_context()
+        self.transport = httpx2.AsyncHTTPTransport(verify=self._context, limits=_LIMITS)
+
+    def follow(self) -> None:
+        """Trusts what was added to the system's file of CAs: the pool has one context for good."""
+        if (trusted := system_context()) is not None and trusted is not self._trusted:
+            self._trusted = trusted
+            added = b"".join(trusted.get_ca_certs(binary_form=True))
+            self._context.load_verify_locations(cadata=added)
 
 
 @dataclass(eq=False, slots=True)

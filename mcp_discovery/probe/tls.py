@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import aiohttp
 from cachetools import TTLCache
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.tls_files import system_context
 from mcp_discovery.urls import wire_url
 
 #: Seconds for which the names in a server's certificate are remembered, and the most that are.
@@ -24,10 +26,11 @@ _NOT_TRUSTED = (
     "its certificate is signed by a CA that is not trusted here; give that CA with --server-ca"
 )
 #: OpenSSL's codes for certificates that are not accepted (x509_vfy.h).
+_EXPIRED = 10
 _CERTIFICATE_SENTENCES = {
     2: _NOT_TRUSTED,
     9: "its certificate is not valid yet; compare the clocks of both machines",
-    10: "its certificate has expired; renew it",
+    _EXPIRED: "its certificate has expired; renew it, or have the server load the renewed one",
     18: "its certificate is self-signed; give it with --server-ca",
     19: _NOT_TRUSTED,
     20: _NOT_TRUSTED,
@@ -62,7 +65,7 @@ class ServerTls:
     asked for (SNI) and verified in place of the host in the URL, where it is given.
     """
 
-    context: Callable[[], ssl.SSLContext | None] = lambda: None
+    context: Callable[[], ssl.SSLContext | None] = system_context
     name: str | None = None
 
     def options(self) -> dict[str, Any]:
@@ -84,6 +87,15 @@ def is_unknown_ca(error: BaseException | None) -> bool:
     """Whether the certificate may be good for those who trust its CA."""
     cause = _cause(error) if isinstance(error, Exception) else None
     return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_CA
+
+
+def is_expired_ca(error: Exception, tls: ServerTls) -> bool:
+    """Whether the certificate is not accepted because each CA that is trusted has expired."""
+    cause, context = _cause(error), tls.context()
+    if not isinstance(cause, ssl.SSLCertVerificationError) or context is None:
+        return False
+    ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs()]
+    return cause.verify_code == _EXPIRED and bool(ends) and max(ends) <= time.time()
 
 
 def is_late_refusal(error: Exception) -> bool:

@@ -31,6 +31,7 @@ from mcp_discovery.probe.messages import McpCall, status_error
 from mcp_discovery.probe.tls import (
     SYSTEM_TLS,
     ServerTls,
+    is_expired_ca,
     is_late_refusal,
     is_unknown_ca,
     is_wrong_name,
@@ -287,9 +288,18 @@ def is_elsewhere(failure: ProbeError) -> bool:
 async def explain(
     failure: ProbeError, session: aiohttp.ClientSession, url: str, tls: ServerTls
 ) -> None:
-    """Add to ``failure`` what has to be asked for: the names in a certificate for another name."""
-    if isinstance(failure.__cause__, Exception) and is_wrong_name(failure.__cause__):
+    """Add to ``failure`` what has to be asked for: the names in a certificate for another name, or
+    that it is the CA that has expired."""
+    cause = failure.__cause__
+    if not isinstance(cause, Exception):
+        return
+    if is_wrong_name(cause):
         failure.args = (await wrong_name_sentence(session, url, tls),)
+    elif is_expired_ca(cause, tls):
+        sentence = (
+            "the CA that is trusted for it has expired; put the one that signs now in its file"
+        )
+        failure.args = (sentence,)
 
 
 async def probe_health_url(

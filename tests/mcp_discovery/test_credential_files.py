@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mcp_discovery import credential_files
-from mcp_discovery.credential_files import Secret, TLSFiles, read_again
+from mcp_discovery.credential_files import Secret, read_again
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.tls_files import TLSFiles
 from tests.stores.tls import Tls
 from tests.stores.waiting import until_holds
 
@@ -179,7 +180,7 @@ async def test_a_certificate_waits_for_its_key(
     cert.write_bytes(next_.client.cert_file.read_bytes())
 
     def mismatch() -> bool:
-        return followed.current() is first and "KEY_VALUES_MISMATCH" in caplog.text
+        return followed.current() is first and "store-key is not the key of" in caplog.text
 
     await until_holds(mismatch, timeout=5, what="a warning")
     assert followed.renewed() is first

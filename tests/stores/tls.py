@@ -1,8 +1,12 @@
 """A private certificate authority for a store that requires client certificates."""
 
+import secrets
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import trustme
 
@@ -43,8 +47,20 @@ class Tls:
             context.load_cert_chain(self.client.cert_file, self.client.key_file)
         return context
 
-    def _issue(self, stem: str, *names: str, common_name: str | None = None) -> Certificate:
-        issued = self._ca.issue_cert(*names, common_name=common_name)
+    def lasting(
+        self, seconds: float, *, ago: float = 60.0, names: Sequence[str] = ("client.invalid",)
+    ) -> Certificate:
+        """A certificate, issued `ago` seconds before now, that expires in `seconds`."""
+        now = datetime.now(UTC)
+        return self._issue(
+            f"issued-{secrets.token_hex(4)}",
+            *names,
+            not_before=now - timedelta(seconds=ago),
+            not_after=now + timedelta(seconds=seconds),
+        )
+
+    def _issue(self, stem: str, *names: str, **other: Any) -> Certificate:
+        issued = self._ca.issue_cert(*names, **other)
         files = Certificate(self.folder / f"{stem}.pem", self.folder / f"{stem}-key.pem")
         files.cert_file.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         issued.private_key_pem.write_to_path(str(files.key_file))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, unchecked
+from mcp_discovery.cli.doctor.certificates import check_certificates
 from mcp_discovery.cli.doctor.dns import check_dns
 from mcp_discovery.cli.doctor.facade import check_facade
 from mcp_discovery.cli.doctor.machine import check_clock, check_hosts
@@ -23,6 +24,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("facade", check_facade),
     ("servers", check_server_names),
     ("store", check_store),
+    ("certificates", check_certificates),
     ("clock", check_clock),
     ("dns", check_dns),
     ("server", check_server),

@@ -12,7 +12,7 @@ import aiohttp
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
 from mcp_discovery.cli.doctor.machine import is_address, resolvable
 from mcp_discovery.cli.facade_connection import get, instances_of
-from mcp_discovery.credential_files import Secret, TLSFiles
+from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.probe import (
     BadAnswerError,
@@ -22,6 +22,7 @@ from mcp_discovery.probe import (
     ServerTls,
     probing_session,
 )
+from mcp_discovery.tls_files import TLSFiles
 
 Entry = Mapping[str, Any]
 _STEPS = ("reachable", "speaks MCP", "tools as listed")
@@ -102,7 +103,7 @@ async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFind
 async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[DoctorFinding]:
     try:
         token = Secret("server's token", case.server_token, case.server_token_file).current()
-        tls = ServerTls(TLSFiles(case.server_ca, None, None).current)
+        tls = ServerTls(TLSFiles(case.server_ca, whom="server").current)
     except InvalidInputError as error:
         yield wrong(str(error), "mend --server-token, --server-token-file or --server-ca")
         yield _steps_left(2)

@@ -89,6 +89,24 @@ def test_answers(status: int, body: bytes, kind: type[Exception]) -> None:
     assert type(from_response(STORE, StoreResponse(status, {}, body))) is kind
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        # 3.5 and 3.6, whose certificate ran out; 3.4, and one without client use.
+        r"connection error: desc = \"error reading server preface: remote error: tls: expired "
+        r"certificate\"",
+        r"all SubConns are in TransientFailure, latest connection error: connection error: desc = "
+        r"\"transport: authentication handshake failed: remote error: tls: bad certificate\"",
+    ],
+)
+def test_a_gateway_without_its_etcd(message: str) -> None:
+    body = f'{{"code":14,"message":"{message}"}}'.encode()
+    error = from_response(STORE, StoreResponse(503, {}, body))
+    assert type(error) is MemberUnavailableError
+    assert "server certificate has run out" in error.problem
+    assert "restart the member, or wait" in error.problem
+
+
 @pytest.mark.parametrize("code", ["code", "grpc_code"])
 def test_stream_errors(code: str) -> None:
     error = from_object(STORE, {"error": {code: 14, "message": "etcdserver: no leader"}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import StoreOptions
@@ -19,12 +21,15 @@ from mcp_discovery.health import Status, healthy
 from tests.contract.watcher import watching
 from tests.deploy.etcd.configured import FILE, ConfiguredEtcd, Papers, configured_cluster
 from tests.deploy.etcd.roles import PASSWORD, environment, etcdctl, run, script
+from tests.deploy.monitoring.test_operations_page import read
 from tests.programs import facade, running
 from tests.records import document, record
 from tests.servers.process import sdk
+from tests.stores import ports
 from tests.stores.cluster import StoreCluster
 from tests.stores.etcd import EtcdServer
 from tests.stores.tls import Tls
+from tests.stores.waiting import until
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -106,11 +111,13 @@ async def test_tokens_that_expire_are_renewed(papers: Papers) -> None:
 async def test_a_sidecar_and_a_facade_as_they_are_started(
     cluster: StoreCluster[ConfiguredEtcd], papers: Papers, tmp_path: Path
 ) -> None:
+    client = papers.lasting(3600)
+    port = ports.draw()
     settings = {
         "MCP_DISCOVERY_STORE": store_url(cluster),
         "MCP_DISCOVERY_STORE_CA": str(papers.ca_file),
-        "MCP_DISCOVERY_STORE_CERT": str(papers.client.cert_file),
-        "MCP_DISCOVERY_STORE_KEY": str(papers.client.key_file),
+        "MCP_DISCOVERY_STORE_CERT": str(client.cert_file),
+        "MCP_DISCOVERY_STORE_KEY": str(client.key_file),
         "MCP_DISCOVERY_STORE_PASSWORD": PASSWORD,
     }
     async with (
@@ -118,6 +125,7 @@ async def test_a_sidecar_and_a_facade_as_they_are_started(
         running(
             tmp_path,
             *("sidecar", "--url", server.url, "--id", "over-tls-1", "--ttl", "5s"),
+            *("--health-port", str(port.number)),
             MCP_DISCOVERY_STORE_USER="mcp-sidecar",
             **settings,
         ) as sidecar,
@@ -128,8 +136,27 @@ async def test_a_sidecar_and_a_facade_as_they_are_started(
         entry = await asked.until_status("over-tls-1", "healthy", 20)
         tools = await asked.get(f"/servers/{entry['id']}")
         assert tools["id"] == "over-tls-1"
+        renewed = papers.lasting(20 * 86400)
+        client.cert_file.write_bytes(renewed.cert_file.read_bytes())
+        client.key_file.write_bytes(renewed.key_file.read_bytes())
+        for role, url in (("facade", asked.url), ("sidecar", f"http://127.0.0.1:{port.number}")):
+
+            async def moved(role: str = role, url: str = url) -> bool:
+                figures = await read(f"{url}/metrics")
+                found = {
+                    labels["purpose"]: (sample.value - time.time()) / 86400
+                    for family in text_string_to_metric_families(figures)
+                    for sample in family.samples
+                    if sample.name == "mcp_discovery_certificate_expiry_seconds"
+                    and (labels := sample.labels)["role"] == role
+                }
+                assert set(found) == {"store-ca", "store-cert"}
+                return 19 < found["store-cert"] < 20
+
+            await until(moved, timeout=20, what=f"the {role}'s using the renewed certificate")
         assert await sidecar.stop() == 0
         await asked.until_status("over-tls-1", None, 10)
+    port.release()
 
 
 async def test_wrong_papers_are_told_in_one_sentence(
@@ -143,7 +170,7 @@ async def test_wrong_papers_are_told_in_one_sentence(
         ({"certificate": None, "key": None}, "wants a client certificate"),
         (
             {"certificate": str(late.cert_file), "key": str(late.key_file)},
-            "client certificate has expired|refuses the client",
+            r"the client certificate expired at .*; renew /",
         ),
         (
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,7 +23,9 @@ from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.health import ANSWERS, Health, Status, silent_for, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease
 from mcp_discovery.sidecar.metrics import SidecarFigures
+from mcp_discovery.tls_files import TLSFiles
 from tests.records import document, record
+from tests.stores.tls import Tls
 
 _Key = tuple[str, *tuple[tuple[str, str], ...]]
 
@@ -157,6 +160,21 @@ async def test_calls_are_counted_at_a_real_store() -> None:
         ("deregister", "ok"): 1,
         ("heartbeat", "lost"): 1,
     }
+
+
+async def test_both_tell_when_certificates_expire(tmp_path: Path) -> None:
+    tls = Tls(tmp_path)
+    odd = tmp_path / 'a "b" \\c\nd.pem'
+    odd.write_bytes(tls.ca_file.read_bytes())
+    files = TLSFiles(str(odd), whom="server")
+    (known,) = files.certificates()
+    facade = figures_of(Catalog(EmbeddedStore())).exposition().decode()
+    for role, told in (("facade", facade), ("sidecar", SidecarFigures().exposition(None))):
+        found = samples(told)
+        labels = ("file", str(odd)), ("purpose", "server-ca"), ("role", role)
+        assert found["mcp_discovery_certificate_expiry_seconds", *labels] == known.expires
+        life = known.expires - known.starts
+        assert found["mcp_discovery_certificate_lifetime_seconds", *labels] == life
 
 
 def test_a_sidecar_tells_what_it_counted() -> None:

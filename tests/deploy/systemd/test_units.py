@@ -24,6 +24,7 @@ from tests.stores import ports
 from tests.stores.waiting import until
 
 FACADE, SIDECAR = "mcp-discovery-facade.service", "mcp-discovery-sidecar@.service"
+_DROP_INS = "store-token.conf", "store-tls.conf"
 #: systemd's own scale, 0 to 10, of what a service might do to the machine.
 _EXPOSURE = 1.3
 
@@ -38,7 +39,8 @@ def root(tmp_path: Path) -> Path:
         shutil.copy(unit.FOLDER / name, units)
         drop_in = units / f"{name}.d"
         drop_in.mkdir()
-        shutil.copy(unit.FOLDER / "store-token.conf", drop_in)
+        for conf in _DROP_INS:
+            shutil.copy(unit.FOLDER / conf, drop_in)
     system = here / "usr/lib/systemd/system"
     system.mkdir(parents=True)
     for each in Path("/lib/systemd/system").glob("*"):
@@ -91,7 +93,7 @@ async def test_a_sidecar_has_time_to_drain() -> None:
 )
 async def test_the_sample_files_name_options_that_there_are(name: str, role: str) -> None:
     told = await command(role, "--help", COLUMNS="300")
-    every = (unit.FOLDER / name).read_text() + (unit.FOLDER / "store-token.conf").read_text()
+    every = "".join((unit.FOLDER / each).read_text() for each in (name, *_DROP_INS))
     for variable in re.findall(r"\b(MCP_DISCOVERY_\w+)=", every):
         assert variable in told.out, variable
 

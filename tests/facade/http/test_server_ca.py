@@ -43,5 +43,5 @@ async def test_a_private_ca_that_is_rotated(tmp_path: Path) -> None:
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     for name in ("nothing", "empty"):
-        with pytest.raises(InvalidInputError, match="CA of MCP servers"):
+        with pytest.raises(InvalidInputError, match="TLS material for the server"):
             trusting(str(tmp_path / name))

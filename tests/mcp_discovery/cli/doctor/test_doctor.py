@@ -26,6 +26,7 @@ from tests.servers.process import odd
 from tests.servers.recording import recording
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
+from tests.stores.tls import Certificate, Tls
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -329,6 +330,31 @@ async def test_what_dns_is_given_is_checked() -> None:
     for text in ("127.0.0.1:dns", ":53", "a/b"):
         ended = await command("doctor", "--facade", NOWHERE, "--dns", text)
         assert (ended.code, "write 127.0.0.1:8600" in ended.err) == (2, True)
+
+
+async def test_certificates_that_expire_soon(tmp_path: Path) -> None:
+    """Those in the files, and what the store shows."""
+    tls = Tls(tmp_path)
+    good, late = tls.lasting(40 * 86400), tls.lasting(-1)
+    tls.server = tls.lasting(10 * 86400, ago=80 * 86400, names=("127.0.0.1", "localhost"))
+
+    async def asked(client: Certificate) -> Report:
+        return await doctor(
+            *("--facade", NOWHERE, "--store", server.store_url, "--read-only"),
+            *("--store-cert", str(client.cert_file), "--store-key", str(client.key_file)),
+            *("--store-ca", str(tls.ca_file)),
+        )
+
+    async with EtcdServer(tls=tls) as server:
+        report = await asked(good)
+        assert report.has("ok certificates", f"{good.cert_file} (store-cert) is good until 20")
+        assert report.has("ok certificates", f"{tls.ca_file} (store-ca)")
+        shown = f"the certificate of https://127.0.0.1:{server.http_port} expires at 20"
+        assert report.has("wrong certificates", shown)
+        assert report.has("ok store")
+        report = await asked(late)
+        assert report.has("wrong certificates", f"{late.cert_file} (store-cert) expired at 20")
+        assert report.has("wrong store", f"renew {late.cert_file}")
 
 
 async def test_a_server_with_a_certificate_of_a_private_ca(here: Cluster, tmp_path: Path) -> None:
