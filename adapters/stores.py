@@ -13,6 +13,7 @@ beside every MCP server.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -23,6 +24,8 @@ from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import Store, StoreOptions
     from mcp_discovery.instance import Holder
+
+log = logging.getLogger(__name__)
 
 GROUP = "mcp_discovery.stores"
 
@@ -78,8 +81,21 @@ class StoreKind:
                 "tags and Meta for other programs (--consul-tag, --consul-meta) belong to Consul's "
                 f"catalog; {self.example} has none: leave them out, or register in consul://…"
             )
+        if (plain := self.unencrypted(url, options)) is not None:
+            log.warning("%s", plain)
         store: Store = resolve_name(self.implementation)(url, options, holder=holder)
         return store
+
+    def unencrypted(self, url: str, options: StoreOptions) -> str | None:
+        """Says so where files for TLS are given with a URL that is without, in a sentence."""
+        scheme = url.partition(":")[0]
+        secure = next((each for each in self.schemes if each.endswith("https")), scheme)
+        if scheme.endswith("https") or secure == scheme or not (options.ca or options.certificate):
+            return None
+        return (
+            f"a CA or a client certificate is given for the store, but its URL begins with "
+            f"{scheme}://: nothing is encrypted, and neither is used; write {secure}://"
+        )
 
 
 CONSUL = StoreKind(

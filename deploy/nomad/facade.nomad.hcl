@@ -106,6 +106,16 @@ job "mcp-facade" {
         MCP_DISCOVERY_PORT = "${NOMAD_PORT_http}"
       }
 
+      # Where Consul has ACLs: a token from Vault, in a file that the facade reads.
+      #
+      # template {
+      #   data        = "{{ with secret \"consul/creds/mcp-facade\" }}{{ .Data.token }}{{ end }}"
+      #   destination = "secrets/store-token"
+      #   change_mode = "noop" # the facade follows the file
+      # }
+      #
+      # and in env: MCP_DISCOVERY_STORE_TOKEN_FILE = "${NOMAD_SECRETS_DIR}/store-token"
+
       kill_timeout = "20s"
 
       resources {

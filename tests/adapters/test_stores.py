@@ -10,8 +10,11 @@ from pkgutil import resolve_name
 
 import pytest
 
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.adapters.stores import BUILT_IN, GROUP, find_kind, kind_of
 from mcp_discovery.errors import InvalidStoreURLError
+from tests.stores.tls import Tls
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,3 +64,24 @@ def test_a_built_in_store_is_found_without_a_search_of_what_is_installed() -> No
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("etcd://a:1,b:2", "write etcd+https://"),
+        ("consul://a:1", "write consul+https://"),
+        ("http://a:1", "write https://"),
+        ("etcd+https://a:1", None),
+        ("https://a:1", None),
+        ("embedded:", None),
+    ],
+)
+async def test_certificates_without_tls_are_warned_of(
+    url: str, advice: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = StoreOptions(ca=str(Tls(tmp_path).ca_file))
+    async with open_store(url, options):
+        said = [each.getMessage() for each in caplog.records]
+    assert len(said) == (advice is not None)
+    assert advice is None or said[0].endswith(advice)

@@ -49,6 +49,8 @@ async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
             yield wrong(f"{store.url} can be read in part only: {before.partial}", "grant it")
         else:
             yield ok(f"{store.url} can be read: {len(before.instances)} instances")
+        if (plain := kind_of(case.store).unencrypted(case.store, case.credentials)) is not None:
+            yield wrong(plain, "see docs/etcd.md or docs/consul.md for how")
         if store.unguarded is not None:
             yield wrong(store.unguarded, "see docs/etcd.md or docs/consul.md for how")
         if (end := store.credentials_end) is not None:

@@ -105,6 +105,27 @@ def test_lint(options: list[str]) -> None:
         (setting(facade__terminationGracePeriodSeconds=6), "Must be greater than or equal to 7"),
         (setting(facade__persistence__size="lots"), "facade.persistence.size: Does not match"),
         (
+            setting(exampleServer__enabled=True, exampleServer__port=4001),
+            "exampleServer.port and sidecar.healthPort are both 4001",
+        ),
+        (setting(store__secret__name="s"), "store.secret wants both `name`, of your Secret"),
+        (["--set", "store.secret.keys={token}"], "store.secret wants both `name`, of your Secret"),
+        (
+            [
+                *setting(store__url="etcd://e:2379", store__secret__name="s"),
+                *("--set", "store.secret.keys={password}"),
+            ],
+            'store.secret.keys is ["password"], but etcd takes user and password',
+        ),
+        (
+            [
+                *setting(store__url="consul://c:8500", store__secret__name="s"),
+                *("--set", "store.secret.keys={user,password}"),
+            ],
+            "but Consul takes a token alone",
+        ),
+        (setting(store__tls__clientCertificate=True), "clientCertificate wants store.tls.secretN"),
+        (
             setting(store__url="etcd://e:2379", store__tls__secretName="t"),
             "store.tls.secretName is given, but store.url, etcd://e:2379, is without TLS",
         ),

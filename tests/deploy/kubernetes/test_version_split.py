@@ -46,7 +46,13 @@ class Split:
 async def split(etcd: EtcdServer, namespace: str, folder: Path) -> AsyncIterator[Split]:
     """The pods of values/version-split.yaml, one of each version, in another store."""
     store = f"{etcd.store_url}/{namespace}"
-    here = setting(store__url=store, store__secret__name="", store__tls__secretName="")
+    here = setting(
+        store__url=store,
+        store__secret__name="",
+        store__secret__keys="null",
+        store__tls__secretName="",
+        store__tls__clientCertificate=False,
+    )
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(facade(folder, store))
         versions = {}

@@ -20,7 +20,21 @@ in `helm template` and `helm lint`.
 {{- end -}}
 {{- end }}
 
+{{/* Credentials that would be mounted and not used, or never be asked for. */}}
 {{- define "mcp-discovery.checkStore" -}}
+{{- $secret := .Values.store.secret -}}
+{{- if ne (empty $secret.name) (empty $secret.keys) -}}
+{{- fail "store.secret wants both `name`, of your Secret, and `keys`, which of token, user and password it has" -}}
+{{- end -}}
+{{- if and (hasPrefix "etcd" .Values.store.url) $secret.keys (or (has "token" $secret.keys) (not (has "user" $secret.keys)) (not (has "password" $secret.keys))) -}}
+{{- fail (printf "store.secret.keys is %s, but etcd takes user and password" (toJson $secret.keys)) -}}
+{{- end -}}
+{{- if and (hasPrefix "consul" .Values.store.url) $secret.keys (ne (toJson $secret.keys) "[\"token\"]") -}}
+{{- fail (printf "store.secret.keys is %s, but Consul takes a token alone" (toJson $secret.keys)) -}}
+{{- end -}}
+{{- if and .Values.store.tls.clientCertificate (not .Values.store.tls.secretName) -}}
+{{- fail "store.tls.clientCertificate wants store.tls.secretName, a Secret with ca.crt, tls.crt and tls.key" -}}
+{{- end -}}
 {{- if and .Values.store.tls.secretName (not (contains "https://" .Values.store.url)) -}}
 {{- fail (printf "store.tls.secretName is given, but store.url, %s, is without TLS: nothing would be encrypted; write it with https, as etcd+https://… or consul+https://…" .Values.store.url) -}}
 {{- end -}}
