@@ -14,11 +14,13 @@ beside every MCP server.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
 
+from mcp_discovery.adapters.meant_url import meant_url, without_secrets
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 
 if TYPE_CHECKING:
@@ -128,6 +130,9 @@ EMBEDDED = StoreKind(
 )
 #: In the order in which help and errors name them.
 BUILT_IN = (CONSUL, ETCD, REMOTE, EMBEDDED)
+#: Those whose URLs name hosts, and how such a URL begins.
+_WITH_HOSTS = (CONSUL, ETCD, REMOTE)
+_HOST_FOLLOWS = re.compile(r"[^:/?#]+://[^/?#]")
 _BY_SCHEME = {scheme: kind for kind in BUILT_IN for scheme in kind.schemes}
 
 
@@ -138,14 +143,22 @@ def kind_of(url: str) -> StoreKind:
     those that are installed.
     """
     if (kind := find_kind(url)) is not None:
+        if kind in _WITH_HOSTS and not _HOST_FOLLOWS.match(url):
+            example = meant_url(url, kind.schemes) or kind.example
+            raise InvalidStoreURLError(without_secrets(url), f"names no host; write {example}")
         return kind
     examples = [kind.example for kind in reversed(BUILT_IN)]
+    schemes = [*_BY_SCHEME]
     for name, added in _added():
         if isinstance(added, StoreKind):
             examples.append(added.example)
+            schemes += added.schemes
         elif name == _name(url):
             raise InvalidStoreURLError(url, added)
-    raise InvalidStoreURLError(url, f"unknown scheme; use {', '.join(examples)}")
+    problem = "unknown scheme" if "://" in url else "has no scheme of a store"
+    if meant := meant_url(url, schemes):
+        raise InvalidStoreURLError(without_secrets(url), f"{problem}; did you mean {meant}?")
+    raise InvalidStoreURLError(without_secrets(url), f"{problem}; use {', '.join(examples)}")
 
 
 def find_kind(url: str) -> StoreKind | None:

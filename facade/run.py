@@ -22,6 +22,7 @@ from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.app import create_app
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.state import FACADE
+from mcp_discovery.listening import free_port
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +196,18 @@ async def _first_list(catalog: Catalog, stop: asyncio.Event) -> None:
     await asyncio.gather(*waits, return_exceptions=True)
 
 
+def require_free(host: str, port: int) -> int:
+    """``port``, or a free one for 0; raises :class:`ListenError` where it cannot be listened on.
+
+    It is asked before the store is opened: what is wrong here is told at once, and first. Workers
+    would not notice, too: they would share the port with any program that shares it.
+    """
+    try:
+        return free_port(host, port)
+    except OSError as error:
+        raise cannot_listen(host, port, error) from error
+
+
 def cannot_listen(host: str, port: int, error: OSError) -> ListenError:
     """Says why ``host`` and ``port`` cannot be listened on, which ``error`` is of."""
     where = _url(host, port).removeprefix("http://")
@@ -203,7 +216,8 @@ def cannot_listen(host: str, port: int, error: OSError) -> ListenError:
     elif error.errno in (errno.EACCES, errno.EPERM):
         problem = f"listening on {where} is not permitted; choose a port above 1023"
     else:
-        problem = f"cannot listen on {where}: {error.strerror or error}"
+        why = str(error.strerror or error).partition(" (while")[0]
+        problem = f"cannot listen on {where}: {why}"
     return ListenError(error.errno, problem)
 
 

@@ -11,16 +11,12 @@ import logging
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TypeAlias
-
-from mcp_discovery.facade.run import cannot_listen
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +28,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _HANDLED = (*_SIGNALS, signal.SIGHUP)
 #: Seconds until another worker takes the place of one that was killed.
 _PAUSE = 1.0
-
-
-def free_port(host: str, port: int) -> int:
-    """``port``, or a free one for 0; raises :class:`ListenError` where somebody listens there.
-
-    Workers would not notice: they would share the port with any program that shares it.
-    """
-    try:
-        with ExitStack() as taken:
-            for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                place = address[0], port
-                listener = taken.enter_context(socket.create_server(place, family=family))
-                port = port or int(listener.getsockname()[1])
-    except OSError as error:
-        raise cannot_listen(host, port, error) from error
-    return port
 
 
 def supervise(count: int, serve: Serve) -> int:

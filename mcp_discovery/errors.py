@@ -38,7 +38,7 @@ original exception is chained.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -108,7 +108,19 @@ class DiscoveryError(Exception):
 
 
 class InvalidInputError(DiscoveryError, ValueError):
-    """Something that was given cannot be used as it is; the message says how to correct it."""
+    """Something that was given cannot be used as it is; the message says how to correct it.
+
+    ``others`` are further faults of the same input, where they are known too.
+    """
+
+    others: tuple[InvalidInputError, ...] = ()
+
+
+def raise_all(faults: Iterable[InvalidInputError]) -> None:
+    """Raises the first of ``faults``, of which the rest are its ``others``; nothing for none."""
+    if found := tuple(faults):
+        found[0].others = found[1:]
+        raise found[0]
 
 
 class InvalidRecordError(InvalidInputError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import islice
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ from pydantic.alias_generators import to_camel
 
 from mcp_discovery import secrets
 from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
+from mcp_discovery.faults import fault_text
 from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.urls import wire_url
 
@@ -56,6 +58,8 @@ _BLANK = re.compile(r"[\x00-\x20\x7f-\x9f]")
 #: A host and a port in which nothing can be wrong but the port.
 _PLAIN_AUTHORITY = re.compile(r"[A-Za-z0-9._:-]+")
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
+#: So many faults of one record are told.
+_MOST_FAULTS = 20
 _LONGEST_REGISTRY_NAME = 200
 
 
@@ -347,7 +351,11 @@ class Record(Particulars):
         try:
             record = cls.model_validate(data)
         except ValidationError as error:
-            raise _first_fault(error) from error
+            first, *others = islice(_faults(error), _MOST_FAULTS)
+            # What is made from a bad name is no fault of its own.
+            made = {"id", "registry_name"} - data.keys()
+            first.others = tuple(each for each in others if each.field not in made)
+            raise first from error
         record.check()
         return record
 
@@ -453,22 +461,10 @@ def default_id(name: str, endpoint: object) -> str:
     return f"{name[:54].rstrip('-')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
-def _first_fault(error: ValidationError) -> InvalidRecordError:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in fault["loc"])
-    limits = fault.get("ctx", {})
-    match fault["type"]:
-        case "missing":
-            problem = "is missing, and has to be given"
-        case "too_long":
-            problem = f"has more than {limits['max_length']} items; give fewer"
-        case "string_too_long":
-            problem = f"is longer than {limits['max_length']} characters; shorten it"
-        case "value_error":
-            problem = str(limits["error"])
-        case _:
-            problem = fault["msg"][:1].lower() + fault["msg"][1:]
-    return InvalidRecordError(field[:200], problem)
+def _faults(error: ValidationError) -> Iterator[InvalidRecordError]:
+    for fault in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in fault["loc"])
+        yield InvalidRecordError(field[:200], fault_text(fault))
 
 
 def parse_moment(text: str) -> datetime:

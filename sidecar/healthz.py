@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
+from mcp_discovery.listening import free_port
 
 #: The addresses from which ``/drain`` is accepted. Not all of 127.0.0.0/8: Istio's proxy hands on
 #: what comes from other machines from an address of its own there, 127.0.0.6.
@@ -17,6 +18,13 @@ _HERE = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 class PortInUseError(DiscoveryError):
     """Another process listens on the port for health checks."""
+
+
+def require_free(host: str, port: int | None) -> None:
+    """Raises what :func:`answering` does where it could not listen now."""
+    if port is not None:
+        with _refusals(host, port):
+            free_port(host, port)
 
 
 @asynccontextmanager
@@ -73,23 +81,28 @@ async def answering(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        try:
+        with _refusals(host, port):
             await web.TCPSite(runner, host, port).start()
-        except socket.gaierror as error:
-            raise InvalidInputError(
-                f"cannot listen on {host!r} for health checks ({error.strerror}); "
-                "give --health-host an address of this machine"
-            ) from error
-        except OSError as error:
-            problem = (
-                f"cannot listen on {host}:{port} for health checks "
-                f"({os.strerror(error.errno or 0)}); give another --health-port"
-            )
-            raise (
-                PortInUseError(problem)
-                if error.errno == errno.EADDRINUSE
-                else InvalidInputError(problem)
-            ) from error
         yield
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def _refusals(host: str, port: int) -> Iterator[None]:
+    """Turns the system's refusals to listen into one sentence that says what to do."""
+    try:
+        yield
+    except socket.gaierror as error:
+        raise InvalidInputError(
+            f"cannot listen on {host!r} for health checks ({error.strerror}); "
+            "give --health-host an address of this machine"
+        ) from error
+    except OSError as error:
+        problem = (
+            f"cannot listen on {host}:{port} for health checks "
+            f"({os.strerror(error.errno or 0)}); give another --health-port"
+        )
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(problem) from error
+        raise InvalidInputError(problem) from error

@@ -101,6 +101,8 @@ async def run(
     try:
         child: Child | None = None
         early: list[int] = []  # meant for a child that is not there yet
+        # Before the store is tried and a child is started: a sidecar without its port ends.
+        healthz.require_free(settings.health_host, settings.health_port)
         access = Access.of(settings)
 
         def pass_on(number: int) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
 from mcp_discovery.credential_files import Secret
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import InvalidInputError, InvalidRecordError, raise_all
 from mcp_discovery.health import FAIL_AFTER
 from mcp_discovery.record import Auth, Record, url_problem
 
@@ -101,27 +102,43 @@ class SidecarSettings:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._check_urls()
-        self._check_times()
-        if self.health_port is not None and not 0 <= self.health_port <= 65535:
-            raise InvalidInputError(
-                f"health port {self.health_port} is none; give one of 1 to 65535"
-            )
-        if self.server_token is not None:
-            Secret("MCP server's token", self.server_token, self.server_token_file)
-        if self.fail_after is not None and self.fail_after not in FAIL_AFTER:
-            raise InvalidInputError(
-                f"fail-after {self.fail_after} is none; give a number of bad answers, "
-                f"{FAIL_AFTER[0]} to {FAIL_AFTER[-1]}"
-            )
-        if self.health_token is not None:
-            Secret("health URL's token", self.health_token, self.health_token_file)
-        if (self.health_token or self.health_token_file) and self.health_url is None:
-            raise InvalidInputError("a token for the health URL needs one: give --health-url")
+        raise_all(self._faults())
+
+    def _faults(self) -> Iterator[InvalidInputError]:
+        """All that is wrong, in the order in which it is told."""
+        of_urls = list(self._url_problems())
+        problems = chain(of_urls, self._time_problems(), self._other_problems())
+        yield from map(InvalidInputError, problems)
+        for what, text, file in (
+            ("MCP server's token", self.server_token, self.server_token_file),
+            ("health URL's token", self.health_token, self.health_token_file),
+        ):
+            try:
+                if text is not None:
+                    Secret(what, text, file)
+            except InvalidInputError as error:
+                yield error
         # The record's own rules, before the server is contacted.
         fields = self.record_fields(self.advertise_url or self.url)
         name = self.name if self.name is not None else _PLACEHOLDER
-        Record.parse(fields | {"name": name}).check_names()
+        try:
+            Record.parse(fields | {"name": name}).check_names()
+        except InvalidInputError as error:
+            for each in (error, *error.others):
+                field = each.field if isinstance(each, InvalidRecordError) else ""
+                if not (of_urls and field.startswith("endpoint")):  # told by the option's name
+                    yield each
+
+    def _other_problems(self) -> Iterator[str]:
+        if self.health_port is not None and not 0 <= self.health_port <= 65535:
+            yield f"health port {self.health_port} is none; give one of 1 to 65535"
+        if self.fail_after is not None and self.fail_after not in FAIL_AFTER:
+            yield (
+                f"fail-after {self.fail_after} is none; give a number of bad answers, "
+                f"{FAIL_AFTER[0]} to {FAIL_AFTER[-1]}"
+            )
+        if (self.health_token or self.health_token_file) and self.health_url is None:
+            yield "a token for the health URL needs one: give --health-url"
 
     @property
     def interval(self) -> float:
@@ -158,54 +175,44 @@ class SidecarSettings:
             if value is not None
         }
 
-    def _check_urls(self) -> None:
-        if self.transport not in SCHEMES:
-            known = ", ".join(SCHEMES)
-            raise InvalidInputError(
-                f"a sidecar cannot probe transport {self.transport!r}; use {known}"
-            )
-        schemes = SCHEMES[self.transport]
+    def _url_problems(self) -> Iterator[str]:
+        schemes = SCHEMES.get(self.transport)
+        if schemes is None:
+            yield f"a sidecar cannot probe transport {self.transport!r}; use {', '.join(SCHEMES)}"
+            schemes = tuple(chain.from_iterable(SCHEMES.values()))
         for what, url, allowed in (
             ("the MCP server's URL", self.url, schemes),
             ("the advertised URL", self.advertise_url, schemes),
             ("the health URL", self.health_url, ("http", "https")),
         ):
             if url is not None and (problem := url_problem(url, allowed)) is not None:
-                raise InvalidInputError(f"{what}: {problem}")
+                yield f"{what}: {problem}"
 
         name = self.server_name
         if name is not None and not _CERTIFICATE_NAME.fullmatch(name):
-            raise InvalidInputError(
-                f"{name[:100]!r} is no name in a certificate; give a host name or an address"
-            )
+            yield f"{name[:100]!r} is no name in a certificate; give a host name or an address"
         if name is not None and not _is_tls(self.url):
-            raise InvalidInputError(
-                "--server-name is for a URL that begins with https:// or wss://"
-            )
+            yield "--server-name is for a URL that begins with https:// or wss://"
         if self.server_ca is not None and not any(
             map(_is_tls, (self.url, self.health_url, self.advertise_url))
         ):
-            raise InvalidInputError("--server-ca is for https:// and wss://, and no URL begins so")
+            yield "--server-ca is for https:// and wss://, and no URL begins so"
 
-    def _check_times(self) -> None:
+    def _time_problems(self) -> Iterator[str]:
         for name, value, least in (
             ("ttl", self.ttl, 1.0),
-            ("probe interval", self.interval, 0.1),
-            ("slow-after time", self.slow, 0.0),
+            ("probe interval", self.probe_interval, 0.1),
+            ("slow-after time", self.slow_after, 0.0),
             ("drain time", self.drain, 0.0),
             ("child's grace", self.child_grace, 0.0),
             ("introspection time-out", self.introspect_timeout, 0.1),
         ):
-            if not math.isfinite(value) or value < least:
-                raise InvalidInputError(
-                    f"{name} {value:g} s is too short; give at least {least:g} s"
-                )
+            if value is not None and (not math.isfinite(value) or value < least):
+                yield f"{name} {value:g} s is too short; give at least {least:g} s"
         if not math.isfinite(self.reap_after) or self.reap_after < self.ttl:
-            raise InvalidInputError(
-                f"reap-after {self.reap_after:g} s must be at least the TTL, {self.ttl:g} s"
-            )
+            yield f"reap-after {self.reap_after:g} s must be at least the TTL, {self.ttl:g} s"
         if self.interval > self.ttl / 2:
-            raise InvalidInputError(
+            yield (
                 f"probe interval {self.interval:g} s must be at most half of the TTL, "
                 f"{self.ttl:g} s, so that one late heartbeat does not cost the registration"
             )

@@ -71,10 +71,19 @@ def parse_url(url: str) -> ConsulAddress:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        # The URL is not repeated: one that cannot be parsed may hold a password anywhere.
-        raise InvalidStoreURLError(
-            url.partition(":")[0] + "://…", f"is malformed ({error})"
-        ) from error
+        scheme, _, rest = url.partition("://")
+        hosts = rest.partition("/")[0].partition("?")[0]
+        first, _, bad = hosts.partition(",")[0].partition(":")
+        if "@" in url or "[" in url:
+            # The URL is not repeated: one that cannot be parsed may hold a password anywhere.
+            shown, problem = f"{scheme}://…", f"is malformed ({error})"
+        elif "," in hosts:
+            shown = f"{scheme}://{hosts}"
+            problem = f"names several hosts; name one agent, such as {scheme}://{first}:8500"
+        else:
+            shown = f"{scheme}://{hosts}"
+            problem = f"{bad!r} is no port from 1 to 65535; write {scheme}://{first}:8500"
+        raise InvalidStoreURLError(shown, problem) from error
     # Without user, password and query, which may hold a token.
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.scheme not in _SCHEMES:

@@ -16,6 +16,7 @@ import orjson
 
 from mcp_discovery.adapters.embedded.file import StoreFile
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
+from mcp_discovery.adapters.meant_url import meant_url
 from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
@@ -330,5 +331,6 @@ def _path(url: str) -> Path | None:
     if not rest:
         return None
     if not rest.startswith("///") or "?" in rest or "#" in rest:
-        raise InvalidStoreURLError(url, "write embedded: or embedded:///path/file.db")
+        file = meant_url(url, ()) or "embedded:///path/file.db"
+        raise InvalidStoreURLError(url, f"write embedded: for memory, or {file} for a file")
     return Path(unquote(rest.removeprefix("//")))

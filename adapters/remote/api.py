@@ -23,9 +23,9 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreUnavailableError,
 )
+from mcp_discovery.facade_url import facade_url_problem
 from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import Event, EventReader
-from mcp_discovery.record import url_problem
 
 #: A facade sends a comment every 15 s; a stream that is silent for longer than this is dead.
 IDLE = 40.0
@@ -44,11 +44,8 @@ class FacadeApi:
     """Requests to one facade. Raises what :class:`mcp_discovery.adapters.store.Store` raises."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
-        if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
-            raise InvalidStoreURLError(
-                url.partition("?")[0].rpartition("@")[2],
-                "write http://facade:4000, without user or query",
-            )
+        if (problem := facade_url_problem(url)) is not None:
+            raise InvalidStoreURLError(url.partition("?")[0].rpartition("@")[2], problem)
         self.url = url.rstrip("/")
         self._http = HttpClient(
             self.url, options, bearer, is_limited=lambda response: response.is_limited

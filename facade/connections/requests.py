@@ -15,6 +15,7 @@ from mcp_discovery.balancing import Strategy
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import INTERVALS, TIMEOUTS
+from mcp_discovery.faults import fault_text
 from mcp_discovery.health import FAIL_AFTER
 from mcp_discovery.nearest import nearest
 from mcp_discovery.query.filters import FILTERS, Filter
@@ -67,14 +68,9 @@ def _refused(
     if fault["type"] in _NOT:
         alike = (each["type"] for each in faults if _path(body, each) == path)
         nots = list(dict.fromkeys(_NOT[kind] for kind in alike if kind in _NOT))
-    if fault["type"] == "missing":
-        problem = "is missing"
-    elif nots:
+    problem = fault_text(fault)
+    if nots:
         problem = f"is not {', '.join(nots[:-1])}{' or ' if nots[1:] else ''}{nots[-1]}"
-    elif fault["type"] == "literal_error":
-        problem = f"is not one of {fault['ctx']['expected']}"
-    else:
-        problem = fault["msg"][:1].lower() + fault["msg"][1:]
     return ProblemError(422, "invalid-field", f"{field}: {problem}", field=field)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.record import url_problem
 
 #: What a page may read of an answer's head besides what every page may.
@@ -26,12 +26,14 @@ class Cors:
     """
 
     def __init__(self, origins: tuple[str, ...]) -> None:
-        for each in origins:
-            if each != "*" and not _is_origin(each):
-                raise InvalidInputError(
-                    f"{each[:200]!r} is no origin; write scheme, host and port in lower case, such "
-                    "as https://console.example.com, or * for all"
-                )
+        raise_all(
+            InvalidInputError(
+                f"{each[:200]!r} is no origin; write scheme, host and port in lower case, such "
+                "as https://console.example.com, or * for all"
+            )
+            for each in origins
+            if each != "*" and not _is_origin(each)
+        )
         #: Whose pages may read responses.
         self.origins = frozenset(origins)
 

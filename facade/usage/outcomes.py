@@ -12,6 +12,7 @@ from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.usage.usage import USAGE
+from mcp_discovery.faults import fault_text
 from mcp_discovery.nearest import nearest
 from mcp_discovery.record import Record
 
@@ -94,10 +95,10 @@ def _parsed(shape: type[_Model], body: dict[str, Any]) -> _Model:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, fault["loc"]))[:100]
         detail = (
-            f"{field}: {fault['msg']}; send an object such as "
+            f"{field}: {fault_text(fault)}; send an object such as "
             '{"latency": 120, "success": true, "capability": "search"}, latency in milliseconds'
         )
         raise ProblemError(422, "invalid-outcome", detail, field=field) from error

@@ -43,7 +43,7 @@ def call(
     ),
     arguments: list[str] | None = typer.Argument(
         None,
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Its arguments, read by its schema: limit=5 tags='[\"a\"]' filter.colour=red; "
         "a list's key may be given again.",
     ),
@@ -62,6 +62,7 @@ def call(
     timeout: float = options.timeout(30.0, "For the whole call: 30, 30s, 5m.", "30s"),
     allow_stdio: list[str] | None = typer.Option(
         None,
+        parser=options.single,
         metavar="NAME",
         help="A stdio server that may be started on this machine; again for more.",
         autocompletion=completion.names,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import typer
 
-from mcp_discovery.cli import facade, options, sidecar
+from mcp_discovery.cli import command, facade, options, sidecar
 from mcp_discovery.cli.exit_codes import DONE, INVALID_INPUT
 from mcp_discovery.cli.terminal import line, say, say_json
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.errors import DiscoveryError, InvalidInputError
 
 ROLES: Mapping[str, Callable[..., None]] = {"facade": facade.facade, "sidecar": sidecar.sidecar}
 #: Stands in for required options that the environment or the command line may give at the start.
@@ -21,14 +21,15 @@ _PLACEHOLDERS = {"store": "consul://127.0.0.1:8500", "url": "http://127.0.0.1:80
 _SERVER_FILE_KEYS = frozenset({"servers", "mcpServers", "connections", "name", "source"})
 
 config = typer.Typer(
-    no_args_is_help=True, help="Check configuration files, and tell what they may hold."
+    cls=command.Group,
+    help="Check configuration files, and tell what they may hold.",
 )
 
 
-@config.command("check")
+@config.command("check", cls=command.Command)
 def check(
     files: list[str] = typer.Argument(
-        metavar="FILE...", help="YAML for a role, or a list of servers."
+        metavar="FILE", help="YAML for a role, or a list of servers."
     ),
     show: bool = typer.Option(
         False, "--show", help="Also tell each setting and its value, defaults included."
@@ -37,21 +38,20 @@ def check(
     """Say whether files can be used as they are: by --config, or by register.
 
     Nothing is connected, and the environment is not looked at. The exit code is 2 when one of them
-    cannot be used.
+    cannot be used; all that is wrong with them is told.
     """
     code = DONE
     for file in files:
-        try:
-            for text in _check(file, show=show):
-                say(line(text) if not text.startswith(" ") else text)
-        except (DiscoveryError, ValueError) as error:
-            message = str(error)
+        lines, faults = _check(file, show=show)
+        for text in lines:
+            say(line(text) if not text.startswith(" ") else text)
+        for message in dict.fromkeys(map(str, faults)):
             say(line(message if message.startswith(f"{file}:") else f"{file}: {message}"), err=True)
             code = INVALID_INPUT
     raise typer.Exit(code)
 
 
-@config.command("schema")
+@config.command("schema", cls=command.Command)
 def schema() -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
     from mcp_discovery.cli import settings_file
@@ -59,23 +59,42 @@ def schema() -> None:
     say_json(settings_file.schema(ROLES), indent=True)
 
 
-def _check(file: str, *, show: bool) -> list[str]:
-    """The lines to print about ``file``; raises what is wrong with it."""
+def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
+    """The lines to print about ``file``, and all that is wrong with it."""
     from mcp_discovery.cli import settings_file
     from mcp_discovery.cli.yaml_files import Items, Table, parse, read_bytes
 
-    content = parse(read_bytes(file), file)
-    keys = content.entries.keys() if isinstance(content, Table) else ()
-    if isinstance(content, Items) or _SERVER_FILE_KEYS.intersection(keys):
-        return [_checked_servers(file)]
-    lines = []
-    for role, section in settings_file.sections(file, ROLES).items():
-        given = settings_file.values(section, ROLES[role], file)
+    try:
+        content = parse(read_bytes(file), file)
+        keys = content.entries.keys() if isinstance(content, Table) else ()
+        if isinstance(content, Items) or _SERVER_FILE_KEYS.intersection(keys):
+            return _check_servers(file)
+        sections, wrong = settings_file.sections(file, ROLES)
+    except (DiscoveryError, ValueError) as error:
+        return [], [error]
+    lines: list[str] = []
+    faults: list[Exception] = [*wrong]
+    for role, section in sections.items():
+        given, bad = settings_file.values(section, ROLES[role], file)
         known = settings_file.settings(ROLES[role])
-        missing = [each for each in known.values() if each.required and each.parameter not in given]
+        there = {*given, *(known[key].parameter for key in bad if key in known)}
+        missing = [each for each in known.values() if each.required and each.parameter not in there]
+        required = {each.key for each in known.values() if each.required}
         parameters = {each.parameter: each.default for each in known.values()}
-        parameters |= {each.parameter: _PLACEHOLDERS[each.key] for each in missing} | given
-        _build(role, parameters)
+        parameters |= {key: text for key, text in _PLACEHOLDERS.items() if key in required}
+        parameters |= given
+        # Times are compared with each other: what a bad one would be is not known.
+        times = [key for key in bad if key in known and known[key].kind is float]
+        built = [
+            each
+            for each in _faults(role, parameters)
+            if not any(
+                key.replace("-", " ") in str(each).lower().replace("-", " ") for key in times
+            )
+        ]
+        faults += [*bad.values(), *built]
+        if bad or built:
+            continue
         needed = " and ".join(each.key for each in missing)
         still = f"; it still needs {needed} to start" if needed else ""
         lines.append(f"{file}: {role}: fine{still}")
@@ -85,38 +104,58 @@ def _check(file: str, *, show: bool) -> list[str]:
                 for _, each in sorted(known.items())
                 if parameters[each.parameter] is not None and each not in missing
             ]
-    return lines
+    return lines, faults
 
 
-def _build(role: str, parameters: Mapping[str, Any]) -> None:
-    """Builds from the parameters what the role would, which validates them."""
+def _faults(role: str, parameters: Mapping[str, Any]) -> Iterator[Exception]:
+    """What is wrong with the parameters: builds from them what the role would."""
     from mcp_discovery.adapters import open_store
     from mcp_discovery.cli import logs
 
-    logs.require_level(parameters["log_level"])
+    steps: list[Callable[[], Any]] = [lambda: logs.require_level(parameters["log_level"])]
     if role == "sidecar":
-        sidecar.settings_of(parameters)
-        sidecar.require_no_embedded(parameters["store"])
+        read = sidecar.store_options_of
+        steps += [
+            lambda: sidecar.settings_of(parameters),
+            lambda: sidecar.require_no_embedded(parameters["store"]),
+        ]
     else:
-        facade.options_of(parameters)
-    read = sidecar.store_options_of if role == "sidecar" else options.store_options
+        read = options.store_options
+        steps.append(lambda: facade.options_of(parameters))
     # Files of secrets need not be on the machine on which a configuration is checked.
-    given = replace(read(parameters), token_file=None, password_file=None)
-    open_store(parameters["store"], given)
+    steps.append(
+        lambda: open_store(
+            parameters["store"], replace(read(parameters), token_file=None, password_file=None)
+        )
+    )
+    for step in steps:
+        try:
+            step()
+        except InvalidInputError as error:
+            yield from (error, *error.others)
+        except (DiscoveryError, ValueError) as error:
+            yield error
 
 
-def _checked_servers(file: str) -> str:
+def _check_servers(file: str) -> tuple[list[str], list[Exception]]:
     from mcp_discovery.cli.register_plan import read_list
     from mcp_discovery.cli.server_files import require_known
 
     found = read_list(file)
+    faults: list[Exception] = []
     for each in found.servers:
+        try:
+            require_known(each.body, each.name)
+        except InvalidInputError as error:
+            faults.append(error)
         if each.refused is not None:
-            raise each.refused
-        require_known(each.body, each.name)
+            others = each.refused.others if isinstance(each.refused, InvalidInputError) else ()
+            faults += [InvalidInputError(f"{each.name}: {one}") for one in (each.refused, *others)]
+    if faults:
+        return [], faults
     of = f" of {found.source}" if found.source else ""
     count = len(found.servers)
-    return f"{file}: {count} server{'s' * (count != 1)}{of}: fine"
+    return [f"{file}: {count} server{'s' * (count != 1)}{of}: fine"], []
 
 
 def _shown(value: Any) -> str:

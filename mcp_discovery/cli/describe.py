@@ -23,7 +23,7 @@ Entry = Mapping[str, Any]
 def describe(
     server: str | None = typer.Argument(
         None,
-        metavar="[SERVER]",
+        metavar="SERVER",
         help="A server's name, for all of its instances, or one instance's id.",
         autocompletion=completion.names_and_ids,
     ),

@@ -9,7 +9,6 @@ from typing import Any
 
 import typer
 
-from mcp_discovery.cli.terminal import discard_output
 from mcp_discovery.errors import (
     CallTimeoutError,
     DiscoveryError,
@@ -68,15 +67,13 @@ def code_of(error: DiscoveryError) -> int:
 def run(work: Coroutine[Any, Any, int | None]) -> None:
     """Runs ``work``, which returns an exit code or ``None`` for 0.
 
-    Ctrl-C cancels it. A closed output pipe ends the command without a message. Raises
-    :class:`typer.Exit`, and what ``work`` raises.
+    Ctrl-C cancels it, before it begins too. Raises :class:`typer.Exit`, and what ``work`` raises.
     """
     try:
         code = asyncio.run(work)
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        discard_output()
-        raise typer.Exit(PIPE_CLOSED) from None
+    finally:
+        work.close()
     raise typer.Exit(code or DONE)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mcp_discovery.cli import options
+from mcp_discovery.cli import options, service_links
 from mcp_discovery.cli.exit_codes import INVALID_INPUT, PORT_IN_USE
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.extras import require_extra
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def facade(
     ),
     workers: int = typer.Option(
         1,
+        metavar="N",
         min=1,
         max=64,
         help="How many processes serve the port, each a facade of its own over the store, "
@@ -62,6 +64,7 @@ def facade(
     fail_after: int | None = options.FAIL_AFTER,
     cors_origin: list[str] | None = typer.Option(
         None,
+        parser=options.single,
         metavar="ORIGIN",
         help="An origin whose pages may read the answers, such as https://console.example.com; "
         "* for all. May be repeated; in the environment separated by spaces.",
@@ -113,6 +116,7 @@ def facade(
     from mcp_discovery.facade.run import run_in_loop
 
     logs.start(log_level, json=json)
+    service_links.warn(os.environ)
     settings = options_of(context.params)
     given = options.store_options(context.params)
     if workers > 1:
@@ -134,13 +138,31 @@ def _exit_code_of(serve: Callable[[], int]) -> int:
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
+    from mcp_discovery.facade.http.cors import Cors
     from mcp_discovery.facade.options import FacadeOptions
+    from mcp_discovery.facade.registry.server_json import Addresses
 
-    if parameters["workers"] > 1 and kind_of(parameters["store"]).shared_by == "process":
-        raise InvalidInputError(
-            f"--workers {parameters['workers']} needs a store that they share, and an embedded one "
-            "is of one process alone; name Consul or etcd with --store, or leave out --workers"
-        )
+    faults: list[InvalidInputError] = []
+
+    def check(fits: Callable[[], object]) -> None:
+        try:
+            fits()
+        except InvalidInputError as error:
+            faults.extend((error, *error.others))
+
+    def check_store() -> None:
+        if kind_of(parameters["store"]).shared_by == "process" and parameters["workers"] > 1:
+            raise InvalidInputError(
+                f"--workers {parameters['workers']} needs a store that they share, and an embedded "
+                "one is of one process alone; name Consul or etcd with --store, or leave out "
+                "--workers"
+            )
+
+    check(check_store)
+    address = parameters["registry_address"], parameters["public_url"]
+    check(lambda: Cors(tuple(parameters["cors_origin"] or ())))
+    check(lambda: Addresses.parse(*address, gateway=parameters["gateway"]))
+    raise_all(faults)
     if parameters["mcp_call_tool"]:
         require_extra("client", "--mcp-call-tool")
     return FacadeOptions(
@@ -161,14 +183,14 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
 def _supervise(
     count: int, url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
 ) -> int:
-    from mcp_discovery.facade.run import run_in_loop
-    from mcp_discovery.facade.workers import free_port, supervise
+    from mcp_discovery.facade.run import require_free, run_in_loop
+    from mcp_discovery.facade.workers import supervise
 
     async def serve(life: int) -> int:
         return await _serve(url, given, host, found, settings, life)
 
+    found = require_free(host, port)
     asyncio.run(_require_usable(url, given))
-    found = free_port(host, port)
     return supervise(count, lambda life: _exit_code_of(lambda: run_in_loop(serve(life))))
 
 
@@ -190,7 +212,9 @@ async def _serve(
 ) -> int:
     from mcp_discovery.adapters import open_store
     from mcp_discovery.adapters.store import new_holder
-    from mcp_discovery.facade.run import run
+    from mcp_discovery.facade.run import require_free, run
 
+    if life is None:
+        require_free(host, port)
     async with open_store(url, given, holder=new_holder("facade")) as store:
         return await run(store, host, port, options=settings, life=life)

@@ -16,7 +16,9 @@ def health(
     host: str = typer.Option(
         "127.0.0.1", envvar="MCP_DISCOVERY_HOST", help="The address that the facade listens on."
     ),
-    port: int = typer.Option(4000, envvar="MCP_DISCOVERY_PORT", help="The facade's port."),
+    port: int = typer.Option(
+        4000, min=1, max=65535, envvar="MCP_DISCOVERY_PORT", help="The facade's port."
+    ),
     health_host: str = typer.Option(
         "127.0.0.1",
         envvar="MCP_DISCOVERY_HEALTH_HOST",
@@ -24,6 +26,8 @@ def health(
     ),
     health_port: int | None = typer.Option(
         None,
+        min=1,
+        max=65535,
         envvar="MCP_DISCOVERY_HEALTH_PORT",
         help="The sidecar's --health-port. Where a sidecar answers there, the facade is not asked.",
     ),

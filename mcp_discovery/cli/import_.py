@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mcp_discovery.cli import options
-from mcp_discovery.cli.exit_codes import DONE, FAILED, run
+from mcp_discovery.cli.exit_codes import CHANGES, DONE, FAILED, run
 from mcp_discovery.cli.terminal import line, say, say_json
 from mcp_discovery.errors import InvalidInputError, StoreDeniedError, StoreUnavailableError
 
@@ -24,7 +24,11 @@ def import_(
         help="JSON: an export, a list of servers as register takes it, or a host's mcpServers; "
         "- for stdin.",
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Only tell what would become of each."),
+    dry_run: bool = typer.Option(
+        False,
+        "--dry-run",
+        help="Only tell what would become of each; exit code 9 if anything would change.",
+    ),
     all_or_nothing: bool = typer.Option(
         False, "--all-or-nothing", help="Import none where any is refused."
     ),
@@ -56,7 +60,10 @@ def import_(
         report = await _post(facade, credentials, body, params, timeout)
         outcomes = _outcomes(report, body, dry=dry_run)
         _print(outcomes, json=json)
-        return FAILED if any(each["outcome"] not in _EFFECTS for each in outcomes) else DONE
+        found = {each["outcome"] for each in outcomes}
+        if not found <= set(_EFFECTS):
+            return FAILED
+        return CHANGES if dry_run and found - {"unchanged"} else DONE
 
     run(work())
 

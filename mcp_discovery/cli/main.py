@@ -10,9 +10,10 @@ from typing import Any
 
 import typer
 
-from mcp_discovery.cli.exit_codes import EXPLAINED, INVALID_INPUT, code_of
+from mcp_discovery.cli import command, options
+from mcp_discovery.cli.exit_codes import EXPLAINED, INTERRUPTED, INVALID_INPUT, code_of
 from mcp_discovery.cli.terminal import escape_unencodable, say
-from mcp_discovery.errors import DiscoveryError, Remedy
+from mcp_discovery.errors import DiscoveryError, InvalidInputError, Remedy
 
 #: The subcommands in the order of the help: the names of modules here, and of functions in these.
 _COMMANDS = (
@@ -26,6 +27,8 @@ _REMEDIES: Mapping[Remedy, str] = {
     Remedy.OTHER_SERVERS: "start one, or leave out filters",
     Remedy.LARGER_ANSWERS: "ask for less, or raise --max-answer-bytes",
 }
+#: What the library raises for what is typed wrong; it exports the most frequent kind only.
+_UsageError: type[Any] = typer.BadParameter.__bases__[0]
 #: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.
 _ENVIRONMENT = {"auto_envvar_prefix": "MCP_DISCOVERY"}
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -48,8 +51,9 @@ def command_line(*names: str) -> typer.Typer:
         "Options can also be given by the environment, as their help says: --reap-after is "
         "MCP_DISCOVERY_REAP_AFTER.",
         epilog=EXPLAINED,
-        no_args_is_help=True,
+        cls=command.Group,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
@@ -59,7 +63,9 @@ def command_line(*names: str) -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name, help=_help(found), **_SETTINGS.get(name, {}))(found)
+            options.parameters(found)
+            settings = _SETTINGS.get(name, {})
+            app.command(name, cls=command.Command, help=_help(found), **settings)(found)
     return app
 
 
@@ -88,10 +94,18 @@ def _options(
 def main() -> None:
     """Runs the command line; ends the process with its exit code."""
     escape_unencodable()
+    run = command_line(*(name for name in sys.argv[1:2] if name in _COMMANDS))
     try:
-        command_line(*(name for name in sys.argv[1:2] if name in _COMMANDS))()
+        sys.exit(run(prog_name="mcp-discovery", standalone_mode=False))
+    except typer.Abort:  # Ctrl-C at a question
+        sys.exit(INTERRUPTED)
+    except _UsageError as error:
+        say(f"mcp-discovery: {command.sentence(error)}", err=True)
+        sys.exit(INVALID_INPUT)
     except DiscoveryError as error:
-        say(f"mcp-discovery: {error.sentence(_REMEDIES)}", err=True)
+        others = error.others if isinstance(error, InvalidInputError) else ()
+        for each in (error, *others):
+            say(f"mcp-discovery: {each.sentence(_REMEDIES)}", err=True)
         sys.exit(code_of(error))
     except ValueError as error:
         if type(error) is not ValueError:

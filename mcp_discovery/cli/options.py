@@ -9,9 +9,11 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
+from typer.models import ParameterInfo, ParamMeta
+from typer.utils import get_params_from_function
 
 from mcp_discovery import health
 from mcp_discovery.adapters import stores
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 #: Spans of time as options take them: ``30``, ``30s``, ``5m``.
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+#: How a flag's value is written in the environment or a file.
+_TRUTH = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)?", re.ASCII)
 
 
@@ -54,6 +61,69 @@ def probe_interval(text: str | float) -> float:
     return found
 
 
+class SeveralValuesError(typer.BadParameter):
+    """Several values, separated by commas, where an option is given again for each."""
+
+    def __init__(self, parts: list[str]) -> None:
+        super().__init__(f"give each by itself: {', '.join(parts)}")
+        self.parts = parts
+
+
+def single(text: str) -> str:
+    """``text``, of an option that may be given again, and whose values have no comma.
+
+    Raises :class:`SeveralValuesError`.
+    """
+    parts = [each.strip() for each in text.split(",")]
+    if len(parts) > 1:
+        raise SeveralValuesError(list(filter(None, parts)))
+    return text
+
+
+def whole(least: float | None, most: float | None) -> Callable[[str | int], int]:
+    """A parser of whole numbers from ``least`` to ``most``; it raises
+    :class:`typer.BadParameter`."""
+    hint = "write it in digits"
+    if least is not None:
+        hint = f"give {least:g} " + ("or more" if most is None else f"to {most:g}")
+
+    def parse(text: str | int) -> int:
+        if re.fullmatch(r"[-+]?\d{1,18}", str(text).strip(), re.ASCII) is None:
+            raise typer.BadParameter(f"{str(text)[:40]!r} is no whole number; {hint}")
+        number = int(text)
+        if (least is not None and number < least) or (most is not None and number > most):
+            raise typer.BadParameter(f"{number} is out of range; {hint}")
+        return number
+
+    return parse
+
+
+def truth(text: str | bool) -> bool:
+    """Whether a flag is set in the environment or a file; raises :class:`typer.BadParameter`."""
+    if isinstance(text, bool):
+        return text
+    if (found := _TRUTH.get(text.strip().lower())) is None:
+        raise typer.BadParameter(f"{text[:40]!r} is neither true nor false")
+    return found
+
+
+def parameters(command: Callable[..., Any]) -> dict[str, ParamMeta]:
+    """The parameters of a command. Those that take a whole number or a truth value get the parser
+    of their kind: so a value is refused in the same words wherever it is given."""
+    for each in inspect.signature(command, eval_str=True).parameters.values():
+        info = each.default
+        if not isinstance(info, ParameterInfo):
+            continue
+        kinds = {each.annotation, *get_args(each.annotation)}
+        if info.parser is None and int in kinds:
+            info.parser = whole(info.min, info.max)
+        elif info.parser is None and bool in kinds:
+            info.parser = truth
+        elif info.parser in _TIMES and info.show_default is True and info.default is not None:
+            info.show_default = f"{info.default:g}s"
+    return get_params_from_function(command)
+
+
 def _use_config(context: typer.Context, file: str | None) -> str | None:
     if file is not None and not context.resilient_parsing:
         from mcp_discovery.cli import config, settings_file
@@ -61,6 +131,8 @@ def _use_config(context: typer.Context, file: str | None) -> str | None:
         settings_file.use(context, config.ROLES[str(context.info_name)], file)
     return file
 
+
+_TIMES = (seconds, positive, probe_interval)
 
 FACADE_URL = "http://127.0.0.1:4000"
 STORE_HELP = f"Where registrations are kept: {stores.help_text()}"
@@ -94,6 +166,7 @@ JSON_LOGS: Any = typer.Option(False, "--json", help="Log one JSON object a line 
 LOG_LEVEL: Any = typer.Option("info", metavar="LEVEL", help="debug, info, warning or error.")
 FAIL_AFTER: Any = typer.Option(
     None,
+    metavar="N",
     min=health.FAIL_AFTER[0],
     max=health.FAIL_AFTER[-1],
     help="After how many bad answers in a row it is down; until then it is degraded, with the "
@@ -155,11 +228,12 @@ def with_credentials(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_url(facade: str) -> None:
-    """Raises :class:`InvalidInputError` when ``facade`` is no HTTP URL."""
-    if not facade.startswith(("http://", "https://")):
-        raise InvalidInputError(
-            f"--facade {facade!r} is not an HTTP URL; write http://127.0.0.1:4000"
-        )
+    """Raises :class:`InvalidInputError` when ``facade`` is no facade's address."""
+    from mcp_discovery.facade_url import facade_url_problem
+
+    if (problem := facade_url_problem(facade)) is not None:
+        shown = facade.partition("?")[0].rpartition("@")[2]
+        raise InvalidInputError(f"--facade {shown!r} {problem}")
 
 
 def store_options(parameters: Mapping[str, Any]) -> StoreOptions:

@@ -14,11 +14,10 @@ from typing import Any, get_args, get_origin
 
 import typer
 from typer.models import OptionInfo
-from typer.utils import get_params_from_function
 
 from mcp_discovery.cli import options
 from mcp_discovery.cli.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.nearest import nearest
 
 #: Parameters of a command that are no settings of its role.
@@ -45,6 +44,7 @@ class Setting:
     variable: str
     help: str
     metavar: str
+    parser: Callable[[str], Any] | None
     least: float | None
     most: float | None
 
@@ -56,35 +56,22 @@ class Setting:
             return [f"{key}={_text(each)}" for key, each in node.entries.items()]
         if self.several:
             items = node.items if isinstance(node, Items) else [node]
-            return [_text(each) for each in items]
-        return self._single(_text(node))
+            return [self._parsed(_text(each)) for each in items]
+        return self._parsed(_text(node))
 
-    def _single(self, text: str) -> Any:
-        if self.kind is bool:
-            if text.lower() not in ("true", "false"):
-                raise ValueError(f"{text[:40]!r} is neither true nor false")
-            return text.lower() == "true"
-        if self.kind is int:
-            try:
-                number = int(text)
-            except ValueError:
-                raise ValueError(f"{text[:40]!r} is no whole number") from None
-            least, most = self.least, self.most
-            if (least is not None and number < least) or (most is not None and number > most):
-                raise ValueError(f"{number} is not in {least:g} to {most:g}")
-            return number
-        if self.kind is float:
-            try:
-                return options.seconds(text)
-            except typer.BadParameter as error:
-                raise ValueError(error.message) from None
-        return text
+    def _parsed(self, text: str) -> Any:
+        try:
+            return text if self.parser is None else self.parser(text)
+        except options.SeveralValuesError as error:
+            raise ValueError(f"write a list: [{', '.join(error.parts)}]") from None
+        except typer.BadParameter as error:
+            raise ValueError(error.message) from None
 
 
 def settings(role: Callable[..., Any]) -> dict[str, Setting]:
     """What may stand in a file for ``role``, a command's function, by its key."""
     found = {}
-    for name, each in get_params_from_function(role).items():
+    for name, each in options.parameters(role).items():
         if name in _NOT_IN_FILES:
             continue
         info = each.default
@@ -106,6 +93,7 @@ def settings(role: Callable[..., Any]) -> dict[str, Setting]:
             variable=f"MCP_DISCOVERY_{name.upper()}" if is_option else "",
             help=info.help or "",
             metavar=str(info.metavar or "") if is_option else "",
+            parser=info.parser,
             least=info.min,
             most=info.max,
         )
@@ -118,16 +106,21 @@ def use(context: typer.Context, role: Callable[..., Any], file: str) -> None:
     Raises :class:`InvalidInputError`.
     """
     name = role.__name__
-    section = sections(file, [name], others=True).get(name)
-    if section is None:
+    found, faults = sections(file, [name], others=True)
+    raise_all(faults)
+    if name not in found:
         raise InvalidInputError(f"{file}: has no part {name}: with options below it")
-    context.default_map = values(section, role, file)
+    context.default_map, wrong = values(found[name], role, file)
+    raise_all(wrong.values())
 
 
-def sections(file: str, roles: Iterable[str], *, others: bool = False) -> dict[str, Table]:
-    """The parts of ``file`` by role; ``others`` may stand beside them, unread.
+def sections(
+    file: str, roles: Iterable[str], *, others: bool = False
+) -> tuple[dict[str, Table], list[InvalidInputError]]:
+    """The parts of ``file`` by role, and what is wrong with others; with ``others`` these may stand
+    beside them, unread.
 
-    Raises :class:`InvalidInputError`.
+    Raises :class:`InvalidInputError` for a file that cannot be read.
     """
     roles = list(roles)
     content = parse(read_bytes(file), file)
@@ -138,37 +131,44 @@ def sections(file: str, roles: Iterable[str], *, others: bool = False) -> dict[s
             f"{file}: is no mapping; write sidecar: or facade: and options below it"
         )
     found: dict[str, Table] = {}
+    faults = []
     for name, part in content.entries.items():
         place = f"{file}:{content.lines[name]}"
         if name not in roles:
-            if others:
-                continue
-            raise InvalidInputError(f"{place}: {_unknown(name, roles)}")
-        if not isinstance(part, Table):
-            raise InvalidInputError(f"{place}: {name}: needs options below it, such as store: URL")
-        found[name] = part
-    return found
+            if not others:
+                faults.append(InvalidInputError(f"{place}: {_unknown(name, roles)}"))
+        elif isinstance(part, Table):
+            found[name] = part
+        else:
+            problem = f"{place}: {name}: needs options below it, such as store: URL"
+            faults.append(InvalidInputError(problem))
+    return found, faults
 
 
-def values(section: Table, role: Callable[..., Any], file: str) -> dict[str, Any]:
-    """What ``section`` gives ``role``, by parameter; raises :class:`InvalidInputError`."""
+def values(
+    section: Table, role: Callable[..., Any], file: str
+) -> tuple[dict[str, Any], dict[str, InvalidInputError]]:
+    """What ``section`` gives ``role``, by parameter, and what is wrong, by key."""
     known = settings(role)
     found: dict[str, Any] = {}
+    faults: dict[str, InvalidInputError] = {}
     for key, node in section.entries.items():
-        place = f"{file}:{section.lines[key]}"
-        if key not in known:
-            raise InvalidInputError(f"{place}: {_unknown(key, known)}")
-        setting = known[key]
-        if key in SECRETS:
-            raise InvalidInputError(
-                f"{place}: {key} is a secret, which belongs in no configuration; write {key}-file "
+        setting = known.get(key)
+        if setting is None:
+            problem = _unknown(key, known)
+        elif key in SECRETS:
+            problem = (
+                f"{key} is a secret, which belongs in no configuration; write {key}-file "
                 f"and the path of a file that holds it, or set {setting.variable}"
             )
-        try:
-            found[setting.parameter] = setting.read(node)
-        except ValueError as error:
-            raise InvalidInputError(f"{place}: {key}: {error}") from error
-    return found
+        else:
+            try:
+                found[setting.parameter] = setting.read(node)
+                continue
+            except ValueError as error:
+                problem = f"{key}: {error}"
+        faults[key] = InvalidInputError(f"{file}:{section.lines[key]}: {problem}")
+    return found, faults
 
 
 def _text(node: Node) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mcp_discovery.cli import options
+from mcp_discovery.cli import options, service_links
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def sidecar(
     tag: list[str] | None = typer.Option(
         None,
         metavar="TAG",
+        parser=options.single,
         help="A tag, a DNS label; give it again for more. In the environment: separated by spaces.",
         rich_help_panel=_RECORD,
     ),
@@ -78,7 +80,9 @@ def sidecar(
         help="Anything else, never a secret; give it again for more.",
         rich_help_panel=_RECORD,
     ),
-    weight: int = _fact(1, help="Its share among the replicas."),
+    weight: int = _fact(
+        1, min=0, max=65535, metavar="N", help="Its share among the replicas; 0 for a reserve."
+    ),
     zone: str | None = _fact(None, help="Where it runs."),
     owner: str | None = _fact(None, help="Who is responsible."),
     transport: str = _fact("streamable-http", help="streamable-http, sse or websocket."),
@@ -139,6 +143,8 @@ def sidecar(
     fail_after: int | None = options.FAIL_AFTER,
     health_port: int | None = typer.Option(
         None,
+        min=0,
+        max=65535,
         help="Answer /healthz, /readyz, /metrics and POST /drain on this port of --health-host.",
     ),
     health_host: str = typer.Option(
@@ -163,6 +169,7 @@ def sidecar(
     from mcp_discovery.cli import logs
 
     logs.start(log_level, json=json)
+    service_links.warn(os.environ)
     require_no_embedded(store)
     settings = settings_of(context.params)
     given = store_options_of(context.params)

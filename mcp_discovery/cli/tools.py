@@ -14,7 +14,7 @@ from mcp_discovery.cli.terminal import say, say_json
 @filters.filtered(status="healthy")
 def tools(
     words: list[str] | None = typer.Argument(
-        None, metavar="[WORDS]...", help="Words that stand in a tool's name, title or description."
+        None, metavar="WORDS", help="Words that stand in a tool's name, title or description."
     ),
     facade: str = options.FACADE,
     *,

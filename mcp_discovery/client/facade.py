@@ -22,10 +22,11 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreUnavailableError,
 )
+from mcp_discovery.facade_url import facade_url_problem
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance, instance_from_dict
 from mcp_discovery.query.query import Query
-from mcp_discovery.record import parse_moment, url_problem
+from mcp_discovery.record import parse_moment
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,8 @@ class FacadeSource(Source):
     """One facade (or several behind one address)."""
 
     def __init__(self, url: str, http: SharedHttp, *, token: Secret | None = None) -> None:
-        if url_problem(url, ("http", "https")) or {"?", "#", "@"} & set(url):
-            shown = url.partition("?")[0].rpartition("@")[2]
-            raise InvalidStoreURLError(shown, "write http://facade:4000, without user or query")
+        if (problem := facade_url_problem(url)) is not None:
+            raise InvalidStoreURLError(url.partition("?")[0].rpartition("@")[2], problem)
         self.name = url.rstrip("/")
         self._http = http.facade
         self._token = token or Secret("facade token", None)

@@ -38,8 +38,10 @@ async def test_the_store_keeps_service_and_keys_under_one_name() -> None:
     [
         ("consul://", "names no host"),
         ("consul:8500", "names no host"),
-        ("consul://c:notaport", "is malformed"),
-        ("consul://c:99999", "is malformed"),
+        ("consul://c:notaport", "'notaport' is no port from 1 to 65535; write consul://c:8500"),
+        ("consul://c:99999", "'99999' is no port"),
+        ("consul://u:p@c:x", r"'consul://…': is malformed"),
+        ("consul://a:8500,b:8500", "names several hosts; name one agent, such as consul://a:8500"),
         ("consul://[::1", "is malformed"),
         ("http://c", "scheme"),
         ("consul://c/a/b", "DNS label"),

@@ -157,7 +157,7 @@ async def test_a_deregistered_id_can_be_taken_at_once_by_anyone() -> None:
     ],
 )
 async def test_malformed_urls(url: str) -> None:
-    with pytest.raises(InvalidStoreURLError, match=r"write embedded:|unknown scheme"):
+    with pytest.raises(InvalidStoreURLError, match=r"write embedded:|unknown scheme|no scheme"):
         open_store(url)
 
 

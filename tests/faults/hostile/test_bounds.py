@@ -59,9 +59,7 @@ def test_a_hundred_thousand_faults_are_not_all_told() -> None:
     hostile = _registration(capabilities={"tools": [1] * 200_000})
 
     def read() -> None:
-        with pytest.raises(
-            InvalidRecordError, match=r"capabilities.tools.0: input should be a valid"
-        ):
+        with pytest.raises(InvalidRecordError, match=r"capabilities.tools.0: is no text"):
             decode_registration(hostile)
 
     assert _seconds(read) < 0.2

@@ -30,8 +30,12 @@ CONSUL = (*SIDECAR, "--store", "consul://127.0.0.1:9")
     ("arguments", "code", "says"),
     [
         (("facade", "--store", "redis://x"), 2, "unknown scheme; use embedded:"),
-        (("facade", "--store", "consul://"), 2, "write consul://127.0.0.1:8500"),
-        (("facade", "--store", "embedded:///no/such/folder/x.db"), 3, "folder must exist"),
+        (("facade", "--store", "consul://"), 2, "write consul://host:8500"),
+        (
+            ("facade", "--port", "0", "--store", "embedded:///no/such/folder/x.db"),
+            3,
+            "folder must exist",
+        ),
         (("facade", "--host", "nowhere.invalid"), 2, "see --host and --port"),
         (("facade", "--port", "70000"), 2, "65535"),
         (("facade", "--cors-origin", "https://a.example/path"), 2, "is no origin"),
@@ -61,7 +65,7 @@ CONSUL = (*SIDECAR, "--store", "consul://127.0.0.1:9")
         ((*SIDECAR, "--", "no-such-command"), 127, "command not found"),
         ((*SIDECAR, "--", "/etc/hostname"), 126, "/etc/hostname"),
         (("servers", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
-        (("servers", "--facade", "nonsense"), 2, "write http://127.0.0.1:4000"),
+        (("servers", "--facade", "nonsense"), 2, "write http://nonsense:4000"),
         (("watch", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
         (("register", "/no/such/file"), 2, "give a file of JSON or YAML"),
         (("register", "/dev/null"), 2, "is not JSON"),

@@ -35,7 +35,7 @@ WRONG = [
     ("facad:\n  port: 1\n", ":1: there is no facad; did you mean facade?"),
     ("facade:\n", ":1: facade: needs options below it"),
     ("facade:\n  host: a\n  prot: 1\n", ":3: there is no prot; did you mean port?"),
-    ("facade:\n  port: 99999\n", ":2: port: 99999 is not in 0 to 65535"),
+    ("facade:\n  port: 99999\n", ":2: port: 99999 is out of range; give 0 to 65535"),
     ("facade:\n  port: [1]\n", ":2: port: is a list or a mapping"),
     ("facade:\n  gateway: perhaps\n", ":2: gateway: 'perhaps' is neither true nor false"),
     ("facade:\n  host:\n", ":2: host: has no value"),
@@ -61,6 +61,54 @@ WRONG = [
     ("a: &a [x]\nb: &b [*a, *a]\n" + "c: [" + "*b, " * 70000 + "]", "aliases that multiply"),
     ("[" * 5000, "nested too deeply"),
 ]
+
+
+#: A file with many faults, and each of them.
+ALL_WRONG = """\
+facade:
+  prot: 1
+  workers: many
+  cors-origin: [a, "https://x/y"]
+  registry-address: nowhere
+  store: etcd:10.0.0.1:2379
+sidecar:
+  ttl: soon
+  reap-after: 1s
+  weight: -3
+  name: My Server
+  tag: "b,c"
+  metadata: {password: s3cr3t}
+  store: "embedded:"
+  url: nonsense
+sidecars: {}
+"""
+TOLD = (
+    ":2: there is no prot; did you mean port?",
+    ":3: workers: 'many' is no whole number; give 1 to 64",
+    ": 'a' is no origin",
+    ": 'https://x/y' is no origin",
+    "--registry-address 'nowhere' is none of",
+    "names no host; write etcd://10.0.0.1:2379",
+    ":8: ttl: 'soon' is no time",
+    ":10: weight: -3 is out of range",
+    ": name: 'My Server' is not a DNS label",
+    ":12: tag: write a list: [b, c]",
+    "an embedded store lives inside a facade",
+    "the MCP server's URL: 'nonsense'",
+    ":16: there is no sidecars; did you mean sidecar?",
+)
+
+
+async def test_check_tells_all_that_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(ALL_WRONG)
+    ended = await command("config", "check", str(file))
+    assert (ended.code, ended.out) == (2, ""), ended
+    for each in TOLD:
+        assert any(each in line for line in ended.err.splitlines()), (each, ended.err)
+    assert "s3cr3t" not in ended.err
+    # Nothing is told that follows from another fault.
+    assert len(ended.err.splitlines()) == len(TOLD), ended.err
 
 
 async def test_what_cannot_be_used_is_said_in_one_sentence(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""The address of a facade, as ``--facade``, a store URL and the client library are given it."""
+
+from __future__ import annotations
+
+import re
+
+from mcp_discovery.record import url_problem
+
+#: Paths that a facade answers at, which people copy with its address.
+_PATHS = re.compile(r"(https?://.+?)/(servers|tools|mcp|docs|health|ready|status|events|v0\.1)/?")
+_HOST = re.compile(r"(?:https?:/*|[A-Za-z+]+:/+)?([\w.\[:\]-]+?(?::\d+)?)(?:/.*)?", re.DOTALL)
+
+
+def facade_url_problem(url: str) -> str | None:
+    """What is wrong with ``url``, and the URL that was probably meant; ``None`` if nothing is.
+
+    A facade may be behind a proxy, below a path of its own. Repeats no credentials.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme in ("http", "https") and url_problem(url, ("http", "https")) is None:
+        if not {"?", "#", "@"} & set(url):
+            return None
+        bare = f"{scheme}://{re.split('[?#]', rest)[0].rpartition('@')[2]}"
+        return f"write {without_path(bare) or bare}, without user or query"
+    if scheme.partition("+")[0] in ("consul", "etcd", "embedded"):
+        return "names a store, not a facade; write http://127.0.0.1:4000"
+    host = _HOST.fullmatch(url.rpartition("@")[2])
+    usual = f"http://{host[1]}" if host and not url.startswith("http://") else ""
+    if usual.count(":") == 1:
+        usual += ":4000"
+    if url_problem(usual, ("http",)):
+        usual = "http://127.0.0.1:4000"
+    return f"is not an HTTP URL; write {usual}"
+
+
+def without_path(url: str) -> str | None:
+    """The address in ``url`` where the path of a request follows it; ``None`` where none does.
+
+    A proxy may have such a path of its own: it is a hint for what does not work.
+    """
+    found = _PATHS.fullmatch(url)
+    return found[1] if found else None
