@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 
 from mcp_discovery.cli.main import command_line
+from mcp_discovery.record import default_id
 from tests.test_docs import PAGES, ROOT
 
 FILES = [
@@ -102,3 +103,15 @@ def test_every_option_and_variable_is_there(file: str) -> None:
 def test_there_are_many() -> None:
     """Else the tests above would find nothing."""
     assert sum(1 for file in FILES for _ in typed(file)) > 80
+
+
+def test_ids_beside_addresses_are_those_that_would_be_derived() -> None:
+    seen = 0
+    for file in PAGES:
+        for line in (ROOT / file).read_text().splitlines():
+            id = re.search(r"\b([a-z][a-z-]*)-[0-9a-f]{8}\b", line)
+            url = re.search(r"https?://[\w.]+:\d+/mcp", line)
+            if id is not None and url is not None:
+                seen += 1
+                assert id[0] == default_id(id[1], {"url": url[0]}), f"{file}: {line}"
+    assert seen
