@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -17,6 +17,13 @@ import orjson
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.connection_errors import (
+    Remedies,
+    causes,
+    connection_sentence,
+    tls_error,
+    wants_tls,
+)
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import utcnow
@@ -84,7 +91,8 @@ class HttpClient:
     once, and where it is another by then, the request is sent once more.
 
     ``is_limited`` says which responses are refusals because of too many requests: these are sent
-    again, with growing pauses, as long as their time-out allows.
+    again, with growing pauses, as long as their time-out allows. ``remedies`` is what helps where
+    no connection can be made, by default that of :func:`remedies_for`.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` for files that cannot be used.
     """
@@ -96,8 +104,10 @@ class HttpClient:
         sign: Callable[[str], Mapping[str, str]] | None = None,
         *,
         is_limited: Callable[[StoreResponse], bool] = lambda _: False,
+        remedies: Remedies | None = None,
     ) -> None:
         self._store = store
+        self._remedies = remedies or remedies_for(store)
         self._options = options
         self._is_limited = is_limited
         self._sign = sign or (lambda _: {})
@@ -131,14 +141,18 @@ class HttpClient:
             async with self.stream(
                 method, url, params=params, data=data, headers=headers, timeout=left
             ) as response:
-                whole = await self._whole(response, limit)
+                whole = await self.whole(response, limit)
             pause = max(backoff.next(), whole.retry_after)
             if not self._is_limited(whole) or time.monotonic() + pause >= deadline:
                 return whole
             await asyncio.sleep(pause)
             left = max(0.1, round(deadline - time.monotonic(), 1))
 
-    async def _whole(self, response: aiohttp.ClientResponse, limit: int) -> StoreResponse:
+    async def whole(
+        self, response: aiohttp.ClientResponse, limit: int = MAX_RESPONSE
+    ) -> StoreResponse:
+        """A response with its body. Raises :class:`ResponseTooLargeError`, and
+        :class:`StoreUnavailableError` where it says that TLS is spoken there."""
         body = bytearray()
         if (response.content_length or 0) <= limit:
             async for chunk in response.content.iter_any():
@@ -146,6 +160,11 @@ class HttpClient:
                 if len(body) > limit:
                     break
             else:
+                if wants_tls(response.status, body):
+                    scheme = self._store.partition(":")[0]
+                    secure = "https" if scheme == "http" else f"{scheme}+https"
+                    why = f"it speaks TLS there; write {secure}://"
+                    raise StoreUnavailableError(self._store, why)
                 return StoreResponse(response.status, response.headers, bytes(body))
         response.close()  # otherwise the rest would be read, to reuse the connection
         raise ResponseTooLargeError(self._store, f"its answer is larger than {limit:,} bytes")
@@ -197,7 +216,7 @@ class HttpClient:
         except TimeoutError as error:
             raise StoreUnavailableError(self._store, f"no answer within {waited:g} s") from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            raise StoreUnavailableError(self._store, describe(error, self._tls)) from error
+            raise StoreUnavailableError(self._store, self._why(error)) from error
 
     async def _answer(
         self, method: str, url: str, headers: Mapping[str, str], **given: Any
@@ -207,9 +226,8 @@ class HttpClient:
         try:
             response = await self._sent(method, url, headers, token, tls, **given)
         except (aiohttp.ClientError, OSError) as error:
-            causes = list(_causes(error))
-            handshake = any(isinstance(each, ssl.SSLError) for each in causes)
-            if not handshake and not any(isinstance(each, _CLOSED) for each in causes):
+            handshake = tls_error(error) is not None
+            if not handshake and not any(isinstance(each, _CLOSED) for each in causes(error)):
                 raise
             if (fresh_tls := self._tls.renewed()) is tls or not handshake:
                 raise
@@ -232,6 +250,9 @@ class HttpClient:
         # A connection is used again only by requests with the same TLS context.
         verified = tls if tls is not None else True
         return await self._opened().request(method, url, headers=signed, ssl=verified, **given)
+
+    def _why(self, error: BaseException) -> str:
+        return _fault_of_files(error, self._tls) or connection_sentence(error, self._remedies)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
@@ -258,48 +279,35 @@ class HttpClient:
             await asyncio.sleep(0)
 
 
-#: TLS alerts of a server (RFC 8446, section 6.2). Some servers send only the last one.
-_ALERTS = {
-    "CERTIFICATE_REQUIRED": "it wants a client certificate; give one and its key as options",
-    "CERTIFICATE_EXPIRED": "it says that the client certificate has expired",
-    "UNKNOWN_CA": "it does not know the CA of the client certificate; give one that it trusts",
-    "BAD_CERTIFICATE": "it refuses the client certificate, or wants one and got none",
-}
 #: What a connection ends with whose server does not say why.
 _CLOSED = (aiohttp.ServerDisconnectedError, ConnectionResetError)
 #: OpenSSL's code for a certificate, or that of its CA, that has expired (x509_vfy.h).
 _HAS_EXPIRED = 10
 
 
-def describe(error: BaseException, tls: TLSFiles | None = None) -> str:
-    """A network error as a phrase for messages; ``tls`` is what the connection was made with."""
-    for cause in _causes(error):
-        if isinstance(cause, ConnectionRefusedError):
-            return "connection refused; is it running, and is the address right?"
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            # aiohttp's own error is of this type as well, and wraps the one with the message.
-            fault = getattr(cause, "certificate_error", cause)
-            expired = getattr(fault, "verify_code", None) == _HAS_EXPIRED
-            if expired and tls is not None and (sentence := tls.expired_ca()) is not None:
-                return sentence
-            return f"its certificate is not trusted: {getattr(fault, 'verify_message', fault)}"
+def _fault_of_files(error: BaseException, tls: TLSFiles) -> str | None:
+    """What the connection's own files explain of ``error``; ``None`` where it is not them."""
+    for cause in causes(error):
+        if getattr(cause, "verify_code", None) == _HAS_EXPIRED:
+            return tls.expired_ca()
         reason = str(getattr(cause, "reason", None)) if isinstance(cause, ssl.SSLError) else ""
-        if tls is not None and ("ALERT" in reason or isinstance(cause, _CLOSED)):
+        if "ALERT" in reason or isinstance(cause, _CLOSED):
             # Some servers name another reason, and some close the connection without an alert.
-            told = "CERTIFICATE_EXPIRED" in reason
-            if (sentence := tls.client_fault(told=told)) is not None:
-                return sentence
-        if isinstance(cause, aiohttp.ServerDisconnectedError):
-            return "it closed the connection without an answer"
-        for alert, sentence in _ALERTS.items():
-            if alert in reason:
-                return sentence
-    return str(error) or type(error).__name__
+            return tls.client_fault(told="CERTIFICATE_EXPIRED" in reason)
+    return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and what it was made from, as far as that is known."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or getattr(cause, "os_error", None)
+def remedies_for(store: str, *, facade: bool = False) -> Remedies:
+    """What helps where ``store`` cannot be connected to: a store that is given by ``--store``, or a
+    ``facade`` by ``--facade``."""
+    scheme = store.partition(":")[0]
+    plain = scheme.removesuffix("+https") if scheme.endswith("+https") else "http"
+    remote = scheme in ("http", "https")
+    return Remedies(
+        ca="SSL_CERT_FILE" if facade else "--store-ca",
+        plain=f"{plain}://",
+        certificate="this has none" if facade else "give --store-cert and --store-key",
+        refused="is it running, and is the address right?",
+        closed="if it speaks TLS there, write https://" if remote and plain == scheme else "",
+        name="write one that it has",
+    )

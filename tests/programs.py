@@ -23,6 +23,9 @@ PROGRAM = (sys.executable, "-m", "mcp_discovery.cli")
 #: The environment of a process: what the test run has, less what is meant for the command.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MCP_DISCOVERY_")}
 
+#: With this a log holds the traceback of each error that nobody foresaw, for who looks for one.
+DEBUGGING = {"MCP_DISCOVERY_DEBUG": "1"}
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -100,7 +103,7 @@ async def running(
         process = await asyncio.create_subprocess_exec(
             *(*program, *arguments),
             cwd=cwd,
-            env=ENVIRONMENT | environment,
+            env=ENVIRONMENT | DEBUGGING | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -135,8 +135,6 @@ def from_response(store: str, response: StoreResponse) -> StoreError:
             return _no_etcd(store, status)
         return error
     text = response.text[:200]
-    if "HTTP request to an HTTPS server" in text:
-        return RequestRefusedError(store, "the server wants TLS; write etcd+https://…")
     if "CommonName of client" in text:
         return RequestRefusedError(
             store,

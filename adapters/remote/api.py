@@ -11,6 +11,7 @@ import orjson
 
 from mcp_discovery.adapters.http import HttpClient, Params, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.connection_errors import Remedies
 from mcp_discovery.errors import (
     DiscoveryError,
     DocumentNotFoundError,
@@ -43,12 +44,19 @@ class UnknownDocumentError(DiscoveryError):
 class FacadeApi:
     """Requests to one facade. Raises what :class:`mcp_discovery.adapters.store.Store` raises."""
 
-    def __init__(self, url: str, options: StoreOptions) -> None:
+    def __init__(
+        self, url: str, options: StoreOptions, *, remedies: Remedies | None = None
+    ) -> None:
+        """``remedies``: see :class:`mcp_discovery.adapters.http.HttpClient`."""
         if (problem := facade_url_problem(url)) is not None:
             raise InvalidStoreURLError(url.partition("?")[0].rpartition("@")[2], problem)
         self.url = url.rstrip("/")
         self._http = HttpClient(
-            self.url, options, bearer, is_limited=lambda response: response.is_limited
+            self.url,
+            options,
+            bearer,
+            is_limited=lambda response: response.is_limited,
+            remedies=remedies,
         )
 
     async def call(
@@ -83,9 +91,7 @@ class FacadeApi:
             "GET", url, params=params, headers=headers, idle=IDLE
         ) as response:
             if response.status != 200:
-                self._checked(
-                    StoreResponse(response.status, response.headers, await response.read())
-                )
+                self._checked(await self._http.whole(response))
             async for chunk in response.content.iter_any():
                 try:
                     events = reader.feed(chunk)

@@ -14,13 +14,14 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from mcp_discovery.connection_errors import connection_sentence, is_refused_handshake
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.glance import glance
 from mcp_discovery.probe import AddressRefusedError, ServerTls
-from mcp_discovery.probe.tls import tls_sentence
+from mcp_discovery.probe.tls import REMEDIES
 from mcp_discovery.record import Record, is_label
 from mcp_discovery.urls import resolve_in_origin, urls_of, wire_url
 
@@ -286,8 +287,11 @@ async def _send(
             f"no connection within {_CONNECT_TIMEOUT:g} s", late=True
         ) from error
     except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, AddressRefusedError) as error:
-        raise ReplicaUnreachableError(_why(error), late=False) from error
+        raise ReplicaUnreachableError(connection_sentence(error, REMEDIES), late=False) from error
     except (aiohttp.ClientError, OSError) as error:
+        if is_refused_handshake(error):  # in TLS 1.3 that is heard after the request was sent
+            why = connection_sentence(error, REMEDIES)
+            raise ReplicaUnreachableError(why, late=False) from error
         if forwarded.fault is not None:
             raise forwarded.fault from error
         detail = (
@@ -295,17 +299,3 @@ async def _send(
             "in is not known"
         )
         raise ProblemError(502, "broken-off", detail) from error
-
-
-def _why(error: Exception) -> str:
-    match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return tls_sentence(error)
-        case aiohttp.ClientConnectorDNSError():
-            return "its host name does not resolve"
-        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
-            return "connection refused"
-        case aiohttp.ClientConnectorError(os_error=cause):
-            return cause.strerror or str(cause)
-        case _:
-            return str(error)[:200]

@@ -10,6 +10,7 @@ import typer
 
 from mcp_discovery.cli import command, facade, options, sidecar
 from mcp_discovery.cli.exit_codes import DONE, INVALID_INPUT
+from mcp_discovery.cli.failures import with_debug
 from mcp_discovery.cli.terminal import line, say, say_json
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 
@@ -27,6 +28,7 @@ config = typer.Typer(
 
 
 @config.command("check", cls=command.Command)
+@with_debug
 def check(
     files: list[str] = typer.Argument(
         metavar="FILE", help="YAML for a role, or a list of servers."
@@ -52,6 +54,7 @@ def check(
 
 
 @config.command("schema", cls=command.Command)
+@with_debug
 def schema() -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
     from mcp_discovery.cli import settings_file

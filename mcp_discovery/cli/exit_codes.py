@@ -32,6 +32,7 @@ PORT_IN_USE = 6
 TOOL_ERROR = 7
 TIMED_OUT = 8
 CHANGES = 9
+UNFORESEEN = 70  # EX_SOFTWARE, as sysexits.h says it
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
@@ -41,9 +42,9 @@ EXPLAINED = (
     "cannot be used, or names what is not there; 3 the store, the facade or any server that could "
     "do it cannot be reached; 4 credentials are refused; 5 the id is held by another instance; "
     "6 the port is in use; 7 the tool answered with an error; 8 no answer in time; 9 a dry run "
-    "found changes; 130 Ctrl-C; 141 the reader of the output went away. A sidecar that runs a "
-    "command ends with the command's own code (127: not found, 126: cannot be run, 128+n: killed "
-    "by signal n)."
+    "found changes; 70 an error that nobody foresaw, see --debug; 130 Ctrl-C; 141 the reader of "
+    "the output went away. A sidecar that runs a command ends with the command's own code (127: "
+    "not found, 126: cannot be run, 128+n: killed by signal n)."
 )
 
 

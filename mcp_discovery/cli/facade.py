@@ -12,6 +12,7 @@ import typer
 
 from mcp_discovery.cli import options, service_links
 from mcp_discovery.cli.exit_codes import INVALID_INPUT, PORT_IN_USE
+from mcp_discovery.cli.failures import ended_by
 from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.extras import require_extra
 
@@ -127,12 +128,14 @@ def facade(
 
 
 def _exit_code_of(serve: Callable[[], int]) -> int:
-    """The exit code of ``serve``, or of its failure to listen, which is printed."""
+    """The exit code of ``serve``, or of its failure, which is printed."""
     try:
         return serve()
     except OSError as error:
         typer.echo(f"mcp-discovery: {error.strerror}; see --host and --port", err=True)
         return PORT_IN_USE if error.errno == errno.EADDRINUSE else INVALID_INPUT
+    except Exception as error:  # noqa: BLE001  in a worker nobody else tells it
+        return ended_by(error)
 
 
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:

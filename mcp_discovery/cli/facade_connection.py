@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
-from mcp_discovery.adapters.http import Params
+from mcp_discovery.adapters.http import Params, remedies_for
 from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.cli.options import check_url
@@ -33,7 +33,8 @@ async def facade_api(
 ) -> AsyncIterator[FacadeApi]:
     """The facade's endpoints; raises what :func:`check_url` does."""
     check_url(facade)
-    api = FacadeApi(facade, StoreOptions(token=token, token_file=token_file, timeout=timeout))
+    credentials = StoreOptions(token=token, token_file=token_file, timeout=timeout)
+    api = FacadeApi(facade, credentials, remedies=remedies_for(facade, facade=True))
     try:
         yield api
     except (InvalidInputError, StoreUnavailableError) as error:

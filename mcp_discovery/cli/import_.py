@@ -78,12 +78,12 @@ async def _post(
     """The facade's report, which comes with an error's status where not all was imported."""
     import orjson
 
-    from mcp_discovery.adapters.http import HttpClient
+    from mcp_discovery.adapters.http import HttpClient, remedies_for
     from mcp_discovery.adapters.remote.api import bearer
 
     options.check_url(facade)
     url = facade.rstrip("/")
-    http = HttpClient(url, credentials, bearer)
+    http = HttpClient(url, credentials, bearer, remedies=remedies_for(url, facade=True))
     try:
         answer = await http.request(
             "POST",

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from mcp_discovery.cli.failures import text_of
 from mcp_discovery.cli.terminal import clean
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import rfc3339
@@ -30,8 +31,8 @@ def start(level: str, *, json: bool) -> None:
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_moment(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            line += f": {text_of(error)}"
         # One event is one line: a line break in a message cannot forge another event.
         return clean(line.replace("\r", "\\r").replace("\n", "\\n"))
 
@@ -50,8 +51,8 @@ class _JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            event["exception"] = text_of(error)
         return orjson.dumps(event).decode()
 
 

@@ -9,26 +9,17 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from typer.main import get_command
 
-from mcp_discovery.cli import command, options
-from mcp_discovery.cli.exit_codes import EXPLAINED, INTERRUPTED, INVALID_INPUT, code_of
-from mcp_discovery.cli.terminal import escape_unencodable, say
-from mcp_discovery.errors import DiscoveryError, InvalidInputError, Remedy
+from mcp_discovery.cli import command, failures, options
+from mcp_discovery.cli.exit_codes import EXPLAINED, INTERRUPTED
+from mcp_discovery.cli.terminal import escape_unencodable
 
 #: The subcommands in the order of the help: the names of modules here, and of functions in these.
 _COMMANDS = (
     *("facade", "sidecar", "servers", "tools", "describe", "watch", "call", "register"),
     *("export", "import", "doctor", "health", "config", "demo"),
 )
-#: What would help, as it is done with this command.
-_REMEDIES: Mapping[Remedy, str] = {
-    Remedy.CREDENTIALS: "give them with --server-token",
-    Remedy.ALLOW_COMMAND: "if you trust it, allow it with --allow-stdio",
-    Remedy.OTHER_SERVERS: "start one, or leave out filters",
-    Remedy.LARGER_ANSWERS: "ask for less, or raise --max-answer-bytes",
-}
-#: What the library raises for what is typed wrong; it exports the most frequent kind only.
-_UsageError: type[Any] = typer.BadParameter.__bases__[0]
 #: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.
 _ENVIRONMENT = {"auto_envvar_prefix": "MCP_DISCOVERY"}
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -63,9 +54,10 @@ def command_line(*names: str) -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            options.parameters(found)
+            own_and_debug = failures.with_debug(found)
+            options.parameters(own_and_debug)
             settings = _SETTINGS.get(name, {})
-            app.command(name, cls=command.Command, help=_help(found), **settings)(found)
+            app.command(name, cls=command.Command, help=_help(found), **settings)(own_and_debug)
     return app
 
 
@@ -87,28 +79,22 @@ def _options(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
+    debug: bool = failures.DEBUG,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Runs the command line; ends the process with its exit code."""
+    """Runs the command line; ends the process with its exit code.
+
+    The one way in of every command, and so the one place where an error is turned into a sentence.
+    """
     escape_unencodable()
-    run = command_line(*(name for name in sys.argv[1:2] if name in _COMMANDS))
+    failures.install()
     try:
+        run = get_command(command_line(*(name for name in sys.argv[1:2] if name in _COMMANDS)))
         sys.exit(run(prog_name="mcp-discovery", standalone_mode=False))
     except typer.Abort:  # Ctrl-C at a question
         sys.exit(INTERRUPTED)
-    except _UsageError as error:
-        say(f"mcp-discovery: {command.sentence(error)}", err=True)
-        sys.exit(INVALID_INPUT)
-    except DiscoveryError as error:
-        others = error.others if isinstance(error, InvalidInputError) else ()
-        for each in (error, *others):
-            say(f"mcp-discovery: {each.sentence(_REMEDIES)}", err=True)
-        sys.exit(code_of(error))
-    except ValueError as error:
-        if type(error) is not ValueError:
-            raise
-        say(f"mcp-discovery: {error}", err=True)
-        sys.exit(INVALID_INPUT)
+    except Exception as error:  # noqa: BLE001  no command shows a traceback without --debug
+        sys.exit(failures.ended_by(error))

@@ -20,8 +20,13 @@ from mcp_types import (
     RequestId,
 )
 
+from mcp_discovery.connection_errors import Remedies, connection_sentence, is_no_connection
 from mcp_discovery.errors import DiscoveryError
 
+#: What helps where a server cannot be connected to.
+REMEDIES = Remedies(
+    ca="SSL_CERT_FILE", plain="http:// in its URL", certificate="this client has none"
+)
 #: So many characters of an error's data are shown.
 _MOST_DATA = 1000
 #: With this notification the SDK gives up one of its requests.
@@ -152,6 +157,8 @@ def describe(error: BaseException) -> str:
     """The message of ``error``, or of the first in a group: the SDK wraps what its tasks raise."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
+    if is_no_connection(error):
+        return connection_sentence(error, REMEDIES)
     text = str(error).strip().splitlines()
     said = text[0][:300] if text else ""
     name = type(error).__name__

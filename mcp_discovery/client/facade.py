@@ -6,13 +6,16 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import orjson
 
+from mcp_discovery.client.attempt import REMEDIES
 from mcp_discovery.client.source import CallOutcome, Everything, News, One, Source, Staleness
 from mcp_discovery.client.transports import SharedHttp
+from mcp_discovery.connection_errors import connection_sentence
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
@@ -39,6 +42,12 @@ _EVENT_BYTES = 512 * 2**20
 #: The first and the largest bound of the random pause, in seconds, before the next attempt to reach
 #: a facade; the bound doubles ("full jitter": Amazon, "Exponential Backoff And Jitter", 2015).
 _FIRST, _LONGEST = 0.2, 5.0
+#: What helps where a facade cannot be connected to.
+_REMEDIES = replace(
+    REMEDIES,
+    refused="is the facade running there?",
+    closed="if it speaks TLS there, write https://",
+)
 
 
 class FacadeSource(Source):
@@ -202,6 +211,6 @@ def _instances(entries: Sequence[Mapping[str, Any]]) -> Iterator[Instance]:
 
 
 def _why(error: httpx2.TransportError) -> str:
-    if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
-        return f"cannot be reached ({error or type(error).__name__}); is the facade running there?"
-    return f"the connection broke ({type(error).__name__}: {error})"
+    if isinstance(error, httpx2.ConnectTimeout):
+        return "no connection in time; is the facade running there?"
+    return connection_sentence(error, _REMEDIES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -91,7 +92,11 @@ class SharedHttp(httpx2.AsyncBaseTransport):
             self._secure = asyncio.ensure_future(asyncio.to_thread(_Secure))
         secure = await asyncio.shield(self._secure)
         secure.follow()
-        return await secure.transport.handle_async_request(request)
+        try:
+            return await secure.transport.handle_async_request(request)
+        except ssl.SSLError as error:
+            # In TLS 1.3 a server refuses a handshake after its end: httpx2 lets that through.
+            raise httpx2.ConnectError(str(error)) from error
 
     async def close(self) -> None:
         """Closes every connection."""

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from mcp_discovery.connection_errors import wants_tls
 from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswerError
 from mcp_discovery.version import installed_version
 
@@ -178,6 +179,7 @@ def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswerEr
     )
 
 
+WANTS_TLS = "it speaks TLS there; write https:// or wss:// in its URL"
 #: How servers call a Host header that they do not know, and with which status besides 421.
 _BAD_HOST = re.compile(
     rb"\b(invalid|disallowed|untrusted|unknown|unrecognized)[ _-]?host\b"
@@ -195,6 +197,8 @@ def status_error(status: int, body: bytes, method: str) -> BadAnswerError:
     ):
         why = f"{answer}: it does not accept the host name that it was asked by"
         return BadAnswerError(why, status=status, refuses_host=True)
+    if wants_tls(status, body):
+        return BadAnswerError(WANTS_TLS, status=status)
     if status in CREDENTIAL_STATUSES:
         return BadAnswerError(f"{answer}: it wants credentials", status=status)
     if status == HTTPStatus.LOOP_DETECTED:

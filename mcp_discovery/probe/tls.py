@@ -12,7 +12,9 @@ from typing import Any
 
 import aiohttp
 from cachetools import TTLCache
+from yarl import URL
 
+from mcp_discovery.connection_errors import Remedies, is_expired, tls_error
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.tls_files import system_context
 from mcp_discovery.urls import wire_url
@@ -22,39 +24,13 @@ _REMEMBERED, _MOST_REMEMBERED = 60.0, 256
 #: Seconds that reading these names may take, and how many are told.
 _READING, _MOST_NAMES = 3.0, 5
 
-_NOT_TRUSTED = (
-    "its certificate is signed by a CA that is not trusted here; give that CA with --server-ca"
+#: What helps where a probe could not connect.
+REMEDIES = Remedies(
+    ca="--server-ca",
+    plain="http:// or ws:// in its URL",
+    certificate="a probe has none",
+    name="give --server-name",
 )
-#: OpenSSL's codes for certificates that are not accepted (x509_vfy.h).
-_EXPIRED = 10
-_CERTIFICATE_SENTENCES = {
-    2: _NOT_TRUSTED,
-    9: "its certificate is not valid yet; compare the clocks of both machines",
-    _EXPIRED: "its certificate has expired; renew it, or have the server load the renewed one",
-    18: "its certificate is self-signed; give it with --server-ca",
-    19: _NOT_TRUSTED,
-    20: _NOT_TRUSTED,
-    21: _NOT_TRUSTED,
-}
-_UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
-_WRONG_NAME = frozenset({62, 63, 64})
-_NOT_TLS = "it does not speak TLS there; write http:// or ws:// in its URL"
-_CLIENT_CERTIFICATE = "it asks for a client certificate, and a probe has none"
-_NOTHING_IN_COMMON = "it has no version of TLS or cipher in common with this machine"
-#: OpenSSL's names for what ends a handshake.
-_HANDSHAKE_SENTENCES = {
-    "WRONG_VERSION_NUMBER": _NOT_TLS,
-    "RECORD_LAYER_FAILURE": _NOT_TLS,
-    "PACKET_LENGTH_TOO_LONG": _NOT_TLS,
-    "HTTP_REQUEST": _NOT_TLS,
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": _CLIENT_CERTIFICATE,
-    "SSLV3_ALERT_BAD_CERTIFICATE": _CLIENT_CERTIFICATE,
-    "TLSV1_ALERT_PROTOCOL_VERSION": _NOTHING_IN_COMMON,
-    # What TLS 1.2 says of both.
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": f"{_CLIENT_CERTIFICATE}, or {_NOTHING_IN_COMMON}",
-    "UNSUPPORTED_PROTOCOL": _NOTHING_IN_COMMON,
-    "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for this name; give --server-name",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,59 +53,19 @@ class ServerTls:
 SYSTEM_TLS = ServerTls()
 
 
-def is_wrong_name(error: Exception) -> bool:
-    """Whether the certificate is trusted, and was made for another name."""
-    cause = _cause(error)
-    return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WRONG_NAME
-
-
-def is_unknown_ca(error: BaseException | None) -> bool:
-    """Whether the certificate may be good for those who trust its CA."""
-    cause = _cause(error) if isinstance(error, Exception) else None
-    return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_CA
-
-
-def is_expired_ca(error: Exception, tls: ServerTls) -> bool:
+def is_expired_ca(error: BaseException | None, tls: ServerTls) -> bool:
     """Whether the certificate is not accepted because each CA that is trusted has expired."""
-    cause, context = _cause(error), tls.context()
-    if not isinstance(cause, ssl.SSLCertVerificationError) or context is None:
+    context = tls.context()
+    if context is None or not is_expired(error):
         return False
     ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs()]
-    return cause.verify_code == _EXPIRED and bool(ends) and max(ends) <= time.time()
-
-
-def is_late_refusal(error: Exception) -> bool:
-    """Whether the server refused the handshake after its end, as it does in TLS 1.3."""
-    cause = error.__cause__
-    return isinstance(cause, ssl.SSLError) and cause.reason in _HANDSHAKE_SENTENCES
-
-
-def tls_sentence(error: Exception) -> str:
-    """Why a handshake failed, of which ``error`` is aiohttp's or Python's own."""
-    cause = _cause(error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        if cause.verify_code in _WRONG_NAME:
-            return "its certificate is for another name"
-        known = _CERTIFICATE_SENTENCES.get(cause.verify_code)
-        return known or f"its certificate is not accepted: {cause.verify_message}"
-    reason = getattr(cause, "reason", None) or ""
-    return _HANDSHAKE_SENTENCES.get(reason, "the TLS handshake failed")
-
-
-def _cause(error: Exception) -> object:
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return error.certificate_error
-        case aiohttp.ClientConnectorSSLError():
-            return error.os_error
-        case aiohttp.ClientOSError():
-            return error.__cause__
-    return error
+    return bool(ends) and max(ends) <= time.time()
 
 
 _names: TTLCache[tuple[str | None, int | None], tuple[str, ...]] = TTLCache(
     _MOST_REMEMBERED, _REMEMBERED
 )
+_secure: TTLCache[tuple[str | None, int | None], bool] = TTLCache(_MOST_REMEMBERED, _REMEMBERED)
 
 
 async def wrong_name_sentence(session: aiohttp.ClientSession, url: str, tls: ServerTls) -> str:
@@ -155,6 +91,22 @@ async def wrong_name_sentence(session: aiohttp.ClientSession, url: str, tls: Ser
     )
 
 
+async def speaks_tls(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether TLS is spoken where ``url`` asks for none: in a handshake that sends nothing else."""
+    where = wire_url(url)
+    key = where.raw_host, where.port
+    if key not in _secure:
+        secure = where.with_scheme("wss" if where.scheme == "ws" else "https")
+        try:
+            async with asyncio.timeout(_READING):
+                await _read_certificate(session, secure.with_port(where.port), None)
+            _secure[key] = True
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            refused = tls_error(error)  # in the words of TLS: it wants a certificate, or a name
+            _secure[key] = refused is not None and "ALERT" in refused.reason
+    return _secure[key]
+
+
 async def _names_in_certificate(
     session: aiohttp.ClientSession, url: str, tls: ServerTls
 ) -> tuple[str, ...]:
@@ -164,11 +116,22 @@ async def _names_in_certificate(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=b"".join(trusted.get_ca_certs(binary_form=True)))
     context.check_hostname = False
+    return await _read_certificate(session, wire_url(url), context, tls.name)
+
+
+async def _read_certificate(
+    session: aiohttp.ClientSession,
+    url: URL,
+    context: ssl.SSLContext | None,
+    name: str | None = None,
+) -> tuple[str, ...]:
+    """The names in the certificate of ``url``, which ``context`` verifies, if there is one."""
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.sslobject_class = _CertificateReader
     try:
-        async with session.get(
-            wire_url(url), ssl=context, server_hostname=tls.name, middlewares=()
-        ):
+        async with session.get(url, ssl=context, server_hostname=name, middlewares=()):
             return ()
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, _CertificateReadError):

@@ -18,6 +18,12 @@ from typing import Any
 
 import aiohttp
 
+from mcp_discovery.connection_errors import (
+    connection_sentence,
+    is_refused_handshake,
+    is_unknown_ca,
+    is_wrong_name,
+)
 from mcp_discovery.probe.errors import (
     AddressRefusedError,
     BadAnswerError,
@@ -27,15 +33,13 @@ from mcp_discovery.probe.errors import (
     UnreachableError,
 )
 from mcp_discovery.probe.event_stream import Event, EventReader
-from mcp_discovery.probe.messages import McpCall, status_error
+from mcp_discovery.probe.messages import WANTS_TLS, McpCall, status_error
 from mcp_discovery.probe.tls import (
+    REMEDIES,
     SYSTEM_TLS,
     ServerTls,
     is_expired_ca,
-    is_late_refusal,
-    is_unknown_ca,
-    is_wrong_name,
-    tls_sentence,
+    speaks_tls,
     wrong_name_sentence,
 )
 from mcp_discovery.urls import wire_url
@@ -46,16 +50,6 @@ UNBOUNDED = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, s
 
 # Compression would only cost both ends time on loopback, and hides the size of an answer.
 PLAIN = {"Accept-Encoding": "identity"}
-
-_ERRNO_SENTENCES = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset by the server",
-    errno.EPIPE: "connection reset by the server",
-    errno.EHOSTUNREACH: "no route to the host",
-    errno.ENETUNREACH: "no route to the network",
-    errno.ETIMEDOUT: "connection attempt timed out",
-}
-
 
 #: Errors that say something of the network between here and there.
 _NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT})
@@ -233,29 +227,8 @@ def socket_errors() -> Iterator[None]:
 
 
 def _translated(error: Exception) -> UnreachableError | BadAnswerError:
+    sentence = connection_sentence(error, REMEDIES)
     match error:
-        case (
-            aiohttp.ClientConnectorCertificateError()
-            | aiohttp.ClientConnectorSSLError()
-            | ssl.SSLError()
-        ):
-            return UnreachableError(tls_sentence(error))
-        case aiohttp.ClientOSError() if is_late_refusal(error):
-            return UnreachableError(tls_sentence(error))
-        case aiohttp.ClientConnectorError(os_error=AddressRefusedError() as refusal):
-            return UnreachableError(str(refusal))
-        case aiohttp.ClientConnectorDNSError():
-            return UnreachableError("the host name does not resolve")
-        case aiohttp.ClientConnectorError(os_error=ConnectionResetError()):
-            return UnreachableError(_ERRNO_SENTENCES[errno.ECONNRESET])
-        case aiohttp.ClientConnectorError():
-            return UnreachableError(_ERRNO_SENTENCES.get(error.errno or 0, "connection failed"))
-        case aiohttp.ServerDisconnectedError():
-            return UnreachableError(
-                "the server closed the connection without an answer", was_connected=True
-            )
-        case aiohttp.ClientPayloadError():
-            return UnreachableError("the answer broke off", was_connected=True)
         case aiohttp.WSServerHandshakeError():
             return BadAnswerError(
                 f"HTTP {error.status} instead of a WebSocket handshake",
@@ -263,12 +236,15 @@ def _translated(error: Exception) -> UnreachableError | BadAnswerError:
                 retry_after=retry_after(error.headers or {}),
             )
         case aiohttp.ClientResponseError():
-            return BadAnswerError("answered, but not HTTP")
-        case OSError():
-            reason = _ERRNO_SENTENCES.get(error.errno or 0, "the connection broke")
-            return UnreachableError(reason, was_connected=True)
+            return BadAnswerError(sentence)
+        case aiohttp.ClientConnectorError():
+            return UnreachableError(sentence)
+        case _ if is_refused_handshake(error):
+            return UnreachableError(sentence)
         case _:
-            return UnreachableError("connection failed")
+            broke = isinstance(error, OSError | aiohttp.ServerConnectionError)
+            broke |= isinstance(error, aiohttp.ClientPayloadError)
+            return UnreachableError(sentence, was_connected=broke)
 
 
 def is_elsewhere(failure: ProbeError) -> bool:
@@ -288,11 +264,10 @@ def is_elsewhere(failure: ProbeError) -> bool:
 async def explain(
     failure: ProbeError, session: aiohttp.ClientSession, url: str, tls: ServerTls
 ) -> None:
-    """Add to ``failure`` what has to be asked for: the names in a certificate for another name, or
-    that it is the CA that has expired."""
+    """Add to ``failure`` what has to be asked for: the names in a certificate for another name,
+    that it is the CA that has expired, and whether TLS is spoken where plain HTTP was not answered.
+    """
     cause = failure.__cause__
-    if not isinstance(cause, Exception):
-        return
     if is_wrong_name(cause):
         failure.args = (await wrong_name_sentence(session, url, tls),)
     elif is_expired_ca(cause, tls):
@@ -300,6 +275,19 @@ async def explain(
             "the CA that is trusted for it has expired; put the one that signs now in its file"
         )
         failure.args = (sentence,)
+    elif _may_be_tls(cause, url) and await speaks_tls(session, url):
+        failure.args = (WANTS_TLS,)
+
+
+def _may_be_tls(cause: BaseException | None, url: str) -> bool:
+    """Whether plain HTTP was ended as servers that speak TLS do it, if not by an answer."""
+    if wire_url(url).scheme not in ("http", "ws"):
+        return False
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.WSServerHandshakeError):
+        return False
+    return isinstance(
+        cause, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | aiohttp.ClientResponseError
+    )
 
 
 async def probe_health_url(

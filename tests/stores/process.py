@@ -116,7 +116,8 @@ class LocalProcess:
 
 def _environment() -> dict[str, str]:
     """This process's, without what Consul and etcd would take for settings."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("CONSUL_", "ETCD_"))}
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("CONSUL_", "ETCD_"))}
+    return own | {"MCP_DISCOVERY_DEBUG": "1"}  # logs show the tracebacks that tests look for
 
 
 PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
-from mcp_discovery.cli.doctor.case import Case, DoctorFinding, unchecked
+from mcp_discovery.cli.doctor.case import Case, DoctorFinding, wrong
 from mcp_discovery.cli.doctor.certificates import check_certificates
 from mcp_discovery.cli.doctor.dns import check_dns
 from mcp_discovery.cli.doctor.facade import check_facade
@@ -16,6 +16,7 @@ from mcp_discovery.cli.doctor.server import check_server
 from mcp_discovery.cli.doctor.server_names import check_server_names
 from mcp_discovery.cli.doctor.store import check_store
 from mcp_discovery.cli.exit_codes import DONE, FAILED
+from mcp_discovery.cli.failures import brief, trace
 from mcp_discovery.cli.terminal import line, say, say_json
 
 Check = Callable[[Case], AsyncIterator[DoctorFinding]]
@@ -55,10 +56,11 @@ async def _guarded(check: Check, case: Case) -> AsyncIterator[DoctorFinding]:
             async for finding in findings:
                 yield finding
     except TimeoutError:
-        yield unchecked(f"the check did not end within {bound:g} s", "try a longer --timeout")
+        yield wrong(f"the check did not end within {bound:g} s", "try a longer --timeout")
     except Exception as error:  # noqa: BLE001  the guard: one check must not stop the others
-        why = f"the check itself failed ({type(error).__name__}: {error})"
-        yield unchecked(why, "please report this")
+        trace(error)
+        advice = "please report this, with what --debug shows"
+        yield wrong(f"the check itself failed: {brief(error)}", advice)
 
 
 def _json_report(name: str, finding: DoctorFinding) -> None:

@@ -82,7 +82,6 @@ STORE = "etcd://h"
         (404, b'{"code":5,"message":"Not Found"}', RequestRefusedError),
         (404, b"<html>", RequestRefusedError),
         (200, b"[]", RequestRefusedError),
-        (400, b"Client sent an HTTP request to an HTTPS server.\n", RequestRefusedError),
     ],
 )
 def test_answers(status: int, body: bytes, kind: type[Exception]) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from mcp_discovery.cli import options
 from tests.deploy.systemd import unit
-from tests.programs import ENVIRONMENT, ROOT, AskedFacade, command
+from tests.programs import DEBUGGING, ENVIRONMENT, ROOT, AskedFacade, command
 from tests.servers.process import example
 from tests.stores import ports
 from tests.stores.waiting import until
@@ -114,7 +114,7 @@ async def _service(
             *("prlimit", f"--nofile={files}:{files}", *words),
             *(sys.executable, "-m", "mcp_discovery.cli", *arguments),
             cwd=ROOT,
-            env=ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+            env=ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1", **DEBUGGING} | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
