@@ -215,10 +215,12 @@ class Store(Protocol):
         store object's own identity). ``record.capabilities.digest`` is set from ``document``.
 
         An existing registration of the same id is replaced if it has the same holder, if its TTL
-        has lapsed, or if ``takeover`` is the id of its holder. With ``takeover`` a live
-        registration is replaced, and its former holder's next heartbeat raises
-        :class:`~mcp_discovery.errors.RegistrationLostError`: it is for registrants that have agreed
-        on it, as facades do for the entries that were posted to them.
+        has lapsed, if its holder is about to end (:func:`mcp_discovery.instance.is_leaving`), or if
+        ``takeover`` is the id of its holder. With ``takeover`` a live registration is replaced: it
+        is for registrants that have agreed on it, as facades do for the entries that were posted to
+        them. The former holder's next heartbeat raises
+        :class:`~mcp_discovery.errors.RegistrationLostError`; where a heartbeat only renews, the one
+        after it.
 
         Raises:
 

@@ -102,6 +102,13 @@ class Instance:
         return self.record.id
 
 
+def is_leaving(health: Health | None, lease: Lease) -> bool:
+    """Whether its registrant has drained an instance and is about to end, so that another may take
+    its place at once. An entry that a facade keeps may be idle for good instead."""
+    drained = health is not None and health.status is Status.DRAINING
+    return drained and lease.holder.by == "sidecar"
+
+
 def encode_registration(record: Record, lease: Lease) -> bytes:
     """What stores keep for a registration: the record's JSON object with its lease (``lease``)."""
     return orjson.dumps(record.to_dict() | {"lease": lease.to_dict()})

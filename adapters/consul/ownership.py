@@ -1,4 +1,5 @@
-"""Who may register an id in Consul: its present holder, or anyone once its TTL has lapsed.
+"""Who may register an id in Consul: its present holder, or anyone once that drains it or its TTL
+has lapsed.
 
 Of two registrants that start at the same time, the compare-and-set of the record lets one win. The
 notes of the heartbeat check name the holder of the service at the agent. A registrant that finds
@@ -19,7 +20,7 @@ from mcp_discovery.adapters.consul.kv import KVPair
 from mcp_discovery.adapters.consul.records import StoredRecord, read_known
 from mcp_discovery.adapters.consul.registration import record_key
 from mcp_discovery.errors import DuplicateInstanceError, StoreUnavailableError
-from mcp_discovery.instance import Holder
+from mcp_discovery.instance import Holder, is_leaving
 from mcp_discovery.record import Record
 
 #: Seconds for which a record of another holder without a service counts as a registration in
@@ -44,7 +45,8 @@ async def require_free(
     """Returns what registering ``record`` replaces.
 
     Raises :class:`DuplicateInstanceError` while a holder other than ``takeover`` keeps the id
-    alive, or when the local agent has a service of that id that is not an MCP server.
+    alive and does not drain it, or when the local agent has a service of that id that is not an MCP
+    server.
     """
     service = await api.agent.service(record.id)
     if service is not None and checks.heartbeat_check(record.id) not in service.checks:
@@ -64,9 +66,10 @@ async def require_free(
             if not held or await _is_leftover(api, presence):
                 continue
             keeper = await _record_of(api, presence)
-            if keeper is None or not keeper.ended:
+            if keeper is not None and keeper.ended:
+                abandoned.append(presence.place)
+            elif keeper is None or not is_leaving(presence.own, keeper.lease):
                 raise _duplicate(record.id, presence, keeper)
-            abandoned.append(presence.place)
         if stored is None or presences:
             return Replaced(entry, presences, abandoned)
         if time.monotonic() >= deadline:

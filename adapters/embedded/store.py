@@ -37,6 +37,7 @@ from mcp_discovery.instance import (
     encode_registration,
     health_from_dict,
     health_to_dict,
+    is_leaving,
 )
 from mcp_discovery.record import Record
 
@@ -92,7 +93,8 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
         old = self._held.get(new.id)
         if old and not old.silent:
             held_by = old.instance.lease.holder
-            if held_by.id not in (new.lease.holder.id, takeover):
+            leaving = is_leaving(old.instance.health, old.instance.lease)
+            if held_by.id not in (new.lease.holder.id, takeover) and not leaving:
                 url = old.instance.record.endpoint.url
                 raise DuplicateInstanceError(new.id, holder=str(held_by), url=url)
         self._put_document(document)

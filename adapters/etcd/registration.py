@@ -37,7 +37,13 @@ from mcp_discovery.errors import (
     StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Load
-from mcp_discovery.instance import Instance, Lease, decode_registration, encode_registration
+from mcp_discovery.instance import (
+    Instance,
+    Lease,
+    decode_registration,
+    encode_registration,
+    is_leaving,
+)
 from mcp_discovery.record import Record, is_label
 
 #: How often a registration is attempted while others write the same id.
@@ -65,8 +71,10 @@ async def register(
         before = await _before(place, new.id, document.digest)
         await ambiguous.look(new.record)
         if before.live is not None and before.live.holder not in (new.lease.holder.id, takeover):
-            await revoke(place.gateway, spare)  # no key is on them, all are the other holder's
-            raise await _duplicate(place, new.id, before.live)
+            held = await _held(place, new.id, before.live)
+            if held is None or not is_leaving(before.live.health, held[1]):
+                await revoke(place.gateway, spare)  # no key is on them, all are the other holder's
+                raise _duplicate(new.id, held)
         if not before.has_document:
             await place.documents.put(document)
         granted = await _granted(place, new.lease)
@@ -120,13 +128,20 @@ def _readable(kv: Json | None) -> LiveValue | None:
         return None  # a malformed key does not prevent a registration, it is overwritten
 
 
-async def _duplicate(place: EtcdNamespace, id: str, live: LiveValue) -> DuplicateInstanceError:
+async def _held(place: EtcdNamespace, id: str, live: LiveValue) -> tuple[Record, Lease] | None:
+    """What the holder in ``live`` has registered; ``None`` where that cannot be read."""
     _, responses = await place.gateway.txn([], [get(place.keys.record(live.name, id))])
     kv = found(responses[0])
     try:
-        record, lease = decode_registration(decode(kv.get("value", "")) if kv else b"")
+        return decode_registration(decode(kv.get("value", "")) if kv else b"")
     except InvalidRecordError:
+        return None
+
+
+def _duplicate(id: str, held: tuple[Record, Lease] | None) -> DuplicateInstanceError:
+    if held is None:
         return DuplicateInstanceError(id, holder="another registrant")
+    record, lease = held
     return DuplicateInstanceError(id, holder=str(lease.holder), url=record.endpoint.url)
 
 

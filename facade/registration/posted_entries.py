@@ -31,6 +31,7 @@ from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.body import Posting, gives_capabilities
 from mcp_discovery.facade.registration.hand_over import HandOver, follow, is_posted
 from mcp_discovery.facade.registration.posted_entry import PostedEntry, health_check, probe_maker
+from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Holder
@@ -59,6 +60,14 @@ def holder_for(store: Store) -> Holder:
         id = hashlib.sha256(store.url.encode()).hexdigest()[:16]
         return Holder(id, holder.host, "facade")
     return holder
+
+
+def _gives_way(present: PostedEntry | Entry) -> bool:
+    """Whether another server may be posted under the id of ``present``: it is down, or was drained.
+    One that was set idle stays."""
+    status = present.status if isinstance(present, PostedEntry) else present.health.status
+    drained = status is Status.DRAINING and not traits_of(present.record).idle
+    return drained or present.health.status is Status.DOWN
 
 
 class IdLocks:
@@ -116,7 +125,7 @@ class PostedEntries:
         """Registers what was posted and keeps it from now on, whichever facade did before.
 
         The same id with the same endpoint takes the old one's place; with another endpoint it
-        does only with ``replace``, or when the old one is ``down``: otherwise raises
+        does only with ``replace``, or when the old one is ``down`` or drained: otherwise raises
         :class:`DuplicateInstanceError`, as it does when a registrant that is no facade holds the
         id.
         Raises :class:`InvalidRecordError` where it names an address that this facade does not dial.
@@ -129,7 +138,7 @@ class PostedEntries:
 
         def make(known: Entry | None) -> PostedEntry:
             present = old or (known if known is not None and is_posted(known) else None)
-            if present is not None and not replace and present.health.status is not Status.DOWN:
+            if present is not None and not replace and not _gives_way(present):
                 endpoint = present.record.endpoint
                 if endpoint != record.endpoint:
                     other = present.instance if isinstance(present, Entry) else None

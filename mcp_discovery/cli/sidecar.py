@@ -129,7 +129,11 @@ def sidecar(
     ),
     ttl: float = _time(10.0, help="An instance unheard of for so long is down."),
     reap_after: float = _time(300.0, help="A down instance unheard of for so long is gone."),
-    drain: float = _time(5.0, help="How long it stays listed as draining after SIGTERM."),
+    drain: float = _time(
+        5.0,
+        help="How long it stays listed as draining after SIGTERM, unless another sidecar with the "
+        "same id takes its place.",
+    ),
     probe_interval: float | None = _time(
         None,
         help="A server is asked once in so long, and a failure shows within it. Default: a third "

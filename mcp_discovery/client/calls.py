@@ -27,7 +27,6 @@ from mcp_discovery.errors import (
     Remedy,
     UnknownToolError,
 )
-from mcp_discovery.health import Status
 
 log = logging.getLogger(__name__)
 
@@ -201,8 +200,8 @@ class ToolCalls:
         try:
             wait = until - loop.time()
             for connection in route.connections if route else ():
-                if connection.instance.health.status is Status.DOWN:
-                    continue
+                if not self._pool.can_be_called(connection.instance):
+                    continue  # only a change helps
                 if connection.breaker.closed:
                     return
                 self._try_again(connection)

@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from mcp_discovery.adapters.backoff import Backoff
@@ -373,10 +373,7 @@ class Registrar:
             self.stop()
             left = self._registration or self._lost
             if left is not None:
-                try:
-                    await left.deregister()
-                except StoreError as error:  # it is left to its TTL
-                    log.debug("letting go of %s: %s", left.id, error)
+                await _let_go(left)
 
     @asynccontextmanager
     async def suspended(self) -> AsyncIterator[None]:
@@ -396,7 +393,8 @@ class Registrar:
         self._news.set()
 
     async def leave(self, running: asyncio.Task[None], drain: float, hurry: asyncio.Event) -> None:
-        """Drains for ``drain`` seconds, or until ``hurry``, and deregisters.
+        """Drains for ``drain`` seconds, until ``hurry``, or until another takes its place, and
+        deregisters.
 
         ``running`` is the task of :meth:`run`, which ends first. Takes at most a second more than
         ``drain``, even when the store is away: then TTL does the rest.
@@ -415,7 +413,10 @@ class Registrar:
         try:
             answers = await drained(registration, finding.health, end, hurry)
         except RegistrationLostError as lost:
-            log.warning("%s; nothing is left to deregister", lost)
+            log.info("%s; it need not be drained any longer", lost)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_CALL):
+                    await _let_go(registration)
         else:
             await deregistered(registration, answers=answers)
 
@@ -463,3 +464,12 @@ class Registrar:
             raise error
         log.error("the store cannot take the changed record, the old one stays: %s", error)
         self.description = self._accepted
+
+
+async def _let_go(registration: Registration) -> None:
+    """Takes away what is left of a registration in whose place another stands, such as a service at
+    another agent; that other one stays."""
+    try:
+        await registration.deregister()
+    except StoreError as error:  # it is left to its TTL
+        log.debug("letting go of %s: %s", registration.id, error)

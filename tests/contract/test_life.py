@@ -258,6 +258,52 @@ async def test_a_living_holder_keeps_its_id(environment: StoreEnvironment, store
         assert watcher.status("catalog-1") is Status.HEALTHY
 
 
+@pytest.mark.parametrize("name", ["product-catalog", "renamed"])
+async def test_a_draining_holder_gives_way_to_its_successor(
+    environment: StoreEnvironment, store: Store, name: str
+) -> None:
+    other = await environment.open()
+    async with watching(await environment.open()) as watcher:
+        old = await store.register(
+            record(), document("a"), ttl=20, reap_after=60, holder=new_holder()
+        )
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        await old.drain()
+        await watcher.until_status("catalog-1", Status.DRAINING, 2)
+        await old.heartbeat(healthy())
+        successor = new_holder()
+        new = await other.register(
+            record(name=name, description="successor"),
+            document("b"),
+            ttl=20,
+            reap_after=60,
+            holder=successor,
+        )
+        await watcher.until_shows("catalog-1", lambda seen: seen.lease.holder == successor)
+        await watcher.until_status("catalog-1", Status.HEALTHY, 2)
+        with pytest.raises(RegistrationLostError):
+            for _ in range(2):  # one of the two verifies
+                await old.heartbeat(healthy())
+        await old.deregister()  # must not take away what is another's by now
+        for _ in range(2):
+            await new.heartbeat(healthy())
+        with pytest.raises(DuplicateInstanceError):
+            await store.register(record(), document("a"), ttl=20, reap_after=60)
+        assert watcher.status("catalog-1") is Status.HEALTHY
+        assert None not in watcher.history("catalog-1")[1:]  # never gone meanwhile
+
+
+async def test_a_facades_idle_entry_gives_way_to_nobody(
+    environment: StoreEnvironment, store: Store
+) -> None:
+    idle = await store.register(
+        record(), document("a"), ttl=20, reap_after=60, holder=new_holder("facade")
+    )
+    await idle.drain()
+    with pytest.raises(DuplicateInstanceError):
+        await (await environment.open()).register(record(), document("a"), ttl=20, reap_after=60)
+
+
 async def test_the_same_holder_replaces_its_own(
     environment: StoreEnvironment, store: Store
 ) -> None:

@@ -51,13 +51,18 @@ async def test_the_second_takes_over_when_the_first_is_silent(
             assert not second.task.done()
 
 
+@pytest.mark.parametrize("drain", [0.0, 60.0])
 async def test_the_second_takes_over_at_once_when_the_first_leaves(
-    store: EmbeddedStore, seen: Seen, server: McpServer, caplog: pytest.LogCaptureFixture
+    store: EmbeddedStore,
+    seen: Seen,
+    server: McpServer,
+    caplog: pytest.LogCaptureFixture,
+    drain: float,
 ) -> None:
     async with (
         odd() as other,
-        sidecar(store, server.url, id="the-one", drain=0.0) as first,
-        sidecar(store, other.url, id="the-one") as second,
+        sidecar(store, server.url, id="the-one", drain=drain) as first,
+        sidecar(store, other.url, id="the-one", drain=drain) as second,
     ):
 
         async def refused() -> bool:
@@ -72,3 +77,6 @@ async def test_the_second_takes_over_at_once_when_the_first_leaves(
         await seen.until(
             lambda one: one.record.endpoint.url == heir, within=2.0, what="the other one"
         )
+        assert await leaver.code(2.0) == 0
+        assert seen.only is not None
+        assert seen.only.health.status is Status.HEALTHY

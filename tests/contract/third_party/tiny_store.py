@@ -47,6 +47,7 @@ from mcp_discovery.instance import (
     encode_registration,
     health_from_dict,
     health_to_dict,
+    is_leaving,
     load_from_dict,
     load_to_dict,
 )
@@ -136,7 +137,8 @@ class TinyStore(Closing):
             old = self.row(record.id)
             if old is not None and not old.lapsed(old.instance.lease.ttl):
                 held_by = old.instance.lease.holder
-                if held_by.id not in (lease.holder.id, takeover):
+                leaving = is_leaving(old.instance.health, old.instance.lease)
+                if held_by.id not in (lease.holder.id, takeover) and not leaving:
                     url = old.instance.record.endpoint.url
                     raise DuplicateInstanceError(record.id, holder=str(held_by), url=url)
             self.put_document(document)

@@ -58,6 +58,9 @@ async def test_a_simple_client_may_register_again_but_nobody_else(ask: Client) -
     assert "give this instance another id" in other.json["detail"]
     unleased = {"id": "a", "name": "products", "url": "http://127.0.0.1:9/a"}
     assert (await ask("POST", "/servers", unleased)).status == 409
+    assert (await ask("POST", "/servers/a/drain")).status == 200
+    assert (await ask("POST", "/servers", leased("a", url="http://127.0.0.1:10/"))).status == 201
+    assert (await ask("GET", "/servers/a")).json["url"] == "http://127.0.0.1:10/"
 
 
 async def test_a_document_is_sent_once_and_before(ask: Client) -> None:

@@ -254,6 +254,19 @@ async def test_draining_lasts_until_it_is_posted_again(ask: Client, plain: Healt
     assert (await ask("GET", "/servers")).ids == ["a"]
 
 
+async def test_a_drained_one_makes_room_and_an_idle_one_does_not(
+    ask: Client, plain: HealthServer
+) -> None:
+    body = posted("a", plain.base_url, healthUrl=plain.health_url)
+    await ask("POST", "/servers", body)
+    await ask("POST", "/servers/a/drain")
+    assert (await ask("POST", "/servers", posted("a", NOWHERE))).status == 201
+    assert (await ask("GET", "/servers/a")).json["url"] == NOWHERE
+    await ask("PUT", "/servers/a", body)
+    assert (await ask("PATCH", "/connections/a", {"status": "idle"})).status == 200
+    assert (await ask("POST", "/servers", posted("a", NOWHERE))).status == 409
+
+
 async def test_a_deleted_one_stays_away(ask: Client, plain: HealthServer) -> None:
     await ask("POST", "/servers", posted("a", plain.base_url, healthUrl=plain.health_url))
     assert (await ask("DELETE", "/servers/a")).status == 204
