@@ -8,7 +8,10 @@ READY  := $(VENV)/.ready
 # the OpenAPI document for schemathesis costs each worker seconds, and none of its tests is fast.
 FAST   := -m "not slow and not docker and not soak" tests/mcp_discovery tests/adapters tests/sidecar tests/facade \
   $(wildcard tests/test_*.py) -p no:schemathesis --ignore=tests/facade/http/test_schemathesis.py
-WORKERS ?= 3
+# Most tests wait for stores and servers, so that more of them run than there are processors; the
+# fast ones do not wait.
+WORKERS ?= 5
+FAST_WORKERS ?= 3
 # The seed of all that is drawn in `make soak`: another one each time, unless one is given.
 ifndef SEED
 SEED := $(shell date +%s)
@@ -35,7 +38,7 @@ test: lint stores ## Every check and every test, real stores included
 	$(BIN)/pytest -n $(WORKERS) --dist=loadgroup $(ARGS)
 
 check: lint ## Format, lint, types, floors, and the fast tests of every floor
-	$(BIN)/pytest -q -n $(WORKERS) $(FAST)
+	$(BIN)/pytest -q -n $(FAST_WORKERS) $(FAST)
 
 lint: $(READY) ## Format, lint, types and floors
 	$(BIN)/ruff format --check .

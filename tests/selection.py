@@ -6,6 +6,9 @@ itself, or where it is marked so. ``make check`` leaves slow tests out.
 
 A test is ``drawn`` where its input is, by hypothesis or from `tests.seeds`. ``make soak`` runs
 those with another seed each time.
+
+Tests that share a fixture of a module or a folder are a group, which one worker runs: each worker
+would make that fixture for itself.
 """
 
 from __future__ import annotations
@@ -44,11 +47,14 @@ STARTS = frozenset(
 FEW_EXAMPLES = 100
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which writes groups into ids
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with what it is."""
+    """Marks each test with what it is, and with its group."""
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
+        if item.get_closest_marker("xdist_group") is None and (group := _group(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
         used = _used(item)
         hypothesis = getattr(item.obj, "hypothesis", None)
         for value in item.callspec.params.values() if hasattr(item, "callspec") else ():
@@ -63,6 +69,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def starts_store(definition: pytest.Function) -> bool:
     """Whether a test starts a store's server, itself or by its fixtures."""
     return not _used(definition).modules.isdisjoint(("tests.stores.consul", "tests.stores.etcd"))
+
+
+def _group(item: pytest.Function) -> str | None:
+    """Where the widest fixture stands that it shares with some tests and not with all; the stores'
+    release besides, so that no worker changes the release for a test."""
+    shared = [
+        each.baseid
+        for definitions in item._fixtureinfo.name2fixturedefs.values()
+        for each in definitions
+        if each.scope in ("module", "package") and each.baseid.startswith("tests/")
+    ]
+    if not shared:
+        return None
+    callspec = getattr(item, "callspec", None)
+    release = callspec.params.get("release", "") if callspec else ""
+    return f"{min(shared, key=len)} {release}".strip()
 
 
 def _used(item: pytest.Function) -> _Used:

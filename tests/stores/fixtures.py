@@ -17,6 +17,8 @@ is parametrised with another. `over_releases` does that for a folder.
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -26,6 +28,27 @@ from tests.stores import binaries
 from tests.stores.binaries import Release
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
+
+Server = TypeVar("Server", ConsulServer, EtcdServer)
+
+
+class Shared:
+    """The servers of a process, one of each release that tests ask for.
+
+    They do not end when the release in force changes, which it does many times in a run.
+    """
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._servers: dict[tuple[type, Release], Any] = {}
+
+    async def server(self, kind: type[Server], release: Release) -> Server:
+        """The server of that kind and release."""
+        if (kind, release) not in self._servers:
+            made = kind(program=binaries.find(kind.store, release))
+            self._servers[kind, release] = await self._stack.enter_async_context(made)
+        found: Server = self._servers[kind, release]
+        return found
 
 
 def over_releases(metafunc: pytest.Metafunc) -> None:
@@ -67,17 +90,22 @@ def release(request: pytest.FixtureRequest) -> Iterator[Release]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def consul_server(release: Release) -> AsyncIterator[ConsulServer]:
+async def shared() -> AsyncIterator[Shared]:
+    """Starts the servers that this process shares when they are first asked for, and keeps them."""
+    async with AsyncExitStack() as stack:
+        yield Shared(stack)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def consul_server(shared: Shared, release: Release) -> ConsulServer:
     """A Consul server without ACLs and TLS, shared by this process: write under `namespace`."""
-    async with ConsulServer(program=binaries.find("consul", release)) as server:
-        yield server
+    return await shared.server(ConsulServer, release)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def etcd_server(release: Release) -> AsyncIterator[EtcdServer]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def etcd_server(shared: Shared, release: Release) -> EtcdServer:
     """An etcd server without users and TLS, shared by this process: write under `namespace`."""
-    async with EtcdServer(program=binaries.find("etcd", release)) as server:
-        yield server
+    return await shared.server(EtcdServer, release)
 
 
 @pytest.fixture

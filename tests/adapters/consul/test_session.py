@@ -1,4 +1,7 @@
-"""A token that is gone makes no ghost: the servers end the session that holds the record."""
+"""A token that is gone makes no ghost: the servers end the session that holds the record.
+
+Where nothing depends on how short a session may be, the servers here allow short ones.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ from mcp_discovery.health import Health, Status, healthy, rfc3339, utcnow
 from tests.adapters.consul.test_dns import A, ask
 from tests.contract.watcher import watching
 from tests.records import document, record
-from tests.stores import ConsulAgent, ConsulServer, until
+from tests.stores import ConsulAgent, ConsulServer, binaries, until
+from tests.stores.binaries import Release
 from tests.stores.waiting import NotYet, repeat
 
 DOC = document("search_products")
@@ -40,15 +44,30 @@ SESSION = 'session_prefix "" { policy = "write" }'
 
 #: Seconds: twice Consul's least TTL of a session, the readers' patience, and some for the machine.
 GONE_WITHIN = 26
+#: The same for a TTL of 4 s where the servers allow sessions of a second.
+SOON_GONE_WITHIN = 10
+SHORT: dict[str, Any] = {"session_ttl_min": "1s"}
+#: Where Consul makes a test wait for most of a minute, its releases wait together.
+together = pytest.mark.parametrize("release", binaries.matrix()[:1], indirect=True)
 
 
 @asynccontextmanager
-async def consul(**settings: Any) -> AsyncIterator[tuple[ConsulServer, ConsulAgent]]:
+async def consul(
+    *, release: Release | None = None, **settings: Any
+) -> AsyncIterator[tuple[ConsulServer, ConsulAgent]]:
+    program = binaries.find("consul", release)
     async with (
-        ConsulServer(acl=True, config=settings) as server,
+        ConsulServer(acl=True, config=settings, program=program) as server,
         ConsulAgent(server, config=settings) as agent,
     ):
         yield server, agent
+
+
+async def over_all(scenario: Callable[[Release], Coroutine[Any, Any, None]]) -> None:
+    """Plays ``scenario`` over every release at once."""
+    async with asyncio.TaskGroup() as group:
+        for release in binaries.matrix():
+            group.create_task(scenario(release), name=release)
 
 
 @asynccontextmanager
@@ -76,9 +95,14 @@ async def entry(server: ConsulServer) -> dict[str, Any]:
     return (await server.api("GET", f"{KEY}?consistent")).json()[0]  # type: ignore[no-any-return]
 
 
+@together
 async def test_an_instance_whose_token_was_revoked_goes_down_and_out_of_dns() -> None:
     """Its holder died with it. The facade here may write, as one that sweeps."""
-    async with consul() as (server, agent):
+    await over_all(_revoked)
+
+
+async def _revoked(release: Release) -> None:
+    async with consul(release=release) as (server, agent):
         token = await server.create_token(WRITE + SESSION)
         async with (
             store_of(agent, token) as store,
@@ -150,7 +174,7 @@ async def registration_shows(server: ConsulServer, status: str) -> None:
 
 
 async def test_a_sidecar_on_another_node_takes_over_once_the_session_has_ended() -> None:
-    async with consul() as (server, agent), ConsulAgent(server) as elsewhere:
+    async with consul(**SHORT) as (server, agent), ConsulAgent(server) as elsewhere:
         token = await server.create_token(WRITE + SESSION)
         good = await server.create_token(WRITE + SESSION)
         async with store_of(agent, token) as store, store_of(elsewhere, good) as successor:
@@ -163,7 +187,7 @@ async def test_a_sidecar_on_another_node_takes_over_once_the_session_has_ended()
                 except DuplicateInstanceError as error:
                     raise NotYet(str(error)) from error
 
-            await until(taken_over, timeout=GONE_WITHIN, what="the id being free")
+            await until(taken_over, timeout=SOON_GONE_WITHIN, what="the id being free")
             found = (await server.api("GET", "/v1/health/service/mcp?consistent")).json()
             assert [each["Node"]["Node"] for each in found] == [elsewhere.name]
 
@@ -172,7 +196,7 @@ async def test_a_sweeper_removes_what_no_agent_does(monkeypatch: pytest.MonkeyPa
     """On 1.8 the agent removes a service with the token of its registration, and that is gone."""
     monkeypatch.setattr("mcp_discovery.adapters.consul.store.LEAST_REAP", 0.0)
     monkeypatch.setattr("mcp_discovery.adapters.consul.store.GRACE", 0.0)
-    async with consul(session_ttl_min="1s") as (server, agent):
+    async with consul(**SHORT) as (server, agent):
         token, other = [await server.create_token(WRITE + SESSION) for _ in range(2)]
         async with store_of(agent, token) as store, store_of(agent, other) as sweeper:
             kept = await sweeper.register(record("kept-1"), DOC, ttl=4, reap_after=4)
@@ -192,10 +216,11 @@ async def test_a_sweeper_removes_what_no_agent_does(monkeypatch: pytest.MonkeyPa
 
 
 async def test_heartbeats_write_nothing_and_renew_the_session_now_and_then() -> None:
-    async with consul() as (server, agent):
+    async with consul(session_ttl_min="3s") as (server, agent):
         token = await server.create_token(WRITE + SESSION)
         async with store_of(agent, token) as store:
-            registration = await store.register(record(), DOC, ttl=15, reap_after=60)
+            began = time.monotonic()
+            registration = await store.register(record(), DOC, ttl=6, reap_after=60)
             before = await entry(server)
             assert before["Session"]
             sent = 0
@@ -207,10 +232,9 @@ async def test_heartbeats_write_nothing_and_renew_the_session_now_and_then() -> 
                 return await send(*args, **options)
 
             store._api.agent._http.send = counted  # type: ignore[method-assign]
-            for _ in range(16):
-                await registration.heartbeat(healthy())
-                await asyncio.sleep(1.5)
-            assert sent in (2, 3)
+            await repeat(lambda: registration.heartbeat(healthy()), every=0.4, seconds=7)
+            # After 0.4 of the 6 s that one lasts, or a little later: 2 or 3 times.
+            assert 2 <= sent <= (time.monotonic() - began) / 2.4
             assert await entry(server) == before  # longer than a session lasts that is not renewed
 
 
@@ -290,8 +314,8 @@ async def set_rules(server: ConsulServer, token: str, rules: str) -> None:
 @pytest.mark.parametrize("lost", ["service", "key"])
 async def test_a_policy_that_loses_a_permission_is_no_ghost_either(lost: str) -> None:
     """Without service:write nobody hears of the instance; key:write is for changes alone."""
-    fast = {"acl": {"policy_ttl": "0s", "token_ttl": "0s"}}
-    async with consul(**fast) as (server, agent):
+    fast: dict[str, Any] = {"acl": {"policy_ttl": "0s", "token_ttl": "0s"}}
+    async with consul(**SHORT, **fast) as (server, agent):
         token = await server.create_token(WRITE + SESSION)
         async with (
             store_of(agent, token) as store,
@@ -312,7 +336,7 @@ async def test_a_policy_that_loses_a_permission_is_no_ghost_either(lost: str) ->
             task = asyncio.create_task(repeat(beat, every=0.5))
             try:
                 if lost == "service":
-                    await watcher.until_status("catalog-1", Status.DOWN, GONE_WITHIN)
+                    await watcher.until_status("catalog-1", Status.DOWN, SOON_GONE_WITHIN)
                 else:
                     await asyncio.sleep(8)
                     assert watcher.status("catalog-1") is Status.HEALTHY
@@ -387,19 +411,19 @@ async def test_a_session_is_as_short_as_the_servers_allow(
 
 
 async def test_servers_that_allow_short_sessions_end_them_within_ttl() -> None:
-    async with consul(session_ttl_min="1s") as (server, agent):
+    async with consul(**SHORT) as (server, agent):
         token = await server.create_token(WRITE + SESSION)
         async with (
             store_of(agent, token) as store,
             ConsulStore(server.store_url, StoreOptions(token=server.token)) as reader,
             watching(reader) as watcher,
         ):
-            registration = await store.register(record(), DOC, ttl=8, reap_after=60)
+            registration = await store.register(record(), DOC, ttl=4, reap_after=60)
             async with keeping(registration):
-                await asyncio.sleep(12)
+                await asyncio.sleep(7)
             assert watcher.history("catalog-1") == [None, Status.HEALTHY]
             await revoke(server, token)
-            await watcher.until_status("catalog-1", Status.DOWN, 8 + 2 + 1)
+            await watcher.until_status("catalog-1", Status.DOWN, 4 + 2 + 1)
 
 
 async def test_the_end_of_a_token_is_told_before_it_comes(
@@ -430,11 +454,13 @@ async def test_the_end_of_a_token_is_told_before_it_comes(
             assert store.lacking is None
 
 
+@together
 async def test_an_instance_whose_token_expires_goes_down() -> None:
-    async with consul(session_ttl_min="1s") as (
-        server,
-        agent,
-    ):
+    await over_all(_expires)
+
+
+async def _expires(release: Release) -> None:
+    async with consul(release=release, **SHORT) as (server, agent):
         policy = {"Name": "sidecar", "Rules": WRITE + SESSION}
         await server.api("PUT", "/v1/acl/policy", body=policy)
         body = {"Policies": [{"Name": "sidecar"}], "ExpirationTTL": "60s"}
