@@ -261,7 +261,7 @@ spec:
     [
         ([], ["1 facade(s) over embedded:", "exampleServer.enabled=true", "is gone when"], []),
         (SETS["example"], ["/servers?tags=products"], ["exampleServer.enabled=true"]),
-        (SETS["kept"], ["kept inside the one facade.", "stays when the rel"], ["is gone when"]),
+        (SETS["kept"], ["kept inside the one facade.", "stays when persistence"], ["is gone when"]),
         (
             setting(store__url=ETCD, facade__persistence__enabled=True),
             ["facade.persistence.enabled has no effect"],
