@@ -198,8 +198,12 @@ def _system_files() -> FollowedFiles[_Material] | None:
 
     def make(_: Sequence[bytes]) -> _Material:
         nonlocal made
-        context = ssl.create_default_context() if made else None
-        made = True
+        if not made:
+            made = True
+            return _Material(None)
+        context = ssl.create_default_context()
+        if not context.get_ca_certs():
+            raise ValueError("it holds no certificate of a CA")
         return _Material(context)
 
     return None if file is None else FollowedFiles("list of the system's CAs", [file], make)
