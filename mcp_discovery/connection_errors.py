@@ -68,7 +68,7 @@ _HANDSHAKE_SENTENCES = (
     ("PACKET_LENGTH_TOO_LONG", _NOT_TLS),
     ("HTTP_REQUEST", _NOT_TLS),
     ("CERTIFICATE_REQUIRED", _WANTS_CERTIFICATE),
-    ("CERTIFICATE_EXPIRED", "it says that the client certificate has expired; renew it"),
+    ("CERTIFICATE_EXPIRED", "it says that the client certificate has expired"),
     ("CERTIFICATE_REVOKED", "it says that the client certificate is revoked; give another one"),
     ("UNKNOWN_CA", "it does not know the CA of the client certificate; give one that it trusts"),
     (
