@@ -196,7 +196,7 @@ CLOSED = "the server closed the connection without an answer{closed}"
                 ),
                 (
                     issued(days=PAST),
-                    "it says that the client certificate has expired; renew it",
+                    "it says that the client certificate has expired",
                 ),
             )
         ),
