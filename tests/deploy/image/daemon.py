@@ -48,16 +48,18 @@ def store(name: str, root: Path) -> str:
 def _base(root: Path) -> str:
     root.mkdir()
     base.furnish(root)
-    return _imported(root, "local-python:test", "/usr/local/bin:/usr/bin:/bin")
+    # Of another user, in a folder of root's, and stopped in another way than most.
+    more = ("USER 1001", "WORKDIR /root", "STOPSIGNAL SIGQUIT", "ENV PYTHONPATH=/nowhere")
+    return _imported(root, "local-python:test", "/usr/local/bin:/usr/bin:/bin", *more)
 
 
-def _imported(root: Path, name: str, path: str) -> str:
+def _imported(root: Path, name: str, path: str, *more: str) -> str:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(root, arcname=".", filter=_owned_by_root)
     repository, _, tag = name.partition(":")
     DockerClient().client.api.import_image_from_data(
-        packed.getvalue(), repository=repository, tag=tag, changes=[f"ENV PATH={path}"]
+        packed.getvalue(), repository=repository, tag=tag, changes=[f"ENV PATH={path}", *more]
     )
     return name
 

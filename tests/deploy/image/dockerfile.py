@@ -12,7 +12,7 @@ from typing import Any
 
 _KNOWN = frozenset(
     {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "RUN"}
-    | {"USER", "WORKDIR"}
+    | {"STOPSIGNAL", "USER", "WORKDIR"}
 )
 
 

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 from tests.deploy.image import dockerfile
 from tests.deploy.image.building import DOCKERFILE, ROOT
+from tests.deploy.image.dockerfile import Instruction
 from tests.deploy.image.wheels import PINS
 
 _IN_EXEC_FORM = ("RUN", "ENTRYPOINT", "CMD")
@@ -62,6 +63,11 @@ def test_every_line_is_in_exec_form() -> None:
 def test_it_runs_as_a_number_that_is_not_root() -> None:
     user = dockerfile.read(DOCKERFILE).stages[-1].last("USER").text
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", user)
+
+
+def test_it_is_built_as_root_whoever_the_bases_user_is() -> None:
+    for stage in dockerfile.read(DOCKERFILE).stages:
+        assert stage.instructions[0] == Instruction("USER", "0:0")
 
 
 def test_every_base_is_an_option() -> None:
