@@ -33,6 +33,7 @@ _END = re.compile(r"^(\||\|\||&&|&|>|>>|<|2>|;|--)$")
 _OF_OTHERS = {
     "--bump-revision",  # etcdutl
     "--config-file",  # etcd
+    "--exec",  # step
     "--help",
     "--init",  # docker
     "--mark-compacted",  # etcdutl
