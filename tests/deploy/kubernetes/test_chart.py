@@ -318,3 +318,13 @@ def test_values_are_all_described() -> None:
 @pytest.mark.parametrize("values", sorted(VALUES.rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_values_that_are_shipped_work_with_helm_too(values: Path) -> None:
     assert rendered("--values", values)
+
+
+def test_the_page_makes_the_secrets_that_the_files_make() -> None:
+    def made(text: str) -> set[str]:
+        joined = re.sub(r"\\\n[#\s]*", "", text)
+        return set(re.findall(r"kubectl .*create secret generic .*", joined))
+
+    page = made((ROOT / "docs/kubernetes.md").read_text())
+    assert page
+    assert page <= set().union(*(made(path.read_text()) for path in VALUES.rglob("*.yaml")))
