@@ -161,8 +161,7 @@ class HttpClient:
                     break
             else:
                 if wants_tls(response.status, body):
-                    scheme = self._store.partition(":")[0]
-                    secure = "https" if scheme == "http" else f"{scheme}+https"
+                    secure = _secure(self._store.partition(":")[0])
                     why = f"it speaks TLS there; write {secure}://"
                     raise StoreUnavailableError(self._store, why)
                 return StoreResponse(response.status, response.headers, bytes(body))
@@ -301,13 +300,19 @@ def remedies_for(store: str, *, facade: bool = False) -> Remedies:
     """What helps where ``store`` cannot be connected to: a store that is given by ``--store``, or a
     ``facade`` by ``--facade``."""
     scheme = store.partition(":")[0]
-    plain = scheme.removesuffix("+https") if scheme.endswith("+https") else "http"
-    remote = scheme in ("http", "https")
+    plain = "http" if scheme == "https" else scheme.removesuffix("+https")
+    # Consul says it in words, and closes a connection without any where it has too many.
+    closed = f"if it speaks TLS there, write {_secure(scheme)}://" if scheme == plain else ""
     return Remedies(
         ca="SSL_CERT_FILE" if facade else "--store-ca",
         plain=f"{plain}://",
         certificate="this has none" if facade else "give --store-cert and --store-key",
         refused="is it running, and is the address right?",
-        closed="if it speaks TLS there, write https://" if remote and plain == scheme else "",
+        closed="" if scheme == "consul" else closed,
         name="write one that it has",
     )
+
+
+def _secure(scheme: str) -> str:
+    """The scheme of the same store over TLS."""
+    return "https" if scheme == "http" else f"{scheme}+https"

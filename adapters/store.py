@@ -285,6 +285,12 @@ class Store(Protocol):
         for them, and what to do, in a sentence; ``None`` where it asks, where none were given, or
         where it is not known (yet). It is logged as a warning when it becomes known."""
 
+    async def would_refuse(self, record: Record | None) -> str | None:
+        """What the credentials lack to keep ``record`` registered through all that its instance may
+        go through, or for ``None`` to list and watch: a sentence that names each right and what it
+        is on. ``None`` where they lack nothing, or where the store does not tell. Writes nothing.
+        """
+
     async def node_address(self) -> str | None:
         """The address under which the store's agent on this machine is known to its cluster.
 
@@ -305,7 +311,7 @@ class Store(Protocol):
 
 class Closing:
     """Base of store classes: ``async with`` closes the store, there is no node address, and
-    credentials are not known to expire, to lack anything or to guard nothing."""
+    credentials are not known to expire, to lack anything, to be refused or to guard nothing."""
 
     @property
     def credentials_end(self) -> CredentialsEnd | None:
@@ -320,6 +326,10 @@ class Closing:
     @property
     def unguarded(self) -> str | None:
         """See :attr:`Store.unguarded`."""
+        return None
+
+    async def would_refuse(self, _: Record | None) -> str | None:
+        """See :meth:`Store.would_refuse`."""
         return None
 
     async def node_address(self) -> str | None:

@@ -11,7 +11,7 @@ import orjson
 
 from mcp_discovery.adapters.consul.checks import Check, heartbeat_check, holder_in
 from mcp_discovery.adapters.consul.kv import KVPair, KVStore
-from mcp_discovery.adapters.consul.permissions import Permissions, ReadRight
+from mcp_discovery.adapters.consul.permissions import AclRight, Permissions
 from mcp_discovery.adapters.consul.services import ServiceCatalog
 from mcp_discovery.adapters.consul.session import ConsulSessions
 from mcp_discovery.adapters.consul.token import OwnToken
@@ -161,9 +161,9 @@ class ConsulApi:
             # Permission for a prefix cannot be queried, only for one name that has it.
             service = f"{service}-"
         wanted = [
-            ReadRight("key", self.address.records),
-            ReadRight("key", self.address.documents),
-            ReadRight("service", service),
+            AclRight("key", self.address.records),
+            AclRight("key", self.address.documents),
+            AclRight("service", service),
         ]
         if await self.permissions.require(wanted):
             await self.services.require_nodes_readable()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from mcp_discovery.adapters.consul.api import ConsulApi
 from mcp_discovery.adapters.consul.checks import Presence
 from mcp_discovery.adapters.consul.listing import ConsulListing, Joined
-from mcp_discovery.adapters.consul.permissions import ANY_NODE, ReadRight
+from mcp_discovery.adapters.consul.permissions import ANY_NODE, AclRight
 from mcp_discovery.adapters.consul.records import StoredRecord
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
@@ -33,7 +33,7 @@ class KeptInstance:
     """An instance as it was seen last, and the rights of which one is missing to see it again."""
 
     joined: Joined
-    wanted: frozenset[ReadRight]
+    wanted: frozenset[AclRight]
 
 
 @dataclass(slots=True)
@@ -85,15 +85,15 @@ class HiddenInstances:
         self.kept = kept
         return {**listed, **{id: _hidden(each.joined.instance) for id, each in kept.items()}}
 
-    def _wanted(self, id: str, joined: Joined, listing: ConsulListing) -> frozenset[ReadRight]:
+    def _wanted(self, id: str, joined: Joined, listing: ConsulListing) -> frozenset[AclRight]:
         """The rights without which ``id`` is not seen any more, though it may be there."""
         has_service, has_record = listing.has(id)
         if not has_record:
-            return frozenset({ReadRight("key", joined.stored.key)})
+            return frozenset({AclRight("key", joined.stored.key)})
         if not has_service:
             service = self.api.address.service_of(joined.stored.record.name)
             node = joined.presence.place.node
-            return frozenset({ReadRight("node", node), ReadRight("service", service)})
+            return frozenset({AclRight("node", node), AclRight("service", service)})
         return frozenset()
 
 
@@ -109,9 +109,9 @@ async def hidden_part(
     records = {each.record.id: each.record.name for each in stored}
     services = {each.place.id: each.server for each in presences}
     names = {name for id, name in records.items() if id not in services}
-    by_service = {ReadRight("service", address.service_of(name)) for name in names}
+    by_service = {AclRight("service", address.service_of(name)) for name in names}
     by_key = {
-        ReadRight("key", f"{address.records}{server}/{id}")
+        AclRight("key", f"{address.records}{server}/{id}")
         for id, server in services.items()
         if server is not None and id not in records
     }

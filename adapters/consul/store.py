@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from mcp_discovery.adapters.consul import checks
@@ -14,6 +15,7 @@ from mcp_discovery.adapters.consul.hidden import HiddenInstances, hidden_part
 from mcp_discovery.adapters.consul.labels import CatalogExtras, ServiceLabels
 from mcp_discovery.adapters.consul.listing import WatchMemory
 from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
+from mcp_discovery.adapters.consul.permissions import ANY_NODE, lacking_sentence, of_sidecar
 from mcp_discovery.adapters.consul.records import StoredRecord, read_known
 from mcp_discovery.adapters.consul.registration import (
     LEAST_REAP,
@@ -35,7 +37,12 @@ from mcp_discovery.adapters.store import (
 )
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidStoreURLError, StoreDeniedError, StoreUnavailableError
+from mcp_discovery.errors import (
+    InvalidStoreURLError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+)
 from mcp_discovery.instance import Holder, Instance, Lease, encode_registration
 from mcp_discovery.record import Record
 
@@ -82,6 +89,19 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         """Also raises :class:`DuplicateInstanceError` when the agent has a service of that id that
         is not an MCP server, and :class:`InvalidStoreURLError` for an agent of another
         datacenter."""
+        try:
+            return await self._registered(new, document, takeover)
+        except StoreDeniedError as error:  # of which some versions say no more than that
+            lacking = None
+            with suppress(StoreError):
+                lacking = await self.would_refuse(new.record)
+            if lacking is None or lacking in error.problem:
+                raise
+            raise StoreDeniedError(self.url, f"{error.problem}; {lacking}") from error
+
+    async def _registered(
+        self, new: Instance, document: CapabilityDocument, takeover: str | None
+    ) -> ConsulRegistration:
         record, lease = new.record, new.lease
         labels = ServiceLabels(self._api, self._extras)
         labels.require_fit(record)
@@ -228,6 +248,23 @@ class ConsulStore(BaseStore[ConsulRegistration]):
     @property
     def unguarded(self) -> str | None:
         return self._api.token.unguarded
+
+    async def would_refuse(self, record: Record | None) -> str | None:
+        rights = [ANY_NODE]
+        if record is None:
+            try:
+                await self._api.require_readable()
+            except StoreDeniedError as error:
+                return error.problem
+        else:
+            rights = of_sidecar(self._address, record)
+        lacking = await self._api.permissions.lacking(rights)
+        if not lacking:
+            return None
+        sentence = lacking_sentence(lacking, self._api.token.secret)
+        if record is not None and lacking.issuperset(rights[:3]):
+            sentence += f"; or is {self._address.service!r} not the path that it was granted?"
+        return sentence
 
     async def node_address(self) -> str | None:
         """The address of the local agent's node in the cluster. Logs a warning when the token may

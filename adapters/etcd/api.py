@@ -12,21 +12,25 @@ from typing import Any, TypeVar
 
 import aiohttp
 import orjson
+from cachetools import TTLCache
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.etcd.errors import (
     MemberUnavailableError,
+    PermissionDeniedError,
     RequestRefusedError,
     TokenRejectedError,
     from_object,
     from_response,
 )
 from mcp_discovery.adapters.etcd.keys import Json, decode, encode
+from mcp_discovery.adapters.etcd.rights import KeyRight, lacking_sentence, needed, question
+from mcp_discovery.adapters.etcd.skydns import in_parts
 from mcp_discovery.adapters.etcd.url import EtcdURL
 from mcp_discovery.adapters.http import HttpClient, ResponseTooLargeError, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.credential_files import Secret
-from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
+from mcp_discovery.errors import StoreDeniedError, StoreError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,9 @@ _HEADERS = {"Grpc-Metadata-hasleader": "true", "Content-Type": "application/json
 
 #: How many keys one page of a range holds.
 PAGE = 1000
+
+#: Seconds for which the rights that a request lacks are remembered: whoever is refused tries on.
+_EXPLAINED_FOR = 30.0
 
 _USERS_OFF = (
     "a user is given, but etcd's users are off: the password was not checked, and whoever reaches "
@@ -74,6 +81,7 @@ class EtcdGateway:
             self._told(_NO_USER)
         self._authenticated = options.user is None
         self._authenticating = asyncio.Lock()
+        self._explained: TTLCache[tuple[KeyRight, ...], str] = TTLCache(64, _EXPLAINED_FOR)
 
     @property
     def endpoint(self) -> str:
@@ -87,7 +95,10 @@ class EtcdGateway:
 
     async def call(self, path: str, body: Mapping[str, Any]) -> Any:
         """The response to one request (``kv/txn``) from the first endpoint that gives one."""
-        return await self._in_turn(path, orjson.dumps(body), _object)
+        try:
+            return await self._in_turn(path, orjson.dumps(body), _object)
+        except PermissionDeniedError as error:
+            raise await self.explained(error, path, body) from error
 
     async def call_each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> list[Json]:
         """The responses to several messages of one stream, in one HTTP request."""
@@ -97,7 +108,44 @@ class EtcdGateway:
         self, endpoint: str, path: str, body: Mapping[str, Any], timeout: float
     ) -> Any:
         """The response of this ``endpoint`` within ``timeout`` seconds."""
-        return await self._request(endpoint, path, orjson.dumps(body), _object, timeout)
+        try:
+            return await self._request(endpoint, path, orjson.dumps(body), _object, timeout)
+        except PermissionDeniedError as error:
+            raise await self.explained(error, path, body) from error
+
+    async def lacking(self, rights: Sequence[KeyRight]) -> list[KeyRight]:
+        """Those of ``rights`` that the user lacks. Nothing is written."""
+        found: list[KeyRight] = []
+        for part in in_parts(list(dict.fromkeys(rights))):
+            found += await self._lacking(part)
+        return found
+
+    async def _lacking(self, rights: Sequence[KeyRight]) -> list[KeyRight]:
+        try:
+            await self._in_turn("kv/txn", orjson.dumps(question(rights)), _object)
+        except PermissionDeniedError:
+            if len(rights) == 1:
+                return list(rights)
+            half = len(rights) // 2
+            return [*await self._lacking(rights[:half]), *await self._lacking(rights[half:])]
+        return []
+
+    async def explained(
+        self, error: PermissionDeniedError, path: str, body: Mapping[str, Any]
+    ) -> StoreDeniedError:
+        """``error`` with the rights that the request lacks, which etcd does not tell."""
+        rights = tuple(dict.fromkeys(needed(path, body)))
+        if rights not in self._explained:
+            try:
+                lacking = await self.lacking(rights)
+            except StoreError:
+                return error  # it told enough before it went away
+            self._explained[rights] = self.lacking_sentence(lacking) if lacking else error.problem
+        return PermissionDeniedError(self.store, self._explained[rights])
+
+    def lacking_sentence(self, lacking: Sequence[KeyRight]) -> str:
+        """What the user lacks, and what to do about it."""
+        return lacking_sentence(self._user or "", lacking)
 
     async def txn(
         self, compare: Sequence[Json], success: Sequence[Json], failure: Sequence[Json] = ()

@@ -27,6 +27,10 @@ class TokenRejectedError(StoreError):
     """The token is missing, expired or older than the last change of users: authenticate again."""
 
 
+class PermissionDeniedError(StoreDeniedError):
+    """The user's roles lack a right; etcd does not say which."""
+
+
 class LeaseNotFoundError(StoreError):
     """The lease does not exist: it expired, was revoked, or the store was wiped."""
 
@@ -51,12 +55,7 @@ _BY_TEXT: tuple[tuple[str, type[StoreError], str | None], ...] = (
         StoreDeniedError,
         "etcd refuses the user or the password; check both",
     ),
-    (
-        "permission denied",
-        StoreDeniedError,
-        "permission denied; grant the user's role READWRITE on the prefix (READ to watch), "
-        "and with ?skydns on the domain's keys",
-    ),
+    ("permission denied", PermissionDeniedError, "permission denied; see what the role is granted"),
     ("requested lease not found", LeaseNotFoundError, None),
     ("has been compacted", RevisionGoneError, None),
     ("future revision", RevisionGoneError, None),

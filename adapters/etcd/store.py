@@ -9,12 +9,14 @@ from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.documents import EtcdDocuments
 from mcp_discovery.adapters.etcd.keys import Keys
 from mcp_discovery.adapters.etcd.registration import EtcdNamespace, EtcdRegistration, register
+from mcp_discovery.adapters.etcd.rights import of_list, of_sidecar
 from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.adapters.etcd.watch import Watch
 from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.instance import Holder, Instance
+from mcp_discovery.record import Record
 
 
 class EtcdStore(BaseStore[EtcdRegistration]):
@@ -71,6 +73,19 @@ class EtcdStore(BaseStore[EtcdRegistration]):
     @property
     def unguarded(self) -> str | None:
         return self._gateway.unguarded
+
+    async def would_refuse(self, record: Record | None) -> str | None:
+        if record is None:
+            rights = of_list(self._keys)
+        else:
+            rights = of_sidecar(self._keys, self._place.zone, record)
+        lacking = await self._gateway.lacking(rights)
+        if not lacking:
+            return None
+        sentence = self._gateway.lacking_sentence(lacking)
+        if len(lacking) == len(rights):
+            sentence += f"; or is {self._keys.prefix} not the prefix that it was granted?"
+        return sentence
 
     async def close(self) -> None:
         for watch, task in list(self._watches.items()):

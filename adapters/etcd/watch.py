@@ -18,6 +18,7 @@ from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.change_queue import ChangeQueue
 from mcp_discovery.adapters.etcd.errors import (
+    PermissionDeniedError,
     RequestRefusedError,
     RevisionGoneError,
     TokenRejectedError,
@@ -269,7 +270,11 @@ class Watch:
             if int(result.get("compact_revision", 0)):
                 raise RevisionGoneError(self.store, "the watch's revision has been compacted")
             reason = result.get("cancel_reason") or "etcd cancelled the watch without a reason"
-            raise refusal(self.store, reason)
+            refused = refusal(self.store, reason)
+            if isinstance(refused, PermissionDeniedError):
+                request = {"create_request": self._range}
+                raise await self._gateway.explained(refused, "watch", request)
+            raise refused
         self._suspect = False
         events = result.get("events", [])
         if result.get("fragment"):

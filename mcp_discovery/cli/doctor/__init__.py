@@ -47,11 +47,24 @@ def doctor(
         envvar="MCP_DISCOVERY_STORE",
         help=f"Check this store, as sidecars are given it: {stores.help_text()}",
     ),
+    role: str = typer.Option(
+        "sidecar",
+        "--as",
+        metavar="sidecar|facade",
+        help="Check the store's credentials as a sidecar's, which registers one server, or as a "
+        "facade's, which reads the list.",
+    ),
+    name: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="The server whose sidecar is meant, where the credentials are for that one alone; "
+        "with each --tag of it where DNS names are in etcd.",
+    ),
     read_only: bool = typer.Option(
         False,
         "--read-only",
-        help="Do not try whether the store can be written to; otherwise an instance is "
-        "registered as draining for a moment and removed again.",
+        help="Do not try whether the store can be written to, but ask it; otherwise an instance "
+        "of that server is registered as draining for a moment and removed again.",
     ),
     dns: str | None = typer.Option(
         None,
@@ -63,10 +76,11 @@ def doctor(
         metavar="DOMAIN",
         help="What follows a tag in DNS names. Default: by --store, such as mcp.service.consul.",
     ),
-    tag: str | None = typer.Option(
+    tag: list[str] | None = typer.Option(
         None,
         metavar="TAG",
-        help="The tag to ask DNS for. Default: one that the facade lists.",
+        help="The tag to ask DNS for, the first where there are several. Default: one that the "
+        "facade lists.",
         autocompletion=completion.tags,
     ),
     timeout: float = options.timeout(5.0, "For each check.", "5s"),
@@ -80,7 +94,7 @@ def doctor(
     Try: mcp-discovery doctor --store consul://127.0.0.1:8500 --dns 127.0.0.1:8600 --server shop
     """
     from mcp_discovery.cli import logs
-    from mcp_discovery.cli.doctor.case import Case, endpoint_of_dns
+    from mcp_discovery.cli.doctor.case import Case, endpoint_of_dns, parse_role
 
     options.check_url(facade)
     logs.start("error", json=False)
@@ -90,6 +104,8 @@ def doctor(
         facade_token_file=facade_token_file,
         store=store,
         credentials=options.store_options(context.params),
+        role=parse_role(role),
+        name=name,
         read_only=read_only,
         server=server,
         server_token=server_token,
@@ -97,9 +113,11 @@ def doctor(
         server_ca=server_ca,
         dns=endpoint_of_dns(dns) if dns else None,
         dns_domain=dns_domain.strip(".") if dns_domain else None,
-        tag=tag,
+        tags=tuple(tag or ()),
         timeout=timeout,
     )
+
+    case.probe()  # raises where name or tag can be none
 
     async def work() -> int:
         from mcp_discovery.cli.doctor.checks import examine

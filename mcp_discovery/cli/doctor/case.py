@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.consul.url import DEFAULT_SERVICE, parse_url
@@ -12,8 +13,11 @@ from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.adapters.stores import kind_of
 from mcp_discovery.cli.facade_connection import facade_api
+from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
+from mcp_discovery.record import Record
 
+Role = Literal["sidecar", "facade"]
 State = Literal["ok", "wrong", "unchecked"]
 
 
@@ -44,6 +48,10 @@ def unchecked(why: str, advice: str = "") -> DoctorFinding:
     return DoctorFinding("unchecked", why, advice)
 
 
+#: As much of a server's name as its instances' ids begin with.
+_MOST_OF_NAME = 54
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What is to be checked; ``timeout`` seconds for each check. See ``mcp-discovery doctor``."""
@@ -53,6 +61,8 @@ class Case:
     facade_token_file: str | None = None
     store: str | None = None
     credentials: StoreOptions = field(default_factory=StoreOptions)
+    role: Role = "sidecar"
+    name: str | None = None
     read_only: bool = False
     server: str | None = None
     server_token: str | None = field(default=None, repr=False)
@@ -60,8 +70,26 @@ class Case:
     server_ca: str | None = None
     dns: tuple[str, int] | None = None
     dns_domain: str | None = None
-    tag: str | None = None
+    tags: tuple[str, ...] = ()
     timeout: float = 5.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds for what takes a few requests: each has its time-out, and tells why it ended."""
+        return 2 * self.timeout + 1
+
+    def probe(self) -> Record:
+        """What a sidecar of :attr:`name` would register, at an address where nobody is: port 9 is
+        the discard service's. Raises :class:`InvalidInputError`."""
+        name = self.name or "doctor"
+        content = {
+            "id": f"{name[:_MOST_OF_NAME]}-{secrets.token_hex(4)}",
+            "name": name,
+            "endpoint": {"url": "http://127.0.0.1:9/mcp"},
+            "tags": self.tags,
+            "capabilities": {"digest": CapabilityDocument().digest},
+        }
+        return Record.parse(content)
 
     def api(self) -> AbstractAsyncContextManager[FacadeApi]:
         """The endpoints of :attr:`facade`; see
@@ -103,6 +131,14 @@ def host_of(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     secure = parts.scheme in ("https", "wss")
     return parts.hostname or "", parts.port or (443 if secure else 80)
+
+
+def parse_role(text: str) -> Role:
+    """As whom a store is checked; raises :class:`InvalidInputError`."""
+    for each in get_args(Role):
+        if each == text:
+            return cast(Role, text)
+    raise InvalidInputError(f"--as {text!r} is none of {', '.join(get_args(Role))}")
 
 
 def endpoint_of_dns(text: str) -> tuple[str, int]:

@@ -34,7 +34,9 @@ async def check_dns(case: Case) -> AsyncIterator[DoctorFinding]:
     import dns.exception
 
     listed, known = await _listed(case)
-    tag = case.tag or next((tag for each in listed for tag in each["tags"]), None)
+    tag = next(iter(case.tags), None) or next(
+        (tag for each in listed for tag in each["tags"]), None
+    )
     names = {each["name"] for each in listed}
     listed = [each for each in listed if tag is None or tag in each["tags"]]
     server_name = listed[0]["name"] if listed else None

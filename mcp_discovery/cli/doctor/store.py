@@ -1,9 +1,9 @@
-"""Does the store answer, and do the credentials let a sidecar read and write?"""
+"""Does the store answer, and do the credentials suffice for one server's sidecar, or a facade?"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -24,10 +24,12 @@ from mcp_discovery.record import Record
 
 #: Where the registration could not be removed, the store forgets it after so many seconds.
 _TTL = 10.0
+_CREDENTIALS = "give others with the --store-… options"
+_GRANT_READING = "deploy/etcd/roles.sh and deploy/consul/policies hold all that a facade needs"
 
 
 async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
-    """Reading, and unless that is not wanted, writing."""
+    """What a facade does with it, or a sidecar: unless that is not wanted, writing too."""
     if case.store is None:
         yield unchecked("no store is named", "name it with --store to have it checked")
         return
@@ -41,25 +43,82 @@ async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
         yield wrong(str(error), "mend --store or its credentials")
         return
     async with store:
-        before = await _read(store, case.timeout)
-        if isinstance(before, DoctorFinding):
-            yield before
-            return
-        if before.partial is not None:
-            yield wrong(f"{store.url} can be read in part only: {before.partial}", "grant it")
+        try:
+            async for finding in _check_as(store, case.store, case):
+                yield finding
+        except StoreUnavailableError as error:
+            yield wrong(str(error), _advice(error))
+
+
+async def _check_as(store: Store, url: str, case: Case) -> AsyncIterator[DoctorFinding]:
+    denied: StoreDeniedError | None = None
+    try:
+        first = await _read(store, case.patience)
+    except StoreDeniedError as error:
+        denied = error
+    else:
+        if first.partial is not None:
+            yield wrong(f"{store.url} can be read in part only: {first.partial}", "grant it")
         else:
-            yield ok(f"{store.url} can be read: {len(before.instances)} instances")
-        if (plain := kind_of(case.store).unencrypted(case.store, case.credentials)) is not None:
-            yield wrong(plain, "see docs/etcd.md or docs/consul.md for how")
-        if store.unguarded is not None:
-            yield wrong(store.unguarded, "see docs/etcd.md or docs/consul.md for how")
-        if (end := store.credentials_end) is not None:
-            yield _look_at_end(end)
-        if case.read_only:
-            yield unchecked("whether it can be written to was not asked (--read-only)")
-            return
-        async for finding in _check_writing(store, case.timeout):
+            yield ok(f"{store.url} can be read: {len(first.instances)} instances")
+    record = case.probe() if case.role == "sidecar" else None
+    try:
+        async with asyncio.timeout(case.patience):
+            lacking = await store.would_refuse(record)
+    except TimeoutError as error:
+        raise StoreUnavailableError(store.url, f"no answer within {case.patience:g} s") from error
+    except StoreDeniedError as error:
+        yield wrong(f"it refuses these credentials: {error}", _CREDENTIALS)
+        return
+    if (plain := kind_of(url).unencrypted(url, case.credentials)) is not None:
+        yield wrong(plain, "see docs/etcd.md or docs/consul.md for how")
+    if store.unguarded is not None:
+        yield wrong(store.unguarded, "see docs/etcd.md or docs/consul.md for how")
+    if (end := store.credentials_end) is not None:
+        yield _look_at_end(end)
+    if record is None:
+        if lacking is not None or denied is not None:
+            why = lacking if denied is None else denied.problem
+            yield wrong(f"a facade cannot list what it holds: {why}", _GRANT_READING)
+        return
+    if denied is not None:
+        yield unchecked("its list was not read: that takes a facade's rights; a sidecar needs none")
+    if kind_of(url).has_catalog and await store.node_address() is None:
+        why = "whether this machine's address is known to Consul: the token lacks agent:read"
+        yield unchecked(why, "grant it, or give the sidecar --advertise-url")
+    if lacking is not None:
+        what = f"a sidecar of {record.name} cannot keep it registered: {lacking}"
+        yield wrong(what, _grant_writing(case))
+    elif case.read_only:
+        yield unchecked("whether it can be written to was not asked (--read-only)")
+    else:
+        async for finding in _check_writing(store, record, case):
             yield finding
+
+
+def _grant_writing(case: Case) -> str:
+    grant = "deploy/etcd/roles.sh and deploy/consul/policies hold all that a sidecar needs"
+    if case.name is not None:
+        return grant
+    return f"{grant}; for those of one server's sidecars give --name NAME, of a facade --as facade"
+
+
+#: What to do, by a part of why a store is not available; the first that matches applies.
+_ADVICE = (
+    (
+        "leader|quorum|commit in time",
+        "see its members: more than half have to run and reach each other",
+    ),
+    ("TLS|certificate", "see the URL's scheme, and --store-ca, --store-cert and --store-key"),
+    ("resolve", "see how the name is spelled, and the DNS settings of this machine"),
+    ("no answer|no route|timed out", "see that no firewall is between, its load and its log"),
+    ("refused", "see that it runs, that the address is right, and that no firewall is between"),
+    ("", "see its log, and whether what listens there is such a store"),
+)
+
+
+def _advice(error: StoreUnavailableError) -> str:
+    return next(advice for part, advice in _ADVICE if re.search(part, error.problem))
 
 
 def _look_at_end(end: CredentialsEnd) -> DoctorFinding:
@@ -69,33 +128,19 @@ def _look_at_end(end: CredentialsEnd) -> DoctorFinding:
     return ok(f"{what}, which is not soon")
 
 
-async def _read(store: Store, timeout: float) -> Snapshot | DoctorFinding:
+async def _read(store: Store, timeout: float) -> Snapshot:
     try:
         async with asyncio.timeout(timeout), aclosing(store.watch()) as news:
             first = await anext(news)
-    except TimeoutError:
-        return _unreachable(store, f"{store.url}: no list within {timeout:g} s")
-    except StoreDeniedError as error:
-        advice = "give a token or user that may read, with one of the --store-… options"
-        return wrong(f"it refuses to be read: {error}", advice)
-    except StoreUnavailableError as error:
-        return _unreachable(store, str(error))
+    except TimeoutError as error:
+        raise StoreUnavailableError(store.url, f"no list within {timeout:g} s") from error
     assert isinstance(first, Snapshot), "a watch begins with a snapshot"
     return first
 
 
-def _unreachable(store: Store, why: str) -> DoctorFinding:
-    advice = "see that it runs, that the address is right, and that no firewall is between"
-    return wrong(why, advice)
-
-
-async def _check_writing(store: Store, timeout: float) -> AsyncIterator[DoctorFinding]:
+async def _check_writing(store: Store, record: Record, case: Case) -> AsyncIterator[DoctorFinding]:
     """Registers an instance that nobody is offered, and removes it whatever happens."""
-    id = f"doctor-{secrets.token_hex(4)}"
-    # Port 9 is the discard service's: nobody who came across this would reach anything.
-    record = Record.parse(
-        {"id": id, "name": "doctor", "endpoint": {"url": "http://127.0.0.1:9/mcp"}, "tags": []}
-    )
+    timeout = case.patience
     health = Health(Status.DRAINING, "a probe of mcp-discovery doctor; gone in a moment")
     made = asyncio.ensure_future(
         store.register(record, CapabilityDocument(), ttl=_TTL, reap_after=_TTL, health=health)
@@ -109,22 +154,28 @@ async def _check_writing(store: Store, timeout: float) -> AsyncIterator[DoctorFi
         yield wrong(why, "see its load and its log; a cluster needs a leader to write")
         return
     except StoreDeniedError as error:
-        advice = "a sidecar needs a token or user that may write; facades do with reading"
-        yield wrong(f"it can be read, but not written to: {error}", advice)
+        yield wrong(f"it cannot be written to: {error}", _grant_writing(case))
         return
+    except StoreUnavailableError:
+        raise
     except DiscoveryError as error:
         yield wrong(f"it took no registration: {error}", "see its log")
         return
     except asyncio.CancelledError:
         await _undo(made, timeout)
         raise
+    kept = await asyncio.shield(_kept(registration, health, timeout))
     problem = await asyncio.shield(_remove(registration, timeout))
-    if problem is None:
-        yield ok("it can be written to: a registration was made and removed again")
+    if kept is not None:
+        yield wrong(f"a registration was made, and could not be kept: {kept}", _grant_writing(case))
+    elif problem is None:
+        yield ok(
+            f"it can be written to: a registration of {record.name} was made and removed again"
+        )
         if (lacking := store.lacking) is not None:
             yield wrong(lacking, "give the token the sidecar's policy: deploy/consul/policies")
-    else:
-        what = f"the registration {id} was made, but could not be removed: {problem}"
+    if problem is not None:
+        what = f"the registration {record.id} was made, but could not be removed: {problem}"
         yield wrong(what, f"nothing has to be done: it is gone after {_TTL:g} s by itself")
 
 
@@ -136,6 +187,18 @@ async def _undo(made: asyncio.Future[Registration], timeout: float) -> None:
         await asyncio.wait([made])
     elif not made.cancelled() and made.exception() is None:
         await _remove(made.result(), timeout)
+
+
+async def _kept(registration: Registration, health: Health, timeout: float) -> str | None:
+    """Renews it; what went wrong, where something did."""
+    try:
+        async with asyncio.timeout(timeout):
+            await registration.heartbeat(health, renew=True)
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except DiscoveryError as error:
+        return str(error)
+    return None
 
 
 async def _remove(registration: Registration, timeout: float) -> str | None:

@@ -5,6 +5,7 @@ import pytest
 from mcp_discovery.adapters.etcd.errors import (
     LeaseNotFoundError,
     MemberUnavailableError,
+    PermissionDeniedError,
     RequestRefusedError,
     RevisionGoneError,
     TokenRejectedError,
@@ -21,12 +22,12 @@ STORE = "etcd://h"
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (403, b'{"code":7,"message":"etcdserver: permission denied"}', StoreDeniedError),
+        (403, b'{"code":7,"message":"etcdserver: permission denied"}', PermissionDeniedError),
         (
             403,
             b'{"error":"etcdserver: permission denied","message":"etcdserver: permission denied",'
             b'"code":7}',
-            StoreDeniedError,
+            PermissionDeniedError,
         ),
         (401, b'{"code":16,"message":"etcdserver: invalid auth token"}', TokenRejectedError),
         (400, b'{"code":3,"message":"etcdserver: user name is empty"}', TokenRejectedError),
@@ -117,7 +118,7 @@ def test_stream_errors(code: str) -> None:
     [
         (
             "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
-            StoreDeniedError,
+            PermissionDeniedError,
         ),
         (
             "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",

@@ -104,6 +104,7 @@ async def live(store: ConsulStore, name: str = "product-catalog", *, rename: boo
 )
 async def test_a_sidecar_has_enough(secured: SecuredConsul, role: str, query: str) -> None:
     async with await secured.store("".join(rules_of(role).values()), query) as store:
+        assert await store.would_refuse(_OWN_RECORD) is None
         await live(store, rename=not query)
         # An id that another server holds is refused by name, as with all rights.
         async with secured.master(query) as other:
@@ -222,6 +223,7 @@ async def _read_document(store: ConsulStore) -> None:
     await store.document(document("a").digest)
 
 
+_OWN_RECORD = record("life-1", capabilities={"digest": document("a").digest})
 _SENTENCE = {
     ("sidecar", "service 'mcp'"): (_registered, "ermission denied"),
     ("sidecar", "key_prefix 'mcp/servers/'"): (_registered, "ermission denied"),
@@ -255,6 +257,15 @@ _SENTENCE = {
     ("sweeper", "node_prefix ''"): (sweep_all, "lacks node:read"),
 }
 """What each role does and reads when that rule is missing. The rest is in tests of its own."""
+_ASKED = {
+    "service 'mcp'": "service:write on 'mcp'",
+    "service 'mcp-product-catalog'": "service:write on 'mcp-product-catalog'",
+    "service_prefix 'mcp-'": "service:read on 'mcp-…' of other servers",
+    "key_prefix 'mcp/servers/product-catalog/'": "write on 'mcp/servers/product-catalog/life-1'",
+    "key_prefix 'mcp/documents/'": "key:write on 'mcp/documents/'",
+    "node_prefix ''": "node:read on all nodes",
+}
+"""What a sidecar that asks first is told of that rule."""
 _ELSEWHERE = {"agent_prefix ''", "session_prefix ''"}
 
 
@@ -274,9 +285,17 @@ async def test_each_rule_is_needed(secured: SecuredConsul, role: str, rule: str)
         await litter(secured)
     del rules[rule]
     async with await secured.store("".join(rules.values()), query) as store:
+        asked = await store.would_refuse(_OWN_RECORD)
         with pytest.raises(StoreDeniedError) as raised:
             await work(store)
         assert sentence in str(raised.value)
+        if role.startswith("sidecar"):
+            of_others = "key:read on 'mcp/servers/…'" if query else "key:write on 'mcp/servers/"
+            assert asked is not None
+            assert _ASKED.get(rule, of_others) in asked
+        if work is _registered:
+            assert asked is not None
+            assert asked in str(raised.value)
         assert "\n" not in str(raised.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -15,6 +16,7 @@ from mcp_discovery.adapters.etcd.keys import encode
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import StoreDeniedError
 from mcp_discovery.health import Health, Status, healthy
+from mcp_discovery.record import Record
 from tests.deploy.etcd.roles import (
     DOMAIN,
     PASSWORD,
@@ -146,6 +148,14 @@ WORK: dict[str, Callable[[EtcdStore], Awaitable[None]]] = {
 }
 
 
+#: What each role keeps registered, or lists, as the doctor asks for it.
+KEPT: dict[str, tuple[Record | None, ...]] = {
+    "mcp-sidecar": (record("any-1", name="any", tags=["products"]),),
+    "mcp-facade": (None,),
+    "mcp-sidecar-product-catalog": (record("product-catalog-1", tags=["products"]),),
+}
+
+
 @pytest.mark.parametrize("role", list(GRANTED))
 async def test_the_script_grants_just_this(served: EtcdServer, role: str) -> None:
     found = await permissions(served, role)
@@ -160,6 +170,9 @@ async def test_a_role_is_enough(
     furnished: None, open_as: Callable[..., EtcdStore], role: str
 ) -> None:
     async with open_as(role) as store:
+        assert [await store.would_refuse(each) for each in KEPT.get(role, ())] == [None] * len(
+            KEPT.get(role, ())
+        )
         await WORK[role](store)
 
 
@@ -213,10 +226,18 @@ async def test_with_one_permission_less_a_role_fails_and_says_so(
         await grant(served, role, Permission(left, whole.first, whole.end))
     try:
         async with open_as(role) as store:
+            told = [await store.would_refuse(each) for each in KEPT.get(role, ())]
             with pytest.raises(StoreDeniedError) as caught:
                 await WORK[role](store)
-        assert "permission denied; grant the user's role" in str(caught.value)
-        assert PASSWORD not in str(caught.value)
+        lacks = {"nothing": kind, "READ": "WRITE", "WRITE": "READ"}[left]
+        said = f"permission denied: the user {role!r} lacks "
+        for each in told:
+            assert each is not None
+            assert said in each and f"{lacks} on {first}" in each, each
+        error = str(caught.value)
+        assert said in error and PASSWORD not in error
+        any_of = "(READ|WRITE|READWRITE)" if lacks == "READWRITE" else lacks
+        assert re.search(f"{any_of} on {first}", error), error
     finally:
         await grant(served, role, whole)
     async with open_as(role) as store:

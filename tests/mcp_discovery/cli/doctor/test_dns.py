@@ -84,7 +84,7 @@ async def check(server: tuple[str, int], name: str = NAME, timeout: float = 5) -
     """The findings as ``state: message``; no facade is there."""
     tag, _, domain = name.partition(".")
     case = Case(
-        facade="http://127.0.0.1:9", dns=server, tag=tag, dns_domain=domain, timeout=timeout
+        facade="http://127.0.0.1:9", dns=server, tags=(tag,), dns_domain=domain, timeout=timeout
     )
     return [f"{each.state}: {each.message}" async for each in check_dns(case)]
 

@@ -88,7 +88,7 @@ async def test_all_is_well_over_consul(
             ("ok facade", "its list is up to date"),
             ("ok servers", "each of 1 names is one server's"),
             ("ok store", "can be read: 1 instances"),
-            ("ok store", "a registration was made and removed again"),
+            ("ok store", "a registration of doctor was made and removed again"),
             ("ok clock", "the facade"),
             ("ok clock", f"the store at http://127.0.0.1:{consul_server.http_port}"),
             ("ok dns", f"red.{namespace}.service.consul has A records: 127.0.0.1"),
@@ -158,7 +158,7 @@ async def test_names_that_are_not_one_servers(
 async def test_an_etcd_store(etcd_server: EtcdServer, namespace: str) -> None:
     store = f"{etcd_server.store_url}/{namespace}"
     report = await doctor("--facade", NOWHERE, "--store", store)
-    assert report.has("ok store", "a registration was made and removed again")
+    assert report.has("ok store", "a registration of doctor was made and removed again")
     assert report.has("ok clock", "the store at")
     assert await instances(store) == []
 
@@ -220,9 +220,11 @@ async def test_credentials_that_may_read_but_not_write() -> None:
         store = ("--facade", NOWHERE, "--store", consul.store_url)
         report = await doctor(*store, MCP_DISCOVERY_STORE_TOKEN=reading)
         assert report.has("ok store", "can be read")
-        assert report.has("wrong store", "can be read, but not written to")
-        report = await doctor(*store, "--read-only", MCP_DISCOVERY_STORE_TOKEN=reading)
-        assert report.has("unchecked store", "was not asked")
+        lacks = "lacks key:write on 'mcp/documents/', key:write on 'mcp/servers/doctor/doctor-"
+        assert report.has("wrong store: a sidecar of doctor cannot keep it registered", lacks)
+        report = await doctor(*store, "--as", "facade", MCP_DISCOVERY_STORE_TOKEN=reading)
+        assert report.has("ok store", "can be read")
+        assert not report.has("wrong store")
         wrong = "3c9f4d0e-0000-4000-8000-000000000000"
         report = await doctor(*store, MCP_DISCOVERY_STORE_TOKEN=wrong)
         assert report.has("wrong store", "refuses")
