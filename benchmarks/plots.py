@@ -11,7 +11,14 @@ from benchmarks.harness import Line, Outcome, Spread
 from benchmarks.report import number
 from benchmarks.svg_charts import Axis, Chart, Series, framed, line, text
 
-_WIDTH, _NAMES, _ROW = 860, 330, 26
+_WIDTH, _NAMES, _ROW = 980, 400, 26
+#: What a figure's name stands for, on the pictures.
+_WORDS = {
+    "again": "repeated request",
+    "anew": "first request",
+    "p50": "median",
+    "p99": "99th percentile",
+}
 #: What is farther from its goal than this is drawn here.
 _FARTHEST = 32.0
 
@@ -42,7 +49,8 @@ def _goals(bars: list[tuple[Outcome, Line]]) -> str:
         for _, line in bars
     ]
     extent = max(1.0, *(abs(math.log2(each)) for three in reached for each in three))
-    height = _ROW * (len(bars) + 2)
+    head = 2 * _ROW
+    height = head + _ROW * (len(bars) + 1)
     middle = _NAMES + (_WIDTH - _NAMES - 20) / 2
     scale = (_WIDTH - _NAMES - 40) / 2 / extent
 
@@ -50,30 +58,53 @@ def _goals(bars: list[tuple[Outcome, Line]]) -> str:
         return middle + math.log2(share) * scale
 
     parts = [
-        line("goal", middle, _ROW, middle, height - 6),
-        text(middle, 18, "goal", anchor="middle"),
-        text(_WIDTH - 20, 18, "better →", anchor="end"),
+        text(8, 20, "How far every figure is from its goal", weight="bold"),
+        text(
+            8, 40, "On a logarithmic scale; a whisker is from quartile to quartile of the rounds."
+        ),
+        line("goal", middle, head + 8, middle, height - 6),
+        text(middle, head + 2, "goal", anchor="middle"),
+        text(_NAMES + 8, head + 2, "← worse"),
+        text(_WIDTH - 20, head + 2, "better →", anchor="end"),
     ]
     rows = zip(bars, reached, strict=True)
     for row, ((outcome, of), (low, judged, high)) in enumerate(rows, start=1):
-        y = _ROW * row + 6
+        y = head + _ROW * (row - 1) + 12
         left, right = sorted((middle, place(judged)))
-        name = " · ".join(filter(None, (outcome.name, of.contender, of.figure)))
-        told = f"{number(of.judged)}{', the worst' if of.worst else ''} (goal {of.goal})"
+        whisker = place(low), place(high)
+        name = f"{outcome.number} {outcome.name}: {_with_noun(of.contender)}"
+        name += f", {_in_words(of.figure)}" if of.figure else ""
+        unit = f" × {_with_noun(outcome.beside)}" if of.beside is not None else f" {of.unit}"
+        goal = f"{of.goal} {of.unit}" if of.plus else of.goal
+        told = f"{number(of.judged)}{unit}{' at worst' if of.worst else ''} (goal {goal})"
         verdict = "met" if of.met else "missed"
         parts += [
-            text(8, y + 13, name[:48]),
+            text(8, y + 13, name),
             f'<rect class="{verdict}" x="{left:.1f}" y="{y}" '
             f'width="{max(right - left, 1):.1f}" height="16"><title>{escape(told)}</title></rect>',
-            line("spread", place(low), y + 8, place(high), y + 8),
+            line("spread", whisker[0], y + 8, whisker[1], y + 8),
             text(
-                middle - 8 if judged >= 1 else middle + 8,
+                min(middle, *whisker) - 8 if judged >= 1 else max(middle, *whisker) + 8,
                 y + 13,
                 told,
                 anchor="end" if judged >= 1 else "start",
             ),
         ]
     return framed(_WIDTH, height, parts)
+
+
+def _in_words(figure: str) -> str:
+    return ", ".join(_WORDS.get(part, part) for part in figure.split(", "))
+
+
+def _with_noun(contender: str) -> str:
+    """A contender that is a number, or ends with one, is of so many instances."""
+    is_size = contender.rpartition(" ")[2].replace(",", "").isdigit()
+    return f"{contender} instances" if is_size else contender
+
+
+def _title(outcome: Outcome) -> str:
+    return outcome.what[:1].upper() + outcome.what[1:]
 
 
 def _share(line: Line, value: float) -> float:
@@ -89,11 +120,11 @@ def _by_size(outcome: Outcome) -> Chart:
     """Latency over the number of instances, which is each contender's name."""
     sizes = sorted((int(name.replace(",", "")), name) for name in outcome.runs)
     series = [
-        Series(figure, [(size, _spread(outcome, name, figure)) for size, name in sizes])
+        Series(_in_words(figure), [(size, _spread(outcome, name, figure)) for size, name in sizes])
         for figure in _figures(outcome)
     ]
-    x = Axis.by_powers("instances", [size for size, _ in sizes])
-    return Chart(outcome.what, x, Axis.linear("ms", _highest(series)), series)
+    x = Axis.by_powers("instances in the list", [size for size, _ in sizes])
+    return Chart(_title(outcome), x, Axis.linear("latency in ms", _highest(series)), series)
 
 
 def _by_share(outcome: Outcome) -> Chart:
@@ -108,10 +139,13 @@ def _by_share(outcome: Outcome) -> Chart:
     goal = min(line.limit for line in outcome.lines)
     last = max(x for points in reached.values() for x, _ in points)
     return Chart(
-        outcome.what,
+        _title(outcome),
         Axis.linear("ms after the change was sent", max(last, goal * 1.1)),
-        Axis("% of them have it", 0, 100, {each: f"{each:g}" for each in range(0, 101, 25)}),
-        [Series(kind, points) for kind, points in reached.items()],
+        Axis("how many have it, in %", 0, 100, {each: f"{each:g}" for each in range(0, 101, 25)}),
+        [
+            Series({"readers": "readers of events", "polls": "long polls"}[kind], points)
+            for kind, points in reached.items()
+        ],
         limit=(goal, f"goal: {goal:g} ms"),
     )
 
@@ -126,15 +160,15 @@ def _by_contender(outcome: Outcome) -> Chart:
     ]
     series = [
         Series(
-            figure,
+            _in_words(figure),
             [(place, _spread(outcome, name, figure)) for place, name in enumerate(order)],
             joined=False,
         )
         for figure in _figures(outcome)
     ]
     series = [Series("most that the goals allow", allowed, joined=False, dash=True), *series]
-    y = Axis.linear("ms", _highest(series))
-    return Chart(outcome.what, Axis.of_names("", order), y, series)
+    y = Axis.linear("delay in ms", _highest(series))
+    return Chart(_title(outcome), Axis.of_names("who has the change", order), y, series)
 
 
 def _figures(outcome: Outcome) -> list[str]:

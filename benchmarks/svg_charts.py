@@ -10,8 +10,10 @@ from xml.sax.saxutils import escape
 from benchmarks.harness import Spread
 from benchmarks.report import number
 
-_WIDTH, _HEIGHT = 860, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 56, 46
+_WIDTH, _HEIGHT = 860, 384
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 80, 46
+#: Where the names of the series stand, between the title and the label of the y axis.
+_LEGEND = 44
 _COLOURS = ("c1", "c2", "c3")
 _LIGHT = (
     "text{font:12px sans-serif;fill:#24292f}.ground{fill:#ffffff}.grid{stroke:#d0d7de}"
@@ -117,12 +119,12 @@ class Chart:
             yield text(at - 6, _TOP + 12, self.limit[1], anchor="end")
 
     def _drawn(self) -> Iterator[str]:
-        beside = _WIDTH - _RIGHT
+        beside = float(_WIDTH - _RIGHT)
         for place, each in reversed(list(enumerate(self.series))):
             colour = "goal" if each.dash else _COLOURS[place % len(_COLOURS)]
-            yield text(beside, _TOP - 8, each.name, anchor="end")
-            beside -= 6 * len(each.name) + 10
-            yield line(f"{colour} whisker", beside - 18, _TOP - 12, beside, _TOP - 12)
+            yield text(beside, _LEGEND, each.name, anchor="end")
+            beside -= 6.7 * len(each.name) + 8
+            yield line(f"{colour} whisker", beside - 18, _LEGEND - 4, beside, _LEGEND - 4)
             beside -= 34
             yield from self._points(each, colour)
 

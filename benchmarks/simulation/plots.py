@@ -25,22 +25,22 @@ def draw(found: Mapping[str, Any], folder: Path) -> None:
     most = [each for each in usual if each["sidecars"]]
     charts = {
         "limits": Chart(
-            "the most sidecars that one store bears",
+            "The most sidecars that one store bears",
             _facades(most),
             _logarithmic("sidecars", (each["sidecars"] for each in most), "{:,.0f}".format),
             _by_store(most, "sidecars", "sidecars"),
         ),
         "delays": Chart(
-            f"from a change until half of the catalogs have it, and 99 % (whisker); "
+            f"From a change until half of the catalogs have it (point) and 99 % (whisker); "
             f"{_SIDECARS:,} sidecars",
             _facades(fleets),
             _logarithmic("delay", (each[p] for each in timely for p in ("p50", "p99")), seconds),
             _by_store(timely, "p50", "p99"),
         ),
         "bytes": Chart(
-            f"what the store sends and receives in a second; {_SIDECARS:,} sidecars",
+            f"What the store sends and receives; {_SIDECARS:,} sidecars",
             _facades(fleets),
-            _logarithmic("bytes/s", (each["bytes/s"] for each in fleets), size),
+            _logarithmic("per second", (each["bytes/s"] for each in fleets), size),
             _by_store(fleets, "bytes/s", "bytes/s"),
         ),
     }

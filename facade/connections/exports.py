@@ -31,6 +31,7 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import rfc3339, utcnow
+from mcp_discovery.plural import counted
 from mcp_discovery.record import Capabilities, Record
 from mcp_discovery.record_fields import json_names
 from mcp_discovery.version import installed_version
@@ -168,7 +169,8 @@ async def import_(request: web.Request) -> web.Response:
         return json_response(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
         detail = (
-            f"{len(plan.refused)} of {len(given.connections)} connections cannot be imported, so "
+            f"of {counted(len(given.connections), 'connection')} {len(plan.refused)} cannot be "
+            "imported, so "
             "none was; mend or remove them, or send partial=true to import the others"
         )
         raise ProblemError(409, "import-refused", detail, **plan.report(dry=False, applied=False))
@@ -176,11 +178,12 @@ async def import_(request: web.Request) -> web.Response:
     report = plan.report(dry=False, applied=True)
     if plan.failed:
         detail = (
-            f"{len(plan.failed)} of {len(given.connections)} connections were not imported, the "
+            f"of {counted(len(given.connections), 'connection')} the store did not take "
+            f"{len(plan.failed)}, the "
             "others were; send the same again, which changes nothing that is there already"
         )
         raise ProblemError(503 if plan.unavailable else 409, "import-incomplete", detail, **report)
-    log.info("imported %d connections", len(plan.planned))
+    log.info("imported %s", counted(len(plan.planned), "connection"))
     return json_response(report)
 
 

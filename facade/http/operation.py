@@ -115,8 +115,8 @@ def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
             continue
         near = nearest(name, known)
         hint = f"did you mean {near!r}? " if near else ""
-        listed = ", ".join(known) or "none"
-        detail = f"unknown parameter {name[:100]!r}; {hint}known are {listed}"
+        listed = f"known are {', '.join(known)}" if known else "this path has none"
+        detail = f"unknown parameter {name[:100]!r}; {hint}{listed}"
         facts = {"nearest": near} if near else {}
         raise ProblemError(400, "unknown-parameter", detail, parameter=name[:100], **facts)
 

@@ -45,6 +45,7 @@ from mcp_discovery.facade.tools.index import (
     tool_offers,
     weights_of,
 )
+from mcp_discovery.plural import counted
 from mcp_discovery.query.filters import FILTERS
 from mcp_discovery.query.search import NAME
 
@@ -111,7 +112,7 @@ class FindServers(McpTool):
         if not found:
             content["note"] = why_nothing(view, query)
         elif left := len(found) - len(shown):
-            content["note"] = f"{left} more match; filter more closely, or raise limit."
+            content["note"] = f"{_more(left)}; filter more closely, or raise limit."
         return tool_result(content | list_json.caveats(view))
 
 
@@ -246,8 +247,8 @@ class FindTools(McpTool):
                 body["note"] = why_nothing(view, query)
             elif unread := len(digests - known.keys()):
                 body["note"] = (
-                    f"{unread} servers' descriptions could not be read in time; ask again. "
-                    + body.get("note", "")
+                    f"The descriptions of {counted(unread, 'version')} could not be read in time; "
+                    "ask again. " + body.get("note", "")
                 ).rstrip()
             return tool_result(body | list_json.caveats(view))
 
@@ -321,10 +322,14 @@ def _limited(found: Sequence[ToolMatch], arguments: Mapping[str, Any]) -> dict[s
         return body
     left = len(found) - len(items)
     if items:
-        note = f"{left} more match; add words to q, or raise {cut}."
+        note = f"{_more(left)}; add words to q, or raise {cut}."
     else:
         note = (
-            f"The first of {left} tools alone takes more than max_tokens; raise it, or ask for "
-            "fewer fields."
+            f"The first of {counted(left, 'tool')} alone takes more than max_tokens; raise it, or "
+            "ask for fewer fields."
         )
     return body | {"cut": cut, "note": note}
+
+
+def _more(number: int) -> str:
+    return f"{number} more match" + ("es" if number == 1 else "")

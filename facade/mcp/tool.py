@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import orjson
@@ -12,7 +12,9 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, Remedy
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.mcp.messages import JsonRpcError
+from mcp_discovery.facade.servers.unmatched import of_other_status, unknown_values
 from mcp_discovery.nearest import nearest
+from mcp_discovery.plural import counted
 from mcp_discovery.query.filters import FILTERS, Filter, InvalidFilterValueError
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.search import words
@@ -300,25 +302,17 @@ def words_of(text: str | None) -> tuple[str, ...]:
 
 def why_nothing(view: View, query: Query) -> str:
     """What to change where nothing matches: a value that no server has, or the status."""
-    for each, wanted, _ in query.indexed():
-        if each.choices or each.syntax is not None:
-            continue
-        known = view.keys(each.name)
-        for value in sorted(wanted):
-            if value not in known:
-                return (
-                    f"No server has the {each.noun or each.name} {value!r}{_perhaps(value, known)}"
-                )
     if not len(view):
         return "No server is registered at all."
-    if query["status"]:
+    for each in unknown_values(view, query):
+        noun = FILTERS[each.filter].noun or each.filter
+        hint = f"; did you mean {each.nearest[0]!r}?" if each.nearest else "."
+        return f"No server has the {noun} {each.value!r}{hint}"
+    if not view.select(query) and (others := of_other_status(view, query)):
+        counts = " and ".join(f"{number} {status}" for status, number in sorted(others.items()))
+        number = sum(others.values())
         return (
-            "Nothing matches. Use fewer filters or words, or status ['all'] to see also the "
-            "servers that cannot be used now."
+            f"{counted(number, 'server')} that {'fits' if number == 1 else 'fit'} cannot be used "
+            f"now ({counts}); status ['all'] shows why."
         )
     return "Nothing matches. Use fewer filters or words."
-
-
-def _perhaps(name: str, known: Iterable[str]) -> str:
-    near = nearest(name, known)
-    return f"; did you mean {near!r}?" if near else "."

@@ -30,11 +30,13 @@ def entry_in(view: View, id: str) -> Entry:
     """One instance, whatever its health; raises :class:`ProblemError` (404)."""
     entry = view.entries.get(id)
     if entry is None:
-        raise unknown(id)
+        raise unknown(id, is_name=id in view.keys("name"))
     return entry
 
 
-def unknown(id: str) -> ProblemError:
-    """There is no such server."""
-    detail = f"there is no server with id {id[:100]!r}; GET /servers?status=all lists them"
+def unknown(id: str, *, is_name: bool = False) -> ProblemError:
+    """There is no such server; ``is_name``: there are instances that have it as their name."""
+    where = f"GET /servers?name={id}&status=all lists those of that name" if is_name else ""
+    where = where or "GET /servers?status=all lists them"
+    detail = f"there is no server with id {id[:100]!r}; {where}"
     return ProblemError(404, "unknown-server", detail, id=id[:100])

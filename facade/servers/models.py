@@ -76,6 +76,14 @@ class LeftOut(Shaped):
     reason: str = Field(description="Why it has this status.")
 
 
+class UnknownFilterValue(Shaped):
+    """A wanted value that no server in the list has, whatever its status."""
+
+    filter: str
+    value: str
+    nearest: list[str] = Field(description="The values in the list that are most like it.")
+
+
 class Namesakes(Shaped):
     """A name that several servers have."""
 
@@ -94,6 +102,12 @@ class ServerListModel(Shaped):
     next_cursor: str | None = Field(None, description="Absent from the last page.")
     excluded: list[LeftOut] | None = Field(None, description="With `explain`; `limit` at most.")
     total_excluded: int | None = Field(None, description="With `explain`: how many are left out.")
+    unknown_values: list[UnknownFilterValue] | None = Field(
+        None, description="With `explain`: wanted values that no server has."
+    )
+    other_statuses: dict[Status, int] | None = Field(
+        None, description="With `explain`: how many match but for their status, by status."
+    )
     namesakes: list[Namesakes] | None = Field(
         None, description="With `explain`: names in the list that several servers have."
     )

@@ -27,6 +27,7 @@ from mcp_discovery.facade.servers.namesakes import shared_name
 from mcp_discovery.facade.servers.paging import Cursor, Scores
 from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
 from mcp_discovery.facade.servers.search_index import ServerSearch
+from mcp_discovery.facade.servers.unmatched import of_other_status, unknown_values
 from mcp_discovery.health import Status, rfc3339
 
 #: How many selections, and how many results, are cached for requests for the same.
@@ -245,7 +246,15 @@ def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object
         )
     names = sorted({entry.record.name for entry in selection.entries})
     shared = [each.to_dict() for name in names if (each := shared_name(view, name)) is not None]
-    return {"excluded": excluded, "totalExcluded": len(outside), "namesakes": shared}
+    return {
+        "excluded": excluded,
+        "totalExcluded": len(outside),
+        "unknownValues": [each.to_dict() for each in unknown_values(view, wanted.query)],
+        "otherStatuses": of_other_status(
+            view, wanted.query, selection.scores if wanted.words else None
+        ),
+        "namesakes": shared,
+    }
 
 
 def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:

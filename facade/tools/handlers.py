@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from aiohttp import web
 from cachetools import LRUCache
 from pydantic import Field
 
-from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -201,18 +201,25 @@ async def tool(request: web.Request) -> web.Response:
     query = parse(request)
     having = view.select(query.but(tool=query["tool"] | {name}))
     if not having:
-        raise _unknown(name, view.select(query))
+        raise _unknown(name, view, query)
     offer, unread = await request.app[TOOL_DEFINITIONS].offer(name, having)
     body = detail(offer) | {"unread": unread}
     data = orjson.dumps(body | list_json.caveats(view), default=dict)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 
-def _unknown(name: str, entries: Iterable[Entry]) -> ProblemError:
-    known = set(chain.from_iterable(entry.record.capabilities.tools for entry in entries))
-    near = nearest(name, known)
+def _unknown(name: str, view: View, query: Query) -> ProblemError:
+    known = chain.from_iterable(entry.record.capabilities.tools for entry in view.select(query))
+    near = nearest(name, set(known))
     hint = f"did you mean {near!r}? " if near else ""
     why = f"no server that matches offers a tool {name[:100]!r}; {hint}GET /tools lists them"
+    for entry in view.select(query.but(tool=query["tool"] | {name}, status=())):
+        state = f"{entry.health.status.value}: {entry.health.reason}"
+        why = (
+            f"no server of such a status offers a tool {name[:100]!r}; {entry.id} does, and is "
+            f"{state}; status=all shows it"
+        )
+        break
     return ProblemError(
         404, "unknown-tool", why, name=name[:100], **({"nearest": near} if near else {})
     )

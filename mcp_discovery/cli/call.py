@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,7 +196,7 @@ async def _tool(
         if server is not None:
             ids = {each.id: each.record.name for each in found}
             tools = [each for each in tools if each.server == ids.get(server, server)]
-        matches = [each for each in tools if name in (each.name, each.own_name)]
+        matches = [each for each in tools if name in _names_of(each)]
         if len(matches) > 1:
             exact = [each for each in matches if each.name == name]
             if len(exact) != 1:
@@ -205,35 +205,52 @@ async def _tool(
         if matches:
             return matches[0]
     await _require_allowed(discovery, name, server, find)
-    raise await _unknown(discovery, name, server, find, tools)
+    raise await _unknown(discovery, name, server, find)
+
+
+def _names_of(tool: Tool) -> tuple[str, ...]:
+    """The names by which a tool may be called."""
+    return tool.name, tool.own_name, f"{tool.server}.{tool.own_name}"
 
 
 async def _unknown(
-    discovery: Discovery,
-    name: str,
-    server: str | None,
-    find: Mapping[str, Any],
-    tools: Collection[Tool],
+    discovery: Discovery, name: str, server: str | None, find: Mapping[str, Any]
 ) -> DiscoveryError:
     """Why the tool cannot be had where it is offered, or else the names most like it."""
-    from mcp_discovery.nearest import all_nearest
+    from mcp_discovery.cli.hints import EMPTY
+    from mcp_discovery.nearest import all_nearest, nearest
 
-    why = "no healthy server offers it"
-    if server is not None:
-        why = f"server {server!r} does not offer it" if tools else f"no healthy server {server!r}"
-    others = sorted({each.server for each in await discovery.tools() if each.own_name == name})
-    if others:
-        return UnknownToolError(name, f"{why}; it is offered by {', '.join(others)}")
+    everyone = await discovery.servers(status="all")
+    if not everyone:
+        return UnknownToolError(name, EMPTY)
+    fitting = {each.id for each in await discovery.servers(**find, status="all")}
     wanted = [(server, name)]
     if server is None and "." in name:
-        of_server, _, own = name.partition(".")
-        wanted.append((of_server, own))
+        owner, _, own = name.partition(".")
+        wanted.append((owner, own))
     for at, own in wanted:
-        for each in await discovery.servers(**find, status="all", tool=own):
-            if at in (None, each.record.name, each.id):
+        offering = [each for each in everyone if own in each.record.capabilities.tools]
+        meant = [each for each in offering if at in (None, each.record.name, each.id)]
+        for each in meant:
+            if each.id in fitting:
                 state = f"{each.id} offers it and is {each.health.status}: {each.health.reason}"
                 return NoReplicaError(own, each.record.name, state)
-    names = {each.name for each in tools} | {each.own_name for each in tools}
+        if meant:
+            record = meant[0].record
+            tags = ", ".join(record.tags) or "none"
+            why = f"no server with these tags offers it; {record.name} does, whose tags are {tags}"
+            return UnknownToolError(name, why)
+    of_server = [each for each in everyone if server in (each.record.name, each.id)]
+    why = "no server offers it"
+    if server is not None and of_server:
+        why = f"server {server!r} does not offer it"
+    elif server is not None:
+        near = nearest(server, {each.record.name for each in everyone})
+        why = f"there is no server {server!r}" + (f" (did you mean {near!r}?)" if near else "")
+    offering = [each for each in everyone if name in each.record.capabilities.tools]
+    if others := sorted({each.record.name for each in offering}):
+        return UnknownToolError(name, f"{why}; it is offered by {', '.join(others)}")
+    names = {tool for each in of_server or everyone for tool in each.record.capabilities.tools}
     return UnknownToolError(name, why, all_nearest(name, names, cutoff=0.5))
 
 

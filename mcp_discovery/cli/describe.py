@@ -69,7 +69,7 @@ async def _about_server(
     """The instances, and their capability documents by digest."""
     from mcp_discovery.cli.facade_connection import get_or_none, instances_of
 
-    instances = await instances_of(api, server)
+    instances = await instances_of(api, server) if "," not in server else []
     if not instances:
         raise InvalidInputError(await _unknown(api, server))
     documents: dict[str, dict[str, Any]] = {}
@@ -85,8 +85,13 @@ async def _about_server(
 
 async def _unknown(api: FacadeApi, server: str) -> str:
     from mcp_discovery.cli.facade_connection import get
+    from mcp_discovery.cli.hints import EMPTY
 
+    if "," in server:
+        return f"describe takes one server; {server!r} is several"
     listed = (await get(api, "/servers", [("status", "all"), ("fields", "name")]))["servers"]
+    if not listed:
+        return f"there is no server {server!r}: {EMPTY}"
     hint = _nearest(server, (each[key] for each in listed for key in ("name", "id")))
     tools = (await get(api, "/tools", [("status", "all"), ("tool", server)]))["tools"]
     if tools:
@@ -97,12 +102,15 @@ async def _unknown(api: FacadeApi, server: str) -> str:
 async def _about_tool(api: FacadeApi, name: str) -> dict[str, Any]:
     """``GET /tools/{name}``, with the servers that offer it beside it."""
     from mcp_discovery.cli.facade_connection import get
+    from mcp_discovery.cli.hints import EMPTY
 
     params = [("status", "all"), ("tool", name)]
     offering = (await get(api, "/servers", params))["servers"]
     if not offering:
         listed = await get(api, "/tools", [("status", "all"), ("limit", "10000")])
         hint = _nearest(name, (each["name"] for each in listed["tools"]))
+        if not hint and not (await get(api, "/servers", [("status", "all")]))["servers"]:
+            hint = f": {EMPTY}"
         raise InvalidInputError(f"no server offers a tool {name!r}{hint}")
     path = f"/tools/{quote(name, safe='')}"
     about: dict[str, Any] = await get(api, path, [("status", "all")])

@@ -68,6 +68,7 @@ def export(
 
     async def work() -> None:
         from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.hints import hints
         from mcp_discovery.cli.host_files import mcp_json, vscode
 
         async with facade_api(facade, facade_token, facade_token_file, timeout=60) as api:
@@ -88,6 +89,8 @@ def export(
                 count = len({each["name"] for each in entries}) - len(notes)
                 for note in notes:
                     say(note, err=True)
+            for hint in [] if count else await hints(api, params):
+                say(hint, err=True)
         _write(content, output, indent=not json)
         if output is not None:
             say(f"{output}: {count} exported", err=True)

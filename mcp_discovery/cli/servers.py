@@ -42,6 +42,7 @@ def servers(
 
     async def work() -> None:
         from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.hints import hints
 
         async with facade_api(facade, facade_token, facade_token_file) as api:
             listed = await get(api, "/servers", params)
@@ -49,18 +50,15 @@ def servers(
                 for server in listed["servers"]:
                     say_json(server)
                 return
-            summary = (await get(api, "/status"))["summary"]
+            found = await hints(api, params)
         from mcp_discovery.cli.tables import CELLS, NARROW, print_entries, print_staleness
 
-        entries = listed["servers"]
-        if entries:
+        if entries := listed["servers"]:
             print_entries(entries, tuple(CELLS) if wide else NARROW)
         else:
             say("No server matches.")
-        if (hidden := summary["total"] - len(entries)) > 0:
-            counts = [f"{n} {name}" for name, n in summary.items() if n and name != "total"]
-            all_of = f"({', '.join(counts)} in all); --status all shows every one."
-            say(f"{hidden} more not shown {all_of}", err=True)
+        for each in found:
+            say(each, err=True)
         print_staleness(listed)
 
     run(work())

@@ -9,6 +9,7 @@ import typer
 from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import run
 from mcp_discovery.cli.terminal import say, say_json
+from mcp_discovery.plural import counted
 
 
 @filters.filtered(status="healthy")
@@ -43,11 +44,13 @@ async def _list(
     json: bool,
 ) -> None:
     from mcp_discovery.cli.facade_connection import facade_api, get
+    from mcp_discovery.cli.hints import tool_hints
     from mcp_discovery.cli.tables import print_staleness
 
     async with facade_api(facade, token, token_file) as api:
         listed = await get(api, "/tools", params)
-    found = listed["tools"]
+        found = listed["tools"]
+        hints = [] if found or json else await tool_hints(api, params)
     if json:
         for tool in found:
             say_json(tool)
@@ -55,10 +58,14 @@ async def _list(
         _table(found)
     else:
         say("No tool matches.")
+        for each in hints:
+            say(each, err=True)
     if (more := listed["totalTools"] - len(found)) > 0:
-        say(f"{more} more match; --limit shows more of them.", err=True)
+        matches = "matches" if more == 1 else "match"
+        say(f"{more} more {matches}; a higher --limit shows more.", err=True)
     if unread := listed.get("unread"):
-        say(f"Descriptions and schemas of {unread} documents could not be read in time.", err=True)
+        what = counted(unread, "document")
+        say(f"Descriptions and schemas of {what} could not be read in time.", err=True)
     print_staleness(listed)
 
 

@@ -51,7 +51,9 @@ def watch(
         # Imported before the clock runs: that takes a while.
         import mcp_discovery.cli.facade_connection  # noqa: F401
 
-        changes = _changes(facade, facade_token, facade_token_file, selected, once=once)
+        changes = _changes(
+            facade, facade_token, facade_token_file, selected, once=once, hinting=not json
+        )
         try:
             async with asyncio.timeout(last) as deadline, aclosing(changes):
                 shown = 0
@@ -76,12 +78,14 @@ async def _changes(
     params: Sequence[tuple[str, str]],
     *,
     once: bool,
+    hinting: bool,
 ) -> AsyncGenerator[tuple[str, Entry | None], None]:
     """Ids with their entries, ``None`` for what is gone: what is there, then what changes."""
     import orjson
 
     from mcp_discovery.adapters.backoff import Backoff
     from mcp_discovery.cli.facade_connection import facade_api
+    from mcp_discovery.cli.hints import hints
 
     seen: dict[str, Entry] = {}
     backoff = Backoff()
@@ -93,13 +97,16 @@ async def _changes(
                     data = orjson.loads(event.data)
                     if away:
                         say("the facade is back", err=True)
-                    connected, away = True, False
+                    first, connected, away = not connected, True, False
                     backoff.reset()
                     news: dict[str, Entry | None] = {}
                     if event.name == "snapshot":
                         print_staleness(data)
                         now = {entry["id"]: entry for entry in data["servers"]}
                         news = {id: None for id in seen if id not in now} | now
+                        if first and hinting and not now:
+                            for each in await hints(api, params):
+                                say(each, err=True)
                     elif event.name == "change":
                         news = {data["id"]: data["server"]}
                     elif event.name == "stale":

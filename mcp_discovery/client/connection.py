@@ -41,6 +41,7 @@ from mcp_discovery.errors import (
 )
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
+from mcp_discovery.plural import counted
 
 log = logging.getLogger(__name__)
 
@@ -322,5 +323,5 @@ class InstanceConnection:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
-            log.info("%s: closed with %d calls under way", self.id, self.active)
+            log.info("%s: closed with %s under way", self.id, counted(self.active, "call"))
         await self.session.close()

@@ -24,6 +24,7 @@ from mcp_discovery.errors import (
 from mcp_discovery.health import Status
 from mcp_discovery.namesakes import by_server, why_different
 from mcp_discovery.nearest import all_nearest, nearest
+from mcp_discovery.plural import counted
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Router:
         names = self._pool.index.tools
         every = [each.instance.record for each in self._pool.connections.values()]
         if server is None:
-            problem = f"none of the {len(every)} instances found offers it"
+            problem = f"no server that was found offers it ({counted(len(every), 'instance')})"
         elif server in self._pool.connections or any(each.name == server for each in every):
             problem = f"{server!r} does not offer it"
             names = {each for each in names if self._variants(each, server)}

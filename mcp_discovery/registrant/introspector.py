@@ -16,6 +16,7 @@ from typing import Any
 
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidDocumentError, InvalidInputError
+from mcp_discovery.plural import counted
 from mcp_discovery.probe import Introspection, McpProbe, ProbeError
 from mcp_discovery.probe.verdict import cannot_be_read
 from mcp_discovery.record import Record
@@ -245,13 +246,13 @@ class Introspector:
         self._changed.append(time.monotonic())
         log.log(
             logging.DEBUG if self._restless else logging.INFO,
-            "%s %s: %d tools, %d resources, %d resource templates, %d prompts, %s protocol",
+            "%s %s: %s, %s, %s, %s, %s protocol",
             self.name,
             "was introspected" if before is None else "changed",
-            len(found.tools),
-            len(found.resources),
-            len(found.resource_templates),
-            len(found.prompts),
+            counted(len(found.tools), "tool"),
+            counted(len(found.resources), "resource"),
+            counted(len(found.resource_templates), "resource template"),
+            counted(len(found.prompts), "prompt"),
             found.era,
         )
         for note in (*found.findings, *after.notes):

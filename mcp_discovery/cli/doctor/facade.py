@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.cli.facade_connection import get
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
+from mcp_discovery.plural import counted
 from mcp_discovery.version import installed_version
 
 
@@ -60,14 +61,15 @@ def _of_list(status: dict[str, dict[str, int]]) -> list[DoctorFinding]:
     total = summary["total"]
     counts = ", ".join(f"{n} {name}" for name, n in summary.items() if n and name != "total")
     found = [
-        ok(f"it lists {total} instances: {counts}")
+        ok(f"it lists {counted(total, 'instance')}: {counts}")
         if total
         else unchecked("it lists no server", "start a sidecar, or use `register`")
     ]
     if total and not summary.get("healthy"):
         advice = "`mcp-discovery servers --status all` tells the reason of each"
-        found = [wrong(f"it lists no healthy server, of {total} instances", advice)]
+        found = [wrong(f"it lists no healthy server, of {counted(total, 'instance')}", advice)]
     if skipped := status["skipped"]["total"]:
-        advice = f"GET /status names them under skipped: {skipped} keys that are no record"
+        number = counted(skipped, "key") + (" that is" if skipped == 1 else " that are")
+        advice = f"GET /status names them under skipped: {number} no record"
         found.append(wrong("its store holds what cannot be read", advice))
     return found

@@ -149,7 +149,7 @@ async def _compare_tools(case: Case, entry: Entry, offered: Introspection) -> Do
     offers = {str(each.get("name")): each for each in offered.tools}
     known = {str(each.get("name")): each for each in listed}
     if offers == known:
-        return ok(f"its {len(offers)} tools are those that are listed")
+        return ok(f"its tools are those that are listed: {len(offers)}")
     differ = [name for name in offers.keys() & known.keys() if offers[name] != known[name]]
     parts = (
         ("not listed", sorted(offers.keys() - known.keys())),

@@ -20,6 +20,7 @@ from mcp_discovery.errors import (
     StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Status, rfc3339
+from mcp_discovery.plural import counted
 from mcp_discovery.record import Record
 
 #: Where the registration could not be removed, the store forgets it after so many seconds.
@@ -60,7 +61,7 @@ async def _check_as(store: Store, url: str, case: Case) -> AsyncIterator[DoctorF
         if first.partial is not None:
             yield wrong(f"{store.url} can be read in part only: {first.partial}", "grant it")
         else:
-            yield ok(f"{store.url} can be read: {len(first.instances)} instances")
+            yield ok(f"{store.url} can be read: {counted(len(first.instances), 'instance')}")
     record = case.probe() if case.role == "sidecar" else None
     try:
         async with asyncio.timeout(case.patience):

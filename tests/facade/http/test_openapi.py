@@ -137,6 +137,9 @@ async def test_the_page_needs_nothing_from_elsewhere(ask: Client) -> None:
     assert "@import" not in text
     assert "/*script*/" not in text
     assert "/*style*/" not in text
+    narrow = text.partition("@media (max-width: 52rem)")[2].partition("</style>")[0]
+    assert "#index { display: none; }" in narrow  # a phone has the filter, without the long list
+    assert not re.search(r"nav \{[^}]*display: none", narrow)
     policy = reply.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     for tag in ("script", "style"):

@@ -85,7 +85,7 @@ async def test_arguments_as_json(here: Cluster, tmp_path: Path) -> None:
         (("echo", "--json-args", "[1]"), "no JSON object"),
         (("echo", "--json-args", "@/no/such/file"), "cannot read /no/such/file"),
         (("echo", "text=a", "--server", "odd"), "server 'odd' does not offer it"),
-        (("echo", "text=a", "--server", "nobody"), "no healthy server 'nobody'"),
+        (("echo", "text=a", "--server", "nobody"), "there is no server 'nobody'"),
         (("echo", "text=a", "--timeout", "0"), "above 0"),
         (("echo", "text=a", "--server-token", "x"), "--server NAME"),
     ],
@@ -192,6 +192,8 @@ async def test_two_servers_with_one_tool(tmp_path: Path) -> None:
             ended = await command(*call, *more, "to=1", "--timeout", "5s")
             assert ended.code == 3, ended
             assert "offers it and is down: connection refused" in ended.err
+        ended = await command(*call, "cuont")
+        assert (ended.code, "did you mean 'count'?" in ended.err) == (2, True), ended
 
 
 async def test_a_command_has_to_be_allowed(tmp_path: Path) -> None:
@@ -243,4 +245,4 @@ async def test_what_a_server_says_itself_and_what_would_help(tmp_path: Path) -> 
 
         ended = await command(*call, "--server", "nobody")
         assert ended.code == 2
-        assert "no healthy server 'nobody'; it is offered by verbatim" in ended.err
+        assert "there is no server 'nobody'; it is offered by verbatim" in ended.err

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_discovery.cli.facade_connection import facade_api
+from mcp_discovery.cli.hints import EMPTY, hints, tool_hints
 from tests.mcp_discovery.cli.cluster import Cluster, on_terminal
 from tests.programs import command, facade
 
@@ -248,10 +250,64 @@ async def test_a_token_goes_to_the_facade_and_is_not_shown(tmp_path: Path) -> No
         await runner.cleanup()
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"tags": "talc", "status": "all"}, "No server has the tag 'talc'; did you mean 'talk'?"),
+        ({"tags": "unheard-of"}, "No server has the tag 'unheard-of'."),
+        ({"name": "tolker"}, "No server has the name 'tolker'; did you mean 'talker'?"),
+        ({"tool": "echo,count"}, "give --tool again for each: --tool echo --tool count"),
+        (
+            {"zone": "attic", "tags": "talk"},
+            "No server passes all of these filters",
+        ),
+        ({"version": ">=77"}, "No server passes the filter version."),
+        ({"q": "nothingofthesort"}, "No server passes the filter q."),
+        ({"tags": "talk", "status": "down"}, "2 not shown (2 healthy); --status all shows them."),
+        (
+            {"name": "odd", "status": "down"},
+            "1 is not shown: odd-1 is healthy: answers MCP",
+        ),
+        ({"tags": "talk", "status": "all"}, ""),
+        ({"status": "healthy"}, ""),
+    ],
+    ids=str,
+)
+async def test_a_hint_is_made_from_what_was_asked_and_what_is_there(
+    here: Cluster, asked: dict[str, str], said: str
+) -> None:
+    async with facade_api(here.facade.url) as api:
+        found = await hints(api, [*asked.items()])
+    assert len(found) == bool(said)
+    assert all(said in each for each in found), found
+
+
+async def test_a_hint_for_tools(here: Cluster) -> None:
+    async with facade_api(here.facade.url) as api:
+        assert await tool_hints(api, [("status", "down"), ("q", "echo")]) == [
+            "Now no server that offers echo has this status; --status all shows it."
+        ]
+        (said,) = await tool_hints(api, [("status", "healthy"), ("q", "nosuchword")])
+        assert said.startswith("Use fewer or other words")
+        (said,) = await tool_hints(api, [("status", "healthy"), ("tags", "strnge")])
+        assert said == "No server has the tag 'strnge'; did you mean 'strange'?"
+
+
 async def test_no_server_at_all(tmp_path: Path) -> None:
     async with facade(tmp_path, "embedded:") as asked:
-        for words, said in (("servers", "No server matches."), ("tools", "No tool matches.")):
-            ended = await command(words, "--facade", asked.url)
-            assert (ended.code, ended.out.strip()) == (0, said)
+        begin = (
+            f"The list is empty. Start a sidecar beside a server: mcp-discovery sidecar --store "
+            f"{asked.url} --url http://127.0.0.1:8000/mcp; or register a list of servers: "
+            f"mcp-discovery register FILE --facade {asked.url}\n"
+        )
+        for words, code, out, err in (
+            (("servers",), 0, "No server matches.\n", begin),
+            (("tools", "--tag", "x"), 0, "No tool matches.\n", begin),
+            (("watch", "--once"), 0, "", begin),
+            (("describe", "shop"), 2, "", f"there is no server 'shop': {EMPTY}"),
+            (("call", "buy"), 2, "", f"tool 'buy': {EMPTY}"),
+        ):
+            ended = await command(*words, "--facade", asked.url)
+            assert (ended.code, ended.out, err in ended.err) == (code, out, True), ended
         ended = await command("export", "--facade", asked.url)
         assert json.loads(ended.out)["connections"] == []
