@@ -75,7 +75,7 @@ def register(
             refused = plan.refused[0].refused if plan.refused else None
             code = DONE if refused is None else code_of(refused)
             for each in plan.refused:
-                _print_outcome(json, "refused", each.name, problem=str(each.refused))
+                _print_outcome(json, "refused", each.name, problem=_all_of(each.refused))
             if dry_run:
                 if json:
                     _print_plan_json(plan)
@@ -111,6 +111,12 @@ async def _apply(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
         else:
             _print_outcome(json, outcome, name)
     return code
+
+
+def _all_of(refused: DiscoveryError | None) -> str:
+    """Everything that is wrong with a server, where more than one fault is known."""
+    others = refused.others if isinstance(refused, InvalidInputError) else ()
+    return "; ".join(map(str, (refused, *others)))
 
 
 def _print_outcome(json: bool, outcome: str, name: str, *, problem: str | None = None) -> None:

@@ -116,6 +116,19 @@ def test_help_is_plain_and_whole(typed: Typed, monkeypatch: pytest.MonkeyPatch, 
         assert out.count(each), each
 
 
+def test_every_exit_code_is_on_the_pages_and_no_other() -> None:
+    codes = {
+        each for name, each in vars(exit_codes).items() if name.isupper() and name != "EXPLAINED"
+    }
+    table = (ROOT / "docs/shell.md").read_text().partition("## Exit codes")[2].partition("## ")[0]
+    assert {int(each) for each in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == codes
+    readme = (
+        (ROOT / "README.md").read_text().partition("## Exit codes")[2].partition("A sidecar")[0]
+    )
+    for text in (readme, exit_codes.EXPLAINED.partition("A sidecar")[0]):
+        assert {int(each) for each in re.findall(r"(?:^|[\s·;])(\d+)\s[a-zA-Z]", text)} == codes
+
+
 LINKS = {
     "MCP_DISCOVERY_PORT": "tcp://10.96.0.7:4000",
     "MCP_DISCOVERY_SERVICE_HOST": "10.96.0.7",
