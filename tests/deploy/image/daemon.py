@@ -48,8 +48,8 @@ def store(name: str, root: Path) -> str:
 def _base(root: Path) -> str:
     root.mkdir()
     base.furnish(root)
-    # Of another user, in a folder of root's, and stopped in another way than most.
-    more = ("USER 1001", "WORKDIR /root", "STOPSIGNAL SIGQUIT", "ENV PYTHONPATH=/nowhere")
+    # Of another user, in a folder of root's, and with packages of its own elsewhere.
+    more = ("USER 1001", "WORKDIR /root", "ENV PYTHONPATH=/nowhere")
     return _imported(root, "local-python:test", "/usr/local/bin:/usr/bin:/bin", *more)
 
 

@@ -87,6 +87,8 @@ def test_what_the_image_says_of_itself(image: str) -> None:
     config = found.attrs["Config"]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["mcp-discovery"]
+    assert (config["WorkingDir"], config["StopSignal"]) == ("/", "SIGTERM")
+    assert "PYTHONPATH=" in config["Env"]
     assert config["Healthcheck"]["Test"] == ["CMD", "mcp-discovery", "health"]
     assert found.labels["org.opencontainers.image.revision"] == "abc123"
     print(f"{image}: {found.attrs['Size'] / 10**6:.0f} MB, base included")
