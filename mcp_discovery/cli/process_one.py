@@ -32,6 +32,7 @@ def leave_process_one() -> None:
     if os.getpid() != 1:
         return
     passed_on = signal.valid_signals() - _NOT_PASSED_ON
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be, it tells of no end
     # Blocked signals wait for :func:`_serve`; process 1 loses any other that it has no handler for.
     waiting = {*passed_on, signal.SIGCHLD, signal.SIGTTOU}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
