@@ -292,14 +292,20 @@ async def test_each_server_a_service_of_its_own(
         assert watcher.history("two-1") == [None, Status.HEALTHY]
         services = json.loads((await consul_server.api("GET", "/v1/catalog/services")).body)
         assert {f"{namespace}-three", f"{namespace}-two"} & set(services) == {f"{namespace}-three"}
+        with pytest.raises(DuplicateInstanceError):
+            await reader.register(record("two-1", name="four"), DOC, ttl=20, reap_after=60)
         await two.drain()
         await watcher.until_status("two-1", Status.DRAINING, 5)
-        with pytest.raises(DuplicateInstanceError):
-            await reader.register(record("two-1", name="four"), DOC, ttl=2, reap_after=60)
+        four = await reader.register(record("two-1", name="four"), DOC, ttl=20, reap_after=60)
+        await watcher.until_shows("two-1", lambda seen: seen.record.name == "four")
+        services = json.loads((await consul_server.api("GET", "/v1/catalog/services")).body)
+        assert {f"{namespace}-three", f"{namespace}-four"} & set(services) == {f"{namespace}-four"}
         await watcher.until_status("one-1", Status.DOWN, 5)
         assert watcher.instances["one-1"].health.reason == "no heartbeat for 2 s"
         await one.deregister()
         await two.deregister()
+        assert watcher.status("two-1") is Status.HEALTHY  # another's by now
+        await four.deregister()
         await watcher.until_status("one-1", None, 5)
         await watcher.until_status("two-1", None, 5)
 
