@@ -69,7 +69,7 @@ def trusting(
     return context
 
 
-class _Saying(asyncio.Protocol):
+class Saying(asyncio.Protocol):
     """Says one thing and closes the connection: at once, or after the first bytes."""
 
     def __init__(self, what: bytes, *, first: bool = False, reset: bool = False) -> None:
@@ -92,8 +92,13 @@ class _Saying(asyncio.Protocol):
         self.transport.close()
 
 
+def saying(what: bytes) -> Callable[[], Saying]:
+    """What answers the first bytes of each connection with ``what``, and closes it."""
+    return lambda: Saying(what)
+
+
 @asynccontextmanager
-async def port(what: ssl.SSLContext | Callable[[], _Saying], *, heard: bool) -> AsyncIterator[str]:
+async def port(what: ssl.SSLContext | Callable[[], Saying], *, heard: bool) -> AsyncIterator[str]:
     """``host:port`` of what serves so; ``heard`` are also the alerts of one that speaks TLS."""
     if isinstance(what, ssl.SSLContext) and heard:
         async with blocking_server(what) as url:
@@ -136,13 +141,13 @@ CLOSED = "the server closed the connection without an answer{closed}"
 @pytest.mark.parametrize(
     ("scheme", "served", "tls", "says"),
     [
-        ("https", lambda: _Saying(HTTP), trusting(), NOT_TLS),
-        ("https", lambda: _Saying(b"SSH-2.0-OpenSSH_9.2\r\n", first=True), trusting(), NOT_TLS),
-        ("https", lambda: _Saying(b"-ERR unknown command\r\n"), trusting(), NOT_TLS),
-        ("https", lambda: _Saying(b""), trusting(), NO_TLS_PERHAPS),
-        ("https", lambda: _Saying(b"", reset=True), trusting(), NO_TLS_PERHAPS),
+        ("https", lambda: Saying(HTTP), trusting(), NOT_TLS),
+        ("https", lambda: Saying(b"SSH-2.0-OpenSSH_9.2\r\n", first=True), trusting(), NOT_TLS),
+        ("https", lambda: Saying(b"-ERR unknown command\r\n"), trusting(), NOT_TLS),
+        ("https", lambda: Saying(b""), trusting(), NO_TLS_PERHAPS),
+        ("https", lambda: Saying(b"", reset=True), trusting(), NO_TLS_PERHAPS),
         ("http", serving(), trusting(), CLOSED),
-        ("http", lambda: _Saying(b""), trusting(), CLOSED),
+        ("http", lambda: Saying(b""), trusting(), CLOSED),
         (
             "https",
             serving(),
@@ -204,7 +209,7 @@ CLOSED = "the server closed the connection without an answer{closed}"
     ],
 )
 async def test_each_fault_is_one_sentence_whichever_library_connects(
-    scheme: str, served: ssl.SSLContext | Callable[[], _Saying], tls: ssl.SSLContext, says: str
+    scheme: str, served: ssl.SSLContext | Callable[[], Saying], tls: ssl.SSLContext, says: str
 ) -> None:
     async with port(served, heard=scheme == "https") as there:
         url = f"{scheme}://{there}/mcp"
@@ -230,7 +235,7 @@ async def test_nobody_there(
 
 
 async def test_what_is_not_http_is_said_to_be_none() -> None:
-    async with port(lambda: _Saying(b"SSH-2.0-{OpenSSH}\r\n", first=True), heard=True) as there:
+    async with port(lambda: Saying(b"SSH-2.0-{OpenSSH}\r\n", first=True), heard=True) as there:
         error = await by_aiohttp(f"http://{there}", trusting())
     assert connection_sentence(error, OF_STORE) == "answered, but not HTTP"
 

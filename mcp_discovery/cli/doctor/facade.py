@@ -23,6 +23,8 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             return
         except StoreUnavailableError as error:
             advice = "start one with `mcp-discovery facade`, or give its address with --facade"
+            if "TLS" in error.problem or "certificate" in error.problem:
+                advice = "see the scheme of its address, and SSL_CERT_FILE for a private CA"
             yield wrong(str(error), advice)
             return
         except (DiscoveryError, KeyError, TypeError, ValueError):
