@@ -30,7 +30,8 @@ async def drained(
     """Marks the instance as draining and keeps it so until ``end`` (``time.monotonic()``).
 
     ``hurry`` ends the wait early. Returns whether the store took the mark. Raises
-    :class:`~mcp_discovery.errors.RegistrationLostError` when nothing of ours is left in the store.
+    :class:`~mcp_discovery.errors.RegistrationLostError` when the store has lost the registration,
+    or it was not renewed for its TTL; a part of it may be left there.
     """
     marked = warned = False
     backoff = Backoff(0.1, 1.0)
@@ -60,23 +61,27 @@ async def drained(
     return marked
 
 
-async def deregistered(registration: Registration, *, answers: bool) -> None:
+async def deregistered(
+    registration: Registration, hurry: asyncio.Event, *, answers: bool, end: float = 0.0
+) -> None:
     """Removes the instance; when that fails for too long, says so and leaves it to TTL.
 
-    ``answers`` says whether the store has answered just now.
+    ``answers`` says whether the store has answered just now. Tries on until ``end``
+    (``time.monotonic()``) at least, unless ``hurry`` comes.
     """
-    end = time.monotonic() + (_DEREGISTER if answers else _DEREGISTER_BLINDLY)
+    soonest = time.monotonic() + (_DEREGISTER if answers else _DEREGISTER_BLINDLY)
+    end = max(end, soonest)
     backoff = Backoff(0.05, 0.2)
     problem = "no answer in time"
-    while (left := end - time.monotonic()) > 0:
+    while (left := (soonest if hurry.is_set() else end) - time.monotonic()) > 0:
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(min(left, _ONE_CALL)):
                 await registration.deregister()
         except (RegistrationLostError, StoreError, TimeoutError) as error:
             problem = str(error) or problem
             if isinstance(error, RegistrationLostError):
                 break
-            await asyncio.sleep(min(backoff.next(), max(0.0, end - time.monotonic())))
+            await asyncio.sleep(backoff.next())
         else:
             log.info("deregistered %s", registration.id)
             return

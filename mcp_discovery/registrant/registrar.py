@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from mcp_discovery.adapters.backoff import Backoff
@@ -407,18 +407,19 @@ class Registrar:
             await asyncio.wait({running})
         registration, finding = self._registration, self.finding
         if registration is None or finding is None:
+            if self._lost is not None:  # as far as anything of it is left
+                await deregistered(self._lost, hurry, answers=False)
             return
         self._registration = None
         self._forget("draining")
         try:
             answers = await drained(registration, finding.health, end, hurry)
         except RegistrationLostError as lost:
+            # What lapsed left its record, which would be listed as down; what was taken over stays.
             log.info("%s; it need not be drained any longer", lost)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_CALL):
-                    await _let_go(registration)
+            await deregistered(registration, hurry, answers=False, end=end)
         else:
-            await deregistered(registration, answers=answers)
+            await deregistered(registration, hurry, answers=answers)
 
     # -- inside ----------------------------------------------------------------------------------
 

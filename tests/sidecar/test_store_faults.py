@@ -69,6 +69,20 @@ async def test_what_happened_meanwhile_is_told_when_the_store_is_back(
         assert down.health.reason == "HTTP 503 from the MCP endpoint"
 
 
+async def test_who_lapses_while_it_drains_takes_its_record_along(
+    store: FaultyStore, seen: Seen, server: McpServer
+) -> None:
+    async with sidecar(store, server.url, ttl=1.0, probe_interval=0.3, drain=20.0) as running:
+        await seen.until_status(Status.HEALTHY, within=3.0)
+        running.stop()
+        await seen.until_status(Status.DRAINING, within=2.0)
+        store.away = True
+        await seen.until_status(Status.DOWN, within=4.0)
+        store.away = False
+        await seen.until_gone(within=3.0)
+        assert await running.code(3.0) == 0
+
+
 async def test_registers_anew_when_the_store_forgot(
     store: FaultyStore, seen: Seen, server: McpServer
 ) -> None:
