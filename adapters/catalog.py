@@ -79,6 +79,7 @@ class Catalog:
         self._published = asyncio.Event()
         self._ready = asyncio.Event()
         self._held: dict[str, float] = {}  # id → monotonic time at which it is removed
+        self._dropped: set[str] = set()  # those of the held ones that are of a mass drop
         self._release: asyncio.TimerHandle | None = None
         #: Id → what is remarked of a healthy instance, and the instance as the store has it.
         self._remarks: dict[str, tuple[str, Instance]] = {}
@@ -87,10 +88,14 @@ class Catalog:
             _CACHED_DOCUMENT_BYTES, getsizeof=lambda document: len(document.canonical)
         )
         self._task: asyncio.Task[None] | None = None
-        #: How many instances were ever held back from a mass drop.
+        #: How many instances were ever held back.
         self.held_total = 0
-        #: How many times the watch had to be started again.
+        #: How many times several instances, and more than half of the list, vanished at once.
+        self.mass_drops = 0
+        #: How many times a watch that ran ended. Further attempts to start one are not counted.
         self.watch_restarts = 0
+        #: When the list was last confirmed again by a store that had been away, if it ever was.
+        self.back_at: datetime | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -99,7 +104,7 @@ class Catalog:
 
     @property
     def held(self) -> int:
-        """How many instances are held back from a mass drop now."""
+        """How many instances are held back now."""
         return len(self._held)
 
     async def ready(self) -> None:
@@ -203,7 +208,6 @@ class Catalog:
                 log.exception("the watch failed in a way it must not; starting it again")
                 problem = f"internal error: {error!r}"
             self._gone_stale(problem)
-            self.watch_restarts += 1
             if time.monotonic() - started > _STABLE_AFTER:
                 backoff.reset()
             await asyncio.sleep(max(pause, backoff.next()))
@@ -212,6 +216,7 @@ class Catalog:
         """Applies what the store's watch yielded. Public for tests and replay; not for readers."""
         if isinstance(event, Change):
             self._held.pop(event.id, None)
+            self._dropped.discard(event.id)
             self._publish(self._without_tombstones({event.id: event.instance}))
             return
         if self.view.stale_since is not None:
@@ -225,6 +230,7 @@ class Catalog:
         if self.view.stale_since is not None:
             away_for = (utcnow() - self.view.stale_since).total_seconds()
             log.info("%s is back after %.1f s", self.store.url, away_for)
+            self.back_at = utcnow()
             self._swap(replace(self.view, stale_since=None, problem=None))
         if self.view.partial != event.partial:
             if event.partial is not None:
@@ -240,10 +246,15 @@ class Catalog:
         fresh = [id for id in missing if id not in self._held]
         for id in [id for id in self._held if id in instances]:
             del self._held[id]
+            self._dropped.discard(id)
         differences: dict[str, Instance | None] = {**instances}
         total = len(self.view)
         many = total >= HOLD_FROM and len(missing) * 2 > total
         hold = self._hold if many or len(missing) == total else min(self._hold, _SHORT_HOLD)
+        vanished = [id for id in fresh if not self._is_draining(id)]
+        if hold > 0 and len(vanished) > 1 and len(vanished) * 2 > total:
+            self.mass_drops += 1
+            self._dropped.update(vanished)
         for id in missing:
             shown = self._shown_held(id, hold) if hold > 0 else None
             differences[id] = shown
@@ -260,12 +271,15 @@ class Catalog:
         self._schedule_release()
         return differences
 
+    def _is_draining(self, id: str) -> bool:
+        return self.view.entries[id].health.status is Status.DRAINING
+
     def _shown_held(self, id: str, hold: float) -> Instance | None:
         """A missing instance as it is shown while it is held; ``None`` if it was draining, and so
         has been deregistered."""
         entry = self.view.entries[id]
         instance = entry.instance
-        if instance.health.status is Status.DRAINING:
+        if self._is_draining(id):
             return None
         if instance.health.status is Status.DOWN or id in self._held:
             return instance  # being held must not make it look better, nor restart the time
@@ -291,6 +305,7 @@ class Catalog:
         over = [id for id, until in self._held.items() if until <= now]
         for id in over:
             del self._held[id]
+            self._dropped.discard(id)
         self._publish(dict.fromkeys(over))
         self._schedule_release()
 
@@ -298,6 +313,7 @@ class Catalog:
         if self.view.stale_since is None:
             log.warning("serving the last known list: %s", problem)
             self._away_since = time.monotonic()
+            self.watch_restarts += 1
         if self.view.problem != problem:
             since = self.view.stale_since or utcnow()
             self._swap(replace(self.view, stale_since=since, problem=problem))
@@ -326,7 +342,8 @@ class Catalog:
                 if old is not None:
                     visible.append((id, None))
             elif old is None or old.instance != instance:
-                visible.append((id, Entry(instance, vouched=id not in self._held)))
+                dropped = id in self._dropped
+                visible.append((id, Entry(instance, vouched=id not in self._held, dropped=dropped)))
         if not visible:
             return
         revision = self.view.revision

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
 from functools import partial
@@ -35,7 +36,8 @@ class Tally:
     An operation is ``register``, ``heartbeat``, ``update``, ``drain``, ``deregister``, ``document``
     or ``watch``; an outcome ``ok``, ``lost`` (the store no longer knew the registration),
     ``denied``, ``unavailable`` or ``refused`` (any other answer, such as a second holder of an id).
-    A watch that its consumer ends is not counted.
+    A watch that its consumer ends is not counted. ``durations`` are the seconds and the number of
+    calls by operation, watches left out, which last.
     """
 
     def __init__(self, *operations: str) -> None:
@@ -44,16 +46,22 @@ class Tally:
         self.counts: Counter[tuple[str, str]] = Counter(
             {(each, outcome): 0 for each in operations for outcome in ("ok", *_OUTCOMES.values())}
         )
+        self.durations: defaultdict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
 
     @contextmanager
     def __call__(self, operation: str) -> Iterator[None]:
         """Counts one call, made inside the block, by its outcome."""
+        began = time.monotonic()
         try:
             yield
         except DiscoveryError as error:
             outcome = next(name for kind, name in _OUTCOMES.items() if isinstance(error, kind))
             self.counts[operation, outcome] += 1
             raise
+        finally:
+            if operation != "watch":
+                seconds, number = self.durations[operation]
+                self.durations[operation] = seconds + time.monotonic() - began, number + 1
         self.counts[operation, "ok"] += 1
 
 

@@ -33,18 +33,20 @@ class Entry:
 
     Only ``lastSeen`` is inserted for each answer: heartbeats move it without any change in the
     store. ``vouched`` says whether the store lists the instance; it does not while the catalog
-    holds the instance back from a mass drop.
+    holds the instance back, which may be for a mass drop (``dropped``).
     """
 
-    __slots__ = ("_digest", "_own", "_shared", "_vouched", "held", "instance", "order")
+    __slots__ = ("_digest", "_own", "_shared", "_vouched", "dropped", "held", "instance", "order")
 
-    def __init__(self, instance: Instance, *, vouched: bool = True) -> None:
+    def __init__(self, instance: Instance, *, vouched: bool = True, dropped: bool = False) -> None:
         self.instance = instance
         #: The default sort key of lists: name and id.
         self.order = instance.record.name, instance.record.id
         self._digest: bytes | None = None
-        #: Whether the catalog holds the instance back from a mass drop.
+        #: Whether the catalog holds the instance back.
         self.held = not vouched
+        #: Whether that is because it vanished at once with most others.
+        self.dropped = dropped
         self._vouched = vouched and instance.health.status is not Status.DOWN
         fields = instance_to_dict(instance)
         del fields["lastSeen"]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
@@ -149,6 +150,7 @@ def create_app(
     listed = ListedAddresses(
         catalog, usage, private=options.probe_private, mark=posted.holder.id, tls=tls
     )
+    missed = MissedInstances(catalog)
     metrics = Metrics(
         catalog,
         {
@@ -168,6 +170,7 @@ def create_app(
         },
         tally=tally,
         version=installed_version(),
+        missed=missed,
     )
     usage.listen(HEALTH_CHECK, metrics.probed)
     usage.listen(UNREADABLE, metrics.became_unreadable)
@@ -196,7 +199,7 @@ def create_app(
     app[_SHARED_NAMES] = shared_names
     app[LISTS], app[POLLS], app[STREAMS], app[SOCKETS] = lists, polls, streams, sockets
     app[METRICS], app[status.STARTED] = metrics, time.monotonic()
-    app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage)
+    app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage, missed)
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)

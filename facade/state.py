@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.facade.documents.documents import Documents
@@ -31,6 +32,7 @@ class Facade:
     locks: IdLocks
     options: FacadeOptions
     usage: Usage
+    missed: MissedInstances
     rotation: RoundRobin = field(default_factory=RoundRobin)
 
     def view(self) -> View:

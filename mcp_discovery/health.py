@@ -34,11 +34,17 @@ def rfc3339(moment: datetime) -> str:
 
 
 _SILENT = "no heartbeat for "
+_UNREACHABLE = " is unreachable"
 
 
 def silent_for(seconds: float) -> str:
     """The reason of an instance without heartbeats for its TTL, the same in every store."""
     return f"{_SILENT}{seconds:g} s"
+
+
+def unreachable(node: str) -> str:
+    """The reason of an instance on a node that its store cannot reach."""
+    return f"node {node}{_UNREACHABLE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,12 @@ class Health:
     def silent(self) -> bool:
         """Whether it is ``down`` for lack of heartbeats; see :func:`silent_for`."""
         return self.status is Status.DOWN and self.reason.startswith(_SILENT)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether it is ``down`` because nobody hears of it: silent, or on a node that is cut off;
+        not because its registrant says so."""
+        return self.silent or (self.status is Status.DOWN and self.reason.endswith(_UNREACHABLE))
 
     def then(self, status: Status, reason: str, *, heard: bool = True) -> Health:
         """The next health, from now on; ``since`` stays the same while the status does.

@@ -46,7 +46,10 @@ class SidecarFigures:
         self._failed = 0
         self._unreadable = 0
         self._renewed: float | None = None
+        self._took = 0.0  # by the last heartbeat
         self.health: Health | None = None
+        #: Whether it was told to drain, or to end.
+        self.leaving = False
         self.instance: tuple[str, str] | None = None
 
     @contextmanager
@@ -56,7 +59,7 @@ class SidecarFigures:
         with self._tally(operation):
             yield
         if operation in _RENEWALS:
-            self._renewed = began
+            self._renewed, self._took = began, time.monotonic() - began
 
     def answered(self, seconds: float) -> None:
         """A probe was answered within ``seconds``."""
@@ -89,10 +92,16 @@ class SidecarFigures:
             yield from _family("server_status", "gauge", text, *statuses)
         text = "1 while the instance can be counted on to be listed, 0 otherwise."
         yield from _family("registered", "gauge", text, ({}, int(registered)))
+        text = "1 once the sidecar was told to drain or to end, 0 before."
+        yield from _family("leaving", "gauge", text, ({}, int(self.leaving)))
+        text = "The clock of its machine, in seconds since 1970."
+        yield from _family("time_seconds", "gauge", text, ({}, time.time()))
         if self._renewed is not None:
             at = time.time() - (time.monotonic() - self._renewed)
             text = "When the last heartbeat was sent that the store took, in seconds since 1970."
             yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, ({}, at))
+            text = "How long that heartbeat took."
+            yield from _family("last_heartbeat_duration_seconds", "gauge", text, ({}, self._took))
         text = "When the token for the store expires, in seconds since 1970; +Inf if it does not."
         at = end.at.timestamp() if end is not None else math.inf
         yield from _family("store_token_expires_timestamp_seconds", "gauge", text, ({}, at))

@@ -213,6 +213,7 @@ class _Sidecar:
                     {registering, stopped, drained, ended}, return_when=asyncio.FIRST_COMPLETED
                 )
                 drain = 0.0 if ended.done() else self._settings.drain
+                self._figures.leaving = True
                 if registering.done():
                     registering.result()
                 # A child that ends while it is drained has nobody left to wait for.

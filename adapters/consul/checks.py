@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from mcp_discovery.adapters.dns_names import server_in
-from mcp_discovery.health import Health, Load, Status, rfc3339
+from mcp_discovery.health import Health, Load, Status, rfc3339, unreachable
 from mcp_discovery.instance import load_from_dict, load_to_dict
 from mcp_discovery.record import parse_moment
 
@@ -218,7 +218,7 @@ def verdict(presence: Presence) -> tuple[Status, str] | None:
     it is worse than the one that its registrant reports; otherwise ``None``.
     """
     if presence.unreachable:
-        return Status.DOWN, f"node {presence.place.node} is unreachable"
+        return Status.DOWN, unreachable(presence.place.node)
     if not presence.others:
         return None
     status, reason = min(presence.others, key=lambda found: _WORST.index(found[0]))

@@ -18,12 +18,14 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
+    SummaryMetricFamily,
 )
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
@@ -37,6 +39,9 @@ _ONE_BY_ONE = 200
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _PROBE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+#: The status of an instance that left the list without a goodbye and is missed.
+_GONE = "gone"
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
@@ -107,7 +112,7 @@ class Metrics:
     """One facade's figures.
 
     ``counts`` are further gauges: name → (help, how to count now); ``tally`` has counted the calls
-    to the store; ``version`` is the facade's.
+    to the store; ``version`` is the facade's; ``missed`` are those that left without a goodbye.
     """
 
     def __init__(
@@ -117,9 +122,10 @@ class Metrics:
         *,
         tally: Tally,
         version: str,
+        missed: MissedInstances,
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Figures(catalog, counts, tally, version))
+        self._registry.register(_Figures(catalog, counts, tally, version, missed))
         ProcessCollector(registry=self._registry)
         self._requests = _Requests()
         self._registry.register(self._requests)
@@ -201,35 +207,26 @@ class _Figures(Collector):
     counts: Mapping[str, tuple[str, Callable[[], int]]]
     tally: Tally
     version: str
+    missed: MissedInstances
 
     def collect(self) -> Iterable[Metric]:
         catalog, view = self.catalog, self.catalog.view
         running = [((self.version,), 1)]
         yield _gauge("build_info", "Always 1; the version that runs.", ("version",), running)
-        numbers = [((status.value,), view.number("status", status)) for status in Status]
-        yield _gauge("instances", "Instances in the list.", ("status",), numbers)
-        stale = (utcnow() - view.stale_since).total_seconds() if view.stale_since else 0.0
-        for name, text, value in (
-            ("stale_seconds", "For how long the list could not be confirmed by the store.", stale),
-            (
-                "partial",
-                "1 while the store's credentials hide a part of the list, 0 otherwise.",
-                int(view.partial is not None),
-            ),
-            ("ready", "1 once a first whole list was read, 0 before.", int(catalog.is_ready)),
-            ("revision", "The list's revision: how often it changed.", view.revision),
-            ("skipped", "Keys in the store that are no instance.", len(catalog.store.skipped)),
-            ("servers", "Servers, by name, that have an instance.", len(view.keys("name"))),
-            (
-                "held_instances",
-                "Instances that vanished from the store and are held in the list for now.",
-                catalog.held,
-            ),
-        ):
-            yield GaugeMetricFamily(f"mcp_discovery_{name}", text, value)
+        text = "The clock of its machine, in seconds since 1970."
+        yield GaugeMetricFamily("mcp_discovery_time_seconds", text, time.time())
+        text = "1 once a first whole list was read, 0 before."
+        yield GaugeMetricFamily("mcp_discovery_ready", text, int(catalog.is_ready))
+        if catalog.is_ready:
+            yield from self._of_list(view)
         for name, text, total in (
-            ("watch_restarts", "How often the watch had to start again.", catalog.watch_restarts),
+            ("watch_restarts", "How often a watch that ran ended.", catalog.watch_restarts),
             ("held", "Instances that were ever held in the list.", catalog.held_total),
+            (
+                "mass_drops",
+                "How often several instances, and more than half of the list, vanished at once.",
+                catalog.mass_drops,
+            ),
         ):
             yield CounterMetricFamily(f"mcp_discovery_{name}", text, total)
         for name, (text, count) in self.counts.items():
@@ -242,34 +239,75 @@ class _Figures(Collector):
         for (operation, outcome), number in sorted(self.tally.counts.items()):
             calls.add_metric([operation, outcome], number)
         yield calls
+        took = SummaryMetricFamily(
+            "mcp_discovery_store_operation_duration_seconds",
+            "How long calls to the store took, however they ended; watches left out.",
+            labels=["operation"],
+        )
+        for operation, (spent, number) in sorted(self.tally.durations.items()):
+            took.add_metric([operation], number, spent)
+        yield took
         files = certificates_in_use()
         for name, text, seconds in CERTIFICATE_METRICS:
             values = [(("facade", each.purpose, each.file), seconds(each)) for each in files]
             yield _gauge(name, text, ("role", "purpose", "file"), values)
+
+    def _of_list(self, view: View) -> Iterable[Metric]:
+        """What is said of the list; of one that was never read nothing can be said."""
+        catalog = self.catalog
+        numbers = [((status.value,), view.number("status", status)) for status in Status]
+        yield _gauge("instances", "Instances in the list.", ("status",), numbers)
+        stale = (utcnow() - view.stale_since).total_seconds() if view.stale_since else 0.0
+        for name, text, value in (
+            ("stale_seconds", "For how long the list could not be confirmed by the store.", stale),
+            (
+                "partial",
+                "1 while the store's credentials hide a part of the list, 0 otherwise.",
+                int(view.partial is not None),
+            ),
+            ("revision", "The list's revision: how often it changed.", view.revision),
+            ("skipped", "Keys in the store that are no instance.", len(catalog.store.skipped)),
+            ("servers", "Servers, by name, that have an instance.", len(view.keys("name"))),
+            (
+                "held_instances",
+                "Instances that vanished from the store and are held in the list for now.",
+                catalog.held,
+            ),
+        ):
+            yield GaugeMetricFamily(f"mcp_discovery_{name}", text, value)
         yield from self._unwell(view)
 
     def _unwell(self, view: View) -> Iterable[Metric]:
-        """Who is not well, by name: there are no such series while all are."""
+        """Who is not well, by name: there are no such series while all are.
+
+        An instance that is missed is so, too, under the status ``gone``.
+        """
+        missed = [(entry, _GONE) for entry in self.missed.entries()]
         unwell = [
-            entry
+            (entry, status.value)
             for status in (Status.DOWN, Status.DEGRADED, Status.DRAINING)
             for id in view.having("status", status.value)
             if not is_usable((entry := view.entries[id]).health)
         ]
-        shown = unwell[:_ONE_BY_ONE]
+        shown = [*missed, *unwell][:_ONE_BY_ONE]
         yield _gauge(
             "instance_unwell",
-            "Always 1; an instance that is offered to nobody. At most 200, those down first.",
+            "Always 1; an instance that is offered to nobody. At most 200, the gone first.",
             ("name", "id", "status"),
-            [((entry.record.name, entry.id, entry.health.status.value), 1) for entry in shown],
+            [((entry.record.name, entry.id, status), 1) for entry, status in shown],
         )
-        left = Numbers(entry.record.name for entry in unwell)
-        lost = (name for name in sorted(left) if left[name] == view.number("name", name))
+        left = Numbers(entry.record.name for entry, _ in unwell)
+        # A server all of whose instances are leaving in good order is not unavailable.
+        failed = Numbers(
+            entry.record.name for entry, status in [*missed, *unwell] if status != Status.DRAINING
+        )
+        lost = (name for name in sorted(failed) if left[name] == view.number("name", name))
         yield _gauge(
             "server_unavailable",
-            "Instances of a server of which none is offered. At most 200, by name.",
+            "Instances of a server of which none is offered, those that leave left out. At most "
+            "200, by name.",
             ("name",),
-            [((name,), left[name]) for name in islice(lost, _ONE_BY_ONE)],
+            [((name,), failed[name]) for name in islice(lost, _ONE_BY_ONE)],
         )
 
 
@@ -310,5 +348,9 @@ class _Lag:
             if entry is None or before is None or entry.held or before.held:
                 continue
             now, then = entry.health, before.health
-            if not (now.status is then.status or now.silent or then.silent):
+            # What changed while the store was away is as late as it was away for.
+            back = self._catalog.back_at
+            if back is not None and now.since < back:
+                continue
+            if not (now.status is then.status or now.unheard or then.unheard):
                 self._seconds.observe(max(0.0, (event.at - now.since).total_seconds()))

@@ -128,9 +128,11 @@ async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
             await facade.posted.remove(id)
         elif entry is None:
             facade.view()
-            raise unknown(id)
+            if not facade.missed.forget(id):
+                raise unknown(id)
         else:
             await _remove_foreign(facade, entry, holder)
+            facade.missed.forget(id)
         await facade.settle(id, lambda entry: entry is None)
     log.info("removed %s", id)
 

@@ -22,6 +22,7 @@ from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
+from mcp_discovery.facade.state import facade_of
 
 _META = "__meta_mcp_"
 _SECURE = {"https": "https", "wss": "https"}
@@ -43,12 +44,14 @@ async def targets(request: web.Request) -> web.Response:
     """The instances that match the filters, as targets for Prometheus, whatever their status.
 
     What has no URL (``stdio``) is left out. Without ``status`` those that are down are targets,
-    too: that they do not answer is what Prometheus is to see.
+    too: that they do not answer is what Prometheus is to see. So are those that left the list
+    without a goodbye within the last day: a sidecar that the store locks out is among them.
     """
     view = view_of(request)
     query = parse(request, status=())
+    gone = [each for each in facade_of(request).missed.entries() if query.matches(each.instance)]
     # Beside the event loop: Prometheus always asks for all of them.
-    body = await asyncio.to_thread(lambda: orjson.dumps(groups(view.select(query))))
+    body = await asyncio.to_thread(lambda: orjson.dumps(groups([*view.select(query), *gone])))
     return tagged(request, tag_of(body), body)
 
 

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from mcp_discovery.adapters.view import View
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
@@ -21,6 +21,7 @@ from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import CATALOG, view_of
 from mcp_discovery.facade.servers.list_json import json_response
+from mcp_discovery.facade.state import facade_of
 from mcp_discovery.facade.usage.usage import USAGE, UsageFigures
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.verdict import is_usable
@@ -81,6 +82,9 @@ class StatusPage(Shaped):
     status: Literal["operational", "degraded"]
     summary: Summary
     servers: list[ServerStatus]
+    missed: list[ServerStatus] = Field(
+        description="Left the list without a goodbye within a day, and nobody has come instead."
+    )
     store: str
     epoch: str
     revision: int
@@ -176,20 +180,22 @@ async def status(request: web.Request) -> web.Response:
     troubled = counts["down"] or counts["degraded"] or doubtful
     now = view.as_of
     skipped = catalog.store.skipped
-    servers = [
-        {
+
+    def told(entry: Entry) -> dict[str, str]:
+        return {
             "id": entry.id,
             "name": entry.record.name,
             "status": entry.health.status.value,
             "reason": entry.health.reason,
             "lastSeen": rfc3339(entry.last_seen(now)),
         }
-        for entry in sorted(view, key=lambda each: (each.record.name, each.id))
-    ]
+
+    servers = [told(entry) for entry in sorted(view, key=lambda each: each.order)]
     body = {
         "status": "degraded" if troubled else "operational",
         "summary": {"total": len(view), **counts},
         "servers": servers,
+        "missed": [told(entry) for entry in facade_of(request).missed.entries()],
         "store": catalog.store.url,
         "epoch": view.epoch,
         "revision": view.revision,

@@ -79,7 +79,7 @@ def test_every_file_that_it_names_is_there() -> None:
             named += 1
             assert Path(build["context"]) == ROOT
             assert (ROOT / build["dockerfile"]).is_file()
-    assert named == 5
+    assert named == 6
 
 
 async def test_every_command_is_one_that_we_have() -> None:

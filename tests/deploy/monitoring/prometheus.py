@@ -62,12 +62,20 @@ async def prometheus(folder: Path, facade: str) -> AsyncIterator[Prometheus]:
     It looks every second and alerts a second after a condition holds.
     """
     (folder / "rules").mkdir(parents=True)
+    (folder / "sidecars").mkdir()
     config = (PROMETHEUS / "prometheus.yml").read_text().replace("facade:4000", facade)
     config = re.sub(r"(_interval:) \d+s", r"\1 1s", config)
     (folder / "prometheus.yml").write_text(config)
     for file in (PROMETHEUS / "rules").iterdir():
         told = re.sub(r"for: \d+m", "for: 1s", file.read_text())
         (folder / "rules" / file.name).write_text(told)
+    async with started(folder) as watching:
+        yield watching
+
+
+@asynccontextmanager
+async def started(folder: Path) -> AsyncIterator[Prometheus]:
+    """Prometheus with the ``prometheus.yml`` in ``folder``."""
     port = ports.draw()
     url = f"http://127.0.0.1:{port.number}"
     process = LocalProcess(program("prometheus"), folder / "prometheus.log")

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.observed_store import Tally, observed
 from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.errors import (
@@ -50,7 +51,8 @@ def samples(exposition: str) -> dict[_Key, float]:
 
 def figures_of(catalog: Catalog) -> Metrics:
     """A facade's figures over ``catalog``."""
-    return Metrics(catalog, {}, tally=Tally("register", "heartbeat", "watch"), version="1.2.3")
+    tally = Tally("register", "heartbeat", "watch")
+    return Metrics(catalog, {}, tally=tally, version="1.2.3", missed=MissedInstances(catalog))
 
 
 async def test_who_is_unwell_is_told_by_name_and_in_bounds() -> None:
@@ -78,6 +80,46 @@ async def test_who_is_unwell_is_told_by_name_and_in_bounds() -> None:
         assert sum(key[0] == name for key in told) == 200, name
     down = ("id", "worst-1"), ("name", "worst"), ("status", "down")
     assert told["mcp_discovery_instance_unwell", *down] == 1
+
+
+async def test_who_left_without_a_goodbye_is_told_of_and_who_leaves_in_good_order_is_no_loss() -> (
+    None
+):
+    catalog = Catalog(EmbeddedStore())
+    metrics = figures_of(catalog)
+    leaving = Status.DRAINING
+    silent = instance("bank-1", Status.DOWN, reason=silent_for(10))
+    known = [
+        *(instance("shop-1", leaving), instance("shop-2", leaving), silent),
+        *(instance("till-1", leaving), instance("till-2", Status.DOWN, reason="refused")),
+    ]
+    catalog.apply(Snapshot({each.record.id: each for each in known}))
+    for _ in range(2):  # bank-1 is down, and then gone
+        told = samples(metrics.exposition().decode())
+        lost = {
+            dict(key[1:])["name"]: value
+            for key, value in told.items()
+            if key[0] == "mcp_discovery_server_unavailable"
+        }
+        assert lost == {"bank": 1, "till": 1}
+        catalog.apply(Change("bank-1", None))
+    gone = ("id", "bank-1"), ("name", "bank"), ("status", "gone")
+    assert told["mcp_discovery_instance_unwell", *gone] == 1
+
+
+async def test_nothing_is_said_of_a_list_that_was_never_read() -> None:
+    catalog = Catalog(EmbeddedStore())
+    metrics = figures_of(catalog)
+    catalog._gone_stale("its store is away")
+    of_list = ("instances", "stale_seconds", "servers", "skipped", "revision", "instance_unwell")
+    names = {f"mcp_discovery_{name}" for name in of_list}
+    told = samples(metrics.exposition().decode())
+    assert told[("mcp_discovery_ready",)] == 0
+    assert not names & {key[0] for key in told}
+    catalog.apply(Snapshot({}))
+    told = samples(metrics.exposition().decode())
+    assert told[("mcp_discovery_ready",)] == 1
+    assert names - {"mcp_discovery_instance_unwell"} <= {key[0] for key in told}
 
 
 async def test_held_instances_are_told_while_they_are_held() -> None:
@@ -121,6 +163,9 @@ async def test_lag_is_of_statuses_that_a_registrant_reported() -> None:
     ahead = instance("shop-1", Status.DEGRADED, ago=-60, reason="slow")
     catalog.apply(Change("shop-1", ahead))
     assert counted() == (2, seconds)  # its clock is ahead: no lag, not a negative one
+    catalog._gone_stale("its store is away")
+    catalog.apply(Snapshot({"shop-1": instance("shop-1", Status.HEALTHY, ago=300)}))
+    assert counted() == (2, seconds)  # it changed while the store was away
 
 
 @pytest.mark.parametrize(
@@ -154,6 +199,12 @@ async def test_calls_are_counted_at_a_real_store() -> None:
         await registration.deregister()
         with pytest.raises(RegistrationLostError):
             await registration.heartbeat(Health(Status.HEALTHY, ANSWERS))
+    assert {each: number for each, (_, number) in tally.durations.items()} == {
+        "register": 1,
+        "heartbeat": 2,
+        "deregister": 1,
+    }
+    assert all(0 < seconds < 10 for seconds, _ in tally.durations.values())
     assert tally.counts == {
         ("register", "ok"): 1,
         ("heartbeat", "ok"): 1,
@@ -219,3 +270,5 @@ def test_a_sidecar_tells_what_it_counted() -> None:
     assert told[calls, ("operation", "register"), ("outcome", "denied")] == 0
     at = told[(f"{prefix}_last_heartbeat_timestamp_seconds",)]
     assert at == pytest.approx(time.time(), abs=5)
+    assert 0 <= told[(f"{prefix}_last_heartbeat_duration_seconds",)] < 5
+    assert told[(f"{prefix}_time_seconds",)] == pytest.approx(time.time(), abs=5)

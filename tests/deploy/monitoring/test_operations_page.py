@@ -123,7 +123,7 @@ def test_every_command_is_one_that_exists() -> None:
             case ["curl", *_, url]:
                 assert url.startswith(("http://127.0.0.1:4000/", "http://127.0.0.1:4001/")), url
             case ["promtool", *_, file]:
-                assert (ROOT / file).exists(), file
+                assert list(ROOT.glob(file)), file
             case _:
                 raise AssertionError(f"nobody tries this command: {words}")
 

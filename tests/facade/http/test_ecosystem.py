@@ -21,6 +21,8 @@ from mcp_discovery.facade.http.compression import accepts_gzip
 from mcp_discovery.facade.http.cors import Cors
 from tests.facade.harness import Client, leased, served
 from tests.programs import facade
+from tests.records import document, record
+from tests.stores.waiting import until
 
 STORE_TAKES = 0.05
 """Seconds that a slow store takes for a document, which have to show in the answer's timing."""
@@ -295,3 +297,24 @@ async def test_targets_for_prometheus(ask: Client) -> None:
     healthy = (await ask("GET", "/sd/prometheus?tags=shop&status=healthy")).json
     assert [each["labels"]["__meta_mcp_id"] for each in healthy] == ["a"]
     assert (await ask("GET", "/sd/prometheus?tags=none")).json == []
+
+
+async def test_a_target_that_left_without_a_goodbye_is_told_of_until_it_is_removed() -> None:
+    async with EmbeddedStore() as store, served(store) as ask:
+
+        async def ids(query: str = "") -> list[str]:
+            groups = (await ask("GET", f"/sd/prometheus{query}")).json
+            return [each["labels"]["__meta_mcp_id"] for each in groups]
+
+        await store.register(record("gone"), document("find"), ttl=1.0, reap_after=1.3)
+
+        async def is_gone() -> bool:
+            return (await ask("GET", "/servers/gone")).status == 404
+
+        await ask.until_status("gone", "healthy")
+        await until(is_gone, timeout=30, what="the store forgetting it")
+        assert await ids() == await ids("?status=down") == ["gone"]
+        assert await ids("?status=healthy") == []
+        assert (await ask("DELETE", "/servers/gone")).status == 204
+        assert await ids() == []
+        assert (await ask("DELETE", "/servers/gone")).status == 404
