@@ -38,7 +38,7 @@ class Ended:
 
 async def command(
     *arguments: str,
-    timeout: float = 30,
+    timeout: float = 60,
     program: Sequence[str] = PROGRAM,
     cwd: Path | str = ROOT,
     **environment: str,
@@ -169,5 +169,5 @@ async def facade(
             async with aiohttp.ClientSession() as http, http.get(f"{url}/ready") as response:
                 return response.status == 200
 
-        await until(ready, timeout=20, what=f"the facade being ready: {process.log}")
+        await until(ready, timeout=60, what=f"the facade being ready: {process.log}")
         yield asked

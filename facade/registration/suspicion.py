@@ -28,7 +28,8 @@ class Suspicion:
         self._apart = _APART
         self._last = -math.inf  # seconds of the loop's clock
         self._due: asyncio.TimerHandle | None = None
-        self._status: Status | None = None  # that is in doubt, while the probe is awaited
+        self._status: Status | None = None  # that is in doubt
+        self._asked: Status | None = None  # that was in doubt when the probe began that is awaited
 
     def arises(self, status: Status) -> None:
         """Something hints that ``status`` is no longer true."""
@@ -38,16 +39,27 @@ class Suspicion:
         if loop.time() - self._last > 2 * max(_APART, self.interval):
             self._apart = _APART
         self._status = status
-        self._due = loop.call_at(max(loop.time(), self._last + self._apart), self._follow)
+        self._schedule()
 
     def probed(self, status: Status) -> None:
-        """A probe found ``status``."""
-        if self._status is None or self._due is not None:
+        """A probe found ``status``.
+
+        Hints that arose in the meantime lead to the next probe, after the pause that follows.
+        """
+        if self._asked is None:
             return
-        unchanged = status is self._status
+        unchanged = status is self._asked
         self._apart = min(2 * self._apart, max(_APART, self.interval)) if unchanged else _APART
-        self._status = None
+        self._asked = None
+        if self._due is not None:
+            self._due.cancel()
+            self._schedule()
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._due = loop.call_at(max(loop.time(), self._last + self._apart), self._follow)
 
     def _follow(self) -> None:
         self._due, self._last = None, asyncio.get_running_loop().time()
+        self._asked = self._status
         self.probe()

@@ -34,7 +34,7 @@ class StoreEnvironment(ABC):
 
     async def open(self, options: StoreOptions | None = None) -> Store:
         """A store object of its own on this store, closed with the environment."""
-        store = open_store(self.url, options or StoreOptions(timeout=10))
+        store = open_store(self.url, options or StoreOptions(timeout=30))
         return await self.stack.enter_async_context(store)
 
     @abstractmethod

@@ -65,6 +65,7 @@ async def test_two_watchers_see_the_same_order(environment: StoreEnvironment, st
         assert seen[-1] == 19
 
 
+@pytest.mark.timeout(600)  # Consul's agent writes them one by one, on a machine that may be busy
 async def test_a_thousand_instances_appear_in_one_watcher(
     environment: StoreEnvironment, store: Store
 ) -> None:
@@ -74,12 +75,12 @@ async def test_a_thousand_instances_appear_in_one_watcher(
 
         async def worker() -> None:
             while pending:
-                await store.register(pending.pop(), shared, ttl=120, reap_after=240)
+                await store.register(pending.pop(), shared, ttl=3600, reap_after=7200)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
                 group.create_task(worker())
-        await watcher.until(lambda: len(watcher.instances) == 1000, 20, "1,000 instances")
+        await watcher.until(lambda: len(watcher.instances) == 1000, 60, "1,000 instances")
     assert {i.health.status for i in watcher.instances.values()} == {Status.HEALTHY}
 
 

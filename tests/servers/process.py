@@ -16,7 +16,7 @@ from tests.stores.process import LocalProcess
 from tests.stores.waiting import NotYet, until
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 async def until_answering(process: LocalProcess, url: str, timeout: float, what: str) -> None:

@@ -24,6 +24,9 @@ from tests.stores.waiting import until
 
 pytestmark = pytest.mark.slow  # what is tested takes its seconds
 
+#: Seconds: long before the next probe, on a machine that may be busy.
+AT_ONCE = 8.0
+
 
 def posted(url: str, **more: Any) -> dict[str, Any]:
     return {"id": "a", "name": "products", "url": url} | more
@@ -67,15 +70,15 @@ async def seconds_until(ask: Client, status: str) -> float:
 
 @pytest.mark.parametrize("start", [odd, sdk])
 async def test_a_killed_server_is_seen_at_once_and_so_is_its_return(start: Any) -> None:
-    async with start() as server, served(probe_interval=20.0) as ask:
+    async with start() as server, served(probe_interval=60.0) as ask:
         assert (await ask("POST", "/servers", posted(server.url))).status == 201
         await ask.until_status("a", "healthy")
         await server.kill()
-        assert await seconds_until(ask, "down") < 1.0
+        assert await seconds_until(ask, "down") < AT_ONCE
         # The pauses between its probes are long by now.
         await asyncio.sleep(4.0)
         await server.start()
-        assert await seconds_until(ask, "healthy") < 3.0
+        assert await seconds_until(ask, "healthy") < AT_ONCE
 
 
 @pytest.mark.parametrize("idle", [0.0, 0.5])
@@ -90,9 +93,9 @@ async def test_a_server_that_closes_idle_connections_is_asked_no_more_often(idle
         await asyncio.sleep(4 * interval)
         assert server.asked["requests"] - before <= 4 + 1  # the first pause is drawn by lot
         await server.stop()
-        assert await seconds_until(ask, "down") < 0.2 * interval + 0.5
+        assert await seconds_until(ask, "down") < interval
         await server.start()
-        assert await seconds_until(ask, "healthy") < 0.2 * interval + 1.5
+        assert await seconds_until(ask, "healthy") < interval
 
 
 @pytest.mark.parametrize("by", ["outcome", "outcomes", "gateway"])
@@ -120,30 +123,35 @@ async def test_a_call_that_fails_leads_to_a_probe(by: str) -> None:
             assert (await ask("POST", "/gateway/products/mcp", call)).status == 500
         else:
             await report(success=False)
-        assert await seconds_until(ask, "down") < 0.5
+        assert await seconds_until(ask, "down") < AT_ONCE
         if by != "gateway":
             server.fault = None
             await asyncio.sleep(1.0)  # not more often than that
             await report(success=True)
-            assert await seconds_until(ask, "healthy") < 1.5
+            assert await seconds_until(ask, "healthy") < AT_ONCE
     await server.stop()
 
 
-async def test_hints_that_lead_to_nothing_are_followed_more_and_more_seldom() -> None:
+@pytest.mark.parametrize("takes", [0.0, 0.3])
+async def test_hints_that_lead_to_nothing_are_followed_more_and_more_seldom(takes: float) -> None:
+    """Those that arise while the server is being asked are none of another kind."""
     loop = asyncio.get_running_loop()
     probes: list[float] = []
 
     def probe() -> None:
         probes.append(loop.time())
-        loop.call_soon(suspicion.probed, Status.HEALTHY)
+        loop.call_later(takes, suspicion.probed, Status.HEALTHY)
 
     suspicion = Suspicion(probe, 3.0)
-    end = loop.time() + 7.5
-    while loop.time() < end:
+
+    async def three() -> bool:
         suspicion.arises(Status.HEALTHY)
-        await asyncio.sleep(0.05)
-    apart = [round(later - earlier) for earlier, later in pairwise(probes)]
-    assert apart == [2, 3]
+        return len(probes) == 3
+
+    await until(three, timeout=30, what="three probes")
+    first, second = [later - earlier for earlier, later in pairwise(probes)]
+    assert first >= 2.0
+    assert second >= 3.0
 
     # One that was right is followed by the next at once again, a second later.
     suspicion.probed(Status.DOWN)

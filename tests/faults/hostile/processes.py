@@ -146,6 +146,6 @@ async def facade(folder: Path, store: str, *options: str) -> AsyncIterator[Facad
             async with aiohttp.ClientSession() as http, http.get(f"{url}/health") as response:
                 return response.status == 200
 
-        await until(answers, timeout=20, what=f"the facade: {made.lines()[-5:]}")
+        await until(answers, timeout=60, what=f"the facade: {made.lines()[-5:]}")
         yield FacadeProcess(made, url)
     port.release()
