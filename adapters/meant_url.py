@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from mcp_discovery.facade_url import without_secrets
 from mcp_discovery.nearest import nearest
 
 #: The usual ports, and the schemes of the stores that listen there.
@@ -43,14 +44,6 @@ def meant_url(url: str, schemes: Collection[str]) -> str | None:
     if found == "embedded":
         return "embedded:"
     return f"{found}://{rest}" if found and rest else None
-
-
-def without_secrets(url: str) -> str:
-    """``url`` without user, password and query."""
-    url = url.partition("?")[0]
-    scheme = re.match(r"[^:/@]*:?/*", url)
-    before = scheme[0] if scheme and scheme[0] != url else ""
-    return before + url.removeprefix(before).rpartition("@")[2]
 
 
 def _scheme(text: str, schemes: Collection[str]) -> str | None:

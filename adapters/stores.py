@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
 
-from mcp_discovery.adapters.meant_url import meant_url, without_secrets
+from mcp_discovery.adapters.meant_url import meant_url
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
+from mcp_discovery.facade_url import without_secrets
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import Store, StoreOptions

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from mcp_discovery.record import url_problem
-
 #: Paths that a facade answers at, which people copy with its address.
 _PATHS = re.compile(r"(https?://.+?)/(servers|tools|mcp|docs|health|ready|status|events|v0\.1)/?")
 _HOST = re.compile(r"(?:https?:/*|[A-Za-z+]+:/+)?([\w.\[:\]-]+?(?::\d+)?)(?:/.*)?", re.DOTALL)
@@ -16,6 +14,8 @@ def facade_url_problem(url: str) -> str | None:
 
     A facade may be behind a proxy, below a path of its own. Repeats no credentials.
     """
+    from mcp_discovery.record import url_problem  # stores' URLs are looked at without its weight
+
     scheme, _, rest = url.partition("://")
     if scheme in ("http", "https") and url_problem(url, ("http", "https")) is None:
         if not {"?", "#", "@"} & set(url):
@@ -40,3 +40,11 @@ def without_path(url: str) -> str | None:
     """
     found = _PATHS.fullmatch(url)
     return found[1] if found else None
+
+
+def without_secrets(url: str) -> str:
+    """``url`` without user, password and query."""
+    url = url.partition("?")[0]
+    scheme = re.match(r"[^:/@]*:?/*", url)
+    before = scheme[0] if scheme and scheme[0] != url else ""
+    return before + url.removeprefix(before).rpartition("@")[2]

@@ -24,7 +24,7 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreUnavailableError,
 )
-from mcp_discovery.facade_url import facade_url_problem
+from mcp_discovery.facade_url import facade_url_problem, without_secrets
 from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import Event, EventReader
 
@@ -49,7 +49,7 @@ class FacadeApi:
     ) -> None:
         """``remedies``: see :class:`mcp_discovery.adapters.http.HttpClient`."""
         if (problem := facade_url_problem(url)) is not None:
-            raise InvalidStoreURLError(url.partition("?")[0].rpartition("@")[2], problem)
+            raise InvalidStoreURLError(without_secrets(url), problem)
         self.url = url.rstrip("/")
         self._http = HttpClient(
             self.url,

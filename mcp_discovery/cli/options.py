@@ -229,11 +229,10 @@ def with_credentials(command: Callable[..., None]) -> Callable[..., None]:
 
 def check_url(facade: str) -> None:
     """Raises :class:`InvalidInputError` when ``facade`` is no facade's address."""
-    from mcp_discovery.facade_url import facade_url_problem
+    from mcp_discovery.facade_url import facade_url_problem, without_secrets
 
     if (problem := facade_url_problem(facade)) is not None:
-        shown = facade.partition("?")[0].rpartition("@")[2]
-        raise InvalidInputError(f"--facade {shown!r} {problem}")
+        raise InvalidInputError(f"--facade {without_secrets(facade)!r} {problem}")
 
 
 def store_options(parameters: Mapping[str, Any]) -> StoreOptions:

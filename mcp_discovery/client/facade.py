@@ -25,7 +25,7 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreUnavailableError,
 )
-from mcp_discovery.facade_url import facade_url_problem
+from mcp_discovery.facade_url import facade_url_problem, without_secrets
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance, instance_from_dict
 from mcp_discovery.query.query import Query
@@ -55,7 +55,7 @@ class FacadeSource(Source):
 
     def __init__(self, url: str, http: SharedHttp, *, token: Secret | None = None) -> None:
         if (problem := facade_url_problem(url)) is not None:
-            raise InvalidStoreURLError(url.partition("?")[0].rpartition("@")[2], problem)
+            raise InvalidStoreURLError(without_secrets(url), problem)
         self.name = url.rstrip("/")
         self._http = http.facade
         self._token = token or Secret("facade token", None)

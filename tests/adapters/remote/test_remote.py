@@ -21,7 +21,7 @@ from tests.records import document, record
     "url", ["http://", "http://u:p@h:4000", "http://h:4000/?a=1", "http://[::1", "http://h:999999"]
 )
 async def test_malformed_urls_do_not_repeat_a_password(url: str) -> None:
-    with pytest.raises(InvalidStoreURLError, match="write http://facade:4000") as caught:
+    with pytest.raises(InvalidStoreURLError, match="write http://") as caught:
         open_store(url)
     assert "u:p" not in str(caught.value)
 

@@ -87,7 +87,7 @@ async def test_all_is_well_over_consul(
         for start, part in (
             ("ok facade", "its list is up to date"),
             ("ok servers", "each of 1 names is one server's"),
-            ("ok store", "can be read: 1 instances"),
+            ("ok store", "can be read: 1 instance"),
             ("ok store", "a registration of doctor was made and removed again"),
             ("ok clock", "the facade"),
             ("ok clock", f"the store at http://127.0.0.1:{consul_server.http_port}"),
