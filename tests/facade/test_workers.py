@@ -98,7 +98,7 @@ async def test_an_embedded_store_is_of_one_process_alone() -> None:
 
 
 async def test_what_cannot_be_used_is_told_once() -> None:
-    given = ("--store", "etcd://127.0.0.1:1", "--store-ca", "/nonexistent")
+    given = ("--store", "etcd+https://127.0.0.1:1", "--store-ca", "/nonexistent", "--port", "0")
     one, two = [await command("facade", *given, "--workers", number) for number in ("1", "2")]
     assert (two.code, two.err) == (one.code, one.err)
     assert two.code == 2 and two.err.count("\n") == 1
