@@ -17,7 +17,7 @@ from typer.utils import get_params_from_function
 
 from mcp_discovery import health
 from mcp_discovery.adapters import stores
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import DiscoveryError, InvalidInputError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -61,11 +61,11 @@ def probe_interval(text: str | float) -> float:
     return found
 
 
-class SeveralValuesError(typer.BadParameter):
+class SeveralValuesError(DiscoveryError, typer.BadParameter):
     """Several values, separated by commas, where an option is given again for each."""
 
     def __init__(self, parts: list[str]) -> None:
-        super().__init__(f"give each by itself: {', '.join(parts)}")
+        typer.BadParameter.__init__(self, f"give each by itself: {', '.join(parts)}")
         self.parts = parts
 
 

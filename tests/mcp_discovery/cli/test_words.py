@@ -103,6 +103,26 @@ def test_what_is_typed_wrong_is_one_sentence(
     assert says in err
 
 
+@pytest.mark.parametrize("option", ["tag", "cors-origin", "allow-stdio"])
+def test_a_comma_list_is_told_to_be_given_otherwise(
+    typed: Typed, tmp_path: Path, option: str
+) -> None:
+    start = {"tag": SIDECAR, "cors-origin": ("facade",), "allow-stdio": ("call", "x")}[option]
+    told = typed(*start, f"--{option}", "one,two")
+    again = f"--{option} one --{option} two"
+    says = f"--{option} takes one value; give it again for more: {again}"
+    assert told == (2, "", f"mcp-discovery: {says}\n")
+    if option == "allow-stdio":  # of the command line alone
+        return
+    variable = f"MCP_DISCOVERY_{option.replace('-', '_').upper()}"
+    told = typed(*start, **{variable: "one,two three"})
+    assert told == (2, "", f"mcp-discovery: {variable}: separate the values with blanks: one two\n")
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{start[0]}:\n  {option}: one,two\n")
+    told = typed(*start, "--config", str(file))
+    assert told == (2, "", f"mcp-discovery: {file}:2: {option}: write a list: [one, two]\n")
+
+
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_help_is_plain_and_whole(typed: Typed, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("COLUMNS", "60")
