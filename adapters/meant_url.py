@@ -46,6 +46,13 @@ def meant_url(url: str, schemes: Collection[str]) -> str | None:
     return f"{found}://{rest}" if found and rest else None
 
 
+def url_by_port(url: str) -> str | None:
+    """The URL of the store that usually listens at the port in ``url``, which is another one's."""
+    rest = url.partition("://")[2]
+    usual = _PORTS.get(rest.partition("/")[0].rpartition(":")[2], "http")
+    return None if usual == "http" else f"{usual}://{rest}"
+
+
 def _scheme(text: str, schemes: Collection[str]) -> str | None:
     """The known scheme that is meant; where TLS is spelled otherwise, that with TLS."""
     plain = text.removesuffix("+http")

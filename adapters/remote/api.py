@@ -10,6 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from mcp_discovery.adapters.http import HttpClient, Params, StoreResponse
+from mcp_discovery.adapters.meant_url import url_by_port
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.connection_errors import Remedies
 from mcp_discovery.errors import (
@@ -142,7 +143,9 @@ class FacadeApi:
             return InvalidRecordError("", detail)
         if 400 <= status < 500 and status not in _LATER and problem:
             return InvalidInputError(detail)
-        hint = "" if problem or status in _LATER else "; is this the address of a facade?"
+        usual = url_by_port(self.url)
+        where = f"a facade? For that port write {usual}" if usual else "a facade?"
+        hint = "" if problem or status in _LATER else f"; is this the address of {where}"
         return StoreUnavailableError(self.url, f"HTTP {status}: {detail}{hint}")
 
 

@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 import pytest
 
 from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.meant_url import url_by_port
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.adapters.stores import BUILT_IN, GROUP, find_kind, kind_of
 from mcp_discovery.errors import InvalidStoreURLError
@@ -45,6 +46,40 @@ def test_every_implementation_is_there() -> None:
 )
 def test_addresses(url: str, addresses: list[str]) -> None:
     assert list(kind_of(url).addresses(url)) == addresses
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("consul:127.0.0.1:8500", "write consul://127.0.0.1:8500"),
+        ("etcd:/10.0.0.1:2379,10.0.0.2:2379/mcp", "write etcd://10.0.0.1:2379,10.0.0.2:2379/mcp"),
+        ("consul:8500", "write consul://127.0.0.1:8500"),
+        ("http:127.0.0.1:4000", "write http://127.0.0.1:4000"),
+        ("localhost:2379", "has no scheme of a store; did you mean etcd://localhost:2379?"),
+        ("facade:4000", "did you mean http://facade:4000?"),
+        ("Consul://h", "did you mean consul://h?"),
+        ("etcd+tls://h:2379", "did you mean etcd+https://h:2379?"),
+        ("consul+http://h", "did you mean consul://h?"),
+        ("etc://user:s3cr3t@h:2379?token=s3cr3t", "did you mean etcd://h:2379?"),
+        ("consul:user:s3cr3t@h:8500", "write consul://h:8500"),
+        ("/var/lib/list.db", "did you mean embedded:///var/lib/list.db?"),
+        ("embedded:/var/lib/list.db", "or embedded:///var/lib/list.db for a file"),
+    ],
+)
+def test_a_url_is_corrected_to_what_was_meant(url: str, meant: str) -> None:
+    with pytest.raises(InvalidStoreURLError) as caught:
+        open_store(url)
+    assert meant in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+    assert url != meant.rpartition(" ")[2].rstrip("?")  # never what was typed already
+
+
+def test_the_port_of_another_store_is_told() -> None:
+    assert url_by_port("http://h:8500/x") == "consul://h:8500/x"
+    assert url_by_port("http://h:2379") == "etcd://h:2379"
+    assert [url_by_port(url) for url in ("http://h:4000", "http://h", "https://h:443")] == [
+        None
+    ] * 3
 
 
 def test_unknown_schemes() -> None:
