@@ -23,6 +23,7 @@ from cachetools import LRUCache
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Change, Snapshot, Store
+from mcp_discovery.adapters.store_trouble import StoreTrouble
 from mcp_discovery.adapters.tombstone import is_tombstone
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
@@ -84,6 +85,8 @@ class Catalog:
         #: Id → what is remarked of a healthy instance, and the instance as the store has it.
         self._remarks: dict[str, tuple[str, Instance]] = {}
         self._away_since = 0.0  # monotonic time at which the view became stale
+        #: What is wrong with the store; nothing while the list is confirmed.
+        self.trouble = StoreTrouble()
         self._documents: LRUCache[str, CapabilityDocument] = LRUCache(
             _CACHED_DOCUMENT_BYTES, getsizeof=lambda document: len(document.canonical)
         )
@@ -195,19 +198,19 @@ class Catalog:
         backoff = Backoff()
         while True:
             started, pause = time.monotonic(), 0.0
+            trouble: StoreError = StoreUnavailableError(self.store.url, "its watch ended")
             try:
                 async with aclosing(self.store.watch()) as events:
                     async for event in events:
                         self.apply(event)
-                problem = "its watch ended"
             except StoreUnavailableError as error:
-                problem, pause = str(error), error.retry_after
+                trouble, pause = error, error.retry_after
             except StoreError as error:
-                problem = str(error)
+                trouble = error
             except Exception as error:  # the guard that keeps the list alive
                 log.exception("the watch failed in a way it must not; starting it again")
-                problem = f"internal error: {error!r}"
-            self._gone_stale(problem)
+                trouble = StoreUnavailableError(self.store.url, f"internal error: {error!r}")
+            self._gone_stale(trouble)
             if time.monotonic() - started > _STABLE_AFTER:
                 backoff.reset()
             await asyncio.sleep(max(pause, backoff.next()))
@@ -232,6 +235,7 @@ class Catalog:
             log.info("%s is back after %.1f s", self.store.url, away_for)
             self.back_at = utcnow()
             self._swap(replace(self.view, stale_since=None, problem=None))
+            self.trouble.over()
         if self.view.partial != event.partial:
             if event.partial is not None:
                 log.warning("%s: this list is only a part: %s", self.store.url, event.partial)
@@ -309,9 +313,11 @@ class Catalog:
         self._publish(dict.fromkeys(over))
         self._schedule_release()
 
-    def _gone_stale(self, problem: str) -> None:
-        if self.view.stale_since is None:
+    def _gone_stale(self, trouble: StoreError) -> None:
+        problem = str(trouble)
+        if self.trouble.take(trouble):
             log.warning("serving the last known list: %s", problem)
+        if self.view.stale_since is None:
             self._away_since = time.monotonic()
             self.watch_restarts += 1
         if self.view.problem != problem:

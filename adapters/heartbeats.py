@@ -8,6 +8,7 @@ deleted while their lease or check lives on. The contract is in
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import astuple, replace
 
@@ -94,6 +95,11 @@ class HeartbeatSchedule:
         self._unconfirmed = True
         return health, load if load is not None else self.load
 
+    def flatters(self, health: Health) -> bool:
+        """Whether what was written last is better than ``health``, which could not be written."""
+        statuses = list(Status)
+        return statuses.index(self.health.status) < statuses.index(health.status)
+
     def written(self, health: Health, load: Load | None) -> None:
         """The store has taken this health and load."""
         self.health, self.load = health, load
@@ -124,6 +130,10 @@ class HeartbeatSchedule:
     def verified(self, sent: float) -> None:
         """A verification that began at ``sent`` has found everything as it was written."""
         self._verified = sent
+
+    def distrust(self) -> None:
+        """The store has refused something: each heartbeat verifies until one finds all well."""
+        self._verified = -math.inf
 
     def _load_moved(self, load: Load) -> bool:
         if time.monotonic() - self._load_written < LOAD_EVERY:

@@ -21,11 +21,12 @@ from mcp_discovery.connection_errors import (
     Remedies,
     causes,
     connection_sentence,
+    is_no_connection,
     tls_error,
     wants_tls,
 )
 from mcp_discovery.credential_files import Secret
-from mcp_discovery.errors import StoreUnavailableError
+from mcp_discovery.errors import StoreFault, StoreUnavailableError
 from mcp_discovery.health import utcnow
 from mcp_discovery.tls_files import TLSFiles
 
@@ -163,7 +164,7 @@ class HttpClient:
                 if wants_tls(response.status, body):
                     secure = _secure(self._store.partition(":")[0])
                     why = f"it speaks TLS there; write {secure}://"
-                    raise StoreUnavailableError(self._store, why)
+                    raise StoreUnavailableError(self._store, why, fault=StoreFault.TLS)
                 return StoreResponse(response.status, response.headers, bytes(body))
         response.close()  # otherwise the rest would be read, to reuse the connection
         raise ResponseTooLargeError(self._store, f"its answer is larger than {limit:,} bytes")
@@ -213,9 +214,11 @@ class HttpClient:
                     finally:
                         self._streams.discard(response)
         except TimeoutError as error:
-            raise StoreUnavailableError(self._store, f"no answer within {waited:g} s") from error
+            problem = f"no answer within {waited:g} s"
+            raise StoreUnavailableError(self._store, problem, fault=StoreFault.SILENT) from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            raise StoreUnavailableError(self._store, self._why(error)) from error
+            problem = self._why(error)
+            raise StoreUnavailableError(self._store, problem, fault=fault_of(error)) from error
 
     async def _answer(
         self, method: str, url: str, headers: Mapping[str, str], **given: Any
@@ -316,3 +319,10 @@ def remedies_for(store: str, *, facade: bool = False) -> Remedies:
 def _secure(scheme: str) -> str:
     """The scheme of the same store over TLS."""
     return "https" if scheme == "http" else f"{scheme}+https"
+
+
+def fault_of(error: BaseException) -> StoreFault:
+    """What a network error means to operators."""
+    if tls_error(error) is not None:
+        return StoreFault.TLS
+    return StoreFault.UNREACHABLE if is_no_connection(error) else StoreFault.OTHER

@@ -218,13 +218,80 @@ class OutdatedRevisionError(DiscoveryError):
     """A reader's revision cannot be resumed from; read a whole snapshot and go on from there."""
 
 
-class StoreError(DiscoveryError):
-    """The store did not execute a request; ``store`` is its URL without secrets."""
+class StoreFault(StrEnum):
+    """What keeps a store from serving, as operators tell it apart: the ``cause`` in metrics.
 
-    def __init__(self, store: str, problem: str) -> None:
+    :attr:`remedy` is what to do about it, wherever that is said. Of several endpoints with
+    different faults, the first in this order names all of them.
+    """
+
+    NO_LEADER = "no-leader"
+    DENIED = "denied"
+    FORBIDDEN = "forbidden"
+    OUT_OF_SPACE = "out-of-space"
+    OVERLOADED = "overloaded"
+    LEARNER = "learner"
+    COMPACTED = "compacted"
+    TLS = "tls"
+    SILENT = "no-answer"
+    UNREACHABLE = "unreachable"
+    OTHER = "other"
+
+    @property
+    def remedy(self) -> str:
+        """One sentence without a full stop."""
+        return _REMEDIES[self]
+
+
+_REMEDIES: Mapping[StoreFault, str] = {
+    StoreFault.NO_LEADER: (
+        "bring back the members that are down or cut off: more than half have to run and reach "
+        "each other; restart no facade meanwhile, it would lose its list"
+    ),
+    StoreFault.DENIED: (
+        "give the user's present password, or a token that is valid; files of credentials are read "
+        "again by themselves"
+    ),
+    StoreFault.FORBIDDEN: (
+        "grant what is named to the user's role or the token's policy, as docs/etcd.md and "
+        "docs/consul.md say"
+    ),
+    StoreFault.OUT_OF_SPACE: "compact and defragment the store, then disarm its alarm",
+    StoreFault.OVERLOADED: (
+        "see the store's load and disks, and raise the limit that is named; it has a leader"
+    ),
+    StoreFault.LEARNER: "name members that vote as well, or promote this one",
+    StoreFault.COMPACTED: "have the store keep more of its history: compact less often",
+    StoreFault.TLS: (
+        "see the URL's scheme, --store-ca, --store-cert and --store-key, and renew what has expired"
+    ),
+    StoreFault.SILENT: (
+        "see whether the store's process hangs, its load and its log, and that no firewall is "
+        "between"
+    ),
+    StoreFault.UNREACHABLE: (
+        "see that it runs, that the address is right, and that no firewall is between"
+    ),
+    StoreFault.OTHER: "see its log, and whether what listens there is such a store",
+}
+
+
+class StoreError(DiscoveryError):
+    """The store did not execute a request; ``store`` is its URL without secrets.
+
+    ``fault`` is what keeps it from that. ``renewed`` says that a heartbeat renewed the registration
+    all the same, and did nothing else.
+    """
+
+    fault = StoreFault.OTHER
+    renewed = False
+
+    def __init__(self, store: str, problem: str, *, fault: StoreFault | None = None) -> None:
         super().__init__(f"{store}: {problem}")
         self.store = store
         self.problem = problem
+        if fault is not None:
+            self.fault = fault
 
 
 class StoreUnavailableError(StoreError):
@@ -233,13 +300,22 @@ class StoreUnavailableError(StoreError):
     ``retry_after`` is how many seconds the store asks to be left alone for, 0 if it does not say.
     """
 
-    def __init__(self, store: str, problem: str, *, retry_after: float = 0.0) -> None:
-        super().__init__(store, problem)
+    def __init__(
+        self,
+        store: str,
+        problem: str,
+        *,
+        fault: StoreFault | None = None,
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(store, problem, fault=fault)
         self.retry_after = retry_after
 
 
 class StoreDeniedError(StoreError):
     """The store refuses these credentials, or they lack a permission."""
+
+    fault = StoreFault.DENIED
 
 
 class UnknownToolError(DiscoveryError):

@@ -34,12 +34,14 @@ async def answering(
     host: str,
     why_not_live: Callable[[], str | None],
     why_not_ready: Callable[[], str | None],
+    trouble: Callable[[], str | None],
     drain: Callable[[], Awaitable[None]],
     figures: Callable[[], str],
 ) -> AsyncIterator[None]:
     """Answers on ``host`` at ``port`` while the block runs; nothing when ``port`` is ``None``.
 
-    ``/healthz`` and ``/readyz`` answer 200, or 503 with the reason that their function returns.
+    ``/healthz`` and ``/readyz`` answer 200, or 503 with the reason that their function returns;
+    who is ready all the same answers what ``trouble`` returns, besides.
     ``POST /drain`` answers when ``drain`` has returned; it is for this machine alone, whatever
     ``host`` is. Raises :class:`PortInUseError`, and
     :class:`~mcp_discovery.errors.InvalidInputError` when the address cannot be had for another
@@ -59,6 +61,8 @@ async def answering(
         return status("live", why_not_live)
 
     async def ready(_: web.Request) -> web.Response:
+        if why_not_ready() is None and (what := trouble()) is not None:
+            return web.json_response({"status": "ready", "problem": what})
         return status("ready", why_not_ready)
 
     async def drained(request: web.Request) -> web.Response:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.adapters.store import CredentialsEnd
+from mcp_discovery.errors import StoreFault
 from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import McpProbe, ProbeError
 from mcp_discovery.probe.handshake import Renewal
@@ -71,16 +72,24 @@ class SidecarFigures:
         """A probe failed."""
         self._failed += 1
 
-    def exposition(self, why_not_ready: str | None, end: CredentialsEnd | None = None) -> str:
+    def exposition(
+        self,
+        why_not_ready: str | None,
+        end: CredentialsEnd | None = None,
+        trouble: StoreFault | None = None,
+    ) -> str:
         """All figures in Prometheus's text format; ``why_not_ready`` is what the registrar says,
-        ``end`` that of the store's credentials."""
-        return "".join(self._lines(registered=why_not_ready is None, end=end))
+        ``end`` that of the store's credentials, ``trouble`` what is wrong with the store."""
+        lines = self._lines(registered=why_not_ready is None, end=end, trouble=trouble)
+        return "".join(lines)
 
     def unreadable(self) -> None:
         """What the server offers cannot be read from now on."""
         self._unreadable += 1
 
-    def _lines(self, *, registered: bool, end: CredentialsEnd | None) -> Iterator[str]:
+    def _lines(
+        self, *, registered: bool, end: CredentialsEnd | None, trouble: StoreFault | None
+    ) -> Iterator[str]:
         if self.instance is not None:
             text = "Always 1; which server, and which instance of it, the sidecar is beside."
             labels = dict(zip(("name", "id"), self.instance, strict=True))
@@ -111,6 +120,9 @@ class SidecarFigures:
         )
         text = "Calls to the store, by how they ended."
         yield from _family("store_operations_total", "counter", text, *calls)
+        text = "1 for what keeps the store from taking heartbeats; no series while it does."
+        causes = () if trouble is None else (({"cause": trouble.value}, 1),)
+        yield from _family("store_trouble", "gauge", text, *causes)
         text = "Probes that got no good answer in time; attempts to connect included."
         yield from _family("probes_failed_total", "counter", text, ({}, self._failed))
         text = "How often the server became one whose tools and the like cannot be read."

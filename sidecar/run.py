@@ -196,9 +196,12 @@ class _Sidecar:
                 host=self._settings.health_host,
                 why_not_live=self._why_not_live,
                 why_not_ready=self._registrar.why_not_ready,
+                trouble=lambda: self._registrar.trouble.problem,
                 drain=self._drained,
                 figures=lambda: self._figures.exposition(
-                    self._registrar.why_not_ready(), self._registrar.store.credentials_end
+                    self._registrar.why_not_ready(),
+                    self._registrar.store.credentials_end,
+                    self._registrar.trouble.fault,
                 ),
             ),
             aclosing(self._registrant),

@@ -16,7 +16,7 @@ import orjson
 
 from mcp_discovery.adapters.consul.transport import ConsulTransport
 from mcp_discovery.adapters.consul.url import ConsulAddress
-from mcp_discovery.errors import StoreDeniedError
+from mcp_discovery.errors import StoreDeniedError, StoreFault
 from mcp_discovery.record import Record
 
 #: How many rights are asked for in one request.
@@ -62,7 +62,7 @@ class Permissions:
         lacking = await self._asked(rights)
         if lacking:
             why = lacking_sentence(lacking, self._http.token)
-            raise StoreDeniedError(self._http.address.shown, why)
+            raise StoreDeniedError(self._http.address.shown, why, fault=StoreFault.FORBIDDEN)
         return lacking is not None
 
     async def _asked(self, rights: Sequence[AclRight]) -> set[AclRight] | None:

@@ -12,9 +12,25 @@ import aiohttp
 from mcp_discovery.adapters.consul.url import ConsulAddress
 from mcp_discovery.adapters.http import HttpClient, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
-from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
+from mcp_discovery.errors import StoreDeniedError, StoreFault, StoreUnavailableError
 
 T = TypeVar("T")
+
+#: What a lost quorum is called; so is an agent that reaches none of its servers.
+NO_LEADER = (
+    "Consul knows no leader: its servers have lost their quorum (start those that are down), are "
+    "electing, or this agent is cut off from them"
+)
+#: What an agent says of servers that it does not reach.
+_NO_SERVER = (
+    "No cluster leader",
+    "No known Consul servers",
+    "failed to get conn",
+    "leadership lost",
+    "not the leader",
+)
+#: Seconds within which an agent says whether it knows a leader.
+LEADER_WITHIN = 1.0
 
 #: Seconds that the response to a blocking query may take beyond its wait.
 BLOCKING_MARGIN = 4.0
@@ -83,6 +99,12 @@ class ConsulTransport:
                 method, url, params=query, data=data, timeout=timeout, limit=limit
             )
         except StoreUnavailableError as error:
+            if error.fault is StoreFault.SILENT and await self._lacks_leader():
+                # Consul waits longer for a leader than anybody for Consul.
+                problem = f"{error.problem}: {NO_LEADER}"
+                raise StoreUnavailableError(
+                    error.store, problem, fault=StoreFault.NO_LEADER
+                ) from error
             if not isinstance(error.__cause__, aiohttp.ServerDisconnectedError):
                 raise
             # So does Consul 1.8 with a connection too many, without a word.
@@ -110,7 +132,9 @@ class ConsulTransport:
         streamed = response.headers.get("X-Consul-Query-Backend") == "streaming"
         if response.headers.get("X-Consul-KnownLeader") == "false" and not streamed:
             raise StoreUnavailableError(
-                self.address.shown, "it knows no leader, its answer is stale"
+                self.address.shown,
+                f"its answer is stale: {NO_LEADER}",
+                fault=StoreFault.NO_LEADER,
             )
         return response
 
@@ -127,14 +151,37 @@ class ConsulTransport:
         timeout = wait * 17 / 16 + BLOCKING_MARGIN
         return await self.request("GET", where, query, missing=True, timeout=timeout)
 
+    async def _lacks_leader(self) -> bool:
+        """Whether the agent, asked for nothing else, says that it knows no leader."""
+        try:
+            response = await self._http.request(
+                "GET", f"{self.address.api}/v1/status/leader", timeout=LEADER_WITHIN
+            )
+        except StoreUnavailableError:
+            return False
+        if response.status == 500:
+            return any(text in response.text for text in _NO_SERVER)
+        return response.status == 200 and response.text == '""'
+
     def refuse(self, response: StoreResponse) -> NoReturn:
         """Raises the error for a response that is not a success."""
         said = f"answered {response.status}: {response.text or 'without a word'}"
         if response.status in (401, 403):
-            raise StoreDeniedError(self.address.shown, said)
+            unknown = "ACL not found" in response.text
+            fault = StoreFault.DENIED if unknown else StoreFault.FORBIDDEN
+            if unknown:
+                said += "; the token was deleted, has expired, or is of another cluster"
+            raise StoreDeniedError(self.address.shown, said, fault=fault)
+        fault = StoreFault.OTHER
         if _is_limited(response):
             said += f"; {_advice(response.text)}"
-        raise StoreUnavailableError(self.address.shown, said, retry_after=response.retry_after)
+            fault = StoreFault.OVERLOADED
+        elif any(text in response.text for text in _NO_SERVER):
+            said += f"; {NO_LEADER}"
+            fault = StoreFault.NO_LEADER
+        raise StoreUnavailableError(
+            self.address.shown, said, fault=fault, retry_after=response.retry_after
+        )
 
     @contextmanager
     def reading(self, response: StoreResponse) -> Iterator[None]:

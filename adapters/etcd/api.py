@@ -30,12 +30,15 @@ from mcp_discovery.adapters.etcd.url import EtcdURL
 from mcp_discovery.adapters.http import HttpClient, ResponseTooLargeError, StoreResponse
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.credential_files import Secret
-from mcp_discovery.errors import StoreDeniedError, StoreError, StoreUnavailableError
+from mcp_discovery.errors import StoreDeniedError, StoreError, StoreFault, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
 #: With ``hasleader`` a member without a leader refuses at once instead of waiting for one.
 _HEADERS = {"Grpc-Metadata-hasleader": "true", "Content-Type": "application/json"}
+
+#: What etcd up to 3.5.16 does for everybody, and 3.6.16 with a valid token alone.
+_WITHOUT_RIGHTS = ("lease/keepalive",)
 
 #: How many keys one page of a range holds.
 PAGE = 1000
@@ -246,7 +249,7 @@ class EtcdGateway:
         deadline = time.monotonic() + self._budget
         backoff = Backoff(0.1, 0.5)
         while True:
-            failures: list[StoreUnavailableError] = []
+            failures: list[tuple[str, StoreUnavailableError]] = []
             # A single endpoint is tried twice: it may just have closed an idle connection.
             for _ in range(max(2, len(self._endpoints))):
                 left = deadline - time.monotonic()
@@ -258,27 +261,42 @@ class EtcdGateway:
                 except (RequestRefusedError, ResponseTooLargeError):
                     raise
                 except StoreUnavailableError as error:
-                    failures.append(error)
+                    failures.append((endpoint, error))
                     self.pass_over(endpoint)
             pause = backoff.next()
-            passing = any(isinstance(error, MemberUnavailableError) for error in failures)
+            passing = any(isinstance(error, MemberUnavailableError) for _, error in failures)
             if not passing or time.monotonic() + pause >= deadline:
-                raise self._unavailable(failures) from (failures[-1] if failures else None)
+                raise self._unavailable(failures) from (failures[-1][1] if failures else None)
             await asyncio.sleep(pause)
 
-    def _unavailable(self, failures: Sequence[StoreUnavailableError]) -> StoreUnavailableError:
-        problems = dict.fromkeys(error.problem for error in failures)
-        text = "; ".join(problems) or f"no answer within {self._budget:g} s"
+    def _unavailable(
+        self, failures: Sequence[tuple[str, StoreUnavailableError]]
+    ) -> StoreUnavailableError:
+        """One error for what went wrong at each endpoint, what says most first."""
+        faults = list(StoreFault)
+        by_problem: dict[str, list[str]] = {}
+        for endpoint, error in sorted(failures, key=lambda each: faults.index(each[1].fault)):
+            by_problem.setdefault(error.problem, []).append(endpoint.partition("://")[2])
+        text = next(iter(by_problem), f"no answer within {self._budget:g} s")
         if len(self._endpoints) > 1:
-            text = f"none of {len(self._endpoints)} endpoints could serve: {text}"
-        retry_after = max((error.retry_after for error in failures), default=0.0)
-        return StoreUnavailableError(self.store, text, retry_after=retry_after)
+            told = "; ".join(
+                f"{', '.join(dict.fromkeys(hosts))}: {problem}"
+                for problem, hosts in by_problem.items()
+            )
+            text = f"none of {len(self._endpoints)} endpoints could serve: {told or text}"
+        fault = min((error.fault for _, error in failures), key=faults.index, default=None)
+        return StoreUnavailableError(
+            self.store,
+            text,
+            fault=fault or StoreFault.SILENT,
+            retry_after=max((error.retry_after for _, error in failures), default=0.0),
+        )
 
     async def _request(
         self, endpoint: str, path: str, data: bytes, read: Callable[[bytes], T], timeout: float
     ) -> T:
         deadline = time.monotonic() + timeout
-        headers = await self._headers(endpoint, timeout)
+        headers = await self._headers(endpoint, timeout, path)
         token = self._token
         try:
             return await self._post(endpoint, path, data, read, headers, deadline)
@@ -327,9 +345,13 @@ class EtcdGateway:
 
     # -- users -------------------------------------------------------------------------------
 
-    async def _headers(self, endpoint: str, timeout: float) -> dict[str, str]:
+    async def _headers(self, endpoint: str, timeout: float, path: str = "") -> dict[str, str]:
         if not self._authenticated:
-            await self._renew(endpoint, self._token, None, timeout)
+            try:
+                await self._renew(endpoint, self._token, None, timeout)
+            except StoreDeniedError:
+                if path not in _WITHOUT_RIGHTS:
+                    raise
         return _HEADERS | ({"Authorization": self._token} if self._token else {})
 
     def _distrust(self, token: str | None) -> None:

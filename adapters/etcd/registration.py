@@ -34,6 +34,8 @@ from mcp_discovery.errors import (
     DuplicateInstanceError,
     InvalidRecordError,
     RegistrationLostError,
+    StoreError,
+    StoreFault,
     StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Load
@@ -48,6 +50,8 @@ from mcp_discovery.record import Record, is_label
 
 #: How often a registration is attempted while others write the same id.
 _ATTEMPTS = 5
+#: With these, etcd may well renew a lease.
+_NO_WRITES = (StoreFault.DENIED, StoreFault.FORBIDDEN, StoreFault.OUT_OF_SPACE)
 _LEASE_GONE = "its lease in etcd has expired or was revoked"
 
 
@@ -242,16 +246,30 @@ class EtcdRegistration(ScheduledRegistration):
     ) -> None:
         self._heartbeats.require_alive()
         renew, verify = self._heartbeats.due(time.monotonic(), renew=renew)
-        # Written first: if etcd cannot take the new health (NOSPACE), the old one must not be
-        # renewed.
-        if (change := self._heartbeats.to_write(health, load)) is not None:
-            await self._write(*change)
-            renew, verify = True, False
-        if renew:
-            await self._renew()
-        if verify:
-            await self._verify()
-        await self._kept.look()
+        renewed = False
+        try:
+            # Written first: if etcd cannot take the new health (NOSPACE, another password), a
+            # better one must not be renewed.
+            if (change := self._heartbeats.to_write(health, load)) is not None:
+                try:
+                    await self._write(*change)
+                except StoreError as error:
+                    if error.fault not in _NO_WRITES or self._heartbeats.flatters(change[0]):
+                        raise
+                    await self._renew()
+                    renewed = True
+                    raise
+                renew, verify = True, False
+            if renew:
+                await self._renew()
+                renewed = True
+            if verify:
+                await self._verify()
+            await self._kept.look()
+        except StoreError as error:
+            error.renewed = renewed
+            self._heartbeats.distrust()
+            raise
 
     async def _renew(self) -> None:
         sent = time.monotonic()

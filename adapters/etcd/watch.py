@@ -34,6 +34,7 @@ from mcp_discovery.errors import (
     DiscoveryError,
     StoreDeniedError,
     StoreError,
+    StoreFault,
     StoreUnavailableError,
 )
 from mcp_discovery.health import utcnow
@@ -114,7 +115,7 @@ class Watch:
             await self._list()
             await self._follow()
         except RevisionGoneError as error:
-            raise StoreUnavailableError(self.store, error.problem) from error
+            raise StoreUnavailableError(self.store, error.problem, fault=error.fault) from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             problem = f"answers what no etcd does ({error!r})"
             raise StoreUnavailableError(self.store, problem) from error
@@ -257,7 +258,9 @@ class Watch:
             except TimeoutError as error:
                 if not created:
                     problem = f"created no watch within {CHECK_EVERY:g} s"
-                    raise StoreUnavailableError(self.store, problem) from error
+                    raise StoreUnavailableError(
+                        self.store, problem, fault=StoreFault.SILENT
+                    ) from error
             await self._check(endpoint)
 
     async def _take(self, message: Json) -> bool:

@@ -251,6 +251,13 @@ class _Figures(Collector):
         for name, text, seconds in CERTIFICATE_METRICS:
             values = [(("facade", each.purpose, each.file), seconds(each)) for each in files]
             yield _gauge(name, text, ("role", "purpose", "file"), values)
+        trouble = catalog.trouble.fault
+        yield _gauge(
+            "store_trouble",
+            "1 for what keeps the store from confirming the list; no series while it does.",
+            ("cause",),
+            [((trouble.value,), 1)] if trouble is not None else [],
+        )
 
     def _of_list(self, view: View) -> Iterable[Metric]:
         """What is said of the list; of one that was never read nothing can be said."""

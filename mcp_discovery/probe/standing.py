@@ -26,6 +26,11 @@ _ANSWERS = 3
 _BADNESS = tuple(Status).index
 
 
+def without_figures(text: str) -> str:
+    """``text`` without what may differ between two sentences that say the same."""
+    return _FIGURES.sub("#", text)
+
+
 class SteadyReason:
     """The one of several reasons that is published while they take turns.
 
@@ -42,7 +47,7 @@ class SteadyReason:
 
     def take(self, reason: str, now: float) -> str:
         """What is published after ``reason`` was found ``now``."""
-        words = _FIGURES.sub("#", reason)
+        words = without_figures(reason)
         came = {each: at for each, at in self._came.items() if now - at < self._period}
         self._came = came | {words: now}
         if self._published is None:

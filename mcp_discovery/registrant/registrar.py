@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.heartbeats import DRAINING
 from mcp_discovery.adapters.store import Registration, Store
+from mcp_discovery.adapters.store_trouble import StoreTrouble
 from mcp_discovery.errors import (
     DuplicateInstanceError,
     InvalidInputError,
@@ -115,7 +116,8 @@ class Registrar:
         self._renewed: float | None = None  # monotonic seconds
         self._held_since: float | None = None
         self._why_not = "waiting for the MCP server"
-        self._store_trouble: str | None = None
+        #: What is wrong with the store.
+        self.trouble = StoreTrouble()
         #: Whether the instance is registered as draining, whatever the probes find.
         self.draining = self.terms.draining
         self._drained = False  # the store has acknowledged that
@@ -138,11 +140,12 @@ class Registrar:
 
     def why_not_ready(self) -> str | None:
         """Why the instance cannot be counted on to be listed; ``None`` when it can."""
+        trouble = self.trouble.problem
         if self._registration is None or self._renewed is None:
-            return self._store_trouble or self._why_not
+            return trouble or self._why_not
         silent = time.monotonic() - self._renewed
         if silent > self.terms.ttl:
-            return self._store_trouble or f"no heartbeat has arrived for {silent:.0f} s"
+            return trouble or f"no heartbeat has arrived for {silent:.0f} s"
         return None
 
     # -- the loop ----------------------------------------------------------------------------
@@ -295,7 +298,12 @@ class Registrar:
     async def _heartbeat(self, registration: Registration, finding: ProbeFinding) -> None:
         sent = time.monotonic()
         self._acknowledged_finding = None
-        await registration.heartbeat(self._told(finding.health), self.load())
+        try:
+            await registration.heartbeat(self._told(finding.health), self.load())
+        except StoreError as error:
+            if error.renewed:
+                self._renewed = sent
+            raise
         self._acknowledged_finding, self._renewed = finding, sent
 
     # -- what others ask for ---------------------------------------------------------------------
@@ -450,14 +458,18 @@ class Registrar:
             log.warning("%s; waiting %g s for it to fall silent", error, patience)
 
     def _failed(self, error: StoreError) -> None:
-        if self._store_trouble != str(error):
-            self._store_trouble = str(error)
-            what = "refuses" if isinstance(error, StoreDeniedError) else "is away"
-            log.warning("the store %s, trying on: %s", what, error)
+        if not self.trouble.take(error):
+            return
+        what = "refuses" if isinstance(error, StoreDeniedError) else "is away"
+        still = (
+            "; the registration is renewed all the same, and listed as it is: no change reaches it"
+            if error.renewed
+            else ""
+        )
+        log.warning("the store %s, trying on: %s%s", what, error, still)
 
     def _succeeded(self) -> None:
-        if self._store_trouble is not None:
-            self._store_trouble = None
+        if self.trouble.over():
             log.info("the store %s answers again", self.store.url)
 
     def _unfit(self, error: InvalidInputError) -> None:

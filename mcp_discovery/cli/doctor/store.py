@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,6 +16,7 @@ from mcp_discovery.errors import (
     DiscoveryError,
     InvalidInputError,
     StoreDeniedError,
+    StoreFault,
     StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Status, rfc3339
@@ -48,7 +48,7 @@ async def check_store(case: Case) -> AsyncIterator[DoctorFinding]:
             async for finding in _check_as(store, case.store, case):
                 yield finding
         except StoreUnavailableError as error:
-            yield wrong(str(error), _advice(error))
+            yield wrong(str(error), error.fault.remedy)
 
 
 async def _check_as(store: Store, url: str, case: Case) -> AsyncIterator[DoctorFinding]:
@@ -68,7 +68,8 @@ async def _check_as(store: Store, url: str, case: Case) -> AsyncIterator[DoctorF
         async with asyncio.timeout(case.patience):
             lacking = await store.would_refuse(record)
     except TimeoutError as error:
-        raise StoreUnavailableError(store.url, f"no answer within {case.patience:g} s") from error
+        silent = f"no answer within {case.patience:g} s"
+        raise StoreUnavailableError(store.url, silent, fault=StoreFault.SILENT) from error
     except StoreDeniedError as error:
         yield wrong(f"it refuses these credentials: {error}", _CREDENTIALS)
         return
@@ -105,24 +106,6 @@ def _grant_writing(case: Case) -> str:
     return f"{grant}; for those of one server's sidecars give --name NAME, of a facade --as facade"
 
 
-#: What to do, by a part of why a store is not available; the first that matches applies.
-_ADVICE = (
-    (
-        "leader|quorum|commit in time",
-        "see its members: more than half have to run and reach each other",
-    ),
-    ("TLS|certificate", "see the URL's scheme, and --store-ca, --store-cert and --store-key"),
-    ("resolve", "see how the name is spelled, and the DNS settings of this machine"),
-    ("no answer|no route|timed out", "see that no firewall is between, its load and its log"),
-    ("refused", "see that it runs, that the address is right, and that no firewall is between"),
-    ("", "see its log, and whether what listens there is such a store"),
-)
-
-
-def _advice(error: StoreUnavailableError) -> str:
-    return next(advice for part, advice in _ADVICE if re.search(part, error.problem))
-
-
 def _look_at_end(end: CredentialsEnd) -> DoctorFinding:
     what = f"its token expires at {rfc3339(end.at)}"
     if end.near:
@@ -135,7 +118,8 @@ async def _read(store: Store, timeout: float) -> Snapshot:
         async with asyncio.timeout(timeout), aclosing(store.watch()) as news:
             first = await anext(news)
     except TimeoutError as error:
-        raise StoreUnavailableError(store.url, f"no list within {timeout:g} s") from error
+        why = f"no list within {timeout:g} s"
+        raise StoreUnavailableError(store.url, why, fault=StoreFault.SILENT) from error
     assert isinstance(first, Snapshot), "a watch begins with a snapshot"
     return first
 
@@ -153,7 +137,7 @@ async def _check_writing(store: Store, record: Record, case: Case) -> AsyncItera
     except TimeoutError:
         await _undo(made, timeout)
         why = f"it did not take a registration within {timeout:g} s"
-        yield wrong(why, "see its load and its log; a cluster needs a leader to write")
+        yield wrong(why, StoreFault.SILENT.remedy)
         return
     except StoreDeniedError as error:
         yield wrong(f"it cannot be written to: {error}", _grant_writing(case))
@@ -161,7 +145,7 @@ async def _check_writing(store: Store, record: Record, case: Case) -> AsyncItera
     except StoreUnavailableError:
         raise
     except DiscoveryError as error:
-        yield wrong(f"it took no registration: {error}", "see its log")
+        yield wrong(f"it took no registration: {error}", StoreFault.OTHER.remedy)
         return
     except asyncio.CancelledError:
         await _undo(made, timeout)

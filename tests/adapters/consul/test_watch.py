@@ -10,11 +10,12 @@ import pytest
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.consul.watch import RateLimit
 from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions, new_holder
-from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
+from mcp_discovery.errors import StoreDeniedError, StoreFault, StoreUnavailableError
 from mcp_discovery.health import Status, healthy
 from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import ConsulAgent, ConsulCluster, ConsulServer, until
+from tests.stores.waiting import NotYet
 
 DOC = document("search_products")
 
@@ -130,6 +131,19 @@ async def test_a_lost_leader_is_noticed_long_before_the_queries_end() -> None:
             await member.kill()
         with pytest.raises(StoreUnavailableError):
             await watcher.until(lambda: False, 10, "an end of the watch")
+        last = cluster.members[2].store_url
+        for url in agent.store_url, last:
+
+            async def named(url: str = url) -> bool:
+                """Whether what is lost is called so; it takes an election to know that."""
+                async with ConsulStore(url, StoreOptions(timeout=2)) as another:
+                    with pytest.raises(StoreUnavailableError) as failed:
+                        await anext(another.watch())
+                if failed.value.fault is not StoreFault.NO_LEADER:
+                    raise NotYet(str(failed.value))
+                return "lost their quorum" in str(failed.value)
+
+            await until(named, timeout=20, what=f"a lost quorum being named by {url}")
 
 
 async def test_a_closed_store_ends_its_watch(consul_server: ConsulServer, namespace: str) -> None:

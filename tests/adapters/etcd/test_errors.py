@@ -2,6 +2,7 @@
 
 import pytest
 
+from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.errors import (
     LeaseNotFoundError,
     MemberUnavailableError,
@@ -13,8 +14,10 @@ from mcp_discovery.adapters.etcd.errors import (
     from_response,
     refusal,
 )
+from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.adapters.http import StoreResponse
-from mcp_discovery.errors import StoreDeniedError
+from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.errors import StoreDeniedError, StoreFault, StoreUnavailableError
 
 STORE = "etcd://h"
 
@@ -132,3 +135,36 @@ def test_stream_errors(code: str) -> None:
 )
 def test_reasons_of_a_cancelled_watch(reason: str, kind: type[Exception]) -> None:
     assert type(refusal(STORE, reason)) is kind
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        ("etcdserver: no leader", StoreFault.NO_LEADER),
+        ("etcdserver: leader changed", StoreFault.NO_LEADER),
+        ("etcdserver: request timed out, possibly due to connection lost", StoreFault.NO_LEADER),
+        ("etcdserver: request timed out", StoreFault.OVERLOADED),
+        ("etcdserver: too many requests", StoreFault.OVERLOADED),
+        ("etcdserver: rpc not supported for learner", StoreFault.LEARNER),
+        ("etcdserver: mvcc: database space exceeded", StoreFault.OUT_OF_SPACE),
+        ("etcdserver: mvcc: required revision has been compacted", StoreFault.COMPACTED),
+        ("etcdserver: permission denied", StoreFault.FORBIDDEN),
+        ("etcdserver: authentication failed, invalid user ID or password", StoreFault.DENIED),
+        ("etcdserver: invalid auth token", StoreFault.DENIED),
+        ("something new", StoreFault.OTHER),
+    ],
+)
+def test_each_is_named_for_operators(message: str, fault: StoreFault) -> None:
+    assert refusal(STORE, message).fault is fault
+
+
+def test_of_several_endpoints_the_one_that_knows_names_the_cause() -> None:
+    gateway = EtcdGateway(parse_url("etcd://a:1,b:2,c:3"), StoreOptions())
+    refused = StoreUnavailableError(STORE, "connection refused", fault=StoreFault.UNREACHABLE)
+    knows = refusal(STORE, "etcdserver: no leader")
+    assert isinstance(knows, StoreUnavailableError)
+    found = gateway._unavailable([("http://a:1", refused), ("http://b:2", knows)] * 2)
+    assert found.fault is StoreFault.NO_LEADER
+    assert found.problem.startswith("none of 3 endpoints could serve: b:2: this member has no")
+    assert found.problem.endswith("; a:1: connection refused")
+    assert gateway._unavailable([]).fault is StoreFault.SILENT

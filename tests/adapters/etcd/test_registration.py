@@ -16,6 +16,7 @@ from mcp_discovery.errors import (
     DocumentNotFoundError,
     DuplicateInstanceError,
     RegistrationLostError,
+    StoreFault,
     StoreUnavailableError,
 )
 from mcp_discovery.health import Health, Status, healthy
@@ -333,6 +334,8 @@ async def test_a_health_that_etcd_cannot_take_is_not_kept_alive() -> None:
     async with EtcdServer() as server, EtcdStore(server.store_url) as store:
         dead = await registered(store, "dead-1", ttl=2)
         living = await registered(store, "living-1", ttl=2)
+        better = await registered(store, "better-1", ttl=2)
+        await better.heartbeat(Health(Status.DEGRADED, "slower than 1 s"))
         async with watching(store) as watcher:
             member = (await server.call("maintenance/status", {}))["header"]["member_id"]
             alarm = {"action": "ACTIVATE", "memberID": member, "alarm": "NOSPACE"}
@@ -342,10 +345,15 @@ async def test_a_health_that_etcd_cannot_take_is_not_kept_alive() -> None:
                 with suppress(RegistrationLostError, StoreUnavailableError):
                     await dead.heartbeat(Health(Status.DOWN, "connection refused"))
                 await living.heartbeat(healthy())
+                # What is better than it is listed harms nobody, so that is renewed.
+                with pytest.raises(StoreUnavailableError) as full:
+                    await better.heartbeat(healthy())
+                assert (full.value.fault, full.value.renewed) == (StoreFault.OUT_OF_SPACE, True)
                 return watcher.status("dead-1") is Status.DOWN
 
             await until(fallen, timeout=2 + 2, what="the one that is dead shown as down")
             assert watcher.status("living-1") is Status.HEALTHY
+            assert watcher.status("better-1") is Status.DEGRADED
 
 
 async def test_an_older_health_in_a_restored_store_is_noticed(

@@ -30,6 +30,8 @@ from tests.stores.tls import Tls
 
 _Key = tuple[str, *tuple[tuple[str, str], ...]]
 
+AWAY = StoreUnavailableError("embedded:", "it is away")
+
 
 def instance(id: str, status: Status, *, ago: float = 0.0, reason: str = ANSWERS) -> Instance:
     """An instance that has had ``status`` since ``ago`` seconds; its server has its name."""
@@ -110,7 +112,7 @@ async def test_who_left_without_a_goodbye_is_told_of_and_who_leaves_in_good_orde
 async def test_nothing_is_said_of_a_list_that_was_never_read() -> None:
     catalog = Catalog(EmbeddedStore())
     metrics = figures_of(catalog)
-    catalog._gone_stale("its store is away")
+    catalog._gone_stale(AWAY)
     of_list = ("instances", "stale_seconds", "servers", "skipped", "revision", "instance_unwell")
     names = {f"mcp_discovery_{name}" for name in of_list}
     told = samples(metrics.exposition().decode())
@@ -163,7 +165,7 @@ async def test_lag_is_of_statuses_that_a_registrant_reported() -> None:
     ahead = instance("shop-1", Status.DEGRADED, ago=-60, reason="slow")
     catalog.apply(Change("shop-1", ahead))
     assert counted() == (2, seconds)  # its clock is ahead: no lag, not a negative one
-    catalog._gone_stale("its store is away")
+    catalog._gone_stale(AWAY)
     catalog.apply(Snapshot({"shop-1": instance("shop-1", Status.HEALTHY, ago=300)}))
     assert counted() == (2, seconds)  # it changed while the store was away
 

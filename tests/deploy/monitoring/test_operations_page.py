@@ -11,6 +11,7 @@ import typer.main
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_discovery.cli.main import command_line
+from mcp_discovery.errors import StoreFault
 from tests.deploy.monitoring.files import PAGE, ROOT, alerts, expressions, rules
 from tests.programs import facade, running
 from tests.servers.process import odd
@@ -52,6 +53,11 @@ def told(exposition: str) -> set[str]:
         spelt = f"{family.name}_total" if family.type == "counter" else family.name
         names.add(_PARTS.sub("", spelt))
     return {name for name in names if name.startswith("mcp_discovery_")}
+
+
+def test_every_cause_of_a_store_that_does_not_serve_is_in_the_table() -> None:
+    section = TEXT.partition("### When the store does not serve")[2].partition("\n### ")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", section, flags=re.M) == ["cause", *StoreFault]
 
 
 async def read(url: str) -> str:

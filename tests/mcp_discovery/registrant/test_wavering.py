@@ -24,13 +24,15 @@ from tests.sidecar.harness import sidecar, watching
 from tests.stores.etcd import EtcdServer, encode
 from tests.stores.waiting import NotYet, until
 
-TTL, INTERVAL, SLOW_AFTER = 4.0, 0.3, 0.15
-#: For how many TTLs the servers are left to waver.
-TTLS = 3
-#: How much is written in a TTL at most: two steps down, a return, and another reason; and besides,
-#: as often as a return is believed at first: after a fourth of the TTL, after half of it.
-A_TTL, AT_FIRST = 3, 6
-#: Those that are never well have nothing but another reason.
+TTL, INTERVAL, SLOW_AFTER = 10.0, 0.3, 0.15
+#: For how many seconds the servers are left to waver: a TTL, and the beginning of the next.
+FOR = 12.0
+#: How often the health of one may be written meanwhile, and a warning logged. A return is believed
+#: after three intervals, twice as long, and so on: four times in a TTL, with two steps down and one
+#: up for each; and so is a reason, twice. Without the rule there were up to 39.
+MOST = 4 * 3 + 2
+#: Those that are never well have two steps down, another reason at once, and one after a TTL.
+MOST_WITHOUT_RETURN = 4
 NEVER_WELL = ("port", "sockets", "statuses", "figures", "words")
 
 
@@ -188,13 +190,13 @@ async def test_what_wavers_costs_a_few_writes_and_warnings_a_ttl(
         for server in servers.values():
             server.wavers = True
         await servers["port"].waver()
-        await asyncio.sleep(TTLS * TTL)  # what is measured is what happens meanwhile
+        await asyncio.sleep(FOR)  # what is measured is what happens meanwhile
         written, said = await writes() - before, warnings()
     assert set(written) == set(before), "each was published as unwell"
     for found in written, said:
-        assert max(found.values()) <= AT_FIRST + A_TTL * TTLS, found
+        assert max(found.values()) <= MOST, found
         never_well = {id: n for id, n in found.items() if id.startswith(NEVER_WELL)}
-        assert max(never_well.values()) <= 2 + TTLS, never_well
+        assert max(never_well.values()) <= MOST_WITHOUT_RETURN, never_well
 
 
 def key_of(kv: dict[str, str]) -> str:
