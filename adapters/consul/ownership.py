@@ -23,8 +23,8 @@ from mcp_discovery.errors import DuplicateInstanceError, StoreUnavailableError
 from mcp_discovery.instance import Holder, is_leaving
 from mcp_discovery.record import Record
 
-#: Seconds for which a record of another holder without a service counts as a registration in
-#: progress, which writes the service right after the record.
+#: Seconds for which a record of another holder counts as a registration in progress while no
+#: service of that holder was ever renewed: it registers and renews that right after the record.
 IN_PROGRESS = 0.5
 _POLL_EVERY = 0.1
 
@@ -70,12 +70,17 @@ async def require_free(
                 abandoned.append(presence.place)
             elif keeper is None or not is_leaving(presence.own, keeper.lease):
                 raise _duplicate(record.id, presence, keeper)
-        if stored is None or presences:
+        if stored is None or _has_begun(stored.lease.holder, presences):
             return Replaced(entry, presences, abandoned)
         if time.monotonic() >= deadline:
-            await api.require_readable()  # its service may exist and not be readable
-            return Replaced(entry)
+            if not presences:
+                await api.require_readable()  # its service may exist and not be readable
+            return Replaced(entry, presences, abandoned)
         await asyncio.sleep(_POLL_EVERY)
+
+
+def _has_begun(holder: Holder, presences: Sequence[Presence]) -> bool:
+    return any(each.began and each.holder == holder.id for each in presences)
 
 
 async def _is_leftover(api: ConsulApi, presence: Presence) -> bool:

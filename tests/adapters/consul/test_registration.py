@@ -111,6 +111,28 @@ async def test_of_two_at_once_one_wins(consul_server: ConsulServer, namespace: s
             await held[0].require_held()
 
 
+async def test_one_whose_service_was_never_renewed_yet_is_not_replaced(
+    consul_server: ConsulServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its check is critical until then, as that of one whose TTL has lapsed."""
+    url = f"{consul_server.store_url}/{namespace}"
+    begin, registered = ConsulRegistration.begin, asyncio.Event()
+
+    async def late(registration: ConsulRegistration) -> None:
+        registered.set()
+        await asyncio.sleep(0.3)
+        await begin(registration)
+
+    monkeypatch.setattr(ConsulRegistration, "begin", late)
+    monkeypatch.setattr("mcp_discovery.adapters.consul.ownership.IN_PROGRESS", 10.0)
+    async with ConsulStore(url) as one, ConsulStore(url) as two, asyncio.TaskGroup() as group:
+        first = group.create_task(one.register(record("race-1"), DOC, ttl=10, reap_after=60))
+        await registered.wait()
+        with pytest.raises(DuplicateInstanceError):
+            await two.register(record("race-1"), DOC, ttl=10, reap_after=60)
+        await (await first).require_held()
+
+
 async def test_an_id_is_one_over_all_nodes_and_passes_on_when_its_node_dies(
     namespace: str,
 ) -> None:

@@ -52,7 +52,7 @@ async def test_no_ghost_is_left_and_the_id_is_free(tmp_path: Path, alive: bool) 
             first = (*given, "--url", mcp.url, "--health-port", str(health.number))
             token = {"MCP_DISCOVERY_STORE_TOKEN": lost}
             async with running(tmp_path, "sidecar", *first, **token) as sidecar:
-                await asked.until_status("shop-1", "healthy", 15)
+                await asked.until_status("shop-1", "healthy", 30)
                 await until(lambda: answers(True), timeout=5, what="an answer by DNS")
                 own = (await server.api("GET", "/v1/acl/token/self", token=lost)).json()
                 await server.api("DELETE", f"/v1/acl/token/{own['AccessorID']}")
@@ -79,6 +79,6 @@ async def test_no_ghost_is_left_and_the_id_is_free(tmp_path: Path, alive: bool) 
                 second = (*given, "--url", another.url)
                 token = {"MCP_DISCOVERY_STORE_TOKEN": good}
                 async with running(tmp_path, "sidecar", *second, **token):
-                    await asked.until_status("shop-1", "healthy", 6 + 2)
+                    await asked.until_status("shop-1", "healthy", 20)
                     await until(lambda: answers(True), timeout=5, what="an answer by DNS")
     health.release()
