@@ -53,7 +53,8 @@ class Kept:
 
 
 @pytest.fixture
-async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
+async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kept]:
+    monkeypatch.setenv("MCP_DISCOVERY_DEBUG", "0")  # what an operator sees is tested
     port = ports.draw()
     made = Kept(tmp_path, port.number)
     try:

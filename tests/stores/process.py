@@ -117,7 +117,7 @@ class LocalProcess:
 def _environment() -> dict[str, str]:
     """This process's, without what Consul and etcd would take for settings."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("CONSUL_", "ETCD_"))}
-    return own | {"MCP_DISCOVERY_DEBUG": "1"}  # logs show the tracebacks that tests look for
+    return {"MCP_DISCOVERY_DEBUG": "1"} | own  # logs show the tracebacks that tests look for
 
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
