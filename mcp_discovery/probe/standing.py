@@ -2,9 +2,9 @@
 
 What is published wakes every watcher of the store, and leaves a line in a log. So
 
-* a turn for the worse is published at once, and so is the first turn for the better;
-* who is worse again within a TTL of that *wavers*: it is better once it was so for a while, which
-  grows with each relapse up to the TTL, and its reason says so;
+* a turn for the worse is published at once, and so is one for the better;
+* who relapses within a TTL of its return for the third time in a row *wavers*: it is better once it
+  was so for a while, which grows with each relapse up to the TTL, and its reason says so;
 * while the status stays, another reason is published at most once a TTL, and none of those that
   take turns with the one that is. Reasons that differ in figures alone are the same.
 """
@@ -22,6 +22,9 @@ from mcp_discovery.probe.verdict import Verdict
 _FIGURES = re.compile(r"(?<![\w.:-])(?<!HTTP )(?<!error )[\w.:-]*\d[\w.:-]*")
 #: Who wavers for the first time is better after the time for so many good answers, in intervals.
 _ANSWERS = 3
+#: Relapses within a TTL of a return after which the next return is still believed at once: who is
+#: repaired may fail again, and be restarted.
+_FORGIVEN = 2
 
 _BADNESS = tuple(Status).index
 
@@ -78,6 +81,7 @@ class Standing:
         self._improved = -math.inf  # when its status was last published as a better one
         self._better_since: float | None = None  # than published, without a break
         self._better_at = -math.inf  # the last time that it was
+        self._relapses = 0
         #: For how long it has to be better; 0 for who does not waver.
         self._patience = 0.0
 
@@ -97,9 +101,11 @@ class Standing:
             self._better_since = None
             if turn > 0 and now - self._improved < self._ttl:
                 self._better_at = now
-                self._patience = min(self._ttl, max(self._least, 2 * self._patience))
+                self._relapses += 1
+                if self._relapses > _FORGIVEN:
+                    self._patience = min(self._ttl, max(self._least, 2 * self._patience))
             elif now - self._better_at >= self._ttl:
-                self._patience = 0.0
+                self._relapses, self._patience = 0, 0.0
         if turn or not self._taken:
             self._reason.forget()
         self._taken = True

@@ -28,9 +28,10 @@ TTL, INTERVAL, SLOW_AFTER = 10.0, 0.3, 0.15
 #: For how many seconds the servers are left to waver: a TTL, and the beginning of the next.
 FOR = 12.0
 #: How often the health of one may be written meanwhile, and a warning logged. A return is believed
-#: after three intervals, twice as long, and so on: four times in a TTL, with two steps down and one
-#: up for each; and so is a reason, twice. Without the rule there were up to 39.
-MOST = 4 * 3 + 2
+#: at once three times, and then after three intervals, twice as long, and so on: six times in a
+#: TTL, with two steps down and one up for each; and so is a reason, twice. Without the rule there
+#: were up to 39.
+MOST = 6 * 3 + 2
 #: Those that are never well have two steps down, another reason at once, and one after a TTL.
 MOST_WITHOUT_RETURN = 4
 NEVER_WELL = ("port", "sockets", "statuses", "figures", "words")
