@@ -184,10 +184,11 @@ def _tls_sentence(error: ssl.SSLError) -> str:
 def _socket_sentence(error: BaseException) -> str:
     connecting, refused = False, ""
     for each in causes(error):
-        kinds = {kind.__name__ for kind in type(each).__mro__}
-        connecting |= bool(kinds & _CONNECTING)
         if isinstance(each, DiscoveryError):  # one that was raised in the place of a connection
             return _literal(each)
+    for each in causes(error):
+        kinds = {kind.__name__ for kind in type(each).__mro__}
+        connecting |= bool(kinds & _CONNECTING)
         if isinstance(each, socket.gaierror) or "ClientConnectorDNSError" in kinds:
             return "the host name does not resolve"
         if isinstance(each, ConnectionRefusedError):
