@@ -20,10 +20,10 @@ from mcp_discovery.adapters.consul.kv import KVPair
 from mcp_discovery.adapters.consul.labels import ServiceLabels
 from mcp_discovery.adapters.consul.records import read_known
 from mcp_discovery.adapters.consul.session import RecordSession
-from mcp_discovery.adapters.heartbeats import RENEW_WITHIN, ScheduledRegistration
+from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.adapters.kept_document import KeptDocument
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import RegistrationLostError
+from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Instance, Lease, encode_registration
 from mcp_discovery.record import Record
@@ -32,6 +32,11 @@ from mcp_discovery.record import Record
 LEAST_REAP = 60.0
 #: The TTL of the health check: it must never lapse, and Consul has no check without a TTL.
 _FOR_EVER = "87600h"
+#: The part of the TTL within which Consul's servers have to answer all that one heartbeat asks: the
+#: renewal before it may be 0.4 of the TTL ago, and the next must not be late …
+_ANSWERS_WITHIN = 0.45
+#: … but a second at least.
+_LEAST_PATIENCE = 1.0
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -164,24 +169,27 @@ class ConsulRegistration(ScheduledRegistration):
         renew, verify = self._heartbeats.due(sent, renew=renew, other=hold)
         change = self._heartbeats.to_write(health, load)
         hold = (hold and not (renew or verify or change)) or self._session.overdue(sent)
-        if renew or change is not None:
-            await self._renew()  # first: the agent takes it even while its servers are away
         if change is not None:
+            # First: while the agent does not take it, a better health must not be renewed.
             await self._write(*change)
-        renewing = asyncio.create_task(self._renew_on())
-        try:
-            await self._compare(hold=hold, verify=verify)
-        finally:
-            renewing.cancel()
-            # What it failed with, the next heartbeat fails with.
-            await asyncio.gather(renewing, return_exceptions=True)
-
-    async def _renew_on(self) -> NoReturn:
-        """Renews while the servers are asked: an agent may follow one that hangs for a minute, and
-        each request that it passes on takes longer than a short TTL then."""
-        while True:
-            await asyncio.sleep(RENEW_WITHIN * self._lease.ttl)
+        if renew or change is not None:
             await self._renew()
+        patience = max(_LEAST_PATIENCE, _ANSWERS_WITHIN * self._lease.ttl)
+        try:
+            async with asyncio.timeout(patience):
+                await self._compare(hold=hold, verify=verify)
+        except StoreUnavailableError as error:
+            await self._renew_without(error)
+        except TimeoutError:
+            no_answer = f"its servers give no answer within {patience:g} s"
+            await self._renew_without(StoreUnavailableError(self._api.address.shown, no_answer))
+
+    async def _renew_without(self, error: StoreUnavailableError) -> NoReturn:
+        """Renews at the agent, which needs no servers for that, and may follow some that hang for a
+        minute; raises ``error``, which its servers are away with."""
+        await self._renew()
+        error.renewed = True
+        raise error
 
     async def _compare(self, *, hold: bool, verify: bool) -> None:
         """What a heartbeat has to ask the servers."""

@@ -178,7 +178,10 @@ class Registrar:
                 # A dead holder's time stands still with its store, and may start over.
                 self._held_since = None
                 self._failed(error)
-                await is_set(self._leaving, max(away.next(), error.retry_after))
+                pause = max(away.next(), error.retry_after)
+                if error.renewed:  # and has to be again
+                    pause = min(pause, self.terms.heartbeat)
+                await is_set(self._leaving, pause)
             except StoreDeniedError as error:
                 self._failed(error)
                 await is_set(self._leaving, refused.next())

@@ -187,8 +187,9 @@ class _Judge:
             # It said goodbye: there is nothing to wait for.
             due = max(truth.since, since, reader.shown_since(id)) + BACK
         elif not truth.vouched:
-            # Nobody vouches for it, and TTL ends that, whether it answers or not.
-            due = max(truth.unvouched_since, since) + silent
+            # Nobody vouches for it, and TTL ends that, whether it answers or not. Who is shown anew
+            # may be vouched for again before the recorder knows.
+            due = max(max(truth.unvouched_since, since) + silent, reader.shown_since(id))
         elif not truth.serves:
             due = max(truth.serves_since, reader.shown_since(id)) + self._terms.probe_interval
             # Who watches it now may have to wait until the one before counts as dead, and who

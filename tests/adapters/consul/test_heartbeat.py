@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from mcp_discovery.adapters.consul import ConsulStore
-from mcp_discovery.adapters.consul.checks import heartbeat_check
+from mcp_discovery.adapters.consul.api import ConsulAgent as AgentClient
+from mcp_discovery.adapters.consul.checks import health_check, heartbeat_check
 from mcp_discovery.adapters.store import Registration, Store
 from mcp_discovery.errors import RegistrationLostError, StoreUnavailableError
 from mcp_discovery.health import Health, Status, healthy
@@ -104,7 +105,7 @@ async def test_servers_that_hang_let_no_ttl_lapse() -> None:
         ConsulAgent(server) as agent,
         ConsulStore(agent.store_url) as store,
     ):
-        registration = await register(store, ttl=1.5)
+        registration = await register(store, ttl=2)
 
         async def beats() -> None:
             with suppress(StoreUnavailableError):
@@ -120,6 +121,24 @@ async def test_servers_that_hang_let_no_ttl_lapse() -> None:
             assert "missed TTL" not in log
         finally:
             await server.resume()
+
+
+async def test_a_health_is_told_before_the_renewal(
+    store: ConsulStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a server that died while its agent was away would be listed once more as it was."""
+    registration = await register(store)
+    told: list[str] = []
+    update = AgentClient.update_check
+
+    async def noted(self: AgentClient, check: str, status: str, output: str) -> None:
+        told.append(check)
+        await update(self, check, status, output)
+
+    monkeypatch.setattr(AgentClient, "update_check", noted)
+    await registration.heartbeat(Health(Status.DOWN, "connection refused"))
+    assert told[0] == health_check(registration.id)
+    assert heartbeat_check(registration.id) in told
 
 
 async def test_a_removed_record_is_noticed(
