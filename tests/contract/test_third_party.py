@@ -39,7 +39,7 @@ async def test_a_sidecar_and_facades_share_it(tmp_path: Path) -> None:
         )
         assert report.code == 0, report
         assert "can be read: 1 instance" in report.out
-        assert "a registration was made and removed again" in report.out
+        assert "was made and removed again" in report.out
 
         assert await sidecar.stop() == 0
         await asked.until_status("one", None, 20)
