@@ -95,11 +95,12 @@ _ERRNO_SENTENCES = {
     errno.ENETUNREACH: "no route to the network",
     errno.ETIMEDOUT: "connection attempt timed out",
 }
+_BROKEN_OFF = "the answer broke off"
 #: By the names of aiohttp's and httpx2's classes: whoever uses one does not import the other.
 _KINDS = {
     "ServerDisconnectedError": "the server closed the connection without an answer{closed}",
     "RemoteProtocolError": "the server closed the connection without an answer{closed}",
-    "ClientPayloadError": "the answer broke off",
+    "ClientPayloadError": _BROKEN_OFF,
     "ClientResponseError": "answered, but not HTTP",
     "TransferEncodingError": "answered, but not HTTP",
     "InvalidURL": "its address is no URL that can be dialled",
@@ -198,7 +199,8 @@ def _socket_sentence(error: BaseException) -> str:
             return _CUT_OFF  # without TLS nobody resets what is not there yet
         for kind, sentence in _KINDS.items():
             if kind in kinds:
-                return sentence
+                # httpx2 has one class for the end before an answer and for that within one.
+                return _BROKEN_OFF if "complete message body" in str(each) else sentence
         if isinstance(each, OSError) and number in _ERRNO_SENTENCES:
             return _ERRNO_SENTENCES[number]
         if type(each) is OSError and number is None and str(each):

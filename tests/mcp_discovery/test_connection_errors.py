@@ -116,8 +116,8 @@ async def port(what: ssl.SSLContext | Callable[[], Saying], *, heard: bool) -> A
 async def by_aiohttp(url: str, tls: ssl.SSLContext) -> BaseException:
     async with aiohttp.ClientSession() as http:
         with pytest.raises(aiohttp.ClientError) as caught:
-            async with http.get(url, ssl=tls):
-                pass
+            async with http.get(url, ssl=tls) as response:
+                await response.read()
     return caught.value
 
 
@@ -136,6 +136,7 @@ NO_TLS_PERHAPS = (
 WANTS_CERTIFICATE = "it asks for a client certificate; {certificate}"
 NOTHING_IN_COMMON = "it has no version of TLS or cipher in common with this machine"
 CLOSED = "the server closed the connection without an answer{closed}"
+HALF = (b"Content-Length: 9\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n5\r\nha")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,10 @@ CLOSED = "the server closed the connection without an answer{closed}"
         ("https", lambda: Saying(b"", reset=True), trusting(), NO_TLS_PERHAPS),
         ("http", serving(), trusting(), CLOSED),
         ("http", lambda: Saying(b""), trusting(), CLOSED),
+        *(
+            ("http", saying(b"HTTP/1.1 200 OK\r\n" + half), trusting(), "the answer broke off")
+            for half in HALF
+        ),
         (
             "https",
             serving(),
