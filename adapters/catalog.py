@@ -255,7 +255,8 @@ class Catalog:
         total = len(self.view)
         many = total >= HOLD_FROM and len(missing) * 2 > total
         hold = self._hold if many or len(missing) == total else min(self._hold, _SHORT_HOLD)
-        vanished = [id for id in fresh if not self._is_draining(id)]
+        ending = Status.DRAINING, Status.DOWN  # these leave by themselves, also while unwatched
+        vanished = [id for id in fresh if self.view.entries[id].health.status not in ending]
         if hold > 0 and len(vanished) > 1 and len(vanished) * 2 > total:
             self.mass_drops += 1
             self._dropped.update(vanished)

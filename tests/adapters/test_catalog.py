@@ -242,6 +242,7 @@ async def test_holding_revives_nobody() -> None:
     catalog.apply(Snapshot(many(10, status=Status.DOWN, reason="connection refused")))
     catalog.apply(Snapshot({}))
     assert {e.health.status for e in catalog.view} == {Status.DOWN}
+    assert catalog.mass_drops == 0  # they were reaped while nobody watched
     catalog.apply(Change("n-3", None))  # certain: not held any longer
     assert len(catalog.view) == 9
 
