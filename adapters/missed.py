@@ -6,6 +6,8 @@ must not end with that: nothing is mended yet.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from cachetools import TTLCache
 
 from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
@@ -14,15 +16,21 @@ from mcp_discovery.errors import OutdatedRevisionError
 
 #: For how many seconds an instance is missed, and how many are at most.
 _REMEMBERED, _MOST = 86_400.0, 1000
+#: For how many seconds a successor may run beside the one that it replaces, beyond the TTL.
+_SURGE = 60.0
+#: How many seconds, beyond the TTL, before it would be reaped a silent one must leave for that to
+#: be a goodbye.
+_REAPING = 5.0
 
 
 class MissedInstances:
     """Those that left one catalog without a goodbye, in the last day.
 
     An instance is missed from its silence on until it is heard of again, another new instance of
-    its name takes its place, or somebody removes it (:meth:`forget`). One that was deregistered or
-    is draining has said goodbye, and so has one that left while the list was stale, as far as
-    anybody knows; those of a mass drop have not.
+    its name takes its place, or somebody removes it (:meth:`forget`). The new one may have come
+    shortly before, as in a rolling update. One that was deregistered, be it silent, or is draining
+    has said goodbye, and so has one that left while the list was stale, as far as anybody knows;
+    those of a mass drop have not.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -30,6 +38,8 @@ class MissedInstances:
         self._revision = 0
         self._silent: dict[str, Entry] = {}  # listed still, and nobody has come in its place
         self._gone: TTLCache[str, Entry] = TTLCache(_MOST, _REMEMBERED)
+        #: Name → id → when it came, of the listed ones that took nobody's place so far.
+        self._new: dict[str, dict[str, datetime]] = {}
 
     def entries(self) -> list[Entry]:
         """The missed ones that are not listed any more, as they were listed last, by name."""
@@ -38,6 +48,10 @@ class MissedInstances:
             events = self._catalog.since(view.epoch, self._revision)
         except OutdatedRevisionError:
             events = []  # more changes since the last time than the catalog remembers
+            self._silent = {entry.id: entry for entry in view if _is_unheard(entry)}
+            self._new.clear()
+            for id in [id for id in self._gone if id in view.entries]:
+                del self._gone[id]
         self._revision = view.revision
         for event in events:
             self._take(event)
@@ -50,27 +64,63 @@ class MissedInstances:
 
     def _take(self, event: CatalogEvent) -> None:
         entry, before = event.entry, event.before
-        if entry is not None:
-            returned = self._gone.pop(event.id, None) is not None
-            if not _is_unheard(entry):
-                returned |= self._silent.pop(event.id, None) is not None
-                if before is None and not returned:
-                    self._replace(entry.record.name)
-            elif before is None or not _is_unheard(before):
-                self._silent[event.id] = entry
+        if before is not None and (entry is None or entry.record.name != before.record.name):
+            self._forget_new(before.record.name, event.id)
+        if entry is None:
+            silent = self._silent.pop(event.id, None)
+            if silent is not None and not _says_goodbye(silent, event.at):
+                self._gone[event.id] = silent
+            elif before is not None and not _is_unheard(before):
+                self._is_replaced(before)  # so that its successor takes no other's place
             return
-        silent = self._silent.pop(event.id, None)
-        if silent is not None:
-            self._gone[event.id] = silent
+        returned = self._gone.pop(event.id, None) is not None
+        if not _is_unheard(entry):
+            returned |= self._silent.pop(event.id, None) is not None
+            if before is None and not returned and not self._replaces(entry.record.name):
+                came = min(event.at, entry.record.registered_at)
+                if came > event.at - 2 * _surge(entry):  # an older one can replace nobody
+                    self._new.setdefault(entry.record.name, {})[event.id] = came
+        elif before is None or not _is_unheard(before):
+            self._forget_new(entry.record.name, event.id)
+            if not self._is_replaced(entry):
+                self._silent[event.id] = entry
 
-    def _replace(self, name: str) -> None:
-        """A new instance of ``name`` has come in the place of the one that is missed longest."""
+    def _replaces(self, name: str) -> bool:
+        """Whether a new one of ``name`` takes a place: that of the one that is missed longest."""
         for missed in (self._gone, self._silent):
             for id, entry in list(missed.items()):
                 if entry.record.name == name:
                     del missed[id]
-                    return
+                    return True
+        return False
+
+    def _is_replaced(self, leaving: Entry) -> bool:
+        """Whether one that came since it was heard last, or shortly before, takes its place."""
+        name = leaving.record.name
+        while new := self._new.get(name):
+            id, came = next(iter(new.items()))
+            self._forget_new(name, id)
+            if came > leaving.health.last_seen - _surge(leaving):
+                return True
+        return False
+
+    def _forget_new(self, name: str, id: str) -> None:
+        new = self._new.get(name, {})
+        new.pop(id, None)
+        if not new:
+            self._new.pop(name, None)
 
 
 def _is_unheard(entry: Entry) -> bool:
     return entry.health.unheard or entry.dropped
+
+
+def _surge(entry: Entry) -> timedelta:
+    return timedelta(seconds=entry.instance.lease.ttl + _SURGE)
+
+
+def _says_goodbye(silent: Entry, at: datetime) -> bool:
+    """Whether a silent one that leaves ``at`` does so clearly before it would be reaped."""
+    lease = silent.instance.lease
+    reaped = silent.health.last_seen + timedelta(seconds=lease.reap_after)
+    return silent.health.silent and at < reaped - timedelta(seconds=lease.ttl + _REAPING)

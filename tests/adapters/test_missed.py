@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -10,29 +11,40 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.store import Change, Snapshot
-from mcp_discovery.health import ANSWERS, Health, Status, silent_for, unreachable
+from mcp_discovery.health import (
+    ANSWERS,
+    Health,
+    Status,
+    rfc3339,
+    silent_for,
+    unreachable,
+    utcnow,
+)
 from mcp_discovery.instance import Holder, Instance, Lease
 from tests.records import record
 
 WELL = Health(Status.HEALTHY, ANSWERS)
-SILENT = Health(Status.DOWN, silent_for(10))
+LAPSED = Health(Status.DOWN, silent_for(10))
+SILENT = replace(LAPSED, last_seen=utcnow() - timedelta(seconds=300))
+CUT_OFF = Health(Status.DOWN, unreachable("host-1"))
 REFUSED = Health(Status.DOWN, "connection refused")
 LEAVING = Health(Status.DRAINING, "draining: leaves soon")
 
 
-def instance(id: str, health: Health = WELL) -> Instance:
-    """An instance of the server that its id begins with."""
+def instance(id: str, health: Health = WELL, age: float = 0.0) -> Instance:
+    """An instance of the server that its id begins with, registered ``age`` seconds ago."""
     lease = Lease(ttl=10.0, reap_after=300.0, holder=Holder(id="h", by="sidecar", host="here"))
-    return Instance(record(id, name=id.partition("-")[0]), health, lease)
+    since = rfc3339(utcnow() - timedelta(seconds=age))
+    return Instance(record(id, name=id.partition("-")[0], registeredAt=since), health, lease)
 
 
 class Followed:
     """A catalog with shop-1, shop-2 and bank-1, and who is missed of it."""
 
     def __init__(self) -> None:
-        self.catalog = Catalog(EmbeddedStore())
+        self.catalog = Catalog(EmbeddedStore(), ring=10)
         self.missed = MissedInstances(self.catalog)
-        self.all = {id: instance(id) for id in ("shop-1", "shop-2", "bank-1")}
+        self.all = {id: instance(id, age=3600) for id in ("shop-1", "shop-2", "bank-1")}
         self.catalog.apply(Snapshot(self.all))
 
     def become(self, id: str, *healths: Health | None) -> None:
@@ -50,8 +62,9 @@ class Followed:
     ("healths", "missed"),
     [
         ((SILENT, None), True),
+        ((LAPSED, None), False),  # it came back to say goodbye, long before it would be reaped
         ((REFUSED, SILENT, None), True),
-        ((Health(Status.DOWN, unreachable("host-1")), None), True),
+        ((CUT_OFF, None), True),
         ((None,), False),  # deregistered without a drain
         ((LEAVING, None), False),
         ((REFUSED, None), False),  # its sidecar lived, and said goodbye
@@ -65,6 +78,47 @@ async def test_missed_is_who_fell_silent_and_left(
     followed = Followed()
     followed.become("shop-1", *healths)
     assert followed.ids == (["shop-1"] if missed else [])
+
+
+@pytest.mark.parametrize(
+    ("leaves", "missed"),
+    [
+        (["shop-1", "shop-2"], ["shop-2"]),  # each newcomer takes one place
+        (["bank-1"], ["bank-1"]),
+        (["shop-3", "shop-1"], ["shop-1", "shop-3"]),
+    ],
+)
+@pytest.mark.parametrize("health", [SILENT, CUT_OFF])
+async def test_a_successor_may_come_before_the_one_that_it_replaces_falls_silent(
+    health: Health, leaves: list[str], missed: list[str]
+) -> None:
+    followed = Followed()
+    followed.become("shop-3", WELL)
+    for id in leaves:
+        followed.become(id, health, None)
+    assert followed.ids == missed
+
+
+async def test_who_left_in_good_order_has_a_successor_too() -> None:
+    followed = Followed()
+    followed.become("shop-3", WELL)
+    followed.become("shop-1", None)
+    followed.become("shop-2", SILENT, None)
+    assert followed.ids == ["shop-2"]
+
+
+async def test_after_more_changes_than_are_kept_the_list_says_who_is_silent() -> None:
+    followed = Followed()
+    followed.become("shop-1", SILENT)
+    followed.become("shop-2", SILENT, None)
+    assert followed.ids == ["shop-2"]
+    followed.become("shop-1", WELL)
+    followed.become("shop-2", WELL)
+    followed.become("bank-1", SILENT, *[WELL, SILENT] * 6)
+    assert followed.ids == []
+    for id in ("shop-1", "bank-1"):
+        followed.become(id, None)
+    assert followed.ids == ["bank-1"]
 
 
 @pytest.mark.parametrize("when", ["while it is silent", "later"])

@@ -35,9 +35,8 @@ AWAY = StoreUnavailableError("embedded:", "it is away")
 
 def instance(id: str, status: Status, *, ago: float = 0.0, reason: str = ANSWERS) -> Instance:
     """An instance that has had ``status`` since ``ago`` seconds; its server has its name."""
-    now = utcnow()
-    since = now - timedelta(seconds=ago)
-    health = Health(status, reason, since=since, last_seen=now)
+    since = utcnow() - timedelta(seconds=ago)
+    health = Health(status, reason, since=since, last_seen=since)
     lease = Lease(ttl=10.0, reap_after=300.0, holder=Holder(id="h", by="sidecar", host="here"))
     return Instance(record(id, name=id.partition("-")[0]), health, lease)
 
@@ -90,7 +89,7 @@ async def test_who_left_without_a_goodbye_is_told_of_and_who_leaves_in_good_orde
     catalog = Catalog(EmbeddedStore())
     metrics = figures_of(catalog)
     leaving = Status.DRAINING
-    silent = instance("bank-1", Status.DOWN, reason=silent_for(10))
+    silent = instance("bank-1", Status.DOWN, ago=300, reason=silent_for(10))
     known = [
         *(instance("shop-1", leaving), instance("shop-2", leaving), silent),
         *(instance("till-1", leaving), instance("till-2", Status.DOWN, reason="refused")),
