@@ -88,6 +88,12 @@ _HANDSHAKE_SENTENCES = (
     ("UNRECOGNIZED_NAME", "it has no certificate for the name that it was asked by{name}"),
     ("UNEXPECTED_EOF", _CUT_OFF),
 )
+#: The alerts with which a server refuses a handshake, in OpenSSL's names for what it was sent. What
+#: else breaks a connection of TLS says nothing of what the server has read by then.
+_REFUSAL = re.compile(
+    r"(SSLV3|TLSV1|TLSV13)_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE"
+    r"|PROTOCOL_VERSION|INSUFFICIENT_SECURITY|DECRYPT_ERROR|UNRECOGNIZED_NAME)"
+)
 _RESET = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 _ERRNO_SENTENCES = {
     **dict.fromkeys(_RESET, "connection reset by the server{closed}"),
@@ -134,13 +140,16 @@ def tls_error(error: BaseException | None) -> ssl.SSLError | None:
 def is_no_connection(error: BaseException | None) -> bool:
     """Whether no connection was made, that of TLS included."""
     kinds = {kind.__name__ for each in causes(error) for kind in type(each).__mro__}
-    return bool(kinds & _CONNECTING) or tls_error(error) is not None
+    if kinds & _CONNECTING:
+        return True
+    return "ReadError" not in kinds and tls_error(error) is not None
 
 
 def is_refused_handshake(error: BaseException | None) -> bool:
-    """Whether a handshake failed, or was refused after its end, as a server does in TLS 1.3."""
+    """Whether the server refused a handshake with an alert, which in TLS 1.3 comes after its end:
+    it has processed no request then."""
     found = tls_error(error)
-    return found is not None and any(part in found.reason for part, _ in _HANDSHAKE_SENTENCES)
+    return found is not None and _REFUSAL.match(found.reason) is not None
 
 
 def is_wrong_name(error: BaseException | None) -> bool:

@@ -31,6 +31,7 @@ from mcp_discovery.client.answers import (
 from mcp_discovery.client.attempt import Attempt, Exchanges
 from mcp_discovery.client.settings import ClientSettings, Guard
 from mcp_discovery.client.streams import sse_transport, tracked, websocket_transport
+from mcp_discovery.connection_errors import is_refused_handshake
 from mcp_discovery.glance import Glance, glance
 from mcp_discovery.instance import Instance
 from mcp_discovery.tls_files import system_context
@@ -95,8 +96,9 @@ class SharedHttp(httpx2.AsyncBaseTransport):
         try:
             return await secure.transport.handle_async_request(request)
         except ssl.SSLError as error:
-            # In TLS 1.3 a server refuses a handshake after its end: httpx2 lets that through.
-            raise httpx2.ConnectError(str(error)) from error
+            # httpx2 lets through what comes after a handshake, as its refusal does in TLS 1.3.
+            kind = httpx2.ConnectError if is_refused_handshake(error) else httpx2.ReadError
+            raise kind(str(error)) from error
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -217,7 +219,7 @@ class _Answer(httpx2.AsyncByteStream):
             async with aclosing(answer):
                 async for part in answer:
                     yield part
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
+        except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
             self.attempt.fault = error
 
     async def aclose(self) -> None:

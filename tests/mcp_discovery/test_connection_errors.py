@@ -14,12 +14,22 @@ import aiohttp
 import httpx2
 import pytest
 import trustme
+from aiohttp.test_utils import make_mocked_request
 
 from mcp_discovery.adapters.http import remedies_for
 from mcp_discovery.client.attempt import REMEDIES as OF_CLIENT
+from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.connection_errors import Remedies, connection_sentence, wants_tls
+from mcp_discovery.facade.gateway.upstream import (
+    ForwardedRequest,
+    ReplicaUnreachableError,
+    send_request,
+)
+from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.probe import ServerTls
 from mcp_discovery.probe.tls import REMEDIES as OF_PROBE
 from tests.mcp_discovery.probe.test_tls import blocking_server
+from tests.records import record
 
 CA, STRANGER = trustme.CA(), trustme.CA()
 NOW = datetime.now(UTC)
@@ -222,6 +232,31 @@ async def test_each_fault_is_one_sentence_whichever_library_connects(
             error = await ask(url, tls)
             for remedies in (OF_PROBE, OF_STORE, OF_CLIENT):
                 assert connection_sentence(error, remedies) == says.format_map(remedies.words)
+
+
+async def test_only_a_refused_handshake_is_sent_to_another_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the server took in before TLS broke is sent to nobody else, as the server may have
+    processed it."""
+    taken = blocking_server(serving(), answer=HTTP)
+    refused = blocking_server(strict(ssl.TLSVersion.TLSv1_3))
+    monkeypatch.setattr(httpx2, "create_ssl_context", trusting)
+    for server, by_client, by_gateway in (
+        (taken, httpx2.ReadError, ProblemError),
+        (refused, httpx2.ConnectError, ReplicaUnreachableError),
+    ):
+        http = SharedHttp(connect_timeout=5, guard=None)
+        async with server as url, aiohttp.ClientSession() as session:
+            with pytest.raises(httpx2.TransportError) as told:
+                await http.facade.post(url, content=b"{}")
+            forwarded = ForwardedRequest(make_mocked_request("POST", "/"), 5)
+            tls = ServerTls(trusting)
+            with pytest.raises(by_gateway):
+                to = record("a", endpoint={"url": url})
+                await send_request(session, to, forwarded, {}, 5, tls)
+        await http.close()
+        assert type(told.value) is by_client
 
 
 @pytest.mark.parametrize("ask", [by_aiohttp, by_httpx])

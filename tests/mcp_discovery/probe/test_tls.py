@@ -119,8 +119,9 @@ async def test_plain_http_where_https_is_asked_for(kind: str) -> None:
 
 
 @asynccontextmanager
-async def blocking_server(context: ssl.SSLContext) -> AsyncIterator[str]:
-    """A server whose refusals are heard: asyncio's closes the connection without its alert."""
+async def blocking_server(context: ssl.SSLContext, answer: bytes = b"") -> AsyncIterator[str]:
+    """A server whose refusals are heard: asyncio's closes the connection without its alert. A
+    request that it takes is answered with ``answer``, which is not encrypted."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -136,6 +137,9 @@ async def blocking_server(context: ssl.SSLContext) -> AsyncIterator[str]:
                 with secure:
                     with suppress(OSError):
                         secure.do_handshake()
+                        if answer and secure.recv(65536):
+                            socket.socket.sendall(secure, answer)
+                            continue
                     with suppress(OSError):
                         while socket.socket.recv(secure, 65536):
                             pass  # a reset would overtake the alert
