@@ -25,7 +25,7 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreUnavailableError,
 )
-from mcp_discovery.facade_url import facade_url_problem, without_secrets
+from mcp_discovery.facade_url import facade_url_problem, without_path, without_secrets
 from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import Event, EventReader
 
@@ -52,6 +52,7 @@ class FacadeApi:
         if (problem := facade_url_problem(url)) is not None:
             raise InvalidStoreURLError(without_secrets(url), problem)
         self.url = url.rstrip("/")
+        self._has_answered = False
         self._http = HttpClient(
             self.url,
             options,
@@ -93,6 +94,7 @@ class FacadeApi:
         ) as response:
             if response.status != 200:
                 self._checked(await self._http.whole(response))
+            self._has_answered = True
             async for chunk in response.content.iter_any():
                 try:
                     events = reader.feed(chunk)
@@ -108,6 +110,7 @@ class FacadeApi:
 
     def _checked(self, answer: StoreResponse) -> StoreResponse:
         if answer.status < 300:
+            self._has_answered = True
             return answer
         problem: Any = None
         with suppress(ValueError):
@@ -141,12 +144,15 @@ class FacadeApi:
             return StoreDeniedError(self.url, detail)
         if status == 413:
             return InvalidRecordError("", detail)
+        lost = not self._has_answered and status in (400, 404, 405)
+        address = without_path(self.url) if lost else None
+        path = f"; its URL has a path, the facade's address may be {address}" if address else ""
         if 400 <= status < 500 and status not in _LATER and problem:
-            return InvalidInputError(detail)
+            return InvalidInputError(f"{detail}{path}")
         usual = url_by_port(self.url)
         where = f"a facade? For that port write {usual}" if usual else "a facade?"
         hint = "" if problem or status in _LATER else f"; is this the address of {where}"
-        return StoreUnavailableError(self.url, f"HTTP {status}: {detail}{hint}")
+        return StoreUnavailableError(self.url, f"HTTP {status}: {detail}{path or hint}")
 
 
 def bearer(token: str) -> dict[str, str]:

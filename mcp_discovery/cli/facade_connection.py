@@ -11,13 +11,7 @@ from mcp_discovery.adapters.http import Params, remedies_for
 from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.cli.options import check_url
-from mcp_discovery.errors import (
-    DocumentNotFoundError,
-    InvalidInputError,
-    RegistrationLostError,
-    StoreUnavailableError,
-)
-from mcp_discovery.facade_url import without_path
+from mcp_discovery.errors import DocumentNotFoundError, RegistrationLostError
 
 #: Seconds that a response may take: a list of 100,000 servers takes some.
 _TIMEOUT = 15.0
@@ -37,11 +31,6 @@ async def facade_api(
     api = FacadeApi(facade, credentials, remedies=remedies_for(facade, facade=True))
     try:
         yield api
-    except (InvalidInputError, StoreUnavailableError) as error:
-        if (address := without_path(facade)) is None:
-            raise
-        hint = f"--facade {facade!r} has a path; the facade's address may be {address}"
-        raise InvalidInputError(f"{error}; {hint}") from error
     finally:
         await api.close()
 

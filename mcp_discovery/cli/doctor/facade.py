@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.cli.facade_connection import get
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
+from mcp_discovery.facade_url import without_path
 from mcp_discovery.plural import counted
 from mcp_discovery.version import installed_version
 
@@ -28,7 +29,8 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             yield wrong(str(error), advice)
             return
         except (DiscoveryError, KeyError, TypeError, ValueError):
-            advice = "give the address of a facade with --facade, such as http://127.0.0.1:4000"
+            such = without_path(case.facade) or "http://127.0.0.1:4000"
+            advice = f"give the address of a facade with --facade, such as {such}"
             yield wrong(f"what answers at {case.facade} is no facade", advice)
             return
         yield ok(f"{case.facade} answers, up for {health.get('uptime', 0):,} s")

@@ -193,6 +193,19 @@ def test_a_facade_that_speaks_another_protocol(
     assert "Traceback" not in ended.err
 
 
+def test_a_facade_with_a_path_that_is_away_is_no_wrong_input(run: Callable[..., Ended]) -> None:
+    with listening(None) as port:
+        ended = run("servers", "--facade", f"http://localhost:{port}/mcp")
+    assert ended.code == 3
+    assert (
+        "HTTP 404: no detail given; its URL has a path, the facade's address may be " in ended.err
+    )
+    away = f"http://localhost:{port}/mcp"
+    ended = run("servers", "--facade", away)
+    assert (ended.code, "may be" in ended.err) == (3, False)
+    assert "is no facade" not in run("doctor", "--facade", away).out
+
+
 def test_what_python_prints_by_itself_is_a_sentence_too(
     run: Callable[..., Ended], capsys: pytest.CaptureFixture[str]
 ) -> None:
