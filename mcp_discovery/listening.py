@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import ExitStack
 
@@ -9,11 +10,24 @@ from contextlib import ExitStack
 def free_port(host: str, port: int) -> int:
     """``port``, or a free one for 0; raises :class:`OSError` where ``host`` and ``port`` cannot be
     listened on now. Nothing listens there after it: whoever does asks again."""
+    unknown: OSError | None = None
+    listens = False
     with ExitStack() as taken:
         for family, *_, address in socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             place = address[0], port
-            listener = taken.enter_context(socket.create_server(place, family=family))
-            port = port or int(listener.getsockname()[1])
+            try:
+                listener = socket.create_server(place, family=family)
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                unknown = (
+                    error  # the kernel has no IPv6: asyncio leaves such an address out as well
+                )
+                continue
+            taken.enter_context(listener)
+            port, listens = port or int(listener.getsockname()[1]), True
+    if unknown is not None and not listens:
+        raise unknown
     return port

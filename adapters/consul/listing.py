@@ -47,8 +47,9 @@ REPORTED_WITHIN = 1.0
 LAPSED_FOR = 1.0
 #: Where at least this many lapsed together, they are shown as ``degraded`` instead of ``down`` …
 MANY = 3
-#: … for this many seconds.
-IN_DOUBT = 6.0
+#: … for this many seconds: an agent takes up to 10 s to leave a server that hangs, and what it
+#: passes on waits as long.
+IN_DOUBT = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +241,13 @@ class ConsulListing:
         return known if same and well else None
 
     def ghosts(self) -> list[tuple[ServicePlace, Check]]:
-        """The heartbeat checks that pass though the sessions of their holders have ended, and
-        their places."""
+        """The heartbeat checks that pass though the sessions of their holders have ended beyond
+        doubt, and their places."""
+        now = time.monotonic()
         return [
             (presence.place, check)
             for id, holder in self._ghosts
+            if self._in_doubt_until(id) <= now
             for presence in self._present.get(id, ())
             if presence.passing and presence.holder == holder
             for check in self._checks[presence.place]
@@ -358,13 +361,17 @@ class ConsulListing:
 
     def _silent(self, id: str, lease: Lease, now: float) -> tuple[Status, str]:
         reason = silent_for(lease.ttl)
+        if (until := self._in_doubt_until(id)) > now:
+            self.due = min(self.due, until)
+            return Status.DEGRADED, f"{reason}, nor from most others: its store may be at fault"
         if (id, lease.holder.id) in self._ghosts:
-            return Status.DOWN, f"{reason}: its session in Consul has ended"
+            reason = f"{reason}: its session in Consul has ended"
+        return Status.DOWN, reason
+
+    def _in_doubt_until(self, id: str) -> float:
+        """The monotonic time until which a lapse may be the store's fault."""
         lapse = self._lapsed.get(id)
-        if lapse is None or not lapse.many or now >= lapse.since + IN_DOUBT:
-            return Status.DOWN, reason
-        self.due = min(self.due, lapse.since + IN_DOUBT)
-        return Status.DEGRADED, f"{reason}, nor from most others: its store may be at fault"
+        return lapse.since + IN_DOUBT if lapse is not None and lapse.many else -math.inf
 
     def _find(
         self, id: str, holder: str, against: tuple[Status, str], heard: float

@@ -138,13 +138,15 @@ class EtcdGateway:
     ) -> StoreDeniedError:
         """``error`` with the rights that the request lacks, which etcd does not tell."""
         rights = tuple(dict.fromkeys(needed(path, body)))
-        if rights not in self._explained:
+        problem = self._explained.get(rights)
+        if problem is None:
             try:
                 lacking = await self.lacking(rights)
             except StoreError:
                 return error  # it told enough before it went away
-            self._explained[rights] = self.lacking_sentence(lacking) if lacking else error.problem
-        return PermissionDeniedError(self.store, self._explained[rights])
+            problem = self.lacking_sentence(lacking) if lacking else error.problem
+            self._explained[rights] = problem
+        return PermissionDeniedError(self.store, problem)
 
     def lacking_sentence(self, lacking: Sequence[KeyRight]) -> str:
         """What the user lacks, and what to do about it."""

@@ -10,6 +10,10 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.nearest import all_nearest
 from mcp_discovery.query.query import Query
 
+#: For how many values of one query names like them are looked for: that compares each with all that
+#: are known, and a filter may want hundreds.
+_COMPARED = 3
+
 
 @dataclass(frozen=True, slots=True)
 class UnknownValue:
@@ -25,17 +29,21 @@ class UnknownValue:
 
 
 def unknown_values(view: View, query: Query) -> Iterator[UnknownValue]:
-    """The values that ``query`` wants and no server has, whatever its status.
+    """The values that ``query`` wants and no server has, whatever its status; what is like the
+    first few of them.
 
     Of filters that have an index and no fixed choices: a range of versions is no value.
     """
+    left = _COMPARED
     for each, wanted, _ in query.indexed():
         if each.choices or each.syntax is not None:
             continue
         known = view.keys(each.name)
         for value in sorted(map(str, wanted)):
             if value not in known:
-                yield UnknownValue(each.name, value, all_nearest(value, known))
+                near = all_nearest(value, known) if left > 0 else ()
+                left -= 1
+                yield UnknownValue(each.name, value, near)
 
 
 def of_other_status(

@@ -95,16 +95,18 @@ async def speaks_tls(session: aiohttp.ClientSession, url: str) -> bool:
     """Whether TLS is spoken where ``url`` asks for none: in a handshake that sends nothing else."""
     where = wire_url(url)
     key = where.raw_host, where.port
-    if key not in _secure:
+    known = _secure.get(key)
+    if known is None:
         secure = where.with_scheme("wss" if where.scheme == "ws" else "https")
         try:
             async with asyncio.timeout(_READING):
                 await _read_certificate(session, secure.with_port(where.port), None)
-            _secure[key] = True
+            known = True
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             refused = tls_error(error)  # in the words of TLS: it wants a certificate, or a name
-            _secure[key] = refused is not None and "ALERT" in refused.reason
-    return _secure[key]
+            known = refused is not None and "ALERT" in refused.reason
+        _secure[key] = known
+    return known
 
 
 async def _names_in_certificate(

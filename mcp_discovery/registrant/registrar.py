@@ -178,13 +178,10 @@ class Registrar:
                 # A dead holder's time stands still with its store, and may start over.
                 self._held_since = None
                 self._failed(error)
-                pause = max(away.next(), error.retry_after)
-                if error.renewed:  # and has to be again
-                    pause = min(pause, self.terms.heartbeat)
-                await is_set(self._leaving, pause)
+                await self._pause_after(error, max(away.next(), error.retry_after))
             except StoreDeniedError as error:
                 self._failed(error)
-                await is_set(self._leaving, refused.next())
+                await self._pause_after(error, refused.next())
             except InvalidInputError as error:
                 self._unfit(error)
                 await is_set(self._leaving, _REFLECTION)
@@ -195,6 +192,11 @@ class Registrar:
                     self._succeeded()
                 else:
                     await is_set(self._news, self._until_overdue())
+
+    async def _pause_after(self, error: StoreError, seconds: float) -> None:
+        # What was renewed has to be again.
+        at_most = self.terms.heartbeat if error.renewed else math.inf
+        await is_set(self._leaving, min(seconds, at_most))
 
     async def _send_next(self, *, renew: bool = False) -> bool:
         """Makes the next call to the store; whether there was one to make."""

@@ -150,8 +150,10 @@ async def _check_writing(store: Store, record: Record, case: Case) -> AsyncItera
     except asyncio.CancelledError:
         await _undo(made, timeout)
         raise
-    kept = await asyncio.shield(_kept(registration, health, timeout))
-    problem = await asyncio.shield(_remove(registration, timeout))
+    try:
+        kept = await _kept(registration, health, timeout)
+    finally:
+        problem = await asyncio.shield(_remove(registration, timeout))
     if kept is not None:
         yield wrong(f"a registration was made, and could not be kept: {kept}", _grant_writing(case))
     elif problem is None:

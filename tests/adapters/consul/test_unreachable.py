@@ -65,16 +65,22 @@ IDS = ("a-1", "a-2", "a-3")
 
 def listing_of_three(memory: WatchMemory | None = None) -> ConsulListing:
     one = ConsulListing("mcp/servers/", SkippedKeys("consul://here"), memory or WatchMemory())
-    lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
-    entries = []
-    for id in IDS:
-        raw = base64.b64encode(encode_registration(record(id, name="a"), lease)).decode()
-        entries.append(KVPair(f"mcp/servers/a/{id}", raw, 7))
-    one.feed_records(entries)
+    hold(one)
     if memory is None:
         lapse(one)
         assert down(one) == set()
     return one
+
+
+def hold(one: ConsulListing, *ended: str) -> None:
+    """Feeds it records, of which the sessions of ``ended`` have ended."""
+    lease = Lease(Holder(HOLDER, "host", "sidecar"), 10.0, 60.0)
+    entries = []
+    for modified, id in enumerate(IDS, 7 + 10 * len(ended)):
+        raw = base64.b64encode(encode_registration(record(id, name="a"), lease)).decode()
+        session = "" if id in ended else "one"
+        entries.append(KVPair(f"mcp/servers/a/{id}", raw, modified, session, guarded=True))
+    one.feed_records(entries)
 
 
 def lapse(one: ConsulListing, *silent: str) -> None:
@@ -172,3 +178,22 @@ def test_one_of_three_that_falls_silent_is_not_waited_for() -> None:
     one = listing_of_three()
     lapse(one, "a-2")
     assert down(one) == {"a-2"}
+
+
+def test_sessions_of_most_that_end_while_their_heartbeats_arrive_make_them_degraded_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when their agents follow servers that hang: nobody makes their checks critical for it."""
+    monkeypatch.setattr(listing, "ENDED_FOR", 0.0)
+    monkeypatch.setattr(listing, "LAPSED_FOR", 0.0)
+    one = listing_of_three()
+    hold(one, "a-1")
+    assert down(one) == {"a-1"}
+    assert [place.id for place, _ in one.ghosts()] == ["a-1"]
+    hold(one, *IDS)
+    assert down(one) == set()
+    assert {each.health.status for each in one.instances().values()} == {Status.DEGRADED}
+    assert one.ghosts() == []
+    monkeypatch.setattr(listing, "IN_DOUBT", 0.0)
+    assert down(one) == set(IDS)
+    assert len(one.ghosts()) == len(IDS)
