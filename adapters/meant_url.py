@@ -22,7 +22,9 @@ def meant_url(url: str, schemes: Collection[str]) -> str | None:
 
     ``schemes`` are those that are known; without credentials and query, which may hold secrets.
     """
-    url = without_secrets(url)
+    bare = without_secrets(url)
+    host_begins = "@" in url and url.rpartition("@")[2].startswith(bare)
+    url = f"//{bare}" if host_begins else bare
     if file := _FILE.fullmatch(url):
         slashes, path = file.groups()
         absolute = len(slashes) in (1, 3) or (slashes and "/" in path)

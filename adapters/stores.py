@@ -155,7 +155,7 @@ def kind_of(url: str) -> StoreKind:
             examples.append(added.example)
             schemes += added.schemes
         elif name == _name(url):
-            raise InvalidStoreURLError(url, added)
+            raise InvalidStoreURLError(without_secrets(url), added)
     problem = "unknown scheme" if "://" in url else "has no scheme of a store"
     if meant := meant_url(url, schemes):
         raise InvalidStoreURLError(without_secrets(url), f"{problem}; did you mean {meant}?")

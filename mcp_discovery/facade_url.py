@@ -6,6 +6,8 @@ import re
 
 #: Paths that a facade answers at, which people copy with its address.
 _PATHS = re.compile(r"(https?://.+?)/(servers|tools|mcp|docs|health|ready|status|events|v0\.1)/?")
+#: What comes before a user; without slashes, another word is the user itself.
+_SCHEME = re.compile(r"[^:/@?]+://+|(?:(?:consul|etcd|embedded|https?)(?:\+\w+)?:)?/*")
 _HOST = re.compile(r"(?:https?:/*|[A-Za-z+]+:/+)?([\w.\[:\]-]+?(?::\d+)?)(?:/.*)?", re.DOTALL)
 
 
@@ -17,11 +19,12 @@ def facade_url_problem(url: str) -> str | None:
     from mcp_discovery.record import url_problem  # stores' URLs are looked at without its weight
 
     scheme, _, rest = url.partition("://")
-    if scheme in ("http", "https") and url_problem(url, ("http", "https")) is None:
-        if not {"?", "#", "@"} & set(url):
-            return None
-        bare = f"{scheme}://{re.split('[?#]', rest)[0].rpartition('@')[2]}"
-        return f"write {without_path(bare) or bare}, without user or query"
+    if scheme in ("http", "https"):
+        bare = f"{scheme}://{re.split('[?#]', rest.rpartition('@')[2])[0]}"
+        if url_problem(bare, ("http", "https")) is None:
+            if not {"?", "#", "@"} & set(url):
+                return None
+            return f"write {without_path(bare) or bare}, without user or query"
     if scheme.partition("+")[0] in ("consul", "etcd", "embedded"):
         return "names a store, not a facade; write http://127.0.0.1:4000"
     host = _HOST.fullmatch(url.rpartition("@")[2])
@@ -43,8 +46,7 @@ def without_path(url: str) -> str | None:
 
 
 def without_secrets(url: str) -> str:
-    """``url`` without user, password and query."""
-    url = url.partition("?")[0]
-    scheme = re.match(r"[^:/@]*:?/*", url)
-    before = scheme[0] if scheme and scheme[0] != url else ""
-    return before + url.removeprefix(before).rpartition("@")[2]
+    """``url`` without user, password, which may hold any character, and query."""
+    scheme = _SCHEME.match(url)
+    before = scheme[0] if scheme else ""
+    return before + url.removeprefix(before).rpartition("@")[2].partition("?")[0]

@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mcp_discovery.errors import InvalidStoreURLError
+from mcp_discovery.facade_url import without_secrets
 from mcp_discovery.record import MAX_NAME, is_label
 
 #: ``one-service``: every instance belongs to one Consul service. ``service-per-server``: each
@@ -88,9 +89,9 @@ def parse_url(url: str) -> ConsulAddress:
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.scheme not in _SCHEMES:
         raise InvalidStoreURLError(shown, f"its scheme is none of {', '.join(_SCHEMES)}")
-    if parts.username is not None or parts.password is not None:
+    if "@" in url:  # in the query too: of a password that holds a question mark
         raise InvalidStoreURLError(
-            shown, "holds credentials; give the ACL token as the token option"
+            without_secrets(url), "holds credentials; give the ACL token as the token option"
         )
     if not host or any(ord(letter) <= 32 for letter in url):
         raise InvalidStoreURLError(shown, "names no host; write consul://127.0.0.1:8500")

@@ -51,10 +51,11 @@ def parse_url(url: str) -> EtcdURL:
     if scheme not in ("etcd", "etcd+https") or not mark:
         raise InvalidStoreURLError(url, f"is no etcd URL; {_EXAMPLE}, or etcd+https://… for TLS")
     rest, _, query = rest.partition("?")
-    hosts, slash, path = rest.partition("/")
-    if "@" in hosts:
+    hosts, _, path = rest.partition("/")
+    if "@" in hosts or "@" in query:  # of a password that holds a question mark
+        host = url.rpartition("@")[2].partition("?")[0]
         raise InvalidStoreURLError(
-            f"{scheme}://…@{hosts.rpartition('@')[2]}{slash}{path}",
+            f"{scheme}://…@{host}",
             "credentials do not belong in a URL; give user and password as options",
         )
     shown = f"{scheme}://{rest}"  # somebody may have put a password into the query
