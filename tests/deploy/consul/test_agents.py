@@ -103,7 +103,7 @@ async def test_heartbeats_go_on_while_the_servers_hang(tmp_path: Path) -> None:
         async with ConsulStore(client.store_url, options) as store:
             held = await store.register(record(), document("a"), ttl=2, reap_after=60)
             held._heartbeats._verified = math.inf  # it would ask the servers for the record in turn
-            held._kept._due = math.inf
+            held._kept._due = held._session._renewed = math.inf
             # For a while as usual: the agent has come to know the token in its present ACLs.
             await _beat_for(held, 1.8)
             await server.pause()
