@@ -1,7 +1,8 @@
 """Judges a history by the four promises. Knows nothing of how it came about.
 
 **No ghost.** An instance that stopped answering is not shown ``healthy`` beyond one probe interval
-while its sidecar lives, beyond TTL + 2 s where it does not.
+while its sidecar lives (two where the requests for connecting to it are made up for), beyond TTL +
+2 s where it does not.
 
 **No loss.** A living instance is offered within 5 s of its store being back, and the list no longer
 called stale.
@@ -27,6 +28,8 @@ from tests.faults.observations import OFFERED, Reader, Truth, Violation
 MARGIN = 1.5
 BACK = 5.0
 SILENT = 2.0
+#: For so many probe intervals the requests that it took to connect may be made up for.
+MADE_UP = 8
 #: How long a facade may take to start, besides.
 START = 5.0
 #: A list is emptied "at once" when its last living entries go within so long.
@@ -191,7 +194,10 @@ class _Judge:
             # may be vouched for again before the recorder knows.
             due = max(max(truth.unvouched_since, since) + silent, reader.shown_since(id))
         elif not truth.serves:
-            due = max(truth.serves_since, reader.shown_since(id)) + self._terms.probe_interval
+            interval = self._terms.probe_interval
+            if truth.serves_since - truth.connected_since < MADE_UP * interval:
+                interval *= 2
+            due = max(truth.serves_since, reader.shown_since(id)) + interval
             # Who watches it now may have to wait until the one before counts as dead, and who
             # returns to the store has to find out that it is there.
             due = max(due, self._end_of_predecessor(truth))

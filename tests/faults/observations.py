@@ -38,6 +38,8 @@ class Truth:
     since: float = 0.0
     serves_since: float = 0.0
     watched_since: float = 0.0
+    #: When it was last there for its sidecar to connect to.
+    connected_since: float = 0.0
     #: When its sidecar last ceased to be heard, and when it last was again.
     unvouched_since: float = 0.0
     vouched_since: float = 0.0
@@ -58,11 +60,13 @@ class Truth:
         vouched = self.vouched
         match one.kind:
             case "serves" | "silent" | "slow":
+                if not self.serves and one.kind != "silent":
+                    self.connected_since = one.at
                 self.serves, self.slow = one.kind != "silent", one.kind == "slow"
                 self.serves_since = one.at
             case "watched":
                 self.watched, self.left = True, False
-                self.watched_since = one.at
+                self.watched_since = self.connected_since = one.at
             case "unwatched":
                 self.watched = False
             case "parted" | "joined":

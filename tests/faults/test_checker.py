@@ -65,12 +65,16 @@ def test_nothing_happens_and_nothing_is_broken(made: Made) -> None:
 # -- no ghost ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seen", "broken"), [(2.5, []), (4.5, ["ghost"])])
+@pytest.mark.parametrize(
+    ("stops", "seen", "broken"),
+    [(30, 2.5, []), (30, 4.5, ["ghost"]), (10, 4.5, []), (10, 6.5, ["ghost"])],
+)
 def test_a_silent_server_is_seen_within_an_interval(
-    made: Made, seen: float, broken: list[str]
+    made: Made, stops: float, seen: float, broken: list[str]
 ) -> None:
-    made.at(10, "silent", "a")
-    made.changes(10 + seen, "a", "down")
+    """Within two, where requests for connecting to it may be made up for."""
+    made.at(stops, "silent", "a")
+    made.changes(stops + seen, "a", "down")
     assert made.until(60) == broken
 
 
