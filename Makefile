@@ -10,7 +10,7 @@ FAST   := -m "not slow and not docker and not soak" tests/mcp_discovery tests/ad
   $(wildcard tests/test_*.py) -p no:schemathesis --ignore=tests/facade/http/test_schemathesis.py
 # Most tests wait for stores and servers, so that more of them run than there are processors; the
 # fast ones do not wait.
-WORKERS ?= 5
+WORKERS ?= 4
 FAST_WORKERS ?= 3
 # The seed of all that is drawn in `make soak`: another one each time, unless one is given.
 ifndef SEED
