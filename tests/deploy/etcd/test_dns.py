@@ -224,7 +224,9 @@ async def test_dns_and_the_facade_agree_over_a_thousand_changes(
 ) -> None:
     """Every name is compared after every few dozen of them."""
     world, pace = World(store, seed=1), seeded(1)
-    async with facade(tmp_path, store.url.partition("?")[0]) as asked:
+    # Nobody is at the addresses of this world, which a facade would find out in time.
+    untried = {"MCP_DISCOVERY_TRY_ADVERTISED": "false"}
+    async with facade(tmp_path, store.url.partition("?")[0], **untried) as asked:
         done = served = 0
         while done < 1000:
             for _ in range(pace.randint(20, 120)):
