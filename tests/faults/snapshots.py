@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 from tests.stores import ConsulCluster, EtcdCluster, binaries
-from tests.stores.binaries import Binary
 from tests.stores.etcd import restorer
 
 
@@ -16,7 +15,7 @@ async def save(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
     """Writes a snapshot of ``cluster`` to ``file``."""
     file.unlink(missing_ok=True)
     if isinstance(cluster, ConsulCluster):
-        await _consul(cluster, "save", file)
+        await (await cluster.leader()).save_snapshot(file)
         return
     member = cluster.answering[0]
     login = ["--user", f"{cluster.user}:{cluster.password}"] if cluster.user else []
@@ -27,7 +26,7 @@ async def save(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
 async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
     """Puts what :func:`save` wrote in place of what ``cluster`` has, and waits until it serves."""
     if isinstance(cluster, ConsulCluster):
-        await _consul(cluster, "restore", file)
+        await (await cluster.leader()).restore_snapshot(file)
         await cluster.ready()
         return
     for member in cluster.members:
@@ -44,13 +43,6 @@ async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
     for member in cluster.members:
         await member.start(wait=False)
     await cluster.ready()
-
-
-async def _consul(cluster: ConsulCluster, what: str, file: Path) -> None:
-    leader = await cluster.leader()
-    assert isinstance(leader.program, Binary) and leader.token is not None
-    address = f"-http-addr={leader.http_url}"
-    await _run(leader.program.path, "snapshot", what, address, f"-token={leader.token}", str(file))
 
 
 async def _run(*command: str) -> None:

@@ -169,6 +169,20 @@ async def test_a_consul_agent_joins_with_acl_and_tls_and_is_missed(tmp_path: Pat
         await until(critical, timeout=20, what="serfHealth critical for the killed agent")
 
 
+async def test_a_snapshot_is_saved_although_members_have_just_changed(tmp_path: Path) -> None:
+    async with ConsulCluster(3, acl=True) as cluster:
+        gone = (await cluster.followers())[0]
+        await gone.stop()
+        leader = await cluster.leader()
+        members = (await leader.api("GET", "/v1/operator/raft/configuration")).json()["Servers"]
+        [id] = [each["ID"] for each in members if each["Node"] == gone.name]
+        await leader.api("DELETE", f"/v1/operator/raft/peer?id={id}")
+        await leader.save_snapshot(tmp_path / "snapshot")
+        await leader.put("came", "later")
+        await leader.restore_snapshot(tmp_path / "snapshot")
+        assert await leader.get("came") is None
+
+
 async def test_consul_dns_answers_for_a_registered_service(consul_server: ConsulServer) -> None:
     service = {"Name": "dns-probe", "Address": "127.0.0.1", "Port": 1}
     await consul_server.api("PUT", "/v1/agent/service/register", body=service)

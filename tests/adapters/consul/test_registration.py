@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from mcp_discovery.health import Status, healthy
 from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import ConsulAgent, ConsulServer, until
-from tests.stores.binaries import Binary
 
 DOC = document("search_products")
 
@@ -352,13 +350,9 @@ async def test_a_leftover_of_a_restored_snapshot_holds_no_id(tmp_path: Path) -> 
         ConsulStore(agent.store_url) as store,
     ):
         one = await store.register(record(), DOC, ttl=60, reap_after=120)
-        consul = agent.program
-        assert isinstance(consul, Binary)
-        tool = (consul.path, "snapshot")
-        at = (f"-http-addr={server.http_url}", str(tmp_path / "snapshot"))
-        await asyncio.to_thread(subprocess.run, (*tool, "save", *at), check=True)
+        await server.save_snapshot(tmp_path / "snapshot")
         await one.deregister()
-        await asyncio.to_thread(subprocess.run, (*tool, "restore", *at), check=True)
+        await server.restore_snapshot(tmp_path / "snapshot")
         again = await store.register(
             record(), DOC, ttl=60, reap_after=120, holder=new_holder("sidecar")
         )
