@@ -217,8 +217,8 @@ class OfferedLists:
                     if (cursor := page.next_cursor) is None:
                         break
                     if len(pages) == 1 and page == one.begun and self._probes < one.thorough_at:
-                        assert one.trouble is not None
-                        raise one.trouble
+                        trouble = one.trouble
+                        break
                 else:
                     raise BadAnswerError(
                         f"{method} gives the cursor {quoted(cursor)!r} twice, so it never ends",

@@ -161,7 +161,8 @@ class Introspector:
         What was read in vain, however much it was, keeps nobody from noticing that it is well.
         """
         free = probe.allowance.until_free
-        return min(free, _LONGEST_AGAIN * self.interval) if self.trouble else free
+        vain = self.trouble or self._failures
+        return min(free, _LONGEST_AGAIN * self.interval) if vain else free
 
     async def _listen(self, probe: McpProbe) -> None:
         """Hears what the server says of its lists; each opening of a stream is a request, too."""

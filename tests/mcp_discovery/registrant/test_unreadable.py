@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -63,6 +65,8 @@ class Offering(HealthServer):
             return self._result(message, result | {"_meta": info})
         if (broken := self.broken.get(method)) is not None:
             found = broken(self, message)
+            if inspect.isawaitable(found):
+                found = await found
             if isinstance(found, web.Response):
                 return found
             if isinstance(found, dict):
@@ -102,6 +106,11 @@ def endless(server: Offering, message: dict[str, Any]) -> dict[str, Any]:
     return {"tools": [{"name": f"tool-{number}"}], "nextCursor": str(number + 1)}
 
 
+async def endless_and_slow(server: Offering, message: dict[str, Any]) -> dict[str, Any]:
+    await asyncio.sleep(0.02)
+    return endless(server, message)
+
+
 def shape(key: str, value: Any) -> Answer:
     return lambda _, __: {key: value}
 
@@ -120,6 +129,7 @@ CASES: list[tuple[str, dict[str, Answer], str]] = [
     ("hangs", {"tools/list": hangs}, "its tools cannot be read: tools/list is not"),
     ("loop", {"tools/list": loop}, "its tools cannot be read: tools/list gives the cursor"),
     ("endless", {"tools/list": endless}, "its tools cannot be read: tools/list"),
+    ("slow", {"tools/list": endless_and_slow}, "its tools cannot be read: tools/list is not"),
     ("closes", {"tools/list": lambda _, __: None}, "its tools cannot be read: the server closed"),
     ("shape", {"tools/list": shape("tools", {})}, "its tools cannot be read: answered, but not"),
     ("no page", {"tools/list": lambda _, __: web.Response()}, "its tools cannot be read: answered"),
@@ -155,7 +165,7 @@ async def registered(
 ) -> AsyncIterator[tuple[Seen, str]]:
     """What a store shows of a server that is, or will be, ``broken``, and where the registrant's
     figures are."""
-    budget = ENOUGH if {hangs, endless}.isdisjoint(broken.values()) else BUDGET
+    budget = ENOUGH if {hangs, endless, endless_and_slow}.isdisjoint(broken.values()) else BUDGET
     url = f"{server.base_url}/mcp"
     async with EmbeddedStore() as store, watching(store) as seen:
         if by == "sidecar":
@@ -250,11 +260,48 @@ async def test_a_list_that_never_ends_is_begun_and_not_read_again_and_again(
 ) -> None:
     server.broken = {"tools/list": endless}
     async with registered(by, server, server.broken) as (seen, _):
-        await troubled(seen, "its tools cannot be read")
+        await troubled(seen, "its tools cannot be read: tools/list")
         await asyncio.sleep(2.0)
         before = sum(server.counts.values())
         await asyncio.sleep(20 * INTERVAL)
         assert sum(server.counts.values()) - before <= 20 + 4
+
+
+@pytest.mark.parametrize("by", REGISTRANTS)
+async def test_a_list_that_never_ends_keeps_no_other_from_being_read_later(
+    server: Offering, by: str
+) -> None:
+    def late_at_first(server: Offering, _: dict[str, Any]) -> float:
+        # The second list has a quarter of the time.
+        return BUDGET / 2 if server.counts["resources/list"] == 1 else 0.0
+
+    server.broken = {"tools/list": endless_and_slow, "resources/list": late_at_first}
+    async with registered(by, server, server.broken) as (seen, _):
+        await troubled(seen, "its tools and resources cannot be read")
+        await troubled(seen, "its tools cannot be read: tools/list is not read to its end")
+        await seen.until(
+            lambda one: one.record.capabilities.resources, within=15.0, what="its resources"
+        )
+
+
+@pytest.mark.parametrize("by", REGISTRANTS)
+async def test_reading_in_vain_while_the_machine_stands_still_puts_nothing_off(
+    server: Offering, by: str
+) -> None:
+    """All the time for a reading is over at once, after more requests than are due in a minute."""
+    stalled = False
+
+    def stalls(server: Offering, message: dict[str, Any]) -> dict[str, Any]:
+        nonlocal stalled
+        if server.counts["tools/list"] == 200 and not stalled:
+            stalled = True
+            time.sleep(1.2 * BUDGET)
+        return endless(server, message)
+
+    server.broken = {"tools/list": stalls, "resources/templates/list": endless}
+    async with registered(by, server, server.broken) as (seen, _):
+        await troubled(seen, "its tools")
+        assert stalled
 
 
 @pytest.mark.parametrize("by", REGISTRANTS)
