@@ -57,7 +57,10 @@ class Beside:
         tasks = [*Path(f"/proc/{self.pid}/task").glob("*/schedstat")]
         if not tasks:
             raise RuntimeError(f"process {self.pid} has no /proc/…/schedstat")
-        return sum(int(each.read_text().split()[0]) for each in tasks) / 1e9
+        try:
+            return sum(int(each.read_text().split()[0]) for each in tasks) / 1e9
+        except (ProcessLookupError, FileNotFoundError):  # a thread, or all of it, has just ended
+            return self.cpu()
 
     async def settled_memory(self) -> float:
         """Resident memory (RSS) in MB, once it does not change any more."""

@@ -63,7 +63,8 @@ async def recorded(url: str) -> AsyncIterator[tuple[str, Recorder]]:
     """Yields the URL in whose place that of the server is recorded, and what is recorded."""
     target, recorder = URL(url), Recorder()
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        # No connection is kept: the server may close it at the very moment of its reuse.
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=False,
     ) as http:

@@ -75,6 +75,11 @@ async def some(ask: Client) -> Client:
         posted("wind", "2.0.0"),
         posted("wind", "2.0.0-rc.1"),
     )
+
+    async def listed() -> bool:
+        return len(keys(await ask("GET", "/v0.1/servers"))) == 5
+
+    await until(listed, timeout=5, what="the five entries")
     return ask
 
 
