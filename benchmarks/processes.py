@@ -105,7 +105,8 @@ async def process(*command: str, ready: str | None = None) -> AsyncIterator[Runn
 async def _ended(started: asyncio.subprocess.Process) -> None:
     """Waits a little for the end of a process that seems to be ending."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(started.wait(), 0.5)
+        async with asyncio.timeout(0.5):
+            await started.wait()
 
 
 def _last_words(program: str, started: asyncio.subprocess.Process, said: IO[bytes]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from tests.stores import ports
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 ROOT = Path(__file__).parents[1]
 #: The command as it is started in these tests: that of the checkout.
@@ -53,7 +53,7 @@ async def command(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), timeout)
+        out, err = await bounded(process.communicate(), timeout)
     finally:
         if process.returncode is None:
             process.kill()
@@ -86,7 +86,7 @@ class Running:
         """Signals it, waits for its end and returns its exit code."""
         if self._process.returncode is None:
             self._process.send_signal(number)
-        return await asyncio.wait_for(self._process.wait(), timeout)
+        return await bounded(self._process.wait(), timeout)
 
 
 @asynccontextmanager

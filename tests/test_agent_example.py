@@ -25,6 +25,7 @@ from examples.agent import (
 from mcp_discovery import Discovery
 from tests.facade.harness import served
 from tests.servers.process import example
+from tests.stores.waiting import bounded
 
 QUESTION = "Can a kettle be shipped today?"
 #: What the model calls, turn by turn: two calls at once in the second, one of them in vain.
@@ -266,7 +267,7 @@ async def test_the_command(facade: str) -> None:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            out, err = await asyncio.wait_for(process.communicate(), 60)
+            out, err = await bounded(process.communicate(), 60)
         finally:
             if process.returncode is None:
                 process.kill()

@@ -18,7 +18,7 @@ import pytest
 from tests.programs import ENVIRONMENT, ROOT, AskedFacade, Running, facade, running
 from tests.servers.process import McpServer, example, odd, sdk
 from tests.stores import ConsulServer, EtcdServer
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 TTL = 6.0
 INTERVAL = TTL / 3
@@ -156,7 +156,7 @@ async def test_the_example_agent_finds_and_calls(cluster: Cluster) -> None:
             env=ENVIRONMENT,
             stdout=asyncio.subprocess.PIPE,
         )
-        out, _ = await asyncio.wait_for(agent.communicate(), 30)
+        out, _ = await bounded(agent.communicate(), 30)
         assert agent.returncode == 0
         assert b"Desk lamp" in out
 

@@ -179,7 +179,8 @@ class _Demo:
         if process.returncode is None:
             (process.kill if kill else process.terminate)()
         try:
-            await asyncio.wait_for(process.wait(), 5)
+            async with asyncio.timeout(5):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

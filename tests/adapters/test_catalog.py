@@ -24,7 +24,7 @@ from mcp_discovery.health import Health, Status, rfc3339, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, instance_from_dict
 from mcp_discovery.query.query import Query
 from tests.records import record
-from tests.stores.waiting import until_holds
+from tests.stores.waiting import bounded, until_holds
 
 LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)
 NOW = utcnow()
@@ -381,7 +381,7 @@ async def test_a_waiting_reader_is_woken_by_every_change() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     catalog.apply(Change("a", instance("a")))
-    assert (await asyncio.wait_for(waiting, 1)).revision == 1
+    assert (await bounded(waiting, 1)).revision == 1
     assert (await catalog.after(view)).revision == 1  # at once, as it is behind
     seen = catalog.view
     catalog.apply(Change("a", replace(instance("a"))))

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import figures
 from benchmarks.harness import Outcome, load_rows
 from tests.programs import ROOT
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 
 async def started(*arguments: str) -> asyncio.subprocess.Process:
@@ -27,7 +27,7 @@ async def started(*arguments: str) -> asyncio.subprocess.Process:
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await bounded(process.communicate(), 60)
     return process.returncode or 0, out.decode(), err.decode()
 
 

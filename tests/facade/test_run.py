@@ -14,6 +14,7 @@ import pytest
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import ListenError, create_app, run, serving
 from tests.programs import ROOT
+from tests.stores.waiting import bounded
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -24,13 +25,13 @@ async def test_it_serves_until_a_signal(
     listening = asyncio.get_running_loop().create_future()
     async with EmbeddedStore() as store, aiohttp.ClientSession() as session:
         facade = asyncio.create_task(run(store, "127.0.0.1", 0, ready=listening.set_result))
-        url = await asyncio.wait_for(listening, 5)
+        url = await bounded(listening, 5)
         async with session.get(f"{url}/health") as response:
             assert response.status == 200
         async with session.get(f"{url}/events") as stream:
             await stream.content.readuntil(b"\n\n")
             os.kill(os.getpid(), number)
-            assert await asyncio.wait_for(facade, 3) == 0
+            assert await bounded(facade, 3) == 0
     assert f"listening on {url} (store embedded:)" in caplog.text
 
 
@@ -68,4 +69,4 @@ async def test_it_allows_itself_as_many_connections_as_the_system_does() -> None
         "assert allow_many_connections() == allowed\n"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, cwd=ROOT)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await bounded(process.wait(), 20) == 0

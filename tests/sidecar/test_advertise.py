@@ -17,6 +17,7 @@ from mcp_discovery.sidecar.settings import SidecarSettings
 from tests.servers.process import McpServer
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores import ConsulServer
+from tests.stores.waiting import bounded
 
 LOCAL = "http://127.0.0.1:8000/mcp"
 #: An address for documentation (RFC 5737): a remote store that nothing is ever sent to.
@@ -164,4 +165,4 @@ async def test_an_agent_that_is_away_is_asked_until_it_answers() -> None:
         chosen = await advertise.choose(SidecarSettings(url=LOCAL), store.url, {})
         asking = asyncio.create_task(advertise.as_known_to(store, chosen))
         await server.start()
-        assert await asyncio.wait_for(asking, 10) == chosen  # known by loopback: it stays
+        assert await bounded(asking, 10) == chosen  # known by loopback: it stays

@@ -14,7 +14,7 @@ from tests.stores.binaries import Binary, Program, StoreName
 from tests.stores.cluster import StoreCluster
 from tests.stores.server import Answer, RequestRefused, StoreServer
 from tests.stores.tls import Tls
-from tests.stores.waiting import NotYet, until
+from tests.stores.waiting import NotYet, bounded, until
 
 
 class _ConsulNode(StoreServer):
@@ -218,7 +218,7 @@ class ConsulServer(_ConsulNode):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asyncio.wait_for(process.communicate(), 30)
+        said, _ = await bounded(process.communicate(), 30)
         if process.returncode:
             raise RuntimeError(f"snapshot {what} ended with {process.returncode}: {said.decode()}")
 

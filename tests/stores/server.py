@@ -1,6 +1,5 @@
 """The life of a real store server in a test: start, readiness, faults, removal."""
 
-import asyncio
 import contextlib
 import json
 import shutil
@@ -19,7 +18,7 @@ from tests.stores.binaries import Image, Program, StoreName
 from tests.stores.container import ContainerProcess
 from tests.stores.process import LocalProcess, ServerProcess
 from tests.stores.tls import Tls
-from tests.stores.waiting import NotYet, until
+from tests.stores.waiting import NotYet, bounded, until
 
 START_TIMEOUT = 30.0
 """Seconds that a server has to become ready. It takes one to three."""
@@ -221,7 +220,7 @@ class StoreServer(ABC):
             if not self.running:
                 log = await self.process.log_tail(15)
                 raise ServerFailed(f"{self.store} {self.name} ended", log)
-            return await asyncio.wait_for(self._check_ready(), PROBE_TIMEOUT)
+            return await bounded(self._check_ready(), PROBE_TIMEOUT)
 
         try:
             await until(ready, timeout=timeout, what=f"{self.store} {self.name} being ready")

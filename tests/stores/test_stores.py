@@ -27,6 +27,7 @@ from tests.stores import (
     container,
     until,
 )
+from tests.stores.waiting import bounded
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 Server = type[ConsulServer] | type[EtcdServer]
@@ -65,7 +66,7 @@ async def test_a_paused_server_is_silent_until_it_is_resumed(kind: Server) -> No
         assert server.running
         assert not server.answering
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(server.get("key"), 0.5)
+            await bounded(server.get("key"), 0.5)
         await server.resume()
         assert await server.get("key") is None
         await server.pause()  # Closing a paused server must not hang.
@@ -107,7 +108,7 @@ async def test_a_cluster_writes_again_after_its_leader_was_killed(kind: Cluster)
 async def _has_no_quorum(member: ConsulServer | EtcdServer) -> bool:
     async def refused() -> bool:
         try:
-            await asyncio.wait_for(member.get("before"), 1)
+            await bounded(member.get("before"), 1)
         except (RequestRefused, TimeoutError):
             return True
         return False

@@ -18,7 +18,7 @@ from tests.deploy.consul.agents import POLICIES
 from tests.records import document, record
 from tests.stores import ConsulServer, until
 from tests.stores.server import RequestRefused
-from tests.stores.waiting import NotYet
+from tests.stores.waiting import NotYet, bounded
 
 A, SRV = 1, 33
 
@@ -42,7 +42,7 @@ async def ask(port: int, name: str, kind: int) -> list[bytes]:
     )
     try:
         transport.sendto(query)
-        answer = await asyncio.wait_for(asked.answer, 3)
+        answer = await bounded(asked.answer, 3)
     finally:
         transport.close()
     count = struct.unpack(">H", answer[6:8])[0]

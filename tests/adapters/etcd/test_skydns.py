@@ -26,7 +26,7 @@ from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import binaries
 from tests.stores.etcd import EtcdServer, prefix_end, restorer
-from tests.stores.waiting import repeat, until
+from tests.stores.waiting import bounded, repeat, until
 
 #: Every record of ``tests.records.record()``, below ``/skydns/<namespace>/``.
 EVERY = sorted(
@@ -341,7 +341,7 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
             process = await asyncio.create_subprocess_exec(
                 *words, env={"ETCDCTL_API": "3"}, stderr=asyncio.subprocess.PIPE
             )
-            _, said = await asyncio.wait_for(process.communicate(), 30)
+            _, said = await bounded(process.communicate(), 30)
             assert process.returncode == 0, said.decode()
 
         first = await registered(store, ttl=60, tags=["before"])

@@ -160,7 +160,8 @@ class TinyStore(Closing):
         yield Snapshot(shown)
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _POLL)
+                async with asyncio.timeout(_POLL):
+                    await self._closed.wait()
             with self._guarded():
                 now = self._listed()
             before, shown = shown, now

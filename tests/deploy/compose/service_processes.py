@@ -25,7 +25,7 @@ from tests.deploy.image.building import Image
 from tests.deploy.image.running import within
 from tests.programs import Ended
 from tests.stores import binaries
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 #: Seconds for a service to become healthy on a busy machine.
 _PATIENCE = 40.0
@@ -99,7 +99,7 @@ class ServiceProcesses:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(process.communicate(), _PATIENCE)
+        out, err = await bounded(process.communicate(), _PATIENCE)
         return Ended(process.returncode or 0, out.decode(), err.decode())
 
     async def servers(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ class ServiceProcesses:
         """Stops it as Docker does, SIGTERM to process 1, in the time that it is given."""
         process, pid = self._processes[name]
         os.kill(pid, signal.SIGTERM)
-        return await asyncio.wait_for(process.wait(), _PATIENCE)
+        return await bounded(process.wait(), _PATIENCE)
 
     def kill(self, name: str) -> None:
         """Kills process 1."""

@@ -15,7 +15,7 @@ import aiohttp
 from tests.stores import binaries, ports
 from tests.stores.binaries import Binary
 from tests.stores.process import LocalProcess
-from tests.stores.waiting import NotYet, until
+from tests.stores.waiting import NotYet, bounded, until
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 CONSUL = DEPLOY / "consul"
@@ -44,7 +44,7 @@ async def consul(
         stderr=subprocess.STDOUT,
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), 20)
+        said, _ = await bounded(process.communicate(), 20)
     finally:
         if process.returncode is None:
             process.kill()

@@ -22,7 +22,7 @@ from tests.records import document, record
 from tests.servers.process import McpServer
 from tests.stores import ports
 from tests.stores.process import LocalProcess
-from tests.stores.waiting import NotYet, until
+from tests.stores.waiting import NotYet, bounded, until
 
 INTENTIONS = CONSUL / "intentions"
 INITIALIZE = {
@@ -82,7 +82,7 @@ async def intend(agent: Agent, folder: Path, *arguments: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *(str(INTENTIONS / "intentions.sh"), *arguments), env=agent.environment | path | token
     )
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await bounded(process.wait(), 20) == 0
 
 
 async def test_intentions_rule_who_reaches_a_server_through_the_mesh(

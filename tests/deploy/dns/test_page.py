@@ -21,7 +21,7 @@ from tests.deploy.consul.conftest import Site, create_token
 from tests.deploy.consul.test_policies import rules_of
 from tests.deploy.tools import program
 from tests.records import document, record
-from tests.stores.waiting import NotYet, until
+from tests.stores.waiting import NotYet, bounded, until
 
 PAGE = (Path(__file__).parents[3] / "docs" / "dns.md").read_text()
 _ROW = re.compile(r"^\| ([a-z0-9-]+-\d) \| (\S+) \| ([^|]+) \| (\S+) \|$", re.MULTILINE)
@@ -49,7 +49,7 @@ async def dig(port: int, command: str) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         *(program("dig"), "+time=2", "+tries=2", *words[1:]), stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 10)
+    out, _ = await bounded(process.communicate(), 10)
     assert process.returncode == 0, out.decode()
     return sorted(" ".join(line.split()) for line in out.decode().splitlines() if line)
 

@@ -14,7 +14,7 @@ from tests.deploy.tools import program
 from tests.programs import ROOT
 from tests.stores import ports
 from tests.stores.etcd import EtcdServer
-from tests.stores.waiting import NotYet, until
+from tests.stores.waiting import NotYet, bounded, until
 
 FILE = ROOT / "deploy" / "coredns" / "Corefile"
 #: The endpoints as they stand in the file.
@@ -45,7 +45,7 @@ class CoreDns:
             *(word for name, kind in questions for word in (name, kind, *each)),
             stdout=asyncio.subprocess.PIPE,
         )
-        out, _ = await asyncio.wait_for(process.communicate(), 5 + 3 * len(questions))
+        out, _ = await bounded(process.communicate(), 5 + 3 * len(questions))
         _, *answers = out.decode().split(";; ->>HEADER<<-")
         if len(answers) != len(questions):
             raise NoAnswer(f"{len(answers)} answers to {questions}: {out.decode()}")

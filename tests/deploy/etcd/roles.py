@@ -12,6 +12,7 @@ from typing import Any
 from tests.programs import ROOT
 from tests.stores import binaries
 from tests.stores.etcd import EtcdServer
+from tests.stores.waiting import bounded
 
 SCRIPT = ROOT / "deploy" / "etcd" / "roles.sh"
 DOMAIN = "example.internal"
@@ -48,7 +49,7 @@ async def run(environment: dict[str, str], *command: str, given: str = "") -> tu
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(given.encode()), 30)
+    out, _ = await bounded(process.communicate(given.encode()), 30)
     return process.returncode or 0, out.decode()
 
 

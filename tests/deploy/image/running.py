@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.deploy.image.building import Image
 from tests.deploy.tools import program
 from tests.programs import Ended
+from tests.stores.waiting import bounded
 
 #: Seconds for a command that ends by itself, on a busy machine.
 _PATIENCE = 30.0
@@ -53,7 +54,7 @@ async def ended(image: Image, words: Sequence[str], **environment: str) -> Ended
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), _PATIENCE)
+        out, err = await bounded(process.communicate(), _PATIENCE)
     finally:
         if process.returncode is None:
             process.kill()
@@ -72,7 +73,7 @@ class Container:
     async def stop(self, timeout: float = 20.0) -> int:
         """Sends SIGTERM to process 1 and returns its exit code."""
         os.kill(self.pid, signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), timeout)
+        return await bounded(self.process.wait(), timeout)
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ import aiohttp
 from tests.deploy.kubernetes.charts import Document, containers
 from tests.programs import ENVIRONMENT, ROOT
 from tests.stores import ports
-from tests.stores.waiting import NotYet, until
+from tests.stores.waiting import NotYet, bounded, until
 
 #: What the image sets (deploy/docker/Dockerfile).
 _IMAGE = {
@@ -124,7 +124,7 @@ class FakeContainer:
             self._pod.note(self.name, "SIGTERM")
             self._process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(self._process.wait(), within)
+                await bounded(self._process.wait(), within)
             except TimeoutError:
                 self._pod.note(self.name, "SIGKILL")
                 await self.kill()

@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
 from tests.facade.harness import Client, served
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 STILL = 0.3
 """Seconds without a written byte after which nothing moves: a chunk takes some milliseconds."""
@@ -117,7 +117,7 @@ async def test_a_large_body_goes_on_before_it_is_whole(gate: Client, server: Fau
     async def body() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield part
-        await asyncio.wait_for(arrived.wait(), 5)
+        await bounded(arrived.wait(), 5)
         for _ in range(60):
             yield part
 
@@ -171,7 +171,7 @@ async def test_an_answer_that_breaks_off_is_no_whole_one(
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {PATH} HTTP/1.0\r\n\r\n".encode())
     with pytest.raises(ConnectionResetError):
-        await asyncio.wait_for(reader.read(), 5)
+        await bounded(reader.read(), 5)
     writer.close()
 
 
@@ -198,11 +198,11 @@ async def test_a_client_that_leaves_aborts_the_call_at_once(
         server.left.clear()
         async with aiohttp.ClientSession() as session:
             call = asyncio.create_task(session.post(gate.url + PATH, json=CALL))
-            await asyncio.wait_for(asked.wait(), 5)
+            await bounded(asked.wait(), 5)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
         left = time.monotonic()
-        await asyncio.wait_for(server.left.wait(), 5)
+        await bounded(server.left.wait(), 5)
         assert time.monotonic() - left < 1.0
 
 
@@ -224,7 +224,7 @@ async def test_a_client_that_leaves_while_it_sends(
         writer.write(head.encode() + b"x" * size)
         await writer.drain()
         if begins:
-            await asyncio.wait_for(asked.wait(), 5)
+            await bounded(asked.wait(), 5)
         writer.close()
         await writer.wait_closed()
 
@@ -248,7 +248,7 @@ async def test_bytes_that_are_no_text_in_headers(gate: Client, server: FaultySer
     host, _, port = gate.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nX-Odd: ".encode() + b"\xff\r\n\r\n")
-    told = await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+    told = await bounded(reader.readuntil(b"{}"), 5)
     writer.close()
     assert told.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"X-Fine: \xc3\xbc\r\n" in told
@@ -316,7 +316,7 @@ async def test_leaving_ends_streams_at_once() -> None:
             async with served(gateway=True, shutdown_timeout=30.0) as gate:
                 await list_it(gate, "a", server.url)
                 reply = await session.get(gate.url + PATH)
-                await asyncio.wait_for(asked.wait(), 5)
+                await bounded(asked.wait(), 5)
                 began = time.monotonic()
             assert time.monotonic() - began < 5
             with pytest.raises(aiohttp.ClientPayloadError):

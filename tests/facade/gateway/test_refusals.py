@@ -16,6 +16,7 @@ from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
 from tests.facade.harness import Client, Reply, leased, served
 from tests.programs import facade
+from tests.stores.waiting import bounded
 
 PATH = "/gateway/gate/mcp"
 CALL = {"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": {"name": "x"}}
@@ -120,7 +121,7 @@ async def test_no_answer_in_time() -> None:
         await list_it(gate, "a", server.url)
         message = refused(await gate("POST", PATH, CALL), 504, "no-answer")
         assert "did not begin to answer within 0.2 s" in message
-        await asyncio.wait_for(server.left.wait(), 5)
+        await bounded(server.left.wait(), 5)
 
 
 async def test_what_broke_before_an_answer_is_not_sent_again(

@@ -14,7 +14,7 @@ from mcp.client.client import ConnectMode
 from tests.facade.gateway.conftest import list_it, replicas, seen
 from tests.facade.harness import Client
 from tests.servers.process import McpServer, sdk
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 ERAS: tuple[ConnectMode, ...] = ("auto", "legacy")
 
@@ -114,10 +114,10 @@ async def test_a_replica_that_dies_in_the_middle_of_a_call(gate: Client, mode: C
     async with replicas(gate, "a") as servers, McpClient(url, mode=mode) as mcp:
         steps = {"count": 1000, "pause": 0.05}
         call = asyncio.create_task(mcp.call_tool("steps", steps, progress_callback=progress))
-        await asyncio.wait_for(begun.wait(), 5)
+        await bounded(begun.wait(), 5)
         await servers["a"].kill()
         with pytest.raises(MCPError):
-            await asyncio.wait_for(call, 20)
+            await bounded(call, 20)
 
 
 async def test_what_a_server_tells_its_listeners(gate: Client) -> None:

@@ -22,7 +22,7 @@ from mcp_discovery.registrant.watcher import HealthCheckResult
 from tests.facade.harness import Client, leased, served
 from tests.facade.plain import HealthServer
 from tests.servers.process import odd
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 NEVER = (
     "169.254.1.1",
@@ -310,7 +310,7 @@ async def test_an_endless_body_is_not_read() -> None:
     async with answering(endless) as url, dialing() as dialer:
         found = await look(dialer, healthUrl=url)
         assert found.verdict.status is Status.HEALTHY
-        await asyncio.wait_for(ended.wait(), 5)
+        await bounded(ended.wait(), 5)
     assert sent < 16 * 2**20  # what the sockets' own buffers took
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.facade.harness import Client, leased
 from tests.facade.mcp.client_program import CHANGED, LIST, UPDATED, WATCHED
 from tests.foreign.programs import SDK1
+from tests.stores.waiting import bounded
 
 PROGRAM = Path(__file__).with_name("client_program.py")
 FIND = {
@@ -35,7 +36,7 @@ async def program(url: str, mode: str) -> AsyncIterator[asyncio.StreamReader]:
     try:
         assert process.stdout is not None
         yield process.stdout
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await bounded(process.wait(), 10) == 0
     finally:
         if process.returncode is None:
             process.kill()

@@ -22,7 +22,7 @@ from tests.facade.harness import QUICK, Client, Reply
 from tests.facade.large_catalog import LEASE, LargeCatalog, listing
 from tests.records import document, record, tool
 from tests.seeds import seeded
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 REVISION = "X-Discovery-Revision"
 
@@ -66,7 +66,7 @@ async def test_one_relevant_change_wakes_exactly_one_of_200() -> None:
         await waiting(large_catalog, 200)
         lists, selected = large_catalog.app[LISTS], large_catalog.app[LISTS].selected
         large_catalog.change(ailing(servers[77]))
-        reply = await asyncio.wait_for(polls[77], 5)
+        reply = await bounded(polls[77], 5)
         assert reply.ids == []  # no longer healthy
         # What was not woken has not even been looked at again.
         assert large_catalog.app[POLLS].groups_woken == 1
@@ -130,13 +130,13 @@ async def test_only_its_own_answer_counts(few: LargeCatalog, query: str, wakes: 
     else:
         few.change(ailing(few.instances["b"]))
     if wakes:
-        assert (await asyncio.wait_for(waits, 5)).status == 200
+        assert (await bounded(waits, 5)).status == 200
         return
     # Another poll, woken by the same change, shows that the change was seen.
     other = asyncio.create_task(poll(few, "status=all&sort=-since"))
     await waiting(few, 2)
     few.change(ailing(few.instances["b"], "again"))
-    await asyncio.wait_for(other, 5)
+    await bounded(other, 5)
     assert not waits.done()
     waits.cancel()
 
@@ -159,7 +159,7 @@ async def test_a_change_of_something_else_in_between_does_not_answer_it(few: Lar
     waits = asyncio.create_task(poll(few, "tags=y", index))
     await waiting(few, 1)
     few.remove("c")
-    assert (await asyncio.wait_for(waits, 5)).ids == []
+    assert (await bounded(waits, 5)).ids == []
 
 
 async def test_time_out_gives_the_same_answer_and_where_it_stands(few: LargeCatalog) -> None:
@@ -194,7 +194,7 @@ async def test_what_is_searched_for_is_found_when_it_becomes_known(few: LargeCat
     few.change(
         instance("d", name="finder", capabilities={"tools": ["find"], "digest": text.digest})
     )
-    assert (await asyncio.wait_for(waits, 5)).ids == ["d"]
+    assert (await bounded(waits, 5)).ids == ["d"]
     assert tool("find")["description"].startswith("Does")
 
 
@@ -211,7 +211,7 @@ async def test_a_facade_that_stops_answers_those_who_wait() -> None:
                 return len(app[POLLS]) == 1
 
             await until(waits_now, timeout=5, what="the poll waiting")
-        assert (await asyncio.wait_for(waits, 5)).status == 200
+        assert (await bounded(waits, 5)).status == 200
 
 
 async def test_polls_agree_with_what_is_listed_whatever_changes() -> None:

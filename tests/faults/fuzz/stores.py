@@ -37,6 +37,7 @@ from tests.faults.fuzz.corpus import json_like, text_like
 from tests.faults.fuzz.target import Target
 from tests.faults.fuzz.vocabulary import ENTRY, LIVE, REGISTRATIONS
 from tests.faults.hostile import corpus
+from tests.stores.waiting import bounded
 
 T = TypeVar("T")
 _ID = REGISTRATIONS[0]["id"]
@@ -44,10 +45,7 @@ _NAME = REGISTRATIONS[0]["name"]
 
 
 def _run(work: Awaitable[T], seconds: float = 5) -> T:
-    async def bounded() -> T:
-        return await asyncio.wait_for(work, seconds)
-
-    return asyncio.run(bounded())
+    return asyncio.run(bounded(work, seconds))
 
 
 def _parts(data: bytes, count: int) -> list[bytes]:

@@ -13,6 +13,7 @@ import pytest
 from tests.mcp_discovery.cli.cluster import Cluster
 from tests.programs import ENVIRONMENT, ROOT, Ended, command, facade
 from tests.servers.process import odd
+from tests.stores.waiting import bounded
 
 #: What bash does for Tab at the end of the words that it is given.
 TAB = """
@@ -35,7 +36,7 @@ async def bash(script: str, *words: str, **environment: str) -> Ended:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await bounded(process.communicate(), 30)
     return Ended(process.returncode or 0, out.decode(), err.decode())
 
 

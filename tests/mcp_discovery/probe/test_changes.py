@@ -13,7 +13,7 @@ import pytest
 from mcp_discovery.probe import McpProbe
 from tests.mcp_discovery.probe.conftest import MakeProbe, acquired
 from tests.servers.process import McpServer, odd, sdk
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 WAYS = {
     "modern": ("--era", "modern"),
@@ -70,7 +70,7 @@ async def test_changes_and_the_end(
             assert len((await probe.introspect(5)).tools) == 5 != len(first.tools)
             await server.kill()
             died = time.monotonic()
-            while await asyncio.wait_for(queue.get(), 5) is not None:
+            while await bounded(queue.get(), 5) is not None:
                 pass
             assert time.monotonic() - died < 2
         await probe.close()
@@ -96,10 +96,10 @@ async def test_no_stream_offered(era: str, probe_of: MakeProbe) -> None:
     async with odd("--era", era, "--no-streams") as server:
         probe = probe_of(server.url)
         async with heard(probe) as queue:
-            assert await asyncio.wait_for(queue.get(), 2) is None  # not connected yet
+            assert await bounded(queue.get(), 2) is None  # not connected yet
         await probe.connect(5)
         async with heard(probe) as queue:
-            assert await asyncio.wait_for(queue.get(), 2) is None
+            assert await bounded(queue.get(), 2) is None
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
