@@ -71,22 +71,23 @@ class MissedInstances:
             if silent is not None and not _says_goodbye(silent, event.at):
                 self._gone[event.id] = silent
             elif before is not None and not _is_unheard(before):
-                self._is_replaced(before)  # so that its successor takes no other's place
+                self._take_successor(before)  # which takes no other's place then
             return
         returned = self._gone.pop(event.id, None) is not None
         if not _is_unheard(entry):
             returned |= self._silent.pop(event.id, None) is not None
-            if before is None and not returned and not self._replaces(entry.record.name):
+            if before is None and not returned and not self._take_place(entry.record.name):
                 came = min(event.at, entry.record.registered_at)
                 if came > event.at - 2 * _surge(entry):  # an older one can replace nobody
                     self._new.setdefault(entry.record.name, {})[event.id] = came
         elif before is None or not _is_unheard(before):
             self._forget_new(entry.record.name, event.id)
-            if not self._is_replaced(entry):
+            if not self._take_successor(entry):
                 self._silent[event.id] = entry
 
-    def _replaces(self, name: str) -> bool:
-        """Whether a new one of ``name`` takes a place: that of the one that is missed longest."""
+    def _take_place(self, name: str) -> bool:
+        """Gives a new one of ``name`` the place of the one that is missed longest, which is missed
+        no more; whether there was one."""
         for missed in (self._gone, self._silent):
             for id, entry in list(missed.items()):
                 if entry.record.name == name:
@@ -94,8 +95,9 @@ class MissedInstances:
                     return True
         return False
 
-    def _is_replaced(self, leaving: Entry) -> bool:
-        """Whether one that came since it was heard last, or shortly before, takes its place."""
+    def _take_successor(self, leaving: Entry) -> bool:
+        """Gives the place of ``leaving`` to one that came since it was heard last, or shortly
+        before, which is new no more; whether there was one."""
         name = leaving.record.name
         while new := self._new.get(name):
             id, came = next(iter(new.items()))

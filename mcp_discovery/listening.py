@@ -11,7 +11,7 @@ def free_port(host: str, port: int) -> int:
     """``port``, or a free one for 0; raises :class:`OSError` where ``host`` and ``port`` cannot be
     listened on now. Nothing listens there after it: whoever does asks again."""
     unknown: OSError | None = None
-    listens = False
+    listeners = []
     with ExitStack() as taken:
         for family, *_, address in socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -22,12 +22,11 @@ def free_port(host: str, port: int) -> int:
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT:
                     raise
-                unknown = (
-                    error  # the kernel has no IPv6: asyncio leaves such an address out as well
-                )
+                # The kernel has no IPv6: asyncio leaves such an address out as well.
+                unknown = error
                 continue
-            taken.enter_context(listener)
-            port, listens = port or int(listener.getsockname()[1]), True
-    if unknown is not None and not listens:
+            listeners.append(taken.enter_context(listener))
+            port = port or int(listener.getsockname()[1])
+    if unknown is not None and not listeners:
         raise unknown
     return port

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import shutil
 from pathlib import Path
 
 from tests.stores import ConsulCluster, EtcdCluster, binaries
 from tests.stores.etcd import restorer
+from tests.stores.process import run_tool
 
 
 async def save(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
@@ -20,7 +19,7 @@ async def save(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
     member = cluster.answering[0]
     login = ["--user", f"{cluster.user}:{cluster.password}"] if cluster.user else []
     etcdctl = binaries.tool(member.program, "etcdctl")
-    await _run(etcdctl, f"--endpoints={member.http_url}", *login, "snapshot", "save", str(file))
+    await run_tool(etcdctl, f"--endpoints={member.http_url}", *login, "snapshot", "save", str(file))
 
 
 async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
@@ -34,7 +33,7 @@ async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
     peers = ",".join(f"{each.name}={each._peer_url}" for each in cluster.members)
     for member in cluster.members:
         shutil.rmtree(member.data / "member")
-        await _run(
+        await run_tool(
             *(restorer(member.program), "snapshot", "restore", str(file), "--name", member.name),
             *("--data-dir", str(member.data / "member"), "--initial-cluster", peers),
             *("--initial-cluster-token", str(cluster.members[0].port("peer"))),
@@ -43,15 +42,3 @@ async def restore(cluster: ConsulCluster | EtcdCluster, file: Path) -> None:
     for member in cluster.members:
         await member.start(wait=False)
     await cluster.ready()
-
-
-async def _run(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=os.environ | {"ETCDCTL_API": "3"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{command[1:3]} ended with {process.returncode}: {said.decode()}")

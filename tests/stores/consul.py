@@ -1,6 +1,5 @@
 """Real Consul: a server, a cluster of servers, and client agents, for tests."""
 
-import asyncio
 import base64
 import json
 import time
@@ -12,9 +11,10 @@ from typing import Any, ClassVar
 from tests.stores import binaries
 from tests.stores.binaries import Binary, Program, StoreName
 from tests.stores.cluster import StoreCluster
+from tests.stores.process import run_tool
 from tests.stores.server import Answer, RequestRefused, StoreServer
 from tests.stores.tls import Tls
-from tests.stores.waiting import NotYet, bounded, until
+from tests.stores.waiting import NotYet, until
 
 
 class _ConsulNode(StoreServer):
@@ -211,16 +211,9 @@ class ConsulServer(_ConsulNode):
 
     async def _snapshot(self, what: str, file: Path) -> None:
         assert isinstance(self.program, Binary)
-        process = await asyncio.create_subprocess_exec(
-            *(self.program.path, "snapshot", what, f"-http-addr={self.http_url}"),
-            *([f"-token={self.token}"] if self.token else []),
-            str(file),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await bounded(process.communicate(), 30)
-        if process.returncode:
-            raise RuntimeError(f"snapshot {what} ended with {process.returncode}: {said.decode()}")
+        token = [f"-token={self.token}"] if self.token else []
+        where = (f"-http-addr={self.http_url}", *token)
+        await run_tool(self.program.path, "snapshot", what, *where, str(file))
 
 
 class ConsulAgent(_ConsulNode):

@@ -11,6 +11,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tests.stores.waiting import bounded
+
+
+async def run_tool(*command: str, timeout: float = 30) -> None:
+    """Run a store's own command to its end, `etcdctl` with the API of version 3.
+
+    Raises `RuntimeError` with what it said when it fails, `TimeoutError` after `timeout` seconds.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=os.environ | {"ETCDCTL_API": "3"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await bounded(process.communicate(), timeout)
+    if process.returncode:
+        raise RuntimeError(f"{command[1:3]} ended with {process.returncode}: {said.decode()}")
+
 
 class ServerProcess(Protocol):
     """A server's process, wherever it runs. Every method may be called in any event loop."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -26,7 +25,8 @@ from tests.contract.watcher import watching
 from tests.records import document, record
 from tests.stores import binaries
 from tests.stores.etcd import EtcdServer, prefix_end, restorer
-from tests.stores.waiting import bounded, repeat, until
+from tests.stores.process import run_tool
+from tests.stores.waiting import repeat, until
 
 #: Every record of ``tests.records.record()``, below ``/skydns/<namespace>/``.
 EVERY = sorted(
@@ -336,18 +336,10 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
     """A real snapshot, from before the tags changed and before another instance came."""
     server = EtcdServer()
     async with server, EtcdStore(f"{server.store_url}?skydns=zone") as store:
-
-        async def run(*words: str) -> None:
-            process = await asyncio.create_subprocess_exec(
-                *words, env={"ETCDCTL_API": "3"}, stderr=asyncio.subprocess.PIPE
-            )
-            _, said = await bounded(process.communicate(), 30)
-            assert process.returncode == 0, said.decode()
-
         first = await registered(store, ttl=60, tags=["before"])
         backup = str(tmp_path / "backup")
         etcdctl = binaries.tool(server.program, "etcdctl")
-        await run(etcdctl, "--endpoints", server.http_url, "snapshot", "save", backup)
+        await run_tool(etcdctl, "--endpoints", server.http_url, "snapshot", "save", backup)
         await first.update(record(tags=["after"]), document("a"))
         second = await store.register(
             record("catalog-2", tags=[]), document("a"), ttl=60, reap_after=60
@@ -355,7 +347,7 @@ async def test_a_store_restored_from_a_backup_has_the_names_of_now(tmp_path: Pat
         await server.stop()
         await server.wipe()
         peer = server._peer_url
-        await run(
+        await run_tool(
             *(
                 restorer(server.program),
                 "snapshot",

@@ -66,6 +66,10 @@ async def test_no_call_is_lost(era: str, tmp_path: Path) -> None:
             running = asyncio.create_task(load.run())
             try:
                 hung = await _go_through_it(place, era)
+                # What happens may be over before enough calls were made.
+                await until_holds(
+                    lambda: load.results["ok"] > RATE * 10, timeout=30, what="enough calls"
+                )
             finally:
                 running.cancel()
                 await asyncio.wait([running])
@@ -78,7 +82,6 @@ async def test_no_call_is_lost(era: str, tmp_path: Path) -> None:
         pid, down_at, up_at = hung
         late = [at for at, who in load.answered if who == pid and down_at + INTERVAL < at < up_at]
         assert not late, f"{len(late)} calls went to a server that was shown down"
-        assert load.results["ok"] > RATE * 5  # what happened took longer than that
 
 
 def _connections(place: Cluster) -> list[str]:
