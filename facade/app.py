@@ -16,6 +16,8 @@ from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
+from mcp_discovery.facade.access.gate import Gate, NoAuthentication
+from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.connections import (
     exports,
     registration,
@@ -31,7 +33,7 @@ from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
 from mcp_discovery.facade.http.middleware import OutermostMiddleware
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
-from mcp_discovery.facade.http.operation import aliases, routes
+from mcp_discovery.facade.http.operation import aliases, require_needs, routes
 from mcp_discovery.facade.http.outbound import refusing_probes, trusting
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.http.slashes import NeedlessSlashes
@@ -186,7 +188,8 @@ def create_app(
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    outermost.install(app)
+    gate = Gate(NoAuthentication(Rights.all()))
+    outermost.install(app, gate.identify, gate.authorize)
     app[DESCRIPTION] = Description(OPERATIONS)
     app[tools.TOOL_DEFINITIONS] = tool_definitions
     app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)
@@ -213,6 +216,7 @@ def create_app(
         app[GATEWAY] = passing
         app.cleanup_ctx.append(passing.running)
         app.on_shutdown.append(passing.end_streams)
+    require_needs(app)
     return app
 
 

@@ -318,6 +318,7 @@ OPERATIONS = (
             ),
         ),
         answers={200: Exported},
+        needs="read",
     ),
     Operation(
         "POST",
@@ -331,5 +332,6 @@ OPERATIONS = (
         body=Export,
         answers={200: Imported},
         errors=(400, 408, 409, 413, 422),
+        needs="register",
     ),
 )

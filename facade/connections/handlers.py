@@ -265,6 +265,7 @@ OPERATIONS = (
             Parameter("cursor", "Where the page begins: `nextCursor` of the one before."),
         ),
         answers={200: ConnectionList, 304: None},
+        needs="read",
     ),
     Operation(
         "GET",
@@ -274,6 +275,7 @@ OPERATIONS = (
         parameters=(ID,),
         answers={200: ConnectionDetails},
         errors=(404,),
+        needs="read",
     ),
     Operation(
         "POST",
@@ -284,5 +286,6 @@ OPERATIONS = (
         answers={200: Discovered},
         errors=(400, 408, 413, 422),
         body_optional=True,
+        needs="read",
     ),
 )

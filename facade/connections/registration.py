@@ -280,6 +280,7 @@ OPERATIONS = (
         body=NewConnection,
         answers={201: Registered},
         errors=(400, 408, 409, 413, 422),
+        needs="register",
     ),
     Operation(
         "PATCH",
@@ -290,6 +291,7 @@ OPERATIONS = (
         body=ConnectionPatch,
         answers={200: ConnectionDetails},
         errors=(400, 404, 408, 409, 413, 422),
+        needs="register",
     ),
     Operation(
         "DELETE",
@@ -299,6 +301,7 @@ OPERATIONS = (
         parameters=(ID,),
         answers={200: Disconnected},
         errors=(400, 404, 409),
+        needs="register",
     ),
     Operation(
         "POST",
@@ -310,6 +313,7 @@ OPERATIONS = (
         answers={200: Checked},
         errors=(400, 404, 408, 413, 422),
         body_optional=True,
+        needs="report",
     ),
     Operation(
         "POST",
@@ -319,5 +323,6 @@ OPERATIONS = (
         body=BatchCheck,
         answers={200: BatchChecked},
         errors=(400, 408, 413, 422),
+        needs="report",
     ),
 )

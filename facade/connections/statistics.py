@@ -153,8 +153,20 @@ def _most_used(usage: Usage) -> list[dict[str, Any]]:
 
 
 OPERATIONS = (
-    Operation("GET", "/registry/stats", stats, "registry", answers={200: Stats}),
     Operation(
-        "GET", "/load-balancing/distribution", distribution, "registry", answers={200: Distribution}
+        "GET",
+        "/registry/stats",
+        stats,
+        "registry",
+        answers={200: Stats},
+        needs="read",
+    ),
+    Operation(
+        "GET",
+        "/load-balancing/distribution",
+        distribution,
+        "registry",
+        answers={200: Distribution},
+        needs="read",
     ),
 )

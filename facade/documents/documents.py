@@ -236,6 +236,7 @@ OPERATIONS = (
         parameters=(_DIGEST,),
         answers={200: {"type": "object"}, 304: None},
         errors=(404,),
+        needs="read",
     ),
     Operation(
         "PUT",
@@ -246,5 +247,6 @@ OPERATIONS = (
         body={"type": "object"},
         answers={204: None},
         errors=(400, 413, 422),
+        needs="register",
     ),
 )

@@ -348,6 +348,7 @@ OPERATIONS = tuple(
         "gateway",
         parameters=_PARAMETERS,
         errors=(403, 404, 408, 413, 501, 504, 508),
+        needs="call",
     )
     for method in ("POST", "GET", "DELETE")
 )

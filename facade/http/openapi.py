@@ -316,6 +316,20 @@ async def docs(request: web.Request) -> web.Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/openapi.json", openapi, "ecosystem"),
-    Operation("GET", "/docs", docs, "ecosystem", answers={200: {}, 304: None}, media="text/html"),
+    Operation(
+        "GET",
+        "/openapi.json",
+        openapi,
+        "ecosystem",
+        needs="open",
+    ),
+    Operation(
+        "GET",
+        "/docs",
+        docs,
+        "ecosystem",
+        answers={200: {}, 304: None},
+        media="text/html",
+        needs="open",
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import weakref
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,15 @@ from aiohttp import web
 from cachetools import LRUCache
 from pydantic import BaseModel
 
+from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.nearest import nearest
 
 #: How many characters of accepted query strings each operation remembers.
 _ACCEPTED_CHARACTERS = 64 * 2**10
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: What the handlers of routes need.
+_NEEDS: weakref.WeakKeyDictionary[Handler, Need] = weakref.WeakKeyDictionary()
 #: What an answer or a body looks like: a model, a JSON Schema, or nothing.
 Shape = type[BaseModel] | Mapping[str, Any] | None
 
@@ -41,11 +45,12 @@ class Parameter:
 class Operation:
     """What one method of one path does.
 
-    The handler's docstring is its description. ``answers`` maps statuses to the shapes of their
-    bodies; ``errors`` are the statuses of the problem documents that it may answer with, besides
-    those that every operation has and that are not among ``answers``. ``media`` is the type of its
-    good answers; ``body_optional`` says that a request without a body is one, too. ``lenient`` says
-    that unknown query parameters are ignored: for an API whose clients nobody wrote for a facade.
+    ``needs`` is the right without which nobody gets to it, or ``open``. The handler's docstring is
+    its description. ``answers`` maps statuses to the shapes of their bodies; ``errors`` are the
+    statuses of the problem documents that it may answer with, besides those that every operation
+    has and that are not among ``answers``. ``media`` is the type of its good answers;
+    ``body_optional`` says that a request without a body is one, too. ``lenient`` says that unknown
+    query parameters are ignored: for an API whose clients nobody wrote for a facade.
 
     A function among ``parameters``, or as the ``body``, is called when the application is built: so
     the table of filters is read then and not when a module is imported.
@@ -62,6 +67,7 @@ class Operation:
     media: str = "application/json"
     body_optional: bool = False
     lenient: bool = False
+    needs: Need = field(kw_only=True)
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
@@ -103,6 +109,28 @@ def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
     return found
 
 
+def needing(need: Need, handler: Handler) -> Handler:
+    """``handler``, of which it is known from now on what it needs."""
+    _NEEDS[handler] = need
+    return handler
+
+
+def needs_of(request: web.Request) -> Need:
+    """What the operation that ``request`` is for needs; a request that is for none needs nothing.
+
+    Raises :class:`LookupError` for a route of which it was not said.
+    """
+    match = request.match_info
+    return "open" if match.http_exception is not None else _NEEDS[match.handler]
+
+
+def require_needs(app: web.Application) -> None:
+    """Raises :class:`LookupError` for a route of ``app`` of which nobody said what it needs."""
+    for route in app.router.routes():
+        if route.handler not in _NEEDS:
+            raise LookupError(f"{route.method} {route.resource} does not say what it needs")
+
+
 def _pattern(path: str) -> str:
     """``path`` for aiohttp, whose own placeholders would not match a name with braces."""
     return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
@@ -127,23 +155,21 @@ def _allowing(methods: Iterable[str]) -> Handler:
     async def options(request: web.Request) -> web.Response:
         return web.Response(status=204, headers={"Allow": allowed})
 
-    return options
+    return needing("open", options)
 
 
 def _strict(operation: Operation) -> Handler:
-    if operation.lenient:
-        return operation.handler
     known = tuple(each.name for each in operation.all_parameters if each.where == "query")
     #: The query strings that had no unknown parameter: many requests have the same.
     accepted: LRUCache[str, str] = LRUCache(_ACCEPTED_CHARACTERS, getsizeof=len)
 
     @functools.wraps(operation.handler)
     async def handle(request: web.Request) -> web.StreamResponse:
-        text = request.rel_url.raw_query_string
+        text = "" if operation.lenient else request.rel_url.raw_query_string
         if text and text not in accepted:
             refuse_unknown(request.query, known)
             if len(text) <= _ACCEPTED_CHARACTERS:
                 accepted[text] = text
         return await operation.handler(request)
 
-    return handle
+    return needing(operation.needs, handle)

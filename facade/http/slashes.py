@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from yarl import URL
 
+from mcp_discovery.facade.http.operation import needing
+
 _SLASHES = re.compile("/{2,}")
 
 
@@ -53,7 +55,9 @@ class NeedlessSlashes(web.PlainResource):
             location = f"{self._prefix}{meant}".replace("\\", "%5C")
             return web.Response(status=308, headers={"Location": location})
 
-        route = web.ResourceRoute(request.method, redirect, found.route.resource or self)
+        route = web.ResourceRoute(
+            request.method, needing("open", redirect), found.route.resource or self
+        )
         return web.UrlMappingMatchInfo({}, route), set()
 
 

@@ -47,7 +47,7 @@ _WITHOUT_CALLS: Final = (
 )
 
 
-class Caller(NamedTuple):
+class McpClient(NamedTuple):
     """The client of a request. ``session`` is a legacy client's; a modern client has none.
 
     ``internal`` says that it is mcp-discovery itself, which introspects this server. It is given
@@ -68,7 +68,7 @@ class MethodCall(NamedTuple):
     """A request, its client, and what receives the progress where the client wants it."""
 
     rpc: RpcRequest
-    caller: Caller
+    client: McpClient
     on_progress: OnProgress | None
 
 
@@ -101,19 +101,19 @@ class Methods:
         return rpc.method == "tools/call" and tool is not None and tool.long_running
 
     async def answer(
-        self, rpc: RpcRequest, caller: Caller, on_progress: OnProgress | None = None
+        self, rpc: RpcRequest, client: McpClient, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
         """The result of a request; raises :class:`JsonRpcError`."""
-        handler = (self._modern if caller.modern else self._legacy).get(rpc.method)
+        handler = (self._modern if client.modern else self._legacy).get(rpc.method)
         if handler is None:
             raise JsonRpcError(METHOD_NOT_FOUND, f"Method not found: {rpc.method[:100]!r}")
         try:
-            result = dict(await handler(MethodCall(rpc, caller, on_progress)))
+            result = dict(await handler(MethodCall(rpc, client, on_progress)))
         except (JsonRpcError, ClientGoneError):
             raise
         except DiscoveryError as error:
             raise JsonRpcError(INTERNAL_ERROR, str(error)) from error
-        if caller.modern:
+        if client.modern:
             return modern_result(result)
         result.pop("ttlMs", None)
         result.pop("cacheScope", None)
@@ -166,7 +166,7 @@ class Methods:
             raise JsonRpcError(
                 INVALID_PARAMS, "params.cursor must be the nextCursor of the page before"
             )
-        return self._resources.page(cursor, internal=call.caller.internal) | _MOVING
+        return self._resources.page(cursor, internal=call.client.internal) | _MOVING
 
     async def _list_templates(self, call: MethodCall) -> Mapping[str, Any]:
         if call.rpc.params.get("cursor") is not None:
@@ -182,13 +182,13 @@ class Methods:
     async def _subscribe(self, call: MethodCall) -> Mapping[str, Any]:
         uri = call.rpc.text("uri")
         self._resources.check(uri)
-        assert call.caller.session is not None
-        call.caller.session.subscribe(uri)
+        assert call.client.session is not None
+        call.client.session.subscribe(uri)
         return {}
 
     async def _unsubscribe(self, call: MethodCall) -> Mapping[str, Any]:
-        assert call.caller.session is not None
-        call.caller.session.subscription.unsubscribe(call.rpc.text("uri"))
+        assert call.client.session is not None
+        call.client.session.subscription.unsubscribe(call.rpc.text("uri"))
         return {}
 
 
@@ -208,7 +208,7 @@ def server_info() -> dict[str, str]:
 
 
 def is_internal(request: web.Request, rpc: RpcRequest) -> bool:
-    """Whether the client of a request is mcp-discovery itself; see :class:`Caller`."""
+    """Whether the client of a request is mcp-discovery itself; see :class:`McpClient`."""
     info = rpc.params.get("clientInfo") or rpc.meta.get(CLIENT_INFO_KEY)
     name = info.get("name") if isinstance(info, dict) else None
     return name == NAME or MARK in request.headers

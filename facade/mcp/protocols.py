@@ -30,7 +30,12 @@ from mcp_discovery.facade.mcp.messages import (
     notification,
     result,
 )
-from mcp_discovery.facade.mcp.methods import Caller, is_internal, modern_result, negotiated_version
+from mcp_discovery.facade.mcp.methods import (
+    McpClient,
+    is_internal,
+    modern_result,
+    negotiated_version,
+)
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import (
     Responder,
@@ -73,12 +78,12 @@ class LegacyProtocol:
             if rpc is None or rpc.id is None:
                 _handle_notification(session, rpc)
                 return web.Response(status=202, headers=_headers(session))
-            caller = Caller(session, session.internal)
+            client = McpClient(session, session.internal)
             if self._responder.methods.is_long_running(rpc):
                 return await self._responder.respond_when_done(
-                    request, rpc, caller, _headers(session)
+                    request, rpc, client, _headers(session)
                 )
-            reply = await self._responder.reply(rpc, caller)
+            reply = await self._responder.reply(rpc, client)
             return json_response(reply.message, _headers(session))
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -124,7 +129,7 @@ class LegacyProtocol:
             detail = f"Invalid request: a batch has 1 to {_MOST_MESSAGES} messages"
             raise JsonRpcError(INVALID_REQUEST, detail, status=400)
         messages = list(map(message_of, body))
-        caller = Caller(session, session.internal)
+        client = McpClient(session, session.internal)
         responses = []
         with session.in_use():
             for each in messages:
@@ -134,7 +139,7 @@ class LegacyProtocol:
                     fault = JsonRpcError(INVALID_REQUEST, "initialize must not be part of a batch")
                     responses.append(failure(each.id, fault))
                 else:
-                    responses.append((await self._responder.reply(each, caller)).message)
+                    responses.append((await self._responder.reply(each, client)).message)
         if not responses:
             return web.Response(status=202, headers=_headers(session))
         return json_response(responses, _headers(session))
@@ -179,19 +184,19 @@ class ModernProtocol:
             return web.Response(status=202)
         try:
             check_envelope(request, rpc)
-            caller = Caller(None, internal=is_internal(request, rpc))
+            client = McpClient(None, internal=is_internal(request, rpc))
             if rpc.method == "subscriptions/listen":
-                return await self._listen(request, rpc, caller)
+                return await self._listen(request, rpc, client)
             if self._responder.methods.is_long_running(rpc):
-                return await self._responder.respond_when_done(request, rpc, caller, {})
-            return json_response(result(rpc.id, await self._responder.methods.answer(rpc, caller)))
+                return await self._responder.respond_when_done(request, rpc, client, {})
+            return json_response(result(rpc.id, await self._responder.methods.answer(rpc, client)))
         except JsonRpcError as fault:
             if fault.code == RESOURCE_NOT_FOUND:  # the modern protocol has no such code
                 fault.code = INVALID_PARAMS
             return error_response(rpc.id, fault)
 
     async def _listen(
-        self, request: web.Request, rpc: RpcRequest, caller: Caller
+        self, request: web.Request, rpc: RpcRequest, client: McpClient
     ) -> web.StreamResponse:
         assert rpc.id is not None
         check_event_stream(request)
@@ -199,7 +204,7 @@ class ModernProtocol:
             raise JsonRpcError(
                 INTERNAL_ERROR, "too many clients listen; try again soon", status=503
             )
-        granted = self._granted(rpc, caller)
+        granted = self._granted(rpc, client)
         subscription = Subscription(
             list_changes="resourcesListChanged" in granted,
             uris=frozenset(granted.get("resourceSubscriptions", ())),
@@ -220,12 +225,12 @@ class ModernProtocol:
             self._listening -= 1
             self._subscriptions.remove(subscription)
 
-    def _granted(self, rpc: RpcRequest, caller: Caller) -> dict[str, Any]:
+    def _granted(self, rpc: RpcRequest, client: McpClient) -> dict[str, Any]:
         if "notifications" not in rpc.params:
             raise JsonRpcError(INVALID_PARAMS, "subscriptions/listen needs params.notifications")
         wanted = rpc.object("notifications")
         granted: dict[str, Any] = {}
-        if wanted.get("resourcesListChanged") is True and not caller.internal:
+        if wanted.get("resourcesListChanged") is True and not client.internal:
             granted["resourcesListChanged"] = True
         uris = wanted.get("resourceSubscriptions")
         if uris is None:

@@ -98,8 +98,8 @@ class Resources:
 
         A cursor names the last resource of its page, so that a resource that stays is on exactly
         one page, whatever is added or removed meanwhile. ``internal`` leaves out all but the list
-        itself, see :class:`mcp_discovery.facade.mcp.methods.Caller`. Raises :class:`JsonRpcError`
-        for an invalid cursor.
+        itself, see :class:`mcp_discovery.facade.mcp.methods.McpClient`. Raises
+        :class:`JsonRpcError` for an invalid cursor.
         """
         kind, last = _place(cursor)
         view = current_view(self._catalog)

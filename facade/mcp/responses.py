@@ -21,7 +21,7 @@ from mcp_discovery.facade.mcp.messages import (
     notification,
     result,
 )
-from mcp_discovery.facade.mcp.methods import Caller, Methods
+from mcp_discovery.facade.mcp.methods import McpClient, Methods
 from mcp_discovery.facade.mcp.subscriptions import Subscription, SubscriptionEndedError
 from mcp_discovery.facade.mcp.tool import OnProgress
 from mcp_discovery.facade.options import FacadeOptions
@@ -104,12 +104,12 @@ class Responder:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def reply(
-        self, rpc: RpcRequest, caller: Caller, on_progress: OnProgress | None = None
+        self, rpc: RpcRequest, client: McpClient, on_progress: OnProgress | None = None
     ) -> RpcReply:
         """The response to a request: its result, or an error."""
         assert rpc.id is not None
         try:
-            return RpcReply(result(rpc.id, await self.methods.answer(rpc, caller, on_progress)))
+            return RpcReply(result(rpc.id, await self.methods.answer(rpc, client, on_progress)))
         except JsonRpcError as fault:
             return RpcReply(failure(rpc.id, fault), fault.modern_status)
 
@@ -149,7 +149,7 @@ class Responder:
         return stream.result
 
     async def respond_when_done(
-        self, request: web.Request, rpc: RpcRequest, caller: Caller, headers: dict[str, str]
+        self, request: web.Request, rpc: RpcRequest, client: McpClient, headers: dict[str, str]
     ) -> web.StreamResponse:
         """Responds with JSON, or with a stream once there is progress or a ping is due.
 
@@ -157,7 +157,7 @@ class Responder:
         request goes on when the connection is lost. Raises :class:`JsonRpcError` for an id in use.
         """
         assert rpc.id is not None
-        running = caller.session.running if caller.session is not None else {}
+        running = client.session.running if client.session is not None else {}
         if rpc.id in running:
             raise JsonRpcError(INVALID_REQUEST, f"the request id {rpc.id!r} is in use", status=400)
         waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -172,7 +172,7 @@ class Responder:
                 waiting.put_nowait(framed(notification("notifications/progress", params)))
 
         task = asyncio.create_task(
-            self.reply(rpc, caller, None if token is None else on_progress),
+            self.reply(rpc, client, None if token is None else on_progress),
             name=f"mcp {rpc.method}",
         )
         task.add_done_callback(lambda _: waiting.put_nowait(None))
@@ -180,7 +180,7 @@ class Responder:
         running[rpc.id] = task
         stream = EventStream(request, self.options.write_timeout)
         try:
-            if caller.modern:
+            if client.modern:
                 async with self.disconnects.guard(request):
                     await self._follow(stream, waiting, headers, streams)
             else:
@@ -190,11 +190,11 @@ class Responder:
             else:
                 reply = task.result()
             if stream.response is None:
-                status = reply.status if caller.modern else 200
+                status = reply.status if client.modern else 200
                 return json_response(reply.message, headers, status)
             await stream.send(reply.message)
         except (ClientGoneError, ConnectionResetError):
-            if not caller.modern:
+            if not client.modern:
                 await asyncio.wait({task})
         finally:
             running.pop(rpc.id, None)

@@ -11,6 +11,7 @@ from aiohttp import web
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http.body import read, read_ends
+from mcp_discovery.facade.http.operation import needing
 from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
@@ -80,7 +81,7 @@ class McpServer:
 
     def serve_in(self, app: web.Application) -> None:
         """Puts it into ``app``, behind everything that is there."""
-        app.router.add_route("*", PATH, self._serve)
+        app.router.add_route("*", PATH, needing("read", self._serve))
         app.cleanup_ctx.append(self._alive)
         app.on_shutdown.append(self._end_streams)
 

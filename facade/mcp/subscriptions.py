@@ -146,7 +146,7 @@ class LegacySession:
     """One legacy client from ``initialize`` on.
 
     ``internal`` says that the client is mcp-discovery itself, see
-    :class:`mcp_discovery.facade.mcp.methods.Caller`.
+    :class:`mcp_discovery.facade.mcp.methods.McpClient`.
     """
 
     def __init__(self, id: str, version: str, *, internal: bool) -> None:

@@ -348,7 +348,11 @@ def shows(
 _ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
 _HOLDER = Parameter("holder", "Who holds the registration, where that is not this facade.")
 _of_one = partial(
-    Operation, group="registration", parameters=(_ID, _HOLDER), errors=(404, 409, 422)
+    Operation,
+    group="registration",
+    parameters=(_ID, _HOLDER),
+    errors=(404, 409, 422),
+    needs="register",
 )
 _of_holder = partial(_of_one, body=Held, body_optional=True)
 OPERATIONS = (
@@ -360,6 +364,7 @@ OPERATIONS = (
         body=ServerPosting,
         answers={201: RegisteredServer},
         errors=(409, 422),
+        needs="register",
     ),
     _of_one("PUT", "/servers/{id}", put, body=ServerPosting, answers={200: RegisteredServer}),
     _of_holder("DELETE", "/servers/{id}", delete, answers={204: None}),

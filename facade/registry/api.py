@@ -262,6 +262,7 @@ _LIST = (
             IF_NONE_MATCH,
         ),
         lenient=True,
+        needs="read",
     ),
 )
 _ONE = (
@@ -273,6 +274,7 @@ _ONE = (
         answers={200: RegistryList, 304: None, 404: RegistryError, **_ERRORS},
         parameters=(_NAME, _DELETED, IF_NONE_MATCH),
         lenient=True,
+        needs="read",
     ),
     Operation(
         "GET",
@@ -287,6 +289,7 @@ _ONE = (
             IF_NONE_MATCH,
         ),
         lenient=True,
+        needs="read",
     ),
 )
 OPERATIONS = (

@@ -180,6 +180,7 @@ OPERATIONS = (
         parameters=(IF_NONE_MATCH,),
         media=CATALOG,
         lenient=True,
+        needs="read",
     ),
     Operation(
         "GET",
@@ -191,6 +192,7 @@ OPERATIONS = (
         errors=(404,),
         media=CARD,
         lenient=True,
+        needs="read",
     ),
     Operation(
         "GET",
@@ -201,5 +203,6 @@ OPERATIONS = (
         parameters=(IF_NONE_MATCH,),
         media=CARD,
         lenient=True,
+        needs="read",
     ),
 )

@@ -93,7 +93,16 @@ ID = Parameter("id", "The instance's id.", where="path")
 def _of_one(path: str, handler: Handler, model: type[Shaped]) -> Operation:
     answers = {200: model, 304: None}
     parameters = (ID, IF_NONE_MATCH)
-    return Operation("GET", path, handler, "discovery", answers, parameters, errors=(404,))
+    return Operation(
+        "GET",
+        path,
+        handler,
+        "discovery",
+        answers,
+        parameters,
+        errors=(404,),
+        needs="read",
+    )
 
 
 OPERATIONS = (
@@ -104,6 +113,7 @@ OPERATIONS = (
         "discovery",
         answers={200: ServerListModel, 304: None},
         parameters=(*PARAMETERS, IF_NONE_MATCH),
+        needs="read",
     ),
     _of_one("/servers/{id}", server, ServerModel),
     _of_one("/servers/{id}/capabilities", capabilities, CapabilityLists),
@@ -114,5 +124,6 @@ OPERATIONS = (
         "streams",
         parameters=(stream_filters, Parameter("lastEventId", "Like the header Last-Event-ID.")),
         media="text/event-stream",
+        needs="read",
     ),
 )

@@ -98,5 +98,6 @@ OPERATIONS = (
         "ecosystem",
         answers={200: TargetGroups, 304: None},
         parameters=(list_filters, IF_NONE_MATCH),
+        needs="read",
     ),
 )

@@ -248,6 +248,7 @@ OPERATIONS = (
             ),
             IF_NONE_MATCH,
         ),
+        needs="read",
     ),
     Operation(
         "GET",
@@ -257,5 +258,6 @@ OPERATIONS = (
         answers={200: ToolDetail, 304: None},
         parameters=(_NAME, list_filters, IF_NONE_MATCH),
         errors=(404,),
+        needs="read",
     ),
 )

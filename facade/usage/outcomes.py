@@ -136,6 +136,7 @@ OPERATIONS = (
             body=OutcomeModel,
             answers={204: None},
             errors=(400, 404, 408, 413, 415, 422),
+            needs="report",
         )
         for path in ("/connections/{id}/outcome", "/servers/{id}/outcome")
     ),
@@ -156,5 +157,6 @@ OPERATIONS = (
             }
         },
         errors=(400, 408, 413, 415, 422),
+        needs="report",
     ),
 )

@@ -330,5 +330,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 OPERATIONS = (
-    Operation("GET", "/registry/stream", stream, "streams", answers={101: None}, errors=(426,)),
+    Operation(
+        "GET",
+        "/registry/stream",
+        stream,
+        "streams",
+        answers={101: None},
+        errors=(426,),
+        needs="read",
+    ),
 )

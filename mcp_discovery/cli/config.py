@@ -65,7 +65,7 @@ def schema() -> None:
 def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
     """The lines to print about ``file``, and all that is wrong with it."""
     from mcp_discovery.cli import settings_file
-    from mcp_discovery.cli.yaml_files import Items, Table, parse, read_bytes
+    from mcp_discovery.yaml_files import Items, Table, parse, read_bytes
 
     try:
         content = parse(read_bytes(file), file)

@@ -37,7 +37,7 @@ def read(file: str) -> Any:
             return orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise InvalidInputError(f"{file} is not JSON: {error}") from error
-    from mcp_discovery.cli.yaml_files import parse
+    from mcp_discovery.yaml_files import parse
 
     content = parse(data, file)
     return None if content is None else content.value()

@@ -16,9 +16,9 @@ import typer
 from typer.models import OptionInfo
 
 from mcp_discovery.cli import options
-from mcp_discovery.cli.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
 from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.nearest import nearest
+from mcp_discovery.yaml_files import Items, Node, Scalar, Table, parse, read_bytes
 
 #: Parameters of a command that are no settings of its role.
 _NOT_IN_FILES = frozenset({"context", "config"})

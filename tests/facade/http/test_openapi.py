@@ -85,6 +85,7 @@ def test_an_operation_is_described_from_its_declaration() -> None:
         "/things/{id}",
         nothing,
         "things",
+        needs="register",
         answers={204: None},
         parameters=(Parameter("many", "Several.", {"type": "array", "items": {"type": "string"}}),),
         body={"type": "object"},
@@ -157,7 +158,13 @@ def test_a_component_is_named_after_its_class_without_a_trailing_model() -> None
 
         piers: int
 
-    told = document([Operation("GET", "/harbor", nothing, "discovery", answers={200: HarborModel})])
+    told = document(
+        [
+            Operation(
+                "GET", "/harbor", nothing, "discovery", answers={200: HarborModel}, needs="read"
+            )
+        ]
+    )
     assert told["components"]["schemas"]["Harbor"] == {
         "description": "Where ships lie.",
         "properties": {"piers": {"type": "integer"}},

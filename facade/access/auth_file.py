@@ -1,0 +1,151 @@
+"""The file of ``--auth``: who is known, and what its roles may do.
+
+It is YAML, read strictly, and followed: a change that can be used counts from the next request on;
+one that cannot leaves the last good file in use. ``mcp-discovery config schema`` has its JSON
+Schema. Sections of other subjects stand with them; this file has what all of them share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from cachetools import LRUCache
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mcp_discovery.credential_files import FollowedFiles
+from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Rights, Verb
+from mcp_discovery.faults import fault_text
+from mcp_discovery.nearest import nearest
+from mcp_discovery.yaml_files import Table, parse
+
+#: So many sets of roles have their rights at hand.
+_ROLE_SETS = 4096
+
+#: Several words, as a list or separated by blanks.
+Words = Annotated[str | list[str], AfterValidator(lambda v: v.split() if isinstance(v, str) else v)]
+
+
+class Section(BaseModel):
+    """A part of the file, in which only what is known may stand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScopeGrant(Section):
+    """Verbs, and the servers and tools that they are for; globs such as ``payments-*``."""
+
+    verbs: list[Verb] = Field(["read"], min_length=1)
+    names: list[str] | None = None
+    tags: list[str] | None = None
+    owners: list[str] | None = None
+    zones: list[str] | None = None
+    tools: list[str] | None = None
+    resources: list[str] | None = None
+    prompts: list[str] | None = None
+
+    def grant(self) -> Grant:
+        """The same for :class:`Rights`. Whoever may call something may see it, too."""
+        implied: set[Verb] = {"read"} if "call" in self.verbs else set()
+        selectors = {
+            name: None if (globs := getattr(self, name)) is None else tuple(globs)
+            for name in ("names", "tags", "owners", "zones", *PARTS)
+        }
+        return Grant(frozenset(self.verbs) | implied, **selectors)
+
+
+class AuthFile(Section):
+    """What the file says.
+
+    ``roles`` maps a role to its scopes, ``scopes`` a scope to the names of tools that it lets see
+    and call, or to one or several grants. The verbs are scopes themselves, for everything.
+    ``anonymous`` are the roles of whoever gives no credential; without any, credentials are needed.
+    """
+
+    roles: dict[str, Words] = {}
+    scopes: dict[str, ScopeGrant | list[ScopeGrant] | list[str]] = {}
+    anonymous: Words = []
+
+    @model_validator(mode="after")
+    def _check_references(self) -> AuthFile:
+        for role, scopes in self.roles.items():
+            for each in scopes:
+                if each not in self.scopes and each not in VERBS:
+                    raise ValueError(_unknown(f"roles.{role}: scope", each, {*self.scopes, *VERBS}))
+        for each in self.anonymous:
+            self.require_role("anonymous", each)
+        return self
+
+    def require_role(self, where: str, role: str) -> None:
+        """Raises :class:`ValueError` for a role that the file does not have."""
+        if role not in self.roles:
+            raise ValueError(_unknown(f"{where}: role", role, self.roles))
+
+    def grants(self, scope: str) -> Sequence[Grant]:
+        """What ``scope`` grants; nothing for one that is not known."""
+        found = self.scopes.get(scope)
+        if found is None:
+            return [Grant(frozenset((verb,))) for verb in VERBS if verb == scope]
+        if isinstance(found, ScopeGrant):
+            return [found.grant()]
+        tools = tuple(each for each in found if isinstance(each, str))
+        grants = [each.grant() for each in found if isinstance(each, ScopeGrant)]
+        return [*grants, *([Grant(frozenset(("read", "call")), tools=tools)] if tools else ())]
+
+
+class Policy:
+    """One state of the file, with the rights of each set of roles compiled once.
+
+    ``refused`` are the verbs that nobody has on this facade, and why.
+    """
+
+    def __init__(self, file: AuthFile, refused: Mapping[Verb, str] | None = None) -> None:
+        self.file = file
+        self._refused = refused or {}
+        self._rights: LRUCache[tuple[frozenset[str], frozenset[str]], Rights] = LRUCache(_ROLE_SETS)
+
+    def rights(self, roles: Iterable[str], scopes: Iterable[str] = ()) -> Rights:
+        """What ``roles``, and ``scopes`` besides, grant; those that are not known grant nothing."""
+        key = frozenset(roles), frozenset(scopes)
+        found = self._rights.get(key)
+        if found is None:
+            names = {each for role in key[0] for each in self.file.roles.get(role, ())} | key[1]
+            grants = {grant: None for name in sorted(names) for grant in self.file.grants(name)}
+            found = self._rights[key] = Rights(tuple(grants), self._refused)
+        return found
+
+
+def follow(path: str, refused: Mapping[Verb, str] | None = None) -> FollowedFiles[Policy]:
+    """The policy in the file at ``path``, followed; raises :class:`InvalidInputError`."""
+
+    def policy(contents: Sequence[bytes]) -> Policy:
+        return Policy(read(contents[0], path), refused)
+
+    return FollowedFiles("access rules", [path], policy)
+
+
+def read(data: bytes, path: str) -> AuthFile:
+    """What ``data``, of the file at ``path``, says; raises :class:`InvalidInputError`."""
+    content = parse(data, path)
+    if content is not None and not isinstance(content, Table):
+        raise InvalidInputError(f"{path}: is no mapping; write roles:, scopes: and so on")
+    try:
+        return AuthFile.model_validate(content.value() if content is not None else {})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "it"
+        raise InvalidInputError(f"{path}: {where} {fault_text(fault)}") from error
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema"
+    } | AuthFile.model_json_schema()
+
+
+def _unknown(what: str, given: str, known: Iterable[str]) -> str:
+    near = nearest(given, known)
+    hint = f"did you mean {near!r}?" if near else f"it may be {', '.join(sorted(known)) or 'none'}"
+    return f"{what} {given!r} is not known; {hint}"

@@ -1,0 +1,69 @@
+"""The gate: two middlewares that every request passes, who asks and whether it may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+
+from mcp_discovery.facade.access.caller import Caller, caller_of, identified
+from mcp_discovery.facade.access.rights import Need, Rights
+from mcp_discovery.facade.http.operation import needs_of
+from mcp_discovery.facade.http.problems import Handler, ProblemError
+
+
+class Authentication(Protocol):
+    """Tells who asks."""
+
+    async def identify(self, request: web.Request) -> Caller:
+        """The caller; raises :class:`ProblemError` (401) for a credential that is not valid."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoAuthentication:
+    """Everybody is anonymous and has ``rights``: a facade without ``--auth``."""
+
+    rights: Rights
+
+    async def identify(self, request: web.Request) -> Caller:
+        """The anonymous caller at the request's address."""
+        return Caller("", "anonymous", (), self.rights, request.remote or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Decides who asks and whether it may, before any operation."""
+
+    authentication: Authentication
+
+    @web.middleware
+    async def identify(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Puts the caller into the request, for :func:`caller_of`."""
+        identified(request, await self.authentication.identify(request))
+        return await handler(request)
+
+    @web.middleware
+    async def authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuses what the caller has no right to for anything at all.
+
+        Operations decide on single servers and tools themselves, by the caller's rights.
+        """
+        need: Need = needs_of(request)
+        if need != "open":
+            caller = caller_of(request)
+            if (why := caller.rights.refused.get(need)) is not None:
+                raise ProblemError(403, "refused-here", why, needs=need)
+            if need not in caller.rights.verbs:
+                raise _forbidden(caller, need)
+        return await handler(request)
+
+
+def _forbidden(caller: Caller, need: Need) -> ProblemError:
+    if caller.is_anonymous:
+        detail = f"this needs a credential with the right to {need}; send Authorization: Bearer …"
+        return ProblemError(401, "unauthenticated", detail, needs=need)
+    having = ", ".join(caller.roles) or "none"
+    detail = f"{caller.subject} (roles: {having}) has no right to {need}; ask for a role that has"
+    return ProblemError(403, "forbidden", detail, needs=need)
