@@ -29,6 +29,7 @@ from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.gateway import gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import openapi
+from mcp_discovery.facade.http.client_address import TRUSTED_PROXIES, TrustedProxies
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
 from mcp_discovery.facade.http.middleware import OutermostMiddleware
@@ -179,6 +180,7 @@ def create_app(
     polls = LongPolls(catalog, lists)
     search.listeners.append(polls.descriptions_known)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app[TRUSTED_PROXIES] = TrustedProxies(options.trusted_proxies)
     outermost = OutermostMiddleware(
         metrics,
         Cors(options.cors_origins),

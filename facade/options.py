@@ -27,6 +27,9 @@ class FacadeOptions:
 
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
+    ``trusted_proxies`` are the networks of the proxies whose ``X-Forwarded-*`` headers count; see
+    :mod:`mcp_discovery.facade.http.client_address`.
+
     ``registry_address`` is which address the MCP registry API publishes for a server: ``instance``,
     ``facade`` or a URL with ``{name}`` in it; ``public_url`` is where hosts reach this facade,
     ``None`` for where each request went. See :mod:`mcp_discovery.facade.registry.server_json`.
@@ -68,6 +71,7 @@ class FacadeOptions:
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
     cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     registry_address: str = "instance"
     public_url: str | None = None
     gateway: bool = False

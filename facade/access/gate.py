@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mcp_discovery.facade.access.caller import Caller, caller_of, identified
 from mcp_discovery.facade.access.rights import Need, Rights
+from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import Handler, ProblemError
 
@@ -28,8 +29,8 @@ class NoAuthentication:
     rights: Rights
 
     async def identify(self, request: web.Request) -> Caller:
-        """The anonymous caller at the request's address."""
-        return Caller("", "anonymous", (), self.rights, request.remote or "")
+        """The anonymous caller at the client's address."""
+        return Caller("", "anonymous", (), self.rights, client_of(request).address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 
 from mcp_discovery.connection_errors import connection_sentence, is_refused_handshake
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
@@ -48,20 +49,18 @@ _HOP_BY_HOP = frozenset(
         *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
     )
 )
-#: Further headers not forwarded: those that the gateway writes itself, and cookies, since all
-#: servers share the gateway's origin.
+#: Further headers not forwarded: those that the gateway writes itself, cookies, since all servers
+#: share the gateway's origin, and what proxies say of a client (``x-forwarded-…`` besides), since
+#: the client may have written that.
 _NOT_TO_SERVER = frozenset(
     (
-        *("host", "content-length", "expect", "cookie", "via", "x-forwarded-for"),
-        *(
-            "x-forwarded-host",
-            "x-forwarded-proto",
-            SESSION.lower(),
-            MARK.lower(),
-            REQUEST_ID.lower(),
-        ),
+        *("host", "content-length", "expect", "cookie", "via"),
+        *(SESSION.lower(), MARK.lower(), REQUEST_ID.lower()),
+        *("forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
+        *("cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for"),
     )
 )
+_FORWARDED = "x-forwarded-"
 #: Headers not returned to the client; so are those of CORS, which the facade sets itself.
 _NOT_TO_CLIENT = frozenset(("set-cookie", SESSION.lower()))
 _CORS = "access-control-"
@@ -93,11 +92,12 @@ def to_server(request: web.Request, session: str | None) -> CIMultiDict[str]:
         forwarded[REQUEST_ID] = id
     version = f"{request.version.major}.{request.version.minor}"
     forwarded["Via"] = ", ".join((*_listed(request, "Via"), f"{version} {_PSEUDONYM}"))
-    remote = (request.remote,) if request.remote else ()
-    forwarded["X-Forwarded-For"] = ", ".join((*_listed(request, "X-Forwarded-For"), *remote))
-    # A proxy in front of the facade has seen the client's own values.
-    for name, seen in (("X-Forwarded-Host", request.host), ("X-Forwarded-Proto", request.scheme)):
-        forwarded[name] = request.headers.get(name, seen)
+    for name in [each for each in forwarded if _wide(each).startswith(_FORWARDED)]:
+        forwarded.popall(name, None)
+    client = client_of(request)
+    if client.hops:
+        forwarded["X-Forwarded-For"] = ", ".join(client.hops)
+    forwarded["X-Forwarded-Host"], forwarded["X-Forwarded-Proto"] = client.host, client.scheme
     return forwarded
 
 
@@ -116,11 +116,16 @@ def _end_to_end(headers: Mapping[str, str], dropped: frozenset[str]) -> CIMultiD
     return CIMultiDict(
         (name, value)
         for name, value in headers.items()
-        if (low := name.lower()) not in _HOP_BY_HOP
+        if (low := _wide(name)) not in _HOP_BY_HOP
         and low not in dropped
         and low not in named
         and _SURROGATE.search(value) is None
     )
+
+
+def _wide(name: str) -> str:
+    """The name as servers may understand it: CGI, and WSGI as it, tell no ``_`` from a ``-``."""
+    return name.lower().replace("_", "-")
 
 
 def _listed(request: web.Request, name: str) -> list[str]:

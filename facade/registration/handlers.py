@@ -12,6 +12,7 @@ from aiohttp import web
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
 from mcp_discovery.facade.http.body import read_object
+from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
@@ -42,7 +43,7 @@ async def post(request: web.Request) -> web.Response:
     """Registers a server: with a ``lease`` it is kept alive by its poster, else by this facade."""
     facade = facade_of(request)
     body = await read_object(request)
-    posting = parse(body, remote=request.remote or "")
+    posting = parse(body, remote=client_of(request).address)
     id = posting.record.id
     created: dict[str, Any] = {"id": id}
     if posting.lease is not None and posting.lease.holder.id == facade.posted.holder.id:
@@ -79,7 +80,7 @@ async def put(request: web.Request) -> web.Response:
         leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
         if leased is None and facade.posted.get(id) is None and entry is None:
             raise unknown(id)
-        posting = parse(body, remote=request.remote or "", id=id)
+        posting = parse(body, remote=client_of(request).address, id=id)
         holder = _named_holder(request, body)
         if leased is not None:
             _require_registrant(leased, holder)

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import compact
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.record import Record, url_problem
 from mcp_discovery.urls import uri_of, urls_of
@@ -94,11 +95,12 @@ class Addresses:
         """
         if self.public_url:
             return self.public_url
-        if _HOST.fullmatch(request.host) is None:
+        client = client_of(request)
+        if _HOST.fullmatch(client.host) is None:
             raise ProblemError(
                 400, "bad-host", "the Host header of this request is no host; mend it"
             )
-        return f"{request.scheme}://{request.host}"
+        return f"{client.scheme}://{client.host}"
 
 
 def remote_type(record: Record) -> RemoteType | None:

@@ -70,6 +70,14 @@ def facade(
         help="An origin whose pages may read the answers, such as https://console.example.com; "
         "* for all. May be repeated; in the environment separated by spaces.",
     ),
+    trusted_proxy: list[str] | None = typer.Option(
+        None,
+        parser=options.single,
+        metavar="CIDR",
+        help="A network, or an address, of proxies in front of this facade whose X-Forwarded-For, "
+        "-Proto and -Host say who asks and for what URL, such as 10.0.0.0/8; from others these "
+        "headers are ignored. May be repeated; in the environment separated by spaces.",
+    ),
     public_url: str | None = typer.Option(
         None,
         metavar="URL",
@@ -141,6 +149,7 @@ def _exit_code_of(serve: Callable[[], int]) -> int:
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
+    from mcp_discovery.facade.http.client_address import TrustedProxies
     from mcp_discovery.facade.http.cors import Cors
     from mcp_discovery.facade.options import FacadeOptions
     from mcp_discovery.facade.registry.server_json import Addresses
@@ -164,6 +173,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     check(check_store)
     address = parameters["registry_address"], parameters["public_url"]
     check(lambda: Cors(tuple(parameters["cors_origin"] or ())))
+    check(lambda: TrustedProxies(parameters["trusted_proxy"] or ()))
     check(lambda: Addresses.parse(*address, gateway=parameters["gateway"]))
     raise_all(faults)
     if parameters["mcp_call_tool"]:
@@ -175,6 +185,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         server_ca=parameters["server_ca"],
         try_advertised=parameters["try_advertised"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
+        trusted_proxies=tuple(parameters["trusted_proxy"] or ()),
         registry_address=parameters["registry_address"],
         public_url=parameters["public_url"],
         gateway=parameters["gateway"],

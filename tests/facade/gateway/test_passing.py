@@ -41,6 +41,11 @@ async def test_headers_on_their_way(gate: Client, server: FaultyServer) -> None:
         "X-Mine": "1",
         "X-Forwarded-For": "10.1.1.1",
         "X-Forwarded-Proto": "https",
+        "X-Forwarded-User": "root",
+        "X_Forwarded_For": "10.1.1.2",
+        "Forwarded": "for=10.1.1.3",
+        "X-Real-IP": "10.1.1.4",
+        "True-Client-IP": "10.1.1.5",
         "Proxy-Authorization": "Basic abcd",
         "Mcp-Method": "tools/call",
     }
@@ -50,15 +55,38 @@ async def test_headers_on_their_way(gate: Client, server: FaultyServer) -> None:
     assert got["Authorization"] == "Bearer abc"
     assert got["Mcp-Method"] == "tools/call"
     assert got["Via"] == "1.1 mcp-discovery"
-    assert got["X-Forwarded-For"] == "10.1.1.1, 127.0.0.1"
-    assert got["X-Forwarded-Proto"] == "https"
+    assert got["X-Forwarded-For"] == "127.0.0.1"
+    assert got["X-Forwarded-Proto"] == "http"
+    assert "10.1.1" not in str(got)
     assert got["X-Forwarded-Host"] == gate.url.removeprefix("http://")
     assert got["X-Request-Id"] == reply.headers["X-Request-Id"]
-    for name in ("Cookie", "X-Mine", "Proxy-Authorization", "X-Discovery-Probe"):
+    for name in (
+        "Cookie",
+        "X-Mine",
+        "Proxy-Authorization",
+        "X-Discovery-Probe",
+        "X-Forwarded-User",
+    ):
         assert name not in got, name
     assert reply.headers["X-Own"] == "2"
     for name in ("Set-Cookie", "X-Hop", "Access-Control-Allow-Origin"):
         assert name not in reply.headers, name
+
+
+async def test_a_trusted_proxys_client_is_told_to_the_server() -> None:
+    async with served(gateway=True, trusted_proxies=("127.0.0.0/8",)) as gate, faulty() as server:
+        await list_it(gate, "a", server.url)
+        sent = {
+            "X-Forwarded-For": "192.0.2.9, 192.0.2.1",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": "mcp.example.com",
+        }
+        await gate("POST", PATH, CALL, headers=sent)
+        got = server.requests[0].headers
+    # The first address is the client's own word.
+    assert got["X-Forwarded-For"] == "192.0.2.1, 127.0.0.1"
+    assert got["X-Forwarded-Proto"] == "https"
+    assert got["X-Forwarded-Host"] == "mcp.example.com"
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 400, 401, 404, 405, 500])
