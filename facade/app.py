@@ -16,6 +16,9 @@ from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
+from mcp_discovery.facade.access.auth_file import follow
+from mcp_discovery.facade.access.authentication import FileAuthentication
+from mcp_discovery.facade.access.challenge import Challenges
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.connections import (
@@ -190,7 +193,7 @@ def create_app(
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    gate = Gate(NoAuthentication(Rights.all()))
+    gate = _gate(options)
     outermost.install(app, gate.identify, gate.authorize)
     app[DESCRIPTION] = Description(OPERATIONS)
     app[tools.TOOL_DEFINITIONS] = tool_definitions
@@ -220,6 +223,13 @@ def create_app(
         app.on_shutdown.append(passing.end_streams)
     require_needs(app)
     return app
+
+
+def _gate(options: FacadeOptions) -> Gate:
+    challenges = Challenges()
+    if options.auth is None:
+        return Gate(NoAuthentication(Rights.all()), challenges)
+    return Gate(FileAuthentication(follow(options.auth), challenges), challenges)
 
 
 def _timed(tally: Tally) -> Around:

@@ -25,6 +25,9 @@ class FacadeOptions:
     ``server_ca`` is a PEM file of CAs that servers' certificates may be signed by, besides those
     that the system trusts; it is followed.
 
+    ``auth`` is the file that says who is known and what they may do, followed; see
+    :mod:`mcp_discovery.facade.access.auth_file`. ``None``: everybody may do everything.
+
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
     ``trusted_proxies`` are the networks of the proxies whose ``X-Forwarded-*`` headers count; see
@@ -70,6 +73,7 @@ class FacadeOptions:
     sweep_interval: float = 300.0
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
+    auth: str | None = None
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     registry_address: str = "instance"

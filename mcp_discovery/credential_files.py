@@ -38,13 +38,19 @@ class FollowedFiles(Generic[T]):
     ``what`` names it in messages. ``make`` raises :class:`ValueError` for contents that cannot be
     used. The constructor reads at once and raises
     :class:`~mcp_discovery.errors.InvalidInputError`, a sentence that names the file; later faults
-    are logged once, and the last good value stays.
+    are logged once, and the last good value stays. ``check_every``: seconds between two looks.
     """
 
     def __init__(
-        self, what: str, paths: Sequence[str], make: Callable[[Sequence[bytes]], T]
+        self,
+        what: str,
+        paths: Sequence[str],
+        make: Callable[[Sequence[bytes]], T],
+        *,
+        check_every: float = CHECK_EVERY,
     ) -> None:
         self._what = what
+        self._check_every = check_every
         self._paths = tuple(paths)
         self._make = make
         self._stamps = self._seen = self._looked_at()
@@ -54,14 +60,14 @@ class FollowedFiles(Generic[T]):
         self._problem: str | None = None
         self._due = math.inf
         if all(map(os.path.isfile, self._paths)):  # a pipe can be read only once
-            self._due = time.monotonic() + CHECK_EVERY
+            self._due = time.monotonic() + check_every
             _followed.add(self)
 
     def current(self) -> T:
         """The value; looks at the files first where that is due."""
         now = time.monotonic()
         if now >= self._due:
-            self._due = now + CHECK_EVERY
+            self._due = now + self._check_every
             stamps = self._looked_at()
             if stamps == self._stamps:
                 self._problem = None

@@ -8,29 +8,24 @@ Schema. Sections of other subjects stand with them; this file has what all of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from cachetools import LRUCache
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Rights, Verb
+from mcp_discovery.facade.access.section import Section, Words
+from mcp_discovery.facade.access.tokens import TokenEntry, TokenId
 from mcp_discovery.faults import fault_text
 from mcp_discovery.nearest import nearest
 from mcp_discovery.yaml_files import Table, parse
 
 #: So many sets of roles have their rights at hand.
 _ROLE_SETS = 4096
-
-#: Several words, as a list or separated by blanks.
-Words = Annotated[str | list[str], AfterValidator(lambda v: v.split() if isinstance(v, str) else v)]
-
-
-class Section(BaseModel):
-    """A part of the file, in which only what is known may stand."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+#: A change counts so many seconds after it was made, at the latest; open streams end then, too.
+_CHECK_EVERY = 0.2
 
 
 class ScopeGrant(Section):
@@ -61,11 +56,13 @@ class AuthFile(Section):
     ``roles`` maps a role to its scopes, ``scopes`` a scope to the names of tools that it lets see
     and call, or to one or several grants. The verbs are scopes themselves, for everything.
     ``anonymous`` are the roles of whoever gives no credential; without any, credentials are needed.
+    ``tokens`` are those that ``mcp-discovery token`` made, by id.
     """
 
-    roles: dict[str, Words] = {}
-    scopes: dict[str, ScopeGrant | list[ScopeGrant] | list[str]] = {}
-    anonymous: Words = []
+    roles: dict[str, Words] = Field({})
+    scopes: dict[str, ScopeGrant | list[ScopeGrant] | list[str]] = Field({})
+    anonymous: Words = Field([])
+    tokens: dict[TokenId, TokenEntry] = Field({})
 
     @model_validator(mode="after")
     def _check_references(self) -> AuthFile:
@@ -75,6 +72,9 @@ class AuthFile(Section):
                     raise ValueError(_unknown(f"roles.{role}: scope", each, {*self.scopes, *VERBS}))
         for each in self.anonymous:
             self.require_role("anonymous", each)
+        for id, token in self.tokens.items():
+            for each in token.roles:
+                self.require_role(f"tokens.{id}", each)
         return self
 
     def require_role(self, where: str, role: str) -> None:
@@ -122,7 +122,7 @@ def follow(path: str, refused: Mapping[Verb, str] | None = None) -> FollowedFile
     def policy(contents: Sequence[bytes]) -> Policy:
         return Policy(read(contents[0], path), refused)
 
-    return FollowedFiles("access rules", [path], policy)
+    return FollowedFiles("access rules", [path], policy, check_every=_CHECK_EVERY)
 
 
 def read(data: bytes, path: str) -> AuthFile:

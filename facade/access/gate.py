@@ -8,6 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from mcp_discovery.facade.access.caller import Caller, caller_of, identified
+from mcp_discovery.facade.access.challenge import Challenges
 from mcp_discovery.facade.access.rights import Need, Rights
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
@@ -38,11 +39,21 @@ class Gate:
     """Decides who asks and whether it may, before any operation."""
 
     authentication: Authentication
+    challenges: Challenges
 
     @web.middleware
     async def identify(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Puts the caller into the request, for :func:`caller_of`."""
-        identified(request, await self.authentication.identify(request))
+        """Puts the caller into the request, for :func:`caller_of`.
+
+        What is open to everybody is open to whoever gives a credential that is not valid.
+        """
+        try:
+            caller = await self.authentication.identify(request)
+        except ProblemError:
+            if needs_of(request) != "open":
+                raise
+            caller = Caller("", "anonymous", (), Rights(()), request.remote or "")
+        identified(request, caller)
         return await handler(request)
 
     @web.middleware
@@ -57,14 +68,12 @@ class Gate:
             if (why := caller.rights.refused.get(need)) is not None:
                 raise ProblemError(403, "refused-here", why, needs=need)
             if need not in caller.rights.verbs:
-                raise _forbidden(caller, need)
+                if caller.is_anonymous:
+                    raise self.challenges.unauthenticated(request, need)
+                raise self.challenges.insufficient(request, need, _forbidden(caller, need))
         return await handler(request)
 
 
-def _forbidden(caller: Caller, need: Need) -> ProblemError:
-    if caller.is_anonymous:
-        detail = f"this needs a credential with the right to {need}; send Authorization: Bearer …"
-        return ProblemError(401, "unauthenticated", detail, needs=need)
+def _forbidden(caller: Caller, need: Need) -> str:
     having = ", ".join(caller.roles) or "none"
-    detail = f"{caller.subject} (roles: {having}) has no right to {need}; ask for a role that has"
-    return ProblemError(403, "forbidden", detail, needs=need)
+    return f"{caller.subject} (roles: {having}) has no right to {need}; ask for a role that has"

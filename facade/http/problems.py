@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from aiohttp import web
@@ -54,7 +54,8 @@ class ProblemError(DiscoveryError):
     """A request that cannot be answered as it is.
 
     ``kind`` is the last part of the problem's type, in words joined by hyphens; ``detail`` is one
-    sentence; ``facts`` are further members of the problem document.
+    sentence; ``facts`` are further members of the problem document. ``headers`` are set on the
+    response.
     """
 
     def __init__(self, status: int, kind: str, detail: str, **facts: Any) -> None:
@@ -63,6 +64,12 @@ class ProblemError(DiscoveryError):
         self.kind = kind
         self.detail = detail
         self.facts = facts
+        self.headers: Mapping[str, str] = {}
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """The same, with ``headers``."""
+        self.headers = headers
+        return self
 
 
 def problem(
@@ -98,7 +105,10 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
     """The problem document for what a handler raised; of an unexpected error, only that it was."""
     match error:
         case ProblemError():
-            return problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
+            status, kind, headers = error.status, error.kind, error.headers
+            return problem(
+                request, status, error.detail, kind=kind, facts=error.facts, headers=headers
+            )
         case DiscoveryError():
             return _from_error(request, error)
         case web.HTTPException():

@@ -63,6 +63,12 @@ def facade(
         "at which a call fails, is probed at once.",
     ),
     fail_after: int | None = options.FAIL_AFTER,
+    auth: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="YAML that says who is known, by tokens, issuers and certificates, and what their "
+        "roles may see, register and call; followed. Without it everybody may do everything.",
+    ),
     cors_origin: list[str] | None = typer.Option(
         None,
         parser=options.single,
@@ -183,6 +189,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         fail_after=parameters["fail_after"],
         probe_private=not parameters["probe_public_only"],
         server_ca=parameters["server_ca"],
+        auth=parameters["auth"],
         try_advertised=parameters["try_advertised"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
         trusted_proxies=tuple(parameters["trusted_proxy"] or ()),
