@@ -148,13 +148,13 @@ def create_app(
         calls = caller or ClientCaller(
             catalog,
             usage,
-            private=options.probe_private,
+            addresses=options.addresses,
             max_answer_bytes=options.mcp_max_answer_bytes,
         )
     mcp = McpServer(catalog, documents, search, tool_definitions, options, calls)
     passing = McpGateway(catalog, options, usage, tls)
     listed = ListedAddresses(
-        catalog, usage, private=options.probe_private, mark=posted.holder.id, tls=tls
+        catalog, usage, addresses=options.addresses, mark=posted.holder.id, tls=tls
     )
     missed = MissedInstances(catalog)
     metrics = Metrics(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from mcp_discovery.facade.http.addresses import AddressPolicy, address_policy
+
 
 @dataclass(frozen=True, slots=True)
 class FacadeOptions:
@@ -20,10 +22,11 @@ class FacadeOptions:
     ``removed_for`` is how long one that was cut off still learns that another removed its entry.
 
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
-    see :mod:`mcp_discovery.facade.http.outbound` for what is never dialled. ``try_advertised``
-    tries the addresses of servers that sidecars keep as well; the command does so by default.
-    ``server_ca`` is a PEM file of CAs that servers' certificates may be signed by, besides those
-    that the system trusts; it is followed.
+    without it, or with any of them, ``probe_allow`` are the ranges that are dialled besides public
+    ones. See :mod:`mcp_discovery.facade.http.addresses` for what is never dialled.
+    ``try_advertised`` tries the addresses of servers that sidecars keep as well; the command does
+    so by default. ``server_ca`` is a PEM file of CAs that servers' certificates may be signed by,
+    besides those that the system trusts; it is followed.
 
     ``auth`` is the file that says who is known and what they may do, followed; see
     :mod:`mcp_discovery.facade.access.auth_file`. ``None``: everybody may do everything.
@@ -58,6 +61,7 @@ class FacadeOptions:
     fail_after: int | None = None
     first_probe: float = 1.0
     probe_private: bool = True
+    probe_allow: tuple[str, ...] = ()
     try_advertised: bool = False
     server_ca: str | None = None
     posted_ttl: float = 90.0
@@ -84,6 +88,11 @@ class FacadeOptions:
     mcp_max_answer_bytes: int = 64 * 2**20
     mcp_sessions: int = 10_000
     mcp_idle: float = 1800.0
+
+    @property
+    def addresses(self) -> AddressPolicy:
+        """Which addresses the facade dials."""
+        return address_policy(private=self.probe_private, allowed=self.probe_allow)
 
 
 #: The options of an application.

@@ -82,9 +82,7 @@ class McpGateway:
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """From start to clean-up of the application."""
-        dialer = Dialer(
-            private=self._options.probe_private, headers={}, connections=0, keepalive=_KEPT_ALIVE
-        )
+        dialer = Dialer(self._options.addresses, headers={}, connections=0, keepalive=_KEPT_ALIVE)
         self._http = dialer.session
         watch = asyncio.create_task(self._in_flight.run(), name="gateway: gone clients")
         try:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
-import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +15,7 @@ from aiohttp.resolver import DefaultResolver
 from multidict import istr
 
 from mcp_discovery.errors import InvalidRecordError
+from mcp_discovery.facade.http.addresses import Address, AddressPolicy, literal
 from mcp_discovery.facade.http.lines import Line, LineKeeper, Peer
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.slashes import without_needless_slashes
@@ -29,8 +28,6 @@ from mcp_discovery.probe import (
 from mcp_discovery.record import Record
 from mcp_discovery.tls_files import TLSFiles
 from mcp_discovery.urls import wire_url
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Connections to servers that are open at once.
 _MOST_CONNECTIONS = 256
@@ -45,84 +42,6 @@ _NOBODY_THERE = frozenset(
 MARK = istr("X-Discovery-Probe")
 _MARKED: Mapping[str, str] = MappingProxyType({MARK: "facade"})
 
-#: Never dialled, whatever the options say. What each cloud's instances are told (credentials
-#: included) is served at addresses of its own: RFC 3927 for most, and those named below.
-_NEVER = tuple(
-    (ipaddress.ip_network(network), why)
-    for network, why in (
-        ("0.0.0.0/8", "unspecified"),
-        ("::/128", "unspecified"),
-        ("169.254.0.0/16", "link-local"),
-        ("fe80::/10", "link-local"),
-        ("224.0.0.0/4", "multicast"),
-        ("ff00::/8", "multicast"),
-        ("240.0.0.0/4", "reserved"),
-        ("fd00:ec2::254/128", "cloud metadata"),  # AWS
-        ("fd00:ec2::23/128", "cloud metadata"),  # AWS EKS
-        ("fd20:ce::254/128", "cloud metadata"),  # Google Cloud
-        ("100.100.100.200/32", "cloud metadata"),  # Alibaba Cloud
-        ("168.63.129.16/32", "cloud metadata"),  # Azure
-        ("192.0.0.192/32", "cloud metadata"),  # Oracle Cloud
-    )
-)
-_SITE_LOCAL = ipaddress.ip_network("fec0::/10")  # RFC 3879; Python's is_global says nothing of it
-
-#: IPv6 prefixes in whose last 32 bits stands the IPv4 address that is really reached.
-_CARRIERS = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "::/96",  # IPv4-compatible, RFC 4291, 2.5.5.1
-        "::ffff:0:0/96",  # IPv4-mapped, RFC 4291, 2.5.5.2
-        "::ffff:0:0:0/96",  # IPv4-translated, RFC 7915
-        "64:ff9b::/96",  # NAT64, RFC 6052
-    )
-)
-_NUMERIC_HOST = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
-
-
-def why_refused(address: Address, *, private: bool) -> str | None:
-    """Why ``address`` is not dialled, in a word or two; ``None`` when it may be.
-
-    ``private`` allows loopback, private and shared ranges. An IPv4 address inside of an IPv6 one
-    counts as well.
-    """
-    for each in _meant(address):
-        for network, why in _NEVER:
-            if each in network:
-                return why
-        if not private and (not each.is_global or each in _SITE_LOCAL):
-            return "not public"
-    return None
-
-
-def _meant(address: Address) -> Iterator[Address]:
-    """The address, and every IPv4 address that a packet to it may end at."""
-    if isinstance(address, ipaddress.IPv4Address):
-        yield address
-        return
-    if any(address in network for network in _CARRIERS) and int(address) > 1:
-        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    else:
-        yield address  # ``::1`` among them
-    if address.sixtofour is not None:  # RFC 3056
-        yield address.sixtofour
-    if address.teredo is not None:  # RFC 4380
-        yield from address.teredo
-
-
-def literal(host: str) -> Address | None:
-    """The address that ``host`` spells, also as for ``inet_aton`` (``0x7f.1``), or ``None``."""
-    host = host.rstrip(".")
-    try:
-        return ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        if not _NUMERIC_HOST.fullmatch(host):
-            return None
-    try:
-        return ipaddress.IPv4Address(socket.inet_aton(host))
-    except OSError:
-        return None
-
 
 def trusting(file: str | None) -> ServerTls:
     """What trusts the CAs in a PEM ``file``, which is followed, as well as the system's.
@@ -135,7 +54,7 @@ def trusting(file: str | None) -> ServerTls:
 
 
 class Dialer:
-    """A client session that connects to allowed addresses only; ``private`` as above.
+    """A client session that connects to the ``addresses`` of a policy only.
 
     Every resolved address is checked, and checked again when its socket is made, just before that
     very address is connected to: a name that resolves to something else a moment later gains
@@ -144,8 +63,8 @@ class Dialer:
 
     def __init__(
         self,
+        addresses: AddressPolicy,
         *,
-        private: bool,
         resolver: AbstractResolver | None = None,
         headers: Mapping[str, str] = _MARKED,
         connections: int = _MOST_CONNECTIONS,
@@ -156,9 +75,9 @@ class Dialer:
         every request. ``connections`` may be open at once, 0 for any number; one that is idle is
         kept for ``keepalive`` seconds. ``tls`` is for what dials with it."""
         self.tls = tls
-        self._private = private
+        self._addresses = addresses
         self._resolver = resolver or DefaultResolver()
-        self._checked = _CheckedResolver(self._resolver, private=private)
+        self._checked = _CheckedResolver(self._resolver, addresses)
         self._connector = LineKeeper(
             limit=connections,
             keepalive_timeout=keepalive,
@@ -177,7 +96,7 @@ class Dialer:
             try:
                 address = literal(wire_url(url).raw_host or "")
                 if address is not None:
-                    _require(address, private=self._private)
+                    _require(address, self._addresses)
             except AddressRefusedError as error:
                 raise InvalidRecordError(field, f"{error}; name another one") from error
 
@@ -220,7 +139,7 @@ class Dialer:
         address = literal(where[0])
         if address is None:
             raise AddressRefusedError(f"its address {where[0][:100]!r} is not understood")
-        _require(address, private=self._private)
+        _require(address, self._addresses)
         return socket.socket(family, kind, protocol)
 
 
@@ -231,9 +150,9 @@ def _family(peer: Peer) -> socket.AddressFamily:
 class _CheckedResolver(AbstractResolver):
     """Resolves as another one does, and leaves out what is not dialled."""
 
-    def __init__(self, resolver: AbstractResolver, *, private: bool) -> None:
+    def __init__(self, resolver: AbstractResolver, addresses: AddressPolicy) -> None:
         self._resolver = resolver
-        self._private = private
+        self._addresses = addresses
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -250,7 +169,7 @@ class _CheckedResolver(AbstractResolver):
             if address is None:
                 continue
             try:
-                _require(address, private=self._private)
+                _require(address, self._addresses)
             except AddressRefusedError as error:
                 refusal = error
             else:
@@ -263,8 +182,8 @@ class _CheckedResolver(AbstractResolver):
         """Nothing: the resolver underneath is its maker's."""
 
 
-def _require(address: Address, *, private: bool) -> None:
-    why = why_refused(address, private=private)
+def _require(address: Address, addresses: AddressPolicy) -> None:
+    why = addresses.why_refused(address)
     if why is not None:
         raise AddressRefusedError(f"its address {address} is not allowed ({why})")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from aiohttp import web
 
 from mcp_discovery.extras import require_extra
-from mcp_discovery.facade.http.outbound import literal, why_refused
+from mcp_discovery.facade.http.addresses import AddressPolicy, literal
 from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.facade.mcp.tool import (
     SHORT,
@@ -64,18 +64,17 @@ class ClientCaller:
     """A :class:`ToolCaller` that uses the client library over the facade's own catalog.
 
     The first call imports the MCP SDK, some 40 MB, which a facade that calls no tools does not
-    need. The outcome of each call is counted in ``usage``. ``private`` allows servers in loopback,
-    private and shared ranges; see :mod:`mcp_discovery.facade.http.outbound`. ``max_answer_bytes``
-    is the limit of a server's answer.
+    need. The outcome of each call is counted in ``usage``. Servers at ``addresses`` are called, and
+    no others. ``max_answer_bytes`` is the limit of a server's answer.
     """
 
     def __init__(
-        self, catalog: Catalog, usage: Usage, *, private: bool, max_answer_bytes: int
+        self, catalog: Catalog, usage: Usage, *, addresses: AddressPolicy, max_answer_bytes: int
     ) -> None:
         require_extra("client", "calling tools through the facade")
         self._catalog = catalog
         self._usage = usage
-        self._private = private
+        self._addresses = addresses
         self._max_answer_bytes = max_answer_bytes
         self._discovery: Discovery | None = None
         self._opening = asyncio.Lock()
@@ -147,8 +146,7 @@ class ClientCaller:
             hosts = [str(address[0]) for *_, address in found]
         for host in hosts:
             parsed = literal(host)
-            private = self._private
-            why = why_refused(parsed, private=private) if parsed is not None else "not understood"
+            why = "not understood" if parsed is None else self._addresses.why_refused(parsed)
             if why:
                 raise PermissionError(f"its address {host} is not allowed ({why})")
 

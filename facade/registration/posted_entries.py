@@ -244,7 +244,7 @@ class PostedEntries:
 
     async def __aenter__(self) -> Self:
         self.dialer = Dialer(
-            private=self.options.probe_private,
+            self.options.addresses,
             headers={MARK: self.holder.id},
             tls=self.tls,
             keepalive=_KEPT_ALIVE,

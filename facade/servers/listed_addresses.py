@@ -20,7 +20,8 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.facade.http.outbound import MARK, Dialer, literal
+from mcp_discovery.facade.http.addresses import AddressPolicy, literal
+from mcp_discovery.facade.http.outbound import MARK, Dialer
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
 from mcp_discovery.probe import McpProbe, ProbeError, ServerTls, UnreachableError
@@ -74,10 +75,16 @@ class ListedAddresses:
     """
 
     def __init__(
-        self, catalog: Catalog, usage: Usage, *, private: bool, mark: str, tls: ServerTls
+        self,
+        catalog: Catalog,
+        usage: Usage,
+        *,
+        addresses: AddressPolicy,
+        mark: str,
+        tls: ServerTls,
     ) -> None:
         self._catalog = catalog
-        self._private = private
+        self._addresses = addresses
         self._mark = mark
         self._tls = tls
         self._tried: dict[str, _Tried] = {}
@@ -91,7 +98,7 @@ class ListedAddresses:
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """From start to clean-up of the application."""
-        self._dialer = Dialer(private=self._private, headers={MARK: self._mark}, connections=_MOST)
+        self._dialer = Dialer(self._addresses, headers={MARK: self._mark}, connections=_MOST)
         trying = asyncio.create_task(guarded("trying listed addresses", self._run))
         try:
             yield

@@ -44,6 +44,13 @@ def facade(
         help="Probe posted servers at public addresses only: not on loopback, nor in private "
         "ranges. Link-local and cloud metadata addresses are never probed.",
     ),
+    probe_allow: list[str] | None = typer.Option(
+        None,
+        "--probe-allow",
+        metavar="CIDR",
+        help="A range that is probed all the same, such as 10.20.0.0/16; may be repeated. It turns "
+        "--probe-public-only on.",
+    ),
     server_ca: str | None = typer.Option(
         None,
         metavar="FILE",
@@ -155,6 +162,7 @@ def _exit_code_of(serve: Callable[[], int]) -> int:
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
+    from mcp_discovery.facade.http.addresses import address_policy
     from mcp_discovery.facade.http.client_address import TrustedProxies
     from mcp_discovery.facade.http.cors import Cors
     from mcp_discovery.facade.options import FacadeOptions
@@ -177,6 +185,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
             )
 
     check(check_store)
+    check(lambda: address_policy(private=True, allowed=parameters["probe_allow"] or ()))
     address = parameters["registry_address"], parameters["public_url"]
     check(lambda: Cors(tuple(parameters["cors_origin"] or ())))
     check(lambda: TrustedProxies(parameters["trusted_proxy"] or ()))
@@ -188,6 +197,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         probe_interval=parameters["probe_interval"],
         fail_after=parameters["fail_after"],
         probe_private=not parameters["probe_public_only"],
+        probe_allow=tuple(parameters["probe_allow"] or ()),
         server_ca=parameters["server_ca"],
         auth=parameters["auth"],
         try_advertised=parameters["try_advertised"],

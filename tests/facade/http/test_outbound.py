@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mcp_discovery.facade.http.outbound import Dialer, why_refused
+from mcp_discovery.facade.http.addresses import AddressPolicy
+from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.registration.posted_entry import health_check, probe_maker
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
@@ -69,8 +70,8 @@ def test_which_addresses_are_dialled(
 ) -> None:
     for text in addresses:
         address = ipaddress.ip_address(text)
-        assert (why_refused(address, private=True) is None) is with_private, text
-        assert (why_refused(address, private=False) is None) is public_only, text
+        assert (AddressPolicy(True).why_refused(address) is None) is with_private, text
+        assert (AddressPolicy(False).why_refused(address) is None) is public_only, text
 
 
 @pytest.mark.parametrize("url", SPELLED)
@@ -151,7 +152,7 @@ class RebindingResolver(FakeResolver):
 
 @asynccontextmanager
 async def dialing(*, private: bool = True, resolver: Any = None) -> AsyncIterator[Dialer]:
-    dialer = Dialer(private=private, resolver=resolver)
+    dialer = Dialer(AddressPolicy(private), resolver=resolver)
     try:
         yield dialer
     finally:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from mcp_discovery.facade.http.addresses import AddressPolicy
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.registration.suspicion import Suspicion
 from mcp_discovery.health import Status
@@ -168,7 +169,7 @@ async def test_what_may_not_be_dialled_is_not_looked_at() -> None:
         listener = await asyncio.start_server(accepted, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
         for private, expected in ((True, True), (False, None)):
-            dialer = Dialer(private=private)
+            dialer = Dialer(AddressPolicy(private))
             found = await dialer.accepts(f"http://127.0.0.1:{port}/mcp")
             assert found is expected
             found = await dialer.accepts(server.base_url, ("127.0.0.1", port))
@@ -180,6 +181,6 @@ async def test_what_may_not_be_dialled_is_not_looked_at() -> None:
 
         await until(seen, timeout=5.0, what="the two connections that were allowed")
         listener.close()
-        dialer = Dialer(private=True)
+        dialer = Dialer(AddressPolicy(True))
         assert await dialer.accepts(f"http://localhost:{port}/mcp") is False
         await dialer.close()
