@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.record import MAX_RECORD_BYTES
+
+log = logging.getLogger(__name__)
 
 #: The layout of the file. A file of a newer layout is refused rather than damaged.
 LAYOUT = 1
@@ -46,6 +52,7 @@ class StoreFile:
             ) from error
 
     def _open(self, path: Path) -> None:
+        _keep_private(path)
         self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -117,3 +124,21 @@ class StoreFile:
         except sqlite3.Error as error:
             problem = f"its file cannot be used now: {error}"
             raise StoreUnavailableError(self._url, problem) from error
+
+
+def _keep_private(path: Path) -> None:
+    """Makes the file one that its owner alone reads and writes; SQLite gives those beside it the
+    same mode. What cannot be made or changed is left to SQLite, which says why.
+
+    A file that is there is not opened: closing it would end the locks that this process has on it.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return
+    try:
+        mode = path.stat().st_mode
+        if mode & 0o077 and stat.S_ISREG(mode):
+            path.chmod(0o600)
+            log.warning("%s could be read by others than its owner; its mode is 0600 now", path)
+    except OSError as error:
+        log.warning("%s may be read by others than its owner: chmod 600 it (%s)", path, error)

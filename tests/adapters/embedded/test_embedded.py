@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import aclosing
 from pathlib import Path
@@ -56,6 +57,26 @@ async def test_a_file_is_one_process_s_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailableError, match="in use by another process"):
             EmbeddedStore(url)
     await EmbeddedStore(url).close()
+
+
+async def test_its_owner_alone_reads_the_file_and_those_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "store.db"
+    before = os.umask(0)
+    try:
+        async with EmbeddedStore(f"embedded://{path}") as store:
+            await store.register(record(), document("a"), ttl=2, reap_after=3)
+            modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+        assert "store.db-wal" in modes
+        assert set(modes.values()) == {0o600}, modes
+        assert not caplog.records
+        path.chmod(0o644)  # as an earlier release left it
+        async with EmbeddedStore(f"embedded://{path}"):
+            assert path.stat().st_mode & 0o777 == 0o600
+        assert "its mode is 0600 now" in caplog.text
+    finally:
+        os.umask(before)
 
 
 async def test_files_that_cannot_be_used_are_left_as_they_are(tmp_path: Path) -> None:
