@@ -8,8 +8,8 @@ _TOOLS = Path(__file__).parents[2] / ".stores" / "tools" / "bin"
 
 
 def program(name: str) -> str:
-    """The path of ``name``: dig, dnsmasq, haproxy, prometheus, promtool, bwrap, helm, coredns
-    or deploy-parser.
+    """The path of ``name``: dig, dnsmasq, haproxy, prometheus, promtool, bwrap, chromium,
+    helm, coredns or deploy-parser.
 
     Raises :class:`FileNotFoundError` when it has not been fetched.
     """
