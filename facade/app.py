@@ -16,10 +16,12 @@ from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
+from mcp_discovery.facade.access import protected_resource
 from mcp_discovery.facade.access.auth_file import follow
 from mcp_discovery.facade.access.authentication import FileAuthentication
-from mcp_discovery.facade.access.challenge import Challenges
+from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
+from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.connections import (
     exports,
@@ -99,6 +101,7 @@ _PLAIN = tuple(
         status,
         outcomes,
         prometheus_sd,
+        protected_resource,
         openapi,
     )
     for operation in module.OPERATIONS
@@ -193,14 +196,13 @@ def create_app(
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    gate = _gate(options)
-    outermost.install(app, gate.identify, gate.authorize)
-    app[DESCRIPTION] = Description(OPERATIONS)
-    app[tools.TOOL_DEFINITIONS] = tool_definitions
-    app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)
     addresses = Addresses.parse(
         options.registry_address, options.public_url, gateway=options.gateway
     )
+    _guard(app, outermost, options, addresses)
+    app[DESCRIPTION] = Description(OPERATIONS)
+    app[tools.TOOL_DEFINITIONS] = tool_definitions
+    app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)
     app[REGISTRY_INDEX] = RegistryIndex(catalog, addresses)
     app[AI_CATALOGS] = AiCatalogs(app[REGISTRY_INDEX])
     app[CATALOG], app[OPTIONS], app[DOCUMENTS], app[USAGE] = catalog, options, documents, usage
@@ -225,11 +227,26 @@ def create_app(
     return app
 
 
-def _gate(options: FacadeOptions) -> Gate:
-    challenges = Challenges()
+def _guard(
+    app: web.Application,
+    outermost: OutermostMiddleware,
+    options: FacadeOptions,
+    addresses: Addresses,
+) -> None:
+    """Puts the middlewares into ``app`` that decide who may ask."""
     if options.auth is None:
-        return Gate(NoAuthentication(Rights.all()), challenges)
-    return Gate(FileAuthentication(follow(options.auth), challenges), challenges)
+        challenges = app[CHALLENGES] = Challenges(addresses.base, None)
+        gate = Gate(NoAuthentication(Rights.all()), challenges)
+        outermost.install(app, gate.identify, gate.authorize)
+        return
+    policy = follow(options.auth)
+    challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
+    authentication = FileAuthentication(policy, challenges)
+    lifetimes = CredentialLifetimes(authentication, policy, challenges)
+    gate = Gate(authentication, challenges)
+    outermost.install(app, gate.identify, lifetimes.end, gate.authorize)
+    app.on_response_prepare.append(lifetimes.note_stream)
+    app.cleanup_ctx.append(lifetimes.running)
 
 
 def _timed(tally: Tally) -> Around:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Rights, Verb
+from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Need, Rights, Verb
 from mcp_discovery.facade.access.section import Section, Words
 from mcp_discovery.facade.access.tokens import TokenEntry, TokenId
 from mcp_discovery.faults import fault_text
@@ -76,6 +76,15 @@ class AuthFile(Section):
             for each in token.roles:
                 self.require_role(f"tokens.{id}", each)
         return self
+
+    @property
+    def authorization_servers(self) -> list[str]:
+        """The issuers that clients get their tokens from."""
+        return []
+
+    def challenge_scopes(self, need: Need | None = None) -> list[str]:
+        """The scopes that a client shall ask an issuer for, to do what ``need`` says."""
+        return [] if need in (None, "open") else [str(need)]
 
     def require_role(self, where: str, role: str) -> None:
         """Raises :class:`ValueError` for a role that the file does not have."""

@@ -11,6 +11,7 @@ from mcp_discovery.facade.access import tokens
 from mcp_discovery.facade.access.auth_file import Policy
 from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.challenge import Challenges
+from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
 
 #: The longest credential that is looked at, in characters.
@@ -28,7 +29,7 @@ class FileAuthentication:
         """The caller; raises :class:`ProblemError` (401) for a credential that is not valid."""
         policy = self._policy.current()
         token = self._token(request)
-        address = request.remote or ""
+        address = client_of(request).address
         if token is None:
             roles = tuple(policy.file.anonymous)
             return Caller("", "anonymous", roles, policy.rights(roles), address)

@@ -52,7 +52,7 @@ class Gate:
         except ProblemError:
             if needs_of(request) != "open":
                 raise
-            caller = Caller("", "anonymous", (), Rights(()), request.remote or "")
+            caller = Caller("", "anonymous", (), Rights(()), client_of(request).address)
         identified(request, caller)
         return await handler(request)
 

@@ -10,10 +10,10 @@ from mcp_discovery.record import url_problem
 #: What a page may read of an answer's head besides what every page may.
 _EXPOSED = (
     "Allow, ETag, Link, Location, Mcp-Session-Id, Retry-After, Server-Timing, "
-    "X-Discovery-Revision, X-Request-Id"
+    "WWW-Authenticate, X-Discovery-Revision, X-Request-Id"
 )
 #: What a page may send, where its browser does not say what it wants to send.
-_SENT = "Content-Type, If-None-Match, Last-Event-ID, X-Request-Id"
+_SENT = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Request-Id"
 #: How long, in seconds, a browser may remember the answer to its preflight.
 _MAX_AGE = 600
 

@@ -45,6 +45,8 @@ GROUPS: Mapping[str, str] = {
 #: Statuses of problems that any operation may answer with: an unknown parameter, a store that
 #: refuses the facade's credentials, a store that cannot be reached.
 _ANYWHERE = (400, 502, 503)
+#: … and any that needs a right: there is no credential that counts, or none with that right.
+_WITH_RIGHTS = (401, 403)
 #: … and any operation that reads a body: it is late, too large, or in an unknown encoding.
 _WITH_BODY = (408, 413, 415)
 #: … and any that is not to be reached by a facade's own probe.
@@ -64,11 +66,22 @@ _HEADERS: Mapping[str, Any] = {
         "required": True,
         "schema": {"type": "string"},
     },
+    "WWW-Authenticate": {
+        "description": "`Bearer`, with where to get a token (RFC 9728) and for what scope.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds to wait before asking again.",
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
+}
+_TOKEN: Mapping[str, Any] = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of this facade or of an issuer that it trusts, where it was started "
+    "with `--auth`. `x-needs` is the right that an operation needs.",
 }
 _EVERYWHERE = ("X-Request-Id", "Server-Timing")
 
@@ -130,6 +143,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "components": {
             "schemas": schemas.components,
             "headers": dict(_HEADERS),
+            "securitySchemes": {"token": dict(_TOKEN)},
             "responses": {
                 f"Problem{status}": _problem(status)
                 for status in sorted({each for one in operations for each in _errors(one)})
@@ -193,6 +207,10 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         "tags": [operation.group],
         "summary": _plain(summary).rstrip("."),
     }
+    if operation.needs != "open":
+        # A facade without --auth asks nobody.
+        described["security"] = [{}, {"token": []}]
+        described["x-needs"] = operation.needs
     if rest:
         described["description"] = _plain(rest)
     if parameters := [_parameter(each) for each in _parameters(operation)]:
@@ -228,7 +246,8 @@ def _answer(operation: Operation, status: int, shape: Shape, schemas: _Schemas) 
 
 
 def _problem(status: int) -> dict[str, Any]:
-    names = (*_EVERYWHERE, "Retry-After") if status in (429, 503) else _EVERYWHERE
+    more = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+    names = (*_EVERYWHERE, *more.get(status, ()))
     schema = {"$ref": _REF.format(model="Problem")}
     return {
         "description": HTTPStatus(status).phrase,
@@ -241,6 +260,8 @@ def _errors(operation: Operation) -> list[int]:
     found = {*_ANYWHERE, *operation.errors}
     if operation.body is not None:
         found.update(_WITH_BODY)
+    if operation.needs != "open":
+        found.update(_WITH_RIGHTS)
     if operation.method != "GET":
         found.add(_NO_PROBES)
     return sorted(found - operation.answers.keys())

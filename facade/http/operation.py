@@ -117,11 +117,14 @@ def needing(need: Need, handler: Handler) -> Handler:
 
 def needs_of(request: web.Request) -> Need:
     """What the operation that ``request`` is for needs; a request that is for none needs nothing.
+    Nor does ``OPTIONS``: browsers ask it without credentials before they send a request.
 
     Raises :class:`LookupError` for a route of which it was not said.
     """
     match = request.match_info
-    return "open" if match.http_exception is not None else _NEEDS[match.handler]
+    if match.http_exception is not None or request.method == "OPTIONS":
+        return "open"
+    return _NEEDS[match.handler]
 
 
 def require_needs(app: web.Application) -> None:

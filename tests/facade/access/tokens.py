@@ -40,7 +40,9 @@ def write_auth_file(path: Path, **sections: Any) -> str:
     """Writes a file with the roles and tokens above, and with ``sections`` in it or instead."""
     tokens = {role: {"hash": hash_of(TOKENS[role]), "roles": role} for role in ROLES}
     whole = {"roles": dict(ROLES), "scopes": dict(SCOPES), "tokens": tokens} | sections
-    path.write_text(yaml.safe_dump(whole))
+    new = path.with_suffix(".new")
+    new.write_text(yaml.safe_dump(whole))
+    new.rename(path)
     return str(path)
 
 

@@ -100,6 +100,8 @@ def test_an_operation_is_described_from_its_declaration() -> None:
     assert list(told["responses"]) == [
         "204",
         "400",
+        "401",
+        "403",
         "404",
         "408",
         "413",

@@ -1,0 +1,131 @@
+"""Ends streams whose caller's credential counts no more: it expired, or the file changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from mcp_discovery.credential_files import FollowedFiles
+from mcp_discovery.facade.access.auth_file import Policy
+from mcp_discovery.facade.access.caller import Caller, caller_of
+from mcp_discovery.facade.access.challenge import Challenges
+from mcp_discovery.facade.access.gate import Authentication
+from mcp_discovery.facade.http.problems import Handler, ProblemError
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the credentials of open requests.
+_CHECK_EVERY = 0.25
+#: How many open requests are looked at before others get their turn.
+_AT_ONCE = 200
+#: For how many seconds more a call may go on whose caller's credential ended meanwhile.
+_GRACE = 60.0
+#: The code with which a WebSocket is closed (RFC 6455, 7.4.2): HTTP's 401, as many have it.
+CLOSE_CODE = 4401
+
+_STREAM = web.RequestKey("stream", web.StreamResponse)
+
+
+class CredentialLifetimes:
+    """Watches the credentials of all open requests.
+
+    A request that listens (a stream, a long poll, a WebSocket) ends when its caller's credential
+    does, or when the file gives the caller other rights: it comes again with what counts then. What
+    was asked for before is answered, if that takes no more than a minute.
+    """
+
+    def __init__(
+        self,
+        authentication: Authentication,
+        policy: FollowedFiles[Policy],
+        challenges: Challenges,
+    ) -> None:
+        self._authentication = authentication
+        self._policy = policy
+        self._challenges = challenges
+        self._open: dict[asyncio.Timeout, web.Request] = {}
+
+    async def running(self, app: web.Application) -> AsyncIterator[None]:
+        """From start to clean-up of the application."""
+        watch = asyncio.create_task(self._watch(), name="credentials of open requests")
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def note_stream(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Notes the stream that ``request`` is answered with, as its head is written."""
+        if not isinstance(response, web.Response):
+            request[_STREAM] = response
+
+    @web.middleware
+    async def end(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Ends ``request`` in an orderly way when its caller's credential ends."""
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._open[scope] = request
+                try:
+                    return await handler(request)
+                finally:
+                    del self._open[scope]
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            return await self._ended(request)
+
+    async def _ended(self, request: web.Request) -> web.StreamResponse:
+        stream: web.StreamResponse | None = request.get(_STREAM)
+        if stream is None:
+            raise self._challenges.invalid_token(request)
+        if isinstance(stream, web.WebSocketResponse):
+            await stream.close(code=CLOSE_CODE, message=b"the credential counts no more")
+        elif stream.content_length is not None and request.transport is not None:
+            request.transport.abort()  # so that nobody takes a part for the whole
+        else:
+            with contextlib.suppress(ConnectionError):
+                await stream.write_eof()
+        return stream
+
+    async def _watch(self) -> None:
+        policy = self._policy.current()
+        while True:
+            await asyncio.sleep(_CHECK_EVERY)
+            try:
+                before, policy = policy, self._policy.current()
+                await self._look(changed=policy is not before)
+            except Exception:  # the guard that keeps the watch alive
+                log.exception("looking at credentials failed in a way it must not")
+
+    async def _look(self, *, changed: bool) -> None:
+        wall, now = time.time(), asyncio.get_running_loop().time()
+        for number, (scope, request) in enumerate(list(self._open.items())):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+            caller = caller_of(request)
+            expired = caller.expires_at is not None and caller.expires_at <= wall
+            if expired or (changed and not await self._counts(request, caller)):
+                self._end(scope, now if _listens(request) else now + _GRACE)
+
+    def _end(self, scope: asyncio.Timeout, when: float) -> None:
+        if scope in self._open and not scope.expired() and scope.when() is None:
+            scope.reschedule(when)
+
+    async def _counts(self, request: web.Request, caller: Caller) -> bool:
+        """Whether the caller is now who it was, with the same rights."""
+        try:
+            now = await self._authentication.identify(request)
+        except ProblemError:
+            return False
+        return (now.subject, now.by) == (caller.subject, caller.by) and now.rights == caller.rights
+
+
+def _listens(request: web.Request) -> bool:
+    """Whether ``request`` waits for what happens, rather than for the answer to a call."""
+    return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
