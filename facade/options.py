@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from mcp_discovery.facade.http.addresses import AddressPolicy, address_policy
+from mcp_discovery.http_listener import HEAD_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class FacadeOptions:
     number) is how many of them may have a session or listen, ``mcp_idle`` for how long a session
     lasts that is not used.
 
+    ``tls_cert`` and ``tls_key`` are PEM files of the listener's certificate, without which it has
+    no TLS; ``tls_client_ca`` is one of CAs that its clients' certificates may be signed by. They
+    are followed. ``max_connections`` (a number) are open at once, ``max_connections_per_address``
+    of them from one address; ``None`` is what the limit of open files allows, and the half of it.
+    ``head_timeout`` is how long a request's head may take.
+
     ``settle`` bounds how long an answer waits until the live list shows what was just written.
     ``hold`` and ``ring`` (a number of changes) are the catalog's. ``ping`` is the pause between
     comments to an idle reader of events, ``write_timeout`` how long a reader may leave its
@@ -78,6 +85,12 @@ class FacadeOptions:
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
     auth: str | None = None
+    head_timeout: float = HEAD_TIMEOUT
+    max_connections: int | None = None
+    max_connections_per_address: int | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     registry_address: str = "instance"

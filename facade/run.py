@@ -17,19 +17,20 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.store import Store
+from mcp_discovery.connection_room import Room, default_most
 from mcp_discovery.credential_files import read_again
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.app import create_app
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.state import FACADE
-from mcp_discovery.listening import free_port
+from mcp_discovery.http_listener import http_listener
+from mcp_discovery.listener_tls import ListenerTLS
+from mcp_discovery.listening import free_port, listeners
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-#: How many connections may wait to be accepted: thousands of readers come back at the same moment.
-_BACKLOG = 4096
 #: How long, in seconds, the rest of an unwanted body is read: so its sender finds the response.
 _LINGER = 2.0
 #: The longest request line, in bytes: one with too many filters gets a problem document.
@@ -118,27 +119,37 @@ async def serving(
     is awaited while the app runs and does not listen yet. Raises :class:`ListenError`. On leaving,
     streams of events end at once and requests in progress are given a few seconds.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        lingering_time=_LINGER,
-        max_line_size=_LONGEST_LINE,
-        auto_decompress=False,  # bodies are unpacked within their own limits
-        shutdown_timeout=app[FACADE].options.shutdown_timeout,
-        handle_signals=False,
-    )
+    options = app[FACADE].options
+    tls = ListenerTLS.of_options(options.tls_cert, options.tls_key, options.tls_client_ca)
+    runner = web.AppRunner(app, shutdown_timeout=options.shutdown_timeout, handle_signals=False)
     await runner.setup()
     try:
         if first is not None:
             await first()
-        site = web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_port=shared or None)
         try:
-            await site.start()
+            sockets = listeners(host, port, shared=shared)
         except OSError as error:
             raise cannot_listen(host, port, error) from error
-        yield _url(host, runner.addresses[0][1])
+        port = int(sockets[0].getsockname()[1])
+        async with http_listener(
+            runner,
+            sockets,
+            room=_room(options),
+            tls=tls,
+            head_timeout=options.head_timeout,
+            lingering_time=_LINGER,
+            max_line_size=_LONGEST_LINE,
+            auto_decompress=False,  # bodies are unpacked within their own limits
+        ):
+            yield _url(host, port, "http" if tls is None else "https")
     finally:
         await runner.cleanup()
+
+
+def _room(options: FacadeOptions) -> Room:
+    most = default_most() if options.max_connections is None else options.max_connections
+    per_address = options.max_connections_per_address
+    return Room(most, max(most // 2, 1) if per_address is None else per_address)
 
 
 async def run(
@@ -221,5 +232,5 @@ def cannot_listen(host: str, port: int, error: OSError) -> ListenError:
     return ListenError(error.errno, problem)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(host: str, port: int, scheme: str = "http") -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -8,12 +8,13 @@ import re
 import ssl
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
+from typing import Protocol
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError
@@ -34,9 +35,9 @@ _LONG = 60 * 86400.0
 class CertificateFile:
     """A file of certificates that is in use.
 
-    ``purpose`` is the option that names it: ``store-cert``, ``store-ca``, ``server-ca``. Times are
-    in seconds since 1970 and those of one certificate: in a chain of the one that expires first, of
-    several CAs the one that expires last.
+    ``purpose`` is the option that names it: ``store-cert``, ``store-ca``, ``server-ca``,
+    ``tls-cert``, ``tls-client-ca``. Times are in seconds since 1970 and those of one certificate:
+    in a chain of the one that expires first, of several CAs the one that expires last.
     """
 
     purpose: str
@@ -64,8 +65,9 @@ class CertificateFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Material:
-    """``context`` is ``None`` where the one will do that a library made at its import."""
+class TLSMaterial:
+    """What is made of files. ``context`` is ``None`` where the one will do that a library made at
+    its import."""
 
     context: ssl.SSLContext | None
     files: tuple[CertificateFile, ...] = ()
@@ -104,7 +106,7 @@ class TLSFiles:
                 followed.append(system)
             make = partial(_material, paths, whom, beside_system)
             self._files = FollowedFiles(f"TLS material for the {whom}", followed, make)
-            _in_use.add(self)
+            in_use(self)
 
     def current(self) -> ssl.SSLContext | None:
         """The context for new connections; ``None`` for the system's defaults."""
@@ -156,7 +158,20 @@ class TLSFiles:
         return None
 
 
-_in_use: weakref.WeakSet[TLSFiles] = weakref.WeakSet()
+class UsesCertificates(Protocol):
+    """Follows files of certificates."""
+
+    def certificates(self) -> tuple[CertificateFile, ...]:
+        """The files in use."""
+        ...
+
+
+_in_use: weakref.WeakSet[UsesCertificates] = weakref.WeakSet()
+
+
+def in_use(user: UsesCertificates) -> None:
+    """Says that ``user`` follows files from now on, as long as it lives."""
+    _in_use.add(user)
 
 
 def certificates_in_use() -> list[CertificateFile]:
@@ -193,18 +208,18 @@ def system_context() -> ssl.SSLContext | None:
 
 
 @cache
-def _system_files() -> FollowedFiles[_Material] | None:
+def _system_files() -> FollowedFiles[TLSMaterial] | None:
     file, made = _system_file(), False
 
-    def make(_: Sequence[bytes]) -> _Material:
+    def make(_: Sequence[bytes]) -> TLSMaterial:
         nonlocal made
         if not made:
             made = True
-            return _Material(None)
+            return TLSMaterial(None)
         context = ssl.create_default_context()
         if not context.get_ca_certs():
             raise ValueError("it holds no certificate of a CA")
-        return _Material(context)
+        return TLSMaterial(context)
 
     return None if file is None else FollowedFiles("list of the system's CAs", [file], make)
 
@@ -217,23 +232,51 @@ def _system_file() -> str | None:
 
 def _material(
     paths: dict[str, str], whom: str, beside_system: bool, contents: Sequence[bytes]
-) -> _Material:
-    ca, certificate, key = (paths.get(f"{whom}-{part}") for part in ("ca", "cert", "key"))
-    try:
-        context = ssl.create_default_context(cafile=None if beside_system else ca)
-        if ca and beside_system:
-            context.load_verify_locations(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"{whom}-ca holds no certificate of a CA ({_reason(error)})") from error
-    if certificate:
+) -> TLSMaterial:
+    ca, certificate = paths.get(f"{whom}-ca"), paths.get(f"{whom}-cert")
+    if beside_system or not ca:
+        context = ssl.create_default_context()
+        if ca:
+            load_ca(context, f"{whom}-ca", ca)
+    else:
         try:
-            context.load_cert_chain(certificate, key, password=_no_password)
+            context = ssl.create_default_context(cafile=ca)
         except (OSError, ssl.SSLError) as error:
-            if (reason := _reason(error)) == "KEY_VALUES_MISMATCH":
-                why = f"{whom}-key is not the key of the certificate in {whom}-cert"
-            else:
-                why = f"{whom}-cert and {whom}-key hold no certificate with its key ({reason})"
-            raise ValueError(why) from error
+            raise _no_ca(f"{whom}-ca", error) from error
+    if certificate:
+        load_certificate(context, paths, whom)
+    return TLSMaterial(context, certificate_files(paths, contents))
+
+
+def load_ca(context: ssl.SSLContext, purpose: str, path: str) -> None:
+    """Has ``context`` trust the CAs in a file; raises :class:`ValueError`, naming ``purpose``."""
+    try:
+        context.load_verify_locations(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise _no_ca(purpose, error) from error
+
+
+def _no_ca(purpose: str, error: Exception) -> ValueError:
+    return ValueError(f"{purpose} holds no certificate of a CA ({_reason(error)})")
+
+
+def load_certificate(context: ssl.SSLContext, paths: Mapping[str, str], whom: str) -> None:
+    """Has ``context`` show the certificate in ``paths``; raises :class:`ValueError`."""
+    certificate, key = paths[f"{whom}-cert"], paths[f"{whom}-key"]
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ssl.SSLError) as error:
+        if (reason := _reason(error)) == "KEY_VALUES_MISMATCH":
+            why = f"{whom}-key is not the key of the certificate in {whom}-cert"
+        else:
+            why = f"{whom}-cert and {whom}-key hold no certificate with its key ({reason})"
+        raise ValueError(why) from error
+
+
+def certificate_files(
+    paths: Mapping[str, str], contents: Sequence[bytes]
+) -> tuple[CertificateFile, ...]:
+    """What :func:`certificates_in_use` tells of the files at ``paths``, with these contents."""
     files = []
     for (purpose, path), content in zip(paths.items(), contents, strict=False):
         if purpose.endswith("-key"):
@@ -242,7 +285,7 @@ def _material(
         if known := list(_validities(content)):
             starts, expires = which(known, key=lambda each: each[1])
             files.append(CertificateFile(purpose, path, starts, expires))
-    return _Material(context, tuple(files))
+    return tuple(files)
 
 
 def _reason(error: Exception) -> str:

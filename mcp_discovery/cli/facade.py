@@ -29,6 +29,38 @@ def facade(
     port: int = typer.Option(
         4000, min=0, max=65535, help="The port to listen on; 0 for a free one, which the log names."
     ),
+    tls_cert: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of the certificate, with its chain, that the facade shows: it then listens "
+        "with TLS (1.2 or later) alone; followed.",
+    ),
+    tls_key: str | None = typer.Option(
+        None, metavar="FILE", help="PEM file of that certificate's key; followed."
+    ),
+    tls_client_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of CAs that clients' certificates may be signed by: clients are asked for "
+        "one, and need not show it; followed.",
+    ),
+    max_connections: int | None = typer.Option(
+        None,
+        metavar="N",
+        min=1,
+        max=1_000_000,
+        help="How many connections may be open at once, streams included; /health and /ready are "
+        "answered beyond that. Default: three quarters of the open files that this process may "
+        "have, at most 50,000; with --workers each has as many.",
+    ),
+    max_connections_per_address: int | None = typer.Option(
+        None,
+        metavar="N",
+        min=1,
+        max=1_000_000,
+        help="How many of these may be from one address, or from one /64 of IPv6; this machine's "
+        "own are not counted. Default: half of them.",
+    ),
     workers: int = typer.Option(
         1,
         metavar="N",
@@ -167,6 +199,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     from mcp_discovery.facade.http.cors import Cors
     from mcp_discovery.facade.options import FacadeOptions
     from mcp_discovery.facade.registry.server_json import Addresses
+    from mcp_discovery.listener_tls import ListenerTLS
 
     faults: list[InvalidInputError] = []
 
@@ -190,6 +223,8 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     check(lambda: Cors(tuple(parameters["cors_origin"] or ())))
     check(lambda: TrustedProxies(parameters["trusted_proxy"] or ()))
     check(lambda: Addresses.parse(*address, gateway=parameters["gateway"]))
+    tls = {name: parameters[name] for name in ("tls_cert", "tls_key", "tls_client_ca")}
+    check(lambda: ListenerTLS.of_options(*tls.values()))
     raise_all(faults)
     if parameters["mcp_call_tool"]:
         require_extra("client", "--mcp-call-tool")
@@ -201,6 +236,9 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         server_ca=parameters["server_ca"],
         auth=parameters["auth"],
         try_advertised=parameters["try_advertised"],
+        max_connections=parameters["max_connections"],
+        max_connections_per_address=parameters["max_connections_per_address"],
+        **tls,
         cors_origins=tuple(parameters["cors_origin"] or ()),
         trusted_proxies=tuple(parameters["trusted_proxy"] or ()),
         registry_address=parameters["registry_address"],

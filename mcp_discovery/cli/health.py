@@ -6,9 +6,8 @@ import typer
 
 from mcp_discovery.cli.exit_codes import DONE, FAILED, UNAVAILABLE
 from mcp_discovery.cli.terminal import line, say
+from mcp_discovery.listening import WILDCARDS
 
-#: Wildcard addresses to listen on, with the loopback address that reaches them.
-_WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 _TIMEOUT = 3.0
 
 
@@ -18,6 +17,13 @@ def health(
     ),
     port: int = typer.Option(
         4000, min=1, max=65535, envvar="MCP_DISCOVERY_PORT", help="The facade's port."
+    ),
+    tls_cert: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        envvar="MCP_DISCOVERY_TLS_CERT",
+        help="The facade's certificate, where it listens with TLS. It is asked for its health with "
+        "TLS then, whatever name is in the certificate.",
     ),
     health_host: str = typer.Option(
         "127.0.0.1",
@@ -47,7 +53,7 @@ def health(
     problems = []
     for place in places:
         try:
-            status, text = _get(*place)
+            status, text = _get(*place, tls=bool(tls_cert) and place is places[-1])
         except ConnectionRefusedError:
             problems.append(f"nobody listens at {_address(*place[:2])}")
             continue
@@ -60,11 +66,19 @@ def health(
     raise typer.Exit(UNAVAILABLE)
 
 
-def _get(host: str, port: int, path: str) -> tuple[int, str]:
+def _get(host: str, port: int, path: str, *, tls: bool) -> tuple[int, str]:
     """Status and beginning of the body; raises OSError when there is no HTTP answer in time."""
     import http.client
+    import ssl
 
-    connection = http.client.HTTPConnection(_WILDCARDS.get(host, host), port, timeout=_TIMEOUT)
+    connection = http.client.HTTPConnection(WILDCARDS.get(host, host), port, timeout=_TIMEOUT)
+    if tls:
+        # Nothing secret is sent, and this machine's own address is in no certificate.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        address = WILDCARDS.get(host, host), port
+        connection = http.client.HTTPSConnection(*address, timeout=_TIMEOUT, context=context)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -76,5 +90,5 @@ def _get(host: str, port: int, path: str) -> tuple[int, str]:
 
 
 def _address(host: str, port: int) -> str:
-    dialled = _WILDCARDS.get(host, host)
+    dialled = WILDCARDS.get(host, host)
     return f"[{dialled}]:{port}" if ":" in dialled else f"{dialled}:{port}"

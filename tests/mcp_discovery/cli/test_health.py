@@ -10,6 +10,7 @@ from aiohttp import web
 from tests.programs import command, facade, running
 from tests.servers.process import odd
 from tests.stores import ports
+from tests.stores.tls import Tls
 from tests.stores.waiting import until
 
 
@@ -71,3 +72,32 @@ async def test_what_answers_is_not_well() -> None:
         await runner.cleanup()
     assert said.code == 1
     assert "stuck" in said.err
+
+
+async def test_a_facade_with_tls_is_well(tmp_path: Path) -> None:
+    mine, port = Tls(tmp_path), ports.draw().number
+    given = ("--port", str(port), "--tls-cert", str(mine.server.cert_file))
+    async with running(tmp_path, "facade", *given, "--tls-key", str(mine.server.key_file)):
+
+        async def well() -> bool:
+            return (await command("health", *given)).code == 0
+
+        await until(well, timeout=20, what="the facade being well")
+        url = f"https://localhost:{port}"
+        said = await command("servers", "--facade", url, SSL_CERT_FILE=str(mine.ca_file))
+        assert said.code == 0, said.err
+        async with (
+            odd() as server,
+            running(
+                *(tmp_path, "sidecar", "--store", url, "--url", server.url),
+                *("--store-ca", str(mine.ca_file), "--name", "over-tls"),
+            ),
+        ):
+
+            async def listed() -> bool:
+                said = await command(
+                    *("servers", "--facade", url, "--json"), SSL_CERT_FILE=str(mine.ca_file)
+                )
+                return "over-tls" in said.out
+
+            await until(listed, timeout=20, what="the server being listed")

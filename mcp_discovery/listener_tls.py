@@ -1,0 +1,90 @@
+"""The TLS of a listener: its certificate, and the CAs of its clients' certificates, followed."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from functools import partial
+
+from mcp_discovery.credential_files import FollowedFiles
+from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.tls_files import (
+    CertificateFile,
+    TLSMaterial,
+    certificate_files,
+    in_use,
+    load_ca,
+    load_certificate,
+)
+
+
+class ListenerTLS:
+    """Makes the TLS context of a listener from PEM files, which are followed.
+
+    With ``client_ca`` clients are asked for a certificate that one of its CAs signed. They need not
+    show one; one that is not good ends the handshake. Established connections stay as they are when
+    a file changes. Raises :class:`~mcp_discovery.errors.InvalidInputError`.
+    """
+
+    def __init__(self, certificate: str, key: str, client_ca: str | None = None) -> None:
+        given = {"tls-cert": certificate, "tls-key": key, "tls-client-ca": client_ca}
+        paths = {purpose: path for purpose, path in given.items() if path}
+        make = partial(_material, paths)
+        self._files = FollowedFiles("TLS material of the listener", list(paths.values()), make)
+        #: For every connection that is accepted.
+        self.context = _context(paths)
+        self.context.sni_callback = self._use_current
+        in_use(self)
+
+    @classmethod
+    def of_options(
+        cls, certificate: str | None, key: str | None, client_ca: str | None
+    ) -> ListenerTLS | None:
+        """What the options say; ``None`` for a listener without TLS.
+
+        Raises :class:`~mcp_discovery.errors.InvalidInputError`.
+        """
+        if certificate and key:
+            return cls(certificate, key, client_ca)
+        if certificate or key:
+            raise InvalidInputError(
+                "a certificate needs its key, and a key its certificate: give both --tls-cert and "
+                "--tls-key"
+            )
+        if client_ca:
+            raise InvalidInputError(
+                "--tls-client-ca needs a listener with TLS: give --tls-cert and --tls-key, too"
+            )
+        return None
+
+    def certificates(self) -> tuple[CertificateFile, ...]:
+        """The files of certificates in use."""
+        return self._files.current().files
+
+    def _use_current(
+        self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext
+    ) -> None:
+        """Called within each handshake, before a certificate is chosen, whether it has a server
+        name or not."""
+        current = self._files.current().context
+        assert current is not None
+        connection.context = current
+
+
+def _material(paths: dict[str, str], contents: Sequence[bytes]) -> TLSMaterial:
+    return TLSMaterial(_context(paths), certificate_files(paths, contents))
+
+
+def _context(paths: dict[str, str]) -> ssl.SSLContext:
+    """Raises :class:`ValueError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    load_certificate(context, paths, "tls")
+    if ca := paths.get("tls-client-ca"):
+        load_ca(context, "tls-client-ca", ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        # A client is not spared its certificate because it was known before: its CA may be gone.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+    return context
