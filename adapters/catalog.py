@@ -88,7 +88,7 @@ class Catalog:
         #: What is wrong with the store; nothing while the list is confirmed.
         self.trouble = StoreTrouble()
         self._documents: LRUCache[str, CapabilityDocument] = LRUCache(
-            _CACHED_DOCUMENT_BYTES, getsizeof=lambda document: len(document.canonical)
+            _CACHED_DOCUMENT_BYTES, getsizeof=lambda document: document.memory
         )
         self._task: asyncio.Task[None] | None = None
         #: How many instances were ever held back.

@@ -34,6 +34,7 @@ from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.gateway import gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import openapi
+from mcp_discovery.facade.http.body import LARGE_BODIES, LargeBodies
 from mcp_discovery.facade.http.client_address import TRUSTED_PROXIES, TrustedProxies
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
@@ -200,6 +201,7 @@ def create_app(
         options.registry_address, options.public_url, gateway=options.gateway
     )
     _guard(app, outermost, options, addresses)
+    app[LARGE_BODIES] = LargeBodies()
     app[DESCRIPTION] = Description(OPERATIONS)
     app[tools.TOOL_DEFINITIONS] = tool_definitions
     app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)

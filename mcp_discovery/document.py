@@ -13,9 +13,12 @@ from typing import Any
 import orjson
 
 from mcp_discovery.errors import InvalidDocumentError
+from mcp_discovery.json_values import BYTES_PER_VALUE, count_values
 
 #: The largest document that any store takes, as canonical JSON.
 MAX_DOCUMENT_BYTES = 16 * 2**20
+#: How many JSON values a document may hold: what they take in memory is not told by its bytes.
+MAX_DOCUMENT_VALUES = 250_000
 
 _LISTS = ("tools", "resources", "resourceTemplates", "prompts")
 _DIGEST_HEX = frozenset("0123456789abcdef")
@@ -52,8 +55,9 @@ class CapabilityDocument:
     def canonical(self) -> bytes:
         """The canonical JSON.
 
-        Raises :class:`InvalidDocumentError` when it is over :data:`MAX_DOCUMENT_BYTES` or holds
-        what JSON cannot (an integer over 64 bits, a lone surrogate).
+        Raises :class:`InvalidDocumentError` when it is over :data:`MAX_DOCUMENT_BYTES` or
+        :data:`MAX_DOCUMENT_VALUES`, or holds what JSON cannot (an integer over 64 bits, a lone
+        surrogate).
         """
         lists = (self.tools, self.resources, self.resource_templates, self.prompts)
         content = dict(zip(_LISTS, lists, strict=True))
@@ -62,12 +66,19 @@ class CapabilityDocument:
         except TypeError as error:
             raise InvalidDocumentError(f"the capability document is not JSON: {error}") from error
         _check_size(len(data))
+        _check_values(data)
         return compact(data)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
         return hashlib.sha256(self.canonical).hexdigest()
+
+    @cached_property
+    def memory(self) -> int:
+        """About how many bytes the document takes in memory."""
+        values = count_values(self.canonical, MAX_DOCUMENT_VALUES)
+        return 2 * len(self.canonical) + BYTES_PER_VALUE * values
 
     def compressed(self) -> bytes:
         """The canonical JSON, gzip-compressed; equal documents give equal bytes."""
@@ -81,6 +92,7 @@ class CapabilityDocument:
         over the limit, or has another digest.
         """
         _check_size(len(data))
+        _check_values(data)
         try:
             content = orjson.loads(data)
         except orjson.JSONDecodeError as error:
@@ -118,6 +130,12 @@ def _check_size(size: int) -> None:
     if size > MAX_DOCUMENT_BYTES:
         limit = f"the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer fewer tools or shorter schemas"
         raise InvalidDocumentError(f"the capability document is over {limit}")
+
+
+def _check_values(data: bytes | str) -> None:
+    if count_values(data, MAX_DOCUMENT_VALUES) > MAX_DOCUMENT_VALUES:
+        limit = f"the limit of {MAX_DOCUMENT_VALUES:,} JSON values; offer fewer tools"
+        raise InvalidDocumentError(f"the capability document is over {limit} or simpler schemas")
 
 
 def _objects(name: str, items: Any) -> tuple[Mapping[str, Any], ...]:

@@ -35,10 +35,13 @@ from mcp_discovery import secrets
 from mcp_discovery.errors import InvalidRecordError, RecordTooLargeError, SecretInRecordError
 from mcp_discovery.faults import fault_text
 from mcp_discovery.health import rfc3339, utcnow
+from mcp_discovery.json_values import count_values
 from mcp_discovery.urls import wire_url
 
 #: The largest size of a record as JSON, in bytes: half of Consul's limit for one value.
 MAX_RECORD_BYTES = 256 * 2**10
+#: How many JSON values a record that is read may hold.
+MAX_RECORD_VALUES = 100_000
 
 #: Fields that are not searched for tokens as prose: they cannot hold one, or have stricter rules.
 _NO_PROSE = frozenset(
@@ -415,6 +418,9 @@ def json_object(data: bytes | str) -> dict[str, Any]:
     """
     if len(data) > 2 * MAX_RECORD_BYTES:
         raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
+    if len(data) > MAX_RECORD_VALUES and count_values(data, MAX_RECORD_VALUES) > MAX_RECORD_VALUES:
+        problem = f"the record has more than {MAX_RECORD_VALUES:,} JSON values; leave some out"
+        raise InvalidRecordError("", problem)
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -13,18 +13,24 @@ from aiohttp import web
 from cachetools import LRUCache, TTLCache
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.document import MAX_DOCUMENT_BYTES, CapabilityDocument, is_digest
+from mcp_discovery.document import (
+    MAX_DOCUMENT_BYTES,
+    MAX_DOCUMENT_VALUES,
+    CapabilityDocument,
+    is_digest,
+)
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
-from mcp_discovery.facade.http.body import read
+from mcp_discovery.facade.http.body import decode, read
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.record import Capabilities, Record
 
 log = logging.getLogger(__name__)
 
-#: How long, in seconds, documents are kept for a registration that names them, and how many bytes.
+#: How long, in seconds, documents are kept for a registration that names them, and how many bytes
+#: they may take in memory: more than one of the largest.
 PENDING_SECONDS = 300.0
-PENDING_BYTES = 32 * 2**20
+PENDING_BYTES = 64 * 2**20
 #: How many documents are read from the store at the same time.
 _READERS = 16
 #: How many bytes of descriptions are cached; each counts with its overhead.
@@ -46,7 +52,7 @@ class Documents:
             PENDING_BYTES,
             PENDING_SECONDS,
             time.monotonic,
-            getsizeof=lambda document: len(document.canonical),
+            getsizeof=lambda document: document.memory,
         )
         self._descriptions: LRUCache[str, Descriptions] = LRUCache(
             _DESCRIPTION_BYTES, getsizeof=_size_of
@@ -179,7 +185,7 @@ def _size_of(descriptions: Descriptions) -> int:
     return min(sum(texts) + _OVERHEAD * (1 + len(descriptions)), _DESCRIPTION_BYTES)
 
 
-#: From this size on, in bytes, documents are compressed and parsed in a thread.
+#: From this size on, in bytes, documents are compressed in a thread.
 _LARGE = 64 * 2**10
 
 
@@ -218,8 +224,8 @@ async def put(request: web.Request) -> web.Response:
     except web.HTTPRequestEntityTooLarge as error:
         detail = f"the document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer less"
         raise ProblemError(413, "document-too-large", detail) from error
-    parse = partial(CapabilityDocument.from_json, data, digest=digest)
-    document = await asyncio.to_thread(parse) if len(data) > _LARGE else parse()
+    parse = partial(CapabilityDocument.from_json, digest=digest)
+    document = await decode(request, data, parse, most_values=MAX_DOCUMENT_VALUES)
     request.app[DOCUMENTS].put(document)
     return web.Response(status=204)
 

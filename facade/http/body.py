@@ -1,10 +1,17 @@
-"""Bodies: reading that of a request within its limit and its time, and the base of their models."""
+"""Bodies: reading that of a request within its limit and its time, and the base of their models.
+
+A large body takes many times its size in memory once it is parsed. So its values are counted first,
+one is unpacked and parsed at a time, and what all of them take together is bounded.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
@@ -13,10 +20,19 @@ from pydantic.alias_generators import to_camel
 
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.options import OPTIONS
+from mcp_discovery.json_values import BYTES_PER_VALUE, count_values
 
-#: From so many bytes on, unpacking happens beside the event loop.
-_LARGE = 64 * 2**10
+#: A body of more bytes than this is a large one: it is unpacked and parsed beside the event loop.
+LARGE = 64 * 2**10
+#: How many bytes all large bodies that are being read or answered may take in memory.
+_MOST_HELD = 128 * 2**20
+#: How long, in seconds, a large body waits until those before it are parsed.
+_WAIT = 10.0
+#: A body may hold one value for so many bytes of its limit, and not more than so many.
+_BYTES_FOR_VALUE, _MOST_VALUES = 16, 1_000_000
 _GZIP = b"\x1f\x8b"
+
+Result = TypeVar("Result")
 
 
 class Shaped(BaseModel):
@@ -25,11 +41,52 @@ class Shaped(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
 
+@dataclass(eq=False)
+class LargeBodies:
+    """The large bodies of a facade: ``held`` is how many bytes they take in memory."""
+
+    held: int = 0
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def hold(self, request: web.Request, size: int) -> None:
+        """Counts ``size`` bytes until :func:`release`; raises :class:`ProblemError` (503)."""
+        if self.held + size > _MOST_HELD:
+            raise _busy()
+        self.held += size
+        request[_HELD] = request.get(_HELD, 0) + size
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One at a time; raises :class:`ProblemError` (503) when the turn does not come."""
+        try:
+            async with asyncio.timeout(_WAIT):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise _busy() from error
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+
+#: Those of an application.
+LARGE_BODIES = web.AppKey("large bodies", LargeBodies)
+#: How many bytes a request holds.
+_HELD = web.RequestKey("held bytes", int)
+
+
+def release(request: web.Request) -> None:
+    """The request is answered: what its body took is free."""
+    if (size := request.get(_HELD)) is not None:
+        request.app[LARGE_BODIES].held -= size
+
+
 async def read(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
     """The whole body, unpacked where it is gzip; ``limit`` in bytes holds before and after that.
 
-    Raises ``HTTPRequestEntityTooLarge``, and :class:`ProblemError` for another encoding and when
-    it has not come within ``FacadeOptions.body_timeout``.
+    Raises ``HTTPRequestEntityTooLarge``, and :class:`ProblemError` for another encoding, when it
+    has not come within ``FacadeOptions.body_timeout``, and (503) when there are too many large
+    ones.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
@@ -37,13 +94,38 @@ async def read(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
         raise ProblemError(415, "unknown-encoding", detail)
     try:
         async with asyncio.timeout(timeout := request.app[OPTIONS].body_timeout):
-            data = await request.clone(client_max_size=limit).read()
+            data = await _received(request, limit)
     except TimeoutError as error:
         raise _slow(timeout) from error
     if not data.startswith(_GZIP):  # which no JSON does
         return data
-    large = len(data) > _LARGE
-    return await asyncio.to_thread(_unpacked, data, limit) if large else _unpacked(data, limit)
+    try:
+        return _unpacked(data, min(limit, LARGE))
+    except web.HTTPRequestEntityTooLarge:
+        if limit <= LARGE:
+            raise
+    large = request.app[LARGE_BODIES]
+    async with large.turn():
+        plain = await asyncio.to_thread(_unpacked, data, limit)
+        large.hold(request, len(plain))
+    return plain
+
+
+async def _received(request: web.Request, limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
+    large = request.app[LARGE_BODIES]
+    parts: list[bytes] = []
+    size = counted = 0
+    async for part in request.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise web.HTTPRequestEntityTooLarge(limit, size)
+        if size > LARGE:
+            large.hold(request, size - counted)
+            counted = size
+    return b"".join(parts)
 
 
 async def read_ends(request: web.Request, head: int, tail: int) -> bytes:
@@ -61,6 +143,35 @@ async def read_ends(request: web.Request, head: int, tail: int) -> bytes:
     except TimeoutError as error:
         raise _slow(timeout) from error
     return begin + end
+
+
+async def decode(
+    request: web.Request,
+    data: bytes,
+    parse: Callable[[bytes], Result],
+    *,
+    most_values: int = MAX_BODY_BYTES // _BYTES_FOR_VALUE,
+) -> Result:
+    """What ``parse`` makes of a body; of a large one beside the loop, one at a time.
+
+    Raises :class:`ProblemError` (413) where it has more than ``most_values`` JSON values, 503 where
+    there are too many large ones, and what ``parse`` raises.
+    """
+    if len(data) <= LARGE:
+        return parse(data)  # as many values as that can hold are not many
+    large = request.app[LARGE_BODIES]
+    async with large.turn():
+        values = await asyncio.to_thread(count_values, data, most_values)
+        if values > most_values:
+            detail = f"the body has more than {most_values:,} JSON values; send fewer at once"
+            raise ProblemError(413, "too-many-values", detail, most=most_values)
+        large.hold(request, values * BYTES_PER_VALUE)
+        return await asyncio.to_thread(parse, data)
+
+
+def _busy() -> ProblemError:
+    detail = "this facade has as many large bodies in hand as it takes; send it again soon"
+    return ProblemError(503, "too-many-large-bodies", detail)
 
 
 def _slow(timeout: float) -> ProblemError:
@@ -94,7 +205,8 @@ async def read_object(
     if empty and not data.strip():
         return {}
     try:
-        body = orjson.loads(data)
+        most = min(limit // _BYTES_FOR_VALUE, _MOST_VALUES)
+        body = await decode(request, data, orjson.loads, most_values=most)
     except orjson.JSONDecodeError as error:
         detail = f"the body is not JSON in UTF-8 ({error}); send one JSON object"
         raise ProblemError(400, "not-json", detail) from error

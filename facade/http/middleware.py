@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.body import release
 from mcp_discovery.facade.http.compression import Compression, EncodedResponse
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import Metrics
@@ -72,6 +73,8 @@ class OutermostMiddleware:
                 *(request.method, request.rel_url.raw_path, trace.id),
             )
             response = problem_of(request, error)
+        finally:
+            release(request)
         status = response.status
         if status >= 400:
             self.reshape_error(request, response)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.documents.documents import Documents
-from mcp_discovery.facade.http.body import read, read_ends
+from mcp_discovery.facade.http.body import decode, read, read_ends
 from mcp_discovery.facade.http.operation import needing
 from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
@@ -131,7 +131,7 @@ class McpServer:
 
     async def _body(self, request: web.Request) -> Any:
         check_posted(request)
-        return decoded(await read(request))
+        return await decode(request, await read(request), decoded)
 
     async def _alive(self, _: web.Application) -> AsyncIterator[None]:
         tasks = [

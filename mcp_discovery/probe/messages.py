@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mcp_discovery.connection_errors import wants_tls
+from mcp_discovery.json_values import count_values
 from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswerError
 from mcp_discovery.version import installed_version
 
@@ -102,8 +103,16 @@ def legacy_headers(protocol: str | None) -> dict[str, str]:
     return {"MCP-Protocol-Version": protocol} if protocol else {}
 
 
+#: How many JSON values one answer may hold.
+_MOST_VALUES = 500_000
+
+
 def parse(raw: bytes) -> Any:
-    """Decode JSON; raises BadAnswerError when ``raw`` is none."""
+    """Decode JSON; raises BadAnswerError when ``raw`` is none, or has too many values in it."""
+    if count_values(raw, _MOST_VALUES) > _MOST_VALUES:
+        raise BadAnswerError(
+            f"answered with more than {_MOST_VALUES:,} JSON values at once", over_limit=True
+        )
     try:
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
