@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -17,6 +17,7 @@ import orjson
 
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.bearer_tokens import BearerToken
 from mcp_discovery.connection_errors import (
     Remedies,
     causes,
@@ -25,8 +26,12 @@ from mcp_discovery.connection_errors import (
     tls_error,
     wants_tls,
 )
-from mcp_discovery.credential_files import Secret
-from mcp_discovery.errors import StoreFault, StoreUnavailableError
+from mcp_discovery.errors import (
+    StoreFault,
+    StoreUnavailableError,
+    TokenError,
+    UnauthenticatedError,
+)
 from mcp_discovery.health import utcnow
 from mcp_discovery.tls_files import TLSFiles
 
@@ -88,8 +93,9 @@ class HttpClient:
 
     The session is opened by the first request, in its event loop. The number of connections is not
     limited, because each watch keeps one open. A token, CA or client certificate that is rotated
-    in its file is used by new requests and connections; one that was refused is read again at
-    once, and where it is another by then, the request is sent once more.
+    in its file is used by new requests and connections; one that was refused, with one of the
+    statuses ``refusals``, is read or asked for again at once, and where it is another by then, the
+    request is sent once more.
 
     ``is_limited`` says which responses are refusals because of too many requests: these are sent
     again, with growing pauses, as long as their time-out allows. ``remedies`` is what helps where
@@ -105,14 +111,16 @@ class HttpClient:
         sign: Callable[[str], Mapping[str, str]] | None = None,
         *,
         is_limited: Callable[[StoreResponse], bool] = lambda _: False,
+        refusals: Collection[int] = (401, 403),
         remedies: Remedies | None = None,
     ) -> None:
         self._store = store
+        self._refusals = refusals
         self._remedies = remedies or remedies_for(store)
         self._options = options
         self._is_limited = is_limited
         self._sign = sign or (lambda _: {})
-        self._token = Secret("store token", options.token, options.token_file)
+        self._token = BearerToken("store token", options.token, options.token_file)
         self._tls = TLSFiles(options.ca, options.certificate, options.key)
         self._session: aiohttp.ClientSession | None = None
         self._streams: set[aiohttp.ClientResponse] = set()
@@ -216,6 +224,9 @@ class HttpClient:
         except TimeoutError as error:
             problem = f"no answer within {waited:g} s"
             raise StoreUnavailableError(self._store, problem, fault=StoreFault.SILENT) from error
+        except TokenError as error:
+            kind = UnauthenticatedError if error.denied else StoreUnavailableError
+            raise kind(self._store, error.problem) from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             problem = self._why(error)
             raise StoreUnavailableError(self._store, problem, fault=fault_of(error)) from error
@@ -224,7 +235,7 @@ class HttpClient:
         self, method: str, url: str, headers: Mapping[str, str], **given: Any
     ) -> aiohttp.ClientResponse:
         """The response with the credentials as they are now, or as they are after a refusal."""
-        token, tls = self._token.current(), self._tls.current()
+        token, tls = await self._token.current(), self._tls.current()
         try:
             response = await self._sent(method, url, headers, token, tls, **given)
         except (aiohttp.ClientError, OSError) as error:
@@ -234,9 +245,11 @@ class HttpClient:
             if (fresh_tls := self._tls.renewed()) is tls or not handshake:
                 raise
             return await self._sent(method, url, headers, token, fresh_tls, **given)
-        if response.status in (401, 403) and (fresh := self._token.renewed()) != token:
-            response.release()
-            return await self._sent(method, url, headers, fresh, tls, **given)
+        if response.status in self._refusals:
+            fresh = await self._token.after_refusal(token)
+            if fresh != token:
+                response.release()
+                return await self._sent(method, url, headers, fresh, tls, **given)
         return response
 
     async def _sent(
@@ -267,8 +280,8 @@ class HttpClient:
 
     @property
     def token(self) -> str | None:
-        """The token that the next request carries."""
-        return self._token.current()
+        """The token that the next request carries, as far as is known before it is sent."""
+        return self._token.last
 
     async def close(self) -> None:
         """Closes every connection; a request in flight raises :class:`StoreUnavailableError`."""

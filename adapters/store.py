@@ -28,6 +28,7 @@ from datetime import datetime
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
+from mcp_discovery.bearer_tokens import GivenToken
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Load, healthy, utcnow
@@ -382,9 +383,10 @@ class BaseStore(Closing, Generic[R]):
 class StoreOptions:
     """Credentials and connection options, which are never part of a store URL.
 
-    ``token`` is a Consul ACL token or a facade's bearer token; ``user`` and ``password`` are for
-    etcd; ``token_file`` and ``password_file`` are paths of files that hold them instead; ``ca``,
-    ``certificate`` and ``key`` are paths of PEM files; ``timeout`` bounds one request, in seconds.
+    ``token`` is a Consul ACL token or a facade's bearer token, or a function that returns one
+    (:mod:`mcp_discovery.bearer_tokens`); ``user`` and ``password`` are for etcd; ``token_file`` and
+    ``password_file`` are paths of files that hold them instead; ``ca``, ``certificate`` and ``key``
+    are paths of PEM files; ``timeout`` bounds one request, in seconds.
 
     Files are followed: what is written there later is used by the next requests, see
     :mod:`mcp_discovery.credential_files`. A store raises
@@ -396,7 +398,7 @@ class StoreOptions:
     (:attr:`mcp_discovery.adapters.stores.StoreKind.has_catalog`). They are no part of any record.
     """
 
-    token: str | None = field(default=None, repr=False)
+    token: GivenToken | None = field(default=None, repr=False)
     token_file: str | None = None
     user: str | None = None
     password: str | None = field(default=None, repr=False)

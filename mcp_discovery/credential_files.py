@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from mcp_discovery.errors import InvalidInputError
 
@@ -29,10 +29,22 @@ CHECK_EVERY = 2.0
 SETTLED = 0.5
 
 _Stamps: TypeAlias = tuple[tuple[int, ...] | None, ...]
-_followed: weakref.WeakSet[FollowedFiles[Any]] = weakref.WeakSet()
+_rereadable: weakref.WeakSet[Rereadable] = weakref.WeakSet()
 
 
-class FollowedFiles(Generic[T]):
+class Rereadable:
+    """Credentials that :func:`read_again` reads, once :meth:`is_reread` was called."""
+
+    def is_reread(self) -> None:
+        """Has :func:`read_again` call :meth:`reread`."""
+        _rereadable.add(self)
+
+    def reread(self) -> None:
+        """Takes what is there now."""
+        raise NotImplementedError
+
+
+class FollowedFiles(Rereadable, Generic[T]):
     """What ``make`` makes of the contents of ``paths``, made anew when they change.
 
     ``what`` names it in messages. ``make`` raises :class:`ValueError` for contents that cannot be
@@ -61,7 +73,7 @@ class FollowedFiles(Generic[T]):
         self._due = math.inf
         if all(map(os.path.isfile, self._paths)):  # a pipe can be read only once
             self._due = time.monotonic() + check_every
-            _followed.add(self)
+            self.is_reread()
 
     def current(self) -> T:
         """The value; looks at the files first where that is due."""
@@ -87,6 +99,10 @@ class FollowedFiles(Generic[T]):
         self._seen = self._looked_at()
         self._take()
         return self._value
+
+    def reread(self) -> None:
+        """Reads the files now."""
+        self.renewed()
 
     @property
     def unused(self) -> str | None:
@@ -169,10 +185,20 @@ def _settled(stamps: _Stamps) -> bool:
 
 
 def read_again() -> None:
-    """Reads every followed file of this process now, as SIGHUP asks for."""
+    """Reads every followed file of this process now, as SIGHUP asks for, and has every token that
+    is asked for be asked for again."""
     log.info("reading all credential files again")
-    for each in list(_followed):
-        each.renewed()
+    for each in list(_rereadable):
+        each.reread()
+
+
+def unfit_for_header(text: str) -> str | None:
+    """Why ``text`` can be no token in an HTTP header, without repeating it; ``None`` if it can."""
+    if not text:
+        return "is empty"
+    if not (text.isascii() and text.isprintable()):
+        return "holds characters that no HTTP header carries"
+    return None
 
 
 class Secret:
@@ -212,8 +238,6 @@ class Secret:
         return text
 
     def _unfit(self, text: str) -> str | None:
-        if not text:
-            return "is empty"
-        if self._in_header and not (text.isascii() and text.isprintable()):
-            return "holds characters that no HTTP header carries"
-        return None
+        if self._in_header:
+            return unfit_for_header(text)
+        return None if text else "is empty"

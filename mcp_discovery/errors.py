@@ -15,6 +15,7 @@
     ├── DuplicateInstanceError               the id is held by another, living registrant
     ├── RegistrationLostError                the store no longer knows the instance
     ├── DocumentNotFoundError                no document with that digest
+    ├── TokenError                           a token could not be had where it is asked for
     ├── OutdatedRevisionError                a revision or cursor of another epoch, or too old
     ├── UnknownToolError                     no server that was found offers the tool
     │   └── AmbiguousToolError               … or several servers do, and it is not said which
@@ -29,6 +30,8 @@
     └── StoreError
         ├── StoreUnavailableError            the store cannot be reached or cannot answer now
         └── StoreDeniedError                 the store refuses these credentials
+            ├── UnauthenticatedError         a facade wants a token, or another one (401)
+            └── ForbiddenError               a facade knows the caller, who lacks a right (403)
 
 Packages below add errors of their own to this tree, each where it is raised; a test lists them all.
 Every message is one sentence that says what is wrong and what to do; the facts are attributes; the
@@ -52,6 +55,7 @@ __all__ = [
     "DiscoveryError",
     "DocumentNotFoundError",
     "DuplicateInstanceError",
+    "ForbiddenError",
     "InvalidDocumentError",
     "InvalidInputError",
     "InvalidRecordError",
@@ -66,7 +70,9 @@ __all__ = [
     "StoreDeniedError",
     "StoreError",
     "StoreUnavailableError",
+    "TokenError",
     "ToolChangedError",
+    "UnauthenticatedError",
     "UnknownToolError",
 ]
 
@@ -75,6 +81,7 @@ class Remedy(StrEnum):
     """What would help, where how to do it depends on who reads the error."""
 
     CREDENTIALS = "other credentials"
+    SIGN_IN = "a token that the facade takes"
     ALLOW_COMMAND = "allowing a command to be started"
     OTHER_SERVERS = "looking for other servers"
     LARGER_ANSWERS = "a higher limit"
@@ -83,6 +90,7 @@ class Remedy(StrEnum):
 #: How it is done in Python. The shell and the facade's MCP clients have tables of their own.
 IN_PYTHON: Mapping[Remedy, str] = {
     Remedy.CREDENTIALS: "see the auth option",
+    Remedy.SIGN_IN: "give one by token= or token_file=, of a sidecar by --store-token-file",
     Remedy.ALLOW_COMMAND: "allow it by its server's name, with allow_stdio",
     Remedy.OTHER_SERVERS: "connect to other tags, or start one",
     Remedy.LARGER_ANSWERS: "ask for less, or raise max_answer_bytes",
@@ -254,7 +262,7 @@ _REMEDIES: Mapping[StoreFault, str] = {
     ),
     StoreFault.FORBIDDEN: (
         "grant what is named to the user's role or the token's policy, as docs/etcd.md and "
-        "docs/consul.md say"
+        "docs/consul.md say, or for a facade in the file of its --auth"
     ),
     StoreFault.OUT_OF_SPACE: "compact and defragment the store, then disarm its alarm",
     StoreFault.OVERLOADED: (
@@ -316,6 +324,36 @@ class StoreDeniedError(StoreError):
     """The store refuses these credentials, or they lack a permission."""
 
     fault = StoreFault.DENIED
+
+
+class UnauthenticatedError(StoreDeniedError):
+    """A facade wants a token, or the one that was sent does not count (any more): HTTP 401."""
+
+    remedy = Remedy.SIGN_IN
+
+
+class ForbiddenError(StoreDeniedError):
+    """A facade knows who asks, and refuses it: HTTP 403. Another token of the same caller does not
+    help. ``needs`` is the right that is missing, where the facade names it.
+    """
+
+    fault = StoreFault.FORBIDDEN
+
+    def __init__(self, store: str, problem: str, *, needs: str | None = None) -> None:
+        super().__init__(store, problem)
+        self.needs = needs
+
+
+class TokenError(DiscoveryError):
+    """A token could not be had from the function or the authorization server that is asked for it.
+
+    ``denied`` says that it was refused: asking again does not help.
+    """
+
+    def __init__(self, problem: str, *, denied: bool = False) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.denied = denied
 
 
 class UnknownToolError(DiscoveryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,13 +18,14 @@ from mcp_discovery.errors import (
     DiscoveryError,
     DocumentNotFoundError,
     DuplicateInstanceError,
+    ForbiddenError,
     InvalidDocumentError,
     InvalidInputError,
     InvalidRecordError,
     InvalidStoreURLError,
     RegistrationLostError,
-    StoreDeniedError,
     StoreUnavailableError,
+    UnauthenticatedError,
 )
 from mcp_discovery.facade_url import facade_url_problem, without_path, without_secrets
 from mcp_discovery.probe.errors import ProbeError
@@ -31,6 +33,9 @@ from mcp_discovery.probe.event_stream import Event, EventReader
 
 #: A facade sends a comment every 15 s; a stream that is silent for longer than this is dead.
 IDLE = 40.0
+#: A stream that lasted for so many seconds and is ended by the facade is resumed at once: its
+#: token's time was over, or a proxy's limit for one response.
+_WHOLE_STREAM = 1.0
 #: Statuses that ask the client to come again: a limit of the facade's, or of a proxy before it.
 _LATER = (408, 425, 429)
 #: The largest event: a snapshot of some 100,000 instances.
@@ -58,6 +63,7 @@ class FacadeApi:
             options,
             bearer,
             is_limited=lambda response: response.is_limited,
+            refusals=(401,),
             remedies=remedies,
         )
 
@@ -85,9 +91,24 @@ class FacadeApi:
         self._checked(answer)
 
     async def events(self, params: Params) -> AsyncGenerator[Event, None]:
-        """The facade's events, filtered by ``params``, from a snapshot on. Ends only by raising."""
+        """The facade's events, filtered by ``params``, from a snapshot on. Ends only by raising.
+
+        A stream that the facade ends after a while, as it does when a token's time is over, is
+        resumed from its last event, with the token of then.
+        """
+        last = ""
+        while True:
+            opened = time.monotonic()
+            async for event in self._stream(params, last):
+                last = event.id or last
+                yield event
+            if not last or time.monotonic() - opened < _WHOLE_STREAM:
+                raise StoreUnavailableError(self.url, "the facade ended its stream of events")
+
+    async def _stream(self, params: Params, last: str) -> AsyncGenerator[Event, None]:
+        """The events of one response, from the one after ``last`` on, until its end."""
         reader = EventReader(_EVENT_BYTES)
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
         url = f"{self.url}/events"
         async with self._http.stream(
             "GET", url, params=params, headers=headers, idle=IDLE
@@ -102,7 +123,6 @@ class FacadeApi:
                     raise StoreUnavailableError(self.url, str(error)) from error
                 for event in events:
                     yield event
-        raise StoreUnavailableError(self.url, "the facade ended its stream of events")
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -140,8 +160,10 @@ class FacadeApi:
             case "invalid-record" | "secret-in-record" | "record-too-large":
                 field = _text(problem.get("field"))
                 return InvalidRecordError(field, detail.removeprefix(f"{field}: "))
-        if status in (401, 403):
-            return StoreDeniedError(self.url, detail)
+        if status == 401:
+            return UnauthenticatedError(self.url, detail)
+        if status == 403:
+            return ForbiddenError(self.url, detail, needs=_text(problem.get("needs")) or None)
         if status == 413:
             return InvalidRecordError("", detail)
         lost = not self._has_answered and status in (400, 404, 405)

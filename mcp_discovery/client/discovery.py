@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, Implementation, LoggingLevel, RequestParamsMeta
 
 from mcp_discovery.balancing import USUAL, Strategy
+from mcp_discovery.bearer_tokens import BearerToken, GivenToken
 from mcp_discovery.client.attempt import AttemptError, server_error_text
 from mcp_discovery.client.calls import OutcomeReporter, ToolCalls
 from mcp_discovery.client.connection import ToolRequest
@@ -34,7 +35,6 @@ from mcp_discovery.client.settings import (
 from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes, query_of
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.client.transports import SharedHttp
-from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
 
@@ -60,9 +60,13 @@ class Discovery:
     Without one it is ``MCP_DISCOVERY_FACADE`` of the environment, with the token in
     ``MCP_DISCOVERY_FACADE_TOKEN``, or ``http://127.0.0.1:4000``.
 
-    ``token``: a bearer token for the facade, or the store's; ``token_file``: a file that holds it
-    instead (``MCP_DISCOVERY_FACADE_TOKEN_FILE``), and is followed. ``store_options``: a store's
-    other credentials, as :class:`mcp_discovery.adapters.store.StoreOptions`.
+    ``token``: a bearer token for the facade, or the store's, or a function that returns one,
+    ``async`` or not: it is called for the first request, before the token ends where that is known
+    (the ``exp`` of a JWT), and when the facade answers 401; several requests at once call it once.
+    :class:`mcp_discovery.oauth.ClientCredentials` is such a function. ``token_file``: a file that
+    holds the token instead (``MCP_DISCOVERY_FACADE_TOKEN_FILE``), and is followed. The token goes
+    to the facade alone. ``store_options``: a store's other credentials, as
+    :class:`mcp_discovery.adapters.store.StoreOptions`.
 
     ``strategy``: which of several replicas is asked: ``least-loaded``, ``round-robin``, ``random``,
     ``weighted``, ``power-of-two`` or ``consistent-hash``. Servers of the legacy era, whose sessions
@@ -95,7 +99,7 @@ class Discovery:
         self,
         url: str | Source | None = None,
         *,
-        token: str | None = None,
+        token: GivenToken | None = None,
         token_file: str | None = None,
         store_options: StoreOptions | None = None,
         strategy: Strategy = USUAL,
@@ -197,7 +201,9 @@ class Discovery:
         those that opened are returned.
 
         Raises :class:`~mcp_discovery.errors.StoreUnavailableError` and
-        :class:`~mcp_discovery.errors.StoreDeniedError` where the list is not to be had, and
+        :class:`~mcp_discovery.errors.StoreDeniedError` where the list is not to be had (of a facade
+        :class:`~mcp_discovery.errors.UnauthenticatedError` for its 401,
+        :class:`~mcp_discovery.errors.ForbiddenError` for its 403), and
         :class:`~mcp_discovery.errors.InvalidInputError` for an unknown filter.
         """
         self._require_open()
@@ -391,14 +397,14 @@ class Discovery:
 def _source(
     url: str | Source,
     http: SharedHttp,
-    token: str | None,
+    token: GivenToken | None,
     token_file: str | None,
     store_options: StoreOptions | None,
 ) -> Source:
     if not isinstance(url, str):
         return url
     if url.partition(":")[0] in ("http", "https"):
-        return FacadeSource(url, http, token=Secret("facade's token", token, token_file))
+        return FacadeSource(url, http, token=BearerToken("facade's token", token, token_file))
     from mcp_discovery.adapters.store import StoreOptions
 
     return StoreSource(url, store_options or StoreOptions(token=token, token_file=token_file))

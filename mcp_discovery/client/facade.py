@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,18 +13,21 @@ from typing import Any
 import httpx2
 import orjson
 
+from mcp_discovery.bearer_tokens import BearerToken
 from mcp_discovery.client.attempt import REMEDIES
 from mcp_discovery.client.source import CallOutcome, Everything, News, One, Source, Staleness
 from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.connection_errors import connection_sentence
-from mcp_discovery.credential_files import Secret
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
+    ForbiddenError,
     InvalidInputError,
     InvalidStoreURLError,
     StoreDeniedError,
     StoreUnavailableError,
+    TokenError,
+    UnauthenticatedError,
 )
 from mcp_discovery.facade_url import facade_url_problem, without_secrets
 from mcp_discovery.health import utcnow
@@ -42,6 +46,9 @@ _EVENT_BYTES = 512 * 2**20
 #: The first and the largest bound of the random pause, in seconds, before the next attempt to reach
 #: a facade; the bound doubles ("full jitter": Amazon, "Exponential Backoff And Jitter", 2015).
 _FIRST, _LONGEST = 0.2, 5.0
+#: A stream that lasted for so many seconds and is ended by the facade is resumed at once, and says
+#: nothing about the list: its token's time was over, or a proxy's limit for one response.
+_WHOLE_STREAM = 1.0
 #: What helps where a facade cannot be connected to.
 _REMEDIES = replace(
     REMEDIES,
@@ -51,14 +58,15 @@ _REMEDIES = replace(
 
 
 class FacadeSource(Source):
-    """One facade (or several behind one address)."""
+    """One facade (or several behind one address). The token goes there alone: no redirect is
+    followed."""
 
-    def __init__(self, url: str, http: SharedHttp, *, token: Secret | None = None) -> None:
+    def __init__(self, url: str, http: SharedHttp, *, token: BearerToken | None = None) -> None:
         if (problem := facade_url_problem(url)) is not None:
             raise InvalidStoreURLError(without_secrets(url), problem)
         self.name = url.rstrip("/")
         self._http = http.facade
-        self._token = token or Secret("facade token", None)
+        self._token = token or BearerToken("facade's token", None)
 
     async def servers(self, wanted: Query) -> list[Instance]:
         answer = await self._ask("GET", "/servers", params=wanted.params)
@@ -90,10 +98,13 @@ class FacadeSource(Source):
         bound = _FIRST
         away = False
         while True:
+            opened = time.monotonic()
             try:
                 async for news, id in self._events(wanted, last):
                     last, away, bound = id, False, _FIRST
                     yield news
+                if last is not None and time.monotonic() - opened >= _WHOLE_STREAM:
+                    continue
                 problem = "the facade ended its stream"
             except (StoreUnavailableError, StoreDeniedError, InvalidInputError) as error:
                 if last is None:
@@ -109,27 +120,34 @@ class FacadeSource(Source):
     async def _events(
         self, wanted: Query, last: str | None
     ) -> AsyncGenerator[tuple[News, str], None]:
-        token = self._token.current()
-        headers = _bearer(token) | ({"Last-Event-ID": last} if last else {})
         timeout = httpx2.Timeout(self._http.timeout.connect, read=IDLE, write=_ANSWER)
+        refused = False
         try:
-            async with self._http.sse(
-                f"{self.name}/events",
-                params=wanted.params,
-                headers=headers,
-                timeout=timeout,
-                max_event_size=_EVENT_BYTES,
-            ) as events:
-                if events.response.status_code != 200:
-                    await events.response.aread()
-                    if events.response.status_code in (401, 403):
-                        self._token.renewed()  # for the next attempt
-                    self._check(events.response)
-                if last is not None:
-                    yield Staleness(None), last  # a stale facade says so in its first event
-                async for event in events:
-                    for news in _news(event):
-                        yield news, event.id
+            token = await self._token.current()
+            while True:
+                headers = _bearer(token) | ({"Last-Event-ID": last} if last else {})
+                async with self._http.sse(
+                    f"{self.name}/events",
+                    params=wanted.params,
+                    headers=headers,
+                    timeout=timeout,
+                    max_event_size=_EVENT_BYTES,
+                ) as events:
+                    if events.response.status_code != 200:
+                        await events.response.aread()
+                        if events.response.status_code == 401 and not refused:
+                            refused, before = True, token
+                            if (token := await self._token.after_refusal(before)) != before:
+                                continue
+                        self._check(events.response)
+                    if last is not None:
+                        yield Staleness(None), last  # a stale facade says so in its first event
+                    async for event in events:
+                        for news in _news(event):
+                            yield news, event.id
+                return
+        except TokenError as error:
+            raise self._without_token(error) from error
         except httpx2.TransportError as error:
             raise StoreUnavailableError(self.name, _why(error)) from error
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
@@ -138,12 +156,18 @@ class FacadeSource(Source):
     async def _ask(
         self, method: str, path: str, *, missing: Exception | None = None, **given: Any
     ) -> httpx2.Response:
-        url, token = self.name + path, self._token.current()
+        url = self.name + path
         try:
             async with asyncio.timeout(_ANSWER):
+                token = await self._token.current()
                 answer = await self._http.request(method, url, headers=_bearer(token), **given)
-                if answer.status_code in (401, 403) and (fresh := self._token.renewed()) != token:
-                    answer = await self._http.request(method, url, headers=_bearer(fresh), **given)
+                if answer.status_code == 401:
+                    fresh = await self._token.after_refusal(token)
+                    if fresh != token:
+                        headers = _bearer(fresh)
+                        answer = await self._http.request(method, url, headers=headers, **given)
+        except TokenError as error:
+            raise self._without_token(error) from error
         except httpx2.TransportError as error:
             raise StoreUnavailableError(self.name, _why(error)) from error
         except TimeoutError as error:
@@ -153,6 +177,10 @@ class FacadeSource(Source):
         self._check(answer)
         return answer
 
+    def _without_token(self, error: TokenError) -> StoreUnavailableError | StoreDeniedError:
+        kind = UnauthenticatedError if error.denied else StoreUnavailableError
+        return kind(self.name, error.problem)
+
     def _check(self, answer: httpx2.Response) -> None:
         if answer.status_code < 300:
             return
@@ -160,9 +188,14 @@ class FacadeSource(Source):
             problem = orjson.loads(answer.content)
         except orjson.JSONDecodeError:
             problem = None
-        detail = problem.get("detail") if isinstance(problem, dict) else None
-        if answer.status_code in (401, 403):
-            raise StoreDeniedError(self.name, str(detail or "it wants other credentials"))
+        problem = problem if isinstance(problem, dict) else {}
+        detail = problem.get("detail")
+        if answer.status_code == 401:
+            raise UnauthenticatedError(self.name, str(detail or "it wants a valid token"))
+        if answer.status_code == 403:
+            needs = problem.get("needs")
+            why = str(detail or "it refuses this request to whoever the token is of")
+            raise ForbiddenError(self.name, why, needs=needs if isinstance(needs, str) else None)
         if 400 <= answer.status_code < 500 and isinstance(detail, str):
             raise InvalidInputError(detail)
         hint = str(detail) if detail else "is this the address of a facade?"

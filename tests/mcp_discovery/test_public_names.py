@@ -11,7 +11,7 @@ def test_the_package_exports_these_names() -> None:
         if isinstance(value, type) and issubclass(value, errors.DiscoveryError)
     }
     assert set(mcp_discovery.__all__) == raised | {"Change", "Discovery", "SyncDiscovery", "Tool"}
-    assert len(raised) == 25
+    assert len(raised) == 28
     for name in mcp_discovery.__all__:
         # A change of a watch is ServerChange inside, beside the Change of a store.
         own = {"Change": "ServerChange"}.get(name, name)

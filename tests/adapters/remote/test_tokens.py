@@ -1,0 +1,80 @@
+"""A store that is a facade with ``--auth``: tokens that are rotated, refused, and lack a right."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.remote import RemoteStore
+from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.errors import ForbiddenError, StoreUnavailableError, UnauthenticatedError
+from mcp_discovery.facade.access.tokens import hash_of, new_token
+from mcp_discovery.health import healthy
+from tests.facade.access.tokens import TOKENS, guarded, write_auth_file
+from tests.records import document, record
+from tests.stores.waiting import until
+
+_OTHER = new_token("registrar")
+
+
+def only(token: str) -> dict[str, object]:
+    return {"registrar": {"hash": hash_of(token), "roles": "registrar"}}
+
+
+async def test_a_rotated_token_loses_no_registration_and_no_list(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKENS["registrar"])
+    auth = tmp_path / "auth.yaml"
+    async with (
+        guarded(tmp_path) as ask,
+        RemoteStore(ask.url, StoreOptions(token_file=str(file))) as store,
+    ):
+        registration = await store.register(record(), document("a"), ttl=30, reap_after=60)
+        async with Catalog(store) as catalog:
+            await catalog.ready()
+            # The old one counts no more before the new one is there.
+            write_auth_file(auth, tokens=only(_OTHER))
+            what = "the old token being refused"
+            await until(lambda: _refused(registration.heartbeat(healthy())), timeout=20, what=what)
+            assert not catalog.view.stale_since
+            file.write_text(_OTHER)
+            await registration.heartbeat(healthy())
+            assert [each.instance.health.status for each in catalog.view.entries.values()] == [
+                "healthy"
+            ]
+        await registration.deregister()
+
+
+async def _refused(call: Awaitable[None]) -> bool:
+    try:
+        await call
+    except UnauthenticatedError:
+        return True
+    return False
+
+
+async def test_refusals_say_what_is_missing(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as ask:
+        async with RemoteStore(ask.url, StoreOptions(token=TOKENS["reader"])) as store:
+            with pytest.raises(ForbiddenError, match="no right to register; ask for a") as caught:
+                await store.register(record(), document("a"), ttl=30, reap_after=60)
+            assert caught.value.needs == "register"
+        async with RemoteStore(ask.url) as store:
+            with pytest.raises(UnauthenticatedError, match="--store-token-file"):
+                await store.register(record(), document("a"), ttl=30, reap_after=60)
+            with pytest.raises(UnauthenticatedError):
+                async with aclosing(store.watch()) as events:
+                    await anext(events)
+
+
+async def test_a_token_that_cannot_be_had_is_a_store_that_is_away(tmp_path: Path) -> None:
+    async def asked() -> str:
+        raise OSError("the issuer is away")
+
+    async with guarded(tmp_path) as ask, RemoteStore(ask.url, StoreOptions(token=asked)) as store:
+        with pytest.raises(StoreUnavailableError, match="OSError: the issuer is away"):
+            await store.register(record(), document("a"), ttl=30, reap_after=60)
