@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.backoff import Backoff
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.store import Change, Snapshot, Store
 from mcp_discovery.adapters.store_trouble import StoreTrouble
 from mcp_discovery.adapters.tombstone import is_tombstone
-from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import OutdatedRevisionError, StoreError, StoreUnavailableError
+from mcp_discovery.errors import StoreError, StoreUnavailableError
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.instance import Instance
 
@@ -49,21 +48,7 @@ _STABLE_AFTER = 10.0
 _CACHED_DOCUMENT_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogEvent:
-    """One visible change from ``before`` to ``entry``, published here at ``at``.
-
-    ``before`` is ``None`` for a new instance, ``entry`` for a removed one.
-    """
-
-    revision: int
-    id: str
-    entry: Entry | None
-    before: Entry | None
-    at: datetime
-
-
-class Catalog:
+class Catalog(LiveList):
     """The live list over one store. Use it as ``async with Catalog(store) as catalog``.
 
     ``hold`` is for how many seconds a mass drop is held back; ``ring`` is how many changes a reader
@@ -71,14 +56,10 @@ class Catalog:
     """
 
     def __init__(self, store: Store, *, hold: float = 30.0, ring: int = 8192) -> None:
+        super().__init__(store.url, ring)
         #: The store that is watched.
         self.store = store
         self._hold = hold
-        self._ring: deque[CatalogEvent] = deque(maxlen=ring)
-        #: The present list.
-        self.view = View(secrets.token_hex(6))
-        self._published = asyncio.Event()
-        self._ready = asyncio.Event()
         self._held: dict[str, float] = {}  # id → monotonic time at which it is removed
         self._dropped: set[str] = set()  # those of the held ones that are of a mass drop
         self._release: asyncio.TimerHandle | None = None
@@ -101,44 +82,9 @@ class Catalog:
         self.back_at: datetime | None = None
 
     @property
-    def is_ready(self) -> bool:
-        """Whether a complete snapshot has been received."""
-        return self._ready.is_set()
-
-    @property
     def held(self) -> int:
         """How many instances are held back now."""
         return len(self._held)
-
-    async def ready(self) -> None:
-        """Waits for the first complete snapshot."""
-        await self._ready.wait()
-
-    async def after(self, view: View) -> View:
-        """Waits until the list, or whether it is stale, differs from ``view``; returns it then.
-
-        The changes in between are in :meth:`since`.
-        """
-        while self.view is view:
-            await self._published.wait()
-        return self.view
-
-    def since(self, epoch: str, revision: int) -> list[CatalogEvent]:
-        """The changes after ``revision``, oldest first.
-
-        Raises :class:`~mcp_discovery.errors.OutdatedRevisionError` when it is of another epoch,
-        from the future, or older than the ring.
-        """
-        behind = self.view.revision - revision
-        if epoch != self.view.epoch:
-            raise OutdatedRevisionError(
-                f"epoch {epoch!r} is not this catalog's ({self.view.epoch!r})"
-            )
-        if behind < 0:
-            raise OutdatedRevisionError(f"revision {revision} has not happened yet")
-        if behind > len(self._ring):
-            raise OutdatedRevisionError(f"revision {revision} is older than the changes kept")
-        return [self._ring[i] for i in range(len(self._ring) - behind, len(self._ring))]
 
     async def document(self, digest: str) -> CapabilityDocument:
         """The document with ``digest``, cached once it was read.
@@ -353,23 +299,12 @@ class Catalog:
                 visible.append((id, Entry(instance, vouched=id not in self._held, dropped=dropped)))
         if not visible:
             return
-        revision = self.view.revision
         if len(visible) >= _BULK:
             merged = {**dict(entries.items()), **dict(visible)}
             remaining = {id: entry for id, entry in merged.items() if entry is not None}
-            view = self.view.rebuilt(remaining, revision + len(visible))
+            view = self.view.rebuilt(remaining, self.view.revision + len(visible))
         else:
             view = self.view
             for id, entry in visible:
                 view = view.with_entry(id, entry)
-        at = utcnow()
-        self._ring.extend(
-            CatalogEvent(revision + number, id, entry, entries.get(id), at)
-            for number, (id, entry) in enumerate(visible, start=1)
-        )
-        self._swap(view)
-
-    def _swap(self, view: View) -> None:
-        self.view = view
-        self._published.set()
-        self._published = asyncio.Event()
+        self._swap(view, self._events(visible, entries, utcnow()))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from cachetools import TTLCache
 
-from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
+from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import OutdatedRevisionError
 
@@ -33,7 +33,7 @@ class MissedInstances:
     those of a mass drop have not.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: LiveList) -> None:
         self._catalog = catalog
         self._revision = 0
         self._silent: dict[str, Entry] = {}  # listed still, and nobody has come in its place

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.errors import StoreError
@@ -23,6 +22,7 @@ from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.rights import Rights
+from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.connections import (
     exports,
     registration,
@@ -30,7 +30,7 @@ from mcp_discovery.facade.connections import (
 )
 from mcp_discovery.facade.connections import handlers as connections
 from mcp_discovery.facade.documents import documents as exchange
-from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
+from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.gateway import gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.http import openapi
@@ -48,38 +48,32 @@ from mcp_discovery.facade.http.tracing import asking_store
 from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
+from mcp_discovery.facade.parts import PARTS, ListParts
 from mcp_discovery.facade.registration import handlers as registering
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
 from mcp_discovery.facade.registration.posted_entries import IdLocks, PostedEntries
 from mcp_discovery.facade.registry import api as registry
 from mcp_discovery.facade.registry import cards
 from mcp_discovery.facade.registry.api import open_to_all, reshape_error
-from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
-from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.registry.server_json import Addresses
 from mcp_discovery.facade.servers import handlers as servers
 from mcp_discovery.facade.servers import prometheus_sd
-from mcp_discovery.facade.servers.current_list import CATALOG
-from mcp_discovery.facade.servers.events import STREAMS, EventStreams
+from mcp_discovery.facade.servers.current_list import MISSED
+from mcp_discovery.facade.servers.events import STREAMS
 from mcp_discovery.facade.servers.listed_addresses import ListedAddresses
-from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
+from mcp_discovery.facade.servers.long_poll import POLLS
 from mcp_discovery.facade.servers.namesakes import SharedNames
-from mcp_discovery.facade.servers.results import LISTS, ServerLists
-from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.tools import handlers as tools
-from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import (
-    CAPABILITY_REQUEST,
     HEALTH_CHECK,
     UNREADABLE,
-    USAGE,
     Usage,
 )
 from mcp_discovery.facade.websocket import sockets as stream
-from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
+from mcp_discovery.facade.websocket.sockets import SOCKETS
 from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
@@ -131,22 +125,10 @@ def create_app(
     tally = Tally("register", "heartbeat", "watch")
     store = observed(store, _timed(tally))
     catalog = Catalog(store, hold=options.hold, ring=options.ring)
-    documents = Documents(catalog)
     usage = Usage()
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
     tls = trusting(options.server_ca)
-    posted = PostedEntries(catalog, documents, locks, options, usage, tls)
-    streams = EventStreams(catalog, ping=options.ping, write_timeout=options.write_timeout)
-    sockets = Sockets(
-        catalog, ping=options.ping, write_timeout=options.write_timeout, idle=options.idle
-    )
-    for kind in (CAPABILITY_REQUEST, HEALTH_CHECK):
-        usage.listen(kind, sockets.activity.append)
-    search = ServerSearch(catalog, documents)
-    lists = ServerLists(catalog, search)
-    shared_names = SharedNames(catalog)
-    tool_definitions = ToolDefinitions(documents)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
         calls = caller or ClientCaller(
@@ -155,12 +137,19 @@ def create_app(
             addresses=options.addresses,
             max_answer_bytes=options.mcp_max_answer_bytes,
         )
-    mcp = McpServer(catalog, documents, search, tool_definitions, options, calls)
+    mcp = McpServer(options, calls)
+    addresses = Addresses.parse(
+        options.registry_address, options.public_url, gateway=options.gateway
+    )
+    parts = ListParts(catalog, usage, mcp, addresses, options)
+    documents, missed = parts[DOCUMENTS], parts[MISSED]
+    polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
+    posted = PostedEntries(catalog, documents, locks, options, usage, tls)
+    shared_names = SharedNames(catalog)
     passing = McpGateway(catalog, options, usage, tls)
     listed = ListedAddresses(
         catalog, usage, addresses=options.addresses, mark=posted.holder.id, tls=tls
     )
-    missed = MissedInstances(catalog)
     metrics = Metrics(
         catalog,
         {
@@ -171,7 +160,7 @@ def create_app(
             "mcp_sessions": ("Sessions of legacy MCP clients.", lambda: len(mcp.sessions)),
             "mcp_streams": (
                 "MCP clients that listen or wait for a call.",
-                lambda: len(mcp.responder.disconnects),
+                lambda: len(mcp.responses.disconnects),
             ),
             "posted": ("Entries that this facade probes.", lambda: len(posted)),
             "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
@@ -184,8 +173,6 @@ def create_app(
     )
     usage.listen(HEALTH_CHECK, metrics.probed)
     usage.listen(UNREADABLE, metrics.became_unreadable)
-    polls = LongPolls(catalog, lists)
-    search.listeners.append(polls.descriptions_known)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[TRUSTED_PROXIES] = TrustedProxies(options.trusted_proxies)
     outermost = OutermostMiddleware(
@@ -197,19 +184,10 @@ def create_app(
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    addresses = Addresses.parse(
-        options.registry_address, options.public_url, gateway=options.gateway
-    )
-    _guard(app, outermost, options, addresses)
+    _guard(app, outermost, options, addresses, Visibility(parts))
     app[LARGE_BODIES] = LargeBodies()
     app[DESCRIPTION] = Description(OPERATIONS)
-    app[tools.TOOL_DEFINITIONS] = tool_definitions
-    app[tools.TOOL_LISTINGS] = tools.ToolListings(tool_definitions)
-    app[REGISTRY_INDEX] = RegistryIndex(catalog, addresses)
-    app[AI_CATALOGS] = AiCatalogs(app[REGISTRY_INDEX])
-    app[CATALOG], app[OPTIONS], app[DOCUMENTS], app[USAGE] = catalog, options, documents, usage
-    app[_SHARED_NAMES] = shared_names
-    app[LISTS], app[POLLS], app[STREAMS], app[SOCKETS] = lists, polls, streams, sockets
+    app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names
     app[METRICS], app[status.STARTED] = metrics, time.monotonic()
     app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage, missed)
     app.add_routes(routes(OPERATIONS))
@@ -234,19 +212,20 @@ def _guard(
     outermost: OutermostMiddleware,
     options: FacadeOptions,
     addresses: Addresses,
+    visibility: Visibility,
 ) -> None:
     """Puts the middlewares into ``app`` that decide who may ask."""
     if options.auth is None:
         challenges = app[CHALLENGES] = Challenges(addresses.base, None)
         gate = Gate(NoAuthentication(Rights.all()), challenges)
-        outermost.install(app, gate.identify, gate.authorize)
+        outermost.install(app, gate.identify, gate.authorize, visibility.choose)
         return
     policy = follow(options.auth)
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
     authentication = FileAuthentication(policy, challenges)
     lifetimes = CredentialLifetimes(authentication, policy, challenges)
     gate = Gate(authentication, challenges)
-    outermost.install(app, gate.identify, lifetimes.end, gate.authorize)
+    outermost.install(app, gate.identify, lifetimes.end, gate.authorize, visibility.choose)
     app.on_response_prepare.append(lifetimes.note_stream)
     app.cleanup_ctx.append(lifetimes.running)
 
@@ -265,16 +244,10 @@ def _timed(tally: Tally) -> Around:
 async def _alive(app: web.Application) -> AsyncIterator[None]:
     """The facade's own tasks, from start to clean-up."""
     facade = app[FACADE]
-    async with facade.catalog, facade.posted:
+    async with facade.catalog, facade.posted, app[PARTS].running():
         tasks = [
-            asyncio.create_task(app[LISTS].search.run(), name="descriptions of tools"),
-            asyncio.create_task(app[POLLS].run(), name="long polls"),
-            asyncio.create_task(app[REGISTRY_INDEX].run(), name="registry entries"),
             asyncio.create_task(app[_SHARED_NAMES].run(), name="shared names"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
-            asyncio.create_task(app[STREAMS].open.run(), name="gone readers"),
-            asyncio.create_task(app[STREAMS].fanout.run(), name="wake event readers"),
-            asyncio.create_task(app[SOCKETS].fanout.run(), name="wake socket readers"),
             asyncio.create_task(facade.usage.forget_gone(facade.catalog), name="forget usage"),
             asyncio.create_task(
                 _sweep(facade.catalog.store, facade.options.sweep_interval), name="sweep"
@@ -289,9 +262,7 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[STREAMS].close()
-    app[SOCKETS].close()
-    app[POLLS].close()
+    app[PARTS].close()
 
 
 async def _sweep(store: Store, interval: float) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
@@ -23,7 +22,8 @@ from mcp_discovery.facade.usage.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Facade:
-    """The list, and the parts that change it."""
+    """The whole list, and the parts that change it; what shows the list takes
+    :func:`mcp_discovery.facade.access.parts.parts_of` instead."""
 
     catalog: Catalog
     documents: Documents
@@ -33,7 +33,6 @@ class Facade:
     options: FacadeOptions
     usage: Usage
     missed: MissedInstances
-    rotation: RoundRobin = field(default_factory=RoundRobin)
 
     def view(self) -> View:
         """The list as it is now; raises :class:`ProblemError` (503) until there is a first one."""

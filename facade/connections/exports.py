@@ -14,12 +14,13 @@ from aiohttp import web
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError, InvalidRecordError, StoreUnavailableError
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import posting_of, shown_metadata
 from mcp_discovery.facade.connections.requests import RECORD_FIELDS, Export, NewConnection, parsed
 from mcp_discovery.facade.connections.responses import Exported, Imported
 from mcp_discovery.facade.connections.statuses import protocol_of, status_of
-from mcp_discovery.facade.documents.documents import Documents, document_of
+from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents, document_of
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag, once, one_of
@@ -28,6 +29,7 @@ from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, register_posted
 from mcp_discovery.facade.registration.traits import FIELD, traits_of
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import rfc3339, utcnow
@@ -44,13 +46,12 @@ async def export(request: web.Request) -> web.Response:
     `documents` holds the capability documents that say more than names, by the `digest` that
     connections give; `documents=false` leaves them out.
     """
-    facade = facade_of(request)
-    view = facade.view()
+    view = view_of(request)
     wanted = one_of("documents", once(request, "documents") or "true", ("true", "false"))
     entries = sorted(view, key=lambda entry: (entry.record.name, entry.id))
     documents: dict[str, CapabilityDocument] = {}
     if wanted == "true":
-        documents = await _documents(facade.documents, entries)
+        documents = await _documents(parts_of(request)[DOCUMENTS], entries)
     body = {
         "version": installed_version(),
         "exportedAt": rfc3339(utcnow()),

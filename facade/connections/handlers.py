@@ -12,7 +12,8 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.balancing import CHANCE, USUAL, Candidate, consistent_hash
+from mcp_discovery.balancing import CHANCE, USUAL, Candidate, RoundRobin, consistent_hash
+from mcp_discovery.facade.access.parts import Part, Parts, parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.requests import (
     DiscoverFilters,
@@ -29,6 +30,7 @@ from mcp_discovery.facade.connections.statuses import (
     status_of,
     transports_of,
 )
+from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.etag import tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -36,9 +38,10 @@ from mcp_discovery.facade.http.parameters import every, listed, once, one_of, wh
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import entry_in, view_of
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.paging import Cursor, Sort
-from mcp_discovery.facade.state import Facade, facade_of
+from mcp_discovery.facade.usage.usage import USAGE
 from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query
@@ -51,8 +54,7 @@ async def connections(request: web.Request) -> web.Response:
 
     `limit` gives pages: `nextCursor`, where there is more, is the `cursor` of the next.
     """
-    facade = facade_of(request)
-    view = facade.view()
+    view, usage = view_of(request), parts_of(request)[USAGE]
     found = _matching(request, view)
     limit, cursor_text = whole(request, "limit", least=1, most=1000), once(request, "cursor")
     filters = tag_of(
@@ -71,7 +73,7 @@ async def connections(request: web.Request) -> web.Response:
             key = _SORT.key(last, {}, view.as_of)
             beside["nextCursor"] = Cursor(filters, view.as_of, key, last.id, length).encode()
     beside |= list_json.caveats(view)
-    shown = [representation.listed(entry, facade.usage, view.as_of) for entry in page]
+    shown = [representation.listed(entry, usage, view.as_of) for entry in page]
     # What changes with the clock alone does not change the entity tag.
     tag = tag_of(beside, [(e.digest.hex(), s["metrics"]) for e, s in zip(page, shown, strict=True)])
     return tagged(
@@ -84,11 +86,10 @@ async def connections(request: web.Request) -> web.Response:
 
 async def connection(request: web.Request) -> web.Response:
     """One connection, with the descriptions and schemas of what it offers."""
-    facade = facade_of(request)
-    view = facade.view()
-    entry = facade.entry(request.match_info["id"])
-    document = await facade.documents.of_record(entry.record)
-    body = representation.detailed(entry, document, facade.usage, view.as_of)
+    view, parts = view_of(request), parts_of(request)
+    entry = entry_in(view, request.match_info["id"])
+    document = await parts[DOCUMENTS].of_record(entry.record)
+    body = representation.detailed(entry, document, parts[USAGE], view.as_of)
     return json_response(body | list_json.caveats(view), view)
 
 
@@ -139,6 +140,8 @@ ID = Parameter("id", "The connection's id.", where="path")
 
 
 _CHANCE = random.Random()
+#: Whose turn is next, for ``round-robin``.
+ROTATION: Part[RoundRobin] = Part("rotation")
 
 
 async def discover(request: web.Request) -> web.Response:
@@ -148,10 +151,9 @@ async def discover(request: web.Request) -> web.Response:
     the degraded ones stand behind all others. `loadBalancing` orders them by its strategy
     (`least-loaded` unless it names one) and gives `maxConnections` at most.
     """
-    facade = facade_of(request)
     wish = parsed(discover_body(), await read_object(request, empty=True))
     filters = wish.filters or DiscoverFilters()
-    view = facade.view()
+    view, parts = view_of(request), parts_of(request)
     now = view.as_of
     found = select(view, frozenset(wish.capabilities or ()), filters, now)
     members: dict[str, object] = {"totalMatching": len(found), "loadBalanced": False}
@@ -159,8 +161,8 @@ async def discover(request: web.Request) -> web.Response:
         strategy = balancing.strategy or USUAL
         members |= {"loadBalanced": True, "strategy": strategy}
         query = orjson.dumps([wish.capabilities, filters.model_dump()], option=orjson.OPT_SORT_KEYS)
-        found = balanced(found, balancing, facade, query.decode())[: balancing.max_connections]
-    shown = [representation.offered(entry, facade.usage, now) for entry in found]
+        found = balanced(found, balancing, parts, query.decode())[: balancing.max_connections]
+    shown = [representation.offered(entry, parts[USAGE], now) for entry in found]
     return json_response({"connections": shown} | members | list_json.caveats(view), view)
 
 
@@ -192,7 +194,7 @@ def select(
 
 
 def balanced(
-    entries: Iterable[Entry], balancing: LoadBalancing, facade: Facade, query: str
+    entries: Iterable[Entry], balancing: LoadBalancing, parts: Parts, query: str
 ) -> list[Entry]:
     """``entries`` in the strategy's order: all that are fit, then the others.
 
@@ -210,13 +212,13 @@ def balanced(
     for fit in (True, False):
         candidates = [
             Candidate(
-                entry.id, entry.record.weight, representation.figures_of(entry, facade.usage).load
+                entry.id, entry.record.weight, representation.figures_of(entry, parts[USAGE]).load
             )
             for entry in by_id.values()
             if is_usable(entry.health) is fit
         ]
         if strategy == "round-robin":
-            order += facade.rotation.next(f"{fit} {query}", candidates)
+            order += parts[ROTATION].next(f"{fit} {query}", candidates)
         elif key is not None:
             order += consistent_hash(candidates, key)
         else:

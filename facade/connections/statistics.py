@@ -11,16 +11,17 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import View
 from mcp_discovery.balancing import BUSY, USUAL
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.responses import Distribution, Stats
 from mcp_discovery.facade.connections.statuses import PROTOCOLS, STATUSES, protocol_of, status_of
 from mcp_discovery.facade.documents.documents import KINDS
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
-from mcp_discovery.facade.state import facade_of
 from mcp_discovery.facade.status.handlers import offers, performance_of
-from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.facade.usage.usage import USAGE, Usage
 from mcp_discovery.health import Status, rfc3339, utcnow
 
 #: How many of the most used capabilities are listed.
@@ -33,10 +34,9 @@ _QUIET = 0.2
 
 async def stats(request: web.Request) -> web.Response:
     """Connections by status and protocol, what they offer and, as far as known, how they do."""
-    facade = facade_of(request)
-    view = facade.view()
+    view, usage = view_of(request), parts_of(request)[USAGE]
     by_status, by_protocol = _by_status(view), _by_protocol(view)
-    figures = facade.usage.whole()
+    figures = usage.whole()
     performance: dict[str, float] = dict(performance_of(figures))
     if figures.error_rate is not None:
         performance["errorRate"] = representation.rounded(figures.error_rate)
@@ -44,7 +44,7 @@ async def stats(request: web.Request) -> web.Response:
         "timestamp": rfc3339(utcnow()),
         "connections": {"total": len(view)} | by_status,
         "protocols": by_protocol,
-        "capabilities": {"total": _offered(view), "mostUsed": _most_used(facade.usage)},
+        "capabilities": {"total": _offered(view), "mostUsed": _most_used(usage)},
         "performance": performance,
     }
     return json_response(body | list_json.caveats(view), view)
@@ -56,14 +56,13 @@ async def distribution(request: web.Request) -> web.Response:
     `strategy` is the one that discovery uses unless it is asked for another. Recommendations are
     made from loads that are known, and from nothing else.
     """
-    facade = facade_of(request)
-    view = facade.view()
+    view, usage = view_of(request), parts_of(request)[USAGE]
     shares: list[dict[str, Any]] = []
     known: defaultdict[str, list[float]] = defaultdict(list)
     for entry in view:
         if status_of(entry.health) != "active":
             continue
-        figures = representation.figures_of(entry, facade.usage)
+        figures = representation.figures_of(entry, usage)
         share: dict[str, Any] = {"id": entry.id, "name": entry.record.name}
         if figures.load is not None:
             share["load"] = representation.rounded(figures.load)

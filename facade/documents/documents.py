@@ -12,7 +12,7 @@ from functools import partial
 from aiohttp import web
 from cachetools import LRUCache, TTLCache
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.document import (
     MAX_DOCUMENT_BYTES,
     MAX_DOCUMENT_VALUES,
@@ -20,6 +20,7 @@ from mcp_discovery.document import (
     is_digest,
 )
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
+from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.body import decode, read
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
@@ -46,7 +47,7 @@ Descriptions = Mapping[tuple[str, str], str]
 class Documents:
     """The documents that were sent and not yet registered, and those in the store."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: LiveList) -> None:
         self._catalog = catalog
         self._pending: TTLCache[str, CapabilityDocument] = TTLCache(
             PENDING_BYTES,
@@ -176,8 +177,8 @@ def document_of(capabilities: Capabilities) -> CapabilityDocument:
     )
 
 
-#: The cache of an application.
-DOCUMENTS = web.AppKey("documents", Documents)
+#: The cache.
+DOCUMENTS: Part[Documents] = Part("documents")
 
 
 def _size_of(descriptions: Descriptions) -> int:
@@ -199,7 +200,7 @@ async def get(request: web.Request) -> web.Response:
         "ETag": f'"{digest}"',
         "Vary": "Accept-Encoding",
     }
-    document = await request.app[DOCUMENTS].get(digest)
+    document = await parts_of(request)[DOCUMENTS].get(digest)
     if any(etag.value in (digest, "*") for etag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     body = document.canonical
@@ -226,7 +227,7 @@ async def put(request: web.Request) -> web.Response:
         raise ProblemError(413, "document-too-large", detail) from error
     parse = partial(CapabilityDocument.from_json, digest=digest)
     document = await decode(request, data, parse, most_values=MAX_DOCUMENT_VALUES)
-    request.app[DOCUMENTS].put(document)
+    parts_of(request)[DOCUMENTS].put(document)
     return web.Response(status=204)
 
 

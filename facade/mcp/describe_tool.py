@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, ClassVar
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.mcp.tool import (
     CAVEAT_PROPERTIES,
@@ -85,7 +85,7 @@ class DescribeTool(McpTool):
         **CAVEAT_PROPERTIES,
     )
 
-    def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
+    def __init__(self, catalog: LiveList, definitions: ToolDefinitions) -> None:
         self._catalog = catalog
         self._definitions = definitions
 

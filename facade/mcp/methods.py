@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.mcp.messages import (
@@ -49,6 +50,7 @@ _WITHOUT_CALLS: Final = (
 
 class McpClient(NamedTuple):
     """The client of a request. ``session`` is a legacy client's; a modern client has none.
+    ``caller`` is who it works for.
 
     ``internal`` says that it is mcp-discovery itself, which introspects this server. It is given
     only the resources that do not depend on the list: otherwise each introspection of a facade in
@@ -57,6 +59,7 @@ class McpClient(NamedTuple):
 
     session: LegacySession | None
     internal: bool
+    caller: Caller
 
     @property
     def modern(self) -> bool:

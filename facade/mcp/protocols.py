@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.http.disconnects import has_left
 from mcp_discovery.facade.mcp.messages import (
     BATCHING,
@@ -57,9 +58,12 @@ _MOST_MESSAGES: Final = 100
 class LegacyProtocol:
     """Handles the requests of legacy clients; raises :class:`JsonRpcError`."""
 
-    def __init__(self, responder: Responder, sessions: LegacySessions) -> None:
+    def __init__(
+        self, responder: Responder, sessions: LegacySessions, subscriptions: Subscriptions
+    ) -> None:
         self._responder = responder
         self._sessions = sessions
+        self._subscriptions = subscriptions
 
     def delete(self, request: web.Request) -> web.Response:
         """Ends the session."""
@@ -78,7 +82,7 @@ class LegacyProtocol:
             if rpc is None or rpc.id is None:
                 _handle_notification(session, rpc)
                 return web.Response(status=202, headers=_headers(session))
-            client = McpClient(session, session.internal)
+            client = McpClient(session, session.internal, caller_of(request))
             if self._responder.methods.is_long_running(rpc):
                 return await self._responder.respond_when_done(
                     request, rpc, client, _headers(session)
@@ -104,7 +108,8 @@ class LegacyProtocol:
                 session.stream = None
 
     def _session(self, request: web.Request) -> LegacySession:
-        return self._sessions.get(request.headers.get(SESSION))
+        owner = caller_of(request).subject
+        return self._sessions.get(request.headers.get(SESSION), owner, self._subscriptions)
 
     def _initialize(self, request: web.Request, rpc: RpcRequest) -> web.Response:
         assert rpc.id is not None
@@ -114,7 +119,12 @@ class LegacyProtocol:
                 session = self._session(request)
                 session.version = version
             else:
-                session = self._sessions.open(version, internal=is_internal(request, rpc))
+                session = self._sessions.open(
+                    version,
+                    caller_of(request).subject,
+                    self._subscriptions,
+                    internal=is_internal(request, rpc),
+                )
         except JsonRpcError as fault:
             return json_response(failure(rpc.id, fault), status=fault.status or 200)
         content = self._responder.methods.initialized(version)
@@ -129,7 +139,7 @@ class LegacyProtocol:
             detail = f"Invalid request: a batch has 1 to {_MOST_MESSAGES} messages"
             raise JsonRpcError(INVALID_REQUEST, detail, status=400)
         messages = list(map(message_of, body))
-        client = McpClient(session, session.internal)
+        client = McpClient(session, session.internal, caller_of(request))
         responses = []
         with session.in_use():
             for each in messages:
@@ -184,7 +194,7 @@ class ModernProtocol:
             return web.Response(status=202)
         try:
             check_envelope(request, rpc)
-            client = McpClient(None, internal=is_internal(request, rpc))
+            client = McpClient(None, is_internal(request, rpc), caller_of(request))
             if rpc.method == "subscriptions/listen":
                 return await self._listen(request, rpc, client)
             if self._responder.methods.is_long_running(rpc):

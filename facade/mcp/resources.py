@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
+from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import is_digest
 from mcp_discovery.errors import DocumentNotFoundError
@@ -89,7 +89,7 @@ TEMPLATES: Final = (
 class Resources:
     """The resources of one catalog."""
 
-    def __init__(self, catalog: Catalog, documents: Documents) -> None:
+    def __init__(self, catalog: LiveList, documents: Documents) -> None:
         self._catalog = catalog
         self._documents = documents
 

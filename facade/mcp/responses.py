@@ -88,20 +88,29 @@ _DISCONNECT_CHECK: Final = 0.25
 _MOST_WAITING: Final = 100
 
 
-class Responder:
-    """Sends the responses of both protocol generations."""
+class Responses:
+    """The responses of one facade that are not finished, whatever list they are made from."""
 
-    def __init__(self, methods: Methods, options: FacadeOptions) -> None:
-        self.methods = methods
+    def __init__(self, options: FacadeOptions) -> None:
         self.options = options
         self.disconnects = DisconnectWatch(_DISCONNECT_CHECK)
-        self._running: set[asyncio.Task[RpcReply]] = set()
+        #: The requests that run apart from the connection they came by.
+        self.running: set[asyncio.Task[RpcReply]] = set()
 
     async def close(self) -> None:
         """Cancels the requests that are still running."""
-        for task in self._running:
+        for task in self.running:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self.running, return_exceptions=True)
+
+
+class Responder:
+    """Sends the responses of both protocol generations."""
+
+    def __init__(self, methods: Methods, responses: Responses) -> None:
+        self.methods = methods
+        self._responses = responses
+        self._options = responses.options
 
     async def reply(
         self, rpc: RpcRequest, client: McpClient, on_progress: OnProgress | None = None
@@ -127,15 +136,15 @@ class Responder:
         ``meta`` is their ``_meta``; ``first`` are the messages before them, and ``last`` those
         after them where the subscription ends.
         """
-        stream = EventStream(request, self.options.write_timeout)
+        stream = EventStream(request, self._options.write_timeout)
         try:
             await stream.start(headers)
             try:
-                async with self.disconnects.guard(request):
+                async with self._responses.disconnects.guard(request):
                     await stream.send(*first)
                     while True:
                         try:
-                            async with asyncio.timeout(self.options.ping):
+                            async with asyncio.timeout(self._options.ping):
                                 notifications = await subscription.next(meta)
                         except TimeoutError:
                             await stream.write(PING)
@@ -176,12 +185,12 @@ class Responder:
             name=f"mcp {rpc.method}",
         )
         task.add_done_callback(lambda _: waiting.put_nowait(None))
-        self._running.add(task)
+        self._responses.running.add(task)
         running[rpc.id] = task
-        stream = EventStream(request, self.options.write_timeout)
+        stream = EventStream(request, self._options.write_timeout)
         try:
             if client.modern:
-                async with self.disconnects.guard(request):
+                async with self._responses.disconnects.guard(request):
                     await self._follow(stream, waiting, headers, streams)
             else:
                 await self._follow(stream, waiting, headers, streams)
@@ -200,7 +209,7 @@ class Responder:
             running.pop(rpc.id, None)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            self._running.discard(task)
+            self._responses.running.discard(task)
         return stream.result
 
     async def _follow(
@@ -213,7 +222,7 @@ class Responder:
         """Writes the frames in ``waiting`` until it holds ``None``."""
         while True:
             try:
-                async with asyncio.timeout(self.options.ping):
+                async with asyncio.timeout(self._options.ping):
                     frame = await waiting.get()
             except TimeoutError:
                 frame = PING

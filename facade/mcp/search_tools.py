@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.mcp.tool import (
     CAVEAT_PROPERTIES,
@@ -84,7 +84,7 @@ class FindServers(McpTool):
         **CAVEAT_PROPERTIES,
     )
 
-    def __init__(self, catalog: Catalog, search: ServerSearch) -> None:
+    def __init__(self, catalog: LiveList, search: ServerSearch) -> None:
         self._catalog = catalog
         self._search = search
         q = (
@@ -205,7 +205,7 @@ class FindTools(McpTool):
         **CAVEAT_PROPERTIES,
     )
 
-    def __init__(self, catalog: Catalog, definitions: ToolDefinitions) -> None:
+    def __init__(self, catalog: LiveList, definitions: ToolDefinitions) -> None:
         self._catalog = catalog
         self._definitions = definitions
         q = (

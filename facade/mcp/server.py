@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
+from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http.body import decode, read, read_ends
 from mcp_discovery.facade.http.operation import needing
@@ -27,7 +28,7 @@ from mcp_discovery.facade.mcp.messages import (
 from mcp_discovery.facade.mcp.methods import Methods
 from mcp_discovery.facade.mcp.protocols import LegacyProtocol, ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
-from mcp_discovery.facade.mcp.responses import Responder, error_response, json_response
+from mcp_discovery.facade.mcp.responses import Responder, Responses, error_response, json_response
 from mcp_discovery.facade.mcp.search_tools import FindServers, FindTools
 from mcp_discovery.facade.mcp.subscriptions import LegacySessions, Subscriptions
 from mcp_discovery.facade.mcp.tool import McpTool
@@ -49,41 +50,21 @@ def _is_too_large(request: web.Request) -> bool:
 
 
 class McpServer:
-    """The MCP server over one catalog, served at ``/mcp`` of ``app`` and alive while that is.
+    """The MCP server of one facade, served at ``/mcp`` of ``app`` and alive while that is.
 
     ``call_tool`` is offered where there is a ``caller``, which stays the owner's to close.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        documents: Documents,
-        search: ServerSearch,
-        definitions: ToolDefinitions,
-        options: FacadeOptions,
-        caller: ToolCaller | None,
-    ) -> None:
-        tools: list[McpTool] = [
-            FindServers(catalog, search),
-            FindTools(catalog, definitions),
-            DescribeTool(catalog, definitions),
-        ]
-        if caller is not None:
-            tools.append(CallTool(caller))
-        resources = Resources(catalog, documents)
-        self._subscriptions = Subscriptions(catalog)
-        most = options.mcp_sessions
-        self._options = options
-        self.sessions = LegacySessions(self._subscriptions, most=most, idle=options.mcp_idle)
-        self.responder = responder = Responder(Methods(tools, resources), options)
-        self._legacy = LegacyProtocol(responder, self.sessions)
-        self._modern = ModernProtocol(responder, resources, self._subscriptions, most=most)
+    def __init__(self, options: FacadeOptions, caller: ToolCaller | None) -> None:
+        self.options = options
+        self.sessions = LegacySessions(most=options.mcp_sessions, idle=options.mcp_idle)
+        self.responses = Responses(options)
+        self.call_tool = None if caller is None else CallTool(caller)
 
     def serve_in(self, app: web.Application) -> None:
         """Puts it into ``app``, behind everything that is there."""
         app.router.add_route("*", PATH, needing("read", self._serve))
         app.cleanup_ctx.append(self._alive)
-        app.on_shutdown.append(self._end_streams)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -98,22 +79,23 @@ class McpServer:
             return error_response(None, JsonRpcError(INVALID_REQUEST, _TOO_LARGE, status=413))
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        check_origin(request, self._options.cors_origins)
+        check_origin(request, self.options.cors_origins)
         if request.method == "OPTIONS":
             return web.Response(status=204, headers={"Allow": f"{_METHODS}, OPTIONS"})
+        service = parts_of(request)[MCP_SERVICE]
         if is_modern(request):
             if request.method == "POST":
-                return await self._modern.post(request, await self._body(request))
+                return await service.modern.post(request, await self._body(request))
             return web.Response(status=405, headers={"Allow": "POST"})
         match request.method:
             case "POST" if _is_too_large(request):
                 return await self._refuse_body(request)
             case "POST":
-                return await self._legacy.post(request, await self._body(request))
+                return await service.legacy.post(request, await self._body(request))
             case "GET":
-                return await self._legacy.get(request)
+                return await service.legacy.get(request)
             case "DELETE":
-                return self._legacy.delete(request)
+                return service.legacy.delete(request)
         return web.Response(status=405, headers={"Allow": _METHODS})
 
     async def _refuse_body(self, request: web.Request) -> web.Response:
@@ -135,17 +117,43 @@ class McpServer:
 
     async def _alive(self, _: web.Application) -> AsyncIterator[None]:
         tasks = [
-            asyncio.create_task(self._subscriptions.run(), name="mcp: follow the list"),
-            asyncio.create_task(self.responder.disconnects.run(), name="mcp: clients that left"),
+            asyncio.create_task(self.responses.disconnects.run(), name="mcp: clients that left"),
             asyncio.create_task(self.sessions.expire(), name="mcp: idle sessions"),
         ]
         try:
             yield
         finally:
-            await self.responder.close()
+            await self.responses.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _end_streams(self, _: web.Application) -> None:
-        self._subscriptions.close()
+
+class McpService:
+    """What ``server`` answers over one list."""
+
+    def __init__(
+        self,
+        server: McpServer,
+        catalog: LiveList,
+        documents: Documents,
+        search: ServerSearch,
+        definitions: ToolDefinitions,
+    ) -> None:
+        tools: list[McpTool] = [
+            FindServers(catalog, search),
+            FindTools(catalog, definitions),
+            DescribeTool(catalog, definitions),
+        ]
+        if server.call_tool is not None:
+            tools.append(server.call_tool)
+        resources = Resources(catalog, documents)
+        self.subscriptions = Subscriptions(catalog)
+        responder = Responder(Methods(tools, resources), server.responses)
+        self.legacy = LegacyProtocol(responder, server.sessions, self.subscriptions)
+        self.modern = ModernProtocol(
+            responder, resources, self.subscriptions, most=server.options.mcp_sessions
+        )
+
+
+MCP_SERVICE: Part[McpService] = Part("MCP service")

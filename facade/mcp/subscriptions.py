@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.mcp.messages import (
     INTERNAL_ERROR,
@@ -99,10 +99,13 @@ class Subscription:
 class Subscriptions:
     """All subscriptions; follows one catalog and publishes its changes to them."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: LiveList) -> None:
         self._catalog = catalog
         self._subscriptions: dict[Subscription, None] = {}
         self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._subscriptions)
 
     def add(self, subscription: Subscription) -> None:
         """Publishes to ``subscription`` from now on; closes it at once after :meth:`close`."""
@@ -146,15 +149,27 @@ class LegacySession:
     """One legacy client from ``initialize`` on.
 
     ``internal`` says that the client is mcp-discovery itself, see
-    :class:`mcp_discovery.facade.mcp.methods.McpClient`.
+    :class:`mcp_discovery.facade.mcp.methods.McpClient`. ``owner`` is the subject of the caller that
+    began it: it is nobody else's.
     """
 
-    def __init__(self, id: str, version: str, *, internal: bool) -> None:
+    def __init__(
+        self,
+        id: str,
+        version: str,
+        owner: str,
+        subscriptions: Subscriptions,
+        *,
+        internal: bool,
+    ) -> None:
         self.id = id
         self.version = version
+        self.owner = owner
         self.internal = internal
         #: Its notifications stay pending while it has no stream open.
         self.subscription = Subscription(list_changes=not internal)
+        self._subscriptions = subscriptions
+        subscriptions.add(self.subscription)
         #: The requests that can be cancelled.
         self.running: dict[Id, asyncio.Task[object]] = {}
         self.stream: web.Request | None = None
@@ -171,6 +186,22 @@ class LegacySession:
         finally:
             self.requests -= 1
             self.used = time.monotonic()
+
+    def follow(self, subscriptions: Subscriptions) -> None:
+        """What is published to it comes from ``subscriptions`` from now on: where the rights of its
+        caller have changed, any resource may have."""
+        if subscriptions is not self._subscriptions:
+            self._subscriptions.remove(self.subscription)
+            self._subscriptions = subscriptions
+            subscriptions.add(self.subscription)
+            self.subscription.publish(None, list_changed=True)
+
+    def end(self) -> None:
+        """Ends its stream and its requests."""
+        self._subscriptions.remove(self.subscription)
+        self.subscription.close()
+        for task in self.running.values():
+            task.cancel()
 
     def subscribe(self, uri: str) -> None:
         """Subscribes to ``uri``; raises :class:`JsonRpcError` where there are too many."""
@@ -189,8 +220,7 @@ class LegacySessions:
     again, as the protocol specifies.
     """
 
-    def __init__(self, subscriptions: Subscriptions, *, most: int, idle: float) -> None:
-        self._subscriptions = subscriptions
+    def __init__(self, *, most: int, idle: float) -> None:
         self._most = most
         self._idle = idle
         # The least recently used first.
@@ -199,38 +229,44 @@ class LegacySessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def open(self, version: str, *, internal: bool) -> LegacySession:
-        """A new session; raises :class:`JsonRpcError` (503) where all of ``most`` are busy."""
+    def open(
+        self, version: str, owner: str, subscriptions: Subscriptions, *, internal: bool
+    ) -> LegacySession:
+        """A new session of ``owner``.
+
+        Raises :class:`JsonRpcError` (503) where all of ``most`` are busy.
+        """
         if len(self._sessions) >= self._most:
             oldest = next((each for each in self._sessions.values() if not each.requests), None)
             if oldest is None:
                 detail = f"{self._most} sessions are open and busy; try again soon"
                 raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
             self.end(oldest)
-        session = LegacySession(secrets.token_hex(16), version, internal=internal)
+        id = secrets.token_hex(16)
+        session = LegacySession(id, version, owner, subscriptions, internal=internal)
         self._sessions[session.id] = session
-        self._subscriptions.add(session.subscription)
         return session
 
-    def get(self, id: str | None) -> LegacySession:
-        """The session of a request; raises :class:`JsonRpcError` (400 without an id, 404)."""
+    def get(self, id: str | None, owner: str, subscriptions: Subscriptions) -> LegacySession:
+        """The session of a request of ``owner``, which follows ``subscriptions`` from now on.
+
+        Raises :class:`JsonRpcError` (400 without an id; 404, also for one of another owner).
+        """
         if id is None:
             detail = "Bad request: Mcp-Session-Id is missing; send initialize first"
             raise JsonRpcError(INVALID_REQUEST, detail, status=400)
         session = self._sessions.get(id)
-        if session is None:
+        if session is None or session.owner != owner:
             detail = "Session not found: it is over; send initialize again"
             raise JsonRpcError(INVALID_REQUEST, detail, status=404)
         self._sessions.move_to_end(id)
+        session.follow(subscriptions)
         return session
 
     def end(self, session: LegacySession) -> None:
         """Ends the session with its stream and its requests."""
         self._sessions.pop(session.id, None)
-        self._subscriptions.remove(session.subscription)
-        session.subscription.close()
-        for task in session.running.values():
-            task.cancel()
+        session.end()
 
     async def expire(self) -> None:
         """Ends idle sessions, for ever."""

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
@@ -161,7 +162,7 @@ async def version(request: web.Request) -> web.Response:
 
 def _now(request: web.Request) -> tuple[View, RegistryIndex]:
     """The list and the registry's entries; raises until there is a first list."""
-    return view_of(request), request.app[REGISTRY_INDEX]
+    return view_of(request), parts_of(request)[REGISTRY_INDEX]
 
 
 def _name(request: web.Request) -> str:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 from cachetools import LRUCache
 
+from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
@@ -54,13 +55,14 @@ class AiCatalogs:
         return body
 
 
-AI_CATALOGS = web.AppKey("AI catalogs", AiCatalogs)
+AI_CATALOGS: Part[AiCatalogs] = Part("AI catalogs")
 
 
 async def ai_catalog(request: web.Request) -> web.Response:
     """Where the cards of all servers with an address are, and that of this facade itself."""
     view_of(request)  # raises until there is a first list
-    body = request.app[AI_CATALOGS].body(request.app[REGISTRY_INDEX].addresses.base(request))
+    parts = parts_of(request)
+    body = parts[AI_CATALOGS].body(parts[REGISTRY_INDEX].addresses.base(request))
     return _typed(request, body, CATALOG)
 
 
@@ -79,7 +81,7 @@ async def server_card(request: web.Request) -> web.Response:
 
 async def own_card(request: web.Request) -> web.Response:
     """The card of this facade as an MCP server."""
-    base = request.app[REGISTRY_INDEX].addresses.base(request)
+    base = parts_of(request)[REGISTRY_INDEX].addresses.base(request)
     own = {
         "$schema": SCHEMA,
         "name": OWN_NAME,
@@ -147,7 +149,7 @@ def _entry(listed: ServerVersion, base: str, *, alone: bool) -> dict[str, Any]:
 
 
 def _found(request: web.Request, given: str) -> ServerVersion | None:
-    view, index = view_of(request), request.app[REGISTRY_INDEX]
+    view, index = view_of(request), parts_of(request)[REGISTRY_INDEX]
     if "/" in given:
         return index.version(given, LATEST)
     ids = view.having("name", given)

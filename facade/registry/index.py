@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from aiohttp import web
 from cachetools import LRUCache
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.registry.entries import Key, ServerVersion, updated_version
 from mcp_discovery.facade.registry.server_json import Addresses, can_be_listed
 from mcp_discovery.health import utcnow
@@ -63,7 +63,7 @@ class RegistryIndex:
     """
 
     def __init__(
-        self, catalog: Catalog, addresses: Addresses, *, now: Callable[[], datetime] = utcnow
+        self, catalog: LiveList, addresses: Addresses, *, now: Callable[[], datetime] = utcnow
     ) -> None:
         self.addresses = addresses
         self._catalog = catalog
@@ -253,4 +253,4 @@ def _same(was: Entry | None, now: Entry | None) -> bool:
     return was.health == now.health and (was.record is now.record or was.record == now.record)
 
 
-REGISTRY_INDEX = web.AppKey("registry index", RegistryIndex)
+REGISTRY_INDEX: Part[RegistryIndex] = Part("registry index")

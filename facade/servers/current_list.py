@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
+from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.problems import ProblemError
 
-#: The catalog of an application.
-CATALOG = web.AppKey("catalog", Catalog)
+#: The catalog.
+CATALOG: Part[LiveList] = Part("catalog")
+#: Who left it without a goodbye.
+MISSED: Part[MissedInstances] = Part("missed")
 
 
-def current_view(catalog: Catalog) -> View:
+def current_view(catalog: LiveList) -> View:
     """The list as it is now; raises :class:`ProblemError` (503) until there is a first one."""
     if not catalog.is_ready:
         why = catalog.view.problem or "it has not answered yet"
-        detail = f"the first list from {catalog.store.url} has not come, try again soon: {why}"
+        detail = f"the first list from {catalog.source} has not come, try again soon: {why}"
         raise ProblemError(503, "not-ready", detail)
     return catalog.view
 
 
 def view_of(request: web.Request) -> View:
-    """The list as it is now; raises as :func:`current_view` does."""
-    return current_view(request.app[CATALOG])
+    """The list as it is now for the caller of ``request``; raises as :func:`current_view` does."""
+    return current_view(parts_of(request)[CATALOG])
 
 
 def entry_in(view: View, id: str) -> Entry:

@@ -22,9 +22,10 @@ import orjson
 from aiohttp import HttpVersion11, web
 from cachetools import LRUCache
 
-from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
+from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
+from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.fanout import Fanout
@@ -126,7 +127,7 @@ class EventStreams:
     how long a reader may leave its connection full before it is closed.
     """
 
-    def __init__(self, catalog: Catalog, *, ping: float, write_timeout: float) -> None:
+    def __init__(self, catalog: LiveList, *, ping: float, write_timeout: float) -> None:
         self.catalog = catalog
         self.fanout = Fanout(catalog)
         self.ping = ping
@@ -336,5 +337,5 @@ def _staleness_event(view: View) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (_id(view), name, orjson.dumps(data))
 
 
-#: The event streams of an application.
-STREAMS = web.AppKey("event streams", EventStreams)
+#: The event streams.
+STREAMS: Part[EventStreams] = Part("event streams")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 
 #: Tells a reader that there is something new.
 Notify: TypeAlias = Callable[[], Awaitable[None]]
@@ -27,7 +27,7 @@ class Fanout:
     them is done; so they are notified in batches.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: LiveList) -> None:
         self._catalog = catalog
         self._readers: dict[Notify, None] = {}
         self._news = asyncio.Event()

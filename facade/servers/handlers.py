@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, has_already, not_modified, tag_of, tagged
@@ -31,14 +32,14 @@ async def servers(request: web.Request) -> web.StreamResponse:
     ``lastSeen`` has moved.
     """
     wanted = read_query(request)
-    lists = request.app[LISTS]
+    lists = parts_of(request)[LISTS]
     if wanted.index is None and (prepared := lists.prepared(wanted)) is not None:
         return await prepared.respond(request)
     view_of(request)  # raises until there is a first list
     result = await lists.result(wanted)
     known = lists.tag_at(wanted, wanted.index) if wanted.index is not None else None
     if result.tag == known:
-        result = await request.app[POLLS].wait(request, wanted, known)
+        result = await parts_of(request)[POLLS].wait(request, wanted, known)
     if has_already(request, result.etag):
         return not_modified(result.etag, {list_json.REVISION: result.position})
     return await lists.prepare(wanted, result).respond(request)
@@ -61,7 +62,7 @@ async def capabilities(request: web.Request) -> web.Response:
     """All that one instance offers, schemas included, as MCP spells it."""
     view = view_of(request)
     entry = entry_in(view, request.match_info["id"])
-    document = await request.app[DOCUMENTS].of_record(entry.record)
+    document = await parts_of(request)[DOCUMENTS].of_record(entry.record)
     return tagged(
         request,
         tag_of(document.digest),
@@ -73,7 +74,7 @@ async def capabilities(request: web.Request) -> web.Response:
 async def events(request: web.Request) -> web.StreamResponse:
     """The list and every change to it, as server-sent events."""
     view_of(request)  # raises until there is a first list
-    return await request.app[STREAMS].serve(request)
+    return await parts_of(request)[STREAMS].serve(request)
 
 
 def document_body(document: CapabilityDocument) -> Mapping[str, Any]:

@@ -17,9 +17,10 @@ from itertools import islice
 
 from aiohttp import web
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.servers.query import ServerQuery
 from mcp_discovery.facade.servers.results import ListResult, ServerLists
@@ -51,7 +52,7 @@ class _PollGroup:
 class LongPolls:
     """All waiting polls of one catalog, woken while :meth:`run` runs."""
 
-    def __init__(self, catalog: Catalog, lists: ServerLists) -> None:
+    def __init__(self, catalog: LiveList, lists: ServerLists) -> None:
         self._catalog = catalog
         self._lists = lists
         self._groups: dict[str, _PollGroup] = {}
@@ -197,5 +198,5 @@ async def _changed(changed: asyncio.Event, result: ListResult) -> None:
             await changed.wait()
 
 
-#: The long polls of an application.
-POLLS = web.AppKey("long polls", LongPolls)
+#: The long polls.
+POLLS: Part[LongPolls] = Part("long polls")

@@ -18,11 +18,11 @@ from aiohttp import web
 from pydantic import BaseModel, RootModel
 
 from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
-from mcp_discovery.facade.servers.current_list import view_of
+from mcp_discovery.facade.servers.current_list import MISSED, view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
-from mcp_discovery.facade.state import facade_of
 
 _META = "__meta_mcp_"
 _SECURE = {"https": "https", "wss": "https"}
@@ -49,7 +49,7 @@ async def targets(request: web.Request) -> web.Response:
     """
     view = view_of(request)
     query = parse(request, status=())
-    gone = [each for each in facade_of(request).missed.entries() if query.matches(each.instance)]
+    gone = [each for each in parts_of(request)[MISSED].entries() if query.matches(each.instance)]
     # Beside the event loop: Prometheus always asks for all of them.
     body = await asyncio.to_thread(lambda: orjson.dumps(groups([*view.select(query), *gone])))
     return tagged(request, tag_of(body), body)

@@ -15,11 +15,11 @@ from operator import attrgetter
 from typing import Any
 
 import orjson
-from aiohttp import web
 from cachetools import LRUCache
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.prepared import PreparedResponse
 from mcp_discovery.facade.servers import list_json
@@ -112,7 +112,7 @@ class ServerLists:
     so that a list that many ask for is serialized once.
     """
 
-    def __init__(self, catalog: Catalog, search: ServerSearch) -> None:
+    def __init__(self, catalog: LiveList, search: ServerSearch) -> None:
         self._catalog = catalog
         self.search = search
         self._selections: LRUCache[tuple[str, int], ListSelection] = LRUCache(_SELECTIONS)
@@ -267,5 +267,5 @@ def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) 
     return min((each for each in times if each > now), default=None)
 
 
-#: The server lists of an application.
-LISTS = web.AppKey("server lists", ServerLists)
+#: The server lists.
+LISTS: Part[ServerLists] = Part("server lists")

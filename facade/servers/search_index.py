@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
 from mcp_discovery.facade.documents.documents import Documents
@@ -29,7 +29,7 @@ class ServerSearch:
     :meth:`run` reads them in the background, and a search sees those that were read.
     """
 
-    def __init__(self, catalog: Catalog, documents: Documents) -> None:
+    def __init__(self, catalog: LiveList, documents: Documents) -> None:
         self._catalog = catalog
         self._documents = documents
         #: Called whenever more descriptions became known.

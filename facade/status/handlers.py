@@ -13,15 +13,16 @@ from aiohttp import web
 from pydantic import Field
 
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.metrics import METRICS
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.servers.current_list import CATALOG, view_of
+from mcp_discovery.facade.servers.current_list import CATALOG, MISSED, view_of
 from mcp_discovery.facade.servers.list_json import json_response
-from mcp_discovery.facade.state import facade_of
+from mcp_discovery.facade.state import FACADE
 from mcp_discovery.facade.usage.usage import USAGE, UsageFigures
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.verdict import is_usable
@@ -141,7 +142,7 @@ async def capabilities(request: web.Request) -> web.Response:
     """What healthy instances offer, and those of stdio: each name with how many offer it, and how
     much it is used as far as clients report."""
     view = view_of(request)
-    documents, usage = request.app[DOCUMENTS], request.app[USAGE]
+    documents, usage = parts_of(request)[DOCUMENTS], parts_of(request)[USAGE]
     providers: Counter[tuple[str, str]] = Counter()
     digests: defaultdict[tuple[str, str], str] = defaultdict(str)
     used: dict[str, None] = {}
@@ -174,12 +175,12 @@ async def capabilities(request: web.Request) -> web.Response:
 
 async def status(request: web.Request) -> web.Response:
     """The whole at a glance: how many are how, and each with its reason."""
-    view, catalog = view_of(request), request.app[CATALOG]
+    view, store = view_of(request), request.app[FACADE].catalog.store
     counts = _counts(view)
     doubtful = view.stale_since is not None or view.partial is not None
     troubled = counts["down"] or counts["degraded"] or doubtful
     now = view.as_of
-    skipped = catalog.store.skipped
+    skipped = store.skipped
 
     def told(entry: Entry) -> dict[str, str]:
         return {
@@ -195,11 +196,11 @@ async def status(request: web.Request) -> web.Response:
         "status": "degraded" if troubled else "operational",
         "summary": {"total": len(view), **counts},
         "servers": servers,
-        "missed": [told(entry) for entry in facade_of(request).missed.entries()],
-        "store": catalog.store.url,
+        "missed": [told(entry) for entry in parts_of(request)[MISSED].entries()],
+        "store": store.url,
         "epoch": view.epoch,
         "revision": view.revision,
-        "held": catalog.held_total,
+        "held": request.app[FACADE].catalog.held_total,
         "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
     body |= list_json.caveats(view)
@@ -211,7 +212,7 @@ async def status(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     """Whether this process lives, whatever the store does."""
-    view = request.app[CATALOG].view
+    view = parts_of(request)[CATALOG].view
     counts = _counts(view)
     body: dict[str, object] = {
         "status": "healthy",
@@ -223,7 +224,7 @@ async def health(request: web.Request) -> web.Response:
             "unhealthy": len(view) - counts["healthy"],
         },
     }
-    if performance := performance_of(request.app[USAGE].whole()):
+    if performance := performance_of(parts_of(request)[USAGE].whole()):
         body["performance"] = performance
     return json_response(body)
 

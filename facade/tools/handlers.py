@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from pydantic import Field
 
 from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -156,8 +157,8 @@ class ToolListings:
         return listing
 
 
-TOOL_DEFINITIONS = web.AppKey("tool_definitions", ToolDefinitions)
-TOOL_LISTINGS = web.AppKey("tool_listings", ToolListings)
+TOOL_DEFINITIONS: Part[ToolDefinitions] = Part("tool definitions")
+TOOL_LISTINGS: Part[ToolListings] = Part("tool listings")
 
 
 async def tools(request: web.Request) -> web.Response:
@@ -170,7 +171,7 @@ async def tools(request: web.Request) -> web.Response:
     text = once(request, "q")
     with_schema = flag(request, "schema")
     limit = whole(request, "limit", least=1, most=_MOST) or _LIMIT
-    listing = await request.app[TOOL_LISTINGS].of(view_of(request), query)
+    listing = await parts_of(request)[TOOL_LISTINGS].of(view_of(request), query)
     view = listing.view
 
     def serialize() -> bytes:
@@ -202,7 +203,7 @@ async def tool(request: web.Request) -> web.Response:
     having = view.select(query.but(tool=query["tool"] | {name}))
     if not having:
         raise _unknown(name, view, query)
-    offer, unread = await request.app[TOOL_DEFINITIONS].offer(name, having)
+    offer, unread = await parts_of(request)[TOOL_DEFINITIONS].offer(name, having)
     body = detail(offer) | {"unread": unread}
     data = orjson.dumps(body | list_json.caveats(view), default=dict)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
@@ -82,7 +83,7 @@ def _count(request: web.Request, id: str, body: dict[str, Any]) -> None:
     reported = _parsed(OutcomeModel, body)
     if reported.capability is not None:
         _require_offered(entry.record, reported.capability)
-    request.app[USAGE].outcome(
+    parts_of(request)[USAGE].outcome(
         entry.id,
         latency=None if reported.latency is None else reported.latency / 1000,
         success=reported.success,

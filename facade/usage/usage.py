@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from aiohttp import web
 from cachetools import LRUCache
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
+from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.health import Load, utcnow
 
 #: How many seconds the window spans.
@@ -288,7 +288,7 @@ class Usage:
             self._reported.pop(id, None)
         self._missing = missing
 
-    async def forget_gone(self, catalog: Catalog) -> None:
+    async def forget_gone(self, catalog: LiveList) -> None:
         """Forgets instances that leave ``catalog``, for ever; not while its store is away."""
         while True:
             await asyncio.sleep(_FORGET_INTERVAL)
@@ -305,8 +305,8 @@ class Usage:
             listener(kind, id, facts)
 
 
-#: The figures of an application.
-USAGE = web.AppKey("usage", Usage)
+#: The figures.
+USAGE: Part[Usage] = Part("usage")
 
 
 def _with_reported(own: UsageFigures, reported: Load | None) -> UsageFigures:

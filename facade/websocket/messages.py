@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 from cachetools import LRUCache
 
-from mcp_discovery.adapters.catalog import Catalog, CatalogEvent
+from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.connections.statuses import status_of
@@ -190,7 +190,7 @@ class Activity(NamedTuple):
 class ActivityLog:
     """The latest activities, shared by all readers: a slow one costs no memory of its own."""
 
-    def __init__(self, catalog: Catalog, fanout: Fanout) -> None:
+    def __init__(self, catalog: LiveList, fanout: Fanout) -> None:
         self._catalog = catalog
         self._fanout = fanout
         self._latest: dict[str, deque[Activity]] = {

@@ -8,9 +8,10 @@ import logging
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
@@ -50,7 +51,9 @@ class Sockets:
     closed.
     """
 
-    def __init__(self, catalog: Catalog, *, ping: float, write_timeout: float, idle: float) -> None:
+    def __init__(
+        self, catalog: LiveList, *, ping: float, write_timeout: float, idle: float
+    ) -> None:
         self.catalog = catalog
         self.fanout = Fanout(catalog)
         self.activity = ActivityLog(catalog, self.fanout)
@@ -110,8 +113,8 @@ class Sockets:
             self._groups.pop(subscribers.filter, None)
 
 
-#: The readers of an application.
-SOCKETS = web.AppKey("sockets", Sockets)
+#: The readers.
+SOCKETS: Part[Sockets] = Part("sockets")
 
 
 class _SocketReader:
@@ -326,7 +329,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     "capability-request"]}`.
     """
     view_of(request)  # raises until there is a first list
-    return await request.app[SOCKETS].serve(request)
+    return await parts_of(request)[SOCKETS].serve(request)
 
 
 OPERATIONS = (

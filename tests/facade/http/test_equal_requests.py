@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
+from mcp_discovery.facade.parts import PARTS
 from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
 from tests.facade.harness import QUICK, Client, leased
 from tests.seeds import seeded
@@ -53,7 +54,7 @@ async def served() -> AsyncIterator[Served]:
             ask = Client(url, session)
             for id in ("a", "b"):
                 assert (await ask("POST", "/servers", leased(id, tags=[id]))).status == 201
-            yield Served(app[POLLS], ask)
+            yield Served(app[PARTS][POLLS], ask)
 
 
 class Line:

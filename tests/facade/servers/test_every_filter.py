@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from mcp_discovery.facade.parts import PARTS
 from mcp_discovery.facade.servers.results import LISTS
 from mcp_discovery.health import utcnow
 from tests.facade.large_catalog import (
@@ -49,7 +50,7 @@ SORTS = ("name", "id", "status", "since", "version", "registeredAt", "zone", "ow
 async def many() -> AsyncIterator[LargeCatalog]:
     async with large_catalog(10_000) as found:
         await found.ask("GET", "/servers?q=orders&limit=1")
-        lists = found.app[LISTS]
+        lists = found.app[PARTS][LISTS]
 
         async def known() -> bool:
             return lists.search.documents_known >= len(found.documents)
@@ -251,7 +252,7 @@ async def test_what_is_left_out_is_explained(many: LargeCatalog) -> None:
 
 
 async def test_a_hot_list_is_made_once(many: LargeCatalog) -> None:
-    lists = many.app[LISTS]
+    lists = many.app[PARTS][LISTS]
     await many.ask("GET", "/servers?tags=rare&limit=3")
     before = lists.selected
     for limit in (1, 2, 3, 3, 3):

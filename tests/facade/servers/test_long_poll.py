@@ -13,6 +13,7 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
+from mcp_discovery.facade.parts import PARTS
 from mcp_discovery.facade.servers.long_poll import POLLS
 from mcp_discovery.facade.servers.results import LISTS
 from mcp_discovery.facade.state import FACADE
@@ -54,7 +55,7 @@ async def poll(
 
 async def waiting(large_catalog: LargeCatalog, count: int) -> None:
     async def so_many() -> bool:
-        return len(large_catalog.app[POLLS]) == count
+        return len(large_catalog.app[PARTS][POLLS]) == count
 
     await until(so_many, timeout=20, what=f"{count} polls waiting")
 
@@ -64,16 +65,16 @@ async def test_one_relevant_change_wakes_exactly_one_of_200() -> None:
     async with listing(servers) as large_catalog:
         polls = [asyncio.create_task(poll(large_catalog, f"name=server-{n}")) for n in range(200)]
         await waiting(large_catalog, 200)
-        lists, selected = large_catalog.app[LISTS], large_catalog.app[LISTS].selected
+        lists, selected = large_catalog.app[PARTS][LISTS], large_catalog.app[PARTS][LISTS].selected
         large_catalog.change(ailing(servers[77]))
         reply = await bounded(polls[77], 5)
         assert reply.ids == []  # no longer healthy
         # What was not woken has not even been looked at again.
-        assert large_catalog.app[POLLS].groups_woken == 1
-        assert large_catalog.app[POLLS].returned == 1
+        assert large_catalog.app[PARTS][POLLS].groups_woken == 1
+        assert large_catalog.app[PARTS][POLLS].returned == 1
         assert lists.selected == selected + 1
         assert [number for number, each in enumerate(polls) if each.done()] == [77]
-        assert len(large_catalog.app[POLLS]) == 199
+        assert len(large_catalog.app[PARTS][POLLS]) == 199
         for each in polls:
             each.cancel()
         await asyncio.gather(*polls, return_exceptions=True)
@@ -85,13 +86,13 @@ async def test_polls_of_one_question_share_the_work() -> None:
     async with listing(servers) as large_catalog:
         polls = [asyncio.create_task(poll(large_catalog, "tags=x&sort=-id")) for _ in range(300)]
         await waiting(large_catalog, 300)
-        selected = large_catalog.app[LISTS].selected
+        selected = large_catalog.app[PARTS][LISTS].selected
         large_catalog.change(ailing(servers[7]))
         replies = await asyncio.gather(*polls)
         assert {reply.body for reply in replies} == {replies[0].body}
         assert len(replies[0].ids) == 49
-        assert large_catalog.app[LISTS].selected == selected + 1
-        assert large_catalog.app[POLLS].groups_woken == 1
+        assert large_catalog.app[PARTS][LISTS].selected == selected + 1
+        assert large_catalog.app[PARTS][POLLS].groups_woken == 1
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ async def test_whoever_comes_late_is_answered_at_once(few: LargeCatalog) -> None
     for strange in (f"other:{revision}", f"{epoch}:999999", f"{epoch}:0"):
         assert (await poll(few, "tags=x", strange)).ids == ["b"], strange
     assert (await few.ask("GET", "/servers?tags=x&wait=20s")).ids == ["b"]
-    assert few.app[POLLS].returned == 0
+    assert few.app[PARTS][POLLS].returned == 0
 
 
 async def test_a_change_of_something_else_in_between_does_not_answer_it(few: LargeCatalog) -> None:
@@ -208,7 +209,7 @@ async def test_a_facade_that_stops_answers_those_who_wait() -> None:
             waits = asyncio.create_task(ask("GET", f"/servers?wait=5m&index={index}"))
 
             async def waits_now() -> bool:
-                return len(app[POLLS]) == 1
+                return len(app[PARTS][POLLS]) == 1
 
             await until(waits_now, timeout=5, what="the poll waiting")
         assert (await bounded(waits, 5)).status == 200

@@ -1,0 +1,95 @@
+"""The parts that show one list: the whole, or what some callers see of it.
+
+A new one is a line in :class:`ListParts`; who shows the list with it takes it from
+:func:`mcp_discovery.facade.access.parts.parts_of`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from mcp_discovery.adapters.live_list import LiveList
+from mcp_discovery.adapters.missed import MissedInstances
+from mcp_discovery.balancing import RoundRobin
+from mcp_discovery.facade.access.parts import Parts
+from mcp_discovery.facade.connections.handlers import ROTATION
+from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
+from mcp_discovery.facade.mcp.server import MCP_SERVICE, McpServer, McpService
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
+from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
+from mcp_discovery.facade.registry.server_json import Addresses
+from mcp_discovery.facade.servers.current_list import CATALOG, MISSED
+from mcp_discovery.facade.servers.events import STREAMS, EventStreams
+from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
+from mcp_discovery.facade.servers.results import LISTS, ServerLists
+from mcp_discovery.facade.servers.search_index import ServerSearch
+from mcp_discovery.facade.tools.handlers import TOOL_DEFINITIONS, TOOL_LISTINGS, ToolListings
+from mcp_discovery.facade.tools.index import ToolDefinitions
+from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, USAGE, Usage
+from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
+
+
+class ListParts(Parts):
+    """The parts over ``catalog``, which work inside of :meth:`running`."""
+
+    def __init__(
+        self,
+        catalog: LiveList,
+        usage: Usage,
+        mcp: McpServer,
+        addresses: Addresses,
+        options: FacadeOptions,
+    ) -> None:
+        super().__init__()
+        documents = Documents(catalog)
+        search = ServerSearch(catalog, documents)
+        lists = ServerLists(catalog, search)
+        polls = LongPolls(catalog, lists)
+        search.listeners.append(polls.descriptions_known)
+        pace = {"ping": options.ping, "write_timeout": options.write_timeout}
+        sockets = Sockets(catalog, **pace, idle=options.idle)
+        for kind in (CAPABILITY_REQUEST, HEALTH_CHECK):
+            usage.listen(kind, sockets.activity.append)
+        definitions = ToolDefinitions(documents)
+        index = RegistryIndex(catalog, addresses)
+        self[CATALOG], self[DOCUMENTS], self[USAGE] = catalog, documents, usage
+        self[MISSED], self[ROTATION] = MissedInstances(catalog), RoundRobin()
+        self[LISTS], self[POLLS] = lists, polls
+        self[STREAMS], self[SOCKETS] = EventStreams(catalog, **pace), sockets
+        self[TOOL_DEFINITIONS], self[TOOL_LISTINGS] = definitions, ToolListings(definitions)
+        self[REGISTRY_INDEX], self[AI_CATALOGS] = index, AiCatalogs(index)
+        self[MCP_SERVICE] = McpService(mcp, catalog, documents, search, definitions)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Their own tasks."""
+        works = {
+            "descriptions of tools": self[LISTS].search.run(),
+            "long polls": self[POLLS].run(),
+            "registry entries": self[REGISTRY_INDEX].run(),
+            "gone readers": self[STREAMS].open.run(),
+            "wake event readers": self[STREAMS].fanout.run(),
+            "wake socket readers": self[SOCKETS].fanout.run(),
+            "MCP subscriptions": self[MCP_SERVICE].subscriptions.run(),
+        }
+        tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """Ends every stream and every waiting request, and those to come."""
+        for part in (self[STREAMS], self[SOCKETS], self[POLLS], self[MCP_SERVICE].subscriptions):
+            part.close()
+
+
+#: The parts over the whole list.
+PARTS = web.AppKey("parts", ListParts)
