@@ -15,7 +15,7 @@ from aiohttp import web
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.balancing import RoundRobin
-from mcp_discovery.facade.access.parts import Parts
+from mcp_discovery.facade.access.parts import PartSet
 from mcp_discovery.facade.connections.handlers import ROTATION
 from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.mcp.server import MCP_SERVICE, McpServer, McpService
@@ -34,7 +34,7 @@ from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, U
 from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
 
 
-class ListParts(Parts):
+class ListParts(PartSet):
     """The parts over ``catalog``, which work inside of :meth:`running`."""
 
     def __init__(

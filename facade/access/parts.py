@@ -22,7 +22,7 @@ class Part(Generic[T]):
     name: str
 
 
-class Parts:
+class PartSet:
     """One part of each name, all over the same list."""
 
     def __init__(self) -> None:
@@ -36,14 +36,14 @@ class Parts:
         self._parts[part] = value
 
 
-_OF_CALLER = web.RequestKey("parts", Parts)
+_OF_CALLER = web.RequestKey("parts", PartSet)
 
 
-def parts_of(request: web.Request) -> Parts:
+def parts_of(request: web.Request) -> PartSet:
     """The parts for the caller of ``request``."""
     return request[_OF_CALLER]
 
 
-def given_parts(request: web.Request, parts: Parts) -> None:
+def given_parts(request: web.Request, parts: PartSet) -> None:
     """``request`` is answered by ``parts``."""
     request[_OF_CALLER] = parts

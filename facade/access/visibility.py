@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from mcp_discovery.facade.access.parts import Parts, given_parts
+from mcp_discovery.facade.access.parts import PartSet, given_parts
 from mcp_discovery.facade.http.problems import Handler
 
 
@@ -14,7 +14,7 @@ from mcp_discovery.facade.http.problems import Handler
 class Visibility:
     """Gives each request the parts of its caller."""
 
-    whole: Parts
+    whole: PartSet
 
     @web.middleware
     async def choose(self, request: web.Request, handler: Handler) -> web.StreamResponse:

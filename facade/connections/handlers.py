@@ -13,7 +13,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.balancing import CHANCE, USUAL, Candidate, RoundRobin, consistent_hash
-from mcp_discovery.facade.access.parts import Part, Parts, parts_of
+from mcp_discovery.facade.access.parts import Part, PartSet, parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.requests import (
     DiscoverFilters,
@@ -194,7 +194,7 @@ def select(
 
 
 def balanced(
-    entries: Iterable[Entry], balancing: LoadBalancing, parts: Parts, query: str
+    entries: Iterable[Entry], balancing: LoadBalancing, parts: PartSet, query: str
 ) -> list[Entry]:
     """``entries`` in the strategy's order: all that are fit, then the others.
 
