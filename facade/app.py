@@ -21,6 +21,7 @@ from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
+from mcp_discovery.facade.access.list_parts import PARTS, ListParts
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.connections import (
@@ -48,7 +49,6 @@ from mcp_discovery.facade.http.tracing import asking_store
 from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
-from mcp_discovery.facade.parts import PARTS, ListParts
 from mcp_discovery.facade.registration import handlers as registering
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
 from mcp_discovery.facade.registration.posted_entries import IdLocks, PostedEntries

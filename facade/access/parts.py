@@ -2,7 +2,7 @@
 
 Whatever shows the list takes the parts that it shows it with from :func:`parts_of`, and never from
 the application: callers that see different things have different parts. Which there are is said in
-:mod:`mcp_discovery.facade.parts`.
+:mod:`mcp_discovery.facade.access.list_parts`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
-from mcp_discovery.facade.parts import PARTS
+from mcp_discovery.facade.access.list_parts import PARTS
 from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
 from tests.facade.harness import QUICK, Client, leased
 from tests.seeds import seeded

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mcp_discovery.facade.parts import PARTS
+from mcp_discovery.facade.access.list_parts import PARTS
 from mcp_discovery.facade.servers.results import LISTS
 from mcp_discovery.health import utcnow
 from tests.facade.large_catalog import (

@@ -13,7 +13,7 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade import create_app, serving
-from mcp_discovery.facade.parts import PARTS
+from mcp_discovery.facade.access.list_parts import PARTS
 from mcp_discovery.facade.servers.long_poll import POLLS
 from mcp_discovery.facade.servers.results import LISTS
 from mcp_discovery.facade.state import FACADE
