@@ -14,9 +14,10 @@ from aiohttp import web
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
+from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.access import protected_resource
-from mcp_discovery.facade.access.auth_file import follow
+from mcp_discovery.facade.access.auth_file import Policy, follow
 from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
@@ -32,8 +33,9 @@ from mcp_discovery.facade.connections import (
 from mcp_discovery.facade.connections import handlers as connections
 from mcp_discovery.facade.documents import documents as exchange
 from mcp_discovery.facade.documents.documents import DOCUMENTS
-from mcp_discovery.facade.gateway import gateway
+from mcp_discovery.facade.gateway import handlers as gateway
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
+from mcp_discovery.facade.gateway.sessions import SessionIds
 from mcp_discovery.facade.http import openapi
 from mcp_discovery.facade.http.body import LARGE_BODIES, LargeBodies
 from mcp_discovery.facade.http.client_address import TRUSTED_PROXIES, TrustedProxies
@@ -146,7 +148,8 @@ def create_app(
     polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
     posted = PostedEntries(catalog, documents, locks, options, usage, tls)
     shared_names = SharedNames(catalog)
-    passing = McpGateway(catalog, options, usage, tls)
+    policy = None if options.auth is None else follow(options.auth)
+    passing = McpGateway(catalog, options, usage, SessionIds(policy), tls)
     listed = ListedAddresses(
         catalog, usage, addresses=options.addresses, mark=posted.holder.id, tls=tls
     )
@@ -184,7 +187,7 @@ def create_app(
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    _guard(app, outermost, options, addresses, Visibility(parts))
+    _guard(app, outermost, policy, addresses, Visibility(parts))
     app[LARGE_BODIES] = LargeBodies()
     app[DESCRIPTION] = Description(OPERATIONS)
     app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names
@@ -210,17 +213,16 @@ def create_app(
 def _guard(
     app: web.Application,
     outermost: OutermostMiddleware,
-    options: FacadeOptions,
+    policy: FollowedFiles[Policy] | None,
     addresses: Addresses,
     visibility: Visibility,
 ) -> None:
     """Puts the middlewares into ``app`` that decide who may ask."""
-    if options.auth is None:
+    if policy is None:
         challenges = app[CHALLENGES] = Challenges(addresses.base, None)
         gate = Gate(NoAuthentication(Rights.all()), challenges)
         outermost.install(app, gate.identify, gate.authorize, visibility.choose)
         return
-    policy = follow(options.auth)
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
     authentication = FileAuthentication(policy, challenges)
     lifetimes = CredentialLifetimes(authentication, policy, challenges)

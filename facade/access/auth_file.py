@@ -7,6 +7,7 @@ Schema. Sections of other subjects stand with them; this file has what all of th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -109,8 +110,12 @@ class Policy:
     ``refused`` are the verbs that nobody has on this facade, and why.
     """
 
-    def __init__(self, file: AuthFile, refused: Mapping[Verb, str] | None = None) -> None:
+    def __init__(
+        self, file: AuthFile, refused: Mapping[Verb, str] | None = None, digest: bytes = b""
+    ) -> None:
         self.file = file
+        #: Of the file's text: all facades with the same file have the same.
+        self.digest = digest
         self._refused = refused or {}
         self._rights: LRUCache[tuple[frozenset[str], frozenset[str]], Rights] = LRUCache(_ROLE_SETS)
 
@@ -129,7 +134,8 @@ def follow(path: str, refused: Mapping[Verb, str] | None = None) -> FollowedFile
     """The policy in the file at ``path``, followed; raises :class:`InvalidInputError`."""
 
     def policy(contents: Sequence[bytes]) -> Policy:
-        return Policy(read(contents[0], path), refused)
+        digest = hashlib.sha256(contents[0]).digest()
+        return Policy(read(contents[0], path), refused, digest)
 
     return FollowedFiles("access rules", [path], policy, check_every=_CHECK_EVERY)
 

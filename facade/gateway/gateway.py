@@ -10,28 +10,30 @@ import time
 from collections.abc import AsyncIterator
 
 import aiohttp
-import orjson
 from aiohttp import HttpVersion11, web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.caller import Caller, caller_of
+from mcp_discovery.facade.access.calling import PartialAccess, access_to, may_see
 from mcp_discovery.facade.gateway import upstream
-from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates
+from mcp_discovery.facade.gateway.answers import UnfilterableAnswerError, filtered_parts, is_stream
+from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates, not_callable
+from mcp_discovery.facade.gateway.restriction import refusal
+from mcp_discovery.facade.gateway.sessions import SessionIds
 from mcp_discovery.facade.gateway.upstream import (
     SESSION,
     ForwardedRequest,
     ReplicaUnreachableError,
     send_request,
-    unwrap_session,
 )
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
-from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.outbound import Dialer
-from mcp_discovery.facade.http.problems import ProblemError, problem
-from mcp_discovery.facade.options import OPTIONS, FacadeOptions
+from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
+from mcp_discovery.facade.mcp.messages import JsonRpcError, encoded, failure
+from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.servers.current_list import current_view
-from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
 from mcp_discovery.probe import SYSTEM_TLS, ServerTls
@@ -54,6 +56,8 @@ _MOST_TRIES = 3
 #: How many seconds an idle connection to a server is kept: less than the 5 s after which uvicorn,
 #: which most Python servers run under, closes it, perhaps while a request is on its way.
 _KEPT_ALIVE = 4.0
+#: A body of so many bytes is read beside the event loop.
+_LARGE = 64 * 2**10
 #: The status of a request whose client has left; only the metrics see it.
 _CLIENT_LEFT = 499
 
@@ -66,8 +70,10 @@ class McpGateway:
         catalog: Catalog,
         options: FacadeOptions,
         usage: Usage,
+        sessions: SessionIds,
         tls: ServerTls = SYSTEM_TLS,
     ) -> None:
+        self._sessions = sessions
         self._tls = tls
         self._catalog = catalog
         self._options = options
@@ -116,7 +122,7 @@ class McpGateway:
                 view = current_view(self._catalog)
                 if (given := request.headers.get(SESSION)) is not None:
                     return await self._forward_in_session(exchange, view, name, given)
-                fit = candidates(view, name, versions)
+                fit = candidates(view, name, versions, request)
                 return await self._forward_to_any(exchange, name, fit)
         except ClientGoneError:
             _abort(request)
@@ -126,7 +132,8 @@ class McpGateway:
         self, exchange: ForwardedRequest, view: View, name: str, given: str
     ) -> web.StreamResponse:
         """Forwards to the instance that began the session, whatever its health."""
-        entry, session = _of_session(view, name, given)
+        caller = caller_of(exchange.request)
+        entry, session = self._of_session(view, name, given, caller)
         try:
             return await self._send_to(exchange, entry, session)
         except ReplicaUnreachableError as error:
@@ -157,13 +164,25 @@ class McpGateway:
     ) -> web.StreamResponse:
         assert self._http is not None, "requests come inside of running()"
         request = exchange.request
+        access = access_to(caller_of(request).rights, entry.instance)
+        if not access:
+            raise not_callable(request, entry.record.name)
+        part = access if isinstance(access, PartialAccess) else None
+        if part is not None and (refused := await _refused(exchange, part)) is not None:
+            return refused
+        headers = upstream.to_server(
+            request,
+            session,
+            authorization=self._options.gateway_pass_authorization,
+            plain=part is not None,
+        )
         with self._replicas.using(entry.id):
             try:
                 response = await send_request(
                     self._http,
                     entry.record,
                     exchange,
-                    upstream.to_server(request, session),
+                    headers,
                     self._options.gateway_timeout,
                     self._tls,
                 )
@@ -177,25 +196,53 @@ class McpGateway:
                 raise
             self._replicas.record_connection(entry.id, ok=True)
             try:
-                return await self._stream_response(entry.record, exchange, response)
+                self._require_accepted(entry.record, response)
+                return await self._stream_response(entry.record, exchange, response, part)
             finally:
                 response.close()  # keeps the connection where the response was read to its end
 
+    def _require_accepted(self, record: Record, response: aiohttp.ClientResponse) -> None:
+        """Raises :class:`ProblemError` (502) where the server wants credentials.
+
+        It is not the client that it asks for them, unless the client's reach it.
+        """
+        if response.status == 401 and not self._options.gateway_pass_authorization:
+            detail = (
+                f"{record.id} wants credentials (HTTP 401); name them in --gateway-credentials, or "
+                "have those of clients passed on with --gateway-pass-authorization"
+            )
+            raise ProblemError(502, "credentials-wanted", detail, id=record.id)
+
     async def _stream_response(
-        self, record: Record, exchange: ForwardedRequest, response: aiohttp.ClientResponse
+        self,
+        record: Record,
+        exchange: ForwardedRequest,
+        response: aiohttp.ClientResponse,
+        access: PartialAccess | None,
     ) -> web.StreamResponse:
-        """Streams the server's response to the client; aborts both if it breaks off."""
+        """Streams the server's response to the client, or what of it ``access`` allows; aborts both
+        if it breaks off."""
         request = exchange.request
+        headers = upstream.to_client(response.headers)
+        if session := response.headers.get(SESSION):
+            headers[SESSION] = self._sessions.wrap(caller_of(request), record.id, session)
         answer = web.StreamResponse(
             status=response.status,
             reason=response.reason if (response.reason or "").isascii() else None,
-            headers=upstream.to_client(response.headers, record.id),
+            headers=headers,
         )
+        if access is None:
+            parts: AsyncIterator[bytes] = aiter(response.content.iter_any())
+        else:
+            answer.headers.popall("Content-Length", None)
+            parts = filtered_parts(response, access)
+            if not is_stream(response):
+                parts = await _read(parts, record)
         await answer.prepare(request)
         while True:
             try:
-                part = await response.content.readany()
-            except (aiohttp.ClientError, OSError) as error:
+                part = await anext(parts, b"")
+            except (aiohttp.ClientError, OSError, UnfilterableAnswerError) as error:
                 log.info("the answer of %s broke off: %s", record.id, error)
                 self._count(record, exchange, "the answer broke off")
                 _abort(request)
@@ -232,6 +279,28 @@ class McpGateway:
             error=error,
         )
 
+    def _of_session(self, view: View, name: str, given: str, caller: Caller) -> tuple[Entry, str]:
+        """The instance of a session of ``caller``, and the instance's own session id.
+
+        Raises :class:`ProblemError` (404), after which a client initializes again (MCP 2025-11-25,
+        session management).
+        """
+        parts = self._sessions.unwrap(caller, given)
+        if parts is None:
+            detail = (
+                "this session is not one that the gateway gave you; start a new one with initialize"
+            )
+            raise ProblemError(404, "unknown-session", detail)
+        entry = view.entries.get(parts[0])
+        if (
+            entry is None
+            or entry.record.name != name
+            or entry.record.endpoint.transport != TRANSPORT
+            or not may_see(caller.rights, entry.instance)
+        ):
+            raise _session_over(parts[0])
+        return entry, parts[1]
+
 
 GATEWAY: web.AppKey[McpGateway] = web.AppKey("gateway", McpGateway)
 
@@ -241,20 +310,39 @@ def only_listens(request: web.Request) -> bool:
     return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
 
 
-def _of_session(view: View, name: str, given: str) -> tuple[Entry, str]:
-    """The instance of a session, and the instance's own session id.
+async def _refused(exchange: ForwardedRequest, access: PartialAccess) -> web.Response | None:
+    """The answer to what ``access`` does not allow a server to read; ``None``: it may read it."""
+    if exchange.request.method != "POST":
+        exchange.drop_body()
+        return None
+    body = await exchange.read_whole(MAX_BODY_BYTES)
+    try:
+        if len(body) < _LARGE:
+            found = refusal(exchange.request, body, access)
+        else:
+            found = await asyncio.to_thread(refusal, exchange.request, body, access)
+    except JsonRpcError as fault:
+        found = fault.modern_status, encoded(failure(exchange.id, fault))
+    if found is None:
+        return None
+    return web.Response(status=found[0], body=found[1], content_type="application/json")
 
-    Raises :class:`ProblemError` (404), after which a client initializes again (MCP 2025-11-25,
-    session management).
-    """
-    parts = unwrap_session(given)
-    if parts is None:
-        detail = "this session is not one that the gateway gave; start a new one with initialize"
-        raise ProblemError(404, "unknown-session", detail)
-    entry = view.entries.get(parts[0])
-    if entry is None or entry.record.name != name or entry.record.endpoint.transport != TRANSPORT:
-        raise _session_over(parts[0])
-    return entry, parts[1]
+
+async def _read(parts: AsyncIterator[bytes], record: Record) -> AsyncIterator[bytes]:
+    """What ``parts`` are, all of them read; raises :class:`ProblemError` where that cannot be."""
+    try:
+        found = [part async for part in parts]
+    except UnfilterableAnswerError as error:
+        raise ProblemError(502, "bad-answer", f"{record.id}: {error}", id=record.id) from error
+    except (aiohttp.ClientError, OSError) as error:
+        detail = f"the answer of {record.id} broke off; whether it did what it was asked is unknown"
+        raise ProblemError(502, "broken-off", detail, id=record.id) from error
+
+    async def again() -> AsyncIterator[bytes]:
+        for part in found:
+            yield part
+
+    return again()
 
 
 def _session_over(id: str) -> ProblemError:
@@ -277,76 +365,3 @@ def _abort(request: web.Request) -> None:
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-
-
-#: JSON-RPC 2.0, 5.1: the request is at fault, or the server is.
-_INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
-
-
-async def mcp(request: web.Request) -> web.StreamResponse:
-    """MCP (Streamable HTTP) with one living replica of the server, wherever it runs now.
-
-    Bodies and answers are MCP's own and pass through as they come. Errors of the gateway itself are
-    JSON-RPC errors, with the problem document as their ``data``, where the request is a POST. Off
-    unless the facade was started with ``--gateway``.
-    """
-    gateway = request.app.get(GATEWAY)
-    if gateway is None:
-        detail = "the gateway is off; start the facade with --gateway to have it"
-        raise ProblemError(404, "gateway-off", detail)
-    name = request.match_info["name"]
-    forwarded = ForwardedRequest(request, request.app[OPTIONS].body_timeout)
-    versions = parse(request)["version"]
-    try:
-        return await gateway.forward(forwarded, name, versions)
-    except ProblemError as error:
-        if request.method != "POST":
-            raise
-        level = logging.INFO if error.status >= 500 else logging.DEBUG
-        log.log(level, "gateway to %s: %s", name, error.detail)
-        return _json_rpc_error(request, error, forwarded.id)
-
-
-def _json_rpc_error(
-    request: web.Request, error: ProblemError, id: str | int | None
-) -> web.Response:
-    """The JSON-RPC error for ``error``, with its HTTP status and its problem document as ``data``.
-
-    ``id`` is that of the JSON-RPC request, ``None`` where it could not be read.
-    """
-    document = problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
-    assert isinstance(document.body, bytes)
-    code = _INVALID_REQUEST if error.status < 500 else _INTERNAL_ERROR
-    data = orjson.Fragment(document.body)
-    message = {"code": code, "message": error.detail, "data": data}
-    retry = document.headers.get("Retry-After")
-    return web.Response(
-        status=error.status,
-        body=orjson.dumps({"jsonrpc": "2.0", "id": id, "error": message}),
-        content_type="application/json",
-        headers={} if retry is None else {"Retry-After": retry},
-    )
-
-
-_PARAMETERS = (
-    Parameter("name", "The server's name.", where="path"),
-    Parameter(
-        "version",
-        "Only replicas in this range of semantic versions, such as `^1.2`; sessions stay where "
-        "they began.",
-        {"type": "array", "items": {"type": "string"}},
-    ),
-    Parameter("Mcp-Session-Id", "The session, as it was given.", where="header"),
-)
-OPERATIONS = tuple(
-    Operation(
-        method,
-        "/gateway/{name}/mcp",
-        mcp,
-        "gateway",
-        parameters=_PARAMETERS,
-        errors=(403, 404, 408, 413, 501, 504, 508),
-        needs="call",
-    )
-    for method in ("POST", "GET", "DELETE")
-)

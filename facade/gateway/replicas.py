@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 
+from aiohttp import web
 from cachetools import TTLCache
 
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.caller import caller_of
+from mcp_discovery.facade.access.calling import access_to, may_see
+from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
 from mcp_discovery.namesakes import by_server, why_different
@@ -89,13 +93,19 @@ class Replicas:
         return sorted(entries, key=rank)
 
 
-def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list[Entry]:
+def candidates(
+    view: View, name: str, versions: frozenset[VersionRange], request: web.Request
+) -> list[Entry]:
     """The replicas of ``name`` that take new calls, in one of the ``versions`` if any is named.
 
-    They are all of the server that has the name, and never of a namesake. Raises
-    :class:`ProblemError` where there is none, and says why.
+    They are all of the server that has the name, and never of a namesake; and the caller of
+    ``request`` may call them. Raises :class:`ProblemError` where there is none, and says why.
     """
     every = view.select(Query(name=name, status=()))
+    rights = caller_of(request).rights
+    every = [each for each in every if may_see(rights, each.instance)]
+    if every and not any(access_to(rights, each.instance) for each in every):
+        raise not_callable(request, name)
     servers = by_server(every, attrgetter("instance")) if len(every) > 1 else [every]
     alive = [each for each in servers[0] if _is_open(each)]
     if not alive:
@@ -103,13 +113,23 @@ def candidates(view: View, name: str, versions: frozenset[VersionRange]) -> list
     fit = [
         each
         for each in alive
-        if not versions or any(each.record.version in wanted for wanted in versions)
+        if (not versions or any(each.record.version in wanted for wanted in versions))
+        and access_to(rights, each.instance)
     ]
     if not fit:
         there = ", ".join(sorted({each.record.version for each in alive})[:20])
         detail = f"no replica of {name!r} that is alive has such a version; there are {there}"
         raise ProblemError(404, "no-such-version", detail, name=name)
     return fit
+
+
+def not_callable(request: web.Request, name: str) -> ProblemError:
+    """Says that the caller of ``request`` sees the server and may not call it."""
+    challenges = request.app[CHALLENGES]
+    if caller_of(request).is_anonymous:
+        return challenges.unauthenticated(request, "call")
+    detail = f"you have no right to call {name[:100]!r}; ask for a role that has"
+    return challenges.insufficient(request, "call", detail)
 
 
 def _is_open(entry: Entry) -> bool:

@@ -1,7 +1,4 @@
-"""One request to one replica: its headers, its body, streamed, and the head of the response.
-
-Session ids of clients name the instance that gave them.
-"""
+"""One request to one replica: its headers, its body, streamed, and the head of the response."""
 
 from __future__ import annotations
 
@@ -23,21 +20,11 @@ from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.glance import glance
 from mcp_discovery.probe import AddressRefusedError, ServerTls
 from mcp_discovery.probe.tls import REMEDIES
-from mcp_discovery.record import Record, is_label
+from mcp_discovery.record import Record
 from mcp_discovery.urls import resolve_in_origin, urls_of, wire_url
 
 #: The header with a legacy session's id.
 SESSION = "Mcp-Session-Id"
-
-
-def unwrap_session(text: str) -> tuple[str, str] | None:
-    """The instance's id and its own session id; ``None`` where ``text`` has not that form.
-
-    A client's session id names the instance, so that any facade can route it. An instance's id is a
-    DNS label, so the first dot ends it.
-    """
-    instance, _, session = text.partition(".")
-    return (instance, session) if session and is_label(instance) else None
 
 
 #: What the gateway calls itself in ``Via`` (RFC 9110, 7.6.3).
@@ -60,7 +47,7 @@ _NOT_TO_SERVER = frozenset(
         *("cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for"),
     )
 )
-_FORWARDED = "x-forwarded-"
+_OF_PROXIES = ("x-forwarded-", "proxy-")
 #: Headers not returned to the client; so are those of CORS, which the facade sets itself.
 _NOT_TO_CLIENT = frozenset(("set-cookie", SESSION.lower()))
 _CORS = "access-control-"
@@ -83,16 +70,28 @@ def reject_loop(request: web.Request) -> None:
         raise ProblemError(508, "loop", detail)
 
 
-def to_server(request: web.Request, session: str | None) -> CIMultiDict[str]:
-    """The headers for the server; ``session`` is the server's own session id, if there is one."""
+def to_server(
+    request: web.Request, session: str | None, *, authorization: bool, plain: bool
+) -> CIMultiDict[str]:
+    """The headers for the server; ``session`` is the server's own session id, if there is one.
+
+    The client's ``Authorization`` is among them where ``authorization`` says so. ``plain`` asks for
+    an answer that is not encoded.
+    """
     forwarded = _end_to_end(request.headers, _NOT_TO_SERVER)
+    if not authorization:
+        forwarded.popall("Authorization", None)
+    if plain:
+        forwarded["Accept-Encoding"] = "identity"
+        if request.method == "POST":
+            forwarded["Content-Type"] = "application/json"
     if session is not None:
         forwarded[SESSION] = session
     if (id := request_id()) is not None:
         forwarded[REQUEST_ID] = id
     version = f"{request.version.major}.{request.version.minor}"
     forwarded["Via"] = ", ".join((*_listed(request, "Via"), f"{version} {_PSEUDONYM}"))
-    for name in [each for each in forwarded if _wide(each).startswith(_FORWARDED)]:
+    for name in [each for each in forwarded if _wide(each).startswith(_OF_PROXIES)]:
         forwarded.popall(name, None)
     client = client_of(request)
     if client.hops:
@@ -101,13 +100,11 @@ def to_server(request: web.Request, session: str | None) -> CIMultiDict[str]:
     return forwarded
 
 
-def to_client(headers: Mapping[str, str], instance: str) -> CIMultiDict[str]:
-    """The headers for the client of a response by ``instance``."""
+def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """The headers for the client of a response; that of its session is not among them."""
     forwarded = _end_to_end(headers, _NOT_TO_CLIENT)
     for name in [each for each in forwarded if each.lower().startswith(_CORS)]:
         forwarded.popall(name, None)
-    if session := headers.get(SESSION):
-        forwarded[SESSION] = f"{instance}.{session}"
     return forwarded
 
 
@@ -166,6 +163,20 @@ class ForwardedRequest:
             self.whole = not part
         self.began = time.monotonic()
 
+    async def read_whole(self, limit: int) -> bytes:
+        """All of it; raises :class:`ProblemError` for more than ``limit`` bytes, too."""
+        while not self.whole and len(self._prefix) <= limit:
+            part = await self._part()
+            self._prefix += part
+            self.whole = not part
+        if len(self._prefix) > limit:
+            raise _too_large(limit)
+        return self._prefix
+
+    def drop_body(self) -> None:
+        """Sends none."""
+        self._prefix, self.whole = b"", True
+
     def payload(self) -> bytes | AsyncIterator[bytes] | None:
         """The body to send; only a ``whole`` one can be sent twice."""
         if self.whole:
@@ -208,10 +219,8 @@ class ForwardedRequest:
             ) from error
 
 
-def _too_large() -> ProblemError:
-    return ProblemError(
-        413, "body-too-large", f"the body is over the limit of {MAX_BODY_BYTES:,} bytes"
-    )
+def _too_large(limit: int = MAX_BODY_BYTES) -> ProblemError:
+    return ProblemError(413, "body-too-large", f"the body is over the limit of {limit:,} bytes")
 
 
 #: How many seconds connecting may take.

@@ -247,12 +247,28 @@ def check_envelope(request: web.Request, rpc: RpcRequest) -> None:
         )
     if request.headers.get(_METHOD) != rpc.method:
         raise JsonRpcError(HEADER_MISMATCH, f"the header {_METHOD} is not the method in the body")
-    key = _NAMED.get(rpc.method)
-    value = None if key is None else rpc.params.get(key)
-    if value is not None and _decoded(request.headers.get(_NAME)) != value:
-        raise JsonRpcError(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
+    _check_name(request, rpc.method, rpc.params)
     if version != MODERN:
         raise _unsupported(version)
+
+
+def check_routing(request: web.Request, method: Any, params: Mapping[str, Any]) -> None:
+    """Raises :class:`JsonRpcError` (400) where headers that proxies route by say something else
+    than the body, in whatever version of the protocol."""
+    for name in (_METHOD, _NAME):
+        if len(request.headers.getall(name, [])) > 1:
+            raise JsonRpcError(HEADER_MISMATCH, f"the header {name} appears more than once")
+    if request.headers.get(_METHOD, method) != method:
+        raise JsonRpcError(HEADER_MISMATCH, f"the header {_METHOD} is not the method in the body")
+    if _NAME in request.headers:
+        _check_name(request, method, params)
+
+
+def _check_name(request: web.Request, method: Any, params: Mapping[str, Any]) -> None:
+    key = _NAMED.get(method)
+    value = None if key is None else params.get(key)
+    if value is not None and _decoded(request.headers.get(_NAME)) != value:
+        raise JsonRpcError(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
 
 
 def _unsupported(requested: str) -> JsonRpcError:

@@ -142,6 +142,12 @@ def facade(
         help="Pass MCP on to the servers in the list: /gateway/NAME/mcp is one address for all "
         "replicas of a server, whichever of them are alive.",
     ),
+    gateway_pass_authorization: bool = typer.Option(
+        False,
+        "--gateway-pass-authorization",
+        help="Pass the Authorization header of clients of the gateway on to the servers: whoever "
+        "is registered under a name gets the tokens that are sent to that name.",
+    ),
     mcp_call_tool: bool = typer.Option(
         False,
         "--mcp-call-tool",
@@ -244,6 +250,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         registry_address=parameters["registry_address"],
         public_url=parameters["public_url"],
         gateway=parameters["gateway"],
+        gateway_pass_authorization=parameters["gateway_pass_authorization"],
         mcp_call_tool=parameters["mcp_call_tool"],
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
     )

@@ -6,14 +6,16 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.facade.access.tokens import bearer, guarded
 from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
-from tests.facade.harness import Client, served
+from tests.facade.harness import Client, leased, served
 from tests.stores.waiting import bounded, until
 
 STILL = 0.3
@@ -47,12 +49,12 @@ async def test_headers_on_their_way(gate: Client, server: FaultyServer) -> None:
         "X-Real-IP": "10.1.1.4",
         "True-Client-IP": "10.1.1.5",
         "Proxy-Authorization": "Basic abcd",
+        "Proxy-Other": "1",
         "Mcp-Method": "tools/call",
     }
     reply = await gate("POST", PATH, CALL, headers=sent)
     got = server.requests[0].headers
     assert got["Host"] == server.url.split("/")[2]
-    assert got["Authorization"] == "Bearer abc"
     assert got["Mcp-Method"] == "tools/call"
     assert got["Via"] == "1.1 mcp-discovery"
     assert got["X-Forwarded-For"] == "127.0.0.1"
@@ -61,7 +63,9 @@ async def test_headers_on_their_way(gate: Client, server: FaultyServer) -> None:
     assert got["X-Forwarded-Host"] == gate.url.removeprefix("http://")
     assert got["X-Request-Id"] == reply.headers["X-Request-Id"]
     for name in (
+        "Authorization",
         "Cookie",
+        "Proxy-Other",
         "X-Mine",
         "Proxy-Authorization",
         "X-Discovery-Probe",
@@ -89,21 +93,44 @@ async def test_a_trusted_proxys_client_is_told_to_the_server() -> None:
     assert got["X-Forwarded-Host"] == "mcp.example.com"
 
 
-@pytest.mark.parametrize("status", [200, 202, 204, 400, 401, 404, 405, 500])
+async def test_authorization_is_passed_on_if_the_operator_says_so(tmp_path: Path) -> None:
+    async def wants(request: web.Request) -> web.Response:
+        challenge = {"WWW-Authenticate": 'Bearer realm="x"'}
+        return web.Response(status=401, body=b"{}", headers=challenge)
+
+    async with faulty() as server:
+        server.handler = wants
+        for passed in (True, False):
+            # What the facade itself has taken as its caller's credential is no exception.
+            async with guarded(tmp_path, gateway=True, gateway_pass_authorization=passed) as gate:
+                body = leased("a", name="gate", url=server.url)
+                await gate("POST", "/servers", body, headers=bearer("operator"))
+                reply = await gate("POST", PATH, CALL, headers=bearer("operator"))
+            got = server.requests.pop().headers.get("Authorization")
+            if passed:
+                assert got == bearer("operator")["Authorization"]
+                assert (reply.status, reply.body) == (401, b"{}")
+                assert "WWW-Authenticate" in reply.headers
+            else:
+                assert got is None
+                assert reply.status == 502
+                assert "--gateway-pass-authorization" in reply.json["error"]["message"]
+                assert "WWW-Authenticate" not in reply.headers
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 400, 403, 404, 405, 500])
 async def test_statuses_and_bodies_pass_as_they_are(
     gate: Client, server: FaultyServer, status: int
 ) -> None:
     body = b"" if status in (202, 204) else b'{"its": "own"}'
 
     async def answer(_: web.Request) -> web.Response:
-        headers = {"WWW-Authenticate": 'Bearer realm="x"'} if status == 401 else {}
-        return web.Response(status=status, body=body, headers=headers)
+        return web.Response(status=status, body=body)
 
     server.handler = answer
     for method in ("POST", "GET", "DELETE"):
         reply = await gate(method, PATH)
         assert (reply.status, reply.body) == (status, body)
-        assert ("WWW-Authenticate" in reply.headers) is (status == 401)
 
 
 async def test_the_head_of_a_stream_comes_before_its_first_event(

@@ -1,0 +1,46 @@
+"""What of an instance a caller may call: all of it, some tools, resources and prompts, or nothing.
+
+Whether a caller sees an instance at all is asked first: one that it does not see does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mcp_discovery.facade.access.rights import Grant, Part, Rights
+from mcp_discovery.instance import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class PartialAccess:
+    """Some of what an instance offers, by grants of which each is for some parts alone."""
+
+    grants: tuple[Grant, ...]
+
+    def allows(self, part: Part, name: str) -> bool:
+        """Whether what is called ``name`` among the instance's ``part`` may be called."""
+        return any(each.includes(part, name) for each in self.grants)
+
+
+def owner_of(instance: Instance) -> str | None:
+    """The caller that the name of ``instance`` belongs to."""
+    owner: str | None = getattr(instance.lease.holder, "owner", None)
+    return owner
+
+
+def may_see(rights: Rights, instance: Instance) -> bool:
+    """Whether ``instance`` exists for a caller with ``rights``."""
+    return rights.sees_all or rights.may("read", instance.record, owner_of(instance))
+
+
+def access_to(rights: Rights, instance: Instance) -> PartialAccess | bool:
+    """What of ``instance`` may be called: all of it (``True``), a part, or nothing (``False``)."""
+    found = rights.covering("call", instance.record, owner_of(instance))
+    if not found:
+        return False
+    return _whole(found) or PartialAccess(tuple(found))
+
+
+def _whole(grants: Iterable[Grant]) -> bool:
+    return any(not each.is_partial for each in grants)

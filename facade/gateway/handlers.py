@@ -1,0 +1,89 @@
+"""``/gateway/{name}/mcp``, and its errors in the shape that MCP clients understand."""
+
+from __future__ import annotations
+
+import logging
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.facade.gateway.gateway import GATEWAY
+from mcp_discovery.facade.gateway.upstream import ForwardedRequest
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.problems import ProblemError, problem
+from mcp_discovery.facade.mcp.messages import INTERNAL_ERROR, INVALID_REQUEST
+from mcp_discovery.facade.options import OPTIONS
+from mcp_discovery.facade.servers.filters import parse
+
+log = logging.getLogger(__name__)
+
+
+async def mcp(request: web.Request) -> web.StreamResponse:
+    """MCP (Streamable HTTP) with one living replica of the server, wherever it runs now.
+
+    Bodies and answers are MCP's own and pass through as they come. Errors of the gateway itself are
+    JSON-RPC errors, with the problem document as their ``data``, where the request is a POST. Off
+    unless the facade was started with ``--gateway``.
+    """
+    gateway = request.app.get(GATEWAY)
+    if gateway is None:
+        detail = "the gateway is off; start the facade with --gateway to have it"
+        raise ProblemError(404, "gateway-off", detail)
+    name = request.match_info["name"]
+    forwarded = ForwardedRequest(request, request.app[OPTIONS].body_timeout)
+    versions = parse(request)["version"]
+    try:
+        return await gateway.forward(forwarded, name, versions)
+    except ProblemError as error:
+        if request.method != "POST":
+            raise
+        level = logging.INFO if error.status >= 500 else logging.DEBUG
+        log.log(level, "gateway to %s: %s", name, error.detail)
+        return _json_rpc_error(request, error, forwarded.id)
+
+
+def _json_rpc_error(
+    request: web.Request, error: ProblemError, id: str | int | None
+) -> web.Response:
+    """The JSON-RPC error for ``error``, with its HTTP status and its problem document as ``data``.
+
+    ``id`` is that of the JSON-RPC request, ``None`` where it could not be read.
+    """
+    document = problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
+    assert isinstance(document.body, bytes)
+    code = INVALID_REQUEST if error.status < 500 else INTERNAL_ERROR
+    data = orjson.Fragment(document.body)
+    message = {"code": code, "message": error.detail, "data": data}
+    headers = dict(error.headers)
+    if (retry := document.headers.get("Retry-After")) is not None:
+        headers["Retry-After"] = retry
+    return web.Response(
+        status=error.status,
+        body=orjson.dumps({"jsonrpc": "2.0", "id": id, "error": message}),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+_PARAMETERS = (
+    Parameter("name", "The server's name.", where="path"),
+    Parameter(
+        "version",
+        "Only replicas in this range of semantic versions, such as `^1.2`; sessions stay where "
+        "they began.",
+        {"type": "array", "items": {"type": "string"}},
+    ),
+    Parameter("Mcp-Session-Id", "The session, as it was given.", where="header"),
+)
+OPERATIONS = tuple(
+    Operation(
+        method,
+        "/gateway/{name}/mcp",
+        mcp,
+        "gateway",
+        parameters=_PARAMETERS,
+        errors=(403, 404, 408, 413, 501, 504, 508),
+        needs="call",
+    )
+    for method in ("POST", "GET", "DELETE")
+)
