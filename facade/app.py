@@ -17,6 +17,9 @@ from mcp_discovery.adapters.store import Store
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.access import protected_resource
+from mcp_discovery.facade.access.audit import handlers as auditing
+from mcp_discovery.facade.access.audit.audit import AUDIT, Audit, AuditFigures
+from mcp_discovery.facade.access.audit.recorded_store import recorded
 from mcp_discovery.facade.access.auth_file import Policy, follow
 from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
@@ -99,6 +102,7 @@ _PLAIN = tuple(
         outcomes,
         prometheus_sd,
         protected_resource,
+        auditing,
         openapi,
     )
     for operation in module.OPERATIONS
@@ -126,6 +130,9 @@ def create_app(
     options = options or FacadeOptions()
     tally = Tally("register", "heartbeat", "watch")
     store = observed(store, _timed(tally))
+    audit = Audit(options.audit) if options.audit is not None else None
+    if audit is not None:
+        store = recorded(store, lambda id: catalog.view.entries.get(id))
     catalog = Catalog(store, hold=options.hold, ring=options.ring)
     usage = Usage()
     leased = LeasedRegistrations(store, usage)
@@ -188,6 +195,11 @@ def create_app(
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
     _guard(app, outermost, policy, addresses, Visibility(parts))
+    if audit is not None:
+        app[AUDIT] = audit
+        app.middlewares.insert(1, audit.record)  # behind the outermost: it sees all refusals
+        app.cleanup_ctx.append(audit.running)  # ends behind all that may change the list
+        metrics.add(AuditFigures(audit))
     app[LARGE_BODIES] = LargeBodies()
     app[DESCRIPTION] = Description(OPERATIONS)
     app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names

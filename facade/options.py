@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from mcp_discovery.facade.access.audit.settings import AuditSettings
 from mcp_discovery.facade.http.addresses import AddressPolicy, address_policy
 from mcp_discovery.http_listener import HEAD_TIMEOUT
 
@@ -31,6 +32,8 @@ class FacadeOptions:
 
     ``auth`` is the file that says who is known and what they may do, followed; see
     :mod:`mcp_discovery.facade.access.auth_file`. ``None``: everybody may do everything.
+
+    ``audit`` says where is recorded what happens; ``None``: nowhere.
 
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
@@ -92,6 +95,7 @@ class FacadeOptions:
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_client_ca: str | None = None
+    audit: AuditSettings | None = None
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     registry_address: str = "instance"

@@ -46,6 +46,11 @@ def caller_of(request: web.Request) -> Caller:
     return request[_CALLER]
 
 
+def caller_if_known(request: web.Request) -> Caller | None:
+    """Who asks; ``None`` for a request that was refused before that was known."""
+    return request.get(_CALLER)
+
+
 def identified(request: web.Request, caller: Caller) -> None:
     """Says of ``request`` who asks."""
     request[_CALLER] = caller

@@ -148,6 +148,10 @@ class Metrics:
         )
         self._lag = _Lag(catalog, self._registry)
 
+    def add(self, figures: Collector) -> None:
+        """Has the figures of another part told, too."""
+        self._registry.register(figures)
+
     def exposition(self) -> bytes:
         """All figures in Prometheus's text format 0.0.4."""
         self._lag.catch_up()

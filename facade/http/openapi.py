@@ -35,6 +35,7 @@ GROUPS: Mapping[str, str] = {
     "streams": "The list and its changes as they happen.",
     "usage": "What clients tell of the servers they used.",
     "documents": "Capability documents by their digest.",
+    "audit": "What happened, and by whom.",
     "platform": "The paths under which a platform asks; answers are those of the plain paths.",
     "ecosystem": "What other programs read.",
     "mcp-registry": "The MCP registry API, server cards and the AI catalog, as hosts read them; "

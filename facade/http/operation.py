@@ -87,11 +87,11 @@ PREFIX = "/api/platform"
 
 
 def aliases(operations: Iterable[Operation]) -> tuple[Operation, ...]:
-    """The operations on servers and tools under :data:`PREFIX`, with the same handlers."""
+    """Operations that a platform has, too, under :data:`PREFIX`, with the same handlers."""
     return tuple(
         replace(each, path=PREFIX + each.path, group="platform")
         for each in operations
-        if each.path.split("/", 2)[1] in ("servers", "tools")
+        if each.path.split("/", 2)[1] in ("servers", "tools", "audit")
     )
 
 

@@ -18,6 +18,7 @@ from mcp_discovery.extras import require_extra
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.facade.access.audit.settings import AuditSettings
     from mcp_discovery.facade.options import FacadeOptions
 
 
@@ -107,6 +108,37 @@ def facade(
         metavar="FILE",
         help="YAML that says who is known, by tokens, issuers and certificates, and what their "
         "roles may see, register and call; followed. Without it everybody may do everything.",
+    ),
+    audit: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Append to this file what happens, as JSON lines chained by hash: changes, refusals "
+        "and calls, and by whom; - for standard output.",
+    ),
+    audit_store: str | None = typer.Option(
+        None,
+        metavar="URL",
+        help="Keep what happens in a database that can be asked (GET /audit, mcp-discovery audit): "
+        "sqlite:////path/audit.db, or postgresql://USER@HOST/DATABASE for several facades. With "
+        "--auth it is SQLite in the folder for state unless it or --audit is given; none for none.",
+    ),
+    audit_password: str | None = typer.Option(
+        None, help="The password for --audit-store. Better given by the environment."
+    ),
+    audit_password_file: str | None = typer.Option(
+        None, metavar="FILE", help="A file that holds that password instead; it is followed."
+    ),
+    audit_keep: float | None = typer.Option(
+        None,
+        parser=options.positive,
+        metavar="TIME",
+        help="For how long --audit-store keeps events, such as 90d; for ever otherwise.",
+    ),
+    audit_arguments: bool = typer.Option(
+        False,
+        "--audit-arguments",
+        help="Record the arguments of calls whole, without what looks like a secret, and not only "
+        "their SHA-256.",
     ),
     cors_origin: list[str] | None = typer.Option(
         None,
@@ -231,6 +263,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     check(lambda: Addresses.parse(*address, gateway=parameters["gateway"]))
     tls = {name: parameters[name] for name in ("tls_cert", "tls_key", "tls_client_ca")}
     check(lambda: ListenerTLS.of_options(*tls.values()))
+    check(lambda: _audit_of(parameters))
     raise_all(faults)
     if parameters["mcp_call_tool"]:
         require_extra("client", "--mcp-call-tool")
@@ -241,6 +274,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         probe_allow=tuple(parameters["probe_allow"] or ()),
         server_ca=parameters["server_ca"],
         auth=parameters["auth"],
+        audit=_audit_of(parameters),
         try_advertised=parameters["try_advertised"],
         max_connections=parameters["max_connections"],
         max_connections_per_address=parameters["max_connections_per_address"],
@@ -254,6 +288,32 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         mcp_call_tool=parameters["mcp_call_tool"],
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
     )
+
+
+def _audit_of(parameters: Mapping[str, Any]) -> AuditSettings | None:
+    """Where what happens is recorded; raises :class:`InvalidInputError`."""
+    from mcp_discovery.credential_files import Secret
+    from mcp_discovery.facade.access.audit.audit import database_log
+    from mcp_discovery.facade.access.audit.settings import AuditSettings, default_store
+
+    file, store = parameters["audit"], parameters["audit_store"]
+    if store is None and file is None and parameters["auth"] is not None:
+        store = default_store()
+    if store == "none":
+        store = None
+    if store is None and file is None:
+        return None
+    password = options.secret(parameters, "audit_password")
+    settings = AuditSettings(
+        file=file,
+        store=store,
+        password=Secret("audit password", *password, in_header=False) if any(password) else None,
+        keep=parameters["audit_keep"],
+        arguments=parameters["audit_arguments"],
+    )
+    if store is not None:
+        database_log(settings)
+    return settings
 
 
 def _supervise(

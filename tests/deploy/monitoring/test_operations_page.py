@@ -70,7 +70,8 @@ async def read(url: str) -> str:
 async def test_every_metric_is_documented_and_every_documented_one_exists(tmp_path: Path) -> None:
     port = ports.draw()
     health = f"http://127.0.0.1:{port.number}"
-    async with facade(tmp_path, "embedded:") as asked, odd() as server:
+    recording = {"MCP_DISCOVERY_AUDIT": str(tmp_path / "audit.jsonl")}
+    async with facade(tmp_path, "embedded:", **recording) as asked, odd() as server:
         given = ("--store", asked.url, "--url", server.url, "--id", "shop-1")
         async with running(tmp_path, "sidecar", *given, "--health-port", str(port.number)):
             await asked.until_status("shop-1", "healthy", 15)

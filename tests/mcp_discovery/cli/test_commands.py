@@ -96,6 +96,7 @@ async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
         "register",
         "export",
         "import",
+        "audit",
         "doctor",
         "demo",
     ],

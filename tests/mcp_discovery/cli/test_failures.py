@@ -37,6 +37,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "register": ("FILE",),
     "export": (),
     "import": ("FILE",),
+    "audit list": (),
+    "audit tail": (),
+    "audit verify": ("FILE",),
+    "audit head": ("FILE",),
     "doctor": (),
     "health": (),
     "config check": ("FILE",),
@@ -44,7 +48,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "demo": (),
 }
 #: Those that ask a facade.
-CLIENTS = ("servers", "tools", "describe", "watch", "call", "register", "export", "import")
+CLIENTS = (
+    *("servers", "tools", "describe", "watch", "call", "register", "export", "import"),
+    *("audit list", "audit tail"),
+)
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ def test_a_facade_that_speaks_another_protocol(
         asked: tuple[str, ...] = ("--facade", f"{scheme}://localhost:{port}")
         if name == "watch":
             asked = (*asked, "--once")
-        ended = run(name, *COMMANDS[name], *asked)
+        ended = run(*name.split(), *COMMANDS[name], *asked)
     assert (ended.code, ended.out) == (3, "")
     assert says in ended.err
     assert "Traceback" not in ended.err

@@ -1,0 +1,186 @@
+"""``GET /audit``: what happened, for those who administer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from pydantic import Field
+
+from mcp_discovery.facade.access.audit.audit import AUDIT
+from mcp_discovery.facade.access.audit.journal import AuditLogError
+from mcp_discovery.facade.access.audit.query import AuditQuery, events
+from mcp_discovery.facade.access.caller import caller_of
+from mcp_discovery.facade.access.rights import Grant, Rights
+from mcp_discovery.facade.http.body import Shaped
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.parameters import once, one_of, whole
+from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.servers.list_json import json_response
+from mcp_discovery.record import Capabilities, Endpoint, Record
+
+_TYPES = ("change", "status", "call", "refusal", "system")
+_RESULTS = ("done", "refused", "failed", "unknown")
+#: Parameters that are equal to a column of the store.
+_FIELDS = {
+    "userId": ("user_id", "Of this caller: its subject."),
+    "address": ("address", "From this address."),
+    "operation": ("operation", "Of this operation: register, update, drain, deregister, call, …"),
+    "name": ("target_name", "On the server of this name."),
+    "id": ("target_id", "On this instance."),
+    "tool": ("tool", "Calls of this tool."),
+    "requestId": ("request_id", "Of this request."),
+    "eventId": ("event_id", "This event alone."),
+}
+_DEFAULT, _MOST = 50, 1000
+#: Rights are not about addresses.
+_ANYWHERE = Endpoint(transport="streamable-http", url="http://localhost/mcp")
+
+
+class AuditActorModel(Shaped):
+    """Who did it."""
+
+    user_id: str = Field(description="The caller's subject; empty where it gave no credential.")
+    by: str = Field(description="How it was told: anonymous, token, jwt, certificate, unknown.")
+    roles: list[str] = Field(default_factory=list)
+    address: str = ""
+
+
+class AuditOutcomeModel(Shaped):
+    """How it ended."""
+
+    success: bool | None = Field(description="null where it is not known (yet).")
+    result: str = Field(description=f"One of {', '.join(_RESULTS)}.")
+    status: int | None = None
+    problem: str | None = None
+    error: str | None = None
+    duration_ms: int | None = None
+
+
+class AuditEventModel(Shaped):
+    """One change, refusal or call."""
+
+    event_id: str
+    event_type: str = Field(description=f"One of {', '.join(_TYPES)}.")
+    time: str = Field(description="When it began.")
+    actor: AuditActorModel | None = None
+    operation: dict[str, Any] = Field(default_factory=dict)
+    target: dict[str, Any] = Field(default_factory=dict)
+    outcome: AuditOutcomeModel
+    request_id: str = ""
+    trace_id: str | None = None
+    digests: dict[str, Any] | None = None
+    arguments: dict[str, Any] | None = None
+
+
+class AuditListModel(Shaped):
+    """A page of events."""
+
+    logs: list[AuditEventModel]
+    next_cursor: str | None = None
+
+
+async def audit(request: web.Request) -> web.Response:
+    """What happened, newest first: changes, refusals and calls of tools.
+
+    `from` and `to` are times (RFC 3339) or days; `to` is not included. A caller whose right to
+    administer is for some servers only sees the events of these.
+    """
+    found = request.app.get(AUDIT)
+    if found is None or found.store is None:
+        detail = "no audit is kept that can be asked; start the facade with --audit-store"
+        raise ProblemError(404, "audit-off", detail)
+    fields = {
+        column: value
+        for name, (column, _) in _FIELDS.items()
+        if (value := once(request, name)) is not None
+    }
+    if (type := once(request, "eventType")) is not None:
+        fields["type"] = one_of("eventType", type, _TYPES)
+    outcome = once(request, "outcome")
+    query = AuditQuery(
+        fields,
+        result=None if outcome is None else one_of("outcome", outcome, _RESULTS),
+        since=_time(request, "from"),
+        until=_time(request, "to"),
+        cursor=once(request, "cursor"),
+        limit=whole(request, "limit", least=1, most=_MOST) or _DEFAULT,
+    )
+    visible, shape = view_of(caller_of(request).rights)
+    try:
+        logs, cursor = await events(found.store, query, visible)
+    except AuditLogError as error:
+        detail = f"the audit cannot be read now: {error}; try again soon"
+        raise ProblemError(503, "audit-unavailable", detail) from error
+    body: dict[str, Any] = {"logs": [shape(each) for each in logs]}
+    if cursor is not None:
+        body["nextCursor"] = cursor
+    return json_response(body)
+
+
+def view_of(
+    rights: Rights,
+) -> tuple[Callable[[Mapping[str, Any]], bool], Callable[[dict[str, Any]], dict[str, Any]]]:
+    """Which events a caller may see, and what of them.
+
+    Whoever administers some servers only is not shown the places in the chain: they would tell how
+    much else happened.
+    """
+    if any("admin" in each.verbs and each == Grant(each.verbs) for each in rights.grants):
+        return (lambda _: True), (lambda event: event)
+
+    def visible(event: Mapping[str, Any]) -> bool:
+        target = event.get("target") or {}
+        if not target.get("name"):
+            return False
+        tool = target.get("tool")
+        record = Record.model_construct(
+            name=target["name"],
+            tags=tuple(target.get("tags") or ()),
+            zone=target.get("zone"),
+            endpoint=_ANYWHERE,
+            capabilities=Capabilities(tools=(tool,) if tool else ()),
+        )
+        return rights.may("admin", record, target.get("owner"))
+
+    def without_place(event: dict[str, Any]) -> dict[str, Any]:
+        hidden = ("chain", "sequence", "previous", "hash")
+        return {name: value for name, value in event.items() if name not in hidden}
+
+    return visible, without_place
+
+
+def _time(request: web.Request, name: str) -> float | None:
+    text = once(request, name)
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text.replace(" ", "+"))  # a + that was not encoded
+    except ValueError:
+        detail = f"{name}={text[:100]!r} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z"
+        raise ProblemError(400, "bad-time", detail, parameter=name) from None
+    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/audit",
+        audit,
+        "audit",
+        parameters=(
+            *(Parameter(name, text) for name, (_, text) in _FIELDS.items()),
+            Parameter("eventType", "Of this type.", {"type": "string", "enum": list(_TYPES)}),
+            Parameter("outcome", "That ended so.", {"type": "string", "enum": list(_RESULTS)}),
+            Parameter("from", "From this time on."),
+            Parameter("to", "Before this time."),
+            Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": _MOST}),
+            Parameter("cursor", "Where the page begins: `nextCursor` of the one before."),
+        ),
+        answers={200: AuditListModel},
+        errors=(404, 503),
+        needs="admin",
+    ),
+)
