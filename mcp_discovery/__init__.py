@@ -1,8 +1,9 @@
 """mcp-discovery: agents find MCP servers that are alive, by tag and by capability.
 
 ``from mcp_discovery import Discovery`` is all that an agent needs. The errors that it raises are
-here as well; :mod:`mcp_discovery.errors` draws them as a tree. ``Change``, ``Discovery``,
-``SyncDiscovery`` and ``Tool`` need the MCP SDK: ``pip install 'mcp-discovery[client]'``.
+here as well; :mod:`mcp_discovery.errors` draws them as a tree. ``Change``,
+``Credentials``, ``Discovery``, ``SyncDiscovery`` and ``Tool`` need the MCP SDK:
+``pip install 'mcp-discovery[client]'``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from mcp_discovery import errors
 from mcp_discovery.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from mcp_discovery.client import Change, Discovery, SyncDiscovery, Tool
+    from mcp_discovery.client import Change, Credentials, Discovery, SyncDiscovery, Tool
 
-__all__ = ["Change", "Discovery", "SyncDiscovery", "Tool"]
+__all__ = ["Change", "Credentials", "Discovery", "SyncDiscovery", "Tool"]
 __all__ += errors.__all__
 
 

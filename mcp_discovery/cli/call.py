@@ -26,7 +26,7 @@ from mcp_discovery.errors import (
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-    from mcp_discovery import Discovery, Instance, Tool
+    from mcp_discovery import Credentials, Discovery, Instance, Tool
     from mcp_discovery.client.settings import OnProgress
 
 #: Seconds at least between two lines of progress that differ in a number only.
@@ -79,6 +79,13 @@ def call(
         envvar="MCP_DISCOVERY_SERVER_TOKEN_FILE",
         help="A file that holds that token instead.",
     ),
+    server_origin: str | None = typer.Option(
+        None,
+        metavar="URL",
+        envvar="MCP_DISCOVERY_SERVER_ORIGIN",
+        help="Where that token may be sent, such as https://payments.example.com: a server of that "
+        "name that is elsewhere does not get it.",
+    ),
     max_answer_bytes: int = typer.Option(
         64 * 2**20,
         min=1,
@@ -104,16 +111,22 @@ def call(
     options.check_url(facade)
     if (server_token or server_token_file) and server is None:
         raise InvalidInputError("--server-token is for one server; say which with --server NAME")
+    if (server_token or server_token_file) and server_origin is None:
+        raise InvalidInputError(
+            "--server-token is for one place, since anybody may register a name; say where with "
+            "--server-origin https://payments.example.com"
+        )
     given = from_json(json_args) if json_args is not None else {}
     logs.start("error", json=False)
 
     async def work() -> int:
-        from mcp_discovery import Discovery
+        from mcp_discovery import Credentials, Discovery
 
         token = Path(server_token_file) if server_token_file else server_token
+        credentials = Credentials(token, server_origin) if token and server_origin else None
 
-        def auth(instance: Instance) -> str | Path | None:
-            return token if server in (instance.record.name, instance.id) else None
+        def auth(instance: Instance) -> Credentials | None:
+            return credentials if server in (instance.record.name, instance.id) else None
 
         async with Discovery(
             facade,
@@ -122,7 +135,7 @@ def call(
             allow_stdio=allow_stdio or (),
             deadline=timeout,
             max_answer_bytes=max_answer_bytes,
-            auth=None if token is None else auth,
+            auth=None if credentials is None else auth,
         ) as discovery:
             tags = [value for name, value in selected if name == "tags"]
             find = {"tags": tags, "match": dict(selected)["match"]} if tags else {}

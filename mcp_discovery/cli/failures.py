@@ -21,7 +21,7 @@ from mcp_discovery.errors import DiscoveryError, InvalidInputError, Remedy
 
 #: What would help, as it is done with this command.
 _REMEDIES: Mapping[Remedy, str] = {
-    Remedy.CREDENTIALS: "give them with --server-token",
+    Remedy.CREDENTIALS: "give them with --server-token and --server-origin",
     Remedy.ALLOW_COMMAND: "if you trust it, allow it with --allow-stdio",
     Remedy.OTHER_SERVERS: "start one, or leave out filters",
     Remedy.LARGER_ANSWERS: "ask for less, or raise --max-answer-bytes",

@@ -3,6 +3,7 @@
 from mcp_discovery.extras import require_extra
 
 try:
+    from mcp_discovery.client.credentials import Credentials
     from mcp_discovery.client.discovery import Discovery
     from mcp_discovery.client.source import ServerChange as Change
     from mcp_discovery.client.sync import SyncDiscovery
@@ -11,4 +12,4 @@ except ImportError:
     require_extra("client", "the client library (mcp_discovery.Discovery)")
     raise
 
-__all__ = ["Change", "Discovery", "SyncDiscovery", "Tool"]
+__all__ = ["Change", "Credentials", "Discovery", "SyncDiscovery", "Tool"]

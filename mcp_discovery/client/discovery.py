@@ -80,13 +80,13 @@ class Discovery:
     ``max_answer_bytes``: the largest answer of a server that is taken, unpacked; a larger one is
     :class:`~mcp_discovery.errors.AnswerTooLargeError`, and no more than this is held in memory.
 
-    ``auth``: credentials by server name, or a function from an
-    :class:`~mcp_discovery.instance.Instance` to them: a bearer token, the ``Path`` of a file that
-    holds one and is followed, or an ``httpx2.Auth``. They are sent to whoever is registered under
-    that name. ``allow_stdio``: names of ``stdio`` servers that may be started in this machine;
-    ``environment``: variables for their ``${NAME}`` and for themselves. ``guard``: awaited with the
-    URL of each HTTP request to a server; refuses it with an ``OSError``. ``report``: whether
-    outcomes are reported to the facade.
+    ``auth``: :class:`~mcp_discovery.client.credentials.Credentials` by server name, each for an
+    origin: ``{"payments": Credentials("token", origin="https://payments.example.com")}``; or a
+    function from an :class:`~mcp_discovery.instance.Instance` to such. A server of that name that
+    is elsewhere gets none. ``allow_stdio``: names of ``stdio`` servers that may be started in this
+    machine; ``environment``: variables for their ``${NAME}`` and for themselves. ``guard``: awaited
+    with the URL of each HTTP request to a server; refuses it with an ``OSError``. ``report``:
+    whether outcomes are reported to the facade.
 
     ``on_log``, with ``log_level``, is given what servers log; ``on_elicit``, ``on_sample`` and
     ``list_roots`` answer what servers ask, as the SDK's callbacks of that name; ``client_info``

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import get_args
 
 import httpx2
@@ -15,15 +15,18 @@ from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import Implementation, LoggingLevel, LoggingMessageNotificationParams
 
 from mcp_discovery.balancing import STRATEGIES, USUAL, Strategy
-from mcp_discovery.credential_files import Secret
+from mcp_discovery.client.credentials import Credentials
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.instance import Instance
 from mcp_discovery.nearest import nearest
 
-Credentials = httpx2.Auth | str | Path
-#: Credentials by a server's name (a string is a bearer token, a path that of a file with one), or
-#: what finds them.
-Auth = Mapping[str, Credentials] | Callable[[Instance], Credentials | None]
+log = logging.getLogger(__name__)
+
+#: Credentials by a server's name, or what finds them; of several those for its origin are used.
+Auth = (
+    Mapping[str, Credentials | Sequence[Credentials]]
+    | Callable[[Instance], Credentials | Sequence[Credentials] | None]
+)
 #: Checks the URL of each request to a server; raises ``OSError`` to refuse it.
 Guard = Callable[[httpx2.URL], Awaitable[None]]
 OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
@@ -34,6 +37,17 @@ OnProgress = ProgressFnT
 MAX_ANSWER = 64 * 2**20
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
+
+
+def _bound(given: object, where: str) -> Sequence[Credentials]:
+    """``given`` as credentials; raises :class:`InvalidInputError` for what has no origin."""
+    found = given if isinstance(given, list | tuple) else () if given is None else (given,)
+    if not all(isinstance(each, Credentials) for each in found):
+        raise InvalidInputError(
+            f"{where} is bound to no origin, and whoever registers that name would get it; write "
+            "Credentials(token, origin='https://payments.example.com')"
+        )
+    return found
 
 
 def require_choice(what: str, given: object, choices: Sequence[str]) -> None:
@@ -81,6 +95,8 @@ class ClientSettings:
         if type(self.max_answer_bytes) is not int or self.max_answer_bytes < 1:
             given = self.max_answer_bytes
             raise InvalidInputError(f"max_answer_bytes={given!r} is not a number of bytes above 0")
+        for server, found in () if not self.auth or callable(self.auth) else self.auth.items():
+            _bound(found, f"auth[{server!r}]")
         if self.log_level is not None:
             require_choice("log_level", self.log_level, get_args(LoggingLevel))
 
@@ -89,14 +105,27 @@ class ClientSettings:
         return self.deadlines.get(server, self.deadline)
 
     def auth_of(self, instance: Instance) -> httpx2.Auth | None:
-        """The credentials for ``instance``, where there are any."""
-        if self.auth is None:
+        """What adds the credentials for ``instance`` to requests, where there are any for its
+        origin.
+
+        Raises :class:`InvalidInputError` where a function finds what is bound to no origin.
+        """
+        url = instance.record.endpoint.url
+        if self.auth is None or url is None:
             return None
-        found = self.auth(instance) if callable(self.auth) else self.auth.get(instance.record.name)
-        if isinstance(found, str | Path):
-            given, file = (found, None) if isinstance(found, str) else (None, str(found))
-            return _BearerToken(Secret(f"token for {instance.record.name}", given, file))
-        return found
+        name = instance.record.name
+        found = self.auth(instance) if callable(self.auth) else self.auth.get(name)
+        known = _bound(found, f"auth({name})")
+        for each in known:
+            if each.origins.include(url):
+                return each.auth
+        if known:
+            origins = ", ".join(str(each.origins) for each in known)
+            log.warning(
+                "%s is at %s; the credentials for %s are for %s, and are not sent there",
+                *(instance.id, url, name, origins),
+            )
+        return None
 
     def command_of(self, instance: Instance) -> tuple[str, list[str], dict[str, str] | None]:
         """What starts a ``stdio`` server: the command, its arguments, what to add to the
@@ -118,18 +147,3 @@ class ClientSettings:
         endpoint = instance.record.endpoint
         own = dict(self.environment) if self.environment is not None else None
         return filled(endpoint.command or ""), [filled(each) for each in endpoint.args], own
-
-
-class _BearerToken(httpx2.Auth):
-    def __init__(self, secret: Secret) -> None:
-        self._secret = secret
-
-    def auth_flow(
-        self, request: httpx2.Request
-    ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        token = self._secret.current()
-        request.headers["Authorization"] = f"Bearer {token}"
-        response = yield request
-        if response.status_code in (401, 403) and (fresh := self._secret.renewed()) != token:
-            request.headers["Authorization"] = f"Bearer {fresh}"
-            yield request

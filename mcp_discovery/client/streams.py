@@ -288,11 +288,12 @@ def _oversized(exchanges: Exchanges, limit: int) -> Exception:
 
 
 async def _headers(url: str, auth: httpx2.Auth | None) -> dict[str, Any]:
-    """The Authorization that ``auth`` gives a request."""
+    """The headers that ``auth`` gives a request."""
     if auth is None:
         return {}
-    flow = auth.async_auth_flow(httpx2.Request("GET", url.replace("ws", "http", 1)))
+    plain = httpx2.Request("GET", url.replace("ws", "http", 1))
+    before = {name.lower() for name in plain.headers}
+    flow = auth.async_auth_flow(plain)
     request = await anext(flow)
     await flow.aclose()
-    found = request.headers.get("Authorization")
-    return {"Authorization": found} if found else {}
+    return {name: value for name, value in request.headers.items() if name not in before}

@@ -10,7 +10,9 @@ def test_the_package_exports_these_names() -> None:
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.DiscoveryError)
     }
-    assert set(mcp_discovery.__all__) == raised | {"Change", "Discovery", "SyncDiscovery", "Tool"}
+    assert set(mcp_discovery.__all__) == raised | {
+        *("Change", "Credentials", "Discovery", "SyncDiscovery", "Tool")
+    }
     assert len(raised) == 28
     for name in mcp_discovery.__all__:
         # A change of a watch is ServerChange inside, beside the Change of a store.

@@ -88,6 +88,7 @@ async def test_arguments_as_json(here: Cluster, tmp_path: Path) -> None:
         (("echo", "text=a", "--server", "nobody"), "there is no server 'nobody'"),
         (("echo", "text=a", "--timeout", "0"), "above 0"),
         (("echo", "text=a", "--server-token", "x"), "--server NAME"),
+        (("echo", "text=a", "--server-token", "x", "--server", "odd"), "--server-origin http"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -58,7 +58,7 @@ async def tab(url: str, *words: str) -> list[str]:
         (("servers", "--status", "d"), ["degraded", "down", "draining"]),
         (("doctor", "--server", "talker-"), ["talker-1", "talker-2"]),
         (("export", "--format", "v"), ["vscode"]),
-        (("call", "--ser"), ["--server", "--server-token", "--server-token-file"]),
+        (("call", "--server-t"), ["--server-token", "--server-token-file"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from mcp import Client
 
-from mcp_discovery import Discovery
+from mcp_discovery import Credentials, Discovery
 from mcp_discovery.adapters import open_store
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
@@ -216,13 +216,16 @@ async def test_credentials_go_to_the_server_they_are_for(tmp_path: Path) -> None
                 tools = [tool for tool in await discovery.tools() if tool.server == "closed"]
                 with pytest.raises(ServerRefusedError, match="see the auth option"):
                     await discovery.call(tools[0], {})
-            auth = {"closed": "sesame-opens-this"}
+            auth = {"closed": Credentials("sesame-opens-this", server.url)}
             async with Discovery(asked.url, auth=auth) as discovery:
                 for tool in await discovery.tools():
                     assert not (await discovery.call(tool, {})).is_error
             file = tmp_path / "token"
             file.write_text("sesame-opens-this\n")
-            async with Discovery(asked.url, auth={"closed": file}) as discovery:
+            auth = {"closed": Credentials(file, server.url)}
+            async with Discovery(
+                asked.url, auth={"closed": Credentials(file, server.url)}
+            ) as discovery:
                 tools = [tool for tool in await discovery.tools() if tool.server == "closed"]
                 assert not (await discovery.call(tools[0], {})).is_error
                 await server.control(token="open-sesame")
