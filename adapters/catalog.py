@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
-from typing import Self
+from typing import Protocol, Self
 
 from cachetools import LRUCache
 
@@ -27,7 +27,7 @@ from mcp_discovery.adapters.tombstone import is_tombstone
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreError, StoreUnavailableError
-from mcp_discovery.health import Status, utcnow
+from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -48,18 +48,37 @@ _STABLE_AFTER = 10.0
 _CACHED_DOCUMENT_BYTES = 64 * 2**20
 
 
+class Admission(Protocol):
+    """Decides which instances of the store are shown as what they are."""
+
+    def admit(self, differences: Mapping[str, Instance | None]) -> Mapping[str, Instance | None]:
+        """``differences`` of the list as they are to be shown, and others that follow from them.
+
+        What was shown ``quarantined`` may be given as it was shown.
+        """
+
+
 class Catalog(LiveList):
     """The live list over one store. Use it as ``async with Catalog(store) as catalog``.
 
     ``hold`` is for how many seconds a mass drop is held back; ``ring`` is how many changes a reader
-    may be behind before it has to start over. The catalog does not close the store.
+    may be behind before it has to start over. ``admission`` may show instances as ``quarantined``.
+    The catalog does not close the store.
     """
 
-    def __init__(self, store: Store, *, hold: float = 30.0, ring: int = 8192) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        hold: float = 30.0,
+        ring: int = 8192,
+        admission: Admission | None = None,
+    ) -> None:
         super().__init__(store.url, ring)
         #: The store that is watched.
         self.store = store
         self._hold = hold
+        self._admission = admission
         self._held: dict[str, float] = {}  # id → monotonic time at which it is removed
         self._dropped: set[str] = set()  # those of the held ones that are of a mass drop
         self._release: asyncio.TimerHandle | None = None
@@ -232,7 +251,7 @@ class Catalog(LiveList):
         instance = entry.instance
         if self._is_draining(id):
             return None
-        if instance.health.status is Status.DOWN or id in self._held:
+        if instance.health.status in (Status.DOWN, Status.QUARANTINED) or id in self._held:
             return instance  # being held must not make it look better, nor restart the time
         reason = f"missing from the store; held for {hold:g} s in case it comes back"
         health = replace(
@@ -286,17 +305,32 @@ class Catalog(LiveList):
         return {**differences, **dict.fromkeys(found)}
 
     def _publish(self, differences: Mapping[str, Instance | None]) -> None:
-        """Publishes those of ``differences`` that are visible, and adds them to the ring."""
+        """Publishes ``differences`` as they are admitted."""
+        self.show(differences if self._admission is None else self._admission.admit(differences))
+
+    def show(self, differences: Mapping[str, Instance | None]) -> None:
+        """Publishes those of ``differences`` that are visible. For what was admitted."""
         entries = self.view.entries
         visible: list[tuple[str, Entry | None]] = []
+        leaving: list[tuple[str, Entry | None]] = []
         for id, known in differences.items():
             old, instance = entries.get(id), self._remarked(id, known)
             if instance is None:
                 if old is not None:
                     visible.append((id, None))
             elif old is None or old.instance != instance:
+                if old is not None and _enters_quarantine(old.health, instance.health):
+                    leaving.append((id, None))
                 dropped = id in self._dropped
                 visible.append((id, Entry(instance, vouched=id not in self._held, dropped=dropped)))
+        # What enters quarantine leaves the list first: a reader that does not know the status
+        # passes over what comes then, and must not keep what was before.
+        self._replace(leaving)
+        self._replace(visible)
+
+    def _replace(self, visible: list[tuple[str, Entry | None]]) -> None:
+        """Publishes the next view, with these entries in the place of those before."""
+        entries = self.view.entries
         if not visible:
             return
         if len(visible) >= _BULK:
@@ -308,3 +342,7 @@ class Catalog(LiveList):
             for id, entry in visible:
                 view = view.with_entry(id, entry)
         self._swap(view, self._events(visible, entries, utcnow()))
+
+
+def _enters_quarantine(before: Health, now: Health) -> bool:
+    return now.status is Status.QUARANTINED and before.status is not Status.QUARANTINED

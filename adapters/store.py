@@ -32,7 +32,7 @@ from mcp_discovery.bearer_tokens import GivenToken
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Load, healthy, utcnow
-from mcp_discovery.instance import Holder, Instance, Lease
+from mcp_discovery.instance import Holder, Instance, Lease, public_holder
 from mcp_discovery.record import Record
 
 R = TypeVar("R", bound="Registration")
@@ -413,7 +413,8 @@ class StoreOptions:
 
 def new_holder(by: Literal["sidecar", "facade"] = "sidecar") -> Holder:
     """A new random identity for a registrant in this process."""
-    return Holder(secrets.token_hex(8), socket.gethostname()[:255] or "unknown-host", by)
+    secret, host = secrets.token_hex(32), socket.gethostname()[:255] or "unknown-host"
+    return Holder(public_holder(secret), host, by, secret=secret)
 
 
 def prepared(

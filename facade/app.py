@@ -26,6 +26,7 @@ from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
+from mcp_discovery.facade.access.ownership import NameOwners
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.connections import (
@@ -133,7 +134,9 @@ def create_app(
     audit = Audit(options.audit) if options.audit is not None else None
     if audit is not None:
         store = recorded(store, lambda id: catalog.view.entries.get(id))
-    catalog = Catalog(store, hold=options.hold, ring=options.ring)
+    policy = None if options.auth is None else follow(options.auth)
+    names = NameOwners(None if policy is None else lambda: policy.current().file.names)
+    catalog = Catalog(store, hold=options.hold, ring=options.ring, admission=names)
     usage = Usage()
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
@@ -155,7 +158,6 @@ def create_app(
     polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
     posted = PostedEntries(catalog, documents, locks, options, usage, tls)
     shared_names = SharedNames(catalog)
-    policy = None if options.auth is None else follow(options.auth)
     passing = McpGateway(catalog, options, usage, SessionIds(policy), tls)
     listed = ListedAddresses(
         catalog, usage, addresses=options.addresses, mark=posted.holder.id, tls=tls
@@ -204,7 +206,7 @@ def create_app(
     app[DESCRIPTION] = Description(OPERATIONS)
     app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names
     app[METRICS], app[status.STARTED] = metrics, time.monotonic()
-    app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage, missed)
+    app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage, missed, names)
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.on_shutdown.append(_end_streams)
@@ -263,6 +265,7 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
             asyncio.create_task(app[_SHARED_NAMES].run(), name="shared names"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
             asyncio.create_task(facade.usage.forget_gone(facade.catalog), name="forget usage"),
+            asyncio.create_task(facade.names.run(facade.catalog), name="rules for names"),
             asyncio.create_task(
                 _sweep(facade.catalog.store, facade.options.sweep_interval), name="sweep"
             ),

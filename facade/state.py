@@ -12,6 +12,7 @@ from aiohttp import web
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.ownership import NameOwners
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
@@ -33,6 +34,7 @@ class Facade:
     options: FacadeOptions
     usage: Usage
     missed: MissedInstances
+    names: NameOwners
 
     def view(self) -> View:
         """The list as it is now; raises :class:`ProblemError` (503) until there is a first one."""

@@ -8,12 +8,17 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The four states of an instance. Only ``healthy`` is offered unless more is asked for."""
+    """The states of an instance. Only ``healthy`` is offered unless more is asked for.
+
+    ``quarantined`` is shown by a facade whose rules it breaks; no store has it, and it is offered
+    to nobody.
+    """
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     DRAINING = "draining"
     DOWN = "down"
+    QUARANTINED = "quarantined"
 
 
 #: How many bad answers in a row may be asked for until a server is ``down``.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Literal, Self
 
@@ -25,21 +27,67 @@ _OWN = frozenset(
 _CACHED = 8192
 _MAX_CACHED_BYTES = 8192
 
+#: The header in which a holder shows over HTTP who it is, by its secret.
+HOLDER_HEADER = "MCP-Discovery-Holder"
+#: What the public ids of holders begin with, with which nothing can be proven.
+_PUBLIC = "h1-"
+
+
+def is_public_holder(id: str) -> bool:
+    """Whether ``id`` is the public id of a holder, and no secret."""
+    return id.startswith(_PUBLIC)
+
+
+def public_holder(secret: str) -> str:
+    """The id, for all to see, of the holder that has ``secret``; a public id is its own.
+
+    The ids of registrants of 0.1 are random and no public ids: each is its own secret, and
+    facades show what is derived from it.
+    """
+    return secret if is_public_holder(secret) else _derived(secret)
+
+
+@lru_cache(8192)
+def _derived(secret: str) -> str:
+    return _PUBLIC + hashlib.sha256(f"mcp-discovery holder {secret}".encode()).hexdigest()[:32]
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """The registrant of an instance: a sidecar, or a facade for an entry that was posted to it.
 
-    ``id`` is random for each process and tells apart two processes that use one instance id;
-    ``host`` is the machine's name, for messages.
+    ``id`` is another one for each process and tells apart two processes that use one instance id;
+    it is public, and derived from ``secret`` (:func:`public_holder`), which is never stored and
+    which whoever changes the registration over HTTP has to know. ``host`` is the machine's name,
+    for messages. ``owner`` is the subject of the caller that registered it through a facade;
+    ``claims`` says that it did so through one without having shown who it is.
     """
 
     id: str
     host: str
     by: Literal["sidecar", "facade"]
+    owner: str | None = None
+    claims: bool = False
+    secret: str | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"a {self.by} on {self.host}"
+
+    @property
+    def public_id(self) -> str:
+        """The id as facades show it."""
+        return public_holder(self.id)
+
+    @property
+    def proof(self) -> str:
+        """The secret that this process knows of it; for a holder of 0.1 its id."""
+        return self.secret or self.id
+
+    def is_proven_by(self, secret: str | None) -> bool:
+        """Whether who knows ``secret`` is this holder."""
+        if secret is None or is_public_holder(secret):
+            return False
+        return hmac.compare_digest(public_holder(secret), self.public_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +99,18 @@ class Lease:
     reap_after: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The lease as a JSON object."""
-        holder = {"holder": self.holder.id, "host": self.holder.host, "by": self.holder.by}
+        """The lease as a JSON object, as stores keep it."""
+        given = self.holder
+        holder: dict[str, Any] = {"holder": given.id, "host": given.host, "by": given.by}
+        if given.owner is not None:
+            holder["owner"] = given.owner
+        if given.claims:
+            holder["claims"] = True
         return holder | {"ttl": self.ttl, "reapAfter": self.reap_after}
+
+    def to_public_dict(self) -> dict[str, Any]:
+        """The same, as lists show it: with nothing that proves anything."""
+        return self.to_dict() | {"holder": self.holder.public_id}
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
@@ -66,8 +123,18 @@ class Lease:
         by = data.get("by")
         if by not in ("sidecar", "facade"):
             raise InvalidRecordError("lease.by", "is neither 'sidecar' nor 'facade'")
+        owner = data.get("owner")
+        if owner is not None and (not isinstance(owner, str) or not 0 < len(owner) <= 2048):
+            raise InvalidRecordError("lease.owner", "is not a string of 1 to 2048 characters")
         ttl, reap_after = (_seconds(data, name) for name in ("ttl", "reapAfter"))
-        return cls(Holder(data["holder"], sys.intern(data["host"]), by), ttl, reap_after)
+        holder = Holder(
+            data["holder"],
+            sys.intern(data["host"]),
+            by,
+            None if owner is None else sys.intern(owner),
+            data.get("claims") is True,
+        )
+        return cls(holder, ttl, reap_after)
 
 
 @lru_cache(1024)
@@ -246,7 +313,7 @@ def instance_to_dict(instance: Instance) -> dict[str, Any]:
     entry |= {"transport": endpoint.transport} | health_to_dict(instance.health)
     if endpoint.url is not None:
         entry["url"] = endpoint.url
-    entry["lease"] = instance.lease.to_dict()
+    entry["lease"] = instance.lease.to_public_dict()
     if instance.load is not None:
         entry["load"] = load_to_dict(instance.load)
     return entry

@@ -68,7 +68,7 @@ def _age(instance: Instance) -> tuple[object, str]:
 
 
 def _stays(instance: Instance) -> bool:
-    return instance.health.status is not Status.DRAINING
+    return instance.health.status not in (Status.DRAINING, Status.QUARANTINED)
 
 
 def _registry_name(record: Record) -> str | None:

@@ -34,6 +34,7 @@ _STATUS = {
     Status.DEGRADED: WARNING,
     Status.DRAINING: CRITICAL,
     Status.DOWN: CRITICAL,
+    Status.QUARANTINED: CRITICAL,
 }
 _HOLDER = "held by "
 _SERF = "serfHealth"
@@ -210,7 +211,7 @@ def _other_check(check: Check) -> tuple[Status, str] | None:
     return (Status.DEGRADED if status == WARNING else Status.DOWN), reason[:500]
 
 
-_WORST = [Status.DOWN, Status.DRAINING, Status.DEGRADED, Status.HEALTHY]
+_WORST = [Status.QUARANTINED, Status.DOWN, Status.DRAINING, Status.DEGRADED, Status.HEALTHY]
 
 
 def verdict(presence: Presence) -> tuple[Status, str] | None:

@@ -24,10 +24,12 @@ from mcp_discovery.errors import (
     InvalidRecordError,
     InvalidStoreURLError,
     RegistrationLostError,
+    StoreDeniedError,
     StoreUnavailableError,
     UnauthenticatedError,
 )
 from mcp_discovery.facade_url import facade_url_problem, without_path, without_secrets
+from mcp_discovery.instance import HOLDER_HEADER, Holder, is_public_holder
 from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import Event, EventReader
 
@@ -73,10 +75,14 @@ class FacadeApi:
         path: str,
         body: Mapping[str, Any] | None = None,
         params: Params | None = None,
+        holder: Holder | None = None,
     ) -> StoreResponse:
-        """One request with a JSON body; raises what the facade's problem stands for."""
+        """One request with a JSON body, in the name of ``holder``; raises what the facade's problem
+        stands for."""
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": "application/json"}
+        if holder is not None and not is_public_holder(holder.proof):
+            headers[HOLDER_HEADER] = holder.proof
         answer = await self._http.request(
             method, self.url + path, params=params, data=data, headers=headers
         )
@@ -151,6 +157,8 @@ class FacadeApi:
                 return RegistrationLostError(
                     _text(problem.get("id")) or "?", _text(problem.get("why")) or detail
                 )
+            case "name-held":
+                return StoreDeniedError(self.url, detail)
             case "unknown-document":
                 return UnknownDocumentError(detail)
             case "document-not-found":

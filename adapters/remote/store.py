@@ -52,7 +52,7 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         body = _registration(new.record, new.lease) | {"health": health_to_dict(new.health)}
         if takeover is not None:
             body["takeover"] = takeover
-        await self._send(document, "POST", "/servers", body)
+        await self._send(document, "POST", "/servers", body, new.lease.holder)
         return RemoteRegistration(self, new, sent)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
@@ -113,15 +113,20 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         await self._api.close()
 
     async def _send(
-        self, document: CapabilityDocument, method: str, path: str, body: dict[str, Any]
+        self,
+        document: CapabilityDocument,
+        method: str,
+        path: str,
+        body: dict[str, Any],
+        holder: Holder,
     ) -> None:
         """Sends a record; the document too, but only where the facade lacks it."""
         try:
-            await self._api.call(method, path, body)
+            await self._api.call(method, path, body, holder=holder)
         except UnknownDocumentError:
             await self._api.put_document(document.digest, document.compressed())
             try:
-                await self._api.call(method, path, body)
+                await self._api.call(method, path, body, holder=holder)
             except UnknownDocumentError as error:
                 raise StoreUnavailableError(
                     self.url, f"the facade lost a document: {error}"
@@ -146,27 +151,31 @@ class RemoteRegistration(ScheduledRegistration):
         if load is not None:
             body["load"] = load_to_dict(load)
         # Whether that is worth a write is the facade's to decide: it has the registration.
+        path = f"{server_path(self.id)}/heartbeat"
         with self._ours():
-            await self._api.call("POST", f"{server_path(self.id)}/heartbeat", body)
+            await self._api.call("POST", path, body, holder=self._lease.holder)
         self._heartbeats.renewed(sent)
 
     async def _update(self, record: Record, document: CapabilityDocument) -> None:
         body = _registration(record, self._lease)
         with self._ours():
-            await self._store._send(document, "PUT", server_path(self.id), body)
+            await self._store._send(document, "PUT", server_path(self.id), body, self._lease.holder)
 
     async def drain(self) -> None:
         self._heartbeats.require_alive()
         sent = time.monotonic()
-        body = {"holder": self._lease.holder.id}
+        holder, path = self._lease.holder, f"{server_path(self.id)}/drain"
         with self._ours():
-            await self._api.call("POST", f"{server_path(self.id)}/drain", body)
+            await self._api.call("POST", path, {"holder": holder.id}, holder=holder)
         self._heartbeats.renewed(sent)
 
     async def deregister(self) -> None:
-        params = {"holder": self._lease.holder.id}
+        holder, path = self._lease.holder, server_path(self.id)
         with suppress(RegistrationLostError), self._ours():  # gone, or another's by now
-            await self._api.call("DELETE", server_path(self.id), params=params)
+            # The id is no secret but for facades of 0.1, which take it from the query alone; that
+            # of a registrant of 0.1, which is its secret, is in the header too.
+            params = {"holder": holder.public_id}
+            await self._api.call("DELETE", path, params=params, holder=holder)
 
     @contextmanager
     def _ours(self) -> Iterator[None]:

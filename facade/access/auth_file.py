@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access.ownership import NameRule
 from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Need, Rights, Verb
 from mcp_discovery.facade.access.section import Section, Words
 from mcp_discovery.facade.access.tokens import TokenEntry, TokenId
@@ -57,13 +58,15 @@ class AuthFile(Section):
     ``roles`` maps a role to its scopes, ``scopes`` a scope to the names of tools that it lets see
     and call, or to one or several grants. The verbs are scopes themselves, for everything.
     ``anonymous`` are the roles of whoever gives no credential; without any, credentials are needed.
-    ``tokens`` are those that ``mcp-discovery token`` made, by id.
+    ``tokens`` are those that ``mcp-discovery token`` made, by id. ``names`` gives names of servers
+    to callers and origins; other names belong to who registers them first.
     """
 
     roles: dict[str, Words] = Field({})
     scopes: dict[str, ScopeGrant | list[ScopeGrant] | list[str]] = Field({})
     anonymous: Words = Field([])
     tokens: dict[TokenId, TokenEntry] = Field({})
+    names: list[NameRule] = Field([])
 
     @model_validator(mode="after")
     def _check_references(self) -> AuthFile:
@@ -76,6 +79,9 @@ class AuthFile(Section):
         for id, token in self.tokens.items():
             for each in token.roles:
                 self.require_role(f"tokens.{id}", each)
+        for number, rule in enumerate(self.names):
+            for each in rule.roles:
+                self.require_role(f"names.{number}", each)
         return self
 
     @property

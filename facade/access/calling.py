@@ -25,8 +25,7 @@ class PartialAccess:
 
 def owner_of(instance: Instance) -> str | None:
     """The caller that the name of ``instance`` belongs to."""
-    owner: str | None = getattr(instance.lease.holder, "owner", None)
-    return owner
+    return instance.lease.holder.owner
 
 
 def may_see(rights: Rights, instance: Instance) -> bool:

@@ -27,6 +27,7 @@ from mcp_discovery.facade.http.parameters import flag, once, one_of
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, register_posted
+from mcp_discovery.facade.registration.permission import Claimant
 from mcp_discovery.facade.registration.traits import FIELD, traits_of
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
@@ -165,7 +166,9 @@ async def import_(request: web.Request) -> web.Response:
     dry, partial = flag(request, "dryRun"), flag(request, "partial")
     given = parsed(Export, await read_object(request, limit=MAX_IMPORT_BYTES))
     facade.view()
-    plan = _plan(facade, given.connections, _given_documents(facade, given.documents or {}))
+    claimant = Claimant.of(request)
+    documents = _given_documents(facade, given.documents or {})
+    plan = _plan(facade, claimant, given.connections, documents)
     if dry:
         return json_response(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
@@ -175,7 +178,7 @@ async def import_(request: web.Request) -> web.Response:
             "none was; mend or remove them, or send partial=true to import the others"
         )
         raise ProblemError(409, "import-refused", detail, **plan.report(dry=False, applied=False))
-    await _apply(facade, plan)
+    await _apply(facade, claimant, plan)
     report = plan.report(dry=False, applied=True)
     if plan.failed:
         detail = (
@@ -201,7 +204,10 @@ def _given_documents(
 
 
 def _plan(
-    facade: Facade, items: Sequence[Mapping[str, Any]], documents: Mapping[str, CapabilityDocument]
+    facade: Facade,
+    claimant: Claimant,
+    items: Sequence[Mapping[str, Any]],
+    documents: Mapping[str, CapabilityDocument],
 ) -> ImportPlan:
     plan = ImportPlan()
     seen: dict[str, int] = {}
@@ -213,6 +219,7 @@ def _plan(
                 raise InvalidRecordError(
                     "id", f"{id!r} stands at {before} already; give it another"
                 )
+            claimant.require_new(facade, posting.record)
             facade.posted.dialer.check(posting.record)
             plan.planned.append(PlannedImport(index, posting, _effect(facade, posting)))
         except DiscoveryError as error:
@@ -272,7 +279,7 @@ def _comparable(record: Record) -> dict[str, Any]:
     return members
 
 
-async def _apply(facade: Facade, plan: ImportPlan) -> None:
+async def _apply(facade: Facade, claimant: Claimant, plan: ImportPlan) -> None:
     slots = asyncio.Semaphore(_CONCURRENT)
 
     async def one(planned: PlannedImport) -> None:
@@ -281,7 +288,8 @@ async def _apply(facade: Facade, plan: ImportPlan) -> None:
             async with slots:
                 await facade.posted.let_go_of_taken(posting.record.id)
                 async with facade.locks.hold(posting.record.id):
-                    await register_posted(facade, posting, replace=True)
+                    claimant.require_new(facade, posting.record)
+                    await register_posted(facade, posting, claimant, replace=True)
         except DiscoveryError as error:
             item = {"id": posting.record.id, "name": posting.record.name}
             plan.failed.append(_conflict(planned.index, item, error))

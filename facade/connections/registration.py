@@ -38,6 +38,7 @@ from mcp_discovery.facade.registration.handlers import (
     remove,
     shows,
 )
+from mcp_discovery.facade.registration.permission import Claimant, entry_to_report
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import Status, rfc3339, utcnow
@@ -57,9 +58,11 @@ async def register(request: web.Request) -> web.Response:
     facade = facade_of(request)
     posting = posting_of(parsed(NewConnection, await read_object(request)))
     id, record = posting.record.id, posting.record
+    claimant = Claimant.of(request)
     async with facade.locks.hold(id):
+        claimant.require_new(facade, record)
         if not posted_alike_elsewhere(facade, posting):
-            record = (await register_posted(facade, posting, replace=False)).record
+            record = (await register_posted(facade, posting, claimant, replace=False)).record
     view = facade.catalog.view
     registered = representation.registered(record, view.entries.get(id), facade.usage, utcnow())
     response = json_response(registered, view, status=201)
@@ -77,17 +80,20 @@ async def revise(request: web.Request) -> web.Response:
     facade = facade_of(request)
     id = request.match_info["id"]
     patch = parsed(ConnectionPatch, await read_object(request))
+    claimant = Claimant.of(request)
+    claimant.require_existing(facade, id)
     await posted_here(facade, id)
     async with facade.locks.hold(id):
         posted = facade.posted.get(id)
         if posted is None:
-            raise _not_ours(facade, id)
+            raise _not_ours(facade, claimant, id)
         idle = posted.registrar.draining if patch.status is None else patch.status == "idle"
         record, document = patched(posted.record, posted.document, patch, idle=idle)
+        claimant.require_new(facade, record)
         same = record.same_as(posted.record) and document.digest == posted.document.digest
         if not same or idle is not posted.registrar.draining:
             await facade.posted.revise(posted, record, document, draining=idle)
-        holder = facade.posted.holder.id
+        holder = facade.posted.holder
         await facade.settle(
             id,
             lambda entry: (
@@ -107,7 +113,7 @@ async def disconnect(request: web.Request) -> web.Response:
     """Takes a connection out of the registry at once."""
     facade = facade_of(request)
     id = request.match_info["id"]
-    await remove(facade, id)
+    await remove(facade, id, Claimant.of(request))
     return json_response(
         {
             "id": id,
@@ -118,9 +124,12 @@ async def disconnect(request: web.Request) -> web.Response:
     )
 
 
-def _not_ours(facade: Facade, id: str) -> ProblemError:
+def _not_ours(facade: Facade, claimant: Claimant, id: str) -> ProblemError:
     """Why a connection that is not kept here cannot be changed here; 404 where there is none."""
-    holder = facade.entry(id).instance.lease.holder
+    entry = facade.view().entries.get(id)
+    if entry is None:
+        return claimant.unknown(id)
+    holder = entry.instance.lease.holder
     what = "change it where it is configured"
     if facade.leased.get(id) is not None:
         what = f"let its registrant say it, with PUT /servers/{id}"
@@ -157,7 +166,7 @@ async def check(request: web.Request) -> web.Response:
     """
     facade = facade_of(request)
     wish = parsed(CheckWish, await read_object(request, empty=True))
-    entry = facade.entry(request.match_info["id"])
+    entry = entry_to_report(request, request.match_info["id"])
     found = await _probe(facade, entry, None if wish.timeout is None else wish.timeout / 1000)
     await _publish(facade, entry.id)
     health: dict[str, Any] = {"status": found.status, **found.response_time}
@@ -180,7 +189,8 @@ async def check_batch(request: web.Request) -> web.Response:
     wish = parsed(BatchCheck, await read_object(request))
     seconds = facade.options.probe_timeout if wish.timeout is None else wish.timeout / 1000
     facade.view()
-    found = await _probe_all(facade, list(dict.fromkeys(wish.connection_ids)), seconds)
+    ids = list(dict.fromkeys(wish.connection_ids))
+    found = await _probe_all(request, facade, ids, seconds)
     results: list[dict[str, Any]] = []
     for id, each in found.items():
         result = {"connectionId": id, "status": each.status, **each.response_time}
@@ -192,12 +202,14 @@ async def check_batch(request: web.Request) -> web.Response:
     return json_response({"results": results, "summary": summary})
 
 
-async def _probe_all(facade: Facade, ids: list[str], seconds: float) -> dict[str, _Found]:
+async def _probe_all(
+    request: web.Request, facade: Facade, ids: list[str], seconds: float
+) -> dict[str, _Found]:
     few = asyncio.Semaphore(_AT_ONCE)
 
     async def one(id: str) -> _Found:
         try:
-            entry = facade.entry(id)
+            entry = entry_to_report(request, id)
         except ProblemError as error:
             return _Found("error", error.detail)
         async with few:

@@ -22,9 +22,10 @@ class EndpointShown(Shaped):
 
 
 class HealthShown(Shaped):
-    """``status`` is healthy, degraded, draining, down or initializing; ``uptime`` in seconds."""
+    """``status`` is healthy, degraded, draining, down, quarantined or initializing; ``uptime`` in
+    seconds."""
 
-    status: Literal["healthy", "degraded", "draining", "down", "initializing"]
+    status: Literal["healthy", "degraded", "draining", "down", "quarantined", "initializing"]
     last_check: str | None = None
     uptime: int | None = None
     error_rate: float | None = None

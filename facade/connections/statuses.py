@@ -5,7 +5,7 @@ connection              instance
 ======================  ==========================================================================
 ``active``              ``healthy`` or ``degraded``, as ``health.status`` says
 ``idle``                ``draining``: set idle with ``PATCH``, or about to leave
-``error``               ``down``, reported by its registrant: probes fail
+``error``               ``down``, reported by its registrant: probes fail; or ``quarantined``
 ``disconnected``        ``down`` without heartbeats: "no heartbeat for N s"
 ======================  ==========================================================================
 """
@@ -37,7 +37,7 @@ _HEALTHS: Mapping[str, frozenset[Status]] = {
     "active": frozenset({Status.HEALTHY, Status.DEGRADED}),
     "idle": frozenset({Status.DRAINING}),
     "disconnected": frozenset({Status.DOWN}),
-    "error": frozenset({Status.DOWN}),
+    "error": frozenset({Status.DOWN, Status.QUARANTINED}),
 }
 
 
@@ -45,13 +45,15 @@ def status_of(health: Health) -> ConnectionStatus:
     """The connection's status for an instance's health."""
     if health.status is Status.DRAINING:
         return "idle"
+    if health.status is Status.QUARANTINED:
+        return "error"
     if health.status is not Status.DOWN:
         return "active"
     return "disconnected" if health.silent else "error"
 
 
 def health_word(health: Health) -> str:
-    """``healthy``, ``degraded``, ``draining``, ``down``, or ``initializing`` until first probed."""
+    """The health's status; ``initializing`` until it is first probed."""
     initial = health.status is Status.DEGRADED and health.reason == NOT_PROBED
     return INITIALIZING if initial else health.status.value
 

@@ -297,6 +297,7 @@ class McpGateway:
             or entry.record.name != name
             or entry.record.endpoint.transport != TRANSPORT
             or not may_see(caller.rights, entry.instance)
+            or entry.health.status is Status.QUARANTINED
         ):
             raise _session_over(parts[0])
         return entry, parts[1]

@@ -296,7 +296,7 @@ class _Figures(Collector):
         missed = [(entry, _GONE) for entry in self.missed.entries()]
         unwell = [
             (entry, status.value)
-            for status in (Status.DOWN, Status.DEGRADED, Status.DRAINING)
+            for status in (Status.DOWN, Status.DEGRADED, Status.QUARANTINED, Status.DRAINING)
             for id in view.having("status", status.value)
             if not is_usable((entry := view.entries[id]).health)
         ]

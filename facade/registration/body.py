@@ -23,6 +23,8 @@ REAP_AFTER = 300.0
 #: The reason of a status that a registrant gave without one.
 OWN_REASON = "says so itself"
 
+#: The statuses that a registrant may report.
+REPORTED = tuple(each.value for each in Status if each is not Status.QUARANTINED)
 #: What a body may carry beside the record. ``registeredAt`` is the facade's to say, unless a lease
 #: shows that a registrant stands behind the record.
 _BESIDE = DERIVED | {"document", "health", "holder", "takeover", "command", "args"}
@@ -108,9 +110,9 @@ def health_from(data: Any, before: Health) -> Health:
         raise InvalidRecordError("health", "is not an object")
     given = data.get("status", before.status.value)
     try:
-        status = Status(given if isinstance(given, str) else "")
+        status = Status(given if given in REPORTED else "")
     except ValueError as error:
-        allowed = ", ".join(Status)
+        allowed = ", ".join(REPORTED)
         raise InvalidRecordError("health.status", f"is not one of {allowed}") from error
     reason = data.get("reason", before.reason if status is before.status else OWN_REASON)
     if not isinstance(reason, str):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,10 @@ from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, Reg
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
 from mcp_discovery.facade.registration.leased import Leased
+from mcp_discovery.facade.registration.permission import Claimant, known, other_holder
 from mcp_discovery.facade.registration.posted_entry import PostedEntry
-from mcp_discovery.facade.servers.current_list import unknown
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.models import (
     Drained,
@@ -30,7 +29,7 @@ from mcp_discovery.facade.servers.models import (
 )
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import Status
-from mcp_discovery.instance import Holder, load_from_dict
+from mcp_discovery.instance import HOLDER_HEADER, Holder, load_from_dict, public_holder
 from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
@@ -43,23 +42,28 @@ async def post(request: web.Request) -> web.Response:
     """Registers a server: with a ``lease`` it is kept alive by its poster, else by this facade."""
     facade = facade_of(request)
     body = await read_object(request)
+    claimant = Claimant.of(request, body)
     posting = parse(body, remote=client_of(request).address)
     id = posting.record.id
     created: dict[str, Any] = {"id": id}
-    if posting.lease is not None and posting.lease.holder.id == facade.posted.holder.id:
-        posting = replace(posting, lease=None)  # an entry of ours, sent back as it was listed
+    if posting.lease is not None and posting.lease.holder.public_id == facade.posted.holder.id:
+        posting = dataclasses.replace(
+            posting, lease=None
+        )  # an entry of ours, sent back as it was listed
     async with facade.locks.hold(id):
+        claimant.require_new(facade, posting.record)
+        posting = claimant.identified(facade, posting)
         if posting.lease is None:
             if posted_alike_elsewhere(facade, posting):
                 return _created(created)
-            await register_posted(facade, posting, replace=False)
+            await register_posted(facade, posting, claimant, replace=False)
         else:
             document = await facade.documents.resolve(posting.document, posting.digest)
-            former = takeover(facade, id, body)
+            former = takeover(facade, claimant, posting.record, body)
             await facade.leased.register(posting, posting.lease, document, former)
-            holder = posting.lease.holder.id
+            holder = posting.lease.holder
             if posting.anonymous:
-                created["holder"] = holder
+                created["holder"] = holder.id
             status = posting.health.status
             digest = document.digest
             await facade.settle(
@@ -75,64 +79,68 @@ async def put(request: web.Request) -> web.Response:
     facade = facade_of(request)
     id = request.match_info["id"]
     body = await read_object(request)
+    claimant = Claimant.of(request, body)
     await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
         leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
         if leased is None and facade.posted.get(id) is None and entry is None:
-            raise unknown(id)
+            raise claimant.unknown(id)
+        claimant.require_existing(facade, id)
         posting = parse(body, remote=client_of(request).address, id=id)
-        holder = _named_holder(request, body)
+        claimant.require_new(facade, posting.record)
         if leased is not None:
-            _require_registrant(leased, holder)
+            _require_registrant(claimant, leased)
             document = await facade.documents.resolve(posting.document, posting.digest)
-            record, digest, own = posting.record, document.digest, leased.lease.holder.id
+            record, digest, own = posting.record, document.digest, leased.lease.holder
             if posting.lease is None:  # when it was registered is not for a client to change
                 since = {"registered_at": leased.record.registered_at}
                 record = record.model_copy(update=since)
             await facade.leased.update(leased, record, document)
             await facade.settle(id, lambda entry: shows(entry, record, digest, own))
         elif facade.posted.get(id) is not None:
-            _require_named(id, holder, facade.posted.holder, entry)
-            await register_posted(facade, posting, replace=True)
-        elif holder is not None or posting.lease is not None:
+            claimant.require_not_another(id, facade.posted.holder, _url(entry))
+            await register_posted(facade, posting, claimant, replace=True)
+        elif claimant.named is not None or posting.lease is not None:
             raise RegistrationLostError(id, "this facade does not hold it; register it anew")
         else:
             assert entry is not None
             kept_by = entry.instance.lease.holder
             if kept_by.by != "facade" and entry.health.status is not Status.DOWN:
-                raise _other_holder(id, kept_by)
-            await register_posted(facade, posting, replace=True)
+                raise other_holder(id, kept_by)
+            await register_posted(facade, posting, claimant, replace=True)
     return json_response({"id": id})
 
 
 async def delete(request: web.Request) -> web.Response:
     """Removes a server at once."""
-    facade, id, _, holder = await _request_of_one(request)
-    await remove(facade, id, holder)
+    facade, id, _, claimant = await _request_of_one(request)
+    await remove(facade, id, claimant)
     return web.Response(status=204)
 
 
-async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
-    """Takes a server out of the store at once; ``holder`` is who holds it, where that was named.
+async def remove(facade: Facade, id: str, claimant: Claimant) -> None:
+    """Takes a server out of the store at once.
 
-    Raises :class:`ProblemError` (404, or 409 where another keeps it alive),
+    Raises :class:`ProblemError` (404, 403, or 409 where another keeps it alive or has the name),
     :class:`DuplicateInstanceError`.
     """
     await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
+        claimant.require_existing(facade, id)
+        claimant.require_name(facade, id)
         leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
         if leased is not None:
-            _require_registrant(leased, holder)
+            _require_registrant(claimant, leased)
             await facade.leased.deregister(leased)
         elif facade.posted.get(id) is not None:
-            _require_named(id, holder, facade.posted.holder, entry)
+            claimant.require_not_another(id, facade.posted.holder, _url(entry))
             await facade.posted.remove(id)
         elif entry is None:
             facade.view()
             if not facade.missed.forget(id):
-                raise unknown(id)
+                raise claimant.unknown(id)
         else:
-            await _remove_foreign(facade, entry, holder)
+            await _remove_foreign(facade, entry, claimant)
             facade.missed.forget(id)
         await facade.settle(id, lambda entry: entry is None)
     log.info("removed %s", id)
@@ -140,14 +148,17 @@ async def remove(facade: Facade, id: str, holder: str | None = None) -> None:
 
 async def heartbeat(request: web.Request) -> web.Response:
     """A heartbeat of whoever registered the server; for a posted one: a probe, now."""
-    facade, id, body, holder = await _request_of_one(request)
+    facade, id, body, claimant = await _request_of_one(request)
+    claimant.require_existing(facade, id)
     if facade.leased.get(id) is None and (posted := await posted_here(facade, id)) is not None:
-        return await _probe_now(facade, posted, holder)
+        return await _probe_now(facade, posted, claimant)
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)
         if leased is None:
-            raise _not_held(facade, id)
-        _require_named(id, holder, leased.lease.holder, leased)
+            raise _not_held(facade, claimant, id)
+        if leased.anonymous:
+            claimant.require_name(facade, id)
+        _require_registrant(claimant, leased)
         health = health_from(body, leased.health)
         await facade.leased.heartbeat(leased, health, load_from_dict(body.get("load")))
     return json_response({"id": id, "status": health.status.value, "ttl": leased.lease.ttl})
@@ -155,18 +166,20 @@ async def heartbeat(request: web.Request) -> web.Response:
 
 async def drain(request: web.Request) -> web.Response:
     """Marks a server as leaving soon: listed, offered to nobody."""
-    facade, id, _, holder = await _request_of_one(request)
+    facade, id, _, claimant = await _request_of_one(request)
+    claimant.require_existing(facade, id)
+    claimant.require_name(facade, id)
     posted = None if facade.leased.get(id) is not None else await posted_here(facade, id)
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)
         if leased is not None:
-            _require_named(id, holder, leased.lease.holder, leased)
+            _require_registrant(claimant, leased)
             await facade.leased.drain(leased)
         elif posted is not None:
-            _require_named(id, holder, facade.posted.holder)
+            claimant.require_not_another(id, facade.posted.holder)
             await posted.registrar.drain()
         else:
-            raise _not_held(facade, id)
+            raise _not_held(facade, claimant, id)
         await facade.settle(
             id, lambda entry: entry is not None and entry.health.status is Status.DRAINING
         )
@@ -176,21 +189,24 @@ async def drain(request: web.Request) -> web.Response:
 # -- posted entries ---------------------------------------------------------------------------
 
 
-async def register_posted(facade: Facade, posting: Posting, *, replace: bool) -> PostedEntry:
+async def register_posted(
+    facade: Facade, posting: Posting, claimant: Claimant, *, replace: bool
+) -> PostedEntry:
     """Registers what was posted, is its registrant from now on, and waits until the list shows it.
 
     Raises what :meth:`mcp_discovery.facade.registration.posted_entries.PostedEntries.put` raises.
-    The caller holds the id's lock.
+    The caller holds the id's lock, and has asked whether ``claimant`` may.
     """
-    posted = await facade.posted.put(posting, replace=replace)
-    record, status, holder = posted.record, posted.status, facade.posted.holder.id
+    owner = facade.names.owner_for(claimant.caller, posting.record.name, None)
+    posted = await facade.posted.put(posting, replace=replace, owner=owner)
+    record, status, holder = posted.record, posted.status, facade.posted.holder
     await facade.settle(posted.id, lambda entry: shows(entry, record, None, holder, status))
     return posted
 
 
-async def _probe_now(facade: Facade, posted: PostedEntry, holder: str | None) -> web.Response:
+async def _probe_now(facade: Facade, posted: PostedEntry, claimant: Claimant) -> web.Response:
     id = posted.id
-    _require_named(id, holder, facade.posted.holder)
+    claimant.require_not_another(id, facade.posted.holder)
     await posted.probe(facade.options.probe_timeout + _PROBE_MARGIN)
     await posted.registrar.publish()
     status, reason = posted.status, posted.health.reason
@@ -215,16 +231,26 @@ async def posted_here(facade: Facade, id: str) -> PostedEntry | None:
     return posted
 
 
-def takeover(facade: Facade, id: str, body: dict[str, Any]) -> str | None:
+def takeover(
+    facade: Facade, claimant: Claimant, record: Record, body: dict[str, Any]
+) -> str | None:
     """Whose place a registrant with a lease takes: whom it names, or a tombstone's.
 
-    It is a facade itself then, with this one for a store.
+    It is a facade itself then, with this one for a store: it may take the place of facades, for
+    whose entries any of them stands in, and of others only where it acts for them.
     """
     named = body.get("takeover")
     if named is not None and not isinstance(named, str):
         raise InvalidRecordError("takeover", "is not a string")
-    removed = facade.catalog.view.removed.get(id)
-    return named if removed is None else removed.lease.holder.id
+    if (removed := facade.catalog.view.removed.get(record.id)) is not None:
+        return removed.lease.holder.id
+    found = None if named is None else known(facade, record.id)
+    if named is None or found is None or found[1].public_id != public_holder(named):
+        return None
+    former = found[1]
+    if former.by != "facade" and not former.is_proven_by(claimant.secret):
+        raise other_holder(record.id, former)
+    return former.id
 
 
 def posted_alike_elsewhere(facade: Facade, posting: Posting) -> bool:
@@ -244,57 +270,40 @@ TOLD_BY_SERVER = {"registered_at", "capabilities", "protocol", "version"}
 # -- who may ----------------------------------------------------------------------------------
 
 
-async def _request_of_one(request: web.Request) -> tuple[Facade, str, dict[str, Any], str | None]:
-    """The facade, the id in the path, the body, and the holder that one of the two names."""
+async def _request_of_one(request: web.Request) -> tuple[Facade, str, dict[str, Any], Claimant]:
+    """The facade, the id in the path, the body, and who asks."""
     body = await read_object(request, empty=True)
-    return facade_of(request), request.match_info["id"], body, _named_holder(request, body)
+    return facade_of(request), request.match_info["id"], body, Claimant.of(request, body)
 
 
-def _named_holder(request: web.Request, body: dict[str, Any]) -> str | None:
-    holder = request.query.get("holder") or body.get("holder")
-    lease = body.get("lease")
-    if holder is None and isinstance(lease, dict):
-        holder = lease.get("holder")
-    if holder is not None and not isinstance(holder, str):
-        raise InvalidRecordError("holder", "is not a string")
-    return holder
+def _require_registrant(claimant: Claimant, leased: Leased) -> None:
+    """Raises unless ``claimant`` acts for the registrant, or that gave no name."""
+    id, own, url = leased.registration.id, leased.lease.holder, leased.record.endpoint.url
+    claimant.require_holder(id, own, anonymous=leased.anonymous, url=url)
 
 
-def _require_registrant(leased: Leased, holder: str | None) -> None:
-    """Raises unless ``holder`` is the registrant, or the registrant gave no name."""
-    id, own = leased.registration.id, leased.lease.holder
-    _require_named(id, holder, own, leased)
-    if holder is None and not leased.anonymous:
-        raise _other_holder(id, own)
+def _url(entry: Entry | None) -> str | None:
+    return entry.record.endpoint.url if entry is not None else None
 
 
-def _require_named(
-    id: str, holder: str | None, own: Holder, found: Entry | Leased | None = None
-) -> None:
-    """Raises :class:`DuplicateInstanceError` when ``holder`` is named and is not ``own``."""
-    if holder not in (None, own.id):
-        url = found.record.endpoint.url if found is not None else None
-        raise DuplicateInstanceError(id, holder=str(own), url=url)
-
-
-def _other_holder(id: str, who: Holder) -> ProblemError:
-    detail = (
-        f"{id!r} is kept by {who}, which would register it again; stop that one, or name it with "
-        "holder="
-    )
-    return ProblemError(409, "other-holder", detail, id=id)
-
-
-async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> None:
+async def _remove_foreign(facade: Facade, entry: Entry, claimant: Claimant) -> None:
     """Removes what is not held here: as its own registrant, or when nobody keeps it alive."""
     lease = entry.instance.lease
-    _require_named(entry.id, holder, lease.holder, entry)
+    claimant.require_not_another(entry.id, lease.holder, _url(entry))
     if facade.posted.posted_elsewhere(entry) and facade.posted.tombstones_are_seen:
         await facade.posted.remove_elsewhere(entry)
         return
-    if holder is None and lease.holder.id == anonymous_holder(entry.record):
-        holder = lease.holder.id  # any facade accepts it as this registrant
-    taken_by = facade.posted.holder if holder is None else lease.holder
+    # Any facade accepts a registrant that gave no name as itself.
+    unnamed = anonymous_holder(entry.record)
+    taken_by = facade.posted.holder
+    if claimant.acts_for(lease.holder):
+        secret = claimant.secret or claimant.named
+        proven = secret if lease.holder.is_proven_by(secret) else None
+        taken_by = dataclasses.replace(lease.holder, secret=proven)
+    elif public_holder(unnamed) == lease.holder.public_id:
+        taken_by = dataclasses.replace(lease.holder, id=unnamed)
+    elif claimant.named is not None and entry.health.status is not Status.DOWN:
+        claimant.require_holder(entry.id, lease.holder, url=_url(entry))
     try:
         registration = await facade.catalog.store.register(
             entry.record,
@@ -305,15 +314,15 @@ async def _remove_foreign(facade: Facade, entry: Entry, holder: str | None) -> N
             holder=taken_by,
         )
     except DuplicateInstanceError as error:
-        if holder is not None:
+        if taken_by is not facade.posted.holder:
             raise
-        raise _other_holder(entry.id, lease.holder) from error
+        raise other_holder(entry.id, lease.holder) from error
     await registration.deregister()
 
 
-def _not_held(facade: Facade, id: str) -> Exception:
+def _not_held(facade: Facade, claimant: Claimant, id: str) -> Exception:
     if facade.view().entries.get(id) is None:
-        return unknown(id)
+        return claimant.unknown(id)
     return RegistrationLostError(id, "this facade does not hold it; register it anew")
 
 
@@ -330,13 +339,15 @@ def shows(
     entry: Entry | None,
     record: Record,
     digest: str | None,
-    holder: str,
+    holder: Holder,
     status: Status | None = None,
 ) -> bool:
     """Whether the list shows ``record`` as ``holder`` registered it, with ``digest`` and
     ``status`` where they are given."""
-    if entry is None or entry.instance.lease.holder.id != holder:
+    if entry is None or entry.instance.lease.holder.public_id != holder.public_id:
         return False
+    if entry.health.status is Status.QUARANTINED:
+        return entry.record.same_as(record)
     if status is not None and entry.health.status is not status:
         return False
     offered = entry.record.capabilities
@@ -348,11 +359,14 @@ def shows(
 
 _ID = Parameter("id", "The instance's id.", {"type": "string"}, where="path")
 _HOLDER = Parameter("holder", "Who holds the registration, where that is not this facade.")
+_SECRET = Parameter(
+    HOLDER_HEADER, "The secret of the registration's holder, where it has one.", where="header"
+)
 _of_one = partial(
     Operation,
     group="registration",
-    parameters=(_ID, _HOLDER),
-    errors=(404, 409, 422),
+    parameters=(_ID, _HOLDER, _SECRET),
+    errors=(403, 404, 409, 422),
     needs="register",
 )
 _of_holder = partial(_of_one, body=Held, body_optional=True)
@@ -362,9 +376,10 @@ OPERATIONS = (
         "/servers",
         post,
         "registration",
+        parameters=(_SECRET,),
         body=ServerPosting,
         answers={201: RegisteredServer},
-        errors=(409, 422),
+        errors=(403, 409, 422),
         needs="register",
     ),
     _of_one("PUT", "/servers/{id}", put, body=ServerPosting, answers={200: RegisteredServer}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import time
@@ -57,7 +58,8 @@ def holder_for(store: Store) -> Holder:
     holder = new_holder("facade")
     kind, in_memory = find_kind(store.url), store.url.endswith(":")
     if kind is not None and kind.shared_by == "process" and not in_memory:
-        id = hashlib.sha256(store.url.encode()).hexdigest()[:16]
+        # No secret leads to this id; nobody asks for one within one process.
+        id = f"h1-{hashlib.sha256(f'facade over {store.url}'.encode()).hexdigest()[:32]}"
         return Holder(id, holder.host, "facade")
     return holder
 
@@ -121,8 +123,11 @@ class PostedEntries:
         """The entry with ``id``, if this facade keeps it."""
         return self._entries.get(id)
 
-    async def put(self, posting: Posting, *, replace: bool = False) -> PostedEntry:
+    async def put(
+        self, posting: Posting, *, replace: bool = False, owner: str | None = None
+    ) -> PostedEntry:
         """Registers what was posted and keeps it from now on, whichever facade did before.
+        ``owner`` is the caller that its name belongs to.
 
         The same id with the same endpoint takes the old one's place; with another endpoint it
         does only with ``replace``, or when the old one is ``down`` or drained: otherwise raises
@@ -145,9 +150,9 @@ class PostedEntries:
                     holder = self.holder if other is None else other.lease.holder
                     raise DuplicateInstanceError(id, holder=str(holder), url=endpoint.url)
             if known is None:
-                return self._make(record, document)
+                return self._make(record, document, owner)
             since = {"registered_at": known.record.registered_at}
-            return self._make(record.model_copy(update=since), document)
+            return self._make(record.model_copy(update=since), document, owner)
 
         async with old.registrar.suspended() if old is not None else nullcontext():
             posted = await self._hand_over.take_over(id, make)
@@ -168,7 +173,8 @@ class PostedEntries:
             if known is None or not is_posted(known):
                 raise RegistrationLostError(entry.id, "it was removed in the meantime")
             draining = known.health.status is Status.DRAINING
-            return self._make(known.record, document, draining=draining)
+            owner = known.instance.lease.holder.owner
+            return self._make(known.record, document, owner, draining=draining)
 
         posted = await self._hand_over.take_over(entry.id, make)
         self._take_in(posted)
@@ -265,7 +271,12 @@ class PostedEntries:
             posted.called(success=facts["success"])
 
     def _make(
-        self, record: Record, document: CapabilityDocument, *, draining: bool = False
+        self,
+        record: Record,
+        document: CapabilityDocument,
+        owner: str | None,
+        *,
+        draining: bool = False,
     ) -> PostedEntry:
         posted: PostedEntry
         id = record.id
@@ -284,7 +295,7 @@ class PostedEntries:
             document,
             fill=not gives_capabilities(record),
             store=self._store,
-            holder=self.holder,
+            holder=dataclasses.replace(self.holder, owner=owner),
             dialer=self.dialer,
             options=self.options,
             usage=self.usage,
@@ -356,7 +367,7 @@ class PostedEntries:
             record = entry.record
             try:
                 document = await self.documents.of_record(record)
-                posted = self._make(record, document)
+                posted = self._make(record, document, entry.instance.lease.holder.owner)
                 await posted.start()
             except DuplicateInstanceError as error:
                 log.debug("another has adopted it: %s", error)

@@ -25,7 +25,15 @@ LIVE = "io.github.mcp-discovery/live"
 Key = tuple[str, str]
 
 #: The statuses, best first: a server's status is that of its best instance.
-RANK = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.DOWN: 2, Status.DRAINING: 3}
+RANK = {
+    Status.HEALTHY: 0,
+    Status.DEGRADED: 1,
+    Status.DOWN: 2,
+    Status.DRAINING: 3,
+    Status.QUARANTINED: 4,
+}
+#: The statuses of instances for which nothing is published.
+_NOT_FIT = (Status.DRAINING, Status.QUARANTINED)
 
 
 def seniority(entry: Entry) -> tuple[datetime, str]:
@@ -114,10 +122,10 @@ def updated_version(
     """The entry at ``key`` with these instances, where ``old`` was before; ``at`` is now.
 
     ``first`` says that this facade has just started: entries are then as old as their records say.
-    ``None`` where there is nothing to list, and never was. An entry whose instances all drain is
-    deleted; one whose instances are all down is listed with that status.
+    ``None`` where there is nothing to list, and never was. An entry whose instances all drain, or
+    are quarantined, is deleted; one whose instances are all down is listed with that status.
     """
-    fit = [each for each in instances if each.health.status is not Status.DRAINING]
+    fit = [each for each in instances if each.health.status not in _NOT_FIT]
     if not fit:
         if old is None or old.deleted:
             return old

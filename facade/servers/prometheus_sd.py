@@ -23,6 +23,7 @@ from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.servers.current_list import MISSED, view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
+from mcp_discovery.health import Status
 
 _META = "__meta_mcp_"
 _SECURE = {"https": "https", "wss": "https"}
@@ -43,9 +44,10 @@ class TargetGroups(RootModel[list[TargetGroup]]):
 async def targets(request: web.Request) -> web.Response:
     """The instances that match the filters, as targets for Prometheus, whatever their status.
 
-    What has no URL (``stdio``) is left out. Without ``status`` those that are down are targets,
-    too: that they do not answer is what Prometheus is to see. So are those that left the list
-    without a goodbye within the last day: a sidecar that the store locks out is among them.
+    What has no URL (``stdio``) is left out, and what is quarantined. Without ``status`` those that
+    are down are targets, too: that they do not answer is what Prometheus is to see. So are those
+    that left the list without a goodbye within the last day: a sidecar that the store locks out is
+    among them.
     """
     view = view_of(request)
     query = parse(request, status=())
@@ -60,7 +62,7 @@ def groups(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     found = []
     for entry in entries:
         url = entry.record.endpoint.url
-        if url is None:
+        if url is None or entry.health.status is Status.QUARANTINED:
             continue
         parts = urlsplit(url)
         scheme = _SECURE.get(parts.scheme, "http")

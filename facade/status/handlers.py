@@ -58,6 +58,7 @@ class Summary(Shaped):
     degraded: int
     draining: int
     down: int
+    quarantined: int
 
 
 class ServerStatus(Shaped):

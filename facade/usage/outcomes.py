@@ -11,7 +11,7 @@ from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.servers.current_list import entry_in, view_of
+from mcp_discovery.facade.registration.permission import entry_to_report
 from mcp_discovery.facade.usage.usage import USAGE
 from mcp_discovery.faults import fault_text
 from mcp_discovery.nearest import nearest
@@ -79,7 +79,7 @@ async def outcomes(request: web.Request) -> web.Response:
 
 
 def _count(request: web.Request, id: str, body: dict[str, Any]) -> None:
-    entry = entry_in(view_of(request), id)
+    entry = entry_to_report(request, id)
     reported = _parsed(OutcomeModel, body)
     if reported.capability is not None:
         _require_offered(entry.record, reported.capability)

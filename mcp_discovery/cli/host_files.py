@@ -23,7 +23,7 @@ _TRANSPORTS = {
 }
 #: A record's limit.
 _LONGEST_TITLE = 200
-_STATUS_ORDER = ("healthy", "degraded", "draining", "down")
+_STATUS_ORDER = ("healthy", "degraded", "draining", "down", "quarantined")
 
 
 def mcp_json(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:

@@ -12,7 +12,13 @@ from rich.text import Text
 
 from mcp_discovery.cli.terminal import line, say
 
-_COLOURS = {"healthy": "green", "degraded": "yellow", "draining": "cyan", "down": "red"}
+_COLOURS = {
+    "healthy": "green",
+    "degraded": "yellow",
+    "draining": "cyan",
+    "down": "red",
+    "quarantined": "magenta",
+}
 
 #: The columns of a list that fit a narrow terminal; all of :data:`CELLS` fit a wide one.
 NARROW = ("NAME", "ID", "STATUS", "VERSION", "TAGS", "URL", "REASON")

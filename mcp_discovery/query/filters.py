@@ -245,7 +245,7 @@ _ROWS = (
     ),
     Filter(
         "status",
-        "One of these: healthy, degraded, draining, down; or all.",
+        "One of these: healthy, degraded, draining, down, quarantined; or all.",
         lambda instance: (instance.health.status,),
         choices=tuple(each.value for each in Status),
         default=frozenset({Status.HEALTHY.value}),
@@ -253,7 +253,7 @@ _ROWS = (
         "are those you can use; 'all' also shows why others cannot be used.",
         in_find_tools=True,
         option=Option(
-            "healthy, degraded, draining, down, several separated by commas, or all.",
+            "healthy, degraded, draining, down, quarantined, several separated by commas, or all.",
             repeated=False,
         ),
     ),

@@ -26,7 +26,7 @@ from mcp_discovery.query.query import Query
 from tests.records import record
 from tests.stores.waiting import bounded, until_holds
 
-LEASE = Lease(Holder("h", "host", "sidecar"), 10, 60)
+LEASE = Lease(Holder("h1-h", "host", "sidecar"), 10, 60)
 NOW = utcnow()
 
 TAGS = ("products", "stock", "eu")
@@ -91,7 +91,13 @@ class Model:
         else:
             self.instances[event.id] = event.instance
         both = before.keys() | self.instances.keys()
-        return sum(before.get(id) != self.instances.get(id) for id in both)
+        changed = [id for id in both if before.get(id) != self.instances.get(id)]
+        entering = [
+            id
+            for id in changed
+            if id in before and id in self.instances and _enters(before[id], self.instances[id])
+        ]
+        return len(changed) + len(entering)  # these leave the list, and come back
 
     def select(self, query: Query) -> list[str]:
         found = [
@@ -108,6 +114,11 @@ class Model:
             )
         ]
         return [i.id for i in sorted(found, key=lambda i: (i.record.name, i.id))]
+
+
+def _enters(before: Instance, now: Instance) -> bool:
+    quarantined = Status.QUARANTINED
+    return now.health.status is quarantined and before.health.status is not quarantined
 
 
 @pytest.mark.parametrize("bulk", [1, 3, 1000], ids=["always rebuilt", "mixed", "one by one"])

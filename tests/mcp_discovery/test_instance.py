@@ -19,11 +19,12 @@ from mcp_discovery.instance import (
     encode_registration,
     instance_from_dict,
     instance_to_dict,
+    public_holder,
 )
 from mcp_discovery.record import parse_moment
 from tests.records import record
 
-LEASE = Lease(Holder("abc", "web-3", "sidecar"), 10.5, 300)
+LEASE = Lease(Holder(public_holder("abc"), "web-3", "sidecar"), 10.5, 300)
 
 
 def test_a_registration_round_trips() -> None:

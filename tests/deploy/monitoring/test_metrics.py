@@ -254,7 +254,7 @@ def test_a_sidecar_tells_what_it_counted() -> None:
         for name, *labels in told
         if name == f"{prefix}_server_status"
     }
-    assert statuses == {"healthy": 0, "degraded": 1, "draining": 0, "down": 0}
+    assert statuses == {"healthy": 0, "degraded": 1, "draining": 0, "down": 0, "quarantined": 0}
     probes = f"{prefix}_probe_duration_seconds"
     buckets = {
         dict(labels)["le"]: told[name, *labels]

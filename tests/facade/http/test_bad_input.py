@@ -108,7 +108,7 @@ async def test_deep_nesting_is_refused(ask: Client) -> None:
     ("query", "words"),
     [
         ("tag=products", "known are tags, match"),
-        ("status=alive", "healthy, degraded, draining, down, all"),
+        ("status=alive", "healthy, degraded, draining, down, quarantined, all"),
         ("match=most", "any, all"),
         ("transport=smoke", "streamable-http, sse, websocket, stdio"),
     ],

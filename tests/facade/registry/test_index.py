@@ -37,7 +37,13 @@ def test_replicas_of_one_version_are_one_entry() -> None:
     fleet = Fleet(instance("a"), instance("b"), instance("c", version="2.0.0"))
     assert [each.key for each in fleet.everything()] == [(NAME, "1.2.3"), (NAME, "2.0.0")]
     live = shown(fleet.one("1.2.3"))["_meta"][LIVE]
-    assert live["instances"] == {"healthy": 2, "degraded": 0, "draining": 0, "down": 0}
+    assert live["instances"] == {
+        "healthy": 2,
+        "degraded": 0,
+        "draining": 0,
+        "down": 0,
+        "quarantined": 0,
+    }
 
 
 @pytest.mark.parametrize(

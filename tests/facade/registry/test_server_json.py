@@ -89,7 +89,7 @@ def test_how_the_server_is_stands_under_a_key_of_our_own() -> None:
         "status": "healthy",
         "reason": "is healthy",
         "since": "2026-08-01T12:00:00.000Z",
-        "instances": {"healthy": 1, "degraded": 0, "draining": 0, "down": 0},
+        "instances": {"healthy": 1, "degraded": 0, "draining": 0, "down": 0, "quarantined": 0},
         "tags": ["a", "b"],
         "zones": ["eu"],
         "lastSeen": "2026-08-01T12:00:00.000Z",

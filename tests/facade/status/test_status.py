@@ -13,7 +13,14 @@ async def test_status_is_operational_until_something_is_not(ask: Client) -> None
     await ask("POST", "/servers", leased("b", health={"status": "down", "reason": "refused"}))
     told = (await ask("GET", "/status")).json
     assert told["status"] == "degraded"
-    assert told["summary"] == {"total": 2, "healthy": 1, "degraded": 0, "draining": 0, "down": 1}
+    assert told["summary"] == {
+        "total": 2,
+        "healthy": 1,
+        "degraded": 0,
+        "draining": 0,
+        "down": 1,
+        "quarantined": 0,
+    }
     assert [(each["id"], each["status"], each["reason"]) for each in told["servers"]] == [
         ("a", "healthy", "says so itself"),
         ("b", "down", "refused"),

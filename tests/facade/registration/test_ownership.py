@@ -1,0 +1,402 @@
+"""Whose a registration and a name are: what a stranger cannot do with what everybody may read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.adapters.remote import RemoteStore
+from mcp_discovery.adapters.store import StoreOptions, new_holder
+from mcp_discovery.facade.access.tokens import hash_of, new_token
+from mcp_discovery.health import healthy
+from mcp_discovery.instance import HOLDER_HEADER, Holder, public_holder
+from tests.facade.access.tokens import guarded, write_auth_file
+from tests.facade.harness import Client, Reply, leased, served
+from tests.records import document, record
+from tests.stores.waiting import until
+
+#: Two teams with the same rights, one that may register only some names, and an administrator.
+_ROLES = {
+    "team": "read register report",
+    "narrow": "narrow",
+    "operator": "read register report admin",
+}
+_SCOPES = {"narrow": [{"verbs": ["read", "register", "report"], "names": ["narrow-*"]}]}
+_SUBJECTS = {"alice": "team", "bob": "team", "nora": "narrow", "root": "operator"}
+_TOKENS = {subject: new_token(subject) for subject in _SUBJECTS}
+_ATTACKER = "http://127.0.0.1:6/evil"
+
+
+def as_(subject: str, **more: str) -> dict[str, str]:
+    """The headers of a caller."""
+    return {"Authorization": f"Bearer {_TOKENS[subject]}"} | more
+
+
+def _sections(**more: Any) -> dict[str, Any]:
+    tokens = {
+        subject: {"hash": hash_of(_TOKENS[subject]), "roles": role}
+        for subject, role in _SUBJECTS.items()
+    }
+    return {"roles": _ROLES, "scopes": _SCOPES, "tokens": tokens} | more
+
+
+@asynccontextmanager
+async def _teams(folder: Path, **sections: Any) -> AsyncIterator[Client]:
+    async with guarded(folder, _sections(**sections)) as ask:
+        yield ask
+
+
+def _kind(reply: Reply) -> str:
+    kind: str = reply.json["type"].rpartition(":")[2]
+    return kind
+
+
+def _connection(id: str, name: str) -> dict[str, Any]:
+    return {"id": id, "name": name, "protocol": "http", "endpoint": _ATTACKER}
+
+
+async def _attack(ask: Client, id: str, shown: Mapping[str, Any], **more: Any) -> list[Reply]:
+    """Everything that replaces, removes or renews ``id`` with what its entry says."""
+    holder = shown["lease"]["holder"]
+    body = {key: shown[key] for key in ("id", "name")} | {"url": _ATTACKER}
+    mine = body | {"lease": {"ttl": 60, "holder": "mine"}}
+    theirs = body | {"lease": shown["lease"]}
+    path = f"/servers/{id}"
+    as_secret = {HOLDER_HEADER: holder, **more.get("headers", {})}
+    quiet = {key: value for key, value in more.items() if key != "headers"}
+    return [
+        await ask("DELETE", path, **more),
+        await ask("DELETE", path, params={"holder": holder}, **more),
+        await ask("DELETE", path, headers=as_secret, **quiet),
+        await ask("DELETE", f"/connections/{id}", **more),
+        await ask("PUT", path, body, **more),
+        await ask("PUT", f"{path}?holder={holder}", body, **more),
+        await ask("PUT", path, theirs, **more),
+        await ask("PUT", path, body | {"holder": holder}, **more),
+        await ask("POST", "/servers", body, **more),
+        await ask("POST", "/servers", mine, **more),
+        await ask("POST", "/servers", theirs, **more),
+        await ask("POST", "/servers", theirs, headers=as_secret, **quiet),
+        await ask("POST", "/servers", mine | {"takeover": holder}, **more),
+        await ask("POST", "/servers", theirs | {"takeover": holder}, **more),
+        await ask("POST", f"{path}/drain", {"holder": holder}, **more),
+        await ask("POST", f"{path}/heartbeat", {"holder": holder, "status": "down"}, **more),
+        await ask("POST", f"{path}/heartbeat", {"status": "down"}, **more),
+        await ask("POST", "/connections", _connection(id, body["name"]), **more),
+        await ask("PATCH", f"/connections/{id}", {"tags": ["mine"]}, **more),
+        await ask(
+            "POST",
+            "/registry/import",
+            {"connections": [_connection(id, body["name"])]},
+            **more,
+        ),
+    ]
+
+
+async def test_a_sidecars_registration_is_not_taken_with_what_lists_say() -> None:
+    async with EmbeddedStore() as below, served(below) as ask, RemoteStore(ask.url) as store:
+        registration = await store.register(record(), document("a"), ttl=60, reap_after=120)
+        before = (await ask("GET", "/servers/catalog-1")).json
+        assert before["lease"]["holder"].startswith("h1-")
+        for number, refused in enumerate(await _attack(ask, "catalog-1", before)):
+            assert refused.status in (403, 409, 422), (number, refused.body)
+        after = (await ask("GET", "/servers/catalog-1")).json
+        assert {**after, "lastSeen": ""} == {**before, "lastSeen": ""}
+        await registration.heartbeat(healthy(), renew=True)
+        await registration.update(record(tags=["new"]), document("a"))
+        await registration.drain()
+        await registration.deregister()
+        assert (await ask("GET", "/servers/catalog-1")).status == 404
+
+
+async def test_nor_through_another_facade_over_its_store() -> None:
+    """One that does not hold the registration, as after a restart, or beside Consul."""
+    async with EmbeddedStore() as below, served(below) as ask:
+        await below.register(record(), document("a"), ttl=60, reap_after=120)
+        before = await ask.until_status("catalog-1", "healthy")
+        for number, refused in enumerate(await _attack(ask, "catalog-1", before)):
+            assert refused.status in (403, 404, 409, 422), (number, refused.body)
+        after = (await ask("GET", "/servers/catalog-1")).json
+        assert {**after, "lastSeen": ""} == {**before, "lastSeen": ""}
+
+
+async def test_a_secret_is_enough_at_any_facade_over_the_store() -> None:
+    holder = new_holder()
+    assert holder.secret is not None
+    async with EmbeddedStore() as below, served(below) as one, served(below) as two:
+        body = record().to_dict() | {"lease": {"ttl": 60, "holder": holder.id}}
+        secret = {HOLDER_HEADER: holder.secret}
+        assert (await one("POST", "/servers", body, headers=secret)).status == 201
+        await two.until_status("catalog-1", "healthy")
+        assert holder.secret.encode() not in (await one("GET", "/servers?status=all")).body
+        lost = await two("POST", "/servers/catalog-1/heartbeat", headers=secret)
+        assert _kind(lost) == "registration-lost"
+        assert (await two("POST", "/servers", body, headers=secret)).status == 201
+        beat = await two("POST", "/servers/catalog-1/heartbeat", headers=secret)
+        assert beat.status == 200
+        assert (await one("DELETE", "/servers/catalog-1", headers=secret)).status in (204, 409)
+        assert (await two("DELETE", "/servers/catalog-1", headers=secret)).status in (204, 404)
+
+
+async def test_a_simple_client_may_have_a_secret_alone(ask: Client) -> None:
+    secret = {HOLDER_HEADER: "a-long-secret-of-my-own"}
+    made = await ask("POST", "/servers", leased("a"), headers=secret)
+    assert made.json == {"id": "a"}
+    shown = (await ask("GET", "/servers/a")).json
+    assert shown["lease"]["holder"] == public_holder("a-long-secret-of-my-own")
+    assert (await ask("POST", "/servers/a/heartbeat")).status == 409
+    assert (await ask("POST", "/servers/a/heartbeat", headers=secret)).status == 200
+    assert (await ask("DELETE", "/servers/a")).status == 409
+    assert (await ask("DELETE", "/servers/a", headers=secret)).status == 204
+    bad = await ask("POST", "/servers", leased("a"), headers={HOLDER_HEADER: "h1-0"})
+    assert bad.status == 422
+
+
+async def test_a_sidecar_of_0_1_works_on_and_its_id_is_not_shown() -> None:
+    """Its random id is its only secret, which it sends in bodies and queries."""
+    old = Holder("0123456789abcdef", "host-1", "sidecar")
+    lease = {"holder": old.id, "host": "host-1", "by": "sidecar", "ttl": 60, "reapAfter": 120}
+    async with EmbeddedStore() as below, served(below) as ask:
+        body = record().to_dict() | {"lease": lease}
+        assert (await ask("POST", "/servers", body)).status == 201
+        shown = (await ask("GET", "/servers?status=all")).body
+        assert old.id.encode() not in shown
+        before = (await ask("GET", "/servers/catalog-1")).json
+        for number, refused in enumerate(await _attack(ask, "catalog-1", before)):
+            assert refused.status in (403, 409, 422), (number, refused.body)
+        beat = {"holder": old.id, "status": "degraded", "reason": "slow"}
+        assert (await ask("POST", "/servers/catalog-1/heartbeat", beat)).status == 200
+        assert (await ask("PUT", "/servers/catalog-1", body | {"tags": ["b"]})).status == 200
+        assert (await ask("POST", "/servers/catalog-1/drain", {"holder": old.id})).status == 200
+        gone = await ask("DELETE", "/servers/catalog-1", params={"holder": old.id})
+        assert gone.status == 204
+
+
+async def test_a_facade_over_a_facade_shows_its_own_secret() -> None:
+    async with (
+        EmbeddedStore() as below,
+        served(below) as lower,
+        RemoteStore(lower.url) as middle,
+        served(middle) as upper,
+        RemoteStore(upper.url) as store,
+    ):
+        registration = await store.register(record(), document("a"), ttl=60, reap_after=120)
+        await lower.until_status("catalog-1", "healthy")
+        await registration.heartbeat(healthy(), renew=True)
+        posted = {"id": "b", "name": "b", "url": "http://127.0.0.1:9/b"}
+        assert (await upper("POST", "/servers", posted)).status == 201
+        assert (await upper("DELETE", "/servers/b")).status == 204
+        await registration.deregister()
+        assert (await lower("GET", "/servers?status=all")).ids == []
+
+
+async def test_a_name_belongs_to_who_registered_it_first(tmp_path: Path) -> None:
+    async with _teams(tmp_path) as ask:
+        first = await ask("POST", "/servers", leased("a"), headers=as_("alice"))
+        assert first.status == 201
+        shown = (await ask("GET", "/servers/a", headers=as_("bob"))).json
+        assert shown["lease"]["owner"] == "alice"
+        held = await ask("POST", "/servers", leased("b"), headers=as_("bob"))
+        assert (held.status, _kind(held)) == (409, "name-held")
+        assert b"alice" not in held.body
+        posted = {"id": "c", "name": "products", "url": "http://127.0.0.1:9/c"}
+        connection = _connection("c", "products")
+        for refused in (
+            await ask("POST", "/servers", posted, headers=as_("bob")),
+            await ask("POST", "/connections", connection, headers=as_("bob")),
+            await ask(
+                "POST", "/registry/import", {"connections": [connection]}, headers=as_("bob")
+            ),
+        ):
+            assert refused.status == 409
+            assert b"belongs to another caller" in refused.body
+        for number, refused in enumerate(await _attack(ask, "a", shown, headers=as_("bob"))):
+            assert refused.status in (401, 403, 409, 422), (number, refused.body)
+        assert (await ask("POST", "/servers", posted, headers=as_("alice"))).status == 201
+        for refused in (
+            await ask("PUT", "/servers/c", posted, headers=as_("bob")),
+            await ask("PATCH", "/connections/c", {"tags": ["x"]}, headers=as_("bob")),
+            await ask("DELETE", "/servers/c", headers=as_("bob")),
+            await ask("DELETE", "/connections/c", headers=as_("bob")),
+            await ask("POST", "/servers/c/drain", headers=as_("bob")),
+        ):
+            assert (refused.status, _kind(refused)) == (409, "name-held"), refused.body
+        # Nobody renames into a name, or out of one.
+        own = {"id": "d", "name": "mine", "url": "http://127.0.0.1:9/d"}
+        assert (await ask("POST", "/servers", own, headers=as_("bob"))).status == 201
+        into = await ask("PUT", "/servers/d", own | {"name": "products"}, headers=as_("bob"))
+        assert _kind(into) == "name-held"
+        moved = await ask("PATCH", "/connections/d", {"name": "products"}, headers=as_("bob"))
+        assert moved.status in (409, 422)
+        # It is alice's for a while after the last of hers has gone.
+        assert (await ask("DELETE", "/servers/c", headers=as_("alice"))).status == 204
+        assert (await ask("DELETE", "/servers/a", headers=as_("alice"))).status == 204
+        held = await ask("POST", "/servers", leased("b"), headers=as_("bob"))
+        assert _kind(held) == "name-held"
+        assert (await ask("POST", "/servers", leased("b"), headers=as_("alice"))).status == 201
+        assert (await ask("DELETE", "/servers/b", headers=as_("root"))).status in (204, 409)
+
+
+async def test_an_administrator_acts_for_the_owner(tmp_path: Path) -> None:
+    async with _teams(tmp_path) as ask:
+        posted = {"id": "c", "name": "products", "url": "http://127.0.0.1:9/c"}
+        await ask("POST", "/servers", posted, headers=as_("alice"))
+        more = await ask("POST", "/servers", posted | {"id": "d"}, headers=as_("root"))
+        assert more.status == 201
+        shown = (await ask("GET", "/servers/d", headers=as_("root"))).json
+        assert shown["lease"]["owner"] == "alice"
+        async with RemoteStore(ask.url, StoreOptions(token=_TOKENS["alice"])) as store:
+            mine = record("kept", name="products")
+            await store.register(mine, document("a"), ttl=60, reap_after=120)
+        for who in ("bob", "alice", "root"):
+            refused = await ask("DELETE", "/servers/kept", headers=as_(who))
+            assert refused.status == 409, who
+        holder = (await ask("GET", "/servers/kept", headers=as_("root"))).json["lease"]["holder"]
+        named = {"holder": holder}
+        assert (
+            await ask("DELETE", "/servers/kept", headers=as_("bob"), params=named)
+        ).status == 409
+        gone = await ask("DELETE", "/servers/kept", headers=as_("root"), params=named)
+        assert gone.status == 204
+
+
+async def test_rights_are_asked_for_the_very_record(tmp_path: Path) -> None:
+    async with _teams(tmp_path) as ask:
+        posted = {"id": "w-1", "name": "wide", "url": "http://127.0.0.1:9/w"}
+        assert (await ask("POST", "/servers", posted, headers=as_("alice"))).status == 201
+        refused = await ask("POST", "/servers", posted | {"id": "x"}, headers=as_("nora"))
+        assert (refused.status, _kind(refused)) == (403, "forbidden")
+        assert "has no right to register servers named 'wide'" in refused.json["detail"]
+        own = {"id": "n", "name": "narrow-1", "url": "http://127.0.0.1:9/n"}
+        assert (await ask("POST", "/servers", own, headers=as_("nora"))).status == 201
+        out = await ask("PUT", "/servers/n", own | {"name": "wide"}, headers=as_("nora"))
+        assert _kind(out) == "forbidden"
+        taken = await ask("POST", "/servers", own | {"id": "w-1"}, headers=as_("nora"))
+        assert taken.status == 409
+        assert b"127.0.0.1:9/w" not in taken.body
+
+        # What is not seen does not exist.
+        def sent(id: str) -> list[tuple[str, str, Any]]:
+            return [
+                ("DELETE", f"/servers/{id}", None),
+                ("PUT", f"/servers/{id}", own | {"id": id}),
+                ("POST", f"/servers/{id}/heartbeat", {}),
+                ("POST", f"/servers/{id}/drain", {}),
+                ("DELETE", f"/connections/{id}", None),
+                ("PATCH", f"/connections/{id}", {"tags": ["x"]}),
+                ("POST", f"/connections/{id}/health-check", {}),
+                ("POST", f"/connections/{id}/outcome", {"success": True}),
+                ("POST", "/outcomes", {"outcomes": [{"id": id, "success": True}]}),
+                ("POST", "/connections/health-check/batch", {"connectionIds": [id]}),
+            ]
+
+        for real, none in zip(sent("w-1"), sent("none"), strict=True):
+            seen = await ask(*real, headers=as_("nora"))
+            unknown = await ask(*none, headers=as_("nora"))
+            assert seen.status == unknown.status, real
+            assert seen.body.replace(b"w-1", b"none") == unknown.body, real
+        assert (await ask("GET", "/servers/w-1", headers=as_("alice"))).status == 200
+
+
+async def test_rules_give_names_to_callers_and_origins(tmp_path: Path) -> None:
+    rules = [
+        {"names": ["pay-*"], "owners": ["alice"], "origins": ["https://*.pay.example.com"]},
+        {"names": ["pay-*", "shared"], "roles": ["team"]},
+    ]
+    async with _teams(tmp_path, names=rules) as ask:
+        good = {"id": "a", "name": "pay-1", "url": "https://one.pay.example.com/mcp"}
+        lease = {"lease": {"ttl": 60}}
+        bad = await ask("POST", "/servers", good | lease | {"url": _ATTACKER}, headers=as_("alice"))
+        assert (bad.status, _kind(bad)) == (409, "name-held")
+        assert "http://127.0.0.1:6 is no origin" in bad.json["detail"]
+        for url in (
+            "https://pay.example.com.evil.example/mcp",
+            "https://evil.example/.pay.example.com",
+            "https://one.pay.example.com@evil.example/mcp",
+            "https://one.pay.example.com:8443/mcp",
+            "http://one.pay.example.com/mcp",
+        ):
+            bad = await ask("POST", "/servers", good | lease | {"url": url}, headers=as_("alice"))
+            assert bad.status in (409, 422), url
+        assert (await ask("POST", "/servers", good | lease, headers=as_("bob"))).status == 409
+        assert (await ask("POST", "/servers", good | lease, headers=as_("alice"))).status == 201
+        for id, who in (("s1", "alice"), ("s2", "bob")):
+            body = leased(id, name="shared")
+            assert (await ask("POST", "/servers", body, headers=as_(who))).status == 201
+        listed = await ask("GET", "/servers?name=shared", headers=as_("bob"))
+        assert sorted(listed.ids) == ["s1", "s2"]
+
+
+async def test_what_breaks_a_rule_in_the_store_is_quarantined(tmp_path: Path) -> None:
+    rules = [{"names": ["catalog"], "origins": ["http://127.0.0.1:8001"]}]
+    path = tmp_path / "auth.yaml"
+    write_auth_file(path, **_sections(names=rules))
+    async with EmbeddedStore() as below, served(below, auth=str(path)) as ask:
+        ask.session.headers.update(as_("root"))
+        good = record("good", name="catalog", endpoint={"url": "http://127.0.0.1:8001/mcp"})
+        evil = record("evil", name="catalog", endpoint={"url": "http://127.0.0.1:6/mcp"})
+        for each in (good, evil):
+            await below.register(each, document("a"), ttl=60, reap_after=120, holder=new_holder())
+        shown = await ask.until_status("evil", "quarantined")
+        assert shown["reason"].startswith("http://127.0.0.1:6 is no origin")
+        assert (await ask("GET", "/servers")).ids == ["good"]
+        assert (await ask("GET", "/servers?status=quarantined")).ids == ["evil"]
+        assert (await ask("GET", "/status")).json["summary"]["quarantined"] == 1
+        assert b"127.0.0.1:6" not in (await ask("GET", "/sd/prometheus")).body
+        assert b"127.0.0.1:6" not in (await ask("GET", "/v0.1/servers")).body
+        # The file is followed, both ways; who is quarantined late leaves the list first.
+        async with ask.events("?status=all") as events:
+            assert (await events.next()).name == "snapshot"
+            rules = [{"names": ["catalog"], "origins": ["http://127.0.0.1:6"]}]
+            write_auth_file(path, **_sections(names=rules))
+            seen = [(await events.next()).data for _ in range(3)]
+        changes = [(each["id"], (each["server"] or {}).get("status")) for each in seen]
+        assert changes.index(("good", None)) < changes.index(("good", "quarantined"))
+        assert ("evil", "healthy") in changes
+
+
+async def test_another_owner_in_the_store_is_quarantined(tmp_path: Path) -> None:
+    path = write_auth_file(tmp_path / "auth.yaml", **_sections())
+    async with EmbeddedStore() as below, served(below, auth=path) as ask:
+        ask.session.headers.update(as_("root"))
+        first = await ask("POST", "/servers", leased("a"), headers=as_("alice"))
+        assert first.status == 201
+        other = Holder("h1-x", "host", "sidecar", owner="bob")
+        evil = record("evil", name="products", registered_at="2020-01-01T00:00:00Z")
+        registration = await below.register(
+            evil, document("a"), ttl=60, reap_after=120, holder=other
+        )
+        shown = await ask.until_status("evil", "quarantined")
+        assert shown["reason"] == "the name products belongs to another owner"
+        await registration.update(record("evil", name="elsewhere"), document("a"))
+        await ask.until_status("evil", "healthy")
+
+
+async def test_a_registrant_reports_no_quarantine(ask: Client) -> None:
+    bad = await ask("POST", "/servers", leased("a", health={"status": "quarantined"}))
+    assert bad.status == 422
+    assert "quarantined" not in bad.json["detail"]
+
+
+@pytest.mark.parametrize("token", ["alice", "root"])
+async def test_owners_outlive_the_facade(tmp_path: Path, token: str) -> None:
+    path = write_auth_file(tmp_path / "auth.yaml", **_sections())
+    url = f"embedded://{tmp_path}/store.db"
+    posted = {"id": "c", "name": "products", "url": "http://127.0.0.1:9/c"}
+    async with EmbeddedStore(url) as below, served(below, auth=path) as ask:
+        assert (await ask("POST", "/servers", posted, headers=as_("alice"))).status == 201
+    async with EmbeddedStore(url) as below, served(below, auth=path) as ask:
+
+        async def kept() -> bool:
+            reply = await ask("GET", "/servers/c", headers=as_("alice"))
+            return reply.status == 200
+
+        await until(kept, timeout=10.0, what="the entry being there again")
+        held = await ask("DELETE", "/servers/c", headers=as_("bob"))
+        assert _kind(held) == "name-held"
+        assert (await ask("DELETE", "/servers/c", headers=as_(token))).status == 204
