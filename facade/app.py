@@ -27,6 +27,7 @@ from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
 from mcp_discovery.facade.access.ownership import NameOwners
+from mcp_discovery.facade.access.quotas import QUOTAS, Quotas, quotas_of
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.connections import (
@@ -53,6 +54,7 @@ from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.http.slashes import NeedlessSlashes
 from mcp_discovery.facade.http.tracing import asking_store
 from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
+from mcp_discovery.facade.mcp.refusals import reshape_refusal
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.registration import handlers as registering
@@ -178,6 +180,10 @@ def create_app(
             "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
             "shared_names": ("Names that more than one server has.", lambda: len(shared_names)),
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
+            "limits_store_away": (
+                "1 while the common count of requests cannot be reached.",
+                lambda: int((quotas := app.get(QUOTAS)) is not None and quotas.away),
+            ),
         },
         tally=tally,
         version=installed_version(),
@@ -191,12 +197,15 @@ def create_app(
         metrics,
         Cors(options.cors_origins),
         check=refusing_probes(posted.holder.id, PATH),
-        reshape_error=reshape_error,
+        reshape_error=_reshape,
         sign=open_to_all,
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    _guard(app, outermost, policy, addresses, Visibility(parts))
+    quotas = quotas_of(options, None if policy is None else policy.current)
+    if quotas is not None:
+        quotas.serve_in(app)
+    _guard(app, outermost, policy, quotas, addresses, Visibility(parts))
     if audit is not None:
         app[AUDIT] = audit
         app.middlewares.insert(1, audit.record)  # behind the outermost: it sees all refusals
@@ -224,23 +233,29 @@ def create_app(
     return app
 
 
+def _reshape(request: web.Request, response: web.StreamResponse) -> None:
+    reshape_error(request, response)
+    reshape_refusal(request, response)
+
+
 def _guard(
     app: web.Application,
     outermost: OutermostMiddleware,
     policy: FollowedFiles[Policy] | None,
+    quotas: Quotas | None,
     addresses: Addresses,
     visibility: Visibility,
 ) -> None:
     """Puts the middlewares into ``app`` that decide who may ask."""
     if policy is None:
         challenges = app[CHALLENGES] = Challenges(addresses.base, None)
-        gate = Gate(NoAuthentication(Rights.all()), challenges)
+        gate = Gate(NoAuthentication(Rights.all()), challenges, quotas)
         outermost.install(app, gate.identify, gate.authorize, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
     authentication = FileAuthentication(policy, challenges)
     lifetimes = CredentialLifetimes(authentication, policy, challenges)
-    gate = Gate(authentication, challenges)
+    gate = Gate(authentication, challenges, quotas)
     outermost.install(app, gate.identify, lifetimes.end, gate.authorize, visibility.choose)
     app.on_response_prepare.append(lifetimes.note_stream)
     app.cleanup_ctx.append(lifetimes.running)

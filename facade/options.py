@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -34,6 +34,11 @@ class FacadeOptions:
     :mod:`mcp_discovery.facade.access.auth_file`. ``None``: everybody may do everything.
 
     ``audit`` says where is recorded what happens; ``None``: nowhere.
+
+    ``limits`` are those of anonymous callers by address, such as ``reads=600/minute``, over the
+    usual ones; ``None``: there are none but those in the file. ``limits_store`` is the URL of a
+    Redis where several facades count as one, with its password, in a file that is followed, and
+    its CAs; without it each counts by itself. See :mod:`mcp_discovery.facade.access.quotas`.
 
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
@@ -89,6 +94,11 @@ class FacadeOptions:
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
     auth: str | None = None
+    limits: tuple[str, ...] | None = None
+    limits_store: str | None = None
+    limits_store_password: str | None = field(default=None, repr=False)
+    limits_store_password_file: str | None = None
+    limits_store_ca: str | None = None
     head_timeout: float = HEAD_TIMEOUT
     max_connections: int | None = None
     max_connections_per_address: int | None = None

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access.limits_section import LimitsSection
 from mcp_discovery.facade.access.ownership import NameRule
 from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Need, Rights, Verb
 from mcp_discovery.facade.access.section import Section, Words
@@ -67,6 +68,7 @@ class AuthFile(Section):
     anonymous: Words = Field([])
     tokens: dict[TokenId, TokenEntry] = Field({})
     names: list[NameRule] = Field([])
+    limits: LimitsSection = LimitsSection()
 
     @model_validator(mode="after")
     def _check_references(self) -> AuthFile:
@@ -76,6 +78,8 @@ class AuthFile(Section):
                     raise ValueError(_unknown(f"roles.{role}: scope", each, {*self.scopes, *VERBS}))
         for each in self.anonymous:
             self.require_role("anonymous", each)
+        for each in self.limits.roles:
+            self.require_role("limits.roles", each)
         for id, token in self.tokens.items():
             for each in token.roles:
                 self.require_role(f"tokens.{id}", each)

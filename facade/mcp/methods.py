@@ -9,8 +9,10 @@ from aiohttp import web
 
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.caller import Caller
+from mcp_discovery.facade.access.quotas import Quotas
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.messages import (
     CLIENT_INFO_KEY,
     INTERNAL_ERROR,
@@ -23,7 +25,7 @@ from mcp_discovery.facade.mcp.messages import (
 )
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
 from mcp_discovery.facade.mcp.subscriptions import LegacySession
-from mcp_discovery.facade.mcp.tool import McpTool, OnProgress
+from mcp_discovery.facade.mcp.tool import McpTool, OnProgress, tool_error
 from mcp_discovery.nearest import nearest
 from mcp_discovery.version import installed_version
 
@@ -50,7 +52,7 @@ _WITHOUT_CALLS: Final = (
 
 class McpClient(NamedTuple):
     """The client of a request. ``session`` is a legacy client's; a modern client has none.
-    ``caller`` is who it works for.
+    ``caller`` is who it works for, ``quotas`` count what it calls.
 
     ``internal`` says that it is mcp-discovery itself, which introspects this server. It is given
     only the resources that do not depend on the list: otherwise each introspection of a facade in
@@ -60,6 +62,7 @@ class McpClient(NamedTuple):
     session: LegacySession | None
     internal: bool
     caller: Caller
+    quotas: Quotas | None
 
     @property
     def modern(self) -> bool:
@@ -161,6 +164,12 @@ class Methods:
             raise JsonRpcError(
                 INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}"
             )
+        client = call.client
+        if tool.long_running and client.quotas is not None:
+            try:
+                await client.quotas.take(client.caller, "calls")
+            except ProblemError as error:
+                return tool_error(error.detail)
         return await tool.call(call.rpc.object("arguments"), call.on_progress)
 
     async def _list_resources(self, call: MethodCall) -> Mapping[str, Any]:
