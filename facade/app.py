@@ -28,6 +28,7 @@ from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
 from mcp_discovery.facade.access.ownership import NameOwners
 from mcp_discovery.facade.access.quotas import QUOTAS, Quotas, quotas_of
+from mcp_discovery.facade.access.refused_credentials import RefusedCredentials
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.connections import (
@@ -136,7 +137,11 @@ def create_app(
     audit = Audit(options.audit) if options.audit is not None else None
     if audit is not None:
         store = recorded(store, lambda id: catalog.view.entries.get(id))
-    policy = None if options.auth is None else follow(options.auth)
+    addresses = Addresses.parse(
+        options.registry_address, options.public_url, gateway=options.gateway
+    )
+    public_url = addresses.public_url or None
+    policy = None if options.auth is None else follow(options.auth, public_url=public_url)
     names = NameOwners(None if policy is None else lambda: policy.current().file.names)
     catalog = Catalog(store, hold=options.hold, ring=options.ring, admission=names)
     usage = Usage()
@@ -152,9 +157,6 @@ def create_app(
             max_answer_bytes=options.mcp_max_answer_bytes,
         )
     mcp = McpServer(options, calls)
-    addresses = Addresses.parse(
-        options.registry_address, options.public_url, gateway=options.gateway
-    )
     parts = ListParts(catalog, usage, mcp, addresses, options)
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
@@ -253,12 +255,14 @@ def _guard(
         outermost.install(app, gate.identify, gate.authorize, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
-    authentication = FileAuthentication(policy, challenges)
-    lifetimes = CredentialLifetimes(authentication, policy, challenges)
+    authentication = FileAuthentication(
+        policy, challenges, RefusedCredentials(), addresses.public_url or None
+    )
+    lifetimes = CredentialLifetimes(authentication, challenges)
     gate = Gate(authentication, challenges, quotas)
     outermost.install(app, gate.identify, lifetimes.end, gate.authorize, visibility.choose)
     app.on_response_prepare.append(lifetimes.note_stream)
-    app.cleanup_ctx.append(lifetimes.running)
+    app.cleanup_ctx.extend((authentication.running, lifetimes.running))
 
 
 def _timed(tally: Tally) -> Around:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _split(value: Any) -> Any:
+    return value.split() if isinstance(value, str) else value
+
 
 #: Several words, as a list or separated by blanks.
-Words = Annotated[str | list[str], AfterValidator(lambda v: v.split() if isinstance(v, str) else v)]
+Words = Annotated[list[str], BeforeValidator(_split, json_schema_input_type=str | list[str])]
 
 
 class Section(BaseModel):
