@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.audit.calls import PassedCalls
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.calling import PartialAccess, access_to, may_see
 from mcp_discovery.facade.gateway import upstream
@@ -119,14 +120,24 @@ class McpGateway:
                     raise ProblemError(503, "too-busy", detail)
                 await exchange.begin()
                 upstream.reject_loop(request)
-                view = current_view(self._catalog)
-                if (given := request.headers.get(SESSION)) is not None:
-                    return await self._forward_in_session(exchange, view, name, given)
-                fit = candidates(view, name, versions, request)
-                return await self._forward_to_any(exchange, name, fit)
+                calls = exchange.calls = await PassedCalls.begin(
+                    request, name, exchange.prefix, whole=exchange.whole
+                )
+                forwarding = self._forward(exchange, name, versions)
+                return await (forwarding if calls is None else calls.recorded(forwarding))
         except ClientGoneError:
             _abort(request)
             return web.Response(status=_CLIENT_LEFT, reason="Client Closed Request")
+
+    async def _forward(
+        self, exchange: ForwardedRequest, name: str, versions: frozenset[VersionRange]
+    ) -> web.StreamResponse:
+        request = exchange.request
+        view = current_view(self._catalog)
+        if (given := request.headers.get(SESSION)) is not None:
+            return await self._forward_in_session(exchange, view, name, given)
+        fit = candidates(view, name, versions, request)
+        return await self._forward_to_any(exchange, name, fit)
 
     async def _forward_in_session(
         self, exchange: ForwardedRequest, view: View, name: str, given: str
@@ -167,6 +178,8 @@ class McpGateway:
         access = access_to(caller_of(request).rights, entry.instance)
         if not access:
             raise not_callable(request, entry.record.name)
+        if exchange.calls is not None:
+            exchange.calls.reach(entry.instance)
         part = access if isinstance(access, PartialAccess) else None
         if part is not None and (refused := await _refused(exchange, part)) is not None:
             return refused
@@ -249,6 +262,8 @@ class McpGateway:
                 return answer
             if not part:
                 break
+            if exchange.calls is not None:
+                exchange.calls.read(part)
             try:
                 async with asyncio.timeout(self._options.write_timeout):
                     await answer.write(part)

@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 
 from mcp_discovery.connection_errors import connection_sentence, is_refused_handshake
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.access.audit.calls import PassedCalls
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
@@ -152,6 +153,13 @@ class ForwardedRequest:
         self._prefix = b""
         self.whole = not request.can_read_body
         self.fault: ProblemError | None = None
+        #: The calls in it, where they are recorded.
+        self.calls: PassedCalls | None = None
+
+    @property
+    def prefix(self) -> bytes:
+        """What is buffered of the body."""
+        return self._prefix
 
     async def begin(self) -> None:
         """Buffers the beginning; raises :class:`ProblemError` where it is too large or too slow."""
@@ -201,6 +209,8 @@ class ForwardedRequest:
                 sent += len(part)
                 if sent > MAX_BODY_BYTES:
                     raise _too_large()
+                if self.calls is not None:
+                    self.calls.send(part)
                 yield part
         except ProblemError as error:
             self.fault = error

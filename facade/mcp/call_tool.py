@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from aiohttp import web
 
 from mcp_discovery.extras import require_extra
+from mcp_discovery.facade.access.audit.calls import CALL, begin_call
 from mcp_discovery.facade.http.addresses import AddressPolicy, literal
 from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.facade.mcp.tool import (
@@ -91,8 +92,11 @@ class ClientCaller:
         """See :meth:`ToolCaller.call`."""
         from mcp.shared.exceptions import MCPError
 
-        discovery = await self._opened()
+        from mcp_discovery.client.calls import OUTCOMES
 
+        discovery = await self._opened()
+        outcomes: list[CallOutcome] = []
+        OUTCOMES.set(outcomes)
         try:
             result = await discovery.call(
                 name, arguments, server=server, timeout=timeout, on_progress=on_progress
@@ -100,8 +104,17 @@ class ClientCaller:
         except MCPError as error:
             # It is the tool's own answer: no status of HTTP is derived from its code.
             raise JsonRpcError(error.code, error.message, error.data, status=200) from error
+        finally:
+            self._tell_instance(outcomes)
         wire: dict[str, Any] = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         return wire
+
+    def _tell_instance(self, outcomes: Sequence[CallOutcome]) -> None:
+        """Says which instance a recorded call reached."""
+        if (call := CALL.get()) is not None and outcomes:
+            entry = self._catalog.view.entries.get(outcomes[-1].instance)
+            if entry is not None:
+                call.reaches(entry.instance)
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Ends every session when the application ends."""
@@ -198,6 +211,30 @@ class CallTool(McpTool):
             return tool_error(f"{_MOST_CALLS} calls are under way already; try again soon")
         self._running += 1
         try:
+            return await self._recorded(arguments, on_progress)
+        finally:
+            self._running -= 1
+
+    async def _recorded(
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+    ) -> Mapping[str, Any]:
+        called = arguments["server"] or "", arguments["name"], arguments["arguments"]
+        call = await begin_call(*called)
+        CALL.set(call)
+        try:
+            result = await self._call(arguments, on_progress)
+        except BaseException as error:
+            if call is not None:
+                call.end_with(error)
+            raise
+        if call is not None:
+            call.end_with(result)
+        return result
+
+    async def _call(
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+    ) -> Mapping[str, Any]:
+        try:
             return await self._caller.call(
                 arguments["name"],
                 arguments["arguments"],
@@ -210,5 +247,3 @@ class CallTool(McpTool):
                 f"{arguments['name'][:100]!r} did not answer within {arguments['timeout']:g} s; "
                 "raise timeout, or find another tool"
             )
-        finally:
-            self._running -= 1
