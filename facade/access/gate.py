@@ -9,7 +9,6 @@ from aiohttp import web
 
 from mcp_discovery.facade.access.caller import Caller, caller_of, identified
 from mcp_discovery.facade.access.challenge import Challenges
-from mcp_discovery.facade.access.quotas import Quotas
 from mcp_discovery.facade.access.rights import Need, Rights
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
@@ -41,7 +40,6 @@ class Gate:
 
     authentication: Authentication
     challenges: Challenges
-    quotas: Quotas | None = None
 
     @web.middleware
     async def identify(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -51,18 +49,12 @@ class Gate:
         """
         try:
             caller = await self.authentication.identify(request)
-        except ProblemError as error:
-            address = client_of(request).address
-            if self.quotas is not None and error.status == 401:
-                await self.quotas.refuse(request, address)
+        except ProblemError:
             if needs_of(request) != "open":
                 raise
-            caller = Caller("", "anonymous", (), Rights(()), address)
+            caller = Caller("", "anonymous", (), Rights(()), client_of(request).address)
         identified(request, caller)
-        if self.quotas is None:
-            return await handler(request)
-        # What is refused further in counts, too.
-        return await self.quotas.admit(request, caller, handler)
+        return await handler(request)
 
     @web.middleware
     async def authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:

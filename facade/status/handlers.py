@@ -14,7 +14,6 @@ from pydantic import Field
 
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.access.parts import parts_of
-from mcp_discovery.facade.access.quotas import QUOTAS
 from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
@@ -79,14 +78,6 @@ class SkippedModel(Shaped):
     keys: dict[str, str] = Field(description="Key → why it was skipped.")
 
 
-class LimitsStatus(Shaped):
-    """The common count of callers' requests: while it is away, each facade counts by itself."""
-
-    store: str
-    shared: bool
-    since: datetime | None = None
-
-
 class StatusPage(Shaped):
     """The whole list at a glance."""
 
@@ -104,9 +95,6 @@ class StatusPage(Shaped):
     stale_since: datetime | None = None
     problem: str | None = None
     partial: str | None = None
-    limits: LimitsStatus | None = Field(
-        None, description="Where several facades count requests together."
-    )
 
 
 class RegistryCount(Shaped):
@@ -216,9 +204,6 @@ async def status(request: web.Request) -> web.Response:
         "held": request.app[FACADE].catalog.held_total,
         "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
-    quotas = request.app.get(QUOTAS)
-    if quotas is not None and (counted := quotas.status()) is not None:
-        body["limits"] = counted
     body |= list_json.caveats(view)
     # All but lastSeen, which changes with the clock alone, belongs to the revision.
     tag = tag_of({name: value for name, value in body.items() if name != "servers"})

@@ -24,10 +24,7 @@ from mcp_discovery.yaml_files import Items, Node, Scalar, Table, parse, read_byt
 _NOT_IN_FILES = frozenset({"context", "config"})
 #: Settings that are secrets: they belong in a file of their own or in the environment.
 SECRETS = frozenset(
-    {
-        *("store-token", "store-password", "server-token", "health-token"),
-        *("audit-password", "limits-store-password"),
-    }
+    {"store-token", "store-password", "audit-password", "server-token", "health-token"}
 )
 _PAIRS = "KEY=VALUE"
 
