@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
@@ -27,6 +27,8 @@ from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
 from mcp_discovery.facade.access.ownership import NameOwners
+from mcp_discovery.facade.access.quotas import QUOTAS, Quotas, quotas_of
+from mcp_discovery.facade.access.refused_credentials import RefusedCredentials
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.connections import (
@@ -38,8 +40,6 @@ from mcp_discovery.facade.connections import handlers as connections
 from mcp_discovery.facade.documents import documents as exchange
 from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.gateway import handlers as gateway
-from mcp_discovery.facade.gateway.credentials import KnownCredentials
-from mcp_discovery.facade.gateway.credentials import follow as follow_credentials
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.gateway.sessions import SessionIds
 from mcp_discovery.facade.http import openapi
@@ -55,6 +55,7 @@ from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.http.slashes import NeedlessSlashes
 from mcp_discovery.facade.http.tracing import asking_store
 from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
+from mcp_discovery.facade.mcp.refusals import reshape_refusal
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.registration import handlers as registering
@@ -136,14 +137,17 @@ def create_app(
     audit = Audit(options.audit) if options.audit is not None else None
     if audit is not None:
         store = recorded(store, lambda id: catalog.view.entries.get(id))
-    policy = None if options.auth is None else follow(options.auth)
+    addresses = Addresses.parse(
+        options.registry_address, options.public_url, gateway=options.gateway
+    )
+    public_url = addresses.public_url or None
+    policy = None if options.auth is None else follow(options.auth, public_url=public_url)
     names = NameOwners(None if policy is None else lambda: policy.current().file.names)
     catalog = Catalog(store, hold=options.hold, ring=options.ring, admission=names)
     usage = Usage()
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
     tls = trusting(options.server_ca)
-    credentials = _server_credentials(options)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
         calls = caller or ClientCaller(
@@ -151,18 +155,14 @@ def create_app(
             usage,
             addresses=options.addresses,
             max_answer_bytes=options.mcp_max_answer_bytes,
-            credentials=credentials,
         )
     mcp = McpServer(options, calls)
-    addresses = Addresses.parse(
-        options.registry_address, options.public_url, gateway=options.gateway
-    )
     parts = ListParts(catalog, usage, mcp, addresses, options)
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
     posted = PostedEntries(catalog, documents, locks, options, usage, tls)
     shared_names = SharedNames(catalog)
-    passing = McpGateway(catalog, options, usage, SessionIds(policy), credentials, tls)
+    passing = McpGateway(catalog, options, usage, SessionIds(policy), tls)
     listed = ListedAddresses(
         catalog, usage, addresses=options.addresses, mark=posted.holder.id, tls=tls
     )
@@ -182,6 +182,10 @@ def create_app(
             "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
             "shared_names": ("Names that more than one server has.", lambda: len(shared_names)),
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
+            "limits_store_away": (
+                "1 while the common count of requests cannot be reached.",
+                lambda: int((quotas := app.get(QUOTAS)) is not None and quotas.away),
+            ),
         },
         tally=tally,
         version=installed_version(),
@@ -195,12 +199,15 @@ def create_app(
         metrics,
         Cors(options.cors_origins),
         check=refusing_probes(posted.holder.id, PATH),
-        reshape_error=reshape_error,
+        reshape_error=_reshape,
         sign=open_to_all,
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    _guard(app, outermost, policy, addresses, Visibility(parts))
+    quotas = quotas_of(options, None if policy is None else policy.current)
+    if quotas is not None:
+        quotas.serve_in(app)
+    _guard(app, outermost, policy, quotas, addresses, Visibility(parts))
     if audit is not None:
         app[AUDIT] = audit
         app.middlewares.insert(1, audit.record)  # behind the outermost: it sees all refusals
@@ -228,31 +235,34 @@ def create_app(
     return app
 
 
+def _reshape(request: web.Request, response: web.StreamResponse) -> None:
+    reshape_error(request, response)
+    reshape_refusal(request, response)
+
+
 def _guard(
     app: web.Application,
     outermost: OutermostMiddleware,
     policy: FollowedFiles[Policy] | None,
+    quotas: Quotas | None,
     addresses: Addresses,
     visibility: Visibility,
 ) -> None:
     """Puts the middlewares into ``app`` that decide who may ask."""
     if policy is None:
         challenges = app[CHALLENGES] = Challenges(addresses.base, None)
-        gate = Gate(NoAuthentication(Rights.all()), challenges)
+        gate = Gate(NoAuthentication(Rights.all()), challenges, quotas)
         outermost.install(app, gate.identify, gate.authorize, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
-    authentication = FileAuthentication(policy, challenges)
-    lifetimes = CredentialLifetimes(authentication, policy, challenges)
-    gate = Gate(authentication, challenges)
+    authentication = FileAuthentication(
+        policy, challenges, RefusedCredentials(), addresses.public_url or None
+    )
+    lifetimes = CredentialLifetimes(authentication, challenges)
+    gate = Gate(authentication, challenges, quotas)
     outermost.install(app, gate.identify, lifetimes.end, gate.authorize, visibility.choose)
     app.on_response_prepare.append(lifetimes.note_stream)
-    app.cleanup_ctx.append(lifetimes.running)
-
-
-def _server_credentials(options: FacadeOptions) -> Callable[[], KnownCredentials] | None:
-    file = options.gateway_credentials
-    return None if file is None else follow_credentials(file).current
+    app.cleanup_ctx.extend((authentication.running, lifetimes.running))
 
 
 def _timed(tally: Tally) -> Around:

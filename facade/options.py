@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -35,6 +35,11 @@ class FacadeOptions:
 
     ``audit`` says where is recorded what happens; ``None``: nowhere.
 
+    ``limits`` are those of anonymous callers by address, such as ``reads=600/minute``, over the
+    usual ones; ``None``: there are none but those in the file. ``limits_store`` is the URL of a
+    Redis where several facades count as one, with its password, in a file that is followed, and
+    its CAs; without it each counts by itself. See :mod:`mcp_discovery.facade.access.quotas`.
+
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
     ``trusted_proxies`` are the networks of the proxies whose ``X-Forwarded-*`` headers count; see
@@ -46,8 +51,7 @@ class FacadeOptions:
 
     ``gateway`` passes MCP on to the servers in the list; ``gateway_timeout`` is how long a server
     may take until its answer begins, ``gateway_pass_authorization`` passes the ``Authorization`` of
-    clients on to them, and ``gateway_credentials`` is a file of the credentials that the facade
-    itself has for them. See :mod:`mcp_discovery.facade.gateway`.
+    clients on to them. See :mod:`mcp_discovery.facade.gateway`.
 
     ``mcp_call_tool`` lets clients of ``/mcp`` call tools through the facade, of which it takes
     answers of up to ``mcp_max_answer_bytes``; ``mcp_sessions`` (a
@@ -90,6 +94,11 @@ class FacadeOptions:
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
     auth: str | None = None
+    limits: tuple[str, ...] | None = None
+    limits_store: str | None = None
+    limits_store_password: str | None = field(default=None, repr=False)
+    limits_store_password_file: str | None = None
+    limits_store_ca: str | None = None
     head_timeout: float = HEAD_TIMEOUT
     max_connections: int | None = None
     max_connections_per_address: int | None = None
@@ -104,7 +113,6 @@ class FacadeOptions:
     gateway: bool = False
     gateway_timeout: float = 300.0
     gateway_pass_authorization: bool = False
-    gateway_credentials: str | None = None
     mcp_call_tool: bool = False
     mcp_max_answer_bytes: int = 64 * 2**20
     mcp_sessions: int = 10_000

@@ -35,6 +35,8 @@ Result = TypeVar("Result")
 _LINGER = 2.0
 #: The longest request line, in bytes: one with too many filters gets a problem document.
 _LONGEST_LINE = 256 * 2**10
+#: The longest header, in bytes: a JWT that names hundreds of groups is longer than the usual 8 KiB.
+_LONGEST_HEADER = 64 * 2**10
 #: How long, in seconds, one of several workers waits for its first list before it takes a share of
 #: the connections. Later it takes them without one: then the store is away.
 _FIRST_LIST = 5.0
@@ -139,6 +141,7 @@ async def serving(
             head_timeout=options.head_timeout,
             lingering_time=_LINGER,
             max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_HEADER,
             auto_decompress=False,  # bodies are unpacked within their own limits
         ):
             yield _url(host, port, "http" if tls is None else "https")

@@ -7,15 +7,17 @@ from typing import Literal
 
 from mcp_discovery.errors import MissingExtraError
 
-Extra = Literal["audit", "client", "doctor", "postgres"]
+Extra = Literal["audit", "auth", "client", "doctor", "postgres", "redis"]
 
 #: A module that only the extra brings, and what the extra brings in words. Version 1 of the MCP
 #: SDK has no ``mcp_types``.
 _EXTRAS: dict[Extra, tuple[str, str]] = {
     "audit": ("aiosqlite", "SQLAlchemy and aiosqlite"),
+    "auth": ("jwt", "PyJWT with cryptography"),
     "client": ("mcp_types", "the MCP SDK 2"),
     "doctor": ("dns", "dnspython"),
     "postgres": ("asyncpg", "SQLAlchemy and asyncpg"),
+    "redis": ("redis", "redis-py"),
 }
 
 

@@ -121,6 +121,24 @@ def secrets_in_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield key, "is given in clear"
 
 
+def without_secrets(value: Any) -> Any:
+    """JSON with ``***`` for each text that looks like a secret, and for what is named like one."""
+    match value:
+        case Mapping():
+            return {
+                key: "***"
+                if _is_secrets_name(str(key)) and isinstance(each, str | int) and _clear(str(each))
+                else without_secrets(each)
+                for key, each in value.items()
+            }
+        case list() | tuple():
+            return [without_secrets(each) for each in value]
+        case str():
+            hidden = without_tokens(value)
+            return hidden if why_secret(hidden) is None else "***"
+    return value
+
+
 def without_tokens(prose: str) -> str:
     """``prose`` with ``***`` in place of each token with an issuer's prefix."""
 

@@ -8,14 +8,19 @@ Schema. Sections of other subjects stand with them; this file has what all of th
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from cachetools import LRUCache
 from pydantic import Field, ValidationError, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
-from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.errors import InvalidInputError, MissingExtraError
+from mcp_discovery.facade.access.issuer_keyring import Keyring
+from mcp_discovery.facade.access.issuers import Issuer
+from mcp_discovery.facade.access.limits_section import LimitsSection
 from mcp_discovery.facade.access.ownership import NameRule
 from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Need, Rights, Verb
 from mcp_discovery.facade.access.section import Section, Words
@@ -58,8 +63,11 @@ class AuthFile(Section):
     ``roles`` maps a role to its scopes, ``scopes`` a scope to the names of tools that it lets see
     and call, or to one or several grants. The verbs are scopes themselves, for everything.
     ``anonymous`` are the roles of whoever gives no credential; without any, credentials are needed.
-    ``tokens`` are those that ``mcp-discovery token`` made, by id. ``names`` gives names of servers
-    to callers and origins; other names belong to who registers them first.
+    ``tokens`` are those that ``mcp-discovery token`` made, by id; ``issuers`` are those whose JWTs
+    count. ``challenge_scopes`` are what clients shall ask an issuer for; by default those of its
+    scopes that the issuers' ``scopes`` name, or else the verb that is needed.
+    ``names`` gives names of servers to callers and origins; other names belong to who registers
+    them first.
     """
 
     roles: dict[str, Words] = Field({})
@@ -67,6 +75,9 @@ class AuthFile(Section):
     anonymous: Words = Field([])
     tokens: dict[TokenId, TokenEntry] = Field({})
     names: list[NameRule] = Field([])
+    issuers: list[Issuer] = Field([])
+    challenge_scopes: Words | None = None
+    limits: LimitsSection = LimitsSection()
 
     @model_validator(mode="after")
     def _check_references(self) -> AuthFile:
@@ -76,22 +87,49 @@ class AuthFile(Section):
                     raise ValueError(_unknown(f"roles.{role}: scope", each, {*self.scopes, *VERBS}))
         for each in self.anonymous:
             self.require_role("anonymous", each)
+        for each in self.limits.roles:
+            self.require_role("limits.roles", each)
         for id, token in self.tokens.items():
             for each in token.roles:
                 self.require_role(f"tokens.{id}", each)
         for number, rule in enumerate(self.names):
             for each in rule.roles:
                 self.require_role(f"names.{number}", each)
+        for number, issuer in enumerate(self.issuers):
+            mapped = (issuer.roles or {}).values()
+            for each in (*issuer.default_roles, *chain.from_iterable(mapped)):
+                self.require_role(f"issuers.{number}", each)
+            for each in chain.from_iterable(issuer.scopes.values()):
+                if each not in self.scopes and each not in VERBS:
+                    where = f"issuers.{number}.scopes: scope"
+                    raise ValueError(_unknown(where, each, {*self.scopes, *VERBS}))
+        urls = Counter(each.issuer for each in self.issuers)
+        for url, count in urls.items():
+            if count > 1:
+                raise ValueError(f"issuers: {url} stands there twice; write one entry")
         return self
 
     @property
     def authorization_servers(self) -> list[str]:
         """The issuers that clients get their tokens from."""
-        return []
+        return [each.issuer for each in self.issuers if each.advertise]
 
-    def challenge_scopes(self, need: Need | None = None) -> list[str]:
+    def scopes_for(self, need: Need | None = None) -> list[str]:
         """The scopes that a client shall ask an issuer for, to do what ``need`` says."""
-        return [] if need in (None, "open") else [str(need)]
+        if need == "open":
+            return []
+        if self.challenge_scopes is not None:
+            return self.challenge_scopes
+        granting = {
+            scope: None
+            for issuer in self.issuers
+            for scope, granted in issuer.scopes.items()
+            if not set("*?[") & set(scope) and (need is None or self._grants(granted, need))
+        }
+        return list(granting) or ([] if need is None else [need])
+
+    def _grants(self, scopes: Iterable[str], verb: Verb) -> bool:
+        return any(verb in grant.verbs for scope in scopes for grant in self.grants(scope))
 
     def require_role(self, where: str, role: str) -> None:
         """Raises :class:`ValueError` for a role that the file does not have."""
@@ -113,15 +151,22 @@ class AuthFile(Section):
 class Policy:
     """One state of the file, with the rights of each set of roles compiled once.
 
-    ``refused`` are the verbs that nobody has on this facade, and why.
+    ``refused`` are the verbs that nobody has on this facade, and why; ``keyring`` has the
+    keys of the file's issuers. Raises :class:`MissingExtraError`, or :class:`InvalidInputError`.
     """
 
     def __init__(
-        self, file: AuthFile, refused: Mapping[Verb, str] | None = None, digest: bytes = b""
+        self,
+        file: AuthFile,
+        refused: Mapping[Verb, str] | None = None,
+        digest: bytes = b"",
+        keyring: Keyring | None = None,
     ) -> None:
         self.file = file
         #: Of the file's text: all facades with the same file have the same.
         self.digest = digest
+        self.keyring = keyring or Keyring()
+        self.issuers = self.keyring.of(file.issuers)
         self._refused = refused or {}
         self._rights: LRUCache[tuple[frozenset[str], frozenset[str]], Rights] = LRUCache(_ROLE_SETS)
 
@@ -136,12 +181,31 @@ class Policy:
         return found
 
 
-def follow(path: str, refused: Mapping[Verb, str] | None = None) -> FollowedFiles[Policy]:
-    """The policy in the file at ``path``, followed; raises :class:`InvalidInputError`."""
+def follow(
+    path: str,
+    refused: Mapping[Verb, str] | None = None,
+    *,
+    public_url: str | None = None,
+) -> FollowedFiles[Policy]:
+    """The policy in the file at ``path``, followed; raises :class:`InvalidInputError`.
+
+    ``public_url`` is the audience of tokens from issuers that name none.
+    """
+    keyring = Keyring()
 
     def policy(contents: Sequence[bytes]) -> Policy:
-        digest = hashlib.sha256(contents[0]).digest()
-        return Policy(read(contents[0], path), refused, digest)
+        file = read(contents[0], path)
+        for number, each in enumerate(file.issuers):
+            if not each.audience and public_url is None:
+                raise InvalidInputError(
+                    f"{path}: issuers.{number}.audience is missing: name what the issuer's tokens "
+                    "for this facade are made for, or start it with --public-url"
+                )
+        try:
+            digest = hashlib.sha256(contents[0]).digest()
+            return Policy(file, refused, digest, keyring)
+        except MissingExtraError as error:
+            raise InvalidInputError(str(error)) from error
 
     return FollowedFiles("access rules", [path], policy, check_every=_CHECK_EVERY)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from aiohttp import web
@@ -35,7 +37,21 @@ class Caller:
     @property
     def key(self) -> str:
         """What quotas are counted by: the subject, or the address of an anonymous caller."""
-        return f"{self.by}:{self.address if self.is_anonymous else self.subject}"
+        if self.by == "anonymous":
+            return key_of_address(self.address)
+        return f"{self.by}:{self.subject}"
+
+
+@lru_cache(4096)
+def key_of_address(address: str) -> str:
+    """What quotas of an anonymous caller are counted by: in IPv6 a client has a whole /64."""
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return "anonymous:"
+    if isinstance(known, ipaddress.IPv6Address):
+        return f"anonymous:{ipaddress.IPv6Network((int(known) >> 64 << 64, 64))}"
+    return f"anonymous:{address}"
 
 
 _CALLER = web.RequestKey("caller", Caller)

@@ -43,7 +43,7 @@ class Challenges:
         described = {
             "resource": self._base(request) + path,
             "authorization_servers": policy.file.authorization_servers,
-            "scopes_supported": policy.file.challenge_scopes(),
+            "scopes_supported": policy.file.scopes_for(),
             "bearer_methods_supported": ["header"],
             "resource_name": "mcp-discovery",
         }
@@ -76,7 +76,7 @@ class Challenges:
         values = {"error": error}
         if self._policy is not None:
             values["resource_metadata"] = self._metadata_url(request)
-            values["scope"] = " ".join(self._policy().file.challenge_scopes(need))
+            values["scope"] = " ".join(self._policy().file.scopes_for(need))
         given = ", ".join(f'{name}="{value}"' for name, value in values.items() if value)
         return {"WWW-Authenticate": f"Bearer {given}".strip()}
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mcp_discovery.facade.access.caller import Caller, caller_of, identified
 from mcp_discovery.facade.access.challenge import Challenges
+from mcp_discovery.facade.access.quotas import Quotas
 from mcp_discovery.facade.access.rights import Need, Rights
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
@@ -40,6 +41,7 @@ class Gate:
 
     authentication: Authentication
     challenges: Challenges
+    quotas: Quotas | None = None
 
     @web.middleware
     async def identify(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -49,12 +51,18 @@ class Gate:
         """
         try:
             caller = await self.authentication.identify(request)
-        except ProblemError:
+        except ProblemError as error:
+            address = client_of(request).address
+            if self.quotas is not None and error.status == 401:
+                await self.quotas.refuse(request, address)
             if needs_of(request) != "open":
                 raise
-            caller = Caller("", "anonymous", (), Rights(()), client_of(request).address)
+            caller = Caller("", "anonymous", (), Rights(()), address)
         identified(request, caller)
-        return await handler(request)
+        if self.quotas is None:
+            return await handler(request)
+        # What is refused further in counts, too.
+        return await self.quotas.admit(request, caller, handler)
 
     @web.middleware
     async def authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:

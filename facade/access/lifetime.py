@@ -10,11 +10,9 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from mcp_discovery.credential_files import FollowedFiles
-from mcp_discovery.facade.access.auth_file import Policy
+from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.challenge import Challenges
-from mcp_discovery.facade.access.gate import Authentication
 from mcp_discovery.facade.http.problems import Handler, ProblemError
 
 log = logging.getLogger(__name__)
@@ -41,12 +39,10 @@ class CredentialLifetimes:
 
     def __init__(
         self,
-        authentication: Authentication,
-        policy: FollowedFiles[Policy],
+        authentication: FileAuthentication,
         challenges: Challenges,
     ) -> None:
         self._authentication = authentication
-        self._policy = policy
         self._challenges = challenges
         self._open: dict[asyncio.Timeout, web.Request] = {}
 
@@ -94,12 +90,12 @@ class CredentialLifetimes:
         return stream
 
     async def _watch(self) -> None:
-        policy = self._policy.current()
+        state = self._authentication.state
         while True:
             await asyncio.sleep(_CHECK_EVERY)
             try:
-                before, policy = policy, self._policy.current()
-                await self._look(changed=policy is not before)
+                before, state = state, self._authentication.state
+                await self._look(changed=state != before)
             except Exception:  # the guard that keeps the watch alive
                 log.exception("looking at credentials failed in a way it must not")
 

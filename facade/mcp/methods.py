@@ -9,8 +9,10 @@ from aiohttp import web
 
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.caller import Caller
+from mcp_discovery.facade.access.quotas import Quotas
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.messages import (
     CLIENT_INFO_KEY,
     INTERNAL_ERROR,
@@ -23,7 +25,7 @@ from mcp_discovery.facade.mcp.messages import (
 )
 from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
 from mcp_discovery.facade.mcp.subscriptions import LegacySession
-from mcp_discovery.facade.mcp.tool import McpTool, OnProgress
+from mcp_discovery.facade.mcp.tool import McpTool, OnProgress, tool_error
 from mcp_discovery.nearest import nearest
 from mcp_discovery.version import installed_version
 
@@ -33,7 +35,6 @@ NAME: Final = "mcp-discovery"
 
 #: How many milliseconds a client may cache a result, and whether it may share it with others.
 _FIXED: Final = {"ttlMs": 60_000, "cacheScope": "public"}  # the same until the facade restarts
-_OF_CALLER: Final = _FIXED | {"cacheScope": "private"}  # call_tool is not everybody's
 _MOVING: Final = {"ttlMs": 0, "cacheScope": "private"}
 _FOREVER: Final = {"ttlMs": 86_400_000, "cacheScope": "private"}
 
@@ -51,7 +52,7 @@ _WITHOUT_CALLS: Final = (
 
 class McpClient(NamedTuple):
     """The client of a request. ``session`` is a legacy client's; a modern client has none.
-    ``caller`` is who it works for.
+    ``caller`` is who it works for, ``quotas`` count what it calls.
 
     ``internal`` says that it is mcp-discovery itself, which introspects this server. It is given
     only the resources that do not depend on the list: otherwise each introspection of a facade in
@@ -61,6 +62,7 @@ class McpClient(NamedTuple):
     session: LegacySession | None
     internal: bool
     caller: Caller
+    quotas: Quotas | None
 
     @property
     def modern(self) -> bool:
@@ -123,30 +125,25 @@ class Methods:
         result.pop("cacheScope", None)
         return result
 
-    def initialized(self, protocol: str, caller: Caller) -> dict[str, Any]:
-        """The result of ``initialize`` by ``caller``, for the version that was agreed on."""
+    def initialized(self, protocol: str) -> dict[str, Any]:
+        """The result of ``initialize``, for the version that was agreed on."""
         return {
             "protocolVersion": protocol,
             "capabilities": _capabilities(),
             "serverInfo": server_info(),
-            "instructions": self._instructions(caller),
+            "instructions": self._instructions,
         }
 
-    def _tools_for(self, caller: Caller) -> Mapping[str, McpTool]:
-        """The tools that exist for ``caller``."""
-        verbs = caller.rights.verbs
-        return {name: tool for name, tool in self._tools.items() if tool.needs in verbs}
+    @property
+    def _instructions(self) -> str:
+        return INSTRUCTIONS + (_WITH_CALLS if "call_tool" in self._tools else _WITHOUT_CALLS)
 
-    def _instructions(self, caller: Caller) -> str:
-        calls = "call_tool" in self._tools_for(caller)
-        return INSTRUCTIONS + (_WITH_CALLS if calls else _WITHOUT_CALLS)
-
-    async def _discover(self, call: MethodCall) -> Mapping[str, Any]:
+    async def _discover(self, _: MethodCall) -> Mapping[str, Any]:
         return {
             "supportedVersions": [MODERN],
             "capabilities": _capabilities(),
-            "instructions": self._instructions(call.client.caller),
-            **_OF_CALLER,
+            "instructions": self._instructions,
+            **_FIXED,
         }
 
     async def _ping(self, _: MethodCall) -> Mapping[str, Any]:
@@ -155,22 +152,25 @@ class Methods:
     async def _list_tools(self, call: MethodCall) -> Mapping[str, Any]:
         if call.rpc.params.get("cursor") is not None:
             raise JsonRpcError(INVALID_PARAMS, "there is one page of tools; leave out cursor")
-        tools = self._tools_for(call.client.caller).values()
-        return {"tools": [tool.definition for tool in tools], **_OF_CALLER}
+        return {"tools": [tool.definition for tool in self._tools.values()], **_FIXED}
 
     async def _call_tool(self, call: MethodCall) -> Mapping[str, Any]:
         name = call.rpc.text("name")
-        caller = call.client.caller
-        tools = self._tools_for(caller)
-        tool = tools.get(name)
+        tool = self._tools.get(name)
         if tool is None:
-            near = nearest(name, tools)
+            near = nearest(name, self._tools)
             hint = f"did you mean {near!r}? " if near else ""
-            known = ", ".join(tools)
+            known = ", ".join(self._tools)
             raise JsonRpcError(
                 INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}"
             )
-        return await tool.call(call.rpc.object("arguments"), call.on_progress, caller)
+        client = call.client
+        if tool.long_running and client.quotas is not None:
+            try:
+                await client.quotas.take(client.caller, "calls")
+            except ProblemError as error:
+                return tool_error(error.detail)
+        return await tool.call(call.rpc.object("arguments"), call.on_progress)
 
     async def _list_resources(self, call: MethodCall) -> Mapping[str, Any]:
         cursor = call.rpc.params.get("cursor")

@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mcp_discovery.facade.access.caller import caller_of
+from mcp_discovery.facade.access.quotas import quotas_in
 from mcp_discovery.facade.http.disconnects import has_left
 from mcp_discovery.facade.mcp.messages import (
     BATCHING,
@@ -82,7 +83,7 @@ class LegacyProtocol:
             if rpc is None or rpc.id is None:
                 _handle_notification(session, rpc)
                 return web.Response(status=202, headers=_headers(session))
-            client = McpClient(session, session.internal, caller_of(request))
+            client = McpClient(session, session.internal, caller_of(request), quotas_in(request))
             if self._responder.methods.is_long_running(rpc):
                 return await self._responder.respond_when_done(
                     request, rpc, client, _headers(session)
@@ -127,7 +128,7 @@ class LegacyProtocol:
                 )
         except JsonRpcError as fault:
             return json_response(failure(rpc.id, fault), status=fault.status or 200)
-        content = self._responder.methods.initialized(version, caller_of(request))
+        content = self._responder.methods.initialized(version)
         return json_response(result(rpc.id, content), _headers(session))
 
     async def _batch(self, request: web.Request, body: list[Any]) -> web.Response:
@@ -139,7 +140,10 @@ class LegacyProtocol:
             detail = f"Invalid request: a batch has 1 to {_MOST_MESSAGES} messages"
             raise JsonRpcError(INVALID_REQUEST, detail, status=400)
         messages = list(map(message_of, body))
-        client = McpClient(session, session.internal, caller_of(request))
+        client = McpClient(session, session.internal, caller_of(request), quotas_in(request))
+        if client.quotas is not None:
+            for _ in messages[1:]:
+                await client.quotas.take(client.caller, "reads")
         responses = []
         with session.in_use():
             for each in messages:
@@ -194,7 +198,9 @@ class ModernProtocol:
             return web.Response(status=202)
         try:
             check_envelope(request, rpc)
-            client = McpClient(None, is_internal(request, rpc), caller_of(request))
+            client = McpClient(
+                None, is_internal(request, rpc), caller_of(request), quotas_in(request)
+            )
             if rpc.method == "subscriptions/listen":
                 return await self._listen(request, rpc, client)
             if self._responder.methods.is_long_running(rpc):

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.access.parts import parts_of
+from mcp_discovery.facade.access.quotas import QUOTAS
 from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
@@ -78,6 +79,14 @@ class SkippedModel(Shaped):
     keys: dict[str, str] = Field(description="Key → why it was skipped.")
 
 
+class LimitsStatus(Shaped):
+    """The common count of callers' requests: while it is away, each facade counts by itself."""
+
+    store: str
+    shared: bool
+    since: datetime | None = None
+
+
 class StatusPage(Shaped):
     """The whole list at a glance."""
 
@@ -95,6 +104,9 @@ class StatusPage(Shaped):
     stale_since: datetime | None = None
     problem: str | None = None
     partial: str | None = None
+    limits: LimitsStatus | None = Field(
+        None, description="Where several facades count requests together."
+    )
 
 
 class RegistryCount(Shaped):
@@ -204,6 +216,9 @@ async def status(request: web.Request) -> web.Response:
         "held": request.app[FACADE].catalog.held_total,
         "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
+    quotas = request.app.get(QUOTAS)
+    if quotas is not None and (counted := quotas.status()) is not None:
+        body["limits"] = counted
     body |= list_json.caveats(view)
     # All but lastSeen, which changes with the clock alone, belongs to the revision.
     tag = tag_of({name: value for name, value in body.items() if name != "servers"})

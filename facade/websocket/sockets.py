@@ -11,7 +11,9 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import Part, parts_of
+from mcp_discovery.facade.access.quotas import quotas_in
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
@@ -174,6 +176,7 @@ class _SocketReader:
                     raise InvalidMessageError("the message is binary; send JSON as text")
                 if len(message.data) > MAX_MESSAGE_BYTES:
                     raise InvalidMessageError(f"the message is over {MAX_MESSAGE_BYTES:,} bytes")
+                await self._count()
                 await self._execute(parse(message.data))
                 errors = 0
             except InvalidMessageError as error:
@@ -183,6 +186,13 @@ class _SocketReader:
                     why = b"too many messages that cannot be understood"
                     await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=why)
                     return
+
+    async def _count(self) -> None:
+        if (quotas := quotas_in(self._request)) is not None:
+            try:
+                await quotas.take(caller_of(self._request), "reads")
+            except ProblemError as error:
+                raise InvalidMessageError(error.detail) from error
 
     async def _execute(self, action: Subscribe | Unsubscribe) -> None:
         view = self._catalog.view

@@ -55,33 +55,11 @@ def check(
 
 @config.command("schema", cls=command.Command)
 @with_debug
-def schema(
-    kind: str = typer.Argument(
-        "settings",
-        metavar="[settings|auth|gateway-credentials]",
-        help="Of which files: those of --config, --auth or --gateway-credentials.",
-        show_default=False,
-    ),
-) -> None:
+def schema() -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
     from mcp_discovery.cli import settings_file
 
-    match kind:
-        case "settings":
-            found = settings_file.schema(ROLES)
-        case "auth":
-            from mcp_discovery.facade.access import auth_file
-
-            found = auth_file.schema()
-        case "gateway-credentials":
-            from mcp_discovery.facade.gateway import credentials
-
-            found = credentials.schema()
-        case _:
-            raise InvalidInputError(
-                f"{kind[:100]!r} is no kind of file; write settings, auth or gateway-credentials"
-            )
-    say_json(found, indent=True)
+    say_json(settings_file.schema(ROLES), indent=True)
 
 
 def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:

@@ -140,6 +140,34 @@ def facade(
         help="Record the arguments of calls whole, without what looks like a secret, and not only "
         "their SHA-256.",
     ),
+    limit: list[str] | None = typer.Option(
+        None,
+        parser=options.single,
+        metavar="NAME=VALUE",
+        help="How much an anonymous caller may ask for, by address: reads, writes, calls, "
+        "heartbeats or refusals=600/minute, streams or entries=100, least_ttl or most_ttl=SECONDS; "
+        "or unlimited. May be repeated. Default: generous ones; none on loopback without --auth. "
+        "Those of callers with a credential stand in the file of --auth.",
+    ),
+    limits_store: str | None = typer.Option(
+        None,
+        metavar="URL",
+        help="A Redis in which several facades, and --workers, count requests as one: "
+        "redis://HOST:6379/0, or rediss:// for TLS. While it is away each counts by itself. Needs "
+        "the extra redis.",
+    ),
+    limits_store_password: str | None = typer.Option(
+        None, help="That Redis's password. Better given by the environment."
+    ),
+    limits_store_password_file: str | None = typer.Option(
+        None, metavar="FILE", help="A file that holds the password instead; followed."
+    ),
+    limits_store_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of CAs that the Redis's certificate may be signed by; otherwise the "
+        "system's.",
+    ),
     cors_origin: list[str] | None = typer.Option(
         None,
         parser=options.single,
@@ -179,12 +207,6 @@ def facade(
         "--gateway-pass-authorization",
         help="Pass the Authorization header of clients of the gateway on to the servers: whoever "
         "is registered under a name gets the tokens that are sent to that name.",
-    ),
-    gateway_credentials: str | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="YAML file with the credentials that the gateway and call_tool show to servers, each "
-        "for names and origins; followed, as the files it names are.",
     ),
     mcp_call_tool: bool = typer.Option(
         False,
@@ -238,6 +260,8 @@ def _exit_code_of(serve: Callable[[], int]) -> int:
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
+    from mcp_discovery.facade.access.limits_section import limits_of_options
+    from mcp_discovery.facade.access.quota_stores import store_url
     from mcp_discovery.facade.http.addresses import address_policy
     from mcp_discovery.facade.http.client_address import TrustedProxies
     from mcp_discovery.facade.http.cors import Cors
@@ -270,7 +294,14 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     tls = {name: parameters[name] for name in ("tls_cert", "tls_key", "tls_client_ca")}
     check(lambda: ListenerTLS.of_options(*tls.values()))
     check(lambda: _audit_of(parameters))
+    limits = _limits(parameters)
+    check(lambda: limits_of_options(limits or ()))
+    if parameters["limits_store"] is not None:
+        check(lambda: store_url(parameters["limits_store"]))
     raise_all(faults)
+    limits_password, limits_password_file = options.secret(parameters, "limits_store_password")
+    if parameters["limits_store"] is not None:
+        require_extra("redis", "--limits-store")
     if parameters["mcp_call_tool"]:
         require_extra("client", "--mcp-call-tool")
     return FacadeOptions(
@@ -281,6 +312,11 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         server_ca=parameters["server_ca"],
         auth=parameters["auth"],
         audit=_audit_of(parameters),
+        limits=limits,
+        limits_store=parameters["limits_store"],
+        limits_store_password=limits_password,
+        limits_store_password_file=limits_password_file,
+        limits_store_ca=parameters["limits_store_ca"],
         try_advertised=parameters["try_advertised"],
         max_connections=parameters["max_connections"],
         max_connections_per_address=parameters["max_connections_per_address"],
@@ -291,7 +327,6 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         public_url=parameters["public_url"],
         gateway=parameters["gateway"],
         gateway_pass_authorization=parameters["gateway_pass_authorization"],
-        gateway_credentials=parameters["gateway_credentials"],
         mcp_call_tool=parameters["mcp_call_tool"],
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
     )
@@ -321,6 +356,15 @@ def _audit_of(parameters: Mapping[str, Any]) -> AuditSettings | None:
     if store is not None:
         database_log(settings)
     return settings
+
+
+def _limits(parameters: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Those of ``--limit``; on loopback, without any and without ``--auth``, there are none."""
+    from mcp_discovery.listening import is_loopback
+
+    asked = parameters["auth"] is not None or parameters["limits_store"] is not None
+    given: list[str] | None = parameters["limit"]
+    return tuple(given or ()) if given or asked or not is_loopback(parameters["host"]) else None
 
 
 def _supervise(

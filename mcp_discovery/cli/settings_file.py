@@ -24,7 +24,10 @@ from mcp_discovery.yaml_files import Items, Node, Scalar, Table, parse, read_byt
 _NOT_IN_FILES = frozenset({"context", "config"})
 #: Settings that are secrets: they belong in a file of their own or in the environment.
 SECRETS = frozenset(
-    {"store-token", "store-password", "audit-password", "server-token", "health-token"}
+    {
+        *("store-token", "store-password", "server-token", "health-token"),
+        *("audit-password", "limits-store-password"),
+    }
 )
 _PAIRS = "KEY=VALUE"
 

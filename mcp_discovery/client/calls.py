@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 
 from mcp.shared.exceptions import MCPError
@@ -37,6 +38,10 @@ _INTERVAL, _SOON = 1.0, 0.05
 _BATCH, _MOST = 500, 5_000
 
 
+#: Takes the outcomes of the calls that the current task makes, besides the reporter.
+OUTCOMES: ContextVar[list[CallOutcome] | None] = ContextVar("outcomes", default=None)
+
+
 class OutcomeReporter:
     """Collects outcomes and sends them. ``run`` is its task; ``flush`` sends what is left."""
 
@@ -49,6 +54,8 @@ class OutcomeReporter:
     def add(self, outcome: CallOutcome) -> None:
         """Adds the outcome of a call to the next batch."""
         self._waiting.append(outcome)
+        if (taken := OUTCOMES.get()) is not None:
+            taken.append(outcome)
         self._available.set()
         if not outcome.success:
             self._failed.set()

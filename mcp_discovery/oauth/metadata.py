@@ -39,7 +39,7 @@ async def authorization_server(issuer: str) -> AuthorizationServer:
     with an endpoint whose traffic is not encrypted although the issuer's is.
     """
     found: OAuthAnswer | None = None
-    for url in _places(issuer):
+    for url in metadata_places(issuer):
         found = await ask("GET", url)
         if found.status == 200 and found.text("issuer"):
             break
@@ -90,7 +90,8 @@ def resource_of(answer: OAuthAnswer) -> ResourceMetadata | None:
     return ResourceMetadata(resource, issuers, answer.words("scopes_supported"))
 
 
-def _places(issuer: str) -> list[str]:
+def metadata_places(issuer: str) -> list[str]:
+    """The URLs where an authorization server's metadata may stand."""
     origin, path = _split(issuer)
     return [
         f"{origin}/.well-known/oauth-authorization-server{path}",

@@ -72,7 +72,7 @@ class Audit:
 
         It stands before everything that refuses.
         """
-        recording = Recording(request, self.journal)
+        recording = Recording(request, self.journal, self.settings.arguments)
         RECORDING.set(recording)
         try:
             response = await handler(request)
@@ -101,6 +101,8 @@ class Audit:
             return
         outcome = outcome_of(request, found)
         if await recording.close(outcome):
+            return
+        if recording.has_calls:
             return
         status = outcome["status"]
         if status < 400:

@@ -42,8 +42,15 @@ class LogEntry:
 
     def json(self) -> dict[str, Any]:
         """What goes into the chain."""
-        own = {"eventId": self.event_id, "phase": self.phase, "time": timestamp(self.at)}
-        return {**plain(self.facts), **own}
+        own: dict[str, Any] = {
+            "eventId": self.event_id,
+            "phase": self.phase,
+            "time": timestamp(self.at),
+        }
+        facts = {name: each for name, each in self.facts.items() if name != "arguments"}
+        if (arguments := self.facts.get("arguments")) is not None:
+            own["arguments"] = arguments  # as large as they are, within their own bound
+        return {**plain(facts), **own}
 
 
 def new_event_id(now: float) -> str:

@@ -45,9 +45,13 @@ class Recording:
 
     request: web.Request
     journal: Journal
+    #: Whether the arguments of calls are recorded whole, and not only their hash.
+    whole_arguments: bool = False
     began: float = field(default_factory=time.monotonic)
     #: Whether the request is over: what it has started goes on without it.
     closed: bool = False
+    #: Whether a call was recorded, which tells itself how it ended.
+    has_calls: bool = False
     _changes: dict[str, _Change] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,273 @@
+"""Calls of tools, recorded before they are made; the end of each when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import orjson
+from aiohttp import web
+
+from mcp_discovery.facade.access.audit.chain import canonical, digest_of
+from mcp_discovery.facade.access.audit.event import LogEntry
+from mcp_discovery.facade.access.audit.journal import AuditUnavailableError
+from mcp_discovery.facade.access.audit.recording import (
+    Recording,
+    current_recording,
+    outcome_of,
+    target_of,
+)
+from mcp_discovery.facade.mcp.messages import JsonRpcError
+from mcp_discovery.instance import Instance
+from mcp_discovery.secrets import without_secrets
+
+#: The largest arguments that are recorded whole, and what is read of an answer at most, in bytes.
+_LARGEST_ARGUMENTS, _MOST_READ = 16 * 2**10, 64 * 2**10
+
+
+@dataclass(eq=False)
+class RecordedCall:
+    """One call that was recorded, and is on its way. ``id`` is that of its JSON-RPC request."""
+
+    recording: Recording
+    entry: LogEntry
+    id: Any = None
+    began: float = field(default_factory=time.monotonic)
+    _target: dict[str, Any] = field(default_factory=dict)
+    _over: bool = False
+
+    def reaches(self, instance: Instance) -> None:
+        """Says which instance the call goes to."""
+        self._target = {**target_of(instance.record, None), "kind": "tool"}
+
+    def end(self, outcome: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
+        """Has the end of the call recorded soon; only the first end counts."""
+        if self._over:
+            return
+        self._over = True
+        took = round((time.monotonic() - self.began) * 1000)
+        facts: dict[str, Any] = {**(more or {}), "outcome": {**outcome, "durationMs": took}}
+        if self._target:
+            facts["target"] = self._target
+        self.recording.journal.enqueue(LogEntry.new("ended", facts, self.entry.event_id))
+
+    def end_with(self, found: Mapping[str, Any] | BaseException) -> None:
+        """The same, with the tool's result, or with what was raised."""
+        match found:
+            case JsonRpcError():
+                self.end(_of_error(found.code, found.message))
+            case Exception():
+                self.end(outcome_of(self.recording.request, found))
+            case BaseException():
+                self.end({"success": None, "result": "unknown", "error": "the client went away"})
+            case _:
+                self.end(_of_result(found))
+
+
+#: A call's arguments; :data:`NOT_SEEN` where they were not read.
+Arguments: TypeAlias = Any
+NOT_SEEN: Arguments = object()
+#: The beginning of a call, as most clients write it.
+_BEGINNING = re.compile(rb'"params"\s*:\s*\{\s*"name"\s*:\s*"([^"\\\x00-\x1f]{1,200})"')
+#: What stands in a body that may be a call, though it is not read as one: escaped, or not JSON.
+_LIKE_A_CALL = (b"tools/call", b"tools\\/call", b"\\u00")
+
+#: The call that the current task makes.
+CALL: ContextVar[RecordedCall | None] = ContextVar("recorded call", default=None)
+
+
+async def begin_call(
+    server: str, tool: str, arguments: Arguments, *, id: Any = None
+) -> RecordedCall | None:
+    """Records that ``tool`` is about to be called, durable on return; ``None`` where nothing is
+    recorded.
+
+    Raises :class:`AuditUnavailableError`; then it must not be called.
+    """
+    recording = current_recording()
+    if recording is None:
+        return None
+    facts = recording.facts("call", "call")
+    facts["target"] = {"kind": "tool", "name": server, "tool": tool}
+    if arguments is not NOT_SEEN:
+        facts["arguments"] = told_arguments(arguments, whole=recording.whole_arguments)
+    entry = LogEntry.new("begun", facts)
+    try:
+        await recording.journal.write(entry)
+    except AuditUnavailableError as error:
+        if error.queued:
+            RecordedCall(recording, entry).end_with(error)
+        raise
+    recording.has_calls = True
+    return RecordedCall(recording, entry, id)
+
+
+def told_arguments(arguments: object, *, whole: bool) -> dict[str, Any]:
+    """What is recorded of a call's arguments: their hash, and with ``whole`` themselves."""
+    try:
+        told: dict[str, Any] = {"sha256": digest_of(arguments or {})}
+        if whole:
+            shown = without_secrets(arguments or {})
+            fits = len(canonical(shown)) <= _LARGEST_ARGUMENTS
+            told |= {"json": orjson.dumps(shown).decode()} if fits else {"tooLarge": True}
+    except (TypeError, orjson.JSONEncodeError):  # a number or a text that JSON cannot have
+        return {"sha256": None}
+    return told
+
+
+def _of_error(code: object, message: object) -> dict[str, Any]:
+    problem = f"json-rpc {code}"
+    return {"success": False, "result": "failed", "problem": problem, "error": message}
+
+
+def _of_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    if not result.get("isError"):
+        return {"success": True, "result": "done"}
+    content = result.get("content")
+    texts = [each.get("text") for each in content or () if isinstance(each, dict)]
+    said = next((each for each in texts if isinstance(each, str)), None)
+    return {"success": False, "result": "failed", "problem": "tool-error", "error": said or ""}
+
+
+# -- what the gateway passes on ----------------------------------------------------------------
+
+
+class PassedCalls:
+    """The calls in one request that the gateway passes on, one or a batch.
+
+    A body that is not buffered whole is told by the SHA-256 of its bytes, when it has passed.
+    """
+
+    def __init__(self, request: web.Request, calls: Sequence[RecordedCall]) -> None:
+        self._request = request
+        self._calls = calls
+        self._answer = b""
+        self._sent: hashlib._Hash | None = None
+        self._sent_bytes = 0
+
+    @classmethod
+    async def begin(
+        cls, request: web.Request, server: str, body: bytes, *, whole: bool
+    ) -> PassedCalls | None:
+        """Records the calls in ``body``, which is only its beginning unless it is ``whole``;
+        ``None`` where there are none, or nothing is recorded.
+
+        Raises :class:`AuditUnavailableError`.
+        """
+        if current_recording() is None or request.method != "POST":
+            return None
+        listed = list(_calls_in(body) if whole else _call_seen(request, body))
+        begun = (begin_call(server, tool, told, id=id) for id, tool, told in listed)
+        found = [call for call in await asyncio.gather(*begun) if call is not None]
+        if not found:
+            return None
+        passed = cls(request, found)
+        if not whole:
+            passed._sent = hashlib.sha256()
+            passed.send(body)
+        return passed
+
+    async def recorded(self, forwarding: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        """What ``forwarding`` returns; the calls end with it."""
+        try:
+            response = await forwarding
+        except BaseException as error:
+            for each in self._calls:
+                each.end_with(error)
+            raise
+        self._end(response)
+        return response
+
+    def reach(self, instance: Instance) -> None:
+        """Says which instance they go to."""
+        for each in self._calls:
+            each.reaches(instance)
+
+    def send(self, part: bytes) -> None:
+        """Takes a part of a body that is not buffered, as it passes."""
+        if self._sent is not None:
+            self._sent.update(part)
+            self._sent_bytes += len(part)
+
+    def read(self, part: bytes) -> None:
+        """Takes a part of the answer, as it passes."""
+        if len(self._answer) <= _MOST_READ:
+            self._answer += part
+
+    def _end(self, response: web.StreamResponse) -> None:
+        """Records how they ended, by what is known of the answer."""
+        own = isinstance(response, web.Response)
+        if isinstance(response, web.Response) and isinstance(response.body, bytes):
+            self._answer = response.body
+        results = dict(_results_in(self._answer)) if len(self._answer) <= _MOST_READ else {}
+        transport = self._request.transport
+        broken = not own and (transport is None or transport.is_closing())
+        for each in self._calls:
+            told = outcome_of(self._request, response)
+            message = results.get(str(each.id), {})
+            if isinstance(error := message.get("error"), dict) and response.status < 400:
+                told |= _of_error(error.get("code"), error.get("message"))
+                told |= {"result": "refused"} if own else {}
+            elif isinstance(result := message.get("result"), dict):
+                told |= _of_result(result)
+            elif broken:
+                told |= {"success": None, "result": "unknown", "error": "the answer broke off"}
+            if self._sent is not None:
+                sent = {"bodySha256": self._sent.hexdigest(), "bodyBytes": self._sent_bytes}
+                each.end(told, {"arguments": sent})
+            else:
+                each.end(told)
+
+
+def _call_seen(request: web.Request, body: bytes) -> Iterator[tuple[Any, str, Arguments]]:
+    """The call that a large body may be, by its beginning.
+
+    Whatever it is, it is recorded: what stands further behind is not known.
+    """
+    found = _BEGINNING.search(body)
+    name = found[1].decode(errors="replace") if found else request.headers.get("Mcp-Name", "")
+    yield None, name, NOT_SEEN
+
+
+def _calls_in(body: bytes) -> Iterator[tuple[Any, str, Arguments]]:
+    """Id, tool and arguments of each call in a body.
+
+    A body that some server may take for a call, and that is read otherwise here, is one of a tool
+    without a name.
+    """
+    try:
+        found = orjson.loads(body)
+    except ValueError:
+        found = None
+    calls = 0
+    for each in found if isinstance(found, list) else [found]:
+        if isinstance(each, dict) and each.get("method") == "tools/call":
+            params = each.get("params")
+            params = params if isinstance(params, dict) else {}
+            name = params.get("name")
+            calls += 1
+            yield each.get("id"), name if isinstance(name, str) else "", params.get("arguments")
+    if not calls and any(each in body for each in _LIKE_A_CALL):
+        yield None, "", NOT_SEEN
+
+
+def _results_in(answer: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The responses in an answer, by their ids: of one JSON, or of server-sent events."""
+    texts = [answer]
+    if not answer.lstrip().startswith((b"{", b"[")):
+        lines = answer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        texts = [each[5:] for each in lines if each.startswith(b"data:")]
+    for text in texts:
+        try:
+            found = orjson.loads(text)
+        except ValueError:
+            continue
+        for each in found if isinstance(found, list) else [found]:
+            if isinstance(each, dict) and ("result" in each or "error" in each):
+                yield str(each.get("id")), each

@@ -1,0 +1,299 @@
+"""How much each caller has asked for, and whether it may ask for more.
+
+Each caller has a small block of requests at hand, a hundredth of its limit, taken from the common
+count at once: so most requests cost a subtraction, and Redis is asked a hundred times per window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, get_args
+
+from aiohttp import web
+
+from mcp_discovery.facade.access.auth_file import Policy
+from mcp_discovery.facade.access.caller import Caller, key_of_address
+from mcp_discovery.facade.access.limits_section import (
+    CallerLimits,
+    Counted,
+    LimitRules,
+    LimitsSection,
+    Rate,
+    limits_of_options,
+)
+from mcp_discovery.facade.access.quota_stores import Counts, LocalCounts, RedisCounts
+from mcp_discovery.facade.access.rights import Need
+from mcp_discovery.facade.http.operation import needs_of
+from mcp_discovery.facade.http.problems import Handler, ProblemError
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.health import rfc3339
+
+#: How many callers have a block at hand; whoever came first loses it first.
+_MOST_METERS = 20_000
+#: For how long, in seconds, one that was refused is refused without asking the common count again.
+_REFUSED = 0.25
+#: After how many seconds one that has too many streams may try again.
+_STREAM_RETRY = 10
+
+_KINDS: Final[dict[Need, Counted]] = {
+    "read": "reads",
+    "register": "writes",
+    "report": "reads",
+    "call": "calls",
+    "admin": "writes",
+}
+_WORDS: Final[dict[str, str]] = {
+    "reads": "requests that read",
+    "writes": "requests that change the list",
+    "calls": "calls",
+    "heartbeats": "heartbeats",
+    "refusals": "requests with a credential that is not valid",
+}
+#: What stays open, by the pattern of its path; further down, what is asked of a header.
+_STREAMS: Final = frozenset({"/events", "/registry/stream", "/mcp", "/gateway/{name}/mcp"})
+
+
+class _Meter:
+    """What one caller has at hand of one kind."""
+
+    __slots__ = ("left", "lock", "rate", "refused_until", "remaining", "resets")
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+        self.left = self.remaining = 0
+        self.resets = self.refused_until = 0.0
+        self.lock = asyncio.Lock()
+
+    def headers(self, kind: Counted) -> tuple[str, str]:
+        """``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10)."""
+        seconds = max(0, math.ceil(self.resets - time.monotonic()))
+        limit = f'"{kind}";r={self.remaining + self.left};t={seconds}'
+        return self.rate.policies[kind], limit
+
+
+_METERED = web.RequestKey("metered", tuple)
+
+
+class Quotas:
+    """Counts the requests of one facade's callers.
+
+    ``base`` are the limits of anonymous callers where the ``policy``'s file says nothing.
+    """
+
+    def __init__(
+        self, base: CallerLimits, counts: Counts, policy: Callable[[], Policy] | None = None
+    ) -> None:
+        self._base = base
+        self.counts = counts
+        self._policy = policy
+        self._read: Policy | None = None
+        self._rules = LimitRules(LimitsSection(), base)
+        self._meters: dict[tuple[str, Counted], _Meter] = {}
+        self._streams: Counter[str] = Counter()
+        self._kinds: dict[Any, tuple[Counted | None, bool]] = {}
+
+    def serve_in(self, app: web.Application) -> None:
+        """Makes these the quotas of ``app``."""
+        app[QUOTAS] = self
+        app.on_response_prepare.append(self._sign)
+        if isinstance(self.counts, RedisCounts):
+            app.cleanup_ctx.append(self.counts.running)
+
+    @property
+    def rules(self) -> LimitRules:
+        """What the file says now."""
+        if self._policy is not None and (policy := self._policy()) is not self._read:
+            self._read = policy
+            self._rules = LimitRules(policy.file.limits, self._base)
+        return self._rules
+
+    async def admit(
+        self, request: web.Request, caller: Caller, handler: Handler
+    ) -> web.StreamResponse:
+        """The response of ``handler``; raises :class:`ProblemError` (429) where the caller has
+        used up its limits."""
+        limits = self.rules.of(caller)
+        kind, may_stay = self._kind_of(request)
+        rate: Rate | None = None if kind is None else getattr(limits, kind)
+        if kind is not None and rate is not None:
+            await self._take(request, caller.key, kind, rate)
+        if may_stay and limits.streams is not None and _listens(request):
+            with self._stream(caller.key, limits.streams):
+                return await handler(request)
+        return await handler(request)
+
+    async def take(self, caller: Caller, kind: Counted) -> None:
+        """Counts one of ``kind`` that is no request of its own; raises :class:`ProblemError`
+        (429)."""
+        rate: Rate | None = getattr(self.rules.of(caller), kind)
+        if rate is not None:
+            await self._spend(self._meter(caller.key, kind, rate), kind, caller.key)
+
+    async def refuse(self, request: web.Request, address: str) -> None:
+        """Counts a request of ``address`` whose credential is not valid; raises
+        :class:`ProblemError` (429)."""
+        if (rate := self.rules.anonymous.refusals) is not None:
+            await self._take(request, key_of_address(address), "refusals", rate)
+
+    async def _take(self, request: web.Request, key: str, kind: Counted, rate: Rate) -> None:
+        meter = self._meter(key, kind, rate)
+        request[_METERED] = meter, kind
+        await self._spend(meter, kind, key)
+
+    def _meter(self, key: str, kind: Counted, rate: Rate) -> _Meter:
+        meter = self._meters.get((key, kind))
+        if meter is None or meter.rate is not rate:
+            if len(self._meters) >= _MOST_METERS:
+                del self._meters[next(iter(self._meters))]
+            meter = self._meters[key, kind] = _Meter(rate)
+        return meter
+
+    async def _spend(self, meter: _Meter, kind: Counted, key: str) -> None:
+        if meter.left <= 0:
+            async with meter.lock:
+                if meter.left <= 0 and not await self._refill(meter, kind, key):
+                    raise _exceeded(meter, kind)
+        meter.left -= 1
+
+    async def _refill(self, meter: _Meter, kind: Counted, key: str) -> bool:
+        now = time.monotonic()
+        if now < meter.refused_until:
+            return False
+        count = await self.counts.take(meter.rate, kind, key)
+        meter.left, meter.remaining = count.taken, count.remaining
+        meter.resets = now + count.reset_in
+        if not count.taken:
+            meter.refused_until = now + min(_REFUSED, count.reset_in)
+        return count.taken > 0
+
+    @contextmanager
+    def _stream(self, key: str, most: int) -> Iterator[None]:
+        if self._streams[key] >= most:
+            raise _too_many_streams(most)
+        self._streams[key] += 1
+        try:
+            yield
+        finally:
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
+
+    def require_ttl(self, caller: Caller, ttl: float) -> None:
+        """Raises :class:`ProblemError` (422) for a TTL that ``caller`` may not have."""
+        limits = self.rules.of(caller)
+        least, most = limits.least_ttl or 0.0, limits.most_ttl or math.inf
+        if not least <= ttl <= most:
+            bounds = f"from {least:g} s" + ("" if most == math.inf else f" to {most:g} s")
+            detail = f"lease.ttl: {ttl:g} s is not allowed to you here; give one {bounds}"
+            raise ProblemError(422, "ttl-not-allowed", detail, field="lease.ttl")
+
+    def require_room(self, caller: Caller, entries: Callable[[], int], more: int = 1) -> None:
+        """Raises :class:`ProblemError` (403) where ``caller``, which has so many ``entries``, may
+        not have ``more``."""
+        most = self.rules.of(caller).entries
+        if most is not None and (having := entries()) + more > most:
+            detail = (
+                f"you have {having} of the {most} entries that you may have; remove some first, or "
+                "ask for a role that may have more"
+            )
+            raise ProblemError(403, "too-many-entries", detail, entries=having, most=most)
+
+    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Sets the headers, as a response's head is written."""
+        metered: tuple[_Meter, Counted] | None = request.get(_METERED)
+        if metered is not None:
+            headers = response.headers
+            headers["RateLimit-Policy"], headers["RateLimit"] = metered[0].headers(metered[1])
+
+    @property
+    def away(self) -> bool:
+        """Whether the common count cannot be reached."""
+        return self.counts.away_since is not None
+
+    def status(self) -> dict[str, Any] | None:
+        """The common count: its ``store``, whether it is ``shared`` now and, if not, ``since``;
+        ``None`` where each facade counts by itself."""
+        if isinstance(self.counts, LocalCounts):
+            return None
+        since = self.counts.away_since
+        found: dict[str, Any] = {"store": self.counts.url, "shared": since is None}
+        return found if since is None else found | {"since": rfc3339(since)}
+
+    def _kind_of(self, request: web.Request) -> tuple[Counted | None, bool]:
+        """What a request counts as, and whether it may be one that stays open."""
+        match = request.match_info
+        if match.http_exception is not None:
+            return "reads", False
+        handler = match.handler
+        known = self._kinds.get(handler)
+        if known is None:
+            resource = match.route.resource
+            path = "" if resource is None else resource.canonical
+            kind: Counted | None = _KINDS.get(needs_of(request))
+            if path.endswith("/heartbeat"):
+                kind = "heartbeats"
+            known = self._kinds[handler] = kind, path in _STREAMS
+        return known
+
+
+def quotas_of(options: FacadeOptions, policy: Callable[[], Policy] | None) -> Quotas | None:
+    """The quotas that ``options`` and the file ask for; ``None`` where nothing can be limited.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInputError`.
+    """
+    if options.limits is None and policy is None:
+        return None
+    base = CallerLimits() if options.limits is None else limits_of_options(options.limits)
+    counts: Counts = LocalCounts()
+    if options.limits_store is not None:
+        counts = RedisCounts(
+            options.limits_store,
+            password=options.limits_store_password,
+            password_file=options.limits_store_password_file,
+            ca=options.limits_store_ca,
+        )
+    return Quotas(base, counts, policy)
+
+
+#: The quotas of an application; it has none where nothing is limited.
+QUOTAS: web.AppKey[Quotas] = web.AppKey("quotas", Quotas)
+
+
+def quotas_in(request: web.Request) -> Quotas | None:
+    """The quotas of the application that answers ``request``."""
+    return request.app.get(QUOTAS)
+
+
+assert {*_WORDS} == {*get_args(Counted)}
+
+
+def _listens(request: web.Request) -> bool:
+    return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
+
+
+def _exceeded(meter: _Meter, kind: Counted) -> ProblemError:
+    after = max(1, math.ceil(meter.resets - time.monotonic()))
+    detail = (
+        f"you have made your {meter.rate.amount} {_WORDS[kind]} in {meter.rate.seconds} s; try "
+        f"again in {after} s"
+    )
+    facts = {"violated-policies": [kind]}
+    refusal = ProblemError(429, "quota-exceeded", detail, **facts)
+    return refusal.with_headers({"Retry-After": str(after)})
+
+
+def _too_many_streams(most: int) -> ProblemError:
+    detail = f"you have {most} streams open, as many as you may have here; close one first"
+    refusal = ProblemError(429, "quota-exceeded", detail, **{"violated-policies": ["streams"]})
+    return refusal.with_headers(
+        {
+            "Retry-After": str(_STREAM_RETRY),
+            "RateLimit-Policy": f'"streams";q={most};qu="concurrent-requests"',
+            "RateLimit": '"streams";r=0',
+        }
+    )
