@@ -16,7 +16,7 @@ from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import StoreError
-from mcp_discovery.facade.access import protected_resource
+from mcp_discovery.facade.access import protected_resource, whoami
 from mcp_discovery.facade.access.audit import handlers as auditing
 from mcp_discovery.facade.access.audit.audit import AUDIT, Audit, AuditFigures
 from mcp_discovery.facade.access.audit.recorded_store import recorded
@@ -107,6 +107,7 @@ _PLAIN = tuple(
         prometheus_sd,
         protected_resource,
         auditing,
+        whoami,
         openapi,
     )
     for operation in module.OPERATIONS

@@ -121,6 +121,7 @@ def call(
 
     async def work() -> int:
         from mcp_discovery import Credentials, Discovery
+        from mcp_discovery.cli.facade_connection import token_of
 
         token = Path(server_token_file) if server_token_file else server_token
         credentials = Credentials(token, server_origin) if token and server_origin else None
@@ -130,7 +131,7 @@ def call(
 
         async with Discovery(
             facade,
-            token=facade_token,
+            token=token_of(facade, facade_token, facade_token_file),
             token_file=facade_token_file,
             allow_stdio=allow_stdio or (),
             deadline=timeout,

@@ -27,6 +27,8 @@ _WORDS = (
     (re.compile(r"\bx>=(\d+)"), r"at least \1"),
     (re.compile(r"default: \((.*?)\)"), r"default: \1"),
 )
+#: A URL with a password before its host.
+_WITH_PASSWORD = re.compile(r"[a-zA-Z][\w+.-]*://[^/?#@]*:[^/?#@]+@")
 _SURPLUS = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)\.?", re.DOTALL)
 
 
@@ -39,8 +41,10 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command."""
+        """Runs the command; says first which secrets everybody on this machine can read now."""
         with _quiet(PIPE_CLOSED):
+            for text in _shown_secrets(ctx):
+                say(f"mcp-discovery: {text}", err=True)
             return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:
@@ -62,6 +66,28 @@ class Group(TyperGroup):
     def get_help(self, ctx: Any) -> str:
         """The help in plain text."""
         return _help_text(self, ctx)
+
+
+def _shown_secrets(context: Any) -> Iterator[str]:
+    """A warning for each secret on the command line, which ``ps`` shows to every user.
+
+    A secret is what may also be in a file (``--NAME-file``), and a password in the URL of what else
+    is stored (``--audit-store``).
+    """
+    for each in context.command.params:
+        source = context.get_parameter_source(each.name)
+        given = context.params.get(each.name)
+        if source is None or source.name != "COMMANDLINE" or not isinstance(given, str):
+            continue
+        option = max(each.opts, key=len)
+        variable = _variable(each, context)
+        if f"{each.name}_file" in context.params:
+            how = f"give it by {variable}, or in a file by {option}-file"
+        elif each.name.endswith("_store") and _WITH_PASSWORD.match(given):
+            how = f"give it by {variable}"
+        else:
+            continue
+        yield f"every user of this machine can read the secret of {option} in its process; {how}"
 
 
 @contextmanager
@@ -125,6 +151,11 @@ def _origin(parameter: Any, context: Any) -> str:
     source = context.get_parameter_source(parameter.name)
     if source is None or source.name != "ENVIRONMENT":
         return _place(parameter)
+    return _variable(parameter, context)
+
+
+def _variable(parameter: Any, context: Any) -> str:
+    """The environment variable of an option."""
     return str(parameter.envvar or f"{context.auto_envvar_prefix}_{parameter.name.upper()}")
 
 

@@ -126,9 +126,13 @@ def _faults(role: str, parameters: Mapping[str, Any]) -> Iterator[Exception]:
         read = options.store_options
         steps.append(lambda: facade.options_of(parameters))
     # Files of secrets need not be on the machine on which a configuration is checked.
+    oauth = "store_oauth_client_secret"
+    checked = {**parameters}
+    if checked[f"{oauth}_file"] is not None and checked[oauth] is None:
+        checked |= {oauth: "in a file", f"{oauth}_file": None}
     steps.append(
         lambda: open_store(
-            parameters["store"], replace(read(parameters), token_file=None, password_file=None)
+            checked["store"], replace(read(checked), token_file=None, password_file=None)
         )
     )
     for step in steps:

@@ -40,11 +40,11 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE
 EXPLAINED = (
     "Exit codes: 0 done; 1 failed, in part too, or doctor found something wrong; 2 the input "
     "cannot be used, or names what is not there; 3 the store, the facade or any server that could "
-    "do it cannot be reached; 4 credentials are refused; 5 the id is held by another instance; "
-    "6 the port is in use; 7 the tool answered with an error; 8 no answer in time; 9 a dry run "
-    "found changes; 70 an error that nobody foresaw, see --debug; 130 Ctrl-C; 141 the reader of "
-    "the output went away. A sidecar that runs a command ends with the command's own code (127: "
-    "not found, 126: cannot be run, 128+n: killed by signal n)."
+    "do it cannot be reached; 4 credentials are missing, refused or lack a right; 5 the id is held "
+    "by another instance; 6 the port is in use; 7 the tool answered with an error; 8 no answer in "
+    "time; 9 a dry run found changes; 70 an error that nobody foresaw, see --debug; 130 Ctrl-C; "
+    "141 the reader of the output went away. A sidecar that runs a command ends with the command's "
+    "own code (127: not found, 126: cannot be run, 128+n: killed by signal n)."
 )
 
 

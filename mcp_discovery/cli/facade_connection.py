@@ -10,11 +10,23 @@ from urllib.parse import quote
 from mcp_discovery.adapters.http import Params, remedies_for
 from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.bearer_tokens import GivenToken
+from mcp_discovery.cli import stored_logins
 from mcp_discovery.cli.options import check_url
 from mcp_discovery.errors import DocumentNotFoundError, RegistrationLostError
 
 #: Seconds that a response may take: a list of 100,000 servers takes some.
 _TIMEOUT = 15.0
+
+
+def token_of(facade: str, token: str | None, token_file: str | None) -> GivenToken | None:
+    """The token for ``facade``: the one that was given, or that of the login there.
+
+    Raises :class:`InvalidInputError` for a login that cannot be used.
+    """
+    if token is not None or token_file is not None:
+        return token
+    return stored_logins.token_for(facade)
 
 
 @asynccontextmanager
@@ -27,7 +39,8 @@ async def facade_api(
 ) -> AsyncIterator[FacadeApi]:
     """The facade's endpoints; raises what :func:`check_url` does."""
     check_url(facade)
-    credentials = StoreOptions(token=token, token_file=token_file, timeout=timeout)
+    given = token_of(facade, token, token_file)
+    credentials = StoreOptions(token=given, token_file=token_file, timeout=timeout)
     api = FacadeApi(facade, credentials, remedies=remedies_for(facade, facade=True))
     try:
         yield api

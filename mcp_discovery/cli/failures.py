@@ -16,8 +16,14 @@ import typer
 
 from mcp_discovery.cli import command
 from mcp_discovery.cli.exit_codes import INVALID_INPUT, UNFORESEEN, code_of
+from mcp_discovery.cli.options import FACADE_URL
 from mcp_discovery.cli.terminal import line, say
-from mcp_discovery.errors import DiscoveryError, InvalidInputError, Remedy
+from mcp_discovery.errors import (
+    DiscoveryError,
+    InvalidInputError,
+    Remedy,
+    UnauthenticatedError,
+)
 
 #: What would help, as it is done with this command.
 _REMEDIES: Mapping[Remedy, str] = {
@@ -94,7 +100,7 @@ def ended_by(error: Exception) -> int:
     if isinstance(error, DiscoveryError):
         others = error.others if isinstance(error, InvalidInputError) else ()
         for each in (error, *others):
-            say(f"mcp-discovery: {each.sentence(_REMEDIES)}", err=True)
+            say(f"mcp-discovery: {each.sentence(_remedies(each))}", err=True)
         return code_of(error)
     if type(error) is ValueError:  # of a library, about what it was given
         say(f"mcp-discovery: {error}", err=True)
@@ -102,6 +108,15 @@ def ended_by(error: Exception) -> int:
     hint = "" if _shown else "; --debug shows the traceback"
     say(f"mcp-discovery: ended by an error that nobody foresaw: {brief(error)}{hint}", err=True)
     return UNFORESEEN
+
+
+def _remedies(error: DiscoveryError) -> Mapping[Remedy, str]:
+    if not isinstance(error, UnauthenticatedError):
+        return _REMEDIES
+    at = os.environ.get("MCP_DISCOVERY_FACADE") or FACADE_URL
+    where = "" if error.store.rstrip("/") == at.rstrip("/") else f" --facade {error.store}"
+    how = f"run: mcp-discovery login{where}, or give a token by MCP_DISCOVERY_FACADE_TOKEN"
+    return {Remedy.SIGN_IN: f"{how} or --facade-token-file"}
 
 
 def trace(error: BaseException) -> None:

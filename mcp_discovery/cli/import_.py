@@ -10,7 +10,12 @@ import typer
 from mcp_discovery.cli import options
 from mcp_discovery.cli.exit_codes import CHANGES, DONE, FAILED, run
 from mcp_discovery.cli.terminal import line, say, say_json
-from mcp_discovery.errors import InvalidInputError, StoreDeniedError, StoreUnavailableError
+from mcp_discovery.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    StoreUnavailableError,
+    UnauthenticatedError,
+)
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -55,8 +60,10 @@ def import_(
 
     async def work() -> int:
         from mcp_discovery.adapters.store import StoreOptions
+        from mcp_discovery.cli.facade_connection import token_of
 
-        credentials = StoreOptions(token=facade_token, token_file=facade_token_file)
+        token = token_of(facade, facade_token, facade_token_file)
+        credentials = StoreOptions(token=token, token_file=facade_token_file)
         report = await _post(facade, credentials, body, params, timeout)
         outcomes = _outcomes(report, body, dry=dry_run)
         _print(outcomes, json=json)
@@ -83,7 +90,8 @@ async def _post(
 
     options.check_url(facade)
     url = facade.rstrip("/")
-    http = HttpClient(url, credentials, bearer, remedies=remedies_for(url, facade=True))
+    remedies = remedies_for(url, facade=True)
+    http = HttpClient(url, credentials, bearer, refusals=(401,), remedies=remedies)
     try:
         answer = await http.request(
             "POST",
@@ -102,8 +110,10 @@ async def _post(
     if isinstance(report, dict) and "refused" in report:
         return report
     detail = report.get("detail") if isinstance(report, dict) else None
-    if answer.status in (401, 403):
-        raise StoreDeniedError(url, str(detail or "it wants other credentials; see --facade-token"))
+    if answer.status == 401:
+        raise UnauthenticatedError(url, str(detail or "it wants a valid token"))
+    if answer.status == 403:
+        raise ForbiddenError(url, str(detail or "it refuses this to whoever the token is of"))
     if 400 <= answer.status < 500 and detail:
         raise InvalidInputError(str(detail))
     hint = str(detail or "is this the address of a facade?")

@@ -18,7 +18,8 @@ from mcp_discovery.cli.terminal import escape_unencodable
 #: The subcommands in the order of the help: the names of modules here, and of functions in these.
 _COMMANDS = (
     *("facade", "sidecar", "servers", "tools", "describe", "watch", "call", "register"),
-    *("export", "import", "audit", "doctor", "health", "config", "demo"),
+    *("export", "import", "login", "logout", "whoami", "audit"),
+    *("doctor", "health", "config", "demo"),
 )
 #: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.
 _ENVIRONMENT = {"auto_envvar_prefix": "MCP_DISCOVERY"}

@@ -21,6 +21,7 @@ from mcp_discovery.errors import DiscoveryError, InvalidInputError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.oauth import ClientCredentials
 
 #: Spans of time as options take them: ``30``, ``30s``, ``5m``.
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -151,7 +152,8 @@ FACADE_TOKEN: Any = typer.Option(
     None,
     metavar="TOKEN",
     envvar="MCP_DISCOVERY_FACADE_TOKEN",
-    help="Bearer token that a proxy before the facade asks for. Better given by the environment.",
+    help="Bearer token for the facade, or a proxy before it. Better given by the environment. "
+    "Default: that of mcp-discovery login.",
 )
 FACADE_TOKEN_FILE: Any = typer.Option(
     None,
@@ -184,6 +186,22 @@ _CREDENTIALS = (
         "store_token_file",
         "FILE",
         "A file that holds the token instead, as mounted secrets do; it is followed.",
+    ),
+    (
+        "store_oauth_issuer",
+        "URL",
+        "OAuth issuer that this asks for its token for a facade, as a client of its own (client "
+        "credentials).",
+    ),
+    ("store_oauth_client_id", "ID", "That client."),
+    ("store_oauth_client_secret", None, "Its secret. Better given by the environment."),
+    ("store_oauth_client_secret_file", "FILE", "A file that holds it instead; it is followed."),
+    ("store_oauth_scope", "SCOPES", "The scopes to ask for, separated by blanks."),
+    (
+        "store_oauth_resource",
+        "URI",
+        "Whom the token is for. Default: the store's URL; none sends none, for issuers that take "
+        "scopes alone.",
     ),
     ("store_user", None, "etcd user."),
     ("store_password", None, "etcd password. Better given by the environment."),
@@ -240,9 +258,12 @@ def store_options(parameters: Mapping[str, Any]) -> StoreOptions:
     from mcp_discovery.adapters.store import StoreOptions
 
     token, token_file = secret(parameters, "store_token")
+    machine = _machine(parameters)
+    if machine is not None and (token or token_file):
+        raise InvalidInputError("a store token and an OAuth issuer are both given; give one")
     password, password_file = secret(parameters, "store_password")
     return StoreOptions(
-        token=token,
+        token=machine or token,
         token_file=token_file,
         user=parameters["store_user"],
         password=password,
@@ -250,6 +271,37 @@ def store_options(parameters: Mapping[str, Any]) -> StoreOptions:
         ca=parameters["store_ca"],
         certificate=parameters["store_cert"],
         key=parameters["store_key"],
+    )
+
+
+def _machine(parameters: Mapping[str, Any]) -> ClientCredentials | None:
+    """The OAuth client that the options name; raises :class:`InvalidInputError`."""
+    given = {
+        name: parameters[f"store_oauth_{name}"]
+        for name in ("issuer", "client_id", "client_secret", "client_secret_file", "scope")
+    }
+    if not any(given.values()):
+        return None
+    client_secret, file = secret(parameters, "store_oauth_client_secret")
+    issuer, client_id = given["issuer"], given["client_id"]
+    if issuer is None or client_id is None or client_secret is file is None:
+        raise InvalidInputError(
+            "a token by OAuth needs --store-oauth-issuer, --store-oauth-client-id and "
+            "--store-oauth-client-secret-file"
+        )
+    store = parameters.get("store") or ""
+    if not store.startswith(("http://", "https://")):
+        raise InvalidInputError("--store-oauth-issuer is for a facade's token: --store https://…")
+    from mcp_discovery.oauth import ClientCredentials
+
+    resource = parameters["store_oauth_resource"] or store.rstrip("/")
+    return ClientCredentials(
+        issuer,
+        client_id,
+        client_secret=client_secret,
+        client_secret_file=file,
+        scope=given["scope"],
+        resource=None if resource == "none" else resource,
     )
 
 

@@ -25,7 +25,8 @@ _NOT_IN_FILES = frozenset({"context", "config"})
 #: Settings that are secrets: they belong in a file of their own or in the environment.
 SECRETS = frozenset(
     {
-        *("store-token", "store-password", "server-token", "health-token"),
+        *("store-token", "store-password", "store-oauth-client-secret"),
+        *("server-token", "health-token"),
         *("audit-password", "limits-store-password"),
     }
 )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote_plus
-
-import aiohttp
 
 from mcp_discovery.bearer_tokens import IssuedToken
 from mcp_discovery.credential_files import Secret
@@ -16,8 +15,8 @@ from mcp_discovery.oauth.http import OAuthAnswer, ask
 from mcp_discovery.oauth.metadata import AuthorizationServer
 
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-#: What a device's user has not done yet: no reason to give up (RFC 8628, 3.5).
-_NOT_YET = ("authorization_pending", "slow_down")
+#: What there may be instead of a grant for a device code, besides a refusal (RFC 8628, 3.5).
+_NOT_GRANTED = ("authorization_pending", "slow_down", "expired_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +87,10 @@ class OAuthClient:
         )
 
     async def device_grant(self, device_code: str) -> OAuthGrant | str:
-        """The grant, or which of ``authorization_pending`` and ``slow_down`` there is instead."""
+        """The grant, or else ``authorization_pending``, ``slow_down`` or ``expired_token``."""
         form = {"grant_type": _DEVICE_GRANT, "device_code": device_code}
         answer = await self._ask(self.server.token_endpoint, form)
-        if (error := answer.text("error")) in _NOT_YET:
+        if (error := answer.text("error") or "") in _NOT_GRANTED:
             return error
         return self._granted(answer)
 
@@ -117,8 +116,9 @@ class OAuthClient:
             return await ask("POST", url, {"client_id": self._id, **form})
         if "client_secret_basic" in self.server.methods:
             # RFC 6749, 2.3.1: both are encoded as in a form first.
-            auth = aiohttp.BasicAuth(quote_plus(self._id), quote_plus(secret))
-            return await ask("POST", url, form, auth)
+            pair = f"{quote_plus(self._id)}:{quote_plus(secret)}"
+            basic = f"Basic {b64encode(pair.encode()).decode()}"
+            return await ask("POST", url, form, {"Authorization": basic})
         return await ask("POST", url, {"client_id": self._id, "client_secret": secret, **form})
 
     def _granted(self, answer: OAuthAnswer) -> OAuthGrant:

@@ -58,7 +58,7 @@ async def ask(
     method: str,
     url: str,
     form: Mapping[str, str] | None = None,
-    auth: aiohttp.BasicAuth | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> OAuthAnswer:
     """The answer to one request; raises :class:`TokenError` where there is none.
 
@@ -73,8 +73,7 @@ async def ask(
                 method,
                 url,
                 data=form,
-                auth=auth,
-                headers={"Accept": "application/json"},
+                headers={"Accept": "application/json", **(headers or {})},
                 allow_redirects=False,
             ) as response,
         ):

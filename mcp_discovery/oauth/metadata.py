@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from mcp_discovery.errors import TokenError
 from mcp_discovery.oauth.http import OAuthAnswer, ask, is_protected
 
+_RESOURCE = "/.well-known/oauth-protected-resource"
+
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationServer:
@@ -75,10 +77,12 @@ async def authorization_server(issuer: str) -> AuthorizationServer:
     )
 
 
-def resource_metadata_url(facade: str) -> str:
-    """Where the facade at ``facade`` publishes what it says of its tokens (RFC 9728, 3.1)."""
+def resource_metadata_urls(facade: str) -> tuple[str, ...]:
+    """Where the facade at ``facade`` publishes what it says of its tokens: the place of RFC 9728,
+    3.1, and where a proxy that takes the path off leaves it."""
     origin, path = _split(facade)
-    return f"{origin}/.well-known/oauth-protected-resource{path}"
+    known = f"{origin}{_RESOURCE}{path}"
+    return (known, f"{origin}{path}{_RESOURCE}") if path else (known,)
 
 
 def resource_of(answer: OAuthAnswer) -> ResourceMetadata | None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from mcp_discovery.adapters.remote.api import FacadeApi
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
-from mcp_discovery.cli.facade_connection import get
-from mcp_discovery.errors import DiscoveryError, StoreDeniedError, StoreUnavailableError
+from mcp_discovery.cli.facade_connection import get, get_or_none
+from mcp_discovery.errors import (
+    DiscoveryError,
+    StoreDeniedError,
+    StoreUnavailableError,
+    UnauthenticatedError,
+)
 from mcp_discovery.facade_url import without_path
 from mcp_discovery.plural import counted
 from mcp_discovery.version import installed_version
@@ -40,6 +46,11 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
         else:
             advice = "install the same version on both sides, the facade's first"
             yield wrong(f"it is of version {remote_version}, this command of {own}", advice)
+        rights = await _rights(case, api)
+        if rights is not None:
+            yield rights
+            if rights.state == "wrong":
+                return
         try:
             ready = await get(api, "/ready")
             status = await get(api, "/status")
@@ -58,6 +69,32 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             yield wrong(f"its list is only a part: {partial}", advice)
         for finding in _of_list(status):
             yield finding
+
+
+async def _rights(case: Case, api: FacadeApi) -> DoctorFinding | None:
+    """Whether the facade wants credentials and takes these; ``None`` for one of before 0.3."""
+    advice = (
+        f"run: mcp-discovery login --facade {case.facade}, or give a token by "
+        "MCP_DISCOVERY_FACADE_TOKEN or --facade-token-file"
+    )
+    try:
+        found = await get_or_none(api, "/whoami")
+    except UnauthenticatedError as error:
+        return wrong(f"it wants credentials and refuses these: {error.problem}", advice)
+    except DiscoveryError:
+        return None
+    if found is None:
+        return None
+    verbs: list[str] = found["verbs"]
+    may = ", ".join(verbs)
+    if found["by"] == "anonymous":
+        if not verbs:
+            return wrong("it wants credentials, and none are given", advice)
+        return ok(f"it asks for no credentials to {may}")
+    who = f"{found['subject']} (roles: {', '.join(found['roles']) or 'none'})"
+    if "read" not in verbs:
+        return wrong(f"it takes these credentials, of {who}, who may not read", "ask for a role")
+    return ok(f"it takes these credentials, of {who}, who may {may}")
 
 
 def _of_list(status: dict[str, dict[str, int]]) -> list[DoctorFinding]:

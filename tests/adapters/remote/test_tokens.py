@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.remote import RemoteStore
-from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions
 from mcp_discovery.errors import ForbiddenError, StoreUnavailableError, UnauthenticatedError
 from mcp_discovery.facade.access.tokens import hash_of, new_token
 from mcp_discovery.health import healthy
@@ -78,3 +80,42 @@ async def test_a_token_that_cannot_be_had_is_a_store_that_is_away(tmp_path: Path
     async with guarded(tmp_path) as ask, RemoteStore(ask.url, StoreOptions(token=asked)) as store:
         with pytest.raises(StoreUnavailableError, match="OSError: the issuer is away"):
             await store.register(record(), document("a"), ttl=30, reap_after=60)
+
+
+async def test_a_watch_goes_on_when_the_facade_ends_its_stream_with_the_token(
+    tmp_path: Path,
+) -> None:
+    short = new_token("short")
+    ends = datetime.now(UTC) + timedelta(seconds=2)
+    known = {"short": {"hash": hash_of(short), "roles": "registrar", "expires": ends.isoformat()}}
+    tokens = [short, TOKENS["registrar"]]
+    asked: list[str] = []
+
+    async def ask_for_token() -> str:
+        asked.append(tokens[min(len(asked), 1)])
+        return asked[-1]
+
+    async with (
+        guarded(tmp_path, {"tokens": known | only(TOKENS["registrar"])}) as ask,
+        RemoteStore(ask.url, StoreOptions(token=ask_for_token)) as store,
+    ):
+        await store.register(record("a"), document("a"), ttl=30, reap_after=60)
+        async with aclosing(store.watch()) as events:
+            first = await anext(events)
+            assert isinstance(first, Snapshot) and list(first.instances) == ["a"]
+            async with asyncio.timeout(20):
+                registering = asyncio.create_task(_after(asked, store))
+                change = await anext(events)
+                await registering
+            assert isinstance(change, Change) and change.id == "b"
+    assert asked == tokens
+
+
+async def _after(asked: list[str], store: RemoteStore) -> None:
+    """Registers an instance once the stream was opened with the second token."""
+
+    async def twice() -> bool:
+        return len(asked) == 2
+
+    await until(twice, timeout=20, what="a second token being asked for")
+    await store.register(record("b"), document("a"), ttl=30, reap_after=60)

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from mcp_discovery import Discovery, ForbiddenError, StoreUnavailableError, UnauthenticatedError
-from mcp_discovery.facade.access.tokens import hash_of
+from mcp_discovery.facade.access.tokens import hash_of, new_token
 from tests.facade.access.tokens import TOKENS, guarded, write_auth_file
 from tests.facade.harness import leased
 
@@ -130,3 +131,42 @@ async def test_no_redirect_takes_the_token_elsewhere() -> None:
                 await d.connect()
             assert set(seen) == {"Bearer t"}
         assert at_target == []
+
+
+async def test_no_change_is_lost_or_told_twice_where_streams_end_with_their_tokens(
+    tmp_path: Path,
+) -> None:
+    """Every second the token of the stream ends, and with it the stream."""
+    tokens = [new_token(f"short-{number}") for number in range(4)]
+
+    def ending(number: int) -> dict[str, object]:
+        when = datetime.now(UTC) + timedelta(seconds=1.5 * (number + 1))
+        return {"hash": hash_of(tokens[number]), "roles": "reader", "expires": when.isoformat()}
+
+    known = {f"short-{number}": ending(number) for number in range(4)}
+    asked = Asked(*tokens)
+    async with guarded(tmp_path, {"tokens": known | _tokens("operator", "reader")}) as ask:
+        own = {"Authorization": f"Bearer {TOKENS['operator']}"}
+        async with Discovery(ask.url, token=asked) as d:
+            seen: list[str] = []
+            posted = 0
+            changes = d.watch()
+            async with asyncio.timeout(30):
+
+                async def follow() -> None:
+                    async for change in changes:
+                        assert change.kind == "added"
+                        seen.append(str(change.id))
+                        if change.id == "the-last":
+                            return
+
+                following = asyncio.create_task(follow())
+                while asked.asked < 4:
+                    reply = await ask("POST", "/servers", leased(f"s-{posted}"), headers=own)
+                    assert reply.status == 201
+                    posted += 1
+                    await asyncio.sleep(0.02)
+                await ask("POST", "/servers", leased("the-last"), headers=own)
+                await following
+                await changes.aclose()
+    assert seen == [*(f"s-{number}" for number in range(posted)), "the-last"]

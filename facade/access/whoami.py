@@ -1,0 +1,59 @@
+"""Who the facade takes a caller for: ``GET /whoami``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from mcp_discovery.facade.access.caller import caller_of
+from mcp_discovery.facade.access.challenge import CHALLENGES
+from mcp_discovery.facade.access.rights import VERBS
+from mcp_discovery.facade.http.body import Shaped
+from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.health import rfc3339
+
+
+class Identity(Shaped):
+    """The caller of a request, as the facade knows it."""
+
+    subject: str = Field(description="Empty for an anonymous caller.")
+    by: Literal["anonymous", "token", "jwt", "certificate"]
+    roles: list[str]
+    verbs: list[str] = Field(
+        description="What it has a right to, for some servers at least: read, call, register, "
+        "report, admin."
+    )
+    expires_at: datetime | None = Field(None, description="When the credential ends, if it does.")
+
+
+async def whoami(request: web.Request) -> web.Response:
+    """Who asks, by the credential that comes with this request, and what it has a right to.
+
+    Without a credential that is `anonymous`; one that is not valid is refused.
+    """
+    caller = caller_of(request)
+    # The gate lets a bad credential through to what is open, without any right.
+    if caller.is_anonymous and not caller.rights.verbs and "Authorization" in request.headers:
+        raise request.app[CHALLENGES].invalid_token(request)
+    verbs = [each for each in VERBS if each in caller.rights.verbs]
+    content = {
+        "subject": caller.subject,
+        "by": caller.by,
+        "roles": sorted(caller.roles),
+        "verbs": verbs,
+    }
+    if caller.expires_at is not None:
+        content["expiresAt"] = rfc3339(datetime.fromtimestamp(caller.expires_at, UTC))
+    response = web.json_response(content)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+OPERATIONS = (
+    Operation(
+        "GET", "/whoami", whoami, "facade", answers={200: Identity}, errors=(401,), needs="open"
+    ),
+)
