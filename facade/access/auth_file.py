@@ -79,6 +79,14 @@ class AuthFile(Section):
     challenge_scopes: Words | None = None
     limits: LimitsSection = LimitsSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        """A section with nothing below it is as one that is not there."""
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if value is not None}
+
     @model_validator(mode="after")
     def _check_references(self) -> AuthFile:
         for role, scopes in self.roles.items():

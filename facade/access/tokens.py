@@ -25,6 +25,8 @@ _SECRET_LENGTH = 43
 _CHARACTERS = string.ascii_letters + string.digits
 _TOKEN = re.compile(rf"{PREFIX}([a-z0-9][a-z0-9-]{{0,62}})_[A-Za-z0-9]{{{_SECRET_LENGTH},128}}")
 
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
 #: What a token is called, in the token itself and in the file.
 TokenId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 #: A time; without an offset it is UTC.
@@ -42,6 +44,11 @@ class TokenEntry(Section):
     roles: Words = Field([])
     expires: Time | None = None
     note: str | None = None
+
+
+def is_id(text: str) -> bool:
+    """Whether a token may be called ``text``."""
+    return _ID.fullmatch(text) is not None
 
 
 def new_token(id: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,13 +31,13 @@ config = typer.Typer(
 @with_debug
 def check(
     files: list[str] = typer.Argument(
-        metavar="FILE", help="YAML for a role, or a list of servers."
+        metavar="FILE", help="YAML for a role, a list of servers, or the file of facade --auth."
     ),
     show: bool = typer.Option(
         False, "--show", help="Also tell each setting and its value, defaults included."
     ),
 ) -> None:
-    """Say whether files can be used as they are: by --config, or by register.
+    """Say whether files can be used as they are: by --config, by register, or by facade --auth.
 
     Nothing is connected, and the environment is not looked at. The exit code is 2 when one of them
     cannot be used; all that is wrong with them is told.
@@ -55,10 +55,16 @@ def check(
 
 @config.command("schema", cls=command.Command)
 @with_debug
-def schema() -> None:
+def schema(
+    auth: bool = typer.Option(False, "--auth", help="Of the file of facade --auth instead."),
+) -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
     from mcp_discovery.cli import settings_file
+    from mcp_discovery.facade.access import auth_file
 
+    if auth:
+        say_json(auth_file.schema(), indent=True)
+        return
     say_json(settings_file.schema(ROLES), indent=True)
 
 
@@ -70,6 +76,8 @@ def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
     try:
         content = parse(read_bytes(file), file)
         keys = content.entries.keys() if isinstance(content, Table) else ()
+        if _is_auth_file(keys):
+            return _check_auth_file(file)
         if isinstance(content, Items) or _SERVER_FILE_KEYS.intersection(keys):
             return _check_servers(file)
         sections, wrong = settings_file.sections(file, ROLES)
@@ -142,6 +150,21 @@ def _faults(role: str, parameters: Mapping[str, Any]) -> Iterator[Exception]:
             yield from (error, *error.others)
         except (DiscoveryError, ValueError) as error:
             yield error
+
+
+def _is_auth_file(keys: Iterable[str]) -> bool:
+    from mcp_discovery.facade.access.auth_file import AuthFile
+
+    return not AuthFile.model_fields.keys().isdisjoint(keys)
+
+
+def _check_auth_file(file: str) -> tuple[list[str], list[Exception]]:
+    from mcp_discovery.facade.access.auth_file import read
+    from mcp_discovery.yaml_files import read_bytes
+
+    found = read(read_bytes(file), file)
+    counts = f"{len(found.roles)} roles, {len(found.tokens)} tokens, {len(found.issuers)} issuers"
+    return [f"{file}: access rules ({counts}): fine"], []
 
 
 def _check_servers(file: str) -> tuple[list[str], list[Exception]]:

@@ -19,7 +19,7 @@ from mcp_discovery.cli.terminal import escape_unencodable
 _COMMANDS = (
     *("facade", "sidecar", "servers", "tools", "describe", "watch", "call", "register"),
     *("export", "import", "login", "logout", "whoami", "audit"),
-    *("doctor", "health", "config", "demo"),
+    *("doctor", "health", "config", "token", "demo"),
 )
 #: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.
 _ENVIRONMENT = {"auto_envvar_prefix": "MCP_DISCOVERY"}

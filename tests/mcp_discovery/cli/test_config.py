@@ -288,3 +288,19 @@ def test_the_page_tells_every_setting() -> None:
             variable, default = rows[key]
             assert variable.strip("`") == each.variable
             assert default.strip("`") == default_text(each)
+
+
+async def test_files_of_auth_are_checked_and_have_a_schema(tmp_path: Path) -> None:
+    example = EXAMPLES / "auth.yaml"
+    told = await command("config", "check", str(example))
+    assert (told.code, told.err) == (0, "")
+    assert "(5 roles, 0 tokens, 1 issuers): fine" in told.out
+    wrong = tmp_path / "auth.yaml"
+    wrong.write_text(example.read_text().replace("mcp-manager: manager", "mcp-manager: manger"))
+    told = await command("config", "check", str(wrong))
+    assert told.code == 2
+    assert "did you mean 'manager'" in told.err
+    schema = json.loads((await command("config", "schema", "--auth")).out)
+    jsonschema.validate(yaml.safe_load(example.read_text().replace("tokens:", "")), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"issuers": [{"isuer": "https://a"}]}, schema)

@@ -48,6 +48,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "health": (),
     "config check": ("FILE",),
     "config schema": (),
+    "token create": ("one", "--role", "reader", "--auth", "FILE"),
+    "token list": ("--auth", "FILE"),
+    "token revoke": ("one", "--auth", "FILE"),
     "demo": (),
 }
 #: Those that ask a facade.
