@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
@@ -40,6 +40,8 @@ from mcp_discovery.facade.connections import handlers as connections
 from mcp_discovery.facade.documents import documents as exchange
 from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.gateway import handlers as gateway
+from mcp_discovery.facade.gateway.credentials import KnownCredentials
+from mcp_discovery.facade.gateway.credentials import follow as follow_credentials
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.gateway.sessions import SessionIds
 from mcp_discovery.facade.http import openapi
@@ -149,6 +151,7 @@ def create_app(
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
     tls = trusting(options.server_ca)
+    credentials = _server_credentials(options)
     calls: ToolCaller | None = None
     if options.mcp_call_tool:
         calls = caller or ClientCaller(
@@ -156,6 +159,7 @@ def create_app(
             usage,
             addresses=options.addresses,
             max_answer_bytes=options.mcp_max_answer_bytes,
+            credentials=credentials,
         )
     mcp = McpServer(options, calls)
     parts = ListParts(catalog, usage, mcp, addresses, options)
@@ -163,7 +167,7 @@ def create_app(
     polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
     posted = PostedEntries(catalog, documents, locks, options, usage, tls)
     shared_names = SharedNames(catalog)
-    passing = McpGateway(catalog, options, usage, SessionIds(policy), tls)
+    passing = McpGateway(catalog, options, usage, SessionIds(policy), credentials, tls)
     listed = ListedAddresses(
         catalog, usage, addresses=options.addresses, mark=posted.holder.id, tls=tls
     )
@@ -264,6 +268,11 @@ def _guard(
     outermost.install(app, gate.identify, lifetimes.end, gate.authorize, visibility.choose)
     app.on_response_prepare.append(lifetimes.note_stream)
     app.cleanup_ctx.extend((authentication.running, lifetimes.running))
+
+
+def _server_credentials(options: FacadeOptions) -> Callable[[], KnownCredentials] | None:
+    file = options.gateway_credentials
+    return None if file is None else follow_credentials(file).current
 
 
 def _timed(tally: Tally) -> Around:

@@ -41,5 +41,13 @@ def access_to(rights: Rights, instance: Instance) -> PartialAccess | bool:
     return _whole(found) or PartialAccess(tuple(found))
 
 
+def may_call(rights: Rights, instance: Instance, tool: str | None = None) -> bool:
+    """Whether ``instance``, or its ``tool`` where one is given, may be called."""
+    access = access_to(rights, instance)
+    if tool is None or isinstance(access, bool):
+        return bool(access)
+    return access.allows("tools", tool)
+
+
 def _whole(grants: Iterable[Grant]) -> bool:
     return any(not each.is_partial for each in grants)

@@ -114,8 +114,12 @@ class Rights:
     @cached_property
     def visibility(self) -> str:
         """The same text for all rights that show the same of every list."""
-        shown = sorted({repr(_sorted(each)) for each in self.grants if "read" in each.verbs})
-        return hashlib.sha256("\n".join(shown).encode()).hexdigest()
+        return self.reach("read")
+
+    def reach(self, verb: Verb) -> str:
+        """The same text for all rights that grant ``verb`` for the same."""
+        granted = sorted({repr(_sorted(each)) for each in self.grants if verb in each.verbs})
+        return hashlib.sha256("\n".join(granted).encode()).hexdigest()
 
     def covering(self, verb: Verb, record: Record, owner: str | None) -> list[Grant]:
         """The grants of ``verb`` for an instance."""

@@ -1,10 +1,14 @@
-"""What the sections of the file of ``--auth`` are made from."""
+"""What the files of rules, and their sections, are made from."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.faults import fault_text
+from mcp_discovery.yaml_files import Table, parse
 
 
 def _split(value: Any) -> Any:
@@ -19,3 +23,21 @@ class Section(BaseModel):
     """A part of the file, in which only what is known may stand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_section(data: bytes, path: str, kind: type[S]) -> S:
+    """What ``data``, YAML of the file at ``path``, says; raises :class:`InvalidInputError`."""
+    content = parse(data, path)
+    if content is not None and not isinstance(content, Table):
+        raise InvalidInputError(f"{path}: is no mapping; write {next(iter(kind.model_fields))}:")
+    try:
+        return kind.model_validate(content.value() if content is not None else {})
+    except ValidationError as error:
+        # Of a value that may be one of several kinds: what is wrong with it as the kind that it is.
+        fault = max(error.errors(), key=lambda each: not each["type"].endswith("_type"))
+        parts = (str(part) for part in fault["loc"])
+        where = ".".join(part for part in parts if not part[:1].isupper()) or "it"
+        raise InvalidInputError(f"{path}: {where} {fault_text(fault)}") from error

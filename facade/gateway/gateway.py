@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 from aiohttp import HttpVersion11, web
@@ -19,6 +19,7 @@ from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.calling import PartialAccess, access_to, may_see
 from mcp_discovery.facade.gateway import upstream
 from mcp_discovery.facade.gateway.answers import UnfilterableAnswerError, filtered_parts, is_stream
+from mcp_discovery.facade.gateway.credentials import NO_CREDENTIALS, KnownCredentials
 from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates, not_callable
 from mcp_discovery.facade.gateway.restriction import refusal
 from mcp_discovery.facade.gateway.sessions import SessionIds
@@ -72,9 +73,11 @@ class McpGateway:
         options: FacadeOptions,
         usage: Usage,
         sessions: SessionIds,
+        credentials: Callable[[], KnownCredentials] | None = None,
         tls: ServerTls = SYSTEM_TLS,
     ) -> None:
         self._sessions = sessions
+        self._credentials = credentials or (lambda: NO_CREDENTIALS)
         self._tls = tls
         self._catalog = catalog
         self._options = options
@@ -198,6 +201,7 @@ class McpGateway:
                     headers,
                     self._options.gateway_timeout,
                     self._tls,
+                    self._credentials(),
                 )
             except ReplicaUnreachableError as error:
                 self._replicas.record_connection(entry.id, ok=False)
@@ -221,8 +225,9 @@ class McpGateway:
         """
         if response.status == 401 and not self._options.gateway_pass_authorization:
             detail = (
-                f"{record.id} wants credentials (HTTP 401); name them in --gateway-credentials, or "
-                "have those of clients passed on with --gateway-pass-authorization"
+                f"{record.id} wants other credentials (HTTP 401); name them in the file of "
+                "--gateway-credentials, for its name and origin, or have those of clients passed "
+                "on with --gateway-pass-authorization"
             )
             raise ProblemError(502, "credentials-wanted", detail, id=record.id)
 

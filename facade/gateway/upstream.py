@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from mcp_discovery.connection_errors import connection_sentence, is_refused_handshake
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.audit.calls import PassedCalls
+from mcp_discovery.facade.gateway.credentials import NO_CREDENTIALS, KnownCredentials
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
@@ -254,21 +255,30 @@ async def send_request(
     session: aiohttp.ClientSession,
     record: Record,
     forwarded: ForwardedRequest,
-    headers: Mapping[str, str],
+    headers: CIMultiDict[str],
     timeout: float,
     tls: ServerTls,
+    credentials: KnownCredentials = NO_CREDENTIALS,
 ) -> aiohttp.ClientResponse:
     """The server's response, with only its head read; the caller closes it.
 
-    ``timeout`` in seconds bounds the wait for the head. Raises :class:`ReplicaUnreachableError`,
-    after which another replica may be tried, and :class:`ProblemError`, after which none may: the
-    server may have processed the request.
+    The ``credentials`` for the server go with the request; where they are refused they are read
+    again. ``timeout`` in seconds bounds the wait for the head. Raises
+    :class:`ReplicaUnreachableError`, after which another replica may be tried, and
+    :class:`ProblemError`, after which none may: the server may have processed the request.
     """
     url = urls_of(record.endpoint.url or "", record.endpoint.transport)[0]
     for _ in range(1 + _MOST_REDIRECTS):
         try:
             async with asyncio.timeout(timeout):
-                response = await _send(session, url, forwarded, headers, tls)
+                own = credentials.headers(record.name, url)
+                response = await _send(session, url, forwarded, headers, own, tls)
+                refused = response.status == 401 and own and forwarded.whole
+                # Nothing was done, and another token may have been written meanwhile.
+                if refused and credentials.renew(record.name, url):
+                    response.close()
+                    own = credentials.headers(record.name, url)
+                    response = await _send(session, url, forwarded, headers, own, tls)
         except TimeoutError as error:
             detail = f"{record.id} did not begin to answer within {timeout:g} s"
             raise ProblemError(504, "no-answer", detail, id=record.id) from error
@@ -291,15 +301,19 @@ async def _send(
     session: aiohttp.ClientSession,
     url: str,
     forwarded: ForwardedRequest,
-    headers: Mapping[str, str],
+    headers: CIMultiDict[str],
+    credentials: Mapping[str, str],
     tls: ServerTls,
 ) -> aiohttp.ClientResponse:
+    sent = headers.copy()
+    sent.update(credentials)
+    sent.update(forwarded.headers)
     try:
         return await session.request(
             forwarded.request.method,
             wire_url(url),
             data=forwarded.payload(),
-            headers={**headers, **forwarded.headers},
+            headers=sent,
             skip_auto_headers=_NOT_ADDED,
             allow_redirects=False,
             auto_decompress=False,

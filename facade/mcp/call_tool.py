@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from aiohttp import web
 
 from mcp_discovery.extras import require_extra
 from mcp_discovery.facade.access.audit.calls import CALL, begin_call
+from mcp_discovery.facade.access.caller import Caller
+from mcp_discovery.facade.access.calling import may_call
+from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.http.addresses import AddressPolicy, literal
 from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.facade.mcp.tool import (
@@ -28,9 +33,11 @@ if TYPE_CHECKING:
     import httpx2
 
     from mcp_discovery.adapters.catalog import Catalog
-    from mcp_discovery.client import Discovery
+    from mcp_discovery.client import Credentials, Discovery
     from mcp_discovery.client.source import CallOutcome
+    from mcp_discovery.facade.gateway.credentials import KnownCredentials
     from mcp_discovery.facade.usage.usage import Usage
+    from mcp_discovery.instance import Instance
 
 
 #: The default and the greatest time-out of a call, in seconds.
@@ -48,8 +55,10 @@ class ToolCaller(Protocol):
         server: str | None,
         timeout: float,
         on_progress: OnProgress | None,
+        caller: Caller,
     ) -> Mapping[str, Any]:
-        """Calls the tool ``name``, of the server named ``server`` where that is said.
+        """Calls the tool ``name`` for ``caller``, of the server named ``server`` where that is
+        said. Tools that the caller may not call do not exist.
 
         Returns the tool's own result as MCP serializes it: ``content``, and where the tool gave
         them ``structuredContent`` and ``isError``. ``on_progress`` is awaited for each progress
@@ -66,19 +75,29 @@ class ClientCaller:
 
     The first call imports the MCP SDK, some 40 MB, which a facade that calls no tools does not
     need. The outcome of each call is counted in ``usage``. Servers at ``addresses`` are called, and
-    no others. ``max_answer_bytes`` is the limit of a server's answer.
+    no others, with the ``credentials`` that are for them. ``max_answer_bytes`` is the limit of a
+    server's answer.
+
+    Callers that may call the same share a client, and so its sessions; others have another one.
     """
 
     def __init__(
-        self, catalog: Catalog, usage: Usage, *, addresses: AddressPolicy, max_answer_bytes: int
+        self,
+        catalog: Catalog,
+        usage: Usage,
+        *,
+        addresses: AddressPolicy,
+        max_answer_bytes: int,
+        credentials: Callable[[], KnownCredentials] | None = None,
     ) -> None:
         require_extra("client", "calling tools through the facade")
         self._catalog = catalog
         self._usage = usage
         self._addresses = addresses
         self._max_answer_bytes = max_answer_bytes
-        self._discovery: Discovery | None = None
-        self._opening = asyncio.Lock()
+        self._credentials = credentials
+        #: By what their callers may call; the one that was used last is last.
+        self._clients: dict[str, _Client] = {}
 
     async def call(
         self,
@@ -88,19 +107,20 @@ class ClientCaller:
         server: str | None,
         timeout: float,
         on_progress: OnProgress | None,
+        caller: Caller,
     ) -> Mapping[str, Any]:
         """See :meth:`ToolCaller.call`."""
         from mcp.shared.exceptions import MCPError
 
         from mcp_discovery.client.calls import OUTCOMES
 
-        discovery = await self._opened()
         outcomes: list[CallOutcome] = []
         OUTCOMES.set(outcomes)
         try:
-            result = await discovery.call(
-                name, arguments, server=server, timeout=timeout, on_progress=on_progress
-            )
+            async with self._client(caller.rights) as discovery:
+                result = await discovery.call(
+                    name, arguments, server=server, timeout=timeout, on_progress=on_progress
+                )
         except MCPError as error:
             # It is the tool's own answer: no status of HTTP is derived from its code.
             raise JsonRpcError(error.code, error.message, error.data, status=200) from error
@@ -119,11 +139,22 @@ class ClientCaller:
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Ends every session when the application ends."""
         yield
-        if self._discovery is not None:
-            await self._discovery.__aexit__(None, None, None)
+        await asyncio.gather(*(each.close() for each in self._clients.values()))
 
-    async def _opened(self) -> Discovery:
-        from mcp_discovery.client import Discovery
+    @asynccontextmanager
+    async def _client(self, rights: Rights) -> AsyncIterator[Discovery]:
+        """The client for callers with ``rights``; of many those in use and used last are kept."""
+        key = rights.reach("call")
+        client = self._clients.pop(key, None) or _Client(partial(self._discovery, rights))
+        self._clients[key] = client
+        with client.in_use():
+            idle = [name for name, each in self._clients.items() if not each.uses]
+            for name in idle[: max(0, len(self._clients) - _MOST_CLIENTS)]:
+                await self._clients.pop(name).close()
+            yield await client.opened()
+
+    def _discovery(self, rights: Rights) -> Discovery:
+        from mcp_discovery.client import Credentials, Discovery
         from mcp_discovery.client.source import CatalogSource
 
         class ReportingCatalogSource(CatalogSource):
@@ -139,16 +170,29 @@ class ClientCaller:
                         error=each.error,
                     )
 
-        async with self._opening:
-            if self._discovery is None:
-                found = Discovery(
-                    ReportingCatalogSource(self._catalog),
-                    guard=self._guard,
-                    deadline=_LONGEST,  # a call says itself how long it may take
-                    max_answer_bytes=self._max_answer_bytes,
-                )
-                self._discovery = await found.__aenter__()
-        return self._discovery
+        def permits(instance: Instance, tool: str | None) -> bool:
+            return may_call(rights, instance, tool)
+
+        known = self._credentials
+
+        def auth(instance: Instance) -> Credentials | None:
+            from mcp_discovery.facade.mcp.call_credentials import FollowedCredentials
+
+            assert known is not None
+            url = instance.record.endpoint.url or ""
+            name = instance.record.name
+            if not known().headers(name, url):
+                return None
+            return Credentials(FollowedCredentials(known, name), url)
+
+        return Discovery(
+            ReportingCatalogSource(self._catalog),
+            guard=self._guard,
+            permits=permits,
+            auth=None if known is None else auth,
+            deadline=_LONGEST,  # a call says itself how long it may take
+            max_answer_bytes=self._max_answer_bytes,
+        )
 
     async def _guard(self, url: httpx2.URL) -> None:
         """Raises PermissionError unless the address policy allows every address of the host."""
@@ -164,6 +208,39 @@ class ClientCaller:
                 raise PermissionError(f"its address {host} is not allowed ({why})")
 
 
+class _Client:
+    """A client that is opened by its first use; ``uses`` are the calls under way."""
+
+    def __init__(self, make: Callable[[], Discovery]) -> None:
+        self._make = make
+        self._discovery: Discovery | None = None
+        self._opening = asyncio.Lock()
+        self.uses = 0
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Counts one use for as long as the block lasts."""
+        self.uses += 1
+        try:
+            yield
+        finally:
+            self.uses -= 1
+
+    async def opened(self) -> Discovery:
+        """The client, opened."""
+        async with self._opening:
+            if self._discovery is None:
+                self._discovery = await self._make().__aenter__()
+        return self._discovery
+
+    async def close(self) -> None:
+        """Ends its sessions."""
+        if self._discovery is not None:
+            await self._discovery.__aexit__(None, None, None)
+
+
+#: How many clients are kept that nobody uses.
+_MOST_CLIENTS: Final = 32
 #: How many calls may run at the same time.
 _MOST_CALLS: Final = 256
 
@@ -199,30 +276,31 @@ class CallTool(McpTool):
         "openWorldHint": True,
     }
     long_running = True
+    needs = "call"
 
     def __init__(self, caller: ToolCaller) -> None:
         self._caller = caller
         self._running = 0
 
     async def run(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         if self._running >= _MOST_CALLS:
             return tool_error(f"{_MOST_CALLS} calls are under way already; try again soon")
         self._running += 1
         try:
-            return await self._recorded(arguments, on_progress)
+            return await self._recorded(arguments, on_progress, caller)
         finally:
             self._running -= 1
 
     async def _recorded(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         called = arguments["server"] or "", arguments["name"], arguments["arguments"]
         call = await begin_call(*called)
         CALL.set(call)
         try:
-            result = await self._call(arguments, on_progress)
+            result = await self._call(arguments, on_progress, caller)
         except BaseException as error:
             if call is not None:
                 call.end_with(error)
@@ -232,7 +310,7 @@ class CallTool(McpTool):
         return result
 
     async def _call(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         try:
             return await self._caller.call(
@@ -241,6 +319,7 @@ class CallTool(McpTool):
                 server=arguments["server"],
                 timeout=arguments["timeout"],
                 on_progress=on_progress,
+                caller=caller,
             )
         except TimeoutError:
             return tool_error(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
+from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.mcp.tool import (
     CAVEAT_PROPERTIES,
     NAMES,
@@ -90,7 +91,7 @@ class DescribeTool(McpTool):
         self._definitions = definitions
 
     async def run(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         name, server = arguments["name"], arguments["server"]
         view = current_view(self._catalog)

@@ -35,6 +35,7 @@ NAME: Final = "mcp-discovery"
 
 #: How many milliseconds a client may cache a result, and whether it may share it with others.
 _FIXED: Final = {"ttlMs": 60_000, "cacheScope": "public"}  # the same until the facade restarts
+_OF_CALLER: Final = _FIXED | {"cacheScope": "private"}  # call_tool is not everybody's
 _MOVING: Final = {"ttlMs": 0, "cacheScope": "private"}
 _FOREVER: Final = {"ttlMs": 86_400_000, "cacheScope": "private"}
 
@@ -125,25 +126,30 @@ class Methods:
         result.pop("cacheScope", None)
         return result
 
-    def initialized(self, protocol: str) -> dict[str, Any]:
-        """The result of ``initialize``, for the version that was agreed on."""
+    def initialized(self, protocol: str, caller: Caller) -> dict[str, Any]:
+        """The result of ``initialize`` by ``caller``, for the version that was agreed on."""
         return {
             "protocolVersion": protocol,
             "capabilities": _capabilities(),
             "serverInfo": server_info(),
-            "instructions": self._instructions,
+            "instructions": self._instructions(caller),
         }
 
-    @property
-    def _instructions(self) -> str:
-        return INSTRUCTIONS + (_WITH_CALLS if "call_tool" in self._tools else _WITHOUT_CALLS)
+    def _tools_for(self, caller: Caller) -> Mapping[str, McpTool]:
+        """The tools that exist for ``caller``."""
+        verbs = caller.rights.verbs
+        return {name: tool for name, tool in self._tools.items() if tool.needs in verbs}
 
-    async def _discover(self, _: MethodCall) -> Mapping[str, Any]:
+    def _instructions(self, caller: Caller) -> str:
+        calls = "call_tool" in self._tools_for(caller)
+        return INSTRUCTIONS + (_WITH_CALLS if calls else _WITHOUT_CALLS)
+
+    async def _discover(self, call: MethodCall) -> Mapping[str, Any]:
         return {
             "supportedVersions": [MODERN],
             "capabilities": _capabilities(),
-            "instructions": self._instructions,
-            **_FIXED,
+            "instructions": self._instructions(call.client.caller),
+            **_OF_CALLER,
         }
 
     async def _ping(self, _: MethodCall) -> Mapping[str, Any]:
@@ -152,15 +158,18 @@ class Methods:
     async def _list_tools(self, call: MethodCall) -> Mapping[str, Any]:
         if call.rpc.params.get("cursor") is not None:
             raise JsonRpcError(INVALID_PARAMS, "there is one page of tools; leave out cursor")
-        return {"tools": [tool.definition for tool in self._tools.values()], **_FIXED}
+        tools = self._tools_for(call.client.caller).values()
+        return {"tools": [tool.definition for tool in tools], **_OF_CALLER}
 
     async def _call_tool(self, call: MethodCall) -> Mapping[str, Any]:
         name = call.rpc.text("name")
-        tool = self._tools.get(name)
+        caller = call.client.caller
+        tools = self._tools_for(caller)
+        tool = tools.get(name)
         if tool is None:
-            near = nearest(name, self._tools)
+            near = nearest(name, tools)
             hint = f"did you mean {near!r}? " if near else ""
-            known = ", ".join(self._tools)
+            known = ", ".join(tools)
             raise JsonRpcError(
                 INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}"
             )
@@ -170,7 +179,7 @@ class Methods:
                 await client.quotas.take(client.caller, "calls")
             except ProblemError as error:
                 return tool_error(error.detail)
-        return await tool.call(call.rpc.object("arguments"), call.on_progress)
+        return await tool.call(call.rpc.object("arguments"), call.on_progress, caller)
 
     async def _list_resources(self, call: MethodCall) -> Mapping[str, Any]:
         cursor = call.rpc.params.get("cursor")

@@ -128,7 +128,7 @@ class LegacyProtocol:
                 )
         except JsonRpcError as fault:
             return json_response(failure(rpc.id, fault), status=fault.status or 200)
-        content = self._responder.methods.initialized(version)
+        content = self._responder.methods.initialized(version, caller_of(request))
         return json_response(result(rpc.id, content), _headers(session))
 
     async def _batch(self, request: web.Request, body: list[Any]) -> web.Response:

@@ -13,6 +13,7 @@ import orjson
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.mcp.tool import (
     CAVEAT_PROPERTIES,
     NAMES,
@@ -99,7 +100,7 @@ class FindServers(McpTool):
         ) | {"additionalProperties": False}
 
     async def run(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         query, words = query_of(arguments), words_of(arguments["q"])
         scores = await self._search.scores(words) if words else None
@@ -231,7 +232,7 @@ class FindTools(McpTool):
         ) | {"additionalProperties": False}
 
     async def run(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         query = query_of({**arguments, "name": arguments["server"]})
         words = words_of(arguments["q"])

@@ -10,6 +10,8 @@ import orjson
 
 from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, Remedy
+from mcp_discovery.facade.access.caller import Caller
+from mcp_discovery.facade.access.rights import Verb
 from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.facade.servers.unmatched import of_other_status, unknown_values
@@ -152,6 +154,8 @@ class McpTool(ABC):
     input_schema: Mapping[str, Any]
     output_schema: ClassVar[Mapping[str, Any] | None] = None
     annotations: ClassVar[Mapping[str, Any]] = READ_ONLY
+    #: The right without which the tool does not exist for a caller.
+    needs: ClassVar[Verb] = "read"
     long_running: ClassVar[bool] = False
 
     @property
@@ -168,14 +172,15 @@ class McpTool(ABC):
         return definition | {"annotations": {"title": self.title, **self.annotations}}
 
     async def call(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
-        """The result of one call; a failed call returns a result with ``isError``.
+        """The result of one call by ``caller``; a failed call returns a result with ``isError``.
 
         Raises :class:`JsonRpcError` where the tool of another server was called, and it says so.
         """
         try:
-            return await self.run(read_arguments(self.input_schema, arguments), on_progress)
+            read = read_arguments(self.input_schema, arguments)
+            return await self.run(read, on_progress, caller)
         except (ClientGoneError, JsonRpcError):
             raise
         except DiscoveryError as error:
@@ -183,7 +188,7 @@ class McpTool(ABC):
 
     @abstractmethod
     async def run(
-        self, arguments: Mapping[str, Any], on_progress: OnProgress | None
+        self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         """The result for validated arguments.
 

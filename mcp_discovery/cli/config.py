@@ -57,15 +57,23 @@ def check(
 @with_debug
 def schema(
     auth: bool = typer.Option(False, "--auth", help="Of the file of facade --auth instead."),
+    gateway_credentials: bool = typer.Option(
+        False,
+        "--gateway-credentials",
+        help="Of the file of facade --gateway-credentials instead.",
+    ),
 ) -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
     from mcp_discovery.cli import settings_file
     from mcp_discovery.facade.access import auth_file
+    from mcp_discovery.facade.gateway import credentials
 
+    found = settings_file.schema(ROLES)
     if auth:
-        say_json(auth_file.schema(), indent=True)
-        return
-    say_json(settings_file.schema(ROLES), indent=True)
+        found = auth_file.schema()
+    if gateway_credentials:
+        found = credentials.schema()
+    say_json(found, indent=True)
 
 
 def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:

@@ -208,6 +208,12 @@ def facade(
         help="Pass the Authorization header of clients of the gateway on to the servers: whoever "
         "is registered under a name gets the tokens that are sent to that name.",
     ),
+    gateway_credentials: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="YAML file with the credentials that the gateway and call_tool show to servers, each "
+        "for names and origins; followed, as the files it names are.",
+    ),
     mcp_call_tool: bool = typer.Option(
         False,
         "--mcp-call-tool",
@@ -327,6 +333,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         public_url=parameters["public_url"],
         gateway=parameters["gateway"],
         gateway_pass_authorization=parameters["gateway_pass_authorization"],
+        gateway_credentials=parameters["gateway_credentials"],
         mcp_call_tool=parameters["mcp_call_tool"],
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
     )

@@ -31,6 +31,7 @@ from mcp_discovery.client.settings import (
     Guard,
     OnLog,
     OnProgress,
+    Permits,
 )
 from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes, query_of
 from mcp_discovery.client.tool import Tool
@@ -85,8 +86,9 @@ class Discovery:
     function from an :class:`~mcp_discovery.instance.Instance` to such. A server of that name that
     is elsewhere gets none. ``allow_stdio``: names of ``stdio`` servers that may be started in this
     machine; ``environment``: variables for their ``${NAME}`` and for themselves. ``guard``: awaited
-    with the URL of each HTTP request to a server; refuses it with an ``OSError``. ``report``:
-    whether outcomes are reported to the facade.
+    with the URL of each HTTP request to a server; refuses it with an ``OSError``. ``permits``:
+    asked with an instance and ``None``, and with the name of each of its tools; what it is false
+    for is not called, nor named in errors. ``report``: whether outcomes are reported to the facade.
 
     ``on_log``, with ``log_level``, is given what servers log; ``on_elicit``, ``on_sample`` and
     ``list_roots`` answer what servers ask, as the SDK's callbacks of that name; ``client_info``
@@ -113,6 +115,7 @@ class Discovery:
         allow_stdio: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         guard: Guard | None = None,
+        permits: Permits | None = None,
         report: bool = True,
         on_log: OnLog | None = None,
         log_level: LoggingLevel | None = None,
@@ -138,6 +141,7 @@ class Discovery:
             max_answer_bytes=max_answer_bytes,
             auth=auth,
             guard=guard,
+            permits=permits,
             allow_stdio=frozenset(allow_stdio),
             environment=environment,
             on_log=on_log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
@@ -55,9 +56,25 @@ class ConnectionPool:
         if after is None:
             assert before is not None
             self._remove(before.id)
+        elif (permitted := self._permitted(after)) is None:
+            self._remove(after.id)
         else:
-            self._add(after)
+            self._add(permitted)
         self.notify()
+
+    def _permitted(self, instance: Instance) -> Instance | None:
+        """``instance`` with the tools that exist for this client; ``None``: it does not itself."""
+        permits = self._settings.permits
+        if permits is None:
+            return instance
+        if not permits(instance, None):
+            return None
+        record = instance.record
+        names = tuple(each for each in record.capabilities.tools if permits(instance, each))
+        if len(names) == len(record.capabilities.tools):
+            return instance
+        capabilities = record.capabilities.model_copy(update={"tools": names})
+        return replace(instance, record=record.model_copy(update={"capabilities": capabilities}))
 
     def _add(self, instance: Instance) -> None:
         known = self.connections.get(instance.id)
@@ -144,6 +161,8 @@ class ConnectionPool:
                 waiting.cancel()
 
     def _set_tools(self, instance: Instance, tools: ServerTools) -> None:
+        if (permits := self._settings.permits) is not None:
+            tools = tools.only(lambda name: permits(instance, name))
         self.index.put(instance, tools)
         if (connection := self.connections.get(instance.id)) is not None:
             connection.session.tools = tools

@@ -27,6 +27,8 @@ Auth = (
     Mapping[str, Credentials | Sequence[Credentials]]
     | Callable[[Instance], Credentials | Sequence[Credentials] | None]
 )
+#: Whether an instance, or its tool of that name, exists for a client.
+Permits = Callable[[Instance, str | None], bool]
 #: Checks the URL of each request to a server; raises ``OSError`` to refuse it.
 Guard = Callable[[httpx2.URL], Awaitable[None]]
 OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
@@ -74,6 +76,7 @@ class ClientSettings:
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     auth: Auth | None = field(default=None, repr=False)
     guard: Guard | None = None
+    permits: Permits | None = None
     client_info: Implementation | None = None
     on_log: OnLog | None = None
     log_level: LoggingLevel | None = None

@@ -138,6 +138,12 @@ class ServerTools:
             except TypeError:
                 log.warning("leaving out the tool %.80r: its definition is no JSON", name)
 
+    def only(self, permitted: Callable[[str], bool]) -> ServerTools:
+        """Those whose names are permitted."""
+        kept = ServerTools((), read=self._read)
+        kept.by_name = {name: each for name, each in self.by_name.items() if permitted(name)}
+        return self if len(kept.by_name) == len(self.by_name) else kept
+
     @cached_property
     def result(self) -> ListToolsResult | None:
         """The SDK's result of ``tools/list``; ``None`` where it is not known, or breaks MCP."""

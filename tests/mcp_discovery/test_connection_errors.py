@@ -15,6 +15,7 @@ import httpx2
 import pytest
 import trustme
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from mcp_discovery.adapters.http import remedies_for
 from mcp_discovery.client.attempt import REMEDIES as OF_CLIENT
@@ -254,7 +255,7 @@ async def test_only_a_refused_handshake_is_sent_to_another_after_it(
             tls = ServerTls(trusting)
             with pytest.raises(by_gateway):
                 to = record("a", endpoint={"url": url})
-                await send_request(session, to, forwarded, {}, 5, tls)
+                await send_request(session, to, forwarded, CIMultiDict(), 5, tls)
         await http.close()
         assert type(told.value) is by_client
 

@@ -12,6 +12,7 @@ import pytest
 from mcp import Client as McpClient
 
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.mcp.tool import OnProgress
 from tests.facade.harness import Client, served
 from tests.facade.mcp.wire import Legacy, enveloped, message, modern, told
@@ -37,6 +38,7 @@ class Direct:
         server: str | None,
         timeout: float,
         on_progress: OnProgress | None,
+        caller: Caller,
     ) -> Mapping[str, Any]:
         self.servers.append(server)
         if server == "nobody":

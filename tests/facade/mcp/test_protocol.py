@@ -167,20 +167,20 @@ async def test_discover(ask: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "params", "scope"),
+    ("method", "params", "ttl", "scope"),
     [
-        ("server/discover", {}, "public"),
-        ("tools/list", {}, "public"),
-        ("resources/templates/list", {}, "public"),
-        ("resources/list", {}, "private"),
-        ("resources/read", {"uri": "mcp-discovery://servers"}, "private"),
+        ("server/discover", {}, 60_000, "private"),
+        ("tools/list", {}, 60_000, "private"),
+        ("resources/templates/list", {}, 60_000, "public"),
+        ("resources/list", {}, 0, "private"),
+        ("resources/read", {"uri": "mcp-discovery://servers"}, 0, "private"),
     ],
 )
 async def test_lists_say_for_how_long_they_may_be_kept(
-    ask: Client, method: str, params: dict[str, Any], scope: str
+    ask: Client, method: str, params: dict[str, Any], ttl: int, scope: str
 ) -> None:
     result = (await modern(ask, method, params)).json["result"]
-    assert result["ttlMs"] == (60_000 if scope == "public" else 0)
+    assert result["ttlMs"] == ttl
     assert result["cacheScope"] == scope
     legacy = await Legacy.begun(ask)
     if method != "server/discover":
