@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from aiohttp import web
 
@@ -165,7 +166,9 @@ def create_app(
     parts = ListParts(catalog, usage, mcp, addresses, options)
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
-    posted = PostedEntries(catalog, documents, locks, options, usage, tls)
+    posted = PostedEntries(
+        catalog, documents, locks, options, usage, tls, partial(_has_strangers, options, policy)
+    )
     shared_names = SharedNames(catalog)
     passing = McpGateway(catalog, options, usage, SessionIds(policy), credentials, tls)
     listed = ListedAddresses(
@@ -273,6 +276,14 @@ def _guard(
 def _server_credentials(options: FacadeOptions) -> Callable[[], KnownCredentials] | None:
     file = options.gateway_credentials
     return None if file is None else follow_credentials(file).current
+
+
+def _has_strangers(options: FacadeOptions, policy: FollowedFiles[Policy] | None) -> bool:
+    """Whether somebody who is not known may register servers."""
+    if policy is None:
+        return options.open_to_strangers
+    now = policy.current()
+    return "register" in now.rights(now.file.anonymous).verbs
 
 
 def _timed(tally: Tally) -> Around:

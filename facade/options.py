@@ -40,6 +40,9 @@ class FacadeOptions:
     Redis where several facades count as one, with its password, in a file that is followed, and
     its CAs; without it each counts by itself. See :mod:`mcp_discovery.facade.access.quotas`.
 
+    ``open_to_strangers`` says that it has none and that others than this machine's reach it, so
+    that what probes find of servers that are posted is no port scan of its network.
+
     ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
 
     ``trusted_proxies`` are the networks of the proxies whose ``X-Forwarded-*`` headers count; see
@@ -95,6 +98,7 @@ class FacadeOptions:
     body_timeout: float = 30.0
     shutdown_timeout: float = 5.0
     auth: str | None = None
+    open_to_strangers: bool = False
     limits: tuple[str, ...] | None = None
     limits_store: str | None = None
     limits_store_password: str | None = field(default=None, repr=False)

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -97,6 +97,8 @@ class PostedEntries:
     options: FacadeOptions
     usage: Usage
     tls: ServerTls = SYSTEM_TLS
+    #: Whether somebody who is not known may register.
+    has_strangers: Callable[[], bool] = lambda: False
     #: What probes are made with; inside ``async with`` only.
     dialer: Dialer = field(init=False)
     _adopting: asyncio.Task[None] = field(init=False)
@@ -231,7 +233,10 @@ class PostedEntries:
         make_probe = probe_maker(record, session, tls)
         probe = make_probe() if make_probe is not None else None
         try:
-            return await health_check(record, session, tls).run(probe, timeout=timeout)
+            known = self.catalog.view.entries.get(record.id)
+            owner = known.instance.lease.holder.owner if known is not None else None
+            check = health_check(record, session, tls, strangers=self._is_strangers(owner))
+            return await check.run(probe, timeout=timeout)
         finally:
             if probe is not None:
                 # The answer to a handshake that was given up may take its time: nobody waits here.
@@ -303,8 +308,13 @@ class PostedEntries:
             lost=lost,
             takeover=self._hand_over.former_holder(id),
             draining=draining,
+            strangers=self._is_strangers(owner),
         )
         return posted
+
+    def _is_strangers(self, owner: str | None) -> bool:
+        """Whether what ``owner`` has is perhaps a stranger's."""
+        return owner is None and self.has_strangers()
 
     def _take_in(self, posted: PostedEntry) -> None:
         self._entries[posted.id] = posted

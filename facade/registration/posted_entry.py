@@ -13,6 +13,7 @@ from mcp_discovery.adapters.store import Store
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.registration.strangers import StrangersHealthCheck
 from mcp_discovery.facade.registration.suspicion import Suspicion
 from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.registration.vigil import Vigil
@@ -40,10 +41,16 @@ _SPREAD = 1.0
 
 
 def health_check(
-    record: Record, session: aiohttp.ClientSession, tls: ServerTls = SYSTEM_TLS
+    record: Record,
+    session: aiohttp.ClientSession,
+    tls: ServerTls = SYSTEM_TLS,
+    *,
+    strangers: bool = False,
 ) -> HealthCheck:
-    """How a facade checks the server of ``record``; ``session`` stays the caller's."""
-    return HealthCheck(
+    """How a facade checks the server of ``record``, which is perhaps a ``strangers``' one;
+    ``session`` stays the caller's."""
+    kind = partial(StrangersHealthCheck, name=record.id) if strangers else HealthCheck
+    return kind(
         http=session,
         tls=tls,
         health_url=record.health_url,
@@ -69,7 +76,8 @@ class PostedEntry(Registrant):
     ``dialer`` is what its probes are made with. ``takeover`` is the id of the holder whose place
     it takes at first. ``may_renew`` is as in
     :class:`~mcp_discovery.registrant.registrar.Registrar`; ``lost`` is called when another holder
-    has the id for good, and lets it go.
+    has the id for good, and lets it go. ``strangers`` says that somebody posted it who is not
+    known; see :mod:`mcp_discovery.facade.registration.strangers`.
     """
 
     def __init__(
@@ -87,8 +95,10 @@ class PostedEntry(Registrant):
         lost: Callable[[Exception], Awaitable[None]],
         takeover: str | None = None,
         draining: bool = False,
+        strangers: bool = False,
     ) -> None:
         self.id = record.id
+        self._strangers = strangers
         self._fill = fill
         self._dialer = dialer
         self._options = options
@@ -205,7 +215,7 @@ class PostedEntry(Registrant):
         )
         url = record.endpoint.url or record.health_url
         self._vigil = None
-        if url is not None and math.isfinite(interval):
+        if url is not None and math.isfinite(interval) and not self._strangers:
             self._vigil = Vigil(
                 dialer=self._dialer,
                 url=url,
@@ -215,7 +225,7 @@ class PostedEntry(Registrant):
                 returned=lambda: self.watcher.probe_soon(anew=True),
             )
         self.watch(
-            health_check(record, self._dialer.session, self._dialer.tls),
+            health_check(record, self._dialer.session, self._dialer.tls, strangers=self._strangers),
             pace,
             probe_maker(record, self._dialer.session, self._dialer.tls),
             reads=self._fill,
