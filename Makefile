@@ -55,6 +55,7 @@ stores: ## Real Consul and etcd, old and new, and the other programs and MCP ser
 	@PYTHON="$(PYTHON)" scripts/build-stores
 	@PYTHON="$(PYTHON)" scripts/fetch-tools
 	@PYTHON="$(PYTHON)" scripts/fetch-foreign
+	@scripts/fetch-issuer
 	@scripts/fetch-bench-tools
 
 soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECONDS=600, SEED=…, STORES="consul etcd", RELEASES="debian recent"

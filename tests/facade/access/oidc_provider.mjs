@@ -1,0 +1,45 @@
+// oidc-provider, a certified OpenID Connect server: node oidc_provider.mjs FOLDER PORT JWKS
+//
+// FOLDER has node_modules. `agent` gets JWTs by client credentials for any resource (RFC 8707), with
+// the role that its scope names.
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const [folder, port, jwks] = process.argv.slice(2);
+const { resolve } = createRequire(`${folder}/package.json`);
+const { Provider } = await import(pathToFileURL(resolve("oidc-provider")));
+
+const provider = new Provider(`http://127.0.0.1:${port}`, {
+  jwks: JSON.parse(readFileSync(jwks)),
+  cookies: { keys: ["a key of the tests"] },
+  scopes: ["openid", "offline_access", "reader", "registrar"],
+  clients: [
+    {
+      client_id: "agent",
+      client_secret: "a secret of the tests",
+      grant_types: ["client_credentials"],
+      redirect_uris: [],
+      response_types: [],
+      id_token_signed_response_alg: "ES256",
+      scope: "reader registrar",
+    },
+  ],
+  extraTokenClaims: (_, token) => ({ roles: (token.scope ?? "").split(" ").filter(Boolean) }),
+  features: {
+    clientCredentials: { enabled: true },
+    devInteractions: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      defaultResource: () => "https://default.example.com",
+      getResourceServerInfo: (_, resource) => ({
+        scope: "reader registrar",
+        audience: resource,
+        accessTokenTTL: 300,
+        accessTokenFormat: "jwt",
+        jwt: { sign: { alg: "ES256" } },
+      }),
+    },
+  },
+});
+provider.listen(Number(port), "127.0.0.1");
