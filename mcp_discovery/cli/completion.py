@@ -62,6 +62,17 @@ def _given(ctx: typer.Context, option: str) -> str | None:
     return given or os.environ.get(f"MCP_DISCOVERY_{option.upper()}") or None
 
 
+def _of_login(facade: str) -> str | None:
+    """The token of a login; it is not renewed, which takes longer than a completion may."""
+    from mcp_discovery.cli import stored_logins
+
+    try:
+        login = stored_logins.find(facade)
+    except ValueError:  # of a login that cannot be used, or an address that is none
+        return None
+    return login.access_token if login is not None and login.lasts(0) else None
+
+
 def _get(ctx: typer.Context, path: str) -> dict[str, Any]:
     """The facade's response; an empty one on any error, since a completion must print none."""
     import json
@@ -77,6 +88,8 @@ def _get(ctx: typer.Context, path: str) -> dict[str, Any]:
             token = Path(file).read_text().strip()
         except (OSError, ValueError):
             return {}
+    if token is None:
+        token = _of_login(str(facade))
     request = Request(f"{str(facade).rstrip('/')}{path}")
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")

@@ -13,7 +13,7 @@ from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import DONE, TIMED_OUT, run
 from mcp_discovery.cli.tables import print_staleness
 from mcp_discovery.cli.terminal import line, say, say_json
-from mcp_discovery.errors import StoreUnavailableError
+from mcp_discovery.errors import StoreUnavailableError, UnauthenticatedError
 
 Entry = Mapping[str, Any]
 Show = Callable[[str, Entry | None], None]
@@ -121,8 +121,9 @@ async def _changes(
                             yield id, entry
                     if once:
                         return
-        except StoreUnavailableError as error:
-            if not connected:
+        except (StoreUnavailableError, UnauthenticatedError) as error:
+            # A token in a file may be written anew in a moment; another one is not.
+            if not connected or (isinstance(error, UnauthenticatedError) and token_file is None):
                 raise
             if not away:
                 say(f"mcp-discovery: {error}; trying again", err=True)

@@ -24,6 +24,7 @@ from mcp_discovery.errors import (
     CallLostError,
     CallTimeoutError,
     DiscoveryError,
+    ForbiddenError,
     NoReplicaError,
     Remedy,
     UnknownToolError,
@@ -50,12 +51,15 @@ class OutcomeReporter:
         self._waiting: deque[CallOutcome] = deque(maxlen=_MOST)
         self._available = asyncio.Event()
         self._failed = asyncio.Event()
+        self._refused = False
 
     def add(self, outcome: CallOutcome) -> None:
         """Adds the outcome of a call to the next batch."""
-        self._waiting.append(outcome)
         if (taken := OUTCOMES.get()) is not None:
             taken.append(outcome)
+        if self._refused:
+            return
+        self._waiting.append(outcome)
         self._available.set()
         if not outcome.success:
             self._failed.set()
@@ -72,12 +76,17 @@ class OutcomeReporter:
             await self.flush()
 
     async def flush(self) -> None:
-        """Sends all outcomes; those that cannot be sent stay for the next batch."""
+        """Sends all outcomes; those that cannot be sent stay for the next batch. A caller that has
+        no right to report them stops doing so."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             try:
                 async with asyncio.timeout(_INTERVAL * 5):
                     await self._source.report(batch)
+            except ForbiddenError as error:
+                log.info("outcomes of calls are not reported: %s", error)
+                self._refused = True
+                self._waiting.clear()
             except (DiscoveryError, TimeoutError) as error:
                 log.debug("%d outcomes are not reported: %s", len(batch), error)
                 room = _MOST - len(self._waiting)

@@ -49,6 +49,9 @@ _FIRST, _LONGEST = 0.2, 5.0
 #: A stream that lasted for so many seconds and is ended by the facade is resumed at once, and says
 #: nothing about the list: its token's time was over, or a proxy's limit for one response.
 _WHOLE_STREAM = 1.0
+#: Statuses that ask a client to come again, and for how many seconds at most that is waited for.
+_LATER = (408, 425, 429)
+_LONGEST_RETRY_AFTER = 30.0
 #: What helps where a facade cannot be connected to.
 _REMEDIES = replace(
     REMEDIES,
@@ -105,16 +108,17 @@ class FacadeSource(Source):
                     yield news
                 if last is not None and time.monotonic() - opened >= _WHOLE_STREAM:
                     continue
-                problem = "the facade ended its stream"
+                problem, asked_for = "the facade ended its stream", 0.0
             except (StoreUnavailableError, StoreDeniedError, InvalidInputError) as error:
                 if last is None:
                     raise
                 problem = str(error)
+                asked_for = getattr(error, "retry_after", 0.0)
             if not away:
                 log.warning("serving the last known list: %s", problem)
                 away = True
                 yield Staleness(utcnow(), problem)
-            await asyncio.sleep(random.uniform(0, bound))
+            await asyncio.sleep(asked_for + random.uniform(0, bound))
             bound = min(bound * 2, _LONGEST)
 
     async def _events(
@@ -196,10 +200,22 @@ class FacadeSource(Source):
             needs = problem.get("needs")
             why = str(detail or "it refuses this request to whoever the token is of")
             raise ForbiddenError(self.name, why, needs=needs if isinstance(needs, str) else None)
+        if answer.status_code in _LATER:
+            raise StoreUnavailableError(
+                self.name,
+                f"HTTP {answer.status_code}: {detail or 'it asks to come again later'}",
+                retry_after=_retry_after(answer),
+            )
         if 400 <= answer.status_code < 500 and isinstance(detail, str):
             raise InvalidInputError(detail)
         hint = str(detail) if detail else "is this the address of a facade?"
         raise StoreUnavailableError(self.name, f"HTTP {answer.status_code}: {hint}")
+
+
+def _retry_after(answer: httpx2.Response) -> float:
+    """The seconds that a facade asks to be left alone for; 0 if none."""
+    given = answer.headers.get("Retry-After", "")
+    return min(float(given), _LONGEST_RETRY_AFTER) if given.isascii() and given.isdigit() else 0.0
 
 
 def _bearer(token: str | None) -> dict[str, str]:

@@ -13,6 +13,11 @@ import pytest
 from aiohttp import web
 
 from mcp_discovery import Discovery, ForbiddenError, StoreUnavailableError, UnauthenticatedError
+from mcp_discovery.bearer_tokens import BearerToken
+from mcp_discovery.client.calls import OutcomeReporter
+from mcp_discovery.client.facade import FacadeSource
+from mcp_discovery.client.source import CallOutcome
+from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.facade.access.tokens import hash_of, new_token
 from tests.facade.access.tokens import TOKENS, guarded, write_auth_file
 from tests.facade.harness import leased
@@ -170,3 +175,32 @@ async def test_no_change_is_lost_or_told_twice_where_streams_end_with_their_toke
                 await following
                 await changes.aclose()
     assert seen == [*(f"s-{number}" for number in range(posted)), "the-last"]
+
+
+async def test_who_may_not_report_outcomes_stops_doing_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with guarded(tmp_path) as ask:
+        for role, refused in (("reader", True), ("registrar", False)):
+            source = FacadeSource(
+                ask.url,
+                SharedHttp(connect_timeout=5, guard=None),
+                token=BearerToken("token", TOKENS[role]),
+            )
+            reporter = OutcomeReporter(source)
+            with caplog.at_level(logging.INFO, "mcp_discovery.client.calls"):
+                for _ in range(3):
+                    reporter.add(CallOutcome("a", "tool", success=True, latency=0.1))
+                    await reporter.flush()
+            said = [each for each in caplog.messages if "has no right to report" in each]
+            assert len(said) == (1 if refused else 0)
+            caplog.clear()
+
+
+async def test_a_facade_that_asks_to_come_again_later_is_away(tmp_path: Path) -> None:
+    limits = {"limits": {"anonymous": {"reads": "2/minute"}}, "anonymous": "reader"}
+    async with guarded(tmp_path, limits) as ask, Discovery(ask.url) as d:
+        with pytest.raises(StoreUnavailableError, match="HTTP 429") as caught:
+            for _ in range(5):
+                await d.servers()
+        assert caught.value.retry_after > 0

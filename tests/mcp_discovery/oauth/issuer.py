@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-Form = Mapping[str, str]
+Json = Mapping[str, Any]
 
 
 class OddIssuer:
@@ -19,8 +19,8 @@ class OddIssuer:
         self.metadata: dict[str, Any] = {}
         self.forms: list[dict[str, str]] = []
         self.authorizations: list[str] = []
-        #: By ``grant_type``, ``device`` and ``revoke``: statuses and JSON.
-        self.answers: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+        #: By ``grant_type``, ``device`` and ``revoke``: statuses and JSON, or what makes that.
+        self.answers: dict[str, list[tuple[int, Json | Callable[[], Json]]]] = {}
 
     def granting(self, kind: str, token: str, **more: Any) -> None:
         """Has a grant be answered with ``token``, after all that it is answered before."""
@@ -54,7 +54,8 @@ class OddIssuer:
             wanted = form["grant_type"].rpartition(":")[2] if kind == "token" else kind
             waiting = self.answers[wanted]
             status, content = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-            return web.json_response(content, status=status)
+            made = content() if callable(content) else content
+            return web.json_response(made, status=status)
 
         return answering
 
