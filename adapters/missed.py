@@ -6,6 +6,7 @@ must not end with that: nothing is mended yet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from cachetools import TTLCache
@@ -40,6 +41,8 @@ class MissedInstances:
         self._gone: TTLCache[str, Entry] = TTLCache(_MOST, _REMEMBERED)
         #: Name → id → when it came, of the listed ones that took nobody's place so far.
         self._new: dict[str, dict[str, datetime]] = {}
+        #: Called with the id of each that is to be missed no more.
+        self.listeners: list[Callable[[str], object]] = []
 
     def entries(self) -> list[Entry]:
         """The missed ones that are not listed any more, as they were listed last, by name."""
@@ -59,6 +62,8 @@ class MissedInstances:
 
     def forget(self, id: str) -> bool:
         """Misses an instance no more; whether it was missed."""
+        for listener in self.listeners:
+            listener(id)
         self.entries()
         return (self._silent.pop(id, None) or self._gone.pop(id, None)) is not None
 

@@ -165,7 +165,8 @@ def create_app(
     mcp = McpServer(options, calls)
     parts = ListParts(catalog, usage, mcp, addresses, options)
     documents, missed = parts[DOCUMENTS], parts[MISSED]
-    polls, streams, sockets = parts[POLLS], parts[STREAMS], parts[SOCKETS]
+    visibility = Visibility(parts, mcp, options)
+    total = visibility.total
     posted = PostedEntries(
         catalog, documents, locks, options, usage, tls, partial(_has_strangers, options, policy)
     )
@@ -177,9 +178,15 @@ def create_app(
     metrics = Metrics(
         catalog,
         {
-            "long_polls": ("Long polls that wait.", lambda: len(polls)),
-            "event_readers": ("Readers of server-sent events.", lambda: len(streams)),
-            "socket_readers": ("Readers of /registry/stream.", lambda: len(sockets)),
+            "long_polls": ("Long polls that wait.", lambda: total(POLLS)),
+            "event_readers": (
+                "Readers of server-sent events.",
+                lambda: total(STREAMS),
+            ),
+            "socket_readers": (
+                "Readers of /registry/stream.",
+                lambda: total(SOCKETS),
+            ),
             "registrations": ("Registrations held for others.", lambda: len(leased)),
             "mcp_sessions": ("Sessions of legacy MCP clients.", lambda: len(mcp.sessions)),
             "mcp_streams": (
@@ -215,7 +222,7 @@ def create_app(
     quotas = quotas_of(options, None if policy is None else policy.current)
     if quotas is not None:
         quotas.serve_in(app)
-    _guard(app, outermost, policy, quotas, addresses, Visibility(parts))
+    _guard(app, outermost, policy, quotas, addresses, visibility)
     if audit is not None:
         app[AUDIT] = audit
         app.middlewares.insert(1, audit.record)  # behind the outermost: it sees all refusals
@@ -228,7 +235,8 @@ def create_app(
     app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage, missed, names)
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
-    app.on_shutdown.append(_end_streams)
+    app.cleanup_ctx.append(visibility.running)
+    app.on_shutdown.append(visibility.end_streams)
     if options.try_advertised:
         app.cleanup_ctx.append(listed.running)
     mcp.serve_in(app)
@@ -304,7 +312,6 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(app[_SHARED_NAMES].run(), name="shared names"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
-            asyncio.create_task(facade.usage.forget_gone(facade.catalog), name="forget usage"),
             asyncio.create_task(facade.names.run(facade.catalog), name="rules for names"),
             asyncio.create_task(
                 _sweep(facade.catalog.store, facade.options.sweep_interval), name="sweep"
@@ -316,10 +323,6 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _end_streams(app: web.Application) -> None:
-    app[PARTS].close()
 
 
 async def _sweep(store: Store, interval: float) -> None:

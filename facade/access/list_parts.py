@@ -16,6 +16,8 @@ from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.missed import MissedInstances
 from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.facade.access.parts import PartSet
+from mcp_discovery.facade.access.rights import Rights
+from mcp_discovery.facade.access.visible_list import VisibleList
 from mcp_discovery.facade.connections.handlers import ROTATION
 from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.mcp.server import MCP_SERVICE, McpServer, McpService
@@ -31,6 +33,7 @@ from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.tools.handlers import TOOL_DEFINITIONS, TOOL_LISTINGS, ToolListings
 from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, USAGE, Usage
+from mcp_discovery.facade.usage.visible_usage import VisibleUsage
 from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
 
 
@@ -76,6 +79,7 @@ class ListParts(PartSet):
             "wake event readers": self[STREAMS].fanout.run(),
             "wake socket readers": self[SOCKETS].fanout.run(),
             "MCP subscriptions": self[MCP_SERVICE].subscriptions.run(),
+            "forget usage": self[USAGE].forget_gone(self[CATALOG]),
         }
         tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
         try:
@@ -85,10 +89,51 @@ class ListParts(PartSet):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody waits for what happens to the list."""
+        return len(self[MCP_SERVICE].subscriptions) > 0
+
     def close(self) -> None:
         """Ends every stream and every waiting request, and those to come."""
         for part in (self[STREAMS], self[SOCKETS], self[POLLS], self[MCP_SERVICE].subscriptions):
             part.close()
+
+
+class VisibleParts(ListParts):
+    """The parts over what callers with ``rights`` see of the list of ``whole``."""
+
+    def __init__(
+        self,
+        whole: ListParts,
+        rights: Rights,
+        mcp: McpServer,
+        options: FacadeOptions,
+        rebuilding: asyncio.Lock,
+    ) -> None:
+        self._whole = whole
+        self._list = VisibleList(whole[CATALOG], rights, ring=options.ring, rebuilding=rebuilding)
+        self._usage = VisibleUsage(whole[USAGE], self._list)
+        super().__init__(self._list, self._usage, mcp, whole[REGISTRY_INDEX].addresses, options)
+        whole[MISSED].listeners.append(self[MISSED].forget)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """See :meth:`ListParts.running`."""
+        following = asyncio.create_task(self._list.run(), name="visible list")
+        try:
+            async with super().running():
+                yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            self._list.close()
+            self._usage.close()
+            self._whole[MISSED].listeners.remove(self[MISSED].forget)
+
+    async def in_step(self) -> None:
+        """Waits until the list shows what the whole list shows now."""
+        await self._list.in_step()
 
 
 #: The parts over the whole list.

@@ -194,6 +194,10 @@ class Usage:
         """Calls ``listener`` for everything of ``kind``; it must return at once and not raise."""
         self._listeners[kind].append(listener)
 
+    def unlisten(self, kind: str, listener: UsageListener) -> None:
+        """Calls ``listener`` no more."""
+        self._listeners[kind].remove(listener)
+
     def outcome(
         self,
         id: str,
@@ -205,10 +209,7 @@ class Usage:
     ) -> None:
         """A client used the instance: ``latency`` in seconds, and what it used of it."""
         now = self._clock()
-        windows = [self._whole, self._instances.setdefault(id, Window(now))]
-        if capability is not None:
-            windows.append(self._capabilities.setdefault(capability, Window(now)))
-        for window in windows:
+        for window in self._windows(id, capability, now):
             window.add(now, latency, success)
         facts = {"capability": capability, "latency": latency, "success": success, "error": error}
         self._notify(CAPABILITY_REQUEST, id, facts)
@@ -294,6 +295,13 @@ class Usage:
             await asyncio.sleep(_FORGET_INTERVAL)
             if catalog.is_ready and catalog.view.stale_since is None:
                 self.forget_missing(catalog.view.entries)
+
+    def _windows(self, id: str, capability: str | None, now: float) -> list[Window]:
+        """Where a call is counted."""
+        windows = [self._whole, self._instances.setdefault(id, Window(now))]
+        if capability is not None:
+            windows.append(self._capabilities.setdefault(capability, Window(now)))
+        return windows
 
     def _figures(self, window: Window | None) -> UsageFigures:
         if window is None or window.total == 0:
