@@ -24,7 +24,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError, DocumentNotFoundError, InvalidDocumentError
 from mcp_discovery.facade.access.calling import owner_of
-from mcp_discovery.facade.access.rights import Grant, Part, Rights
+from mcp_discovery.facade.access.rights import PARTS, Grant, Part, Rights
 from mcp_discovery.health import utcnow
 from mcp_discovery.record import Capabilities
 
@@ -40,6 +40,8 @@ _BULK, _SHARE = 200, 8
 _DOCUMENTS_TIMEOUT, _READ_AGAIN = 2.0, 5.0
 #: How many documents are read at the same time.
 _READERS = 16
+#: Of how many trimmed documents the content is known without reading them again.
+_CONTENTS = 8192
 #: How many bytes of trimmed documents are cached, as canonical JSON.
 _CACHED_BYTES = 4 * 2**20
 #: What is said instead of what is wrong with the store: that is for those who run the facade.
@@ -54,6 +56,18 @@ class _Trimmed(NamedTuple):
 
     original: str
     grants: tuple[Grant, ...]
+
+
+class _Content(NamedTuple):
+    """The digest of a trimmed document, and the names of what it has, by part."""
+
+    digest: str
+    names: Mapping[Part, frozenset[str]]
+
+    @classmethod
+    def of(cls, document: CapabilityDocument) -> _Content:
+        names = zip(PARTS, map(frozenset, document.names()), strict=True)
+        return cls(document.digest, dict(names))
 
 
 class VisibleList(LiveList):
@@ -82,8 +96,8 @@ class VisibleList(LiveList):
         #: How many visible instances have a document, by its digest.
         self._digests: Counter[str] = Counter()
         self._trimmed: dict[str, _Trimmed] = {}
-        #: What a document becomes for each set of grants; ``None``: it is lost.
-        self._digest_of: LRUCache[_Trimmed, str | None] = LRUCache(65_536)
+        #: What a document becomes for some grants; ``None``: it is lost.
+        self._content_of: LRUCache[_Trimmed, _Content | None] = LRUCache(_CONTENTS)
         self._documents: LRUCache[str, CapabilityDocument] = LRUCache(
             _CACHED_BYTES, getsizeof=lambda document: len(document.canonical)
         )
@@ -252,20 +266,23 @@ class VisibleList(LiveList):
     def _trimmed_entry(self, entry: Entry, grants: tuple[Grant, ...]) -> Entry | None:
         """``entry`` with what ``grants`` are for of what it offers; ``None`` without any of it."""
         offered = entry.record.capabilities
-        names = {
-            part: tuple(name for name in getattr(offered, part) if _includes(grants, part, name))
-            for part in ("tools", "resources", "prompts")
-        }
+        content = None
+        if offered.digest is not None:
+            content = self._content_of.get(key := _Trimmed(offered.digest, grants))
+            if key not in self._content_of:
+                self._unread.add(entry.id)
+        names: dict[str, tuple[str, ...]] = {}
+        for part in PARTS:
+            listed: tuple[str, ...] = getattr(offered, part)
+            if content is not None:
+                names[part] = tuple(name for name in listed if name in content.names[part])
+            else:
+                names[part] = tuple(name for name in listed if _includes(grants, part, name))
         if not any(names.values()):
             return None
-        digest = None
-        if offered.digest is not None:
-            key = _Trimmed(offered.digest, grants)
-            digest = self._digest_of.get(key)
-            if key not in self._digest_of:
-                self._unread.add(entry.id)
-            elif digest is not None and digest != offered.digest:
-                self._trimmed[digest] = key
+        digest = None if content is None else content.digest
+        if digest is not None and digest != offered.digest:
+            self._trimmed[digest] = key
         record = entry.record.model_copy(
             update={"capabilities": Capabilities(**names, digest=digest)}
         )
@@ -278,7 +295,7 @@ class VisibleList(LiveList):
         wanted: dict[str, set[_Trimmed]] = {}
         for entry, grants in partly.items():
             digest = entry.record.capabilities.digest
-            if digest is not None and (key := _Trimmed(digest, grants)) not in self._digest_of:
+            if digest is not None and (key := _Trimmed(digest, grants)) not in self._content_of:
                 wanted.setdefault(digest, set()).add(key)
         if not wanted:
             return
@@ -289,9 +306,9 @@ class VisibleList(LiveList):
                 try:
                     document = await self._whole.document(digest)
                     for key in keys:
-                        self._digest_of[key] = trim(document, key.grants).digest
+                        self._content_of[key] = _Content.of(trim(document, key.grants))
                 except (DocumentNotFoundError, InvalidDocumentError):
-                    self._digest_of.update(dict.fromkeys(keys))
+                    self._content_of.update(dict.fromkeys(keys))
                 except DiscoveryError as error:
                     log.info("a document cannot be read now: %s", error)
                 await asyncio.sleep(0)
@@ -303,18 +320,24 @@ class VisibleList(LiveList):
 
 
 def trim(document: CapabilityDocument, grants: Sequence[Grant]) -> CapabilityDocument:
-    """What ``grants`` are for of ``document``. Resource templates count as resources."""
+    """What ``grants`` are for of ``document``.
 
-    def kept(part: Part, items: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-        named = ((item, item.get("name")) for item in items)
-        return tuple(
-            item for item, name in named if isinstance(name, str) and _includes(grants, part, name)
-        )
+    Resources and their templates are both found by their name, and by their URI.
+    """
+
+    def kept(
+        part: Part, items: Sequence[Mapping[str, Any]], *members: str
+    ) -> tuple[Mapping[str, Any], ...]:
+        def fits(item: Mapping[str, Any]) -> bool:
+            known = (item.get(member) for member in ("name", *members))
+            return any(isinstance(each, str) and _includes(grants, part, each) for each in known)
+
+        return tuple(filter(fits, items))
 
     return CapabilityDocument(
         tools=kept("tools", document.tools),
-        resources=kept("resources", document.resources),
-        resource_templates=kept("resources", document.resource_templates),
+        resources=kept("resources", document.resources, "uri"),
+        resource_templates=kept("resources", document.resource_templates, "uriTemplate"),
         prompts=kept("prompts", document.prompts),
     )
 

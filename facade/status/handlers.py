@@ -12,7 +12,9 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
+from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.access.quotas import QUOTAS
 from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
@@ -96,11 +98,13 @@ class StatusPage(Shaped):
     missed: list[ServerStatus] = Field(
         description="Left the list without a goodbye within a day, and nobody has come instead."
     )
-    store: str
+    store: str | None = Field(None, description="For administrators, as are the next two.")
     epoch: str
     revision: int
-    held: int = Field(description="Instances that were ever held back from a mass drop.")
-    skipped: SkippedModel
+    held: int | None = Field(
+        None, description="Instances that were ever held back from a mass drop."
+    )
+    skipped: SkippedModel | None = None
     stale_since: datetime | None = None
     problem: str | None = None
     partial: str | None = None
@@ -187,13 +191,16 @@ async def capabilities(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    """The whole at a glance: how many are how, and each with its reason."""
-    view, store = view_of(request), request.app[FACADE].catalog.store
+    """The whole at a glance: how many are how, and each with its reason.
+
+    What concerns the store, and not what its caller sees of it, is told to those who administer
+    the facade: `store`, `held` and `skipped`.
+    """
+    view = view_of(request)
     counts = _counts(view)
     doubtful = view.stale_since is not None or view.partial is not None
     troubled = counts["down"] or counts["degraded"] or doubtful
     now = view.as_of
-    skipped = store.skipped
 
     def told(entry: Entry) -> dict[str, str]:
         return {
@@ -205,25 +212,33 @@ async def status(request: web.Request) -> web.Response:
         }
 
     servers = [told(entry) for entry in sorted(view, key=lambda each: each.order)]
-    body = {
+    body: dict[str, object] = {
         "status": "degraded" if troubled else "operational",
         "summary": {"total": len(view), **counts},
         "servers": servers,
         "missed": [told(entry) for entry in parts_of(request)[MISSED].entries()],
-        "store": store.url,
         "epoch": view.epoch,
         "revision": view.revision,
-        "held": request.app[FACADE].catalog.held_total,
-        "skipped": {"total": len(skipped), "keys": dict(skipped)},
     }
-    quotas = request.app.get(QUOTAS)
-    if quotas is not None and (counted := quotas.status()) is not None:
-        body["limits"] = counted
+    if "admin" in caller_of(request).rights.verbs:
+        body |= _of_store(request.app[FACADE].catalog)
+        quotas = request.app.get(QUOTAS)
+        if quotas is not None and (counted := quotas.status()) is not None:
+            body["limits"] = counted
     body |= list_json.caveats(view)
     # All but lastSeen, which changes with the clock alone, belongs to the revision.
     tag = tag_of({name: value for name, value in body.items() if name != "servers"})
     headers = {list_json.REVISION: list_json.position(view)}
     return tagged(request, tag, lambda: orjson.dumps(body), headers)
+
+
+def _of_store(catalog: Catalog) -> dict[str, object]:
+    skipped = catalog.store.skipped
+    return {
+        "store": catalog.store.url,
+        "held": catalog.held_total,
+        "skipped": {"total": len(skipped), "keys": dict(skipped)},
+    }
 
 
 async def health(request: web.Request) -> web.Response:

@@ -63,7 +63,8 @@ async def check_facade(case: Case) -> AsyncIterator[DoctorFinding]:
             why = ready.get("problem") or "its store is away"
             yield wrong(f"its list is as of {since}: {why}", advice)
         else:
-            yield ok(f"its list is up to date, from {status['store']}")
+            origin = f", from {status['store']}" if "store" in status else ""
+            yield ok(f"its list is up to date{origin}")
         if partial := ready.get("partial"):
             advice = "grant it to the facade's own token; `doctor --store URL` checks one"
             yield wrong(f"its list is only a part: {partial}", advice)
@@ -109,7 +110,7 @@ def _of_list(status: dict[str, dict[str, int]]) -> list[DoctorFinding]:
     if total and not summary.get("healthy"):
         advice = "`mcp-discovery servers --status all` tells the reason of each"
         found = [wrong(f"it lists no healthy server, of {counted(total, 'instance')}", advice)]
-    if skipped := status["skipped"]["total"]:
+    if skipped := status.get("skipped", {}).get("total"):
         number = counted(skipped, "key") + (" that is" if skipped == 1 else " that are")
         advice = f"GET /status names them under skipped: {number} no record"
         found.append(wrong("its store holds what cannot be read", advice))

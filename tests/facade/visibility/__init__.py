@@ -1,0 +1,1 @@
+"""What a caller may not see does not exist for it."""
