@@ -7,12 +7,12 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.permission import entry_to_report
-from mcp_discovery.facade.usage.usage import USAGE
+from mcp_discovery.facade.servers.current_list import view_of
+from mcp_discovery.facade.state import facade_of
 from mcp_discovery.faults import fault_text
 from mcp_discovery.nearest import nearest
 from mcp_discovery.record import Record
@@ -82,8 +82,9 @@ def _count(request: web.Request, id: str, body: dict[str, Any]) -> None:
     entry = entry_to_report(request, id)
     reported = _parsed(OutcomeModel, body)
     if reported.capability is not None:
-        _require_offered(entry.record, reported.capability)
-    parts_of(request)[USAGE].outcome(
+        seen = view_of(request).entries.get(id, entry)
+        _require_offered(seen.record, reported.capability)
+    facade_of(request).usage.outcome(
         entry.id,
         latency=None if reported.latency is None else reported.latency / 1000,
         success=reported.success,

@@ -19,6 +19,7 @@ from mcp_discovery.record import Record
 
 NAMES = ("pay", "pay-eu", "shop", "docs")
 TAGS = ("eu", "beta")
+OWNERS = {"pay": "ann", "pay-eu": "ann", "shop": "bob"}
 ZONES = ("west", "east", None)
 OFFERS = ("read_x", "read_y", "write_x", "drop")
 URIS = {name: f"docs:///{name}" for name in OFFERS}
@@ -38,14 +39,15 @@ class Made:
     name: str
     tags: tuple[str, ...] = ()
     zone: str | None = None
-    owner: str | None = None
+    is_owned: bool = False
     offers: tuple[tuple[str, str, str], ...] = ()
     status: Status = Status.HEALTHY
     version: str = "1.0.0"
 
-    def of(self, part: str) -> tuple[tuple[str, str, str], ...]:
-        """What it offers of one part."""
-        return tuple(each for each in self.offers if each[0] == part)
+    @property
+    def owner(self) -> str | None:
+        """Who has registered it. A name has one owner: that it has is no secret."""
+        return OWNERS.get(self.name) if self.is_owned else None
 
     @property
     def document(self) -> CapabilityDocument:
@@ -147,6 +149,12 @@ class Scene:
         return sorted(found)
 
     @property
+    def seen_names(self) -> set[str]:
+        """The names of all that is visible, before or after."""
+        every = [made for lists in (*self.before, *self.after) for made in lists]
+        return {made.name for made in every if shown(self.grants, made) is not None}
+
+    @property
     def ids(self) -> list[str]:
         """The ids of all instances, here or there."""
         return sorted({made.id for lists in (*self.before, *self.after) for made in lists})
@@ -179,7 +187,7 @@ def _made(id: str) -> st.SearchStrategy[Made]:
         st.sampled_from(NAMES),
         st.lists(st.sampled_from(TAGS), max_size=2, unique=True).map(tuple),
         st.sampled_from(ZONES),
-        st.none(),
+        st.booleans(),
         _OFFERS,
         st.sampled_from((Status.HEALTHY, Status.HEALTHY, Status.DEGRADED)),
         st.sampled_from(("1.0.0", "1.1.0")),
