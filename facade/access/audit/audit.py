@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: For how many seconds a change waits until it can be recorded: a database may restart.
-PATIENCE = 10.0
 #: Seconds between two removals of events that are too old.
 _PRUNE_EVERY = 3600.0
 #: What is a refusal, whatever was asked for.
@@ -53,7 +51,7 @@ _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 class Audit:
     """Records by ``settings`` what requests change, call, and are refused."""
 
-    def __init__(self, settings: AuditSettings, *, patience: float = PATIENCE) -> None:
+    def __init__(self, settings: AuditSettings) -> None:
         self.settings = settings
         logs: list[AuditLog] = []
         if settings.file is not None:
@@ -63,7 +61,7 @@ class Audit:
         if settings.store is not None:
             self.store = database_log(settings)
             logs.append(self.store)
-        self.journal = Journal(logs, patience=patience)
+        self.journal = Journal(logs, patience=settings.patience)
         self.refusals = Refusals(self.journal)
 
     @web.middleware

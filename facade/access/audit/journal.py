@@ -27,7 +27,7 @@ _GROUP = 500
 _MOST = 20_000
 #: Seconds until a log that cannot be written is tried again, at first and at most.
 _RETRY, _LONGEST_RETRY = 0.05, 1.0
-#: Seconds that are left to what waits when the facade ends.
+#: Seconds at most that are left to what waits when the facade ends.
 _LAST = 5.0
 
 
@@ -148,7 +148,7 @@ class Journal:
         self._closing = True
         self._news.set()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST):
+            async with asyncio.timeout(min(_LAST, self._patience)):
                 await asyncio.shield(writing)
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)

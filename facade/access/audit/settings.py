@@ -15,7 +15,8 @@ class AuditSettings:
 
     ``file`` takes JSON lines, ``-`` for standard output. ``store`` is the URL of a database that
     can be asked, with ``password``. ``keep`` is for how many seconds it keeps events; ``None``: for
-    ever. ``arguments`` records the arguments of calls whole, and not only their hash.
+    ever. ``arguments`` records the arguments of calls whole, and not only their hash. ``patience``
+    is for how many seconds a change waits until it can be recorded: a database may restart.
     """
 
     file: str | None = None
@@ -23,6 +24,7 @@ class AuditSettings:
     password: Secret | None = field(default=None, repr=False)
     keep: float | None = None
     arguments: bool = False
+    patience: float = 10.0
 
 
 def default_store() -> str:

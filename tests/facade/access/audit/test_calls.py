@@ -22,11 +22,6 @@ from tests.mcp_discovery.client.verbatim import failed, verbatim
 PATH = "/gateway/gate/mcp"
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> AuditSettings:
-    return AuditSettings(store=f"sqlite:///{tmp_path}/audit.db")
-
-
 def a_call(tool: str, **arguments: Any) -> dict[str, Any]:
     params = {"name": tool, "arguments": arguments}
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}

@@ -16,11 +16,6 @@ from tests.facade.harness import leased, served
 from tests.servers.process import odd
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> AuditSettings:
-    return AuditSettings(store=f"sqlite:///{tmp_path}/audit.db")
-
-
 async def test_a_change_is_recorded_with_who_what_and_how_it_ended(
     settings: AuditSettings, tmp_path: Path
 ) -> None:
