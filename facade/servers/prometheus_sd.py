@@ -21,6 +21,7 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers.current_list import MISSED, view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
 from mcp_discovery.health import Status
@@ -44,7 +45,9 @@ class TargetGroups(RootModel[list[TargetGroup]]):
 async def targets(request: web.Request) -> web.Response:
     """The instances that match the filters, as targets for Prometheus, whatever their status.
 
-    What has no URL (``stdio``) is left out, and what is quarantined. Without ``status`` those that
+    Only records of sidecars name addresses to scrape: an entry that was posted is left out, and
+    with ``--auth`` so is a lease of which nobody knows whose it is. So is what has no URL
+    (``stdio``), and what is quarantined. Without ``status`` those that
     are down are targets, too: that they do not answer is what Prometheus is to see. So are those
     that left the list without a goodbye within the last day: a sidecar that the store locks out is
     among them.
@@ -52,17 +55,25 @@ async def targets(request: web.Request) -> web.Response:
     view = view_of(request)
     query = parse(request, status=())
     gone = [each for each in parts_of(request)[MISSED].entries() if query.matches(each.instance)]
+    known = request.app[OPTIONS].auth is not None
     # Beside the event loop: Prometheus always asks for all of them.
-    body = await asyncio.to_thread(lambda: orjson.dumps(groups([*view.select(query), *gone])))
+    body = await asyncio.to_thread(
+        lambda: orjson.dumps(groups([*view.select(query), *gone], known=known))
+    )
     return tagged(request, tag_of(body), body)
 
 
-def groups(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """A target group for each of ``entries`` that has a URL."""
+def groups(entries: Iterable[Entry], *, known: bool) -> list[dict[str, Any]]:
+    """A target group for each of ``entries`` that is a sidecar's and has a URL.
+
+    ``known`` says that callers show who they are, and a sidecar of the facade's own store does.
+    """
     found = []
     for entry in entries:
-        url = entry.record.endpoint.url
+        url, holder = entry.record.endpoint.url, entry.instance.lease.holder
         if url is None or entry.health.status is Status.QUARANTINED:
+            continue
+        if holder.by != "sidecar" or (known and holder.claims):
             continue
         parts = urlsplit(url)
         scheme = _SECURE.get(parts.scheme, "http")

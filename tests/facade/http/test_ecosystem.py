@@ -19,6 +19,7 @@ from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.app import OPERATIONS
 from mcp_discovery.facade.http.compression import accepts_gzip
 from mcp_discovery.facade.http.cors import Cors
+from tests.facade.access.tokens import bearer, guarded
 from tests.facade.harness import Client, leased, served
 from tests.programs import facade
 from tests.records import document, record
@@ -271,6 +272,10 @@ async def test_targets_for_prometheus(ask: Client) -> None:
     ]
     for each in listed:
         assert (await ask("POST", "/servers", each)).status == 201
+    # What anybody may post is no address to scrape.
+    where = {"sidecar-address": "10.0.0.1:22"}
+    posted = {"id": "p", "name": "p", "url": "http://127.0.0.1:9/mcp", "metadata": where}
+    assert (await ask("POST", "/servers", posted)).status == 201
     reply = await ask("GET", "/sd/prometheus")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json"
@@ -298,6 +303,22 @@ async def test_targets_for_prometheus(ask: Client) -> None:
     healthy = (await ask("GET", "/sd/prometheus?tags=shop&status=healthy")).json
     assert [each["labels"]["__meta_mcp_id"] for each in healthy] == ["a"]
     assert (await ask("GET", "/sd/prometheus?tags=none")).json == []
+
+
+async def test_scraped_is_only_what_a_known_caller_registered(tmp_path: Path) -> None:
+    injected = {"__address__": "10.0.0.1:22", "address__": "x", "sidecar-address": "10.0.0.1:22"}
+    anonymous = {"anonymous": ["registrar"]}
+    async with guarded(tmp_path, anonymous) as ask:
+        claimed = leased("claimed", metadata=injected)
+        assert (await ask("POST", "/servers", claimed)).status == 201
+        mine = leased("mine", name="mine", metadata=injected)
+        assert (await ask("POST", "/servers", mine, headers=bearer("registrar"))).status == 201
+        (group,) = (await ask("GET", "/sd/prometheus", headers=bearer("operator"))).json
+    assert group["targets"] == ["127.0.0.1:9"]
+    assert group["labels"]["__meta_mcp_id"] == "mine"
+    # Nothing in a record becomes a label that Prometheus itself acts on.
+    own = {name for name in group["labels"] if not name.startswith("__meta_mcp_")}
+    assert own == {"__scheme__"}
 
 
 async def test_a_target_that_left_without_a_goodbye_is_told_of_until_it_is_removed() -> None:
