@@ -29,7 +29,7 @@ from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
 from mcp_discovery.facade.access.ownership import NameOwners
 from mcp_discovery.facade.access.quotas import QUOTAS, Quotas, quotas_of
-from mcp_discovery.facade.access.refused_credentials import RefusedCredentials
+from mcp_discovery.facade.access.refused_credentials import CredentialFigures, RefusedCredentials
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.connections import (
@@ -222,7 +222,9 @@ def create_app(
     quotas = quotas_of(options, None if policy is None else policy.current)
     if quotas is not None:
         quotas.serve_in(app)
-    _guard(app, outermost, policy, quotas, addresses, visibility)
+    refused = RefusedCredentials()
+    metrics.add(CredentialFigures(refused, None if policy is None else policy.current))
+    _guard(app, outermost, policy, refused, quotas, addresses, visibility)
     if audit is not None:
         app[AUDIT] = audit
         app.middlewares.insert(1, audit.record)  # behind the outermost: it sees all refusals
@@ -260,6 +262,7 @@ def _guard(
     app: web.Application,
     outermost: OutermostMiddleware,
     policy: FollowedFiles[Policy] | None,
+    refused: RefusedCredentials,
     quotas: Quotas | None,
     addresses: Addresses,
     visibility: Visibility,
@@ -271,9 +274,7 @@ def _guard(
         outermost.install(app, gate.identify, gate.authorize, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
-    authentication = FileAuthentication(
-        policy, challenges, RefusedCredentials(), addresses.public_url or None
-    )
+    authentication = FileAuthentication(policy, challenges, refused, addresses.public_url or None)
     lifetimes = CredentialLifetimes(authentication, challenges)
     gate = Gate(authentication, challenges, quotas)
     outermost.install(app, gate.identify, lifetimes.end, gate.authorize, visibility.choose)

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError, MissingExtraError
+from mcp_discovery.facade.access.certificates import CertificateRule
 from mcp_discovery.facade.access.issuer_keyring import Keyring
 from mcp_discovery.facade.access.issuers import Issuer
 from mcp_discovery.facade.access.limits_section import LimitsSection
@@ -64,8 +65,9 @@ class AuthFile(Section):
     and call, or to one or several grants. The verbs are scopes themselves, for everything.
     ``anonymous`` are the roles of whoever gives no credential; without any, credentials are needed.
     ``tokens`` are those that ``mcp-discovery token`` made, by id; ``issuers`` are those whose JWTs
-    count. ``challenge_scopes`` are what clients shall ask an issuer for; by default those of its
-    scopes that the issuers' ``scopes`` name, or else the verb that is needed.
+    count; ``certificates`` are those of clients' TLS connections. ``challenge_scopes`` are what
+    clients shall ask an issuer for; by default those of its scopes that the issuers' ``scopes``
+    name, or else the verb that is needed.
     ``names`` gives names of servers to callers and origins; other names belong to who registers
     them first.
     """
@@ -76,6 +78,7 @@ class AuthFile(Section):
     tokens: dict[TokenId, TokenEntry] = Field({})
     names: list[NameRule] = Field([])
     issuers: list[Issuer] = Field([])
+    certificates: list[CertificateRule] = Field([])
     challenge_scopes: Words | None = None
     limits: LimitsSection = LimitsSection()
 
@@ -103,6 +106,9 @@ class AuthFile(Section):
         for number, rule in enumerate(self.names):
             for each in rule.roles:
                 self.require_role(f"names.{number}", each)
+        for number, certificate in enumerate(self.certificates):
+            for each in certificate.roles:
+                self.require_role(f"certificates.{number}", each)
         for number, issuer in enumerate(self.issuers):
             mapped = (issuer.roles or {}).values()
             for each in (*issuer.default_roles, *chain.from_iterable(mapped)):

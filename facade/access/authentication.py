@@ -15,6 +15,7 @@ from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.facade.access import tokens
 from mcp_discovery.facade.access.auth_file import Policy
 from mcp_discovery.facade.access.caller import Caller
+from mcp_discovery.facade.access.certificates import certificate_of, roles_of
 from mcp_discovery.facade.access.challenge import Challenges, resource_path
 from mcp_discovery.facade.access.refused_credentials import (
     IssuerAwayError,
@@ -56,6 +57,8 @@ class _Remembered:
 class FileAuthentication:
     """Tells callers by the tokens, issuers and certificates that a file names.
 
+    A token goes before the certificate of the connection, which may be a proxy's.
+
     ``public_url`` is where clients reach this facade: a token that was made for one of its
     resources (RFC 8707) is good for that one.
     """
@@ -95,8 +98,7 @@ class FileAuthentication:
         try:
             token = _bearer_token(request)
             if token is None:
-                roles = tuple(policy.file.anonymous)
-                return Caller("", "anonymous", roles, policy.rights(roles), address)
+                return _without_token(request, policy, address)
             if token.startswith(tokens.PREFIX):
                 return _of_facade(token, policy, address)
             return await self._of_issuer(request, token, policy, address)
@@ -146,6 +148,17 @@ class FileAuthentication:
             if not keys.audience and self._public_url in token.audience:
                 return
         raise UntrustedTokenError("audience", "it was made for another resource")
+
+
+def _without_token(request: web.Request, policy: Policy, address: str) -> Caller:
+    """The caller by its certificate, or an anonymous one."""
+    rules = policy.file.certificates
+    found = certificate_of(request) if rules else None
+    if found is not None and (roles := roles_of(found, rules)):
+        rights = policy.rights(roles)
+        return Caller(found.name, "certificate", roles, rights, address, found.expires_at)
+    anonymous = tuple(policy.file.anonymous)
+    return Caller("", "anonymous", anonymous, policy.rights(anonymous), address)
 
 
 def _of_facade(token: str, policy: Policy, address: str) -> Caller:

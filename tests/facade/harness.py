@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -148,13 +149,21 @@ async def served(
     store: Store | None = None,
     options: FacadeOptions = QUICK,
     caller: ToolCaller | None = None,
+    context: ssl.SSLContext | None = None,
     **changes: Any,
 ) -> AsyncIterator[Client]:
-    """A facade over ``store`` (its own embedded one by default), ready to be asked."""
+    """A facade over ``store`` (its own embedded one by default), ready to be asked.
+
+    ``context`` is the client's where the facade listens with TLS.
+    """
     own = store or EmbeddedStore()
     app: web.Application = create_app(own, replace(options, **changes), caller=caller)
     try:
-        async with serving(app, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
+        connector = aiohttp.TCPConnector(ssl=True if context is None else context)
+        async with (
+            serving(app, "127.0.0.1", 0) as url,
+            aiohttp.ClientSession(connector=connector) as session,
+        ):
             client = Client(url, session)
 
             async def ready() -> bool:
