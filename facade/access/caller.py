@@ -9,6 +9,7 @@ from typing import Literal
 
 from aiohttp import web
 
+from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.rights import Rights
 
 
@@ -55,6 +56,7 @@ def key_of_address(address: str) -> str:
 
 
 _CALLER = web.RequestKey("caller", Caller)
+_REFUSAL = web.RequestKey("refusal", DiscoveryError)
 
 
 def caller_of(request: web.Request) -> Caller:
@@ -67,6 +69,13 @@ def caller_if_known(request: web.Request) -> Caller | None:
     return request.get(_CALLER)
 
 
-def identified(request: web.Request, caller: Caller) -> None:
-    """Says of ``request`` who asks."""
+def identified(request: web.Request, caller: Caller, refusal: DiscoveryError | None = None) -> None:
+    """Says of ``request`` who asks; ``refusal`` is why its credential counts for nothing."""
     request[_CALLER] = caller
+    if refusal is not None:
+        request[_REFUSAL] = refusal
+
+
+def refusal_of(request: web.Request) -> DiscoveryError | None:
+    """Why the credential of a request counts for nothing, where what is open is asked for."""
+    return request.get(_REFUSAL)

@@ -49,16 +49,18 @@ class Gate:
 
         What is open to everybody is open to whoever gives a credential that is not valid.
         """
+        refusal: ProblemError | None = None
         try:
             caller = await self.authentication.identify(request)
         except ProblemError as error:
+            refusal = error
             address = client_of(request).address
             if self.quotas is not None and error.status == 401:
                 await self.quotas.refuse(request, address)
             if needs_of(request) != "open":
                 raise
             caller = Caller("", "anonymous", (), Rights(()), address)
-        identified(request, caller)
+        identified(request, caller, refusal)
         if self.quotas is None:
             return await handler(request)
         # What is refused further in counts, too.

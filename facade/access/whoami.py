@@ -8,8 +8,7 @@ from typing import Literal
 from aiohttp import web
 from pydantic import Field
 
-from mcp_discovery.facade.access.caller import caller_of
-from mcp_discovery.facade.access.challenge import CHALLENGES
+from mcp_discovery.facade.access.caller import caller_of, refusal_of
 from mcp_discovery.facade.access.rights import VERBS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.operation import Operation
@@ -35,9 +34,8 @@ async def whoami(request: web.Request) -> web.Response:
     Without a credential that is `anonymous`; one that is not valid is refused.
     """
     caller = caller_of(request)
-    # The gate lets a bad credential through to what is open, without any right.
-    if caller.is_anonymous and not caller.rights.verbs and "Authorization" in request.headers:
-        raise request.app[CHALLENGES].invalid_token(request)
+    if (refusal := refusal_of(request)) is not None:
+        raise refusal
     verbs = [each for each in VERBS if each in caller.rights.verbs]
     content = {
         "subject": caller.subject,
@@ -54,6 +52,6 @@ async def whoami(request: web.Request) -> web.Response:
 
 OPERATIONS = (
     Operation(
-        "GET", "/whoami", whoami, "facade", answers={200: Identity}, errors=(401,), needs="open"
+        "GET", "/whoami", whoami, "facade", answers={200: Identity}, errors=(401, 503), needs="open"
     ),
 )

@@ -1,12 +1,12 @@
-// oidc-provider, a certified OpenID Connect server: node oidc_provider.mjs FOLDER PORT JWKS
+// oidc-provider, a certified OpenID Connect server: node oidc_provider.mjs FOLDER PORT JWKS [SECONDS]
 //
 // FOLDER has node_modules. `agent` gets JWTs by client credentials for any resource (RFC 8707), with
-// the role that its scope names.
+// the role that its scope names; `mcp-discovery` is a public client whose users enter a code.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-const [folder, port, jwks] = process.argv.slice(2);
+const [folder, port, jwks, ttl = "300"] = process.argv.slice(2);
 const { resolve } = createRequire(`${folder}/package.json`);
 const { Provider } = await import(pathToFileURL(resolve("oidc-provider")));
 
@@ -24,18 +24,30 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
       id_token_signed_response_alg: "ES256",
       scope: "reader registrar",
     },
+    {
+      client_id: "mcp-discovery",
+      token_endpoint_auth_method: "none",
+      application_type: "native",
+      grant_types: ["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"],
+      redirect_uris: [],
+      response_types: [],
+      id_token_signed_response_alg: "ES256",
+      scope: "openid offline_access reader registrar",
+    },
   ],
   extraTokenClaims: (_, token) => ({ roles: (token.scope ?? "").split(" ").filter(Boolean) }),
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: true },
+    deviceFlow: { enabled: true },
+    revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => "https://default.example.com",
       getResourceServerInfo: (_, resource) => ({
         scope: "reader registrar",
         audience: resource,
-        accessTokenTTL: 300,
+        accessTokenTTL: Number(ttl),
         accessTokenFormat: "jwt",
         jwt: { sign: { alg: "ES256" } },
       }),

@@ -3,68 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
-from jwt.algorithms import ECAlgorithm
 
 from mcp_discovery.facade.access import issuer_keys
-from tests.facade.access.issuer import AUDIENCE, private_key
+from tests.facade.access.issuer import AUDIENCE
+from tests.facade.access.oidc_provider import OidcProvider
 from tests.facade.access.tokens import guarded
 from tests.facade.harness import Client, leased
-from tests.servers.process import until_answering
-from tests.stores import ports
-from tests.stores.binaries import STORES_FOLDER
-from tests.stores.process import LocalProcess
-
-_FOLDER = STORES_FOLDER / "issuer"
-_PROGRAM = Path(__file__).with_name("oidc_provider.mjs")
-
-
-class OidcProvider:
-    """One, on a port of its own, that signs with the first of its ``keys``."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = ports.draw()
-        self._process = LocalProcess(str(_FOLDER / "bin/node"), folder / "issuer.log")
-        self.url = f"http://127.0.0.1:{self._port.number}"
-
-    async def start(self, *keys: str) -> None:
-        """Starts it with these keys."""
-        jwks = self._folder / "private.json"
-        jwks.write_text(json.dumps({"keys": [_private_jwk(name) for name in keys]}))
-        program = str(_PROGRAM), str(_FOLDER.resolve()), str(self._port.number), str(jwks)
-        await self._process.start(program)
-        await until_answering(self._process, f"{self.url}/jwks", 60, "oidc-provider")
-
-    async def stop(self) -> None:
-        """Stops it, if it runs."""
-        await self._process.terminate(10)
-
-    async def token(self, resource: str = AUDIENCE, scope: str = "reader") -> str:
-        """A token by client credentials for ``resource``."""
-        form = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
-        basic = aiohttp.encode_basic_auth("agent", "a+secret+of+the+tests")
-        async with (
-            aiohttp.ClientSession() as http,
-            http.post(f"{self.url}/token", data=form, headers={"Authorization": basic}) as response,
-        ):
-            answer = await response.json()
-            assert response.status == 200, answer
-            return str(answer["access_token"])
-
-
-def _private_jwk(name: str) -> dict[str, Any]:
-    return ECAlgorithm.to_jwk(private_key("EC", name), as_dict=True) | {
-        "kid": name,
-        "use": "sig",
-        "alg": "ES256",
-    }
 
 
 @pytest.fixture
