@@ -103,7 +103,7 @@ async def running(
         process = await asyncio.create_subprocess_exec(
             *(*program, *arguments),
             cwd=cwd,
-            env=ENVIRONMENT | DEBUGGING | environment,
+            env=ENVIRONMENT | DEBUGGING | {"XDG_STATE_HOME": str(folder / "state")} | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,

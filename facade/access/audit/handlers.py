@@ -35,6 +35,8 @@ _FIELDS = {
     "eventId": ("event_id", "This event alone."),
 }
 _DEFAULT, _MOST = 50, 1000
+#: For how many seconds an answer waits for what was recorded before it was asked for.
+_SETTLE = 1.0
 #: Rights are not about addresses.
 _ANYWHERE = Endpoint(transport="streamable-http", url="http://localhost/mcp")
 
@@ -108,6 +110,7 @@ async def audit(request: web.Request) -> web.Response:
         cursor=once(request, "cursor"),
         limit=whole(request, "limit", least=1, most=_MOST) or _DEFAULT,
     )
+    await found.journal.caught_up(_SETTLE)
     visible, shape = view_of(caller_of(request).rights)
     try:
         logs, cursor = await events(found.store, query, visible)

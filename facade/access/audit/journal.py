@@ -88,6 +88,8 @@ class Journal:
         #: of refusals and ends did not fit into memory.
         self.written = self.refused = self.lost = 0
         self._told = 0, 0
+        self._taken = 0
+        self._wrote = asyncio.Event()
 
     def __len__(self) -> int:
         """How many entries wait."""
@@ -106,8 +108,7 @@ class Journal:
                 self.enqueue(entry)
             raise AuditUnavailableError(self.trouble or "too much waits", queued=keep)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((entry, durable))
-        self._news.set()
+        self._append(entry, durable)
         try:
             async with asyncio.timeout(self._patience):
                 await asyncio.shield(durable)
@@ -121,8 +122,20 @@ class Journal:
         if len(self._queue) >= _MOST:
             self.lost += 1
             return
-        self._queue.append((entry, None))
+        self._append(entry, None)
+
+    def _append(self, entry: LogEntry, durable: asyncio.Future[None] | None) -> None:
+        self._queue.append((entry, durable))
+        self._taken += 1
         self._news.set()
+
+    async def caught_up(self, seconds: float) -> None:
+        """Waits, for so long at most, until all is written that came before."""
+        taken = self._taken
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.written < taken and self.trouble is None:
+                    await self._wrote.wait()
 
     async def run(self) -> None:
         """Writes what comes, until it is cancelled or :meth:`close` is called."""
@@ -135,6 +148,8 @@ class Journal:
                 for each in self.logs:
                     await self._write(each, entries)
                 self.written += len(entries)
+                self._wrote.set()
+                self._wrote = asyncio.Event()
                 for _, durable in group:
                     if durable is not None and not durable.done():
                         durable.set_result(None)
