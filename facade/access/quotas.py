@@ -16,6 +16,7 @@ from typing import Any, Final, get_args
 
 from aiohttp import web
 
+from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.access.auth_file import Policy
 from mcp_discovery.facade.access.caller import Caller, key_of_address
 from mcp_discovery.facade.access.limits_section import (
@@ -39,6 +40,9 @@ _MOST_METERS = 20_000
 _REFUSED = 0.25
 #: After how many seconds one that has too many streams may try again.
 _STREAM_RETRY = 10
+
+#: How many seconds an entry may take until the list shows it.
+_SHOWN = 10.0
 
 _KINDS: Final[dict[Need, Counted]] = {
     "read": "reads",
@@ -95,6 +99,8 @@ class Quotas:
         self._rules = LimitRules(LimitsSection(), base)
         self._meters: dict[tuple[str, Counted], _Meter] = {}
         self._streams: Counter[str] = Counter()
+        #: Key → id of an entry → when it was registered.
+        self._entries: dict[str, dict[str, float]] = {}
         self._kinds: dict[Any, tuple[Counted | None, bool]] = {}
 
     def serve_in(self, app: web.Application) -> None:
@@ -192,16 +198,32 @@ class Quotas:
             detail = f"lease.ttl: {ttl:g} s is not allowed to you here; give one {bounds}"
             raise ProblemError(422, "ttl-not-allowed", detail, field="lease.ttl")
 
-    def require_room(self, caller: Caller, entries: Callable[[], int], more: int = 1) -> None:
-        """Raises :class:`ProblemError` (403) where ``caller``, which has so many ``entries``, may
-        not have ``more``."""
+    def require_room(self, caller: Caller, id: str, view: View) -> None:
+        """Raises :class:`ProblemError` (403) where ``caller`` has as many entries in ``view`` as it
+        may have, and ``id`` is none of them."""
         most = self.rules.of(caller).entries
-        if most is not None and (having := entries()) + more > most:
+        if most is None:
+            return
+        now = time.monotonic()
+        if len(self._entries) >= _MOST_METERS and caller.key not in self._entries:
+            del self._entries[next(iter(self._entries))]
+        # Those of anonymous callers, and those that the list does not show yet.
+        known = self._entries.setdefault(caller.key, {})
+        for gone in [i for i, at in known.items() if i not in view.entries and at < now - _SHOWN]:
+            del known[gone]
+        having = set(known)
+        if not caller.is_anonymous:
+            owner = caller.subject
+            having |= {each.id for each in view if each.instance.lease.holder.owner == owner}
+        if id in having:
+            return
+        if len(having) >= most:
             detail = (
-                f"you have {having} of the {most} entries that you may have; remove some first, or "
-                "ask for a role that may have more"
+                f"you have {len(having)} of the {most} entries that you may have; remove some "
+                "first, or ask for a role that may have more"
             )
-            raise ProblemError(403, "too-many-entries", detail, entries=having, most=most)
+            raise ProblemError(403, "too-many-entries", detail, entries=len(having), most=most)
+        known[id] = now
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Sets the headers, as a response's head is written."""

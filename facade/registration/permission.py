@@ -17,6 +17,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.parts import parts_of
+from mcp_discovery.facade.access.quotas import Quotas, quotas_in
 from mcp_discovery.facade.access.rights import Verb
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
@@ -32,12 +33,13 @@ _LONGEST_SECRET = 255
 @dataclass(frozen=True, slots=True)
 class Claimant:
     """Who asks for a change: the caller, the list as it sees that, the holder that it names, and
-    the secret that it sent."""
+    the secret that it sent; ``quotas`` bound what it may have."""
 
     caller: Caller
     view: View
     named: str | None
     secret: str | None
+    quotas: Quotas | None
 
     @classmethod
     def of(cls, request: web.Request, body: Mapping[str, Any] | None = None) -> Self:
@@ -53,7 +55,8 @@ class Claimant:
         if secret is not None and (is_public_holder(secret) or len(secret) > _LONGEST_SECRET):
             problem = "is not the secret of a holder, of 1 to 255 characters; its public id is none"
             raise InvalidRecordError(HOLDER_HEADER, problem)
-        return cls(caller_of(request), parts_of(request)[CATALOG].view, named, secret or None)
+        view = parts_of(request)[CATALOG].view
+        return cls(caller_of(request), view, named, secret or None, quotas_in(request))
 
     @property
     def owner(self) -> str | None:
@@ -96,6 +99,8 @@ class Claimant:
         facade.names.require_origin(record)
         for name in {record.name, found[0].name if found is not None else record.name}:
             facade.names.require_owner(self.caller, name, but=but)
+        if self.quotas is not None:
+            self.quotas.require_room(self.caller, record.id, facade.catalog.view)
 
     def require_name(self, facade: Facade, id: str) -> None:
         """Raises :class:`ProblemError` (409) where the name of ``id`` is another caller's."""
@@ -162,6 +167,8 @@ class Claimant:
         lease = posting.lease
         if lease is None:
             return posting
+        if self.quotas is not None:
+            self.quotas.require_ttl(self.caller, lease.ttl)
         given, anonymous = lease.holder, posting.anonymous
         if anonymous and self.secret is not None:
             given, anonymous = replace(given, id=public_holder(self.secret)), False

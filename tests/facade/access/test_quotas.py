@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,39 @@ async def test_nothing_is_counted_unless_it_is_asked_for(ask: Client) -> None:
     reply = await ask("GET", "/servers")
     assert "RateLimit" not in reply.headers
     assert "limits" not in (await ask("GET", "/status")).json
+
+
+@pytest.mark.parametrize("role", ["registrar", None])
+async def test_entries_are_bounded_however_they_come(tmp_path: Path, role: str | None) -> None:
+    limits = {"entries": 3}
+    section = {"default": limits, "anonymous": limits, "roles": {"operator": {"entries": 100}}}
+    sections = limited(section) | {"anonymous": "registrar"}
+    async with guarded(tmp_path, sections) as ask:
+        mine = {} if role is None else bearer(role)
+        new = [leased(f"a{n}", lease={"holder": f"{n:016}", "ttl": 30}) for n in range(6)]
+        replies = await asyncio.gather(*(ask("POST", "/servers", b, headers=mine) for b in new))
+        assert sorted(each.status for each in replies) == [201, 201, 201, 403, 403, 403]
+        refused = next(each for each in replies if each.status == 403).json
+        assert refused["type"].endswith("too-many-entries")
+        assert (refused["entries"], refused["most"]) == (3, 3)
+        # One of these again is no other; others of other callers are none of these.
+        mine_again = new[[each.status for each in replies].index(201)]
+        assert (await ask("POST", "/servers", mine_again, headers=mine)).status == 201
+        other = leased("b0", name="b", lease={"holder": "b" * 16, "ttl": 30})
+        assert (await ask("POST", "/servers", other, headers=bearer("operator"))).status == 201
+        item = {"name": "c", "endpoint": "http://127.0.0.1:1/mcp", "protocol": "http"}
+        assert (await ask("POST", "/connections", item, headers=mine)).status == 403
+        reply = await ask("POST", "/registry/import", {"connections": [item]}, headers=mine)
+        assert reply.status == 409
+        assert "entries that you may have" in reply.json["refused"][0]["reason"]
+
+
+async def test_the_ttl_of_registrations_is_bounded(tmp_path: Path) -> None:
+    section = {"default": {"least_ttl": 10, "most_ttl": 60}}
+    async with guarded(tmp_path, limited(section)) as ask:
+        for ttl, status in ((5, 422), (10, 201), (60, 201), (61, 422)):
+            body = leased("a", lease={"holder": "h" * 16, "ttl": ttl})
+            reply = await ask("POST", "/servers", body, headers=bearer("registrar"))
+            assert reply.status == status, reply.body
+            if status == 422:
+                assert "give one from 10 s to 60 s" in reply.json["detail"]
