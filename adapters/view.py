@@ -113,19 +113,20 @@ class Kind:
     """The keys that all instances of one version of one server have in common, be it a hundred
     names of tools: an index leads from a key to kinds, and each kind to its instances.
 
-    ``instance`` is one of them. The hash is computed once: each of the keys is indexed by it, and
-    there may be ten thousand.
+    ``instance`` is one of them. Two are compared by a digest: each of the keys is indexed by it,
+    and there may be fifty thousand.
     """
 
-    __slots__ = ("_hash", "_keys", "instance")
+    __slots__ = ("_digest", "_hash", "instance")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self._keys = tuple([tuple(each.keys_of(instance)) for each in _indexed("kind")])
-        self._hash = hash(self._keys)
+        keys = repr([tuple(each.keys_of(instance)) for each in _indexed("kind")])
+        self._digest = hashlib.blake2b(keys.encode(), digest_size=16).digest()
+        self._hash = hash(self._digest)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Kind) and self._keys == other._keys
+        return isinstance(other, Kind) and self._digest == other._digest
 
     def __hash__(self) -> int:
         return self._hash
@@ -264,11 +265,16 @@ class View:
         left = frozenset({Kind(before)} if before else ())
         taken = frozenset({Kind(after)} if after else ())
         kinds, by_kind = _moved(self.kinds, id, left, taken), dict(self.by_kind)
-        for name in by_kind:
-            for kind in (each for each in left if each not in kinds):  # its last instance left
-                by_kind[name] = _moved(by_kind[name], kind, keys_of(name, before), frozenset())
-            for kind in (each for each in taken if each not in self.kinds):
-                by_kind[name] = _moved(by_kind[name], kind, frozenset(), keys_of(name, after))
+        last = next((each for each in left if each not in kinds), None)  # its last instance left
+        first = next((each for each in taken if each not in self.kinds), None)
+        for name, index in self.by_kind.items():
+            by_kind[name] = _exchanged(
+                index,
+                last,
+                frozenset() if last is None else keys_of(name, before),
+                first,
+                frozenset() if first is None else keys_of(name, after),
+            )
         return replace(
             self,
             revision=self.revision + 1,
@@ -321,9 +327,28 @@ def _moved(
     index: HashTrieMap[K, HashTrieSet[V]], value: V, before: frozenset[K], after: frozenset[K]
 ) -> HashTrieMap[K, HashTrieSet[V]]:
     """``index`` with ``value`` under the keys of ``after`` instead of those of ``before``."""
-    for key in before - after:
-        left = index[key].remove(value)
-        index = index.insert(key, left) if left else index.remove(key)
-    for key in after - before:
-        index = index.insert(key, index.get(key, HashTrieSet()).insert(value))
-    return index
+    return _exchanged(index, value, before - after, value, after - before)
+
+
+def _exchanged(
+    index: HashTrieMap[K, HashTrieSet[V]],
+    old: V | None,
+    before: frozenset[K],
+    new: V | None,
+    after: frozenset[K],
+) -> HashTrieMap[K, HashTrieSet[V]]:
+    """``index`` without ``old`` under the keys of ``before``, and with ``new`` under those of
+    ``after``. There may be ten thousand of them, so what is put in is so at once."""
+    put: dict[K, HashTrieSet[V]] = {}
+    if old is not None:
+        for key in before:
+            if len(held := index[key]) > 1:
+                put[key] = held.remove(old)
+            elif key not in after:
+                index = index.remove(key)
+    if new is not None:
+        alone = HashTrieSet((new,))
+        for key in after:
+            left = put.get(key) or (None if key in before else index.get(key))
+            put[key] = alone if left is None else left.insert(new)
+    return index.update(put) if put else index

@@ -41,7 +41,7 @@ from mcp_discovery.urls import wire_url
 #: The largest size of a record as JSON, in bytes: half of Consul's limit for one value.
 MAX_RECORD_BYTES = 256 * 2**10
 #: How many JSON values a record that is read may hold.
-MAX_RECORD_VALUES = 100_000
+MAX_RECORD_VALUES = 40_000
 
 #: Fields that are not searched for tokens as prose: they cannot hold one, or have stricter rules.
 _NO_PROSE = frozenset(
@@ -64,6 +64,10 @@ _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
 #: So many faults of one record are told.
 _MOST_FAULTS = 20
 _LONGEST_REGISTRY_NAME = 200
+#: Longer texts are no labels by mistake.
+_LONGEST_SUGGESTED = 1000
+#: The longest command line, in characters: what Windows takes.
+_LONGEST_COMMAND_LINE = 32 * 2**10
 
 
 def is_label(text: str) -> bool:
@@ -103,7 +107,7 @@ def _words(text: str) -> str:
 def _label(text: str) -> str:
     if is_label(text):
         return text
-    nearest = to_label(text)
+    nearest = to_label(text) if len(text) <= _LONGEST_SUGGESTED else ""
     rule = "is not a DNS label (1 to 63 lower-case letters, digits and inner hyphens)"
     raise ValueError(f"{text[:100]!r} {rule}" + (f"; use {nearest!r}" if nearest else ""))
 
@@ -187,6 +191,17 @@ class FieldOrigin(Enum):
     OBSERVED = "observed"
 
 
+def _at_most(most: int) -> BeforeValidator:
+    """Refuses a longer list before each of its items is looked at, and refused in turn."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | tuple) and len(value) > most:
+            raise ValueError(f"has {len(value):,} items; it may have {most} at most")
+        return value
+
+    return BeforeValidator(check)
+
+
 T = TypeVar("T")
 FromServer = Annotated[T, FieldOrigin.SERVER]
 Observed = Annotated[T, FieldOrigin.OBSERVED]
@@ -206,13 +221,20 @@ class Endpoint(_Model):
     transport: Literal["streamable-http", "sse", "websocket", "stdio"] = "streamable-http"
     url: Annotated[str, Field(max_length=2048)] | None = None
     command: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=256)
+    args: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...], FailFast(), _at_most(256)
+    ] = Field(default=(), max_length=256)
 
     @model_validator(mode="after")
     def _one_way_to_reach_it(self) -> Self:
         if self.transport == "stdio":
             if self.command is None or self.url is not None:
                 raise ValueError("a stdio endpoint has a command and no url")
+            if (size := sum(map(len, self.args))) > _LONGEST_COMMAND_LINE:
+                most = f"{_LONGEST_COMMAND_LINE:,} at most; let it read a file"
+                raise ValueError(
+                    f"the args have {size:,} characters together; they may have {most}"
+                )
             return self
         if self.url is None or self.command is not None or self.args:
             raise ValueError(f"a {self.transport} endpoint has a url and no command or args")
@@ -312,8 +334,12 @@ class Record(Particulars):
     description: FromServer[Annotated[str, Field(max_length=4096)]] = ""
     version: FromServer[SemVer] = "0.0.0"
     website_url: FromServer[HttpUrl | None] = None
-    icons: FromServer[tuple[Mapping[str, Any], ...]] = Field(default=(), max_length=16)
-    tags: Annotated[tuple[Label, ...], AfterValidator(_unique)] = Field(default=(), max_length=64)
+    icons: FromServer[Annotated[tuple[Mapping[str, Any], ...], FailFast(), _at_most(16)]] = Field(
+        default=(), max_length=16
+    )
+    tags: Annotated[tuple[Label, ...], FailFast(), AfterValidator(_unique), _at_most(64)] = Field(
+        default=(), max_length=64
+    )
     capabilities: Observed[Capabilities] = Capabilities()
     protocol: Observed[Protocol] = Protocol()
     auth: Auth = Auth()
@@ -390,17 +416,18 @@ class Record(Particulars):
     def check(self) -> None:
         """Raises :class:`SecretInRecordError` where a field looks like a secret, and
         :class:`RecordTooLargeError` where the record is over :data:`MAX_RECORD_BYTES`."""
-        super().check()
-        urls = {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
-        _check_urls(urls)
         try:
             fields = self.to_dict()
-            size = len(orjson.dumps(fields))
+            data = orjson.dumps(fields)
         except (TypeError, ValueError, RecursionError) as error:
             problem = f"the record cannot be written as JSON ({error})"
             raise InvalidRecordError("", problem) from error
-        if size > MAX_RECORD_BYTES:
-            raise RecordTooLargeError(size, MAX_RECORD_BYTES)
+        if len(data) > MAX_RECORD_BYTES:
+            raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
+        _check_values(data)
+        super().check()
+        urls = {"websiteUrl": self.website_url, "auth.tokenEndpoint": self.auth.token_endpoint}
+        _check_urls(urls)
         prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
         prose["endpoint"] = self.endpoint.model_extra or {}
         for field, why in secrets.secrets_in_fields(prose):
@@ -418,9 +445,7 @@ def json_object(data: bytes | str) -> dict[str, Any]:
     """
     if len(data) > 2 * MAX_RECORD_BYTES:
         raise RecordTooLargeError(len(data), MAX_RECORD_BYTES)
-    if len(data) > MAX_RECORD_VALUES and count_values(data, MAX_RECORD_VALUES) > MAX_RECORD_VALUES:
-        problem = f"the record has more than {MAX_RECORD_VALUES:,} JSON values; leave some out"
-        raise InvalidRecordError("", problem)
+    _check_values(data)
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -428,6 +453,12 @@ def json_object(data: bytes | str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidRecordError("", "the record is not a JSON object")
     return content
+
+
+def _check_values(data: bytes | str) -> None:
+    if len(data) > MAX_RECORD_VALUES and count_values(data, MAX_RECORD_VALUES) > MAX_RECORD_VALUES:
+        problem = f"the record has more than {MAX_RECORD_VALUES:,} JSON values; leave some out"
+        raise InvalidRecordError("", problem)
 
 
 def _check_urls(urls: Mapping[str, str | None]) -> None:

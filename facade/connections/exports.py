@@ -21,9 +21,10 @@ from mcp_discovery.facade.connections.requests import RECORD_FIELDS, Export, New
 from mcp_discovery.facade.connections.responses import Exported, Imported
 from mcp_discovery.facade.connections.statuses import protocol_of, status_of
 from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents, document_of
-from mcp_discovery.facade.http.body import read_object
+from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag, once, one_of
+from mcp_discovery.facade.http.pauses import Pauses
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, register_posted
@@ -164,11 +165,14 @@ async def import_(request: web.Request) -> web.Response:
     """
     facade = facade_of(request)
     dry, partial = flag(request, "dryRun"), flag(request, "partial")
-    given = parsed(Export, await read_object(request, limit=MAX_IMPORT_BYTES))
+    body = await read_object(request, limit=MAX_IMPORT_BYTES)
+    given = await beside_loop(request, lambda: parsed(Export, body))
     facade.view()
     claimant = Claimant.of(request)
-    documents = _given_documents(facade, given.documents or {})
-    plan = _plan(facade, claimant, given.connections, documents)
+    documents = await beside_loop(request, lambda: _documents_of(given))
+    for document in documents.values():
+        facade.documents.put(document)
+    plan = await _plan(facade, claimant, given.connections, documents)
     if dry:
         return json_response(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
@@ -191,19 +195,14 @@ async def import_(request: web.Request) -> web.Response:
     return json_response(report)
 
 
-def _given_documents(
-    facade: Facade, given: Mapping[str, Mapping[str, Any]]
-) -> dict[str, CapabilityDocument]:
-    documents = {
+def _documents_of(given: Export) -> dict[str, CapabilityDocument]:
+    return {
         digest: CapabilityDocument.from_json(orjson.dumps(content), digest=digest)
-        for digest, content in given.items()
+        for digest, content in (given.documents or {}).items()
     }
-    for document in documents.values():
-        facade.documents.put(document)
-    return documents
 
 
-def _plan(
+async def _plan(
     facade: Facade,
     claimant: Claimant,
     items: Sequence[Mapping[str, Any]],
@@ -211,7 +210,9 @@ def _plan(
 ) -> ImportPlan:
     plan = ImportPlan()
     seen: dict[str, int] = {}
+    pauses = Pauses()
     for index, item in enumerate(items):
+        await pauses.pause()
         try:
             posting = _posting(item, documents)
             id = posting.record.id

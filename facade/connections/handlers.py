@@ -31,7 +31,7 @@ from mcp_discovery.facade.connections.statuses import (
     transports_of,
 )
 from mcp_discovery.facade.documents.documents import DOCUMENTS
-from mcp_discovery.facade.http.body import read_object
+from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.etag import tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import every, listed, once, one_of, whole
@@ -151,7 +151,8 @@ async def discover(request: web.Request) -> web.Response:
     the degraded ones stand behind all others. `loadBalancing` orders them by its strategy
     (`least-loaded` unless it names one) and gives `maxConnections` at most.
     """
-    wish = parsed(discover_body(), await read_object(request, empty=True))
+    body = await read_object(request, empty=True)
+    wish = await beside_loop(request, lambda: parsed(discover_body(), body))
     filters = wish.filters or DiscoverFilters()
     view, parts = view_of(request), parts_of(request)
     now = view.as_of

@@ -28,7 +28,7 @@ from mcp_discovery.facade.connections.responses import (
     Disconnected,
     Registered,
 )
-from mcp_discovery.facade.http.body import read_object
+from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.handlers import (
@@ -56,7 +56,8 @@ async def register(request: web.Request) -> web.Response:
     the first is alive.
     """
     facade = facade_of(request)
-    posting = posting_of(parsed(NewConnection, await read_object(request)))
+    body = await read_object(request)
+    posting = await beside_loop(request, lambda: posting_of(parsed(NewConnection, body)))
     id, record = posting.record.id, posting.record
     claimant = Claimant.of(request)
     async with facade.locks.hold(id):
@@ -79,7 +80,8 @@ async def revise(request: web.Request) -> web.Response:
     """
     facade = facade_of(request)
     id = request.match_info["id"]
-    patch = parsed(ConnectionPatch, await read_object(request))
+    body = await read_object(request)
+    patch = await beside_loop(request, lambda: parsed(ConnectionPatch, body))
     claimant = Claimant.of(request)
     claimant.require_existing(facade, id)
     await posted_here(facade, id)
@@ -88,7 +90,8 @@ async def revise(request: web.Request) -> web.Response:
         if posted is None:
             raise _not_ours(facade, claimant, id)
         idle = posted.registrar.draining if patch.status is None else patch.status == "idle"
-        record, document = patched(posted.record, posted.document, patch, idle=idle)
+        before = posted.record, posted.document
+        record, document = await beside_loop(request, lambda: patched(*before, patch, idle=idle))
         claimant.require_new(facade, record)
         same = record.same_as(posted.record) and document.digest == posted.document.digest
         if not same or idle is not posted.registrar.draining:

@@ -24,6 +24,8 @@ from mcp_discovery.json_values import BYTES_PER_VALUE, count_values
 
 #: A body of more bytes than this is a large one: it is unpacked and parsed beside the event loop.
 LARGE = 64 * 2**10
+#: What is made of a body of no more bytes than this takes a few milliseconds.
+_SMALL = 8 * 2**10
 #: How many bytes all large bodies that are being read or answered may take in memory.
 _MOST_HELD = 128 * 2**20
 #: How long, in seconds, a large body waits until those before it are parsed.
@@ -73,6 +75,8 @@ class LargeBodies:
 LARGE_BODIES = web.AppKey("large bodies", LargeBodies)
 #: How many bytes a request holds.
 _HELD = web.RequestKey("held bytes", int)
+#: How many bytes its body has, unpacked.
+_SIZE = web.RequestKey("size of the body", int)
 
 
 def release(request: web.Request) -> None:
@@ -169,6 +173,17 @@ async def decode(
         return await asyncio.to_thread(parse, data)
 
 
+async def beside_loop(request: web.Request, make: Callable[[], Result]) -> Result:
+    """What ``make`` makes of the body: in a thread, unless it is small."""
+    size = request.get(_SIZE, 0)
+    if size <= _SMALL:
+        return make()
+    if size <= LARGE:
+        return await asyncio.to_thread(make)
+    async with request.app[LARGE_BODIES].turn():
+        return await asyncio.to_thread(make)
+
+
 def _busy() -> ProblemError:
     detail = "this facade has as many large bodies in hand as it takes; send it again soon"
     return ProblemError(503, "too-many-large-bodies", detail)
@@ -202,6 +217,7 @@ async def read_object(
     ``limit`` in bytes is that of :func:`read`. Raises :class:`ProblemError` where it is not that.
     """
     data = await read(request, limit=limit)
+    request[_SIZE] = len(data)
     if empty and not data.strip():
         return {}
     try:

@@ -20,6 +20,8 @@ from mcp_discovery.record import Record, parse_moment
 
 #: Seconds after which a silent instance is forgotten, where its lease does not say.
 REAP_AFTER = 300.0
+#: How many tools, resources or prompts whoever posts a server may name: each is indexed.
+_MOST_NAMES = 10_000
 #: The reason of a status that a registrant gave without one.
 OWN_REASON = "says so itself"
 
@@ -85,18 +87,29 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
         tools, resources, prompts = document.names()
         capabilities = {"tools": tools, "resources": resources, "prompts": prompts} | capabilities
     fields["capabilities"] = capabilities
+    if isinstance(capabilities, dict):
+        _require_few_names(capabilities)
     record = Record.parse(fields)
     record.check_names()
     digest = _digest(record, document)
     lease, anonymous = _lease(body, record, remote)
+    offered = document or document_of(record.capabilities)
+    _ = offered.digest  # computed here, beside the loop where that takes long
     return Posting(
         record,
-        document or document_of(record.capabilities),
+        offered,
         digest if document is None else None,
         lease,
         anonymous,
         health_from(body.get("health"), Health(Status.HEALTHY, OWN_REASON)),
     )
+
+
+def _require_few_names(capabilities: Mapping[str, Any]) -> None:
+    for kind, names in capabilities.items():
+        if isinstance(names, list) and len(names) > _MOST_NAMES:
+            problem = f"has {len(names):,} names; it may have {_MOST_NAMES:,} at most"
+            raise InvalidRecordError(f"capabilities.{kind[:100]}", problem)
 
 
 def health_from(data: Any, before: Health) -> Health:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
-from mcp_discovery.facade.http.body import read_object
+from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
@@ -43,7 +43,8 @@ async def post(request: web.Request) -> web.Response:
     facade = facade_of(request)
     body = await read_object(request)
     claimant = Claimant.of(request, body)
-    posting = parse(body, remote=client_of(request).address)
+    address = client_of(request).address
+    posting = await beside_loop(request, lambda: parse(body, remote=address))
     id = posting.record.id
     created: dict[str, Any] = {"id": id}
     if posting.lease is not None and posting.lease.holder.public_id == facade.posted.holder.id:
@@ -80,13 +81,14 @@ async def put(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     body = await read_object(request)
     claimant = Claimant.of(request, body)
+    address = client_of(request).address
     await facade.posted.let_go_of_taken(id)
     async with facade.locks.hold(id):
         leased, entry = facade.leased.get(id), facade.catalog.view.entries.get(id)
         if leased is None and facade.posted.get(id) is None and entry is None:
             raise claimant.unknown(id)
         claimant.require_existing(facade, id)
-        posting = parse(body, remote=client_of(request).address, id=id)
+        posting = await beside_loop(request, lambda: parse(body, remote=address, id=id))
         claimant.require_new(facade, posting.record)
         if leased is not None:
             _require_registrant(claimant, leased)

@@ -1,0 +1,22 @@
+"""Pauses in which others have the event loop, for work that is long and has to be done in it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+#: For how many seconds work goes on without a pause.
+_AT_ONCE = 0.005
+
+
+class Pauses:
+    """Those of one piece of work."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    async def pause(self) -> None:
+        """Lets others go on, if this has gone on for long; to be awaited between two steps."""
+        if time.monotonic() - self._since > _AT_ONCE:
+            await asyncio.sleep(0)
+            self._since = time.monotonic()
