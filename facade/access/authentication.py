@@ -6,10 +6,9 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
-from cachetools import LRUCache
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.facade.access import tokens
@@ -22,36 +21,42 @@ from mcp_discovery.facade.access.refused_credentials import (
     RefusedCredentials,
     UntrustedTokenError,
 )
+from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
 
 if TYPE_CHECKING:
     from mcp_discovery.facade.access.issuer_keys import IssuerKeys
-    from mcp_discovery.facade.access.signed_tokens import VerifiedToken
 
 #: The longest credential that is looked at, in characters.
 _LONGEST = 16 * 2**10
-#: So many JWTs are remembered once they are verified, by their hashes.
-_MOST_VERIFIED = 20_000
+#: So many credentials are remembered that counted, by their hashes; then it begins anew.
+_MOST_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
-    """A verified JWT: it counts while the policy is the same and its issuer drops no key."""
+class _Credential:
+    """A token that counted: it does while the policy is the same and its issuer drops no key."""
 
     policy: Policy
-    keys: IssuerKeys
-    removed: int
-    token: VerifiedToken
+    by: Literal["token", "jwt"]
+    subject: str
+    roles: tuple[str, ...]
+    rights: Rights
+    expires_at: float | None
+    keys: IssuerKeys | None = None
+    removed: int = 0
+    audience: frozenset[str] = frozenset()
 
     def counts_in(self, policy: Policy) -> bool:
         """Whether it counts still; raises :class:`IssuerAwayError`."""
-        self.keys.known()  # has a file of keys looked at, and how old they are
-        return (
-            self.policy is policy
-            and self.removed == self.keys.removed
-            and self.token.expires_at > time.time()
-        )
+        if self.policy is not policy:
+            return False
+        if self.keys is not None:
+            self.keys.known()  # has a file of keys looked at, and how old they are
+            if self.removed != self.keys.removed:
+                return False
+        return self.expires_at is None or self.expires_at > time.time()
 
 
 class FileAuthentication:
@@ -75,7 +80,7 @@ class FileAuthentication:
         self._keyring = policy.current().keyring
         self._refusals = refusals
         self._public_url = public_url
-        self._verified: LRUCache[bytes, _Remembered] = LRUCache(_MOST_VERIFIED)
+        self._known: dict[bytes, _Credential] = {}
 
     async def running(self, app: web.Application) -> AsyncIterator[None]:
         """From start to clean-up of the application: follows the issuers' keys."""
@@ -95,57 +100,51 @@ class FileAuthentication:
         """The caller; raises :class:`ProblemError` (401) for a credential that is not valid."""
         policy = self._policy.current()
         address = client_of(request).address
+        given = request.headers.getall("Authorization", None)
+        if given is None:
+            return _without_token(request, policy, address)
+        if len(given) > 1:
+            detail = "there are several Authorization headers; send one"
+            raise ProblemError(400, "invalid-request", detail)
         try:
-            token = _bearer_token(request)
-            if token is None:
-                return _without_token(request, policy, address)
-            if token.startswith(tokens.PREFIX):
-                return _of_facade(token, policy, address)
-            return await self._of_issuer(request, token, policy, address)
+            found = await self._credential(given[0], policy)
+            if found.keys is not None:
+                self._require_audience(request, found.audience, found.keys)
         except UntrustedTokenError as error:
             self._refusals.note(error, address)
             raise self._challenges.invalid_token(request) from error
-
-    async def _of_issuer(
-        self, request: web.Request, text: str, policy: Policy, address: str
-    ) -> Caller:
-        if not policy.issuers:
-            raise UntrustedTokenError("unknown", "it is no token of this facade")
-        digest = hashlib.sha256(text.encode()).digest()
-        known = self._verified.get(digest)
-        try:
-            if known is None or not known.counts_in(policy):
-                known = self._verified[digest] = await self._verify(text, policy)
         except IssuerAwayError as error:
             raise ProblemError(503, "issuer-away", str(error)) from error
-        token = known.token
-        self._require_audience(request, token, known.keys)
-        rights = policy.rights(token.roles, token.scopes)
-        return Caller(token.subject, "jwt", token.roles, rights, address, token.expires_at)
+        return Caller(found.subject, found.by, found.roles, found.rights, address, found.expires_at)
 
-    async def _verify(self, text: str, policy: Policy) -> _Remembered:
-        from mcp_discovery.facade.access import signed_tokens
-
-        read = signed_tokens.read(text)
-        keys = policy.issuers.get(read.issuer)
-        if keys is None:
-            raise UntrustedTokenError("issuer", "its issuer is not one of the file")
-        signed_tokens.check(read, keys.issuer)
-        found = await keys.find(read.key_id, read.algorithm)
-        return _Remembered(
-            policy, keys, keys.removed, signed_tokens.verify(read, keys.issuer, found)
-        )
+    async def _credential(self, header: str, policy: Policy) -> _Credential:
+        """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
+        :class:`IssuerAwayError`."""
+        digest = hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
+        known = self._known.get(digest)
+        if known is None or not known.counts_in(policy):
+            token = _bearer_token(header)
+            if token.startswith(tokens.PREFIX):
+                known = _of_facade(token, policy)
+            elif policy.issuers:
+                known = await _of_issuer(token, policy)
+            else:
+                raise UntrustedTokenError("unknown", "it is no token of this facade")
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[digest] = known
+        return known
 
     def _require_audience(
-        self, request: web.Request, token: VerifiedToken, keys: IssuerKeys
+        self, request: web.Request, audience: frozenset[str], keys: IssuerKeys
     ) -> None:
         """RFC 8707: a token that was made for another resource is refused."""
-        if not token.audience.isdisjoint(keys.audience):
+        if not audience.isdisjoint(keys.audience):
             return
         if self._public_url is not None:
-            if self._public_url + resource_path(request) in token.audience:
+            if self._public_url + resource_path(request) in audience:
                 return
-            if not keys.audience and self._public_url in token.audience:
+            if not keys.audience and self._public_url in audience:
                 return
         raise UntrustedTokenError("audience", "it was made for another resource")
 
@@ -161,8 +160,8 @@ def _without_token(request: web.Request, policy: Policy, address: str) -> Caller
     return Caller("", "anonymous", anonymous, policy.rights(anonymous), address)
 
 
-def _of_facade(token: str, policy: Policy, address: str) -> Caller:
-    """The caller with a token that ``mcp-discovery token`` made."""
+def _of_facade(token: str, policy: Policy) -> _Credential:
+    """A token that ``mcp-discovery token`` made; raises :class:`UntrustedTokenError`."""
     found = tokens.find(token, policy.file.tokens)
     if found is None:
         raise UntrustedTokenError("unknown", "it is not in the file, or not any more")
@@ -171,18 +170,33 @@ def _of_facade(token: str, policy: Policy, address: str) -> Caller:
     if expires is not None and expires <= time.time():
         raise UntrustedTokenError("expired", f"the token {id} has expired")
     roles = tuple(entry.roles)
-    return Caller(entry.subject or id, "token", roles, policy.rights(roles), address, expires)
+    return _Credential(policy, "token", entry.subject or id, roles, policy.rights(roles), expires)
 
 
-def _bearer_token(request: web.Request) -> str | None:
-    """The bearer token, ``None`` without any credential."""
-    given = request.headers.getall("Authorization", ())
-    if not given:
-        return None
-    if len(given) > 1:
-        detail = "there are several Authorization headers; send one"
-        raise ProblemError(400, "invalid-request", detail)
-    scheme, _, token = given[0].partition(" ")
+async def _of_issuer(text: str, policy: Policy) -> _Credential:
+    """A JWT; raises :class:`UntrustedTokenError` and :class:`IssuerAwayError`."""
+    from mcp_discovery.facade.access import signed_tokens
+
+    read = signed_tokens.read(text)
+    keys = policy.issuers.get(read.issuer)
+    if keys is None:
+        raise UntrustedTokenError("issuer", "its issuer is not one of the file")
+    signed_tokens.check(read, keys.issuer)
+    found = await keys.find(read.key_id, read.algorithm)
+    removed = keys.removed
+    token = signed_tokens.verify(read, keys.issuer, found)
+    rights = policy.rights(token.roles, token.scopes)
+    return _Credential(
+        *(policy, "jwt", token.subject, token.roles, rights, token.expires_at),
+        keys=keys,
+        removed=removed,
+        audience=token.audience,
+    )
+
+
+def _bearer_token(header: str) -> str:
+    """The token; raises :class:`UntrustedTokenError` for another kind of credential."""
+    scheme, _, token = header.partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > _LONGEST:
         raise UntrustedTokenError("malformed", "it is no bearer token, or too long a one")

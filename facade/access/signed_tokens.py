@@ -62,7 +62,6 @@ class VerifiedToken:
     scopes: tuple[str, ...]
     audience: frozenset[str]
     expires_at: float
-    key: PublicKey
 
 
 def read(token: str) -> SignedToken:
@@ -119,7 +118,6 @@ def verify(token: SignedToken, issuer: Issuer, keys: Iterable[PublicKey]) -> Ver
             tuple(issuer.scopes_of(token.claims)),
             frozenset(normal_resource(each) for each in texts(token.claims.get("aud"))),
             _number(token.claims, "exp") + issuer.skew,
-            key,
         )
     raise UntrustedTokenError("signature", "no key of its issuer has signed it")
 
