@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 
 import httpx2
 
-from mcp_discovery.credential_files import Secret
+from mcp_discovery.bearer_tokens import AskForToken, BearerToken
+from mcp_discovery.errors import TokenError
 from mcp_discovery.origins import Origins
 
 
 class Credentials:
     """What a server is given that has an ``origin``.
 
-    ``token`` is a bearer token, the ``Path`` of a file that holds one and is followed, or an
-    ``httpx2.Auth`` (the SDK's OAuth providers are); ``headers`` go with it or without one.
+    ``token`` is a bearer token, the ``Path`` of a file that holds one and is followed, a function
+    that returns one as that of ``Discovery(token=…)`` does, or an ``httpx2.Auth`` (the SDK's OAuth
+    providers are); ``headers`` go with it or without one.
     ``origin`` is where they are sent, or several such: ``https://payments.example.com``, with globs
     in the host (``http://10.1.*.*:8000``). A server elsewhere gets nothing, whatever its name.
 
@@ -24,16 +26,15 @@ class Credentials:
 
     def __init__(
         self,
-        token: str | Path | httpx2.Auth | None = None,
+        token: str | Path | AskForToken | httpx2.Auth | None = None,
         origin: str | Iterable[str] = (),
         *,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         #: Where they are sent.
         self.origins = Origins(origin)
-        if isinstance(token, str | Path):
-            given, file = (token, None) if isinstance(token, str) else (None, str(token))
-            token = _BearerToken(Secret(f"token for {self.origins}", given, file))
+        if token is not None and not isinstance(token, httpx2.Auth):
+            token = _BearerAuth(token, f"token for {self.origins}")
         self._auth = token
         self._headers = dict(headers or {})
 
@@ -79,16 +80,27 @@ class _AtOrigins(httpx2.Auth):
             await flow.aclose()
 
 
-class _BearerToken(httpx2.Auth):
-    def __init__(self, secret: Secret) -> None:
-        self._secret = secret
+class _BearerAuth(httpx2.Auth):
+    """Sends a token, and another one where there is one after a refusal. A function is asked for
+    it again after a 401 alone."""
 
-    def auth_flow(
+    def __init__(self, given: str | Path | AskForToken, what: str) -> None:
+        token, file = (None, str(given)) if isinstance(given, Path) else (given, None)
+        self._token = BearerToken(what, token, file)
+        self._refusals = (401,) if callable(token) else (401, 403)
+
+    async def async_auth_flow(
         self, request: httpx2.Request
-    ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        token = self._secret.current()
-        request.headers["Authorization"] = f"Bearer {token}"
-        response = yield request
-        if response.status_code in (401, 403) and (fresh := self._secret.renewed()) != token:
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        try:
+            token = await self._token.current()
+            request.headers["Authorization"] = f"Bearer {token}"
+            response = yield request
+            if response.status_code not in self._refusals:
+                return
+            fresh = await self._token.after_refusal(token)
+        except TokenError as error:  # nothing was sent, as without a connection
+            raise httpx2.ConnectError(error.problem, request=request) from error
+        if fresh != token:
             request.headers["Authorization"] = f"Bearer {fresh}"
             yield request
