@@ -230,6 +230,7 @@ def create_app(
         app.middlewares.insert(1, audit.record)  # behind the outermost: it sees all refusals
         app.cleanup_ctx.append(audit.running)  # ends behind all that may change the list
         metrics.add(AuditFigures(audit))
+        names.on_quarantine = audit.quarantined
     app[LARGE_BODIES] = LargeBodies()
     app[DESCRIPTION] = Description(OPERATIONS)
     app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names

@@ -97,6 +97,8 @@ class NameOwners:
         #: Id → why it is quarantined, and since when.
         self._quarantined: dict[str, tuple[str, datetime]] = {}
         self._left: TTLCache[str, str] = TTLCache(_MOST_HELD, _HELD_FOR)
+        #: Called with each instance that breaks a rule from now on, and why.
+        self.on_quarantine: Callable[[Instance, str], None] | None = None
 
     @property
     def quarantined(self) -> int:
@@ -233,6 +235,8 @@ class NameOwners:
             self._quarantined.pop(id, None)
             return instance
         before, since = self._quarantined.get(id, ("", utcnow()))
+        if before != why and self.on_quarantine is not None:
+            self.on_quarantine(instance, why)
         self._quarantined[id] = why, since if before == why else utcnow()
         health = Health(
             Status.QUARANTINED, why, self._quarantined[id][1], instance.health.last_seen

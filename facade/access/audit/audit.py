@@ -7,8 +7,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,13 +25,20 @@ from mcp_discovery.facade.access.audit.journal import (
     system_entry,
 )
 from mcp_discovery.facade.access.audit.lines import LinesLog
-from mcp_discovery.facade.access.audit.recording import RECORDING, Recording, outcome_of
+from mcp_discovery.facade.access.audit.recording import (
+    RECORDING,
+    Recording,
+    named_in,
+    outcome_of,
+    target_of,
+)
 from mcp_discovery.facade.access.audit.refusals import Refusals
 from mcp_discovery.facade.access.audit.settings import AuditSettings
 from mcp_discovery.facade.access.caller import caller_if_known
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import Handler
+from mcp_discovery.instance import Instance
 from mcp_discovery.version import installed_version
 
 TYPE_CHECKING = False
@@ -111,20 +119,29 @@ class Audit:
         if needs in ("register", "call", "admin"):
             refused = refused or status in _REFUSED_CHANGE
         if refused:
-            self.refused(recording, outcome)
+            named = named_in(found) if isinstance(found, Exception) else {}
+            self._refused(recording, outcome, named)
 
-    def refused(self, recording: Recording, outcome: dict[str, object]) -> None:
+    def _refused(
+        self, recording: Recording, outcome: dict[str, object], named: Mapping[str, object]
+    ) -> None:
         """Records that something was refused to the caller of a request."""
         request = recording.request
         caller = caller_if_known(request)
         anonymous = caller is None or caller.is_anonymous
         key = caller.key if caller is not None else f"unknown:{client_of(request).address}"
         facts = recording.facts("refusal", needs_of(request))
-        target = {k: v for k, v in request.match_info.items() if k in ("id", "name", "digest")}
-        if target:
+        path = {k: v for k, v in request.match_info.items() if k in ("id", "name", "digest")}
+        if target := {**path, **named}:
             facts["target"] = {"kind": "server", **target}
         outcome["durationMs"] = round((time.monotonic() - recording.began) * 1000)
         self.refusals.add(key, anonymous, {**facts, "outcome": outcome})
+
+    def quarantined(self, instance: Instance, why: str) -> None:
+        """Records that an instance of the store breaks a rule, and is offered to nobody."""
+        entry = system_entry("quarantined", {"why": why})
+        target = target_of(instance.record, None, instance.lease.holder.owner)
+        self.journal.enqueue(replace(entry, facts={**entry.facts, "target": target}))
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """From start to clean-up of the application, for as long as anything is recorded.

@@ -16,6 +16,7 @@ from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.audit.recording import current_recording
 from mcp_discovery.health import Health, Load
+from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
 
 #: Gives the instance with an id as it is listed now.
@@ -48,9 +49,11 @@ class _RecordedStore(_Passing):
         offered = record.capabilities.model_copy(update={"digest": digest})
         told = record.model_copy(update={"capabilities": offered})
         call = store.register(record, document, **terms)
-        registration = await _recorded("register", told, self._listed, call)
+        holder: Holder | None = terms.get("holder")
+        owner = None if holder is None else holder.owner
+        registration = await _recorded("register", told, owner, self._listed, call)
         health: Health | None = terms.get("health")
-        return _RecordedRegistration(registration, record, self._listed, health)
+        return _RecordedRegistration(registration, record, owner, self._listed, health)
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         async with aclosing(cast(Store, self._inner).watch()) as events:
@@ -66,10 +69,16 @@ class _RecordedStore(_Passing):
 
 class _RecordedRegistration(_Passing):
     def __init__(
-        self, registration: Registration, record: Record, listed: Listed, health: Health | None
+        self,
+        registration: Registration,
+        record: Record,
+        owner: str | None,
+        listed: Listed,
+        health: Health | None,
     ) -> None:
         super().__init__(registration)
         self._record = record
+        self._owner = owner
         self._listed = listed
         self._status = "healthy" if health is None else health.status.value
 
@@ -78,33 +87,39 @@ class _RecordedRegistration(_Passing):
         before, self._status = self._status, health.status.value
         recording = current_recording()
         if recording is not None and before != self._status:
-            recording.status(self._record, before, self._status)
+            recording.status(self._record, self._owner, before, self._status)
 
     async def update(self, record: Record, document: CapabilityDocument) -> None:
         call = cast(Registration, self._inner).update(record, document)
         offered = record.capabilities.model_copy(update={"digest": document.digest})
         told = record.model_copy(update={"capabilities": offered})
-        await _recorded("update", told, self._listed, call)
+        await _recorded("update", told, self._owner, self._listed, call)
         self._record = record
 
     async def drain(self) -> None:
         call = cast(Registration, self._inner).drain()
-        await _recorded("drain", self._record, self._listed, call)
+        await _recorded("drain", self._record, self._owner, self._listed, call)
 
     async def deregister(self) -> None:
         call = cast(Registration, self._inner).deregister()
-        await _recorded("deregister", self._record, self._listed, call, gone=True)
+        await _recorded("deregister", self._record, self._owner, self._listed, call, gone=True)
 
 
 async def _recorded(
-    name: str, record: Record, listed: Listed, call: Any, *, gone: bool = False
+    name: str,
+    record: Record,
+    owner: str | None,
+    listed: Listed,
+    call: Any,
+    *,
+    gone: bool = False,
 ) -> Any:
     """Awaits ``call`` once it is recorded that a request makes it; ``gone``: it removes."""
     recording = current_recording()
     if recording is None:
         return await call
     try:
-        await recording.change(name, record, listed(record.id), gone=gone)
+        await recording.change(name, record, listed(record.id), owner=owner, gone=gone)
     except BaseException:
         call.close()
         raise

@@ -19,7 +19,7 @@ from mcp_discovery.facade.access.audit.journal import AuditUnavailableError, Jou
 from mcp_discovery.facade.access.caller import caller_if_known
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
-from mcp_discovery.facade.http.problems import problem_of
+from mcp_discovery.facade.http.problems import ProblemError, problem_of
 from mcp_discovery.facade.http.tracing import request_id
 from mcp_discovery.record import Record
 
@@ -87,7 +87,15 @@ class Recording:
 
     # -- changes -----------------------------------------------------------------------------
 
-    async def change(self, name: str, record: Record, before: Entry | None, *, gone: bool) -> None:
+    async def change(
+        self,
+        name: str,
+        record: Record,
+        before: Entry | None,
+        *,
+        owner: str | None = None,
+        gone: bool = False,
+    ) -> None:
         """Records that an instance is about to change, durable on return.
 
         Raises :class:`AuditUnavailableError`; then it must not change.
@@ -101,7 +109,7 @@ class Recording:
         if self.request.method == "DELETE":
             name, after = "deregister", {}
         facts = self.facts("change", name)
-        facts["target"] = target_of(record, before)
+        facts["target"] = target_of(record, before, owner)
         digests = {**after}
         if before is not None:
             digests["before"] = digests_of(before.record)
@@ -124,10 +132,10 @@ class Recording:
         if (change := self._changes.get(id)) is not None:
             change.error = error
 
-    def status(self, record: Record, before: str, after: str) -> None:
+    def status(self, record: Record, owner: str | None, before: str, after: str) -> None:
         """Records that a heartbeat changed an instance's status."""
         facts = self.facts("status", "heartbeat")
-        facts["target"] = target_of(record, None)
+        facts["target"] = target_of(record, None, owner)
         facts["details"] = {"before": before, "after": after}
         facts["outcome"] = {"success": True, "result": "done"}
         self.journal.enqueue(LogEntry.new("whole", facts))
@@ -197,7 +205,7 @@ def actor_of(request: web.Request) -> dict[str, Any]:
     }
 
 
-def target_of(record: Record, before: Entry | None) -> dict[str, Any]:
+def target_of(record: Record, before: Entry | None, owner: str | None) -> dict[str, Any]:
     """An instance, with what rights are restricted by."""
     found: dict[str, Any] = {"kind": "server", "name": record.name, "id": record.id}
     if record.endpoint.url is not None:
@@ -207,6 +215,8 @@ def target_of(record: Record, before: Entry | None) -> dict[str, Any]:
     found["tags"] = list(record.tags)
     if record.zone:
         found["zone"] = record.zone
+    if owner:
+        found["owner"] = owner
     return found
 
 
@@ -230,6 +240,12 @@ def outcome_of(request: web.Request, found: web.StreamResponse | Exception) -> d
     if isinstance(body, bytes):
         told |= _told(body)
     return told
+
+
+def named_in(error: Exception) -> dict[str, Any]:
+    """The server and the instance that a refusal is about, where it says so."""
+    facts = error.facts if isinstance(error, ProblemError) else {"id": getattr(error, "id", None)}
+    return {key: facts[key] for key in ("name", "id") if isinstance(facts.get(key), str)}
 
 
 def _told(body: bytes) -> dict[str, Any]:

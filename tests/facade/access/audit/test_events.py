@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade.access.audit import refusals
 from mcp_discovery.facade.access.audit.settings import AuditSettings
 from tests.facade.access.audit.recorded import at, logs, until_recorded
-from tests.facade.access.tokens import TOKENS, bearer, guarded
+from tests.facade.access.tokens import ROLES, SCOPES, TOKENS, bearer, guarded
 from tests.facade.connections.bodies import files
 from tests.facade.harness import leased, served
+from tests.records import document, record
 from tests.servers.process import odd
 
 
@@ -175,3 +177,51 @@ async def test_a_flood_of_refusals_is_counted(
     found = [line for line in lines.read_text().splitlines() if '"refusal"' in line]
     assert len(found) == refusals.SINGLY + 1
     assert f'"count":{300 - refusals.SINGLY}' in found[-1]
+
+
+async def test_a_name_that_is_held_is_named(settings: AuditSettings, tmp_path: Path) -> None:
+    rules = [{"names": ["pay-*"], "owners": ["operator"], "origins": ["http://127.0.0.1:9"]}]
+    async with guarded(tmp_path, {"names": rules}, audit=settings) as ask:
+        operator = bearer("operator")
+        body = leased("p-1", name="pay-a")
+        refused = await ask("POST", "/servers", body, headers=bearer("registrar"))
+        assert refused.status == 409
+        [event] = await logs(ask, "?name=pay-a", headers=operator)
+        assert at(event, "outcome.problem") == "name-held"
+        assert at(event, "actor.userId") == "registrar"
+        assert (await ask("POST", "/servers", body, headers=operator)).status == 201
+        [event, _] = await logs(ask, "?name=pay-a", headers=operator)
+        assert at(event, "target.owner") == "operator"
+
+
+async def test_what_the_store_has_in_breach_of_a_rule_is_recorded(
+    settings: AuditSettings, tmp_path: Path
+) -> None:
+    rules = [{"names": ["pay-*"], "origins": ["https://pay.example.com"]}]
+    async with EmbeddedStore() as store:
+        await store.register(record("evil", name="pay-a"), document(), ttl=60.0, reap_after=60.0)
+        sections = {"names": rules}
+        async with guarded(tmp_path, sections, store=store, audit=settings) as ask:
+            found = await until_recorded(
+                ask, {"operation.name": "quarantined"}, headers=bearer("operator")
+            )
+            assert at(found, "target.id") == "evil"
+            assert "is no origin that servers of the name pay-a may have" in str(found["details"])
+
+
+async def test_a_call_that_is_not_allowed(settings: AuditSettings, tmp_path: Path) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "pay"}}
+    scopes = {"some": {"verbs": ["call"], "names": ["shop"], "tools": ["find"]}}
+    sections = {"roles": {**ROLES, "reader": "some"}, "scopes": {**SCOPES, **scopes}}
+    async with guarded(tmp_path, sections, audit=settings, gateway=True) as ask:
+        operator = bearer("operator")
+        capabilities = {"tools": ["find", "pay"]}
+        body = leased("s-1", name="shop", capabilities=capabilities)
+        assert (await ask("POST", "/servers", body, headers=operator)).status == 201
+        await ask("POST", "/gateway/shop/mcp", call, headers=bearer("reader"))
+        [event] = await logs(ask, "?tool=pay", headers=operator)
+        assert at(event, "actor.userId") == "reader"
+        assert at(event, "outcome.result") == "refused", event
+        await ask("POST", "/gateway/nobody/mcp", call, headers=bearer("reader"))
+        [event] = await logs(ask, "?name=nobody", headers=operator)
+        assert at(event, "outcome.status") == 404
