@@ -24,6 +24,7 @@ from mcp_discovery.facade.access.audit.recorded_store import recorded
 from mcp_discovery.facade.access.auth_file import Policy, follow
 from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
+from mcp_discovery.facade.access.front_door import FrontDoor
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
@@ -32,6 +33,7 @@ from mcp_discovery.facade.access.quotas import QUOTAS, Quotas, quotas_of
 from mcp_discovery.facade.access.refused_credentials import CredentialFigures, RefusedCredentials
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
+from mcp_discovery.facade.access.writes import refused_verbs
 from mcp_discovery.facade.connections import (
     exports,
     registration,
@@ -77,6 +79,7 @@ from mcp_discovery.facade.servers.long_poll import POLLS
 from mcp_discovery.facade.servers.namesakes import SharedNames
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
+from mcp_discovery.facade.status.ops import OPS, ops_app
 from mcp_discovery.facade.tools import handlers as tools
 from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import (
@@ -145,7 +148,11 @@ def create_app(
         options.registry_address, options.public_url, gateway=options.gateway
     )
     public_url = addresses.public_url or None
-    policy = None if options.auth is None else follow(options.auth, public_url=public_url)
+    policy = (
+        None
+        if options.auth is None
+        else follow(options.auth, refused_verbs(options), public_url=public_url)
+    )
     names = NameOwners(None if policy is None else lambda: policy.current().file.names)
     catalog = Catalog(store, hold=options.hold, ring=options.ring, admission=names)
     usage = Usage()
@@ -215,7 +222,7 @@ def create_app(
         Cors(options.cors_origins),
         check=refusing_probes(posted.holder.id, PATH),
         reshape_error=_reshape,
-        sign=open_to_all,
+        sign=(open_to_all,) if options.registry_cors else (),
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
@@ -224,7 +231,8 @@ def create_app(
         quotas.serve_in(app)
     refused = RefusedCredentials()
     metrics.add(CredentialFigures(refused, None if policy is None else policy.current))
-    _guard(app, outermost, policy, refused, quotas, addresses, visibility)
+    front_door = _front_door(options)
+    _guard(app, outermost, front_door, options, policy, refused, quotas, addresses, visibility)
     if audit is not None:
         app[AUDIT] = audit
         app.middlewares.insert(1, audit.record)  # behind the outermost: it sees all refusals
@@ -251,6 +259,8 @@ def create_app(
         app.cleanup_ctx.append(passing.running)
         app.on_shutdown.append(passing.end_streams)
     require_needs(app)
+    if options.ops_port is not None:
+        app[OPS] = ops_app(app, outermost, front_door, parts)
     return app
 
 
@@ -259,9 +269,16 @@ def _reshape(request: web.Request, response: web.StreamResponse) -> None:
     reshape_refusal(request, response)
 
 
+def _front_door(options: FacadeOptions) -> FrontDoor:
+    mcp = PATH, gateway.PATH
+    return FrontDoor(options.allowed_hosts, options.cors_origins, mcp, options.public_url)
+
+
 def _guard(
     app: web.Application,
     outermost: OutermostMiddleware,
+    front_door: FrontDoor,
+    options: FacadeOptions,
     policy: FollowedFiles[Policy] | None,
     refused: RefusedCredentials,
     quotas: Quotas | None,
@@ -271,14 +288,15 @@ def _guard(
     """Puts the middlewares into ``app`` that decide who may ask."""
     if policy is None:
         challenges = app[CHALLENGES] = Challenges(addresses.base, None)
-        gate = Gate(NoAuthentication(Rights.all()), challenges, quotas)
-        outermost.install(app, gate.identify, gate.authorize, visibility.choose)
+        gate = Gate(NoAuthentication(Rights.all(refused_verbs(options))), challenges, quotas)
+        outermost.install(app, front_door.admit, gate.identify, gate.authorize, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
     authentication = FileAuthentication(policy, challenges, refused, addresses.public_url or None)
     lifetimes = CredentialLifetimes(authentication, challenges)
     gate = Gate(authentication, challenges, quotas)
-    outermost.install(app, gate.identify, lifetimes.end, gate.authorize, visibility.choose)
+    inner = gate.identify, lifetimes.end, gate.authorize, visibility.choose
+    outermost.install(app, front_door.admit, *inner)
     app.on_response_prepare.append(lifetimes.note_stream)
     app.cleanup_ctx.extend((authentication.running, lifetimes.running))
 

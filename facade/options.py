@@ -43,7 +43,10 @@ class FacadeOptions:
     ``open_to_strangers`` says that it has none and that others than this machine's reach it, so
     that what probes find of servers that are posted is no port scan of its network.
 
-    ``cors_origins`` are the origins whose pages may read the answers, ``*`` for all of them.
+    ``cors_origins`` are the origins whose pages may read the answers and ask for changes, ``*`` for
+    all of them. ``registry_cors`` lets all pages read the MCP registry API, catalogs and cards.
+    ``allowed_hosts`` are hosts that the facade answers for, besides that of ``public_url``: see
+    :class:`mcp_discovery.facade.access.front_door.AllowedHosts`.
 
     ``trusted_proxies`` are the networks of the proxies whose ``X-Forwarded-*`` headers count; see
     :mod:`mcp_discovery.facade.http.client_address`.
@@ -67,6 +70,11 @@ class FacadeOptions:
     are followed. ``max_connections`` (a number) are open at once, ``max_connections_per_address``
     of them from one address; ``None`` is what the limit of open files allows, and the half of it.
     ``head_timeout`` is how long a request's head may take.
+
+    ``read_only`` refuses every change, whoever asks; without ``open_writes``, which the command
+    leaves out where it listens beyond loopback, those of callers that nobody knows are: see
+    :mod:`mcp_discovery.facade.access.writes`. With ``ops_port`` health and metrics are on that
+    port of ``ops_host`` (where the facade listens itself, if it is ``None``), without TLS.
 
     ``settle`` bounds how long an answer waits until the live list shows what was just written.
     ``hold`` and ``ring`` (a number of changes) are the catalog's. ``ping`` is the pause between
@@ -112,6 +120,12 @@ class FacadeOptions:
     tls_client_ca: str | None = None
     audit: AuditSettings | None = None
     cors_origins: tuple[str, ...] = ()
+    read_only: bool = False
+    open_writes: bool = True
+    ops_port: int | None = None
+    ops_host: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    registry_cors: bool = False
     trusted_proxies: tuple[str, ...] = ()
     registry_address: str = "instance"
     public_url: str | None = None

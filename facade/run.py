@@ -8,8 +8,9 @@ import gc
 import logging
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,9 +21,12 @@ from mcp_discovery.adapters.store import Store
 from mcp_discovery.connection_room import Room, default_most
 from mcp_discovery.credential_files import read_again
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.access.writes import refused_verbs
 from mcp_discovery.facade.app import create_app
+from mcp_discovery.facade.http.client_address import TRUSTED_PROXIES
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.state import FACADE
+from mcp_discovery.facade.status.ops import OPS
 from mcp_discovery.http_listener import http_listener
 from mcp_discovery.listener_tls import ListenerTLS
 from mcp_discovery.listening import free_port, listeners
@@ -50,6 +54,8 @@ _YOUNG, _OLDER = 50_000, 1000
 _SERVING = 10_000, 20, 20
 #: Within how many seconds the first list comes, if the store can be reached.
 _FIRST_LIST_AT_MOST = 60.0
+#: How many connections the listener for health and metrics has.
+_OPS_CONNECTIONS = 256
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -128,31 +134,60 @@ async def serving(
     try:
         if first is not None:
             await first()
-        try:
-            sockets = listeners(host, port, shared=shared)
-        except OSError as error:
-            raise cannot_listen(host, port, error) from error
-        port = int(sockets[0].getsockname()[1])
-        async with http_listener(
-            runner,
-            sockets,
-            room=_room(options),
-            tls=tls,
-            head_timeout=options.head_timeout,
-            lingering_time=_LINGER,
-            max_line_size=_LONGEST_LINE,
-            max_field_size=_LONGEST_HEADER,
-            auto_decompress=False,  # bodies are unpacked within their own limits
-        ):
+        async with AsyncExitStack() as stack:
+            if options.ops_port is not None:
+                ops_host = host if options.ops_host is None else options.ops_host
+                place = ops_host, options.ops_port
+                ops = await stack.enter_async_context(_ops(app[OPS], *place, shared=shared))
+                log.info("health and metrics at %s", ops)
+            sockets = _listeners(host, port, shared=shared)
+            port = int(sockets[0].getsockname()[1])
+            await stack.enter_async_context(
+                http_listener(
+                    runner,
+                    sockets,
+                    room=_room(app),
+                    tls=tls,
+                    head_timeout=options.head_timeout,
+                    lingering_time=_LINGER,
+                    max_line_size=_LONGEST_LINE,
+                    max_field_size=_LONGEST_HEADER,
+                    auto_decompress=False,  # bodies are unpacked within their own limits
+                )
+            )
             yield _url(host, port, "http" if tls is None else "https")
     finally:
         await runner.cleanup()
 
 
-def _room(options: FacadeOptions) -> Room:
+@asynccontextmanager
+async def _ops(app: web.Application, host: str, port: int, *, shared: bool) -> AsyncIterator[str]:
+    """Serves ``app`` inside the block, with room of its own; gives its URL."""
+    runner = web.AppRunner(app, shutdown_timeout=_LINGER, handle_signals=False)
+    await runner.setup()
+    try:
+        sockets = _listeners(host, port, shared=shared)
+        room = Room(_OPS_CONNECTIONS, _OPS_CONNECTIONS)
+        async with http_listener(runner, sockets, room=room):
+            yield _url(host, int(sockets[0].getsockname()[1]))
+    finally:
+        await runner.cleanup()
+
+
+def _listeners(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    try:
+        return listeners(host, port, shared=shared)
+    except OSError as error:
+        raise cannot_listen(host, port, error) from error
+
+
+def _room(app: web.Application) -> Room:
+    options = app[FACADE].options
     most = default_most() if options.max_connections is None else options.max_connections
     per_address = options.max_connections_per_address
-    return Room(most, max(most // 2, 1) if per_address is None else per_address)
+    if per_address is None:
+        per_address = max(most // 2, 1)
+    return Room(most, per_address, app[TRUSTED_PROXIES].trusts)
 
 
 async def run(
@@ -185,6 +220,8 @@ async def run(
         first = partial(_first_list, app[FACADE].catalog, stop) if shared else None
         async with serving(app, host, port, shared=shared, first=first) as url:
             log.info("listening on %s (store %s)", url, store.url)
+            for why in dict.fromkeys(refused_verbs(app[FACADE].options).values()):
+                log.warning("%s", why)
             if ready is not None:
                 ready(url)
             freezing = asyncio.create_task(

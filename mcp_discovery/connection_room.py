@@ -52,12 +52,16 @@ class Room:
     """Takes ``most`` connections, of which ``per_address`` may be from one address.
 
     An IPv6 address counts with all of its /64, which is what one machine has. Loopback addresses
-    are not counted by address: proxies and health checks of this machine are there.
+    are not counted by address: proxies and health checks of this machine are there. Neither are
+    those that ``exempt`` says yes to.
     """
 
-    def __init__(self, most: int, per_address: int) -> None:
+    def __init__(
+        self, most: int, per_address: int, exempt: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self.most = most
         self.per_address = per_address
+        self._exempt = exempt
         self._taken = 0
         self._by_address: Counter[str] = Counter()
         self._extra: dict[Place, None] = {}
@@ -69,7 +73,7 @@ class Room:
 
     def enter(self, address: str) -> Place:
         """The place of a new connection from ``address``."""
-        key = _counted_as(address)
+        key = "" if self._exempt(address) else _counted_as(address)
         over = None
         if self._taken >= self.most:
             over = f"{self.most} connections are open here, which is the limit; try again soon"

@@ -39,9 +39,14 @@ _UNREADABLE = (
 )
 
 
-def sign(response: web.StreamResponse) -> None:
-    """Sets the headers of every response, whoever makes it."""
+def sign(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Sets the headers of every response, whoever makes it, and ends the connection with it where
+    that has no place of its own."""
     response.headers.update(_HEADERS)
+    connection = request.protocol
+    if isinstance(connection, Connection) and connection.place.over is not None:
+        response.headers["Connection"] = "close"
+        response.force_close()
 
 
 class _Heads:
@@ -136,7 +141,7 @@ class Connection(web.RequestHandler):
             body=_UNREADABLE if status == 400 else None,
             content_type="application/problem+json" if status == 400 else None,
         )
-        sign(response)
+        sign(request, response)
         response.force_close()
         return response
 

@@ -5,7 +5,7 @@
 #   curl http://mcp-facade.service.consul:4000/servers
 #
 # All facades over one Consul are equal, so there is one on each of two nodes, at the same port of
-# each. The API has no users: keep the port inside. Wants Nomad 1.0 or later, and Docker.
+# each. Everybody who reaches it may read the list, and nobody change it: sidecars write to Consul. Wants Nomad 1.0 or later, and Docker.
 
 variable "image" {
   type        = string
@@ -104,6 +104,8 @@ job "mcp-facade" {
         # Variables and not options, so that the image's health check finds them too.
         MCP_DISCOVERY_HOST = "${NOMAD_IP_http}"
         MCP_DISCOVERY_PORT = "${NOMAD_PORT_http}"
+        # Names that Consul's DNS gives it; others than these and addresses are refused (421).
+        MCP_DISCOVERY_ALLOWED_HOST = "*.consul"
       }
 
       # Where Consul has ACLs: a token from Vault, in a file that the facade reads.

@@ -21,7 +21,7 @@ from mcp_discovery.document import (
 )
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.facade.access.parts import Part, parts_of
-from mcp_discovery.facade.http.body import decode, read
+from mcp_discovery.facade.http.body import decode, read, require_json
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.record import Capabilities, Record
@@ -225,6 +225,8 @@ async def put(request: web.Request) -> web.Response:
     except web.HTTPRequestEntityTooLarge as error:
         detail = f"the document is over the limit of {MAX_DOCUMENT_BYTES:,} bytes; offer less"
         raise ProblemError(413, "document-too-large", detail) from error
+    if data:
+        require_json(request)
     parse = partial(CapabilityDocument.from_json, digest=digest)
     document = await decode(request, data, parse, most_values=MAX_DOCUMENT_VALUES)
     parts_of(request)[DOCUMENTS].put(document)

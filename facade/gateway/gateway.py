@@ -30,7 +30,6 @@ from mcp_discovery.facade.gateway.upstream import (
     send_request,
 )
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
-from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.messages import JsonRpcError, encoded, failure
@@ -115,7 +114,6 @@ class McpGateway:
         a request that cannot be forwarded.
         """
         request = exchange.request
-        check_origin(request, self._options.cors_origins)
         try:
             async with self._in_flight.guard(request):
                 if len(self) > _MOST_REQUESTS:

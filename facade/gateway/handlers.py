@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import orjson
 from aiohttp import web
 
 from mcp_discovery.facade.gateway.gateway import GATEWAY
 from mcp_discovery.facade.gateway.upstream import ForwardedRequest
+from mcp_discovery.facade.http.body import require_json
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError, problem
 from mcp_discovery.facade.mcp.messages import INTERNAL_ERROR, INVALID_REQUEST
@@ -16,6 +18,9 @@ from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers.filters import parse
 
 log = logging.getLogger(__name__)
+
+#: Where the gateway is for the server of that name.
+PATH: Final = "/gateway/{name}/mcp"
 
 
 async def mcp(request: web.Request) -> web.StreamResponse:
@@ -33,6 +38,8 @@ async def mcp(request: web.Request) -> web.StreamResponse:
     forwarded = ForwardedRequest(request, request.app[OPTIONS].body_timeout)
     versions = parse(request)["version"]
     try:
+        if request.body_exists:
+            require_json(request)
         return await gateway.forward(forwarded, name, versions)
     except ProblemError as error:
         if request.method != "POST":
@@ -78,7 +85,7 @@ _PARAMETERS = (
 OPERATIONS = tuple(
     Operation(
         method,
-        "/gateway/{name}/mcp",
+        PATH,
         mcp,
         "gateway",
         parameters=_PARAMETERS,

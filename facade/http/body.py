@@ -32,6 +32,7 @@ _MOST_HELD = 128 * 2**20
 _WAIT = 10.0
 #: A body may hold one value for so many bytes of its limit, and not more than so many.
 _BYTES_FOR_VALUE, _MOST_VALUES = 16, 1_000_000
+_JSON = "application/json"
 _GZIP = b"\x1f\x8b"
 
 Result = TypeVar("Result")
@@ -212,14 +213,17 @@ def _unpacked(data: bytes, limit: int) -> bytes:
 async def read_object(
     request: web.Request, *, empty: bool = False, limit: int = MAX_BODY_BYTES
 ) -> dict[str, Any]:
-    """The body as a JSON object, whatever its content type says; no body is one if ``empty``.
+    """The body as a JSON object; no body is one if ``empty``.
 
-    ``limit`` in bytes is that of :func:`read`. Raises :class:`ProblemError` where it is not that.
+    ``limit`` in bytes is that of :func:`read`. Raises :class:`ProblemError` where it is not that,
+    and where its content type is another.
     """
     data = await read(request, limit=limit)
     request[_SIZE] = len(data)
     if empty and not data.strip():
         return {}
+    if data:
+        require_json(request)
     try:
         most = min(limit // _BYTES_FOR_VALUE, _MOST_VALUES)
         body = await decode(request, data, orjson.loads, most_values=most)
@@ -230,6 +234,18 @@ async def read_object(
         detail = f"the body is a JSON {_NAMES[type(body)]}; send one JSON object"
         raise ProblemError(400, "not-an-object", detail)
     return body
+
+
+def require_json(request: web.Request) -> None:
+    """Raises :class:`ProblemError` (415) unless the content type is ``application/json``.
+
+    A form of a web page, which asks nobody before it is sent, cannot have this one.
+    """
+    if request.content_type != _JSON:
+        given = request.headers.get("Content-Type")
+        found = "there is no Content-Type" if given is None else f"this is {given[:100]!r}"
+        detail = f"{found}; send the body with Content-Type: {_JSON}"
+        raise ProblemError(415, "not-json-type", detail)
 
 
 _NAMES: dict[type, str] = {

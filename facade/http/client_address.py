@@ -71,6 +71,10 @@ class TrustedProxies:
             _seen(request, "X-Forwarded-Host", proxies) or request.host,
         )
 
+    def trusts(self, address: str) -> bool:
+        """Whether a proxy that is trusted has this address."""
+        return self._trusts(_normal(address))
+
     def _trusts(self, address: str) -> bool:
         known = _parsed(address)
         return known is not None and any(

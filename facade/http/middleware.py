@@ -24,6 +24,7 @@ from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.facade.http.problems import Handler, problem_of
 from mcp_discovery.facade.http.tracing import CURRENT_TRACE, Trace
+from mcp_discovery.http_listener import sign
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +40,14 @@ class OutermostMiddleware:
 
     ``check`` is for every request, before any middleware further in and before its operation.
     ``reshape_error`` gives problem documents another shape below the paths of an API that others
-    have specified; ``sign`` sets that API's headers as the head of any response is written.
+    have specified; ``sign`` sets further headers as the head of any response is written.
     """
 
     metrics: Metrics
     cors: Cors
     check: Check
     reshape_error: Finish
-    sign: Finish
+    sign: tuple[Finish, ...]
     _compression: Compression = field(default_factory=Compression, init=False)
 
     def install(self, app: web.Application, *inner: Middleware) -> None:
@@ -97,8 +98,10 @@ class OutermostMiddleware:
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Sets the headers that streams and WebSockets have as well, as a head is written."""
+        sign(request, response)
         if self.cors.origins:
             self.cors.sign(request, response)
-        self.sign(request, response)
+        for finish in self.sign:
+            finish(request, response)
         if (trace := CURRENT_TRACE.get()) is not None:
             trace.sign(response)

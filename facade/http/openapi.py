@@ -43,9 +43,9 @@ GROUPS: Mapping[str, str] = {
     "gateway": "One MCP address for each server, which outlives its instances.",
     "facade": "How this facade is.",
 }
-#: Statuses of problems that any operation may answer with: an unknown parameter, a store that
-#: refuses the facade's credentials, a store that cannot be reached.
-_ANYWHERE = (400, 502, 503)
+#: Statuses of problems that any operation may answer with: an unknown parameter, a host that is not
+#: allowed, a store that refuses the facade's credentials, a store that cannot be reached.
+_ANYWHERE = (400, 421, 502, 503)
 #: … and any that needs a right: there is no credential that counts, or none with that right.
 _WITH_RIGHTS = (401, 403)
 #: … and any operation that reads a body: it is late, too large, or in an unknown encoding.

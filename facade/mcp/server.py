@@ -13,7 +13,6 @@ from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http.body import decode, read, read_ends
 from mcp_discovery.facade.http.operation import needing
-from mcp_discovery.facade.http.origin import check_origin
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
@@ -79,7 +78,6 @@ class McpServer:
             return error_response(None, JsonRpcError(INVALID_REQUEST, _TOO_LARGE, status=413))
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        check_origin(request, self.options.cors_origins)
         if request.method == "OPTIONS":
             return web.Response(status=204, headers={"Allow": f"{_METHODS}, OPTIONS"})
         service = parts_of(request)[MCP_SERVICE]

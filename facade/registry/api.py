@@ -91,7 +91,7 @@ def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
-    """Lets pages of every origin read the registry API, which is public by design.
+    """Lets pages of every origin read the registry API, as the hosts that are web pages want.
 
     It is applied as the head of a response is written, after the facade's CORS options.
     """

@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from datetime import datetime
 from itertools import chain
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 from aiohttp import web
@@ -22,6 +22,8 @@ from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.metrics import METRICS
 from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import CATALOG, MISSED, view_of
 from mcp_discovery.facade.servers.list_json import json_response
@@ -155,6 +157,10 @@ _READ_TIMEOUT = 0.5
 STARTED = web.AppKey("started", float)
 
 
+#: Where Prometheus finds the figures.
+METRICS_PATH: Final = "/metrics"
+
+
 async def capabilities(request: web.Request) -> web.Response:
     """What healthy instances offer, and those of stdio: each name with how many offer it, and how
     much it is used as far as clients report."""
@@ -267,7 +273,11 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Figures for Prometheus."""
+    """Figures for Prometheus. With `--ops-port` they are on that port alone."""
+    options = request.app.get(OPTIONS)
+    if options is not None and options.ops_port is not None:
+        detail = "the figures of this facade are on a port of their own (--ops-port)"
+        raise ProblemError(404, "on-another-port", detail)
     body = request.app[METRICS].exposition()
     headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
     return web.Response(body=body, headers=headers)
@@ -343,7 +353,7 @@ OPERATIONS = (
     ),
     Operation(
         "GET",
-        "/metrics",
+        METRICS_PATH,
         metrics,
         "facade",
         media="text/plain",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -172,8 +174,9 @@ def facade(
         None,
         parser=options.single,
         metavar="ORIGIN",
-        help="An origin whose pages may read the answers, such as https://console.example.com; "
-        "* for all. May be repeated; in the environment separated by spaces.",
+        help="An origin whose pages may read the answers, change the list and use MCP, such as "
+        "https://console.example.com; * for all. May be repeated; in the environment separated by "
+        "spaces.",
     ),
     trusted_proxy: list[str] | None = typer.Option(
         None,
@@ -182,6 +185,45 @@ def facade(
         help="A network, or an address, of proxies in front of this facade whose X-Forwarded-For, "
         "-Proto and -Host say who asks and for what URL, such as 10.0.0.0/8; from others these "
         "headers are ignored. May be repeated; in the environment separated by spaces.",
+    ),
+    open_writes: bool = typer.Option(
+        False,
+        "--open-writes",
+        help="Let everybody who reaches this facade change the list, though it listens beyond "
+        "this machine and asks nobody who they are (no --auth). Sidecars that register in Consul "
+        "or etcd do not need it.",
+    ),
+    read_only: bool = typer.Option(
+        False,
+        "--read-only",
+        help="Refuse every change and every report of outcomes, whoever asks. What was posted "
+        "before is still probed and kept.",
+    ),
+    ops_port: int | None = typer.Option(
+        None,
+        min=1,
+        max=65535,
+        help="Serve /metrics on this port alone, and /health and /ready there as well: without "
+        "TLS or credentials, and with room of its own. With --workers any of them answers.",
+    ),
+    ops_host: str | None = typer.Option(
+        None, help="The address for --ops-port. Default: that of --host."
+    ),
+    allowed_host: list[str] | None = typer.Option(
+        None,
+        parser=options.single,
+        metavar="NAME",
+        help="A host that clients call this facade by, such as facade.example.com; *.example.com "
+        "for all below that, * for any. IP addresses, localhost and the hosts of --public-url and "
+        "--host are allowed by themselves; requests for others are refused (421), so that no page "
+        "reaches it under a name of its own. May be repeated; in the environment separated by "
+        "spaces.",
+    ),
+    registry_cors: bool = typer.Option(
+        False,
+        "--registry-cors",
+        help="Let the pages of all origins read the MCP registry API (/v0.1), catalogs and cards, "
+        "as hosts that run in a browser need it.",
     ),
     public_url: str | None = typer.Option(
         None,
@@ -266,6 +308,7 @@ def _exit_code_of(serve: Callable[[], int]) -> int:
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
+    from mcp_discovery.facade.access.front_door import AllowedHosts
     from mcp_discovery.facade.access.limits_section import limits_of_options
     from mcp_discovery.facade.access.quota_stores import store_url
     from mcp_discovery.facade.http.addresses import address_policy
@@ -274,6 +317,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     from mcp_discovery.facade.options import FacadeOptions
     from mcp_discovery.facade.registry.server_json import Addresses
     from mcp_discovery.listener_tls import ListenerTLS
+    from mcp_discovery.listening import is_loopback
 
     faults: list[InvalidInputError] = []
 
@@ -294,6 +338,9 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     check(check_store)
     check(lambda: address_policy(private=True, allowed=parameters["probe_allow"] or ()))
     address = parameters["registry_address"], parameters["public_url"]
+    names = map(_own_name, filter(None, (parameters["host"], parameters["ops_host"])))
+    allowed = [*(parameters["allowed_host"] or ()), *chain.from_iterable(names)]
+    check(lambda: AllowedHosts(allowed))
     check(lambda: Cors(tuple(parameters["cors_origin"] or ())))
     check(lambda: TrustedProxies(parameters["trusted_proxy"] or ()))
     check(lambda: Addresses.parse(*address, gateway=parameters["gateway"]))
@@ -327,6 +374,12 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         max_connections=parameters["max_connections"],
         max_connections_per_address=parameters["max_connections_per_address"],
         **tls,
+        read_only=parameters["read_only"],
+        open_writes=parameters["open_writes"] or is_loopback(parameters["host"]),
+        ops_port=parameters["ops_port"],
+        ops_host=parameters["ops_host"],
+        allowed_hosts=tuple(allowed),
+        registry_cors=parameters["registry_cors"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
         trusted_proxies=tuple(parameters["trusted_proxy"] or ()),
         registry_address=parameters["registry_address"],
@@ -374,6 +427,15 @@ def _limits(parameters: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(given or ()) if given or asked or not is_loopback(parameters["host"]) else None
 
 
+def _own_name(host: str) -> tuple[str, ...]:
+    """``host`` where it is a name: who listens there by a name is called by it."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return (host,)
+    return ()
+
+
 def _supervise(
     count: int, url: str, given: StoreOptions, host: str, port: int, settings: FacadeOptions
 ) -> int:
@@ -384,8 +446,16 @@ def _supervise(
         return await _serve(url, given, host, found, settings, life)
 
     found = require_free(host, port)
+    _require_ops_port(host, settings)
     asyncio.run(_require_usable(url, given))
     return supervise(count, lambda life: _exit_code_of(lambda: run_in_loop(serve(life))))
+
+
+def _require_ops_port(host: str, settings: FacadeOptions) -> None:
+    from mcp_discovery.facade.run import require_free
+
+    if settings.ops_port is not None:
+        require_free(host if settings.ops_host is None else settings.ops_host, settings.ops_port)
 
 
 async def _require_usable(url: str, given: StoreOptions) -> None:
@@ -410,5 +480,6 @@ async def _serve(
 
     if life is None:
         require_free(host, port)
+        _require_ops_port(host, settings)
     async with open_store(url, given, holder=new_holder("facade")) as store:
         return await run(store, host, port, options=settings, life=life)

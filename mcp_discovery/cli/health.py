@@ -25,6 +25,16 @@ def health(
         help="The facade's certificate, where it listens with TLS. It is asked for its health with "
         "TLS then, whatever name is in the certificate.",
     ),
+    ops_host: str | None = typer.Option(
+        None, envvar="MCP_DISCOVERY_OPS_HOST", help="The address of the facade's --ops-port."
+    ),
+    ops_port: int | None = typer.Option(
+        None,
+        min=1,
+        max=65535,
+        envvar="MCP_DISCOVERY_OPS_PORT",
+        help="The facade's --ops-port, where it is asked then.",
+    ),
     health_host: str = typer.Option(
         "127.0.0.1",
         envvar="MCP_DISCOVERY_HEALTH_HOST",
@@ -47,6 +57,8 @@ def health(
     container. Exit codes: 0 well; 1 not well, with the reason; 3 nobody answers.
     """
     paths = ("/readyz", "/ready") if ready else ("/healthz", "/health")
+    if ops_port is not None:
+        host, port, tls_cert = ops_host or host, ops_port, None
     places = [(host, port, paths[1])]
     if health_port is not None:
         places.insert(0, (health_host, health_port, paths[0]))

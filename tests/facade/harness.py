@@ -55,9 +55,12 @@ class Client:
         self.session = session
 
     async def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> Reply:
-        """One request; ``body`` goes as JSON unless it is bytes."""
+        """One request; ``body`` goes as JSON, and bytes, too, unless a header says otherwise."""
         if isinstance(body, bytes):
             more["data"] = body
+            headers = more.get("headers") or {}
+            if "content-type" not in {name.lower() for name in headers}:
+                more["headers"] = {**headers, "Content-Type": "application/json"}
         elif body is not None:
             more["json"] = body
         async with self.session.request(method, self.url + path, **more) as response:

@@ -40,6 +40,11 @@ def test_this_machine_is_not_counted_by_address(address: str) -> None:
     assert [room.enter(address).over is None for _ in range(4)] == [True, True, True, False]
 
 
+def test_a_trusted_proxy_is_not_counted_by_address() -> None:
+    room = Room(3, 1, "192.0.2.1".__eq__)
+    assert all(room.enter("192.0.2.1").over is None for _ in range(3))
+
+
 def test_beyond_the_limits_the_newest_have_room() -> None:
     room = Room(1, 1)
     room.enter("192.0.2.1")

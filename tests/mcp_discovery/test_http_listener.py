@@ -38,7 +38,7 @@ async def listening(
             await asyncio.sleep(2 * head_timeout)
         body = await request.read()
         response = web.Response(body=b"hello " + body + (connection.place.over or "").encode())
-        sign(response)
+        sign(request, response)
         return response
 
     app = web.Application()

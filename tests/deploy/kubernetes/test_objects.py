@@ -103,9 +103,11 @@ def test_facades_reach_the_store_and_dns_and_nothing_else() -> None:
     dns, store = policy["egress"]
     assert {each["port"] for each in dns["ports"]} == {53}
     assert [each["port"] for each in store["ports"]] == [2379, 23790]
-    (ingress,) = policy["ingress"]
-    assert [each["port"] for each in ingress["ports"]] == ["http"]
-    assert all(peer for peer in ingress["from"])  # an empty peer would be everybody
+    clients, prometheus = policy["ingress"]
+    assert [each["port"] for each in clients["ports"]] == ["http"]
+    assert [each["port"] for each in prometheus["ports"]] == ["ops", "http"]
+    for ingress in (clients, prometheus):
+        assert all(peer for peer in ingress["from"])  # an empty peer would be everybody
     wide = one(rendered(*setting(store__url=ETCD, facade__gateway=True)), "NetworkPolicy")["spec"]
     assert wide["egress"][2] == {"to": [{"namespaceSelector": {}}]}
     named = one(

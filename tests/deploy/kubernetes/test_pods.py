@@ -325,7 +325,7 @@ async def test_the_manifest_to_try_it_with(tmp_path: Path) -> None:
             await server.until_ready(15)
             status, found = await ask(front, "/servers?tags=products")
             assert status == 200
-            assert "mcp_discovery_" in await metrics(front.container("facade").port("http"))
+            assert "mcp_discovery_" in await metrics(front.container("facade").port("ops"))
             assert [each["id"] for each in found["servers"]] == ["product-catalog-1"]
             told = await command("call", "search_products", "query=lamp", "--facade", there)
             assert told.code == 0, told

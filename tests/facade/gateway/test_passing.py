@@ -177,7 +177,9 @@ async def test_a_large_body_goes_on_before_it_is_whole(gate: Client, server: Fau
             yield part
 
     server.handler = answer
-    async with gate.session.post(gate.url + PATH, data=body()) as reply:
+    async with gate.session.post(
+        gate.url + PATH, data=body(), headers={"Content-Type": "application/json"}
+    ) as reply:
         told = await reply.text()
     assert told == f"{64 * len(part)} {hashlib.sha256(64 * part).hexdigest()}"
 
@@ -272,10 +274,11 @@ async def test_a_client_that_leaves_while_it_sends(
         return web.Response()
 
     server.handler = swallow
+    kind = "Content-Type: application/json\r\n"
     for size, begins in ((10, False), (2**18, True)):
         asked = asyncio.Event()
         _, writer = await asyncio.open_connection(host, int(port))
-        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: 10000000\r\n\r\n"
         writer.write(head.encode() + b"x" * size)
         await writer.drain()
         if begins:
@@ -302,7 +305,7 @@ async def test_bytes_that_are_no_text_in_headers(gate: Client, server: FaultySer
     server.handler = answer
     host, _, port = gate.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nX-Odd: ".encode() + b"\xff\r\n\r\n")
+    writer.write(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nX-Odd: ".encode() + b"\xff\r\n\r\n")
     told = await bounded(reader.readuntil(b"{}"), 5)
     writer.close()
     assert told.startswith(b"HTTP/1.1 200 OK\r\n")

@@ -175,7 +175,7 @@ async def test_a_body_that_does_not_come() -> None:
     async with served(body_timeout=0.3) as ask:
         host, port = ask.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /servers HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        writer.write(b"POST /servers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
         async with asyncio.timeout(5):
             head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408")

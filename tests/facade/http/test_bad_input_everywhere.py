@@ -85,7 +85,7 @@ async def test_a_client_that_leaves_in_the_middle_of_an_answer(ask: Client) -> N
     for path in ("/servers", "/tools", "/openapi.json", "/sd/prometheus"):
         with socket.create_connection((host, int(port))) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             loop = asyncio.get_running_loop()
             assert await loop.run_in_executor(None, connection.recv, 100)
     assert (await ask("GET", "/health")).status == 200

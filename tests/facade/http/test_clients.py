@@ -50,7 +50,7 @@ async def test_a_client_that_leaves_mid_answer(ask: Client) -> None:
     for path in (b"/servers", b"/servers?explain=true", b"/events", b"/registry/export"):
         for _ in range(5):
             with connected(ask) as it:
-                it.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                it.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 await asyncio.to_thread(it.recv, 1000)
                 # A reset, as of a client that was killed, rather than a polite end.
                 it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -64,7 +64,7 @@ async def test_a_client_that_leaves_mid_body_changes_nothing(ask: Client) -> Non
     body = orjson.dumps(leased("a"))
     for _ in range(10):
         with connected(ask) as it:
-            head = b"POST /servers HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            head = b"POST /servers HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
             it.sendall(head % len(body) + body[:20])
     await until_handlers(before)
     assert (await ask("GET", "/servers/a")).status == 404
@@ -78,7 +78,7 @@ async def test_a_slow_body_is_not_waited_for_for_ever_and_holds_nobody_up() -> N
         body = orjson.dumps(leased("a"))
         with connected(ask) as it:
             it.setblocking(False)
-            head = b"POST /servers HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            head = b"POST /servers HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
             it.sendall(head % len(body))
             loop = asyncio.get_running_loop()
             dripping = asyncio.create_task(_drip(it, body))

@@ -93,7 +93,7 @@ async def line(served: Served, source: str = "127.0.0.1") -> AsyncIterator[Line]
 
 
 def get(target: str, *headers: str) -> bytes:
-    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
 
 
 def body(answer: bytes) -> Any:
@@ -212,7 +212,8 @@ async def test_requests_in_pieces_and_in_a_row_are_answered_in_order(served: Ser
     """Whatever is sent, cut at any places: each request has its own answer."""
     chance = seeded(7)
     posted = orjson.dumps({"status": "healthy"})
-    beat = b"POST /servers/a/heartbeat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    beat = b"POST /servers/a/heartbeat HTTP/1.1\r\nHost: localhost\r\n"
+    beat += b"Content-Type: application/json\r\n"
     kinds = {
         "a": get("/servers?tags=a"),
         "b": get("/servers?tags=b"),

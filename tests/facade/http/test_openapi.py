@@ -106,6 +106,7 @@ def test_an_operation_is_described_from_its_declaration() -> None:
         "408",
         "413",
         "415",
+        "421",
         "502",
         "503",
         "508",

@@ -95,7 +95,7 @@ async def test_what_is_nowhere_is_nowhere_with_more_slashes(ask: Client, asked: 
 @pytest.mark.parametrize("asked", ["http://elsewhere.example//servers", "//servers/p1/\\.."])
 async def test_a_location_is_a_path_of_this_host(ask: Client, asked: str) -> None:
     status, location = await target(ask, "GET", asked)
-    assert status in (308, 404)
+    assert status in (308, 404, 421)
     assert location is None or (location[0] == "/" and location[1] not in "/\\")
 
 
@@ -113,7 +113,6 @@ async def test_a_registry_error_has_its_shape(ask: Client) -> None:
     reply = await ask.raw("//v0.1/servers/nothing")
     assert reply.status == 404
     assert set(reply.json) == {"error"}
-    assert reply.headers["Access-Control-Allow-Origin"] == "*"
 
 
 async def test_what_changes_something_is_served(ask: Client) -> None:

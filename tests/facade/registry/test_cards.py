@@ -93,14 +93,18 @@ async def test_the_catalog_follows_the_list(ask: Client) -> None:
     assert len(await catalog(ask)) == 1
 
 
-async def test_urls_are_those_of_the_request_unless_there_is_a_public_one(ask: Client) -> None:
-    for host, status in (("mcp.example:81", 200), ("[::1]:80", 200), ("a b", 400), ("a/b", 400)):
-        reply = await ask("GET", "/.well-known/ai-catalog.json", headers={"Host": host})
-        assert reply.status == status, host
-        if status == 200:
-            assert reply.json["entries"][0]["url"] == f"http://{host}/mcp/server-card"
+async def test_urls_are_those_of_the_request_unless_there_is_a_public_one() -> None:
+    async with served(allowed_hosts=("mcp.example",)) as ask:
+        for host, status in (
+            *(("mcp.example:81", 200), ("[::1]:80", 200)),
+            *(("a b", 421), ("a/b", 421)),
+        ):
+            reply = await ask("GET", "/.well-known/ai-catalog.json", headers={"Host": host})
+            assert reply.status == status, host
+            if status == 200:
+                assert reply.json["entries"][0]["url"] == f"http://{host}/mcp/server-card"
     async with served(public_url="https://mcp.example.com/up/") as other:
-        reply = await other("GET", "/.well-known/ai-catalog.json", headers={"Host": "a b"})
+        reply = await other("GET", "/.well-known/ai-catalog.json", headers={"Host": "[::1]:1"})
         (own,) = reply.json["entries"]
         assert own["url"] == "https://mcp.example.com/up/mcp/server-card"
         card = (await other("GET", "/mcp/server-card")).json

@@ -99,7 +99,7 @@ async def test_a_server_that_is_down_for_a_moment_stays_in_the_gallery(ask: Clie
 async def test_copilot_asks_from_a_page_of_another_origin() -> None:
     origin = "https://github.com"
     for allowed in ((), ("*",), ("https://console.example.com",)):
-        async with served(cors_origins=allowed) as ask:
+        async with served(cors_origins=allowed, registry_cors=True) as ask:
             await fill(ask, posted("weather"))
             paths = [
                 "/v0.1/servers",

@@ -266,7 +266,7 @@ async def test_a_reader_that_does_not_read_is_closed_and_slows_nobody() -> None:
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect((host, int(port)))
-            deaf.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            deaf.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             async with ask.events() as events:
                 assert (await events.next()).name == "snapshot"
                 large = {f"k{n}": "v" * 4000 for n in range(50)}

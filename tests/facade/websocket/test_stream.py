@@ -368,7 +368,7 @@ async def deaf(ask: Client, *messages: dict[str, Any]) -> AsyncIterator[socket.s
         it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         it.connect((host, int(port)))
         it.sendall(
-            b"GET /registry/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+            b"GET /registry/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
             b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )

@@ -63,6 +63,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
+{{/* What clients call the facades: the names of their Service, and those of the values. */}}
+{{- define "mcp-discovery.allowedHosts" -}}
+{{- $name := include "mcp-discovery.fullname" . -}}
+{{- $service := printf "%s.%s" $name .Release.Namespace -}}
+{{- $hosts := list $name $service (printf "%s.svc" $service) (printf "%s.svc.%s" $service .Values.clusterDomain) -}}
+{{- if .Values.ingress.enabled -}}
+{{- $hosts = append $hosts .Values.ingress.host -}}
+{{- end -}}
+{{- concat $hosts .Values.facade.allowedHosts | uniq | join "\n" -}}
+{{- end }}
+
+{{/* "true" where everybody who reaches a facade may change its list. */}}
+{{- define "mcp-discovery.openWrites" -}}
+{{- $open := .Values.facade.openWrites -}}
+{{- if kindIs "invalid" $open -}}
+{{- include "mcp-discovery.embedded" . -}}
+{{- else if $open -}}
+true
+{{- end -}}
+{{- end }}
+
 {{/* Where the facades are reached inside the cluster. */}}
 {{- define "mcp-discovery.url" -}}
 http://{{ include "mcp-discovery.fullname" . }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
