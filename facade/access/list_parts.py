@@ -109,10 +109,10 @@ class VisibleParts(ListParts):
         rights: Rights,
         mcp: McpServer,
         options: FacadeOptions,
-        rebuilding: asyncio.Lock,
+        turn: asyncio.Lock,
     ) -> None:
         self._whole = whole
-        self._list = VisibleList(whole[CATALOG], rights, ring=options.ring, rebuilding=rebuilding)
+        self._list = VisibleList(whole[CATALOG], rights, ring=options.ring, turn=turn)
         self._usage = VisibleUsage(whole[USAGE], self._list)
         super().__init__(self._list, self._usage, mcp, whole[REGISTRY_INDEX].addresses, options)
         whole[MISSED].listeners.append(self[MISSED].forget)

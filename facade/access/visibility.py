@@ -53,7 +53,7 @@ class Visibility:
         self._whole = whole
         self._mcp = mcp
         self._options = options
-        self._rebuilding = asyncio.Lock()
+        self._turn = asyncio.Lock()
         #: By what their callers see; the least recently used first.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._closed = False
@@ -108,7 +108,7 @@ class Visibility:
         key = rights.visibility
         kept = self._kept.get(key)
         if kept is None:
-            parts = VisibleParts(self._whole, rights, self._mcp, self._options, self._rebuilding)
+            parts = VisibleParts(self._whole, rights, self._mcp, self._options, self._turn)
             kept = self._kept[key] = _Kept(parts, AsyncExitStack())
             if self._closed:
                 parts.close()

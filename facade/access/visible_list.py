@@ -12,19 +12,19 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
-
-from cachetools import LRUCache
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import DiscoveryError, DocumentNotFoundError, InvalidDocumentError
+from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.access.calling import owner_of
-from mcp_discovery.facade.access.rights import PARTS, Grant, Part, Rights
+from mcp_discovery.facade.access.rights import PARTS, Grant, Rights
+from mcp_discovery.facade.access.trimming import Trimmed, TrimmedContents, includes
 from mcp_discovery.health import utcnow
 from mcp_discovery.record import Capabilities
 
@@ -35,45 +35,23 @@ _SLICE = 0.005
 #: From so many changes on that are at least an eighth of the list, its indexes are built anew, in a
 #: thread.
 _BULK, _SHARE = 200, 8
-#: For how many seconds changes wait for documents, and after how many those that could not be read
-#: are read again.
-_DOCUMENTS_TIMEOUT, _READ_AGAIN = 2.0, 5.0
-#: How many documents are read at the same time.
-_READERS = 16
-#: Of how many trimmed documents the content is known without reading them again.
-_CONTENTS = 8192
-#: How many bytes of trimmed documents are cached, as canonical JSON.
-_CACHED_BYTES = 4 * 2**20
+#: So many changes are no burden, whoever else has some.
+_FEW = 20
+#: After how many seconds documents that could not be read are read again.
+_READ_AGAIN = 5.0
 #: What is said instead of what is wrong with the store: that is for those who run the facade.
 STORE_AWAY = "the store of this list is away; this is the last known list"
 PARTIAL = "the facade may not read all of its store"
 
+#: An instance as it is from a moment on, ``None`` where it is gone.
+_Change: TypeAlias = tuple[str, Entry | None, datetime]
 T = TypeVar("T")
-
-
-class _Trimmed(NamedTuple):
-    """A document as it is seen: from which one it is made, by which grants."""
-
-    original: str
-    grants: tuple[Grant, ...]
-
-
-class _Content(NamedTuple):
-    """The digest of a trimmed document, and the names of what it has, by part."""
-
-    digest: str
-    names: Mapping[Part, frozenset[str]]
-
-    @classmethod
-    def of(cls, document: CapabilityDocument) -> _Content:
-        names = zip(PARTS, map(frozenset, document.names()), strict=True)
-        return cls(document.digest, dict(names))
 
 
 class VisibleList(LiveList):
     """What callers with ``rights`` see of ``whole``, kept in step with it by :meth:`run`.
 
-    ``rebuilding`` is held while indexes are built anew, so that only one of several lists does it.
+    ``turn`` is held while there is much to do, so that only one of several lists does that.
     """
 
     def __init__(
@@ -82,11 +60,11 @@ class VisibleList(LiveList):
         rights: Rights,
         *,
         ring: int,
-        rebuilding: asyncio.Lock,
+        turn: asyncio.Lock,
     ) -> None:
         super().__init__("the store", ring)
         self._whole = whole
-        self._rebuilding = rebuilding
+        self._turn = turn
         self._rights = rights
         #: What was published and not taken yet; without events the whole view is compared.
         self._pending: deque[tuple[Sequence[CatalogEvent] | None, View]] = deque()
@@ -95,12 +73,8 @@ class VisibleList(LiveList):
         self._took = asyncio.Event()
         #: How many visible instances have a document, by its digest.
         self._digests: Counter[str] = Counter()
-        self._trimmed: dict[str, _Trimmed] = {}
-        #: What a document becomes for some grants; ``None``: it is lost.
-        self._content_of: LRUCache[_Trimmed, _Content | None] = LRUCache(_CONTENTS)
-        self._documents: LRUCache[str, CapabilityDocument] = LRUCache(
-            _CACHED_BYTES, getsizeof=lambda document: len(document.canonical)
-        )
+        self._trimmed: dict[str, Trimmed] = {}
+        self._contents = TrimmedContents(whole)
         #: The ids of those whose documents could not be read.
         self._unread: set[str] = set()
         #: The ids of those that are visible in part.
@@ -144,13 +118,18 @@ class VisibleList(LiveList):
         trimmed = self._trimmed.get(digest)
         if trimmed is None:
             return await self._whole.document(digest)
-        if (found := self._documents.get(digest)) is None:
-            found = trim(await self._whole.document(trimmed.original), trimmed.grants)
-            if found.digest != digest:
-                raise DocumentNotFoundError(digest)
-            if len(found.canonical) <= _CACHED_BYTES:
-                self._documents[digest] = found
-        return found
+        return await self._contents.document(digest, trimmed, partial(self._other, digest))
+
+    def _other(self, digest: str, than: Trimmed) -> Trimmed | None:
+        """Another document that has the same to show as ``than`` has."""
+        for id in self._partly:
+            shown, whole = self.view.entries.get(id), self._at.entries.get(id)
+            if whole is None or shown is None or shown.record.capabilities.digest != digest:
+                continue
+            original = whole.record.capabilities.digest
+            if original is not None and original != than.original:
+                return Trimmed(original, self._grants_for(whole))
+        return None
 
     # -- following the whole list --------------------------------------------------------------
 
@@ -171,8 +150,9 @@ class VisibleList(LiveList):
             self._arrived.clear()
             number = len(self._pending)
             taken = [self._pending.popleft() for _ in range(number)]
+            much = any(events is None or len(events) > _FEW for events, _ in taken)
             try:
-                await self._take(taken)
+                await self._take(taken, self._turn if much or number > _FEW else nullcontext())
             except Exception:  # the guard that keeps the list alive
                 log.exception("the list of some callers could not be made; it is made anew")
                 await asyncio.sleep(1.0)
@@ -181,23 +161,50 @@ class VisibleList(LiveList):
             self._took.set()
             self._took = asyncio.Event()
 
-    async def _take(self, taken: Sequence[tuple[Sequence[CatalogEvent] | None, View]]) -> None:
-        """Publishes what is visible of what was received, all of it at once."""
-        changes: list[tuple[str, Entry | None, datetime]] = []
+    async def _take(
+        self,
+        taken: Sequence[tuple[Sequence[CatalogEvent] | None, View]],
+        turn: AbstractAsyncContextManager[None],
+    ) -> None:
+        """Publishes what is visible of what was received, all of it at once; in its ``turn`` but
+        for the time that it waits for the store."""
+        async with turn:
+            changes = await self._changes(taken)
+            covered = await self._covered({entry for _, entry, _ in changes if entry is not None})
+        await self._contents.read(
+            Trimmed(digest, grants)
+            for entry, grants in covered.items()
+            if grants and (digest := entry.record.capabilities.digest) is not None
+        )
+        async with turn:
+            await self._publish(changes, covered)
+
+    async def _changes(
+        self, taken: Sequence[tuple[Sequence[CatalogEvent] | None, View]]
+    ) -> list[_Change]:
+        """All that may have changed, in order."""
+        changes: list[_Change] = []
         for events, view in taken:
             if events is None:
-                ids = sorted({*view.entries, *self.view.entries})
-                changes = [(id, view.entries.get(id), utcnow()) for id in ids]
+                at, ids = utcnow(), {*view.entries, *self.view.entries}
+                changes = [(id, view.entries.get(id), at) async for id in _sliced(sorted(ids))]
             else:
                 changes += [(each.id, each.entry, each.at) for each in events]
             self._at = view
         changes += [(id, self._at.entries.get(id), utcnow()) for id in sorted(self._unread)]
         self._unread.clear()
-        shown = await self._shown({entry for _, entry, _ in changes if entry is not None})
+        return changes
+
+    async def _publish(
+        self, changes: Sequence[_Change], covered: Mapping[Entry, tuple[Grant, ...]]
+    ) -> None:
+        shown: dict[Entry, Entry | None] = {}
+        async for one, grants in _sliced(covered.items()):
+            shown[one] = self._trimmed_entry(one, grants) if grants else one
         known = self.view.entries
         final: dict[str, Entry | None] = {}
         events_shown: list[CatalogEvent] = []
-        for id, entry, at in changes:
+        async for id, entry, at in _sliced(changes):
             before = final[id] if id in final else known.get(id)
             after = None if entry is None else shown.get(entry)
             if after is not before and not _alike(before, after):
@@ -213,10 +220,10 @@ class VisibleList(LiveList):
             problem=None if self._at.problem is None else STORE_AWAY,
             partial=None if self._at.partial is None else PARTIAL,
         )
-        for id, entry in final.items():
+        async for id, shown_now in _sliced(final.items()):
+            self._count_document(shown_now, 1)  # first, so that one that stays is not dropped
             self._count_document(known.get(id), -1)
-            self._count_document(entry, 1)
-            if entry is not None and entry is not self._at.entries.get(id):
+            if shown_now is not None and shown_now is not self._at.entries.get(id):
                 self._partly.add(id)
             else:
                 self._partly.discard(id)
@@ -229,11 +236,10 @@ class VisibleList(LiveList):
         if len(changed) >= _BULK and len(changed) * _SHARE >= len(view):
             merged = {**dict(view.entries.items()), **changed}
             remaining = {id: entry for id, entry in merged.items() if entry is not None}
-            async with self._rebuilding:
-                return await asyncio.to_thread(view.rebuilt, remaining, revision)
-        async for id, entry in _sliced(changed.items()):
-            if entry is not None or id in view.entries:
-                view = view.with_entry(id, entry)
+            return await asyncio.to_thread(view.rebuilt, remaining, revision)
+        async for id, each in _sliced(changed.items()):
+            if each is not None or id in view.entries:
+                view = view.with_entry(id, each)
         return replace(view, revision=revision)
 
     def _count_document(self, entry: Entry | None, by: int) -> None:
@@ -247,29 +253,28 @@ class VisibleList(LiveList):
 
     # -- what is shown of an instance ----------------------------------------------------------
 
-    async def _shown(self, entries: Iterable[Entry]) -> dict[Entry, Entry]:
-        """What is visible of each of ``entries`` that is visible."""
-        found: dict[Entry, Entry] = {}
-        partly: dict[Entry, tuple[Grant, ...]] = {}
+    async def _covered(self, entries: Iterable[Entry]) -> dict[Entry, tuple[Grant, ...]]:
+        """Those of ``entries`` that grants are for, with these; with none where it is visible as
+        a whole."""
+        found: dict[Entry, tuple[Grant, ...]] = {}
         async for entry in _sliced(entries):
-            grants = self._rights.covering("read", entry.record, owner_of(entry.instance))
-            if any(not each.is_partial for each in grants):
-                found[entry] = entry
-            elif grants:
-                partly[entry] = tuple(dict.fromkeys(grants))
-        await self._read_documents(partly)
-        async for entry, by in _sliced(partly.items()):
-            if (trimmed := self._trimmed_entry(entry, by)) is not None:
-                found[entry] = trimmed
+            if grants := self._grants_for(entry):
+                whole = any(not each.is_partial for each in grants)
+                found[entry] = () if whole else grants
         return found
+
+    def _grants_for(self, entry: Entry) -> tuple[Grant, ...]:
+        found = self._rights.covering("read", entry.record, owner_of(entry.instance))
+        return tuple(dict.fromkeys(found))
 
     def _trimmed_entry(self, entry: Entry, grants: tuple[Grant, ...]) -> Entry | None:
         """``entry`` with what ``grants`` are for of what it offers; ``None`` without any of it."""
         offered = entry.record.capabilities
         content = None
         if offered.digest is not None:
-            content = self._content_of.get(key := _Trimmed(offered.digest, grants))
-            if key not in self._content_of:
+            key = Trimmed(offered.digest, grants)
+            content = self._contents.get(key)
+            if content is None and not self._contents.is_lost(key):
                 self._unread.add(entry.id)
         names: dict[str, tuple[str, ...]] = {}
         for part in PARTS:
@@ -277,7 +282,7 @@ class VisibleList(LiveList):
             if content is not None:
                 names[part] = tuple(name for name in listed if name in content.names[part])
             else:
-                names[part] = tuple(name for name in listed if _includes(grants, part, name))
+                names[part] = tuple(name for name in listed if includes(grants, part, name))
         if not any(names.values()):
             return None
         digest = None if content is None else content.digest
@@ -289,61 +294,6 @@ class VisibleList(LiveList):
         # What an instance does is told of its other tools, too.
         instance = replace(entry.instance, record=record, load=None)
         return Entry(instance, vouched=not entry.held, dropped=entry.dropped)
-
-    async def _read_documents(self, partly: Mapping[Entry, tuple[Grant, ...]]) -> None:
-        """Finds out the digests of trimmed documents, as far as they can be read in time."""
-        wanted: dict[str, set[_Trimmed]] = {}
-        for entry, grants in partly.items():
-            digest = entry.record.capabilities.digest
-            if digest is not None and (key := _Trimmed(digest, grants)) not in self._content_of:
-                wanted.setdefault(digest, set()).add(key)
-        if not wanted:
-            return
-        remaining = iter(list(wanted.items()))
-
-        async def read() -> None:
-            for digest, keys in remaining:
-                try:
-                    document = await self._whole.document(digest)
-                    for key in keys:
-                        self._content_of[key] = _Content.of(trim(document, key.grants))
-                except (DocumentNotFoundError, InvalidDocumentError):
-                    self._content_of.update(dict.fromkeys(keys))
-                except DiscoveryError as error:
-                    log.info("a document cannot be read now: %s", error)
-                await asyncio.sleep(0)
-
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_DOCUMENTS_TIMEOUT), asyncio.TaskGroup() as group:
-                for _ in range(min(_READERS, len(wanted))):
-                    group.create_task(read())
-
-
-def trim(document: CapabilityDocument, grants: Sequence[Grant]) -> CapabilityDocument:
-    """What ``grants`` are for of ``document``.
-
-    Resources and their templates are both found by their name, and by their URI.
-    """
-
-    def kept(
-        part: Part, items: Sequence[Mapping[str, Any]], *members: str
-    ) -> tuple[Mapping[str, Any], ...]:
-        def fits(item: Mapping[str, Any]) -> bool:
-            known = (item.get(member) for member in ("name", *members))
-            return any(isinstance(each, str) and _includes(grants, part, each) for each in known)
-
-        return tuple(filter(fits, items))
-
-    return CapabilityDocument(
-        tools=kept("tools", document.tools),
-        resources=kept("resources", document.resources, "uri"),
-        resource_templates=kept("resources", document.resource_templates, "uriTemplate"),
-        prompts=kept("prompts", document.prompts),
-    )
-
-
-def _includes(grants: Iterable[Grant], part: Part, name: str) -> bool:
-    return any(each.includes(part, name) for each in grants)
 
 
 def _alike(before: Entry | None, after: Entry | None) -> bool:

@@ -20,6 +20,7 @@ from mcp_discovery.document import (
     is_digest,
 )
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
+from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.body import decode, read, require_json
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -195,10 +196,12 @@ async def get(request: web.Request) -> web.Response:
     digest = request.match_info["digest"]
     if not is_digest(digest):
         raise DocumentNotFoundError(digest[:100])
+    # What one caller may see, a cache must not give to another.
+    scope = "public" if caller_of(request).is_anonymous else "private"
     headers = {
-        "Cache-Control": "public, max-age=31536000, immutable",
+        "Cache-Control": f"{scope}, max-age=31536000, immutable",
         "ETag": f'"{digest}"',
-        "Vary": "Accept-Encoding",
+        "Vary": "Accept-Encoding, Authorization",
     }
     document = await parts_of(request)[DOCUMENTS].get(digest)
     if any(etag.value in (digest, "*") for etag in request.if_none_match or ()):

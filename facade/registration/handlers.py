@@ -11,6 +11,8 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
+from mcp_discovery.facade.access.parts import parts_of
+from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -53,26 +55,31 @@ async def post(request: web.Request) -> web.Response:
         )  # an entry of ours, sent back as it was listed
     async with facade.locks.hold(id):
         claimant.require_new(facade, posting.record)
-        posting = claimant.identified(facade, posting)
+        posting = await with_document(request, claimant.identified(facade, posting))
         if posting.lease is None:
             if posted_alike_elsewhere(facade, posting):
                 return _created(created)
             await register_posted(facade, posting, claimant, replace=False)
         else:
-            document = await facade.documents.resolve(posting.document, posting.digest)
             former = takeover(facade, claimant, posting.record, body)
-            await facade.leased.register(posting, posting.lease, document, former)
+            await facade.leased.register(posting, posting.lease, posting.document, former)
             holder = posting.lease.holder
             if posting.anonymous:
                 created["holder"] = holder.id
             status = posting.health.status
-            digest = document.digest
+            digest = posting.document.digest
             await facade.settle(
                 id, lambda entry: shows(entry, posting.record, digest, holder, status)
             )
     kept_by = "this facade" if posting.lease is None else str(posting.lease.holder)
     log.info("registered %s, kept alive by %s", id, kept_by)
     return _created(created)
+
+
+async def with_document(request: web.Request, posting: Posting) -> Posting:
+    """``posting`` with the document that it names, of those that its caller has sent or sees."""
+    document = await parts_of(request)[DOCUMENTS].resolve(posting.document, posting.digest)
+    return dataclasses.replace(posting, document=document, digest=None)
 
 
 async def put(request: web.Request) -> web.Response:
@@ -90,9 +97,10 @@ async def put(request: web.Request) -> web.Response:
         claimant.require_existing(facade, id)
         posting = await beside_loop(request, lambda: parse(body, remote=address, id=id))
         claimant.require_new(facade, posting.record)
+        posting = await with_document(request, posting)
         if leased is not None:
             _require_registrant(claimant, leased)
-            document = await facade.documents.resolve(posting.document, posting.digest)
+            document = posting.document
             record, digest, own = posting.record, document.digest, leased.lease.holder
             if posting.lease is None:  # when it was registered is not for a client to change
                 since = {"registered_at": leased.record.registered_at}
