@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Between two looks at the keys for the sake of tokens with unknown keys are so many seconds.
 UNKNOWN_EVERY = 10.0
+#: So many keys are remembered that the issuer did not have when it was asked last.
+_MOST_MISSING = 1000
 #: So many requests wait for such a look at most; others are refused at once.
 _MOST_WAITING = 256
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=5.0)
@@ -126,7 +129,9 @@ class IssuerKeys:
         self.removed = 0
         #: What its tokens are made for.
         self.audience = frozenset(map(normal_resource, issuer.audience))
-        self._asked_at = -UNKNOWN_EVERY
+        #: When it was asked last for an unknown key, and which keys it did not have then.
+        self._asked_at = -math.inf
+        self._missing: set[str | None] = set()
         self._refreshing: asyncio.Task[bool] | None = None
         self._waiting = 0
         self._problem: str | None = None
@@ -168,9 +173,13 @@ class IssuerKeys:
             await self.refresh()
         if (found := self._matching(id, algorithm)) or self._file is not None:
             return found
+        if id in self._missing and time.monotonic() < self._asked_at + UNKNOWN_EVERY:
+            return []
         if not await self._ask_in_turn():
             raise IssuerAwayError(f"{self.issuer.issuer} cannot be asked for its keys now")
-        return self._matching(id, algorithm)
+        if not (found := self._matching(id, algorithm)) and len(self._missing) < _MOST_MISSING:
+            self._missing.add(id)
+        return found
 
     def _has(self, id: str | None, algorithm: str) -> bool:
         try:
@@ -189,11 +198,13 @@ class IssuerKeys:
             return False
         self._waiting += 1
         try:
-            began = time.monotonic()
-            await asyncio.sleep(self._asked_at + UNKNOWN_EVERY - began)
-            if self._asked_at >= began and self._refreshing is None:
-                return self._problem is None  # another one has asked meanwhile
-            return await self.refresh()
+            before = self._asked_at
+            await asyncio.sleep(before + UNKNOWN_EVERY - time.monotonic())
+            if self._asked_at == before:  # nobody else has asked meanwhile
+                self._asked_at = time.monotonic()
+                self._missing.clear()
+                return await self.refresh()
+            return await self.refresh() if self._refreshing is not None else self._problem is None
         finally:
             self._waiting -= 1
 
@@ -214,7 +225,6 @@ class IssuerKeys:
         if self._file is not None:
             return True
         if self._refreshing is None:
-            self._asked_at = time.monotonic()
             self._refreshing = asyncio.create_task(self._refresh(), name="read an issuer's keys")
         return await asyncio.shield(self._refreshing)
 

@@ -136,9 +136,8 @@ BAD: dict[str, Callable[[StubIssuer], str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 async def test_a_bad_token_is_refused_as_all_others(
-    tmp_path: Path, issuer: StubIssuer, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, issuer: StubIssuer, kind: str
 ) -> None:
-    monkeypatch.setattr(issuer_keys, "UNKNOWN_EVERY", 0.1)
     token = BAD[kind](issuer)
     async with guarded(tmp_path, sections(issuer) | {"anonymous": "reader"}) as ask:
         refused = await ask_with(ask, token)
@@ -256,6 +255,19 @@ async def test_unknown_keys_ask_the_issuer_rarely(
         statuses = await asyncio.gather(*map(attack, range(300)))
         assert set(statuses) == {401}
         assert issuer.requests.count("/jwks") <= 2 + (time.monotonic() - began)
+
+
+async def test_a_key_that_the_issuer_does_not_have_is_asked_for_once(
+    tmp_path: Path, issuer: StubIssuer
+) -> None:
+    async with guarded(tmp_path, sections(issuer)) as ask:
+        assert (await ask_with(ask, issuer.token())).status == 200
+        began = time.monotonic()
+        for number in range(5):
+            token = issuer.token("EC", "own", {"kid": "own"}, n=number)
+            assert (await ask_with(ask, token)).status == 401
+        assert issuer.requests.count("/jwks") == 2
+        assert time.monotonic() - began < 5
 
 
 async def test_an_issuer_that_is_away_costs_nobody(tmp_path: Path, issuer: StubIssuer) -> None:
