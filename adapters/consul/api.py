@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import orjson
@@ -22,11 +22,47 @@ from mcp_discovery.errors import DiscoveryError, StoreDeniedError
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """What a registrant defines of a service: what its readers, DNS among them, go by."""
+
+    service: str
+    address: str
+    port: int
+    tags: tuple[str, ...]
+    meta: Mapping[str, str]
+    weights: Mapping[str, int]
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], *, name: str = "Service") -> Self:
+        """The facts in a service of Consul's API, or in its definition, where ``name`` is other.
+
+        Raises :class:`KeyError` or :class:`TypeError` for what is neither.
+        """
+        return cls(
+            content[name],
+            content.get("Address") or "",
+            content.get("Port") or 0,
+            tuple(content.get("Tags") or ()),
+            dict(content.get("Meta") or {}),
+            dict(content.get("Weights") or {}),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class AgentService:
     """A service as the local agent has it. ``service`` is the name of its Consul service."""
 
     service: str
     checks: Mapping[str, Check]
+    facts: ServiceFacts
+
+
+class StoredParts(NamedTuple):
+    """What Consul's servers have of one registration: its record, its checks by id, its service."""
+
+    entry: KVPair
+    checks: Mapping[str, Check]
+    facts: ServiceFacts
 
 
 class UnknownCheckError(DiscoveryError):
@@ -71,7 +107,8 @@ class ConsulAgent:
             if content["Service"] is None:
                 return None
             checks = {check["CheckID"]: check for check in content["Checks"] or ()}
-            return AgentService(content["Service"]["Service"], checks)
+            facts = ServiceFacts.read(content["Service"])
+            return AgentService(facts.service, checks, facts)
 
     async def update_check(self, id: str, status: str, output: str) -> None:
         """Sets a TTL check's status and output, which renews it. Raises
@@ -117,14 +154,16 @@ class ConsulApi:
         """Closes every connection; requests in flight raise ``StoreUnavailableError``."""
         await self._http.close()
 
-    async def entry_and_checks(
-        self, key: str, node: str, checks: Sequence[str]
-    ) -> tuple[KVPair, Mapping[str, Check]] | None:
-        """The entry at ``key`` and the ``checks`` of ``node`` by their ids, as the leader has them,
-        in one request that writes nothing; ``None`` where it does not return all of them.
+    async def parts(
+        self, key: str, node: str, service: str, checks: Sequence[str]
+    ) -> StoredParts | None:
+        """The entry at ``key``, and of ``node`` the service with the id ``service`` and the
+        ``checks``, as the leader has them, in one request that writes nothing; ``None`` where it
+        does not return all of them.
         """
-        wanted = [
+        wanted: list[dict[str, Any]] = [
             {"KV": {"Verb": "get", "Key": key}},
+            {"Service": {"Verb": "get", "Node": node, "Service": {"ID": service}}},
             *({"Check": {"Verb": "get", "Check": {"Node": node, "CheckID": id}}} for id in checks),
         ]
         response = await self._http.send(
@@ -135,9 +174,10 @@ class ConsulApi:
         if response.status != 200:
             self._http.refuse(response)
         try:
-            entry, *rest = self._http.json(response)["Results"]
+            entry, registered, *rest = self._http.json(response)["Results"]
             found = {each["Check"]["CheckID"]: each["Check"] for each in rest}
-            return KVPair.read(entry["KV"]), {id: found[id] for id in checks}
+            facts = ServiceFacts.read(registered["Service"])
+            return StoredParts(KVPair.read(entry["KV"]), {id: found[id] for id in checks}, facts)
         except (KeyError, TypeError, ValueError):
             return None  # The token may not read all of it.
 

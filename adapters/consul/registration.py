@@ -13,7 +13,12 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.api import ConsulApi, UnknownCheckError
+from mcp_discovery.adapters.consul.api import (
+    ConsulApi,
+    ServiceFacts,
+    StoredParts,
+    UnknownCheckError,
+)
 from mcp_discovery.adapters.consul.checks import ServicePlace
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.kv import KVPair
@@ -112,7 +117,8 @@ def service_definition(
 
 @dataclass(slots=True)
 class AgentHealth:
-    """The health check as the agent of ``node`` has it, and the editions of both checks.
+    """The health check as the agent of ``node`` has it, the editions of both checks, and what the
+    service was ``defined`` as.
 
     ``announced`` is false while the agent may not have passed the check on to its servers.
     """
@@ -121,6 +127,7 @@ class AgentHealth:
     status: str
     output: str
     editions: Editions
+    defined: ServiceFacts
     announced: bool = True
 
 
@@ -152,6 +159,7 @@ class ConsulRegistration(ScheduledRegistration):
         self._record = new.record
         self._at_agent = at_agent
         self._written = _raw(new.record, new.lease)
+        self._writing: str | None = None  # what may have been written in its place
         self._token = api.token.secret
 
     async def begin(self) -> None:
@@ -212,11 +220,11 @@ class ConsulRegistration(ScheduledRegistration):
             self._kept.wrote(document)
         entry = await self.require_held()
         key = record_key(self._api, record)
-        renamed = key != entry.key
+        renamed, self._writing = key != entry.key, _raw(record, self._lease)
         existing = await self._api.kv.get(key) if renamed else entry
         cas = existing.modified if existing is not None else 0
         await self._put_record(key, record, cas)
-        self._record, self._written = record, _raw(record, self._lease)
+        self._record, self._written, self._writing = record, _raw(record, self._lease), None
         await self._labels.ambiguous.look(record)
         await self._define()
         await self._documents.ensure(document)
@@ -235,14 +243,17 @@ class ConsulRegistration(ScheduledRegistration):
 
     async def require_held(self) -> KVPair:
         """The entry of its record. Raises :class:`RegistrationLostError` when record, service or
-        checks are missing or another holder's; writes the health again if the check has lost it,
-        and the record if the session does not hold it.
+        checks are missing, another holder's or not as they were written; writes the health again
+        if the check has lost it, and the record if the session does not hold it.
         """
         entry = await self._held_entry()
         service = await self._api.agent.service(self.id)
         found = service.checks if service is not None else {}
         if checks.holder_in(found.get(checks.heartbeat_check(self.id))) != self._lease.holder.id:
             raise RegistrationLostError(self.id, "the local agent has it no longer, or for another")
+        if service is not None and service.facts != self._at_agent.defined:
+            why = "another program has registered its service at the local agent in another way"
+            raise RegistrationLostError(self.id, why)
         if (check := found.get(checks.health_check(self.id))) is None:
             raise RegistrationLostError(self.id, "its health check is gone from the local agent")
         if (check["Status"], check["Output"]) != (self._at_agent.status, self._at_agent.output):
@@ -260,6 +271,9 @@ class ConsulRegistration(ScheduledRegistration):
             raise RegistrationLostError(self.id, "its record is gone from Consul's KV")
         if not self._holds(entry):
             raise RegistrationLostError(self.id, "its record in Consul's KV is another holder's")
+        if entry.raw not in (self._written, self._writing):
+            why = "its record in Consul's KV is another than was written last"
+            raise RegistrationLostError(self.id, why)
         return entry
 
     async def _put_record(self, key: str, record: Record, cas: int) -> None:
@@ -279,8 +293,8 @@ class ConsulRegistration(ScheduledRegistration):
         sent = time.monotonic()
         heartbeat, health = checks.heartbeat_check(self.id), checks.health_check(self.id)
         key = record_key(self._api, self._record)
-        found = await self._api.entry_and_checks(key, self._at_agent.node, (heartbeat, health))
-        if found is None or not self._as_written(found[0], found[1][heartbeat], found[1][health]):
+        found = await self._api.parts(key, self._at_agent.node, self.id, (heartbeat, health))
+        if found is None or not self._as_written(found):
             await self.require_held()
             if self._at_agent.announced:
                 self._at_agent.announced = False  # the servers may only be a moment behind
@@ -290,9 +304,13 @@ class ConsulRegistration(ScheduledRegistration):
             self._at_agent.announced = True
         self._heartbeats.verified(sent)
 
-    def _as_written(self, entry: KVPair, heartbeat: checks.Check, health: checks.Check) -> bool:
+    def _as_written(self, found: StoredParts) -> bool:
+        entry = found.entry
+        heartbeat = found.checks[checks.heartbeat_check(self.id)]
+        health = found.checks[checks.health_check(self.id)]
         return (
             entry.raw == self._written
+            and found.facts == self._at_agent.defined
             and self._is_guarded(entry)
             and checks.holder_in(heartbeat) == self._lease.holder.id
             and heartbeat.get("Status") == checks.PASSING
@@ -344,6 +362,7 @@ class ConsulRegistration(ScheduledRegistration):
             meta=self._labels.meta(self._record),
         )
         await self._api.agent.register(definition)
+        self._at_agent.defined = ServiceFacts.read(definition, name="Name")
         # The agent has replaced the check and with it the output that it quotes when TTL lapses.
         await self._renew()
         self._at_agent.announced, self._token = True, token

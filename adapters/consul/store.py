@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from mcp_discovery.adapters.consul import checks
-from mcp_discovery.adapters.consul.api import ConsulApi
+from mcp_discovery.adapters.consul.api import ConsulApi, ServiceFacts
 from mcp_discovery.adapters.consul.checks import Presence, read_presence
 from mcp_discovery.adapters.consul.documents import ConsulDocuments
 from mcp_discovery.adapters.consul.hidden import HiddenInstances, hidden_part
@@ -159,7 +159,10 @@ class ConsulStore(BaseStore[ConsulRegistration]):
             raise StoreUnavailableError(
                 self.url, f"its agent has no service {record.id!r} right after registering it"
             )
-        return AgentHealth(str(check["Node"]), str(check["Status"]), str(check["Output"]), editions)
+        defined = ServiceFacts.read(definition, name="Name")
+        return AgentHealth(
+            str(check["Node"]), str(check["Status"]), str(check["Output"]), editions, defined
+        )
 
     async def _require_agents_datacenter(self) -> None:
         """Raises :class:`InvalidStoreURLError` when service and record would be in different

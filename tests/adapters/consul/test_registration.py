@@ -270,7 +270,7 @@ async def test_what_the_servers_lack_twice_is_registered_with_the_agent_again(
     await registration._verify()
     assert calls == []
     with monkeypatch.context() as patched:
-        patched.setattr(ConsulApi, "entry_and_checks", lacking)
+        patched.setattr(ConsulApi, "parts", lacking)
         await registration._verify()
         assert calls == []
         await registration._verify()
@@ -357,3 +357,86 @@ async def test_a_leftover_of_a_restored_snapshot_holds_no_id(tmp_path: Path) -> 
             record(), DOC, ttl=60, reap_after=120, holder=new_holder("sidecar")
         )
         await again.heartbeat(healthy())
+
+
+async def _until_lost(registration: ConsulRegistration) -> str:
+    """Sends heartbeats until one says that the registration is lost; returns why."""
+
+    async def lost() -> str | None:
+        try:
+            await registration.heartbeat(healthy())
+        except RegistrationLostError as error:
+            return error.why
+        return None
+
+    why = await until(lost, timeout=6, what="a heartbeat finding out")
+    assert why is not None
+    return why
+
+
+async def test_another_service_in_its_place_is_found_out_and_registered_anew(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    """Through the agent, with its checks left as they are: DNS leads elsewhere then."""
+    registration = await store.register(record(), DOC, ttl=5, reap_after=60)
+    changes: list[dict[str, Any]] = [{"Address": "10.6.6.6"}, {"Port": 6}, {"Tags": ["evil"]}]
+    for change in changes:
+        mine = await consul_server.api("GET", "/v1/agent/service/catalog-1")
+        kept = ("ID", "Address", "Port", "Tags", "Meta", "Weights")
+        body = {name: mine.json()[name] for name in kept} | {"Name": namespace} | change
+        await consul_server.api("PUT", "/v1/agent/service/register", body=body)
+        why = await _until_lost(registration)
+        assert why.startswith("another program has registered its service")
+        registration = await store.register(record(), DOC, ttl=5, reap_after=60)
+        again = await consul_server.api("GET", "/v1/agent/service/catalog-1")
+        assert {name: again.json()[name] for name in kept} == {
+            name: mine.json()[name] for name in kept
+        }
+    await registration.heartbeat(healthy())
+
+
+async def test_another_record_in_its_place_is_found_out_and_written_anew(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    registration = await store.register(record(), DOC, ttl=5, reap_after=60)
+    key = f"/v1/kv/{namespace}/servers/{record().name}/catalog-1"
+    written = await consul_server.api("GET", f"{key}?raw&consistent")
+    evil = written.json() | {
+        "endpoint": {"transport": "streamable-http", "url": "http://10.6.6.6/"}
+    }
+    async with watching(store) as watcher:
+        await watcher.until_status("catalog-1", Status.HEALTHY, 5)
+        await consul_server.api("PUT", key, body=evil)
+        why = await _until_lost(registration)
+        assert why == "its record in Consul's KV is another than was written last"
+        registration = await store.register(record(), DOC, ttl=5, reap_after=60)
+        url = record().endpoint.url
+        await watcher.until_shows("catalog-1", lambda seen: seen.record.endpoint.url == url)
+        await consul_server.api("DELETE", key)
+        assert await _until_lost(registration) == "its record is gone from Consul's KV"
+        registration = await store.register(record(), DOC, ttl=5, reap_after=60)
+    with pytest.raises(DuplicateInstanceError):
+        await store.register(record(), DOC, ttl=5, reap_after=60, holder=new_holder())
+    await registration.heartbeat(healthy())
+
+
+async def test_comparing_writes_nothing_and_wakes_nobody(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    registration = await store.register(record(), DOC, ttl=2, reap_after=60)
+
+    async def indexes() -> list[str]:
+        paths = f"/v1/health/service/{namespace}", f"/v1/kv/{namespace}/servers/?recurse"
+        answers = [await consul_server.api("GET", path) for path in paths]
+        return [answer.headers["X-Consul-Index"] for answer in answers]
+
+    async def settled() -> bool:
+        return await indexes() == await indexes()
+
+    for _ in range(3):
+        await registration.heartbeat(healthy())
+    await until(settled, timeout=5, what="indexes that stand still")
+    before = await indexes()
+    for _ in range(12):  # half of them verify
+        await registration.heartbeat(healthy())
+    assert await indexes() == before
