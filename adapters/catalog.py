@@ -84,6 +84,8 @@ class Catalog(LiveList):
         self._release: asyncio.TimerHandle | None = None
         #: Id → what is remarked of a healthy instance, and the instance as the store has it.
         self._remarks: dict[str, tuple[str, Instance]] = {}
+        #: Those that only claim to be what they are, and were found.
+        self._confirmed: set[str] = set()
         self._away_since = 0.0  # monotonic time at which the view became stale
         #: What is wrong with the store; nothing while the list is confirmed.
         self.trouble = StoreTrouble()
@@ -115,6 +117,19 @@ class Catalog(LiveList):
             document = self._documents[digest] = await self.store.document(digest)
         return document
 
+    def confirm(self, id: str, *, found: bool) -> None:
+        """Shows of an instance that anybody may have registered whether its server was found here.
+
+        In this list alone, and until the instance has gone.
+        """
+        entry = self.view.entries.get(id)
+        if entry is None or (id in self._confirmed) is found:
+            return
+        (self._confirmed.add if found else self._confirmed.discard)(id)
+        _, before = self._remarks.get(id, ("", entry.instance))
+        holder = replace(before.lease.holder, probed=False)
+        self._publish({id: replace(before, lease=replace(before.lease, holder=holder))})
+
     def remark(self, id: str, reason: str | None) -> None:
         """Shows an instance that the store has as ``healthy`` as ``degraded`` for ``reason``.
 
@@ -131,11 +146,13 @@ class Catalog(LiveList):
 
     def _remarked(self, id: str, instance: Instance | None) -> Instance | None:
         """``instance`` as it is shown in view of what is remarked of it."""
+        if instance is None:
+            self._confirmed.discard(id)
+            self._remarks.pop(id, None)
+            return None
+        instance = _probed(instance, id in self._confirmed)
         if id not in self._remarks:
             return instance
-        if instance is None:
-            del self._remarks[id]
-            return None
         reason, _ = self._remarks[id]
         self._remarks[id] = reason, instance
         if instance.health.status is not Status.HEALTHY:
@@ -342,6 +359,15 @@ class Catalog(LiveList):
             for id, entry in visible:
                 view = view.with_entry(id, entry)
         self._swap(view, self._events(visible, entries, utcnow()))
+
+
+def _probed(instance: Instance, found: bool) -> Instance:
+    """``instance``, of which it is known whether it was ``found`` where anybody registered it."""
+    holder = instance.lease.holder
+    if not holder.claims or holder.probed or not found:
+        return instance
+    lease = replace(instance.lease, holder=replace(holder, probed=True))
+    return replace(instance, lease=lease)
 
 
 def _enters_quarantine(before: Health, now: Health) -> bool:

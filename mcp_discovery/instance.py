@@ -60,7 +60,8 @@ class Holder:
     it is public, and derived from ``secret`` (:func:`public_holder`), which is never stored and
     which whoever changes the registration over HTTP has to know. ``host`` is the machine's name,
     for messages. ``owner`` is the subject of the caller that registered it through a facade;
-    ``claims`` says that it did so through one without having shown who it is.
+    ``claims`` says that it was registered through one without having shown who it is; ``probed``,
+    which is shown in lists alone, that the facade has found the server itself.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Holder:
     by: Literal["sidecar", "facade"]
     owner: str | None = None
     claims: bool = False
+    probed: bool = False
     secret: str | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -106,6 +108,8 @@ class Lease:
             holder["owner"] = given.owner
         if given.claims:
             holder["claims"] = True
+        if given.probed:
+            holder["probed"] = True
         return holder | {"ttl": self.ttl, "reapAfter": self.reap_after}
 
     def to_public_dict(self) -> dict[str, Any]:
@@ -133,6 +137,7 @@ class Lease:
             by,
             None if owner is None else sys.intern(owner),
             data.get("claims") is True,
+            data.get("probed") is True,
         )
         return cls(holder, ttl, reap_after)
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
 from mcp_discovery.record import Record, default_registry_name
+from mcp_discovery.vouching import seniority
 
 T = TypeVar("T")
 
@@ -37,10 +38,11 @@ def why_different(one: Record, other: Record) -> str | None:
 def by_server(items: Iterable[T], instance_of: Callable[[T], Instance]) -> Sequence[Sequence[T]]:
     """The instances of one name, those of one server together, the server that has the name first.
 
-    It is the one with the most instances that are not draining, then the one that was registered
-    first. Instances that are ``down`` count: their server has the name until they are gone.
+    It is the one with the eldest instance that is not draining, of those that are vouched for
+    (:mod:`mcp_discovery.vouching`): how many there are does not count. Instances that are ``down``
+    do: their server has the name until they are gone.
     """
-    ordered = sorted(items, key=lambda each: _age(instance_of(each)))
+    ordered = sorted(items, key=lambda each: seniority(instance_of(each)))
     groups: dict[tuple[object, ...], list[T]] = {}
     for item in ordered:
         groups.setdefault(_traits(instance_of(item).record), []).append(item)
@@ -53,7 +55,8 @@ def by_server(items: Iterable[T], instance_of: Callable[[T], Instance]) -> Seque
                 break
         else:
             servers.append(group)
-    return sorted(servers, key=lambda each: -sum(map(_stays, map(instance_of, each))))
+    # Each server has its eldest instance first, and the servers are in the order of these.
+    return sorted(servers, key=lambda each: _eldest(map(instance_of, each)))
 
 
 def _traits(record: Record) -> tuple[object, ...]:
@@ -63,8 +66,10 @@ def _traits(record: Record) -> tuple[object, ...]:
     return record.registry_name, _own_name(record), offered
 
 
-def _age(instance: Instance) -> tuple[object, str]:
-    return instance.record.registered_at, instance.id
+def _eldest(instances: Iterable[Instance]) -> tuple[bool, object]:
+    """The sort key of a server; one of which nothing stays comes last."""
+    staying = [seniority(each) for each in instances if _stays(each)]
+    return not staying, min(staying, default=())
 
 
 def _stays(instance: Instance) -> bool:

@@ -45,6 +45,7 @@ from mcp_discovery.facade.usage.usage import USAGE
 from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query
+from mcp_discovery.vouching import is_vouched_for, weights
 
 _TYPES = ("server", "client")
 
@@ -197,7 +198,8 @@ def select(
 def balanced(
     entries: Iterable[Entry], balancing: LoadBalancing, parts: PartSet, query: str
 ) -> list[Entry]:
-    """``entries`` in the strategy's order: all that are fit, then the others.
+    """``entries`` in the strategy's order: all that are fit, then the others; of both first those
+    that somebody vouches for.
 
     Raises :class:`ProblemError` (422) for a ``key`` that is missing or means nothing.
     """
@@ -210,13 +212,14 @@ def balanced(
         raise ProblemError(422, "invalid-field", f"{field}: {problem}", field=field)
     by_id = {entry.id: entry for entry in entries}
     order: list[Candidate] = []
-    for fit in (True, False):
+    counted = weights(entry.instance for entry in by_id.values())
+    for fit in ((True, True), (True, False), (False, True), (False, False)):
         candidates = [
             Candidate(
-                entry.id, entry.record.weight, representation.figures_of(entry, parts[USAGE]).load
+                entry.id, counted[entry.id], representation.figures_of(entry, parts[USAGE]).load
             )
             for entry in by_id.values()
-            if is_usable(entry.health) is fit
+            if (is_usable(entry.health), is_vouched_for(entry.instance)) == fit
         ]
         if strategy == "round-robin":
             order += parts[ROTATION].next(f"{fit} {query}", candidates)

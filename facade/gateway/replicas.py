@@ -21,6 +21,7 @@ from mcp_discovery.health import Status
 from mcp_discovery.namesakes import by_server, why_different
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.versions import VersionRange
+from mcp_discovery.vouching import is_vouched_for, weights
 
 #: The statuses of replicas that get new sessions and calls without a session.
 _OPEN = frozenset({Status.HEALTHY, Status.DEGRADED})
@@ -70,18 +71,21 @@ class Replicas:
     ) -> list[Entry]:
         """``entries`` in the order to try.
 
-        Those that recently could not be reached come last, before them the degraded ones, and
-        before these the ones not known to speak ``protocol``, or to offer ``tool`` while an upgrade
+        Those that recently could not be reached come last, before them the degraded ones and those
+        that nobody vouches for, and before these the ones not known to speak ``protocol``, or to offer ``tool`` while an upgrade
         is under way, where these are given. Among equals the
         one with the fewest calls in flight for its weight comes first, then chance in proportion
         to the weight decides. Weight 0 comes after all other weights.
         """
 
+        entries = list(entries)
+        counted = weights(each.instance for each in entries)
+
         def rank(entry: Entry) -> tuple[bool, bool, bool, bool, bool, float, float]:
-            record, weight = entry.record, entry.record.weight
+            record, weight = entry.record, counted[entry.id]
             return (
                 record.id in self._unreached,
-                entry.health.status is not Status.HEALTHY,
+                entry.health.status is not Status.HEALTHY or not is_vouched_for(entry.instance),
                 protocol is not None and protocol not in record.protocol.versions,
                 tool is not None and tool not in record.capabilities.tools,
                 not weight,

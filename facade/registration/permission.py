@@ -183,7 +183,7 @@ class Claimant:
         claims = self.caller.is_anonymous
         if "admin" in self.caller.rights.verbs:  # such as another facade, for its own callers
             claims |= given.claims
-        holder = replace(given, secret=secret, owner=owner, claims=claims)
+        holder = replace(given, secret=secret, owner=owner, claims=claims, probed=False)
         return replace(
             posting, lease=Lease(holder, lease.ttl, lease.reap_after), anonymous=anonymous
         )

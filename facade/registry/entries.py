@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from mcp_discovery import vouching
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.registry.server_json import Addresses, ServerJson, remote_type
 from mcp_discovery.health import Status, rfc3339
@@ -36,9 +37,10 @@ RANK = {
 _NOT_FIT = (Status.DRAINING, Status.QUARANTINED)
 
 
-def seniority(entry: Entry) -> tuple[datetime, str]:
-    """The sort key by which the longest-registered instance is first."""
-    return entry.record.registered_at, entry.id
+def seniority(entry: Entry) -> tuple[bool, datetime, str]:
+    """The sort key by which the longest-registered instance is first, of those that are vouched
+    for."""
+    return vouching.seniority(entry.instance)
 
 
 @dataclass(frozen=True)
@@ -172,5 +174,5 @@ def _representative(fit: Iterable[Entry], old: ServerVersion | None) -> Entry:
     return held
 
 
-def _preference(entry: Entry) -> tuple[bool, int, tuple[datetime, str]]:
+def _preference(entry: Entry) -> tuple[bool, int, tuple[bool, datetime, str]]:
     return remote_type(entry.record) is None, RANK[entry.health.status], seniority(entry)

@@ -20,6 +20,7 @@ from mcp_discovery.facade.registry.entries import Key, ServerVersion, updated_ve
 from mcp_discovery.facade.registry.server_json import Addresses, can_be_listed
 from mcp_discovery.health import utcnow
 from mcp_discovery.query.versions import precedence
+from mcp_discovery.vouching import is_vouched_for
 
 #: Stands for the latest version in place of a version.
 LATEST = "latest"
@@ -196,12 +197,13 @@ class RegistryIndex:
         return old is None or new.server is not old.server or new.deleted
 
     def _mark_latest(self, name: str) -> None:
-        """Marks the greatest version that is not deleted, or else the greatest, as the latest.
+        """Marks the greatest version that is not deleted and that somebody vouches for as the
+        latest, or else the greatest.
 
         https://semver.org, section 11; versions that differ in their build are ordered by that.
         """
         listed = [self._listed[name, version] for version in self._versions[name]]
-        latest = max(listed, key=lambda each: (not each.deleted, *_order(each.key)))
+        latest = max(listed, key=_latest)
         for each in listed:
             if each.is_latest != (each is latest):
                 self._listed[each.key] = replace(each, is_latest=each is latest)
@@ -240,6 +242,11 @@ class RegistryIndex:
 
 def _key(entry: Entry) -> Key:
     return entry.record.registry_name, entry.record.version
+
+
+def _latest(version: ServerVersion) -> tuple[bool, bool, Any, str]:
+    vouched = any(is_vouched_for(each.instance) for each in version.instances)
+    return not version.deleted, vouched, *_order(version.key)
 
 
 def _order(key: Key) -> tuple[Any, str]:

@@ -70,8 +70,9 @@ class _Tried:
 class ListedAddresses:
     """Tries them while the application runs, in :meth:`running`.
 
-    ``private`` is as for probes: an address that the facade may not dial is not tried, nor is one
-    of loopback that a sidecar on another machine means.
+    An address that the facade may not dial is not tried, nor is one of loopback that a sidecar on
+    another machine means. Unless ``everything`` is tried, only what anybody may have registered is:
+    that one who is not known only claims it, and once its server is found the list says so.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class ListedAddresses:
         addresses: AddressPolicy,
         mark: str,
         tls: ServerTls,
+        everything: bool = True,
     ) -> None:
         self._catalog = catalog
+        self._everything = everything
         self._addresses = addresses
         self._mark = mark
         self._tls = tls
@@ -129,6 +132,7 @@ class ListedAddresses:
                 known.record is not record and known.record.endpoint != record.endpoint
             ):
                 if known is not None:
+                    self._catalog.confirm(id, found=False)
                     self._catalog.remark(id, None)
                 self._tried[id] = _Tried(record, now + random.uniform(*_FIRST))
             elif known.due <= now and self._concerns(entry, known):
@@ -142,10 +146,12 @@ class ListedAddresses:
         well = entry.health.status is Status.HEALTHY or known.reason is not None
         if holder.by != "sidecar" or url is None or not well:
             return False
+        if not (self._everything or holder.claims):
+            return False
         host = wire_url(url).raw_host or ""
         address = literal(host)
         here = host.endswith("localhost") or (address is not None and address.is_loopback)
-        return not here or holder.host == self._host
+        return not here or holder.host in (self._host, "127.0.0.1", "::1")
 
     async def _try(self, id: str) -> None:
         entry = self._catalog.view.entries.get(id)
@@ -176,6 +182,7 @@ class ListedAddresses:
             known.reasons.forget()
         else:
             reason = known.reasons.take(reason, known.last)
+        self._catalog.confirm(id, found=found is None)
         if reason != known.reason:
             log.warning("%s, seen from here: %s", id, reason or "its address leads to it again")
             known.reason = reason

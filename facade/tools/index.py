@@ -21,6 +21,7 @@ from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, Postings, words
+from mcp_discovery.vouching import NOBODY, Voice, together, voice
 
 #: For how many seconds one request waits for documents that are not in the cache.
 DOCUMENTS_TIMEOUT = 2.0
@@ -133,12 +134,14 @@ def weights_of(
 _LISTED_IDS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InstanceGroup:
-    """Instances that offer the same tools from the same document; ``ids`` are sorted."""
+    """Instances that offer the same tools from the same document; ``ids`` are sorted. ``voice`` is
+    that of all."""
 
     digest: str | None
     ids: list[str] = field(default_factory=list)
+    voice: Voice = NOBODY
     servers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -159,11 +162,14 @@ class ToolOffer:
         return list(chain.from_iterable(self.groups.values()))
 
     def ordered(self) -> list[ToolDefinition]:
-        """Its definitions, that of most instances first; equal ones ordered by digest."""
-        return sorted(
-            self.definitions.values(),
-            key=lambda each: (-count(self.groups[each.digest]), each.digest),
-        )
+        """Its definitions, that first of those who count most (:mod:`mcp_discovery.vouching`);
+        equal ones by their number, and then by digest."""
+
+        def rank(definition: ToolDefinition) -> tuple[object, ...]:
+            groups = self.groups[definition.digest]
+            return together(each.voice for each in groups), -count(groups), definition.digest
+
+        return sorted(self.definitions.values(), key=rank)
 
 
 def instance_groups(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[InstanceGroup]]:
@@ -176,6 +182,7 @@ def instance_groups(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[Inst
         tools, digest = entry.record.capabilities.tools, entry.record.capabilities.digest
         group = found.setdefault((tools, digest), InstanceGroup(digest))
         group.ids.append(entry.id)
+        group.voice = together((group.voice, voice(entry.instance)))
         group.servers[entry.record.name].append(entry.id)
     by_names: defaultdict[tuple[str, ...], list[InstanceGroup]] = defaultdict(list)
     for (names, _), group in found.items():

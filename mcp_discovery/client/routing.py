@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from random import Random
 
-import semantic_version
-
 from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, consistent_hash
 from mcp_discovery.client.connection import CALLABLE, InstanceConnection
 from mcp_discovery.client.pool import ConnectionPool
@@ -25,6 +23,7 @@ from mcp_discovery.health import Status
 from mcp_discovery.namesakes import by_server, why_different
 from mcp_discovery.nearest import all_nearest, nearest
 from mcp_discovery.plural import counted
+from mcp_discovery.vouching import is_vouched_for, together, voice, weights
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ class Router:
         if server is None:
             self._owners[name] = owner
         if digest is None:
-            return max(variants, key=_rank)
+            return min(variants, key=_rank)
         for route in variants:
             if route.offer is not None and route.offer.digest == digest:
                 return route
@@ -214,7 +213,8 @@ class Router:
     def choose(
         self, route: Route, tried: Iterable[str], key: str | None
     ) -> InstanceConnection | None:
-        """The replica to call: healthy before degraded, by the strategy; none of ``tried``.
+        """The replica to call: healthy before degraded, and first those that are vouched for, by
+        the strategy; none of ``tried``.
 
         ``key`` gives the same replica for the same key for as long as it lives. Legacy sessions
         may have a state, so all calls go to one of them while it can be called.
@@ -227,7 +227,7 @@ class Router:
             and self._pool.can_be_called(each.instance)
         ]
         healthy = [each for each in usable if each.instance.health.status is Status.HEALTHY]
-        usable = healthy or usable
+        usable = [each for each in healthy if is_vouched_for(each.instance)] or healthy or usable
         if not usable:
             return None
         sticky = self._sticky.get(route.server)
@@ -245,8 +245,9 @@ class Router:
         if len(usable) == 1:
             return usable[0]
         by_id = {each.id: each for each in usable}
+        counted = weights(each.instance for each in usable)
         candidates = [
-            Candidate(each.id, each.instance.record.weight, _load(each)) for each in usable
+            Candidate(each.id, counted[each.id], _load(each, counted[each.id])) for each in usable
         ]
         # An instance of weight 0 gets calls only where there is no other.
         candidates = [each for each in candidates if each.weight] or candidates
@@ -259,17 +260,16 @@ class Router:
         return by_id[order[0].id]
 
 
-def _rank(route: Route) -> tuple[int, bool, semantic_version.Version]:
-    versions = (
-        semantic_version.Version(each.instance.record.version) for each in route.connections
-    )
-    return route.callable, route.offer is not None, max(versions)
+def _rank(route: Route) -> tuple[bool, object, bool]:
+    """First what may be called, then what those that count most offer, not the latest comer's."""
+    alive = [each.instance for each in route.connections if each.instance.health.status in CALLABLE]
+    return not alive, together(map(voice, alive)), route.offer is None
 
 
-def _load(connection: InstanceConnection) -> float:
+def _load(connection: InstanceConnection, weight: int) -> float:
     """This client's calls under way there per unit of weight, plus the load that it reports."""
     load = connection.instance.load
-    own = connection.active / max(connection.instance.record.weight, 1)
+    own = connection.active / max(weight, 1)
     if load is None or load.active is None or not load.capacity:
         return own
     return own + min(load.active / load.capacity, 1.0)

@@ -279,7 +279,7 @@ async def test_a_draining_holder_gives_way_to_its_successor(
             reap_after=60,
             holder=successor,
         )
-        await watcher.until_shows("catalog-1", lambda seen: seen.lease.holder == successor)
+        await watcher.until_shows("catalog-1", lambda seen: seen.lease.holder.id == successor.id)
         await watcher.until_status("catalog-1", Status.HEALTHY, 2)
         with pytest.raises(RegistrationLostError):
             for _ in range(2):  # one of the two verifies
@@ -380,7 +380,7 @@ async def test_a_living_holder_is_taken_over_by_whoever_names_it(
         await watcher.until_shows(
             "catalog-1",
             lambda seen: (
-                seen.lease.holder == new
+                seen.lease.holder.id == new.id
                 and seen.record.description == "another"
                 and seen.health.status is Status.DEGRADED
             ),
