@@ -180,7 +180,12 @@ def create_app(
     shared_names = SharedNames(catalog)
     passing = McpGateway(catalog, options, usage, SessionIds(policy), credentials, tls)
     listed = ListedAddresses(
-        catalog, usage, addresses=options.addresses, mark=posted.holder.id, tls=tls
+        catalog,
+        usage,
+        addresses=options.addresses,
+        mark=posted.holder.id,
+        tls=tls,
+        everything=options.try_advertised,
     )
     metrics = Metrics(
         catalog,
@@ -248,7 +253,7 @@ def create_app(
     app.cleanup_ctx.append(_alive)
     app.cleanup_ctx.append(visibility.running)
     app.on_shutdown.append(visibility.end_streams)
-    if options.try_advertised:
+    if options.try_advertised or options.probe_claims:
         app.cleanup_ctx.append(listed.running)
     mcp.serve_in(app)
     app.router.register_resource(NeedlessSlashes(app.router, options.public_url))

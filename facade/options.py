@@ -26,8 +26,10 @@ class FacadeOptions:
     ``probe_private`` lets probes dial loopback, private and shared ranges as well as public ones;
     without it, or with any of them, ``probe_allow`` are the ranges that are dialled besides public
     ones. See :mod:`mcp_discovery.facade.http.addresses` for what is never dialled.
-    ``try_advertised`` tries the addresses of servers that sidecars keep as well; the command does
-    so by default. ``server_ca`` is a PEM file of CAs that servers' certificates may be signed by,
+    ``try_advertised`` tries
+    the addresses of servers that sidecars keep as well; the command does so by default.
+    ``probe_claims`` tries at least those that somebody registered who did not say who it is.
+    ``server_ca`` is a PEM file of CAs that servers' certificates may be signed by,
     besides those that the system trusts; it is followed.
 
     ``auth`` is the file that says who is known and what they may do, followed; see
@@ -91,6 +93,7 @@ class FacadeOptions:
     probe_private: bool = True
     probe_allow: tuple[str, ...] = ()
     try_advertised: bool = False
+    probe_claims: bool = True
     server_ca: str | None = None
     posted_ttl: float = 90.0
     posted_reap_after: float = 7 * 86400.0

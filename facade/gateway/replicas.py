@@ -72,10 +72,10 @@ class Replicas:
         """``entries`` in the order to try.
 
         Those that recently could not be reached come last, before them the degraded ones and those
-        that nobody vouches for, and before these the ones not known to speak ``protocol``, or to offer ``tool`` while an upgrade
-        is under way, where these are given. Among equals the
-        one with the fewest calls in flight for its weight comes first, then chance in proportion
-        to the weight decides. Weight 0 comes after all other weights.
+        that nobody vouches for, and before these the ones not known to speak ``protocol``, or to
+        offer ``tool`` while an upgrade is under way, where these are given. Among equals the one
+        with the fewest calls in flight for its weight comes first, then chance in proportion to the
+        weight decides. Weight 0 comes after all other weights.
         """
 
         entries = list(entries)

@@ -30,7 +30,7 @@ from mcp_discovery.facade.servers.models import (
     ServerPosting,
 )
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.health import Status
+from mcp_discovery.health import Status, utcnow
 from mcp_discovery.instance import HOLDER_HEADER, Holder, load_from_dict, public_holder
 from mcp_discovery.record import Record
 
@@ -55,7 +55,8 @@ async def post(request: web.Request) -> web.Response:
         )  # an entry of ours, sent back as it was listed
     async with facade.locks.hold(id):
         claimant.require_new(facade, posting.record)
-        posting = await with_document(request, claimant.identified(facade, posting))
+        identified = not_backdated(facade, claimant.identified(facade, posting))
+        posting = await with_document(request, identified)
         if posting.lease is None:
             if posted_alike_elsewhere(facade, posting):
                 return _created(created)
@@ -102,9 +103,10 @@ async def put(request: web.Request) -> web.Response:
             _require_registrant(claimant, leased)
             document = posting.document
             record, digest, own = posting.record, document.digest, leased.lease.holder
-            if posting.lease is None:  # when it was registered is not for a client to change
-                since = {"registered_at": leased.record.registered_at}
-                record = record.model_copy(update=since)
+            since = leased.record.registered_at  # which is not for a client to change
+            if posting.lease is not None:
+                since = max(since, record.registered_at)
+            record = record.model_copy(update={"registered_at": since})
             await facade.leased.update(leased, record, document)
             await facade.settle(id, lambda entry: shows(entry, record, digest, own))
         elif facade.posted.get(id) is not None:
@@ -261,6 +263,25 @@ def takeover(
     if former.by != "facade" and not former.is_proven_by(claimant.secret):
         raise other_holder(record.id, former)
     return former.id
+
+
+def not_backdated(facade: Facade, posting: Posting) -> Posting:
+    """``posting`` of a lease, registered no earlier than it was: the eldest of a name counts most.
+
+    A registrant says itself since when it has been there, as long as nobody else has the name.
+    """
+    record, lease = posting.record, posting.lease
+    if lease is None:
+        return posting
+    since, found = record.registered_at, known(facade, record.id)
+    others = facade.catalog.view.number("name", record.name)
+    if found is not None and found[0].name == record.name:
+        others -= 1
+    if found is not None and found[1].public_id == lease.holder.public_id:
+        since = found[0].registered_at  # it is the same registration
+    elif others:
+        since = max(since, utcnow())
+    return dataclasses.replace(posting, record=record.model_copy(update={"registered_at": since}))
 
 
 def posted_alike_elsewhere(facade: Facade, posting: Posting) -> bool:

@@ -143,7 +143,7 @@ class Claimant:
         Raises :class:`DuplicateInstanceError` where it names another holder, and
         :class:`ProblemError` (409, or 403 where only the proof is missing).
         """
-        if self.acts_for(holder) or (anonymous and self.named is None):
+        if self.acts_for(holder) or (anonymous and (self.named is None or self.names(holder))):
             return
         if self.named is not None and not self.names(holder):
             raise DuplicateInstanceError(id, holder=str(holder), url=url)

@@ -71,8 +71,8 @@ class ListedAddresses:
     """Tries them while the application runs, in :meth:`running`.
 
     An address that the facade may not dial is not tried, nor is one of loopback that a sidecar on
-    another machine means. Unless ``everything`` is tried, only what anybody may have registered is:
-    that one who is not known only claims it, and once its server is found the list says so.
+    another machine means. Unless ``everything`` is, only what somebody registered is tried who is
+    not known, and so only claims it; once its server was found, the list says so.
     """
 
     def __init__(

@@ -22,6 +22,11 @@ class LeaseModel(Shaped):
     holder: str
     host: str
     by: Literal["sidecar", "facade"]
+    owner: str | None = Field(None, description="The caller that registered it.")
+    claims: bool | None = Field(
+        None, description="`true`: whoever registered it did not say who that is."
+    )
+    probed: bool | None = Field(None, description="`true`: this facade has found it all the same.")
     ttl: float = Field(gt=0, description="Unheard for so many seconds, it is `down`.")
     reap_after: float = Field(gt=0, description="Unheard for so many seconds, it is gone.")
 

@@ -24,7 +24,13 @@ from tests.stores.waiting import until
 #: that does not answer within the half of ``ping`` is dropped, and one that is not being read from
 #: does not answer.
 QUICK = FacadeOptions(
-    probe_interval=0.2, probe_timeout=0.5, heartbeat=0.2, posted_ttl=2.0, ping=600.0, settle=2.0
+    probe_interval=0.2,
+    probe_timeout=0.5,
+    heartbeat=0.2,
+    posted_ttl=2.0,
+    ping=600.0,
+    settle=2.0,
+    probe_claims=False,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_replicas(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert why_different(record("a", **one), record("b", **other)) is None
 
 
-def test_the_name_is_of_the_server_with_most_instances_that_stay_then_of_the_first() -> None:
+def test_the_name_is_of_the_first_that_stays_and_is_vouched_for_and_number_is_nothing() -> None:
     now = utcnow()
 
     def made(id: str, server: str, age: int, status: Status = Status.HEALTHY) -> Instance:
@@ -69,8 +70,14 @@ def test_the_name_is_of_the_server_with_most_instances_that_stay_then_of_the_fir
 
     old, young = made("old", "one", 60), made("young", "two", 5)
     assert owner(young, old) == ["old"]
-    assert owner(old, young, made("more", "two", 1)) == ["young", "more"]
+    assert owner(old, young, made("more", "two", 1)) == ["old"]
     assert owner(made("old", "one", 60, Status.DRAINING), young) == ["young"]
     # A server that is down may come back, and what it was asked for is not the other's.
     assert owner(made("old", "one", 60, Status.DOWN), young) == ["old"]
     assert by_server([], lambda each: each) == []
+    claims = replace(_LEASE, holder=replace(_LEASE.holder, claims=True))
+    assert owner(replace(old, lease=claims), young) == ["young"]
+    found = replace(claims, holder=replace(claims.holder, probed=True))
+    assert owner(replace(old, lease=found), young) == ["old"]
+    quarantined = replace(old, health=Health(Status.QUARANTINED, "so"))
+    assert owner(quarantined, young) == ["young"]

@@ -145,10 +145,44 @@ async def test_its_own_policy_is_kept() -> None:
 
 async def test_what_others_keep_is_not_tried() -> None:
     async with recording() as server, served(try_advertised=True) as ask:
-        body = leased("p1", url=url_of(server))
+        body = leased("p1", url=url_of(server), lease={"ttl": 60, "host": "elsewhere"})
         assert (await ask("POST", "/servers", body)).status == 201
         await asyncio.sleep(1)
         assert server.targets == []  # loopback of the client's machine
+
+
+async def test_what_anybody_may_have_registered_is_tried_in_any_case() -> None:
+    """With a lease and without a caller who is known: it only claims to be there."""
+    async with (
+        sdk() as server,
+        EmbeddedStore() as store,
+        served(store, probe_claims=True) as ask,
+    ):
+        kept = record("kept", endpoint={"url": server.url})
+        await store.register(kept, CapabilityDocument(), ttl=60, reap_after=60)
+        assert (await ask("POST", "/servers", leased("true", url=server.url))).status == 201
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            nobody = f"http://127.0.0.1:{free.getsockname()[1]}/mcp"
+            assert (await ask("POST", "/servers", leased("false", url=nobody))).status == 201
+            false = await ask.until_status("false", "degraded")
+        assert "refused" in false["reason"]
+
+        async def found() -> bool:
+            lease = (await ask("GET", "/servers/true")).json["lease"]
+            return lease["claims"] is True and lease.get("probed") is True
+
+        await until(found, timeout=20, what="the server being found")
+        assert "probed" not in (await ask("GET", "/servers/false")).json["lease"]
+        assert (
+            (await ask("GET", "/servers/kept"))
+            .json["lease"]
+            .keys()
+            .isdisjoint(("claims", "probed"))
+        )
+        posted = await ask("POST", "/servers", leased("b", lease={"ttl": 60, "probed": True}))
+        assert posted.status == 201
+        assert "probed" not in (await ask("GET", "/servers/b")).json["lease"]
 
 
 async def test_a_facade_that_reaches_nobody_doubts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
