@@ -49,6 +49,7 @@ from mcp_discovery.facade.tools.index import (
 from mcp_discovery.plural import counted
 from mcp_discovery.query.filters import FILTERS
 from mcp_discovery.query.search import NAME
+from mcp_discovery.vouching import NOBODY, Voice, together
 
 
 class FindServers(McpTool):
@@ -278,20 +279,20 @@ def ranked_matches(offers: Mapping[str, ToolOffer], words: Sequence[str]) -> lis
 
 
 def _by_server(offer: ToolOffer) -> dict[str, ToolDefinition | None]:
-    """Server → the definition that most of its instances have."""
+    """Server → the definition of those of its instances that count most."""
     if len(offer.groups) == 1:
         ((digest, groups),) = offer.groups.items()
         servers = chain.from_iterable(group.servers for group in groups)
         return dict.fromkeys(servers, offer.definitions.get(digest or ""))
-    votes: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
+    votes: defaultdict[str, dict[str | None, Voice]] = defaultdict(dict)
     for digest, groups in offer.groups.items():
         for group in groups:
-            for server, ids in group.servers.items():
-                votes[server][digest] = votes[server].get(digest, 0) + len(ids)
+            for server, heard in group.voices.items():
+                votes[server][digest] = together((votes[server].get(digest, NOBODY), heard))
     return {
         # A known definition counts more than an unknown one.
         server: offer.definitions.get(
-            max(counted, key=lambda each: (each is not None, counted[each], each or "")) or ""
+            min(counted, key=lambda each: (each is None, counted[each], each or "")) or ""
         )
         for server, counted in votes.items()
     }

@@ -137,12 +137,13 @@ _LISTED_IDS = 20
 @dataclass(slots=True)
 class InstanceGroup:
     """Instances that offer the same tools from the same document; ``ids`` are sorted. ``voice`` is
-    that of all."""
+    that of all, ``voices`` that of each server's."""
 
     digest: str | None
     ids: list[str] = field(default_factory=list)
     voice: Voice = NOBODY
     servers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    voices: dict[str, Voice] = field(default_factory=lambda: defaultdict(lambda: NOBODY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,9 @@ def instance_groups(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[Inst
         tools, digest = entry.record.capabilities.tools, entry.record.capabilities.digest
         group = found.setdefault((tools, digest), InstanceGroup(digest))
         group.ids.append(entry.id)
-        group.voice = together((group.voice, voice(entry.instance)))
+        own, name = voice(entry.instance), entry.record.name
+        group.voice = together((group.voice, own))
+        group.voices[name] = together((group.voices[name], own))
         group.servers[entry.record.name].append(entry.id)
     by_names: defaultdict[tuple[str, ...], list[InstanceGroup]] = defaultdict(list)
     for (names, _), group in found.items():

@@ -277,7 +277,8 @@ class Discovery:
         """The tools of all servers that are followed and can be called now, by name.
 
         Where two servers share a name, both are called ``<server>.<tool>``. Of a server whose
-        replicas differ, as during an upgrade, the tool is the one that most of them offer.
+        replicas differ, as during an upgrade, the tool is the one of those that count most (see
+        :mod:`mcp_discovery.vouching`): of most replicas of known registrants, or of the eldest.
 
         ``format`` (``openai``, ``anthropic`` or ``gemini``) gives them as that model's API takes
         them; calls that the model makes go to :meth:`dispatch`. ``options`` are those of

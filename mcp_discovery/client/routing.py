@@ -189,13 +189,13 @@ class Router:
         return f"{server}{_SEPARATORS[1]}{tool}" if self._pool.index.of(name) else name
 
     def tools(self) -> list[Tool]:
-        """Every tool that can be called now, by name: of each server's the variant that most of
-        its instances offer."""
+        """Every tool that can be called now, by name: of each server's the variant of those of its
+        instances that count most."""
         tools = []
         for tool in self._pool.index.tools:
             found = self._variants(tool, None)
             for server, variants in found.items():
-                route = max(variants, key=_rank)
+                route = min(variants, key=_rank)
                 callable_ = [
                     each for each in route.connections if self._pool.can_be_called(each.instance)
                 ]
