@@ -60,8 +60,8 @@ class Holder:
     it is public, and derived from ``secret`` (:func:`public_holder`), which is never stored and
     which whoever changes the registration over HTTP has to know. ``host`` is the machine's name,
     for messages. ``owner`` is the subject of the caller that registered it through a facade;
-    ``claims`` says that it was registered through one without having shown who it is; ``probed``,
-    which is shown in lists alone, that the facade has found the server itself.
+    ``claims`` says that it was registered through one without having shown who it is; ``probed``
+    that a facade has found the server itself, or keeps probing it.
     """
 
     id: str

@@ -30,7 +30,7 @@ NOBODY = Voice(0, (True, datetime.max.replace(tzinfo=UTC), ""))
 def is_vouched_for(instance: Instance) -> bool:
     """Whether a registrant that is known, or a probe, stands behind it."""
     holder = instance.lease.holder
-    return not holder.claims or holder.probed or holder.by == "facade"
+    return not holder.claims or holder.probed
 
 
 def seniority(instance: Instance) -> tuple[bool, datetime, str]:

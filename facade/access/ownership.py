@@ -101,6 +101,11 @@ class NameOwners:
         self.on_quarantine: Callable[[Instance, str], None] | None = None
 
     @property
+    def are_owned(self) -> bool:
+        """Whether names belong to anybody."""
+        return self._rules is not None
+
+    @property
     def quarantined(self) -> int:
         """How many instances break a rule."""
         return len(self._quarantined)

@@ -96,6 +96,8 @@ class Claimant:
             raise ProblemError(409, "duplicate-instance", detail, id=record.id)
         holder = found[1] if found is not None else None
         but = record.id if self._is(holder) else None
+        if facade.names.are_owned:
+            facade.view()  # without the first list nobody knows whose the names are
         facade.names.require_origin(record)
         for name in {record.name, found[0].name if found is not None else record.name}:
             facade.names.require_owner(self.caller, name, but=but)
@@ -105,6 +107,8 @@ class Claimant:
     def require_name(self, facade: Facade, id: str) -> None:
         """Raises :class:`ProblemError` (409) where the name of ``id`` is another caller's."""
         found = known(facade, id)
+        if facade.names.are_owned:
+            facade.view()
         if found is not None and not self._owns(found[1]):
             record, holder = found
             but = id if self._is(holder) else None

@@ -300,7 +300,9 @@ class PostedEntries:
             document,
             fill=not gives_capabilities(record),
             store=self._store,
-            holder=dataclasses.replace(self.holder, owner=owner, claims=owner is None),
+            holder=dataclasses.replace(
+                self.holder, owner=owner, claims=owner is None, probed=owner is None
+            ),
             dialer=self.dialer,
             options=self.options,
             usage=self.usage,

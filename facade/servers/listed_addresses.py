@@ -144,9 +144,12 @@ class ListedAddresses:
         """Whether to try the address of ``entry``: a sidecar says that all is well there."""
         holder, url = entry.instance.lease.holder, entry.record.endpoint.url
         well = entry.health.status is Status.HEALTHY or known.reason is not None
-        if holder.by != "sidecar" or url is None or not well:
+        if url is None or not well:
             return False
-        if not (self._everything or holder.claims):
+        if holder.by == "facade":  # which probes it, unless that is only claimed
+            if not holder.claims or holder.probed:
+                return False
+        elif not (self._everything or holder.claims):
             return False
         host = wire_url(url).raw_host or ""
         address = literal(host)

@@ -166,6 +166,10 @@ async def test_what_anybody_may_have_registered_is_tried_in_any_case() -> None:
             nobody = f"http://127.0.0.1:{free.getsockname()[1]}/mcp"
             assert (await ask("POST", "/servers", leased("false", url=nobody))).status == 201
             false = await ask.until_status("false", "degraded")
+            lease = {"ttl": 60, "by": "facade", "probed": True}
+            posing = leased("posing", url=nobody, lease=lease)
+            assert (await ask("POST", "/servers", posing)).status == 201
+            await ask.until_status("posing", "degraded")
         assert "refused" in false["reason"]
 
         async def found() -> bool:
