@@ -29,6 +29,7 @@ from mcp_discovery.facade.gateway.upstream import (
     ReplicaUnreachableError,
     send_request,
 )
+from mcp_discovery.facade.http.body import decode
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
@@ -57,8 +58,6 @@ _MOST_TRIES = 3
 #: How many seconds an idle connection to a server is kept: less than the 5 s after which uvicorn,
 #: which most Python servers run under, closes it, perhaps while a request is on its way.
 _KEPT_ALIVE = 4.0
-#: A body of so many bytes is read beside the event loop.
-_LARGE = 64 * 2**10
 #: The status of a request whose client has left; only the metrics see it.
 _CLIENT_LEFT = 499
 
@@ -334,12 +333,10 @@ async def _refused(exchange: ForwardedRequest, access: PartialAccess) -> web.Res
     if exchange.request.method != "POST":
         exchange.drop_body()
         return None
+    request = exchange.request
     body = await exchange.read_whole(MAX_BODY_BYTES)
     try:
-        if len(body) < _LARGE:
-            found = refusal(exchange.request, body, access)
-        else:
-            found = await asyncio.to_thread(refusal, exchange.request, body, access)
+        found = await decode(request, body, lambda data: refusal(request, data, access))
     except JsonRpcError as fault:
         found = fault.modern_status, encoded(failure(exchange.id, fault))
     if found is None:

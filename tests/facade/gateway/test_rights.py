@@ -229,6 +229,7 @@ async def test_a_batch_is_judged_and_filtered(tmp_path: Path, server: FaultyServ
 
 
 CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":%s}}'
+JSON = {"Content-Type": "application/json"}
 DROP, GET = '"drop_all"', '"get_ticket"'
 
 
@@ -304,6 +305,21 @@ async def test_what_is_not_the_callers_is_never_sent(
         packed = await ask("POST", PATH, gzip.compress(body.encode()), headers=encoded)
         assert packed.status == 415
     assert server.requests == []
+
+
+async def test_a_body_that_takes_long_to_judge_is_refused(
+    tmp_path: Path, server: FaultyServer
+) -> None:
+    async with gate(tmp_path, server.url) as ask:
+        for values, status in (
+            ("[]," * 300_000, 413),
+            (f'"{"x" * 900_000}",', 200),
+            (f'"{"x" * 1_100_000}",', 413),
+        ):
+            body = (CALL % f'{GET},"arguments":{{"a":[{values}1]}}').encode()
+            reply = await ask("POST", PATH, body, headers=JSON | bearer("employee"))
+            assert reply.status == status
+            assert reply.json["id"] == 1
 
 
 async def test_a_notification_is_judged_and_not_answered(
