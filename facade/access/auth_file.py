@@ -233,8 +233,9 @@ def read(data: bytes, path: str) -> AuthFile:
         return AuthFile.model_validate(content.value() if content is not None else {})
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "it"
-        raise InvalidInputError(f"{path}: {where} {fault_text(fault)}") from error
+        where = ".".join(str(part) for part in fault["loc"])
+        what = f"{where} {fault_text(fault)}".lstrip()
+        raise InvalidInputError(f"{path}: {what}") from error
 
 
 def schema() -> dict[str, Any]:
