@@ -183,7 +183,9 @@ class DatabaseLog:
     def _engine(self) -> AsyncEngine:
         if self._url.get_backend_name() == "sqlite":
             require_extra("audit", "an audit store in SQLite")
-            engine = create_async_engine(self._url, connect_args={"timeout": _TIMEOUT})
+            engine = create_async_engine(
+                self._url, connect_args={"timeout": _TIMEOUT}, pool_reset_on_return=None
+            )
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(engine.sync_engine, "begin", _begin_immediate)
             return engine
@@ -193,6 +195,7 @@ class DatabaseLog:
             pool_size=4,
             max_overflow=4,
             pool_timeout=_TIMEOUT,
+            pool_reset_on_return=None,  # each use is a transaction that ends
             connect_args={
                 "timeout": _TIMEOUT,
                 "command_timeout": _TIMEOUT,

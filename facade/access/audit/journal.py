@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: How many entries are written at once at most.
 _GROUP = 500
+#: For how many seconds what nobody waits for lies there, to be written with what comes meanwhile.
+_LINGER = 0.05
 #: How many entries wait in memory at most.
 _MOST = 20_000
 #: Seconds until a log that cannot be written is tried again, at first and at most.
@@ -89,6 +91,7 @@ class Journal:
         self.written = self.refused = self.lost = 0
         self._told = 0, 0
         self._taken = 0
+        self._lingering = False
         self._wrote = asyncio.Event()
 
     def __len__(self) -> int:
@@ -118,7 +121,7 @@ class Journal:
             raise AuditUnavailableError(why, queued=True) from error
 
     def enqueue(self, entry: LogEntry) -> None:
-        """Has ``entry`` written soon."""
+        """Has ``entry`` written soon, with others."""
         if len(self._queue) >= _MOST:
             self.lost += 1
             return
@@ -127,11 +130,20 @@ class Journal:
     def _append(self, entry: LogEntry, durable: asyncio.Future[None] | None) -> None:
         self._queue.append((entry, durable))
         self._taken += 1
+        if durable is not None:
+            self._news.set()
+        elif not self._lingering:
+            self._lingering = True
+            asyncio.get_running_loop().call_later(_LINGER, self._linger_no_more)
+
+    def _linger_no_more(self) -> None:
+        self._lingering = False
         self._news.set()
 
     async def caught_up(self, seconds: float) -> None:
         """Waits, for so long at most, until all is written that came before."""
         taken = self._taken
+        self._news.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.written < taken and self.trouble is None:
