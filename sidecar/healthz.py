@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
-from mcp_discovery.listening import free_port
+from mcp_discovery.listening import free_port, listeners
 
 #: The addresses from which ``/drain`` is accepted. Not all of 127.0.0.0/8: Istio's proxy hands on
 #: what comes from other machines from an address of its own there, 127.0.0.6.
 _HERE = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+
+
+#: More connections than health checks, scrapes and a drain need.
+_CONNECTIONS = 64
 
 
 class PortInUseError(DiscoveryError):
@@ -50,7 +54,11 @@ async def answering(
     if port is None:
         yield
         return
-    from aiohttp import web  # a sidecar without the port does not pay for an HTTP server
+    # A sidecar without the port does not pay for an HTTP server.
+    from aiohttp import web
+
+    from mcp_discovery.connection_room import Room
+    from mcp_discovery.http_listener import http_listener, sign
 
     def status(good: str, why_not: Callable[[], str | None]) -> web.Response:
         if (reason := why_not()) is None:
@@ -77,17 +85,22 @@ async def answering(
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=figures().encode(), headers={"Content-Type": kind})
 
+    async def prepared(request: web.Request, response: web.StreamResponse) -> None:
+        sign(request, response)
+
     app = web.Application()
+    app.on_response_prepare.append(prepared)
     app.router.add_get("/healthz", live)
     app.router.add_get("/readyz", ready)
     app.router.add_post("/drain", drained)
     app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
         with _refusals(host, port):
-            await web.TCPSite(runner, host, port).start()
-        yield
+            sockets = listeners(host, port)
+        async with http_listener(runner, sockets, room=Room(_CONNECTIONS, _CONNECTIONS)):
+            yield
     finally:
         await runner.cleanup()
 

@@ -113,8 +113,10 @@ class FrontDoor:
             detail = f"there are {len(hosts)} Host headers; send one, as HTTP/1.1 wants (RFC 9112)"
             raise ProblemError(400, "bad-host", detail)
         # That of a target in absolute form goes before the header (RFC 9112, 3.2.2).
-        for host in (*hosts, request.host):
+        for host in hosts:
             self._require_allowed(host)
+        if (asked := request.host) not in hosts:
+            self._require_allowed(asked)
         origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
         if origin is not None or site is not None:
             self._check_page(request, origin, site)

@@ -114,7 +114,7 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
         case web.HTTPException():
             return _from_http(request, error)
         case web.RequestPayloadError():
-            return problem(request, 400, f"the body cannot be read: {error}")
+            return problem(request, 400, "the body cannot be read: it is not as its head says")
     detail = "the facade failed to answer this request; its log says why"
     return problem(request, 500, detail)
 

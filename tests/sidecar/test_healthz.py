@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+import socket
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.health import Status
+from mcp_discovery.sidecar import healthz
 from tests.servers.process import McpServer
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores import ports
@@ -25,6 +25,8 @@ async def asked(port: int, path: str) -> tuple[int, dict[str, Any]]:
         aiohttp.ClientSession() as http,
         http.get(f"http://127.0.0.1:{port}{path}") as response,
     ):
+        assert response.headers["Server"] == "mcp-discovery"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
         return response.status, await response.json()
 
 
@@ -74,15 +76,10 @@ async def test_nothing_is_registered_before_the_port_is_had(
 ) -> None:
     """A sidecar that cannot have its port must not leave an entry behind, however late it knows."""
 
-    async def start(_: web.TCPSite) -> None:
-        async def registered() -> bool:
-            return bool(seen.history)
-
-        with suppress(TimeoutError):
-            await until(registered, timeout=1.0, what="a registration")
+    def taken(host: str, port: int) -> list[socket.socket]:
         raise OSError(errno.EADDRINUSE, "in use")
 
-    monkeypatch.setattr(web.TCPSite, "start", start)
+    monkeypatch.setattr(healthz, "listeners", taken)
     async with sidecar(store, server.url, health_port=1) as running:
         assert await running.code(5.0) == 6
     assert not seen.history

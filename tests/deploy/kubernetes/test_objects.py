@@ -160,7 +160,9 @@ def test_the_monitors_find_facades_and_sidecars() -> None:
     service = one(documents, "Service")
     labels = service["metadata"]["labels"].items()
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels
-    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    (facade,) = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"]
+    named = {each["name"] for each in facade["ports"]}
+    assert monitor["spec"]["endpoints"][0]["targetPort"] in named
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     sidecars = one(documents, "PodMonitor")["spec"]
     template = of_kind(documents, "Deployment")[-1]["spec"]["template"]
