@@ -169,7 +169,7 @@ class FacadeApi:
                 field = _text(problem.get("field"))
                 return InvalidRecordError(field, detail.removeprefix(f"{field}: "))
         if status == 401:
-            return UnauthenticatedError(self.url, detail)
+            return UnauthenticatedError(self.url, _without_advice(detail))
         if status == 403:
             return ForbiddenError(self.url, detail, needs=_text(problem.get("needs")) or None)
         if status == 413:
@@ -183,6 +183,11 @@ class FacadeApi:
         where = f"a facade? For that port write {usual}" if usual else "a facade?"
         hint = "" if problem or status in _LATER else f"; is this the address of {where}"
         return StoreUnavailableError(self.url, f"HTTP {status}: {detail}{path or hint}")
+
+
+def _without_advice(detail: str) -> str:
+    """A facade's 401 without what a program is to do, which is said in the reader's words."""
+    return detail.partition("; send Authorization")[0]
 
 
 def bearer(token: str) -> dict[str, str]:

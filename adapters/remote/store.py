@@ -105,6 +105,21 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         except InvalidDocumentError as error:
             raise DocumentNotFoundError(digest) from error
 
+    async def would_refuse(self, record: Record | None) -> str | None:
+        """See :meth:`Store.would_refuse`; a facade tells its rights, but not for which names."""
+        need = "read" if record is None else "register"
+        try:
+            caller = (await self._api.call("GET", "/whoami")).json()
+            verbs, who = caller["verbs"], caller["subject"]
+            roles = ", ".join(caller["roles"]) or "none"
+        except (ValueError, KeyError, TypeError):
+            return None  # a facade of before 0.3 does not tell
+        if need in verbs or (verbs and not who):  # why strangers may not, it says when asked to
+            return None
+        if not who:
+            return f"{self.url} wants a token to {need}, and none is given"
+        return f"{who} (roles: {roles}) has no right to {need} at {self.url}"
+
     async def sweep(self) -> int:
         """Nothing: the facade sweeps its own store."""
         return 0

@@ -83,8 +83,11 @@ async def _login(
     from mcp_discovery.cli import stored_logins
     from mcp_discovery.cli.stored_logins import StoredLogin
     from mcp_discovery.oauth.client_credentials import require_issuer
+    from mcp_discovery.oauth.http import is_protected
     from mcp_discovery.oauth.metadata import authorization_server
 
+    if not is_protected(facade):
+        say(line(f"mcp-discovery: the tokens go to {facade} unencrypted"), err=True)
     asked = await _metadata(facade)
     issuer = issuer or _named_issuer(facade, asked)
     require_issuer(issuer)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -115,7 +115,7 @@ def read(path: Path) -> StoredLogin | None:
         return None
     except OSError as error:
         raise InvalidInputError(f"cannot read the login in {path}: {error.strerror}") from error
-    if mode & 0o077:
+    if os.name == "posix" and mode & 0o077:
         raise InvalidInputError(
             f"others can read your login in {path} (mode {mode:04o}); run: mcp-discovery logout "
             f"--all, and log in again, or chmod 600 it if nobody has"
@@ -216,6 +216,11 @@ def _issued(login: StoredLogin) -> IssuedToken:
 @asynccontextmanager
 async def _locked(facade: str) -> AsyncIterator[None]:
     """No other process of this user renews the login at ``facade`` meanwhile."""
+    if sys.platform == "win32":  # which has no such locks: both may renew it
+        yield
+        return
+    import fcntl
+
     from mcp_discovery.errors import TokenError
 
     path = path_of(facade).with_suffix(".lock")

@@ -195,7 +195,9 @@ class FacadeSource(Source):
         problem = problem if isinstance(problem, dict) else {}
         detail = problem.get("detail")
         if answer.status_code == 401:
-            raise UnauthenticatedError(self.name, str(detail or "it wants a valid token"))
+            why = str(detail or "it wants a valid token")
+            # The error itself says what to do, in words of the library or of the shell.
+            raise UnauthenticatedError(self.name, why.partition("; send Authorization")[0])
         if answer.status_code == 403:
             needs = problem.get("needs")
             why = str(detail or "it refuses this request to whoever the token is of")

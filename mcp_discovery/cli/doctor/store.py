@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import CredentialsEnd, Registration, Snapshot, Store
-from mcp_discovery.adapters.stores import kind_of
+from mcp_discovery.adapters.stores import REMOTE, kind_of
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
@@ -100,6 +100,11 @@ async def _check_as(store: Store, url: str, case: Case) -> AsyncIterator[DoctorF
 
 
 def _grant_writing(case: Case) -> str:
+    if case.store is not None and kind_of(case.store) is REMOTE:
+        return (
+            "give a token by --store-token-file or --store-oauth-issuer, whose role has the rights "
+            "to read and to register in the file of the facade's --auth"
+        )
     grant = "deploy/etcd/roles.sh and deploy/consul/policies hold all that a sidecar needs"
     if case.name is not None:
         return grant

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mcp_discovery.adapters.catalog import Catalog
-from mcp_discovery.adapters.remote import RemoteStore
+from mcp_discovery.adapters.remote import RemoteStore, api
 from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions
 from mcp_discovery.errors import ForbiddenError, StoreUnavailableError, UnauthenticatedError
 from mcp_discovery.facade.access.tokens import hash_of, new_token
 from mcp_discovery.health import healthy
+from mcp_discovery.record import Record
 from tests.facade.access.tokens import TOKENS, guarded, write_auth_file
+from tests.facade.harness import served
 from tests.records import document, record
 from tests.stores.waiting import until
 
@@ -83,12 +84,14 @@ async def test_a_token_that_cannot_be_had_is_a_store_that_is_away(tmp_path: Path
 
 
 async def test_a_watch_goes_on_when_the_facade_ends_its_stream_with_the_token(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = new_token("short")
-    ends = datetime.now(UTC) + timedelta(seconds=2)
-    known = {"short": {"hash": hash_of(short), "roles": "registrar", "expires": ends.isoformat()}}
-    tokens = [short, TOKENS["registrar"]]
+    monkeypatch.setattr(api, "_WHOLE_STREAM", 0.0)  # however short it was
+    tokens = [new_token("first"), TOKENS["registrar"]]
+    first, second = (
+        {name: {"hash": hash_of(token), "subject": "sidecar", "roles": "registrar"}}
+        for name, token in zip(("first", "registrar"), tokens, strict=True)
+    )
     asked: list[str] = []
 
     async def ask_for_token() -> str:
@@ -96,14 +99,15 @@ async def test_a_watch_goes_on_when_the_facade_ends_its_stream_with_the_token(
         return asked[-1]
 
     async with (
-        guarded(tmp_path, {"tokens": known | only(TOKENS["registrar"])}) as ask,
+        guarded(tmp_path, {"tokens": first | second}) as ask,
         RemoteStore(ask.url, StoreOptions(token=ask_for_token)) as store,
     ):
         await store.register(record("a"), document("a"), ttl=30, reap_after=60)
         async with aclosing(store.watch()) as events:
-            first = await anext(events)
-            assert isinstance(first, Snapshot) and list(first.instances) == ["a"]
-            async with asyncio.timeout(20):
+            snapshot = await anext(events)
+            assert isinstance(snapshot, Snapshot) and list(snapshot.instances) == ["a"]
+            write_auth_file(tmp_path / "auth.yaml", tokens=second)
+            async with asyncio.timeout(30):
                 registering = asyncio.create_task(_after(asked, store))
                 change = await anext(events)
                 await registering
@@ -119,3 +123,23 @@ async def _after(asked: list[str], store: RemoteStore) -> None:
 
     await until(twice, timeout=20, what="a second token being asked for")
     await store.register(record("b"), document("a"), ttl=30, reap_after=60)
+
+
+async def test_what_a_token_lacks_is_known_without_writing(tmp_path: Path) -> None:
+    async def lacking(role: str | None, for_what: Record | None) -> str | None:
+        token = None if role is None else TOKENS[role]
+        async with RemoteStore(ask.url, StoreOptions(token=token)) as store:
+            return await store.would_refuse(for_what)
+
+    async with guarded(tmp_path) as ask:
+        assert await lacking("registrar", record()) is None
+        assert await lacking("reader", None) is None
+        found = await lacking("reader", record())
+        assert found == f"reader (roles: reader) has no right to register at {ask.url}"
+        found = await lacking(None, record())
+        assert found == f"{ask.url} wants a token to register, and none is given"
+        async with RemoteStore(ask.url, StoreOptions(token="mcpd_x_" + "x" * 43)) as store:
+            with pytest.raises(UnauthenticatedError):
+                await store.would_refuse(record())
+    async with served() as ask:
+        assert await lacking(None, record()) is None

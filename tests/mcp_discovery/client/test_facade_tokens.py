@@ -146,7 +146,9 @@ async def test_no_change_is_lost_or_told_twice_where_streams_end_with_their_toke
 
     def ending(number: int) -> dict[str, object]:
         when = datetime.now(UTC) + timedelta(seconds=1.5 * (number + 1))
-        return {"hash": hash_of(tokens[number]), "roles": "reader", "expires": when.isoformat()}
+        lasts = number == len(tokens) - 1
+        expires = None if lasts else when.isoformat()
+        return {"hash": hash_of(tokens[number]), "roles": "reader", "expires": expires}
 
     known = {f"short-{number}": ending(number) for number in range(4)}
     asked = Asked(*tokens)
