@@ -50,8 +50,18 @@ _NOT_TO_SERVER = frozenset(
     )
 )
 _OF_PROXIES = ("x-forwarded-", "proxy-")
-#: Headers not returned to the client; so are those of CORS, which the facade sets itself.
-_NOT_TO_CLIENT = frozenset(("set-cookie", SESSION.lower()))
+#: Headers not returned to the client: what would count for the gateway's whole origin, and so for
+#: other servers and the facade, and what names the server's software. Neither are those of CORS,
+#: which the facade sets itself.
+_NOT_TO_CLIENT = frozenset(
+    (
+        *("set-cookie", "set-cookie2", "clear-site-data", "strict-transport-security", "alt-svc"),
+        *("service-worker-allowed", "refresh", "nel", "report-to", "reporting-endpoints"),
+        *("content-security-policy", "server", "x-powered-by", SESSION.lower()),
+    )
+)
+#: What a server answers with is data: no script in it runs in the gateway's origin.
+_DATA = ("Content-Security-Policy", "default-src 'none'; sandbox")
 _CORS = "access-control-"
 #: aiohttp decodes bytes that are no UTF-8 to surrogates, which it refuses to encode.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -107,6 +117,7 @@ def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
     forwarded = _end_to_end(headers, _NOT_TO_CLIENT)
     for name in [each for each in forwarded if each.lower().startswith(_CORS)]:
         forwarded.popall(name, None)
+    forwarded.add(*_DATA)
     return forwarded
 
 

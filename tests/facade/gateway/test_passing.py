@@ -32,6 +32,11 @@ async def test_headers_on_their_way(gate: Client, server: FaultyServer) -> None:
             "X-Hop": "1",
             "X-Own": "2",
             "Access-Control-Allow-Origin": "*",
+            "Clear-Site-Data": '"*"',
+            "Strict-Transport-Security": "max-age=99999999",
+            "Alt-Svc": 'h3="evil.example:443"',
+            "Content-Security-Policy": "default-src *",
+            "X-Powered-By": "1.2.3",
         }
         return web.Response(text="{}", headers=headers, content_type="application/json")
 
@@ -73,7 +78,10 @@ async def test_headers_on_their_way(gate: Client, server: FaultyServer) -> None:
     ):
         assert name not in got, name
     assert reply.headers["X-Own"] == "2"
-    for name in ("Set-Cookie", "X-Hop", "Access-Control-Allow-Origin"):
+    # No page of a server's making runs with the facade's origin, nor changes that.
+    assert reply.headers.getall("Content-Security-Policy") == ["default-src 'none'; sandbox"]
+    of_origin = ("Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc", "X-Powered-By")
+    for name in ("Set-Cookie", "X-Hop", "Access-Control-Allow-Origin", *of_origin):
         assert name not in reply.headers, name
 
 
