@@ -191,11 +191,11 @@ class FieldOrigin(Enum):
     OBSERVED = "observed"
 
 
-def _at_most(most: int) -> BeforeValidator:
-    """Refuses a longer list before each of its items is looked at, and refused in turn."""
+def at_most(most: int) -> BeforeValidator:
+    """Refuses a longer list, or larger object, before each of its items is looked at."""
 
     def check(value: Any) -> Any:
-        if isinstance(value, list | tuple) and len(value) > most:
+        if isinstance(value, list | tuple | dict) and len(value) > most:
             raise ValueError(f"has {len(value):,} items; it may have {most} at most")
         return value
 
@@ -222,7 +222,7 @@ class Endpoint(_Model):
     url: Annotated[str, Field(max_length=2048)] | None = None
     command: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     args: Annotated[
-        tuple[Annotated[str, Field(max_length=4096)], ...], FailFast(), _at_most(256)
+        tuple[Annotated[str, Field(max_length=4096)], ...], FailFast(), at_most(256)
     ] = Field(default=(), max_length=256)
 
     @model_validator(mode="after")
@@ -299,9 +299,10 @@ class Particulars(_Model):
     id: Label = ""
     endpoint: Endpoint
     zone: Name | None = None
-    metadata: Mapping[Name, Annotated[str, BeforeValidator(_json_text), Field(max_length=4096)]] = (
-        Field(default_factory=dict, max_length=64)
-    )
+    metadata: Annotated[
+        Mapping[Name, Annotated[str, BeforeValidator(_json_text), Field(max_length=4096)]],
+        at_most(64),
+    ] = Field(default_factory=dict, max_length=64)
     health_url: HttpUrl | None = None
     registered_at: Observed[Moment] = Field(default_factory=utcnow)
     started_at: Observed[Moment | None] = None
@@ -334,10 +335,10 @@ class Record(Particulars):
     description: FromServer[Annotated[str, Field(max_length=4096)]] = ""
     version: FromServer[SemVer] = "0.0.0"
     website_url: FromServer[HttpUrl | None] = None
-    icons: FromServer[Annotated[tuple[Mapping[str, Any], ...], FailFast(), _at_most(16)]] = Field(
+    icons: FromServer[Annotated[tuple[Mapping[str, Any], ...], FailFast(), at_most(16)]] = Field(
         default=(), max_length=16
     )
-    tags: Annotated[tuple[Label, ...], FailFast(), AfterValidator(_unique), _at_most(64)] = Field(
+    tags: Annotated[tuple[Label, ...], FailFast(), AfterValidator(_unique), at_most(64)] = Field(
         default=(), max_length=64
     )
     capabilities: Observed[Capabilities] = Capabilities()

@@ -24,7 +24,7 @@ from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents, docum
 from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import flag, once, one_of
-from mcp_discovery.facade.http.pauses import Pauses
+from mcp_discovery.facade.http.pauses import Pauses, made_of_each
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.registration.handlers import TOLD_BY_SERVER, register_posted
@@ -57,7 +57,7 @@ async def export(request: web.Request) -> web.Response:
     body = {
         "version": installed_version(),
         "exportedAt": rfc3339(utcnow()),
-        "connections": [exported(entry.record, documents) for entry in entries],
+        "connections": await made_of_each(entries, lambda each: exported(each.record, documents)),
         "totalExported": len(entries),
         "documents": {
             digest: orjson.Fragment(document.canonical)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import chain
@@ -35,6 +36,7 @@ from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.etag import tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import every, listed, once, one_of, whole
+from mcp_discovery.facade.http.pauses import made_of_each
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import traits_of
 from mcp_discovery.facade.servers import list_json
@@ -74,7 +76,7 @@ async def connections(request: web.Request) -> web.Response:
             key = _SORT.key(last, {}, view.as_of)
             beside["nextCursor"] = Cursor(filters, view.as_of, key, last.id, length).encode()
     beside |= list_json.caveats(view)
-    shown = [representation.listed(entry, usage, view.as_of) for entry in page]
+    shown = await made_of_each(page, lambda each: representation.listed(each, usage, view.as_of))
     # What changes with the clock alone does not change the entity tag.
     tag = tag_of(beside, [(e.digest.hex(), s["metrics"]) for e, s in zip(page, shown, strict=True)])
     return tagged(
@@ -118,10 +120,13 @@ def _matching(request: web.Request, view: View) -> list[Entry]:
 def _able(view: View, capabilities: Iterable[str]) -> set[str]:
     """The ids of those with every one of ``capabilities``: one that they offer, a tag, or a word of
     their name, such as ``filesystem`` of ``filesystem-mcp``."""
-    names = view.keys("name")
+    by_words: defaultdict[str, list[str]] = defaultdict(list)
+    for name in view.keys("name"):
+        for word in name.split("-"):
+            by_words[word].append(name)
     able: set[str] | None = None
     for wanted in capabilities:
-        by_word = (view.having("name", name) for name in names if wanted in name.split("-"))
+        by_word = (view.having("name", name) for name in by_words.get(wanted, ()))
         indexed = (view.having(index, wanted) for index in ("capability", "tags"))
         found = set(chain(*by_word, *indexed))
         able = found if able is None else able & found

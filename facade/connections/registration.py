@@ -168,7 +168,8 @@ async def check(request: web.Request) -> web.Response:
     is. `timeout` (milliseconds) in the body is how long to wait.
     """
     facade = facade_of(request)
-    wish = parsed(CheckWish, await read_object(request, empty=True))
+    body = await read_object(request, empty=True)
+    wish = await beside_loop(request, lambda: parsed(CheckWish, body))
     entry = entry_to_report(request, request.match_info["id"])
     found = await _probe(facade, entry, None if wish.timeout is None else wish.timeout / 1000)
     await _publish(facade, entry.id)
@@ -189,7 +190,8 @@ async def check_batch(request: web.Request) -> web.Response:
     """Probes connections at the same time, and answers when the last has answered or `timeout`
     (milliseconds, for all of them together) is over, whichever is first."""
     facade = facade_of(request)
-    wish = parsed(BatchCheck, await read_object(request))
+    body = await read_object(request)
+    wish = await beside_loop(request, lambda: parsed(BatchCheck, body))
     seconds = facade.options.probe_timeout if wish.timeout is None else wish.timeout / 1000
     facade.view()
     ids = list(dict.fromkeys(wish.connection_ids))

@@ -19,6 +19,7 @@ from mcp_discovery.faults import fault_text
 from mcp_discovery.health import FAIL_AFTER
 from mcp_discovery.nearest import nearest
 from mcp_discovery.query.filters import FILTERS, Filter
+from mcp_discovery.record import at_most
 from mcp_discovery.record_fields import GIVEN_FIELDS, unconstrained, with_fields
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -111,7 +112,7 @@ def _model_in(schema: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[st
 
 Type = Literal["server", "client"]
 Word = Annotated[str, Field(min_length=1, max_length=256)]
-Words = Annotated[list[Word], Field(max_length=256)]
+Words = Annotated[list[Word], Field(max_length=256), at_most(256)]
 #: A time-out as bodies give it, in milliseconds.
 Milliseconds = Annotated[float, Field(ge=1000 * TIMEOUTS[0], le=1000 * TIMEOUTS[1])]
 
@@ -141,7 +142,7 @@ class EndpointGiven(_RequestModel):
     """``command`` and ``args``, or ``url``; ``transport`` tells SSE from streamable HTTP."""
 
     command: str | None = None
-    args: Annotated[list[str], Field(max_length=256)] | None = None
+    args: Annotated[list[str], Field(max_length=256), at_most(256)] | None = None
     url: str | None = None
     transport: Literal["streamable-http", "sse", "websocket", "stdio"] | None = None
 
@@ -155,9 +156,11 @@ class CapabilityGiven(_RequestModel):
     kind: Literal["tool", "resource", "prompt"] = "tool"
 
 
-Capabilities = Annotated[list[Word | CapabilityGiven], Field(max_length=4096)]
-Metadata = Annotated[dict[Word, str | StrictBool | int | float | None], Field(max_length=64)]
-Tags = Annotated[list[str], Field(max_length=64)]
+Capabilities = Annotated[list[Word | CapabilityGiven], Field(max_length=4096), at_most(4096)]
+Metadata = Annotated[
+    dict[Word, str | StrictBool | int | float | None], Field(max_length=64), at_most(64)
+]
+Tags = Annotated[list[str], Field(max_length=64), at_most(64)]
 
 
 #: The fields of a record that a connection has under the same names.
@@ -281,7 +284,7 @@ class CheckWish(_RequestModel):
 class BatchCheck(_RequestModel):
     """Which connections to probe, and for how many milliseconds all of them together."""
 
-    connection_ids: Annotated[list[Word], Field(max_length=MOST_CHECKED)]
+    connection_ids: Annotated[list[Word], Field(max_length=MOST_CHECKED), at_most(MOST_CHECKED)]
     timeout: Milliseconds | None = None
 
 

@@ -17,6 +17,7 @@ from mcp_discovery.facade.connections.responses import Distribution, Stats
 from mcp_discovery.facade.connections.statuses import PROTOCOLS, STATUSES, protocol_of, status_of
 from mcp_discovery.facade.documents.documents import KINDS
 from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.http.pauses import Pauses
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
@@ -59,7 +60,9 @@ async def distribution(request: web.Request) -> web.Response:
     view, usage = view_of(request), parts_of(request)[USAGE]
     shares: list[dict[str, Any]] = []
     known: defaultdict[str, list[float]] = defaultdict(list)
+    pauses = Pauses()
     for entry in view:
+        await pauses.pause()
         if status_of(entry.health) != "active":
             continue
         figures = representation.figures_of(entry, usage)

@@ -33,6 +33,8 @@ _WAIT = 10.0
 #: A body may hold one value for so many bytes of its limit, and not more than so many.
 _BYTES_FOR_VALUE, _MOST_VALUES = 16, 1_000_000
 _JSON = "application/json"
+#: What is asked for has a dozen members, and a record may have some that are not known here.
+_MOST_MEMBERS = 1000
 _GZIP = b"\x1f\x8b"
 
 Result = TypeVar("Result")
@@ -233,6 +235,9 @@ async def read_object(
     if not isinstance(body, dict):
         detail = f"the body is a JSON {_NAMES[type(body)]}; send one JSON object"
         raise ProblemError(400, "not-an-object", detail)
+    if len(body) > _MOST_MEMBERS:
+        detail = f"the body has {len(body):,} members; no object has more than {_MOST_MEMBERS:,}"
+        raise ProblemError(413, "too-many-values", detail, most=_MOST_MEMBERS)
     return body
 
 

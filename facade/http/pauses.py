@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 #: For how many seconds work goes on without a pause.
 _AT_ONCE = 0.005
@@ -20,3 +25,12 @@ class Pauses:
         if time.monotonic() - self._since > _AT_ONCE:
             await asyncio.sleep(0)
             self._since = time.monotonic()
+
+
+async def made_of_each(items: Iterable[Item], make: Callable[[Item], Made]) -> list[Made]:
+    """What ``make`` makes of each of ``items``, however many there are."""
+    pauses, made = Pauses(), []
+    for each in items:
+        made.append(make(each))
+        await pauses.pause()
+    return made

@@ -22,6 +22,7 @@ from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.metrics import METRICS
 from mcp_discovery.facade.http.operation import Operation
+from mcp_discovery.facade.http.pauses import Pauses, made_of_each
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers import list_json
@@ -169,7 +170,9 @@ async def capabilities(request: web.Request) -> web.Response:
     providers: Counter[tuple[str, str]] = Counter()
     digests: defaultdict[tuple[str, str], str] = defaultdict(str)
     used: dict[str, None] = {}
+    pauses = Pauses()
     for offer, count in offers(view).items():
+        await pauses.pause()
         digest, lists = offer[0], offer[1:]
         used[digest] = None
         for kind, names in zip(KINDS, lists, strict=True):
@@ -182,6 +185,7 @@ async def capabilities(request: web.Request) -> web.Response:
     await documents.learn(used, most=_MOST_READ, timeout=_READ_TIMEOUT)
     listed = []
     for kind, name in sorted(providers, key=lambda each: (each[1], each[0])):
+        await pauses.pause()
         entry: dict[str, object] = {"name": name, "kind": kind}
         if text := documents.descriptions(digests[kind, name]).get((kind, name)):
             entry["description"] = text
@@ -217,7 +221,7 @@ async def status(request: web.Request) -> web.Response:
             "lastSeen": rfc3339(entry.last_seen(now)),
         }
 
-    servers = [told(entry) for entry in sorted(view, key=lambda each: each.order)]
+    servers = await made_of_each(sorted(view, key=lambda each: each.order), told)
     body: dict[str, object] = {
         "status": "degraded" if troubled else "operational",
         "summary": {"total": len(view), **counts},
