@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import requires
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def _dependencies() -> list[str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["client"], *extras["doctor"]]
+    held = ("audit", "auth", "client", "doctor", "postgres", "redis")
+    return [*project["dependencies"], *chain.from_iterable(extras[each] for each in held)]
 
 
 def test_every_line_is_in_exec_form() -> None:
