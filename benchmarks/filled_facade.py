@@ -1,4 +1,5 @@
-"""``python -m benchmarks.filled_facade COUNT [REPLICAS]``: a facade over COUNT instances.
+"""``python -m benchmarks.filled_facade COUNT [REPLICAS [AUTH]]``: a facade over COUNT instances,
+with the file AUTH for its ``--auth``.
 
 The store is no real one, so that a list of any size is there at once; it tells its instances as
 real ones do, decoded one by one from what a registration is in a store. What it costs a real store
@@ -14,6 +15,7 @@ from collections.abc import AsyncGenerator
 from benchmarks import data
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Change, Snapshot
+from mcp_discovery.facade import FacadeOptions
 from mcp_discovery.facade.run import run, run_in_loop
 from mcp_discovery.instance import Instance, decode_registration, encode_registration
 
@@ -37,9 +39,9 @@ class FilledStore(EmbeddedStore):
         return record.id, Instance(record, told.health, lease)
 
 
-async def _serve(count: int, replicas: int = data.REPLICAS) -> int:
-    async with FilledStore(count, replicas) as store:
-        return await run(store, "127.0.0.1", 0, ready=_tell)
+async def _serve(count: str, replicas: str = str(data.REPLICAS), auth: str | None = None) -> int:
+    async with FilledStore(int(count), int(replicas)) as store:
+        return await run(store, "127.0.0.1", 0, options=FacadeOptions(auth=auth), ready=_tell)
 
 
 def _tell(url: str) -> None:
@@ -48,4 +50,4 @@ def _tell(url: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_in_loop(_serve(*map(int, sys.argv[1:]))))
+    sys.exit(run_in_loop(_serve(*sys.argv[1:])))

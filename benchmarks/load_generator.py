@@ -9,6 +9,7 @@ in for it: it is slower than what it measures, so that a full run does without t
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
 import sys
@@ -35,8 +36,11 @@ class Load:
     cpu: float
 
 
-async def load(url: str, scale: Scale, *, connections: int = 32) -> Load:
+async def load(
+    url: str, scale: Scale, *, connections: int = 32, tokens: Path | None = None
+) -> Load:
     """Requests ``url`` over ``connections`` at once for 5 s, over each as soon as it is answered.
+    The file ``tokens`` has a bearer token a line, which are used in turns.
 
     Raises :class:`RuntimeError` where one answer is anything but 2xx, a connection breaks, or no
     answer comes, and :class:`Unavailable` where a full run has no wrk.
@@ -58,6 +62,7 @@ async def load(url: str, scale: Scale, *, connections: int = 32) -> Load:
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
+        env=os.environ | ({} if tokens is None else {"LOAD_TOKENS": str(tokens)}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         preexec_fn=die_with_parent(),

@@ -2,8 +2,14 @@
 
 local before, between, after
 local number = 0
+-- LOAD_TOKENS names a file with one token a line, which are sent in turns.
+local tokens = {}
 
 function init(args)
+  local file = os.getenv("LOAD_TOKENS")
+  if file then
+    for line in io.lines(file) do tokens[#tokens + 1] = line end
+  end
   wrk.headers["X-Request-Id"] = "NUMBER"
   wrk.headers["Authorization"] = "Bearer NUMBER"
   local request = wrk.format()
@@ -16,5 +22,7 @@ end
 
 function request()
   number = number + 1
-  return before .. number .. between .. number .. after
+  local token = number
+  if #tokens > 0 then token = tokens[number % #tokens + 1] end
+  return before .. number .. between .. token .. after
 end

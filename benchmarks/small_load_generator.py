@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import statistics
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -57,8 +59,11 @@ def _requests(url: str) -> Iterator[bytes]:
     parts = urlsplit(url)
     target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     start = f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode()
+    file = os.environ.get("LOAD_TOKENS")
+    tokens = itertools.cycle(Path(file).read_bytes().split()) if file else None
     for number in itertools.count():
-        yield start + b"X-Request-Id: %d\r\nAuthorization: Bearer %d\r\n\r\n" % (number, number)
+        token = b"%d" % number if tokens is None else next(tokens)
+        yield start + b"X-Request-Id: %d\r\nAuthorization: Bearer %b\r\n\r\n" % (number, token)
 
 
 async def _main(url: str, connections: int, seconds: float) -> None:

@@ -131,6 +131,11 @@ class VisibleParts(ListParts):
             self._usage.close()
             self._whole[MISSED].listeners.remove(self[MISSED].forget)
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the list shows what the whole list shows now."""
+        return self._list.is_in_step
+
     async def in_step(self) -> None:
         """Waits until the list shows what the whole list shows now."""
         await self._list.in_step()

@@ -23,7 +23,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.access.calling import owner_of
-from mcp_discovery.facade.access.rights import PARTS, Grant, Rights
+from mcp_discovery.facade.access.rights import PARTS, Grant, Rights, matches
 from mcp_discovery.facade.access.trimming import Trimmed, TrimmedContents, includes
 from mcp_discovery.health import utcnow
 from mcp_discovery.record import Capabilities
@@ -104,6 +104,11 @@ class VisibleList(LiveList):
     def shows_whole(self, id: str) -> bool:
         """Whether the instance is visible with all that it offers."""
         return id in self.view.entries and id not in self._partly
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether all has been taken that was published."""
+        return self._taken == self._received
 
     async def in_step(self) -> None:
         """Waits until all has been taken that was published before."""
@@ -186,7 +191,7 @@ class VisibleList(LiveList):
         changes: list[_Change] = []
         for events, view in taken:
             if events is None:
-                at, ids = utcnow(), {*view.entries, *self.view.entries}
+                at, ids = utcnow(), {*self._candidates(view), *self.view.entries}
                 changes = [(id, view.entries.get(id), at) async for id in _sliced(sorted(ids))]
             else:
                 changes += [(each.id, each.entry, each.at) for each in events]
@@ -194,6 +199,23 @@ class VisibleList(LiveList):
         changes += [(id, self._at.entries.get(id), utcnow()) for id in sorted(self._unread)]
         self._unread.clear()
         return changes
+
+    def _candidates(self, view: View) -> Iterable[str]:
+        """Ids in ``view`` of which all that are visible are a part: by the names and tags that
+        grants are for, which are fewer than the instances."""
+        found: set[str] = set()
+        for grant in self._rights.grants:
+            if "read" not in grant.verbs:
+                continue
+            index, globs = (
+                ("name", grant.names) if grant.names is not None else ("tags", grant.tags)
+            )
+            if globs is None:
+                return view.entries
+            for key in view.keys(index):
+                if matches(globs, (key,)):
+                    found.update(view.having(index, key))
+        return found
 
     async def _publish(
         self, changes: Sequence[_Change], covered: Mapping[Entry, tuple[Grant, ...]]
