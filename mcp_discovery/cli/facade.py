@@ -376,6 +376,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         **tls,
         read_only=parameters["read_only"],
         open_writes=parameters["open_writes"] or is_loopback(parameters["host"]),
+        open_to_strangers=parameters["open_writes"] and not is_loopback(parameters["host"]),
         ops_port=parameters["ops_port"],
         ops_host=parameters["ops_host"],
         allowed_hosts=tuple(allowed),
