@@ -129,6 +129,17 @@ def test_lint(options: list[str]) -> None:
             setting(store__url="etcd://e:2379", store__tls__secretName="t"),
             "store.tls.secretName is given, but store.url, etcd://e:2379, is without TLS",
         ),
+        (setting(ingress__enabled=True), "everybody outside could register servers"),
+        (
+            setting(facade__openWrites=True, facade__auth__secretName="s"),
+            "facade.openWrites and facade.auth.secretName are both given",
+        ),
+        (
+            setting(facade__audit__passwordSecret__name="s"),
+            "facade.audit.passwordSecret.name is given without facade.audit.store",
+        ),
+        (setting(facade__audit__store="postgresql://a:secret@h/d"), "facade.audit.store: Does not"),
+        (setting(image__digest="sha256:1"), "image.digest: Does not match pattern"),
         (["--kube-version", "1.29.0"], "incompatible with Kubernetes v1.29.0"),
     ],
 )

@@ -139,6 +139,56 @@ def test_the_stores_port_is_read_from_its_url(url: str, ports: list[int]) -> Non
     assert [each["port"] for each in policy["egress"][1]["ports"]] == ports
 
 
+def _let_in(policy: Any, port: str) -> list[Any]:
+    return [
+        peer
+        for each in policy["ingress"]
+        if {"port": port, "protocol": "TCP"} in each["ports"]
+        for peer in each["from"]
+    ]
+
+
+def test_others_than_registrants_get_in_where_they_can_only_read() -> None:
+    others = {"namespaceSelector": {"matchLabels": {"mcp-discovery/clients": "true"}}}
+    own = {"podSelector": {}}
+    outside = {
+        "open": setting(store__url="embedded:"),
+        "open by choice": setting(store__url=ETCD, facade__openWrites=True),
+    }
+    for options in outside.values():
+        documents = rendered(*options)
+        assert (
+            "--open-writes"
+            in one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+        )
+        assert _let_in(one(documents, "NetworkPolicy")["spec"], "http") == [own]
+    inside = {
+        "a store of its own": setting(store__url=ETCD),
+        "callers are known": setting(store__url="embedded:", facade__auth__secretName="rules"),
+        "read only": setting(store__url="embedded:", facade__readOnly=True),
+    }
+    for options in inside.values():
+        documents = rendered(*options)
+        assert (
+            "--open-writes"
+            not in one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+        )
+        assert others in _let_in(one(documents, "NetworkPolicy")["spec"], "http")
+
+
+def test_known_callers_by_a_secret_whose_changes_count() -> None:
+    documents = rendered(*setting(facade__auth__secretName="rules", facade__auth__key="who.yaml"))
+    pod = one(documents, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "--auth=/etc/mcp-discovery/auth/who.yaml" in container["args"]
+    assert container["args"].count("--audit=-") == 1  # there is no folder for a database
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "auth"]
+    assert mount["mountPath"] == "/etc/mcp-discovery/auth"
+    assert "subPath" not in mount
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "auth"]
+    assert volume["secret"]["secretName"] == "rules"
+
+
 def test_replicas_follow_the_store() -> None:
     embedded, shared = rendered(), rendered(*setting(store__url=ETCD))
     assert one(embedded, "Deployment")["spec"]["replicas"] == 1

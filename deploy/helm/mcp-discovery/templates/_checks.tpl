@@ -12,6 +12,15 @@ in `helm template` and `helm lint`.
 {{- fail (printf "facade.terminationGracePeriodSeconds is %d, and facade.preStopSeconds %d: a facade would be killed while it answers; give it more than preStopSeconds and the 5 s for requests in progress" (int $facade.terminationGracePeriodSeconds) (int $facade.preStopSeconds)) -}}
 {{- end -}}
 {{- include "mcp-discovery.checkStore" . -}}
+{{- if and .Values.ingress.enabled (include "mcp-discovery.openWrites" .) -}}
+{{- fail "ingress.enabled, and whoever reaches a facade may change its list: everybody outside could register servers; give facade.auth.secretName, a store that sidecars write to themselves (Consul or etcd), or facade.readOnly" -}}
+{{- end -}}
+{{- if and $facade.openWrites $facade.auth.secretName -}}
+{{- fail "facade.openWrites and facade.auth.secretName are both given: with auth the roles say who may change the list; leave out openWrites" -}}
+{{- end -}}
+{{- if and $facade.audit.passwordSecret.name (not $facade.audit.store) -}}
+{{- fail "facade.audit.passwordSecret.name is given without facade.audit.store, the database that it is for" -}}
+{{- end -}}
 {{- $selector := (((lookup "apps/v1" "Deployment" .Release.Namespace $name).spec).selector).matchLabels | default dict -}}
 {{- range $label, $value := include "mcp-discovery.selectorLabels" . | fromYaml -}}
 {{- if ne $value (get $selector $label | default $value) -}}

@@ -28,7 +28,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "mcp-discovery.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{- define "mcp-discovery.serviceAccountName" -}}
@@ -77,7 +77,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* "true" where everybody who reaches a facade may change its list. */}}
 {{- define "mcp-discovery.openWrites" -}}
 {{- $open := .Values.facade.openWrites -}}
-{{- if kindIs "invalid" $open -}}
+{{- if or .Values.facade.readOnly .Values.facade.auth.secretName -}}
+{{- else if kindIs "invalid" $open -}}
 {{- include "mcp-discovery.embedded" . -}}
 {{- else if $open -}}
 true
