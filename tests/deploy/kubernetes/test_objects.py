@@ -153,7 +153,7 @@ def _let_in(policy: Any, port: str) -> list[Any]:
 
 def test_others_than_registrants_get_in_where_they_can_only_read() -> None:
     others = {"namespaceSelector": {"matchLabels": {"mcp-discovery/clients": "true"}}}
-    own = {"podSelector": {}}
+    own: dict[str, Any] = {"podSelector": {}}
     outside = {
         "open": setting(store__url="embedded:"),
         "open by choice": setting(store__url=ETCD, facade__openWrites=True),
