@@ -114,6 +114,41 @@ async def test_refusals_are_recorded_with_the_kind_and_where_from(
         assert at(event, "target.id") == "a-1"
 
 
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"Host": "rebound.example"}, 421),
+        ("POST", {"Origin": "https://evil.example"}, 403),
+        ("POST", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", {"Content-Type": "text/plain"}, 415),
+    ],
+)
+async def test_what_the_front_door_refuses_is_recorded(
+    method: str, headers: dict[str, str], status: int, settings: AuditSettings
+) -> None:
+    async with served(audit=settings) as ask:
+        body = None if method == "GET" else b"{}"
+        sent = {"Content-Type": "application/json"} | headers if body else headers
+        assert (await ask(method, "/servers", body, headers=sent)).status == status
+        [event] = await logs(ask, "?eventType=refusal")
+        assert at(event, "outcome.status") == status
+        assert at(event, "outcome.problem")
+        assert at(event, "actor.address") == "127.0.0.1"
+
+
+async def test_a_caller_that_asks_too_much_is_recorded(
+    settings: AuditSettings, tmp_path: Path
+) -> None:
+    limits = {"limits": {"roles": {"reader": {"reads": "2/minute"}}}}
+    async with guarded(tmp_path, limits, audit=settings) as ask:
+        while (reply := await ask("GET", "/servers", headers=bearer("reader"))).status == 200:
+            pass
+        assert reply.status == 429
+        [event] = await logs(ask, "?outcome=refused", headers=bearer("operator"))
+        assert at(event, "outcome.status") == 429
+        assert at(event, "actor.userId") == "reader"
+
+
 async def test_no_secret_is_recorded(settings: AuditSettings, tmp_path: Path) -> None:
     lines = tmp_path / "audit.jsonl"
     both = AuditSettings(file=str(lines), store=settings.store)
