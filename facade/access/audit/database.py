@@ -289,8 +289,8 @@ def _create_private(path: str) -> None:
     except OSError as error:
         problem = f"cannot keep the audit in {path}: {error.strerror}"
         raise InvalidInputError(
-            f"{problem}; name another place with --audit-store sqlite:////path/audit.db, or none "
-            "with --audit-store none"
+            f"{problem}; name another place with --audit-store sqlite:////path/audit.db, or "
+            "--audit - for standard output, or none with --audit-store none"
         ) from error
 
 
