@@ -51,6 +51,8 @@ class FollowedFiles(Rereadable, Generic[T]):
     used. The constructor reads at once and raises
     :class:`~mcp_discovery.errors.InvalidInputError`, a sentence that names the file; later faults
     are logged once, and the last good value stays. ``check_every``: seconds between two looks.
+    ``watched``: somebody else looks at them, with :meth:`has_changed` and :meth:`take`, which may
+    run in another thread: reading a large file takes long.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class FollowedFiles(Rereadable, Generic[T]):
         paths: Sequence[str],
         make: Callable[[Sequence[bytes]], T],
         *,
-        check_every: float = CHECK_EVERY,
+        check_every: float | None = None,
+        watched: bool = False,
     ) -> None:
         self._what = what
-        self._check_every = check_every
+        self._watched = watched
+        self._check_every = CHECK_EVERY if check_every is None else check_every
         self._paths = tuple(paths)
         self._make = make
         self._stamps = self._seen = self._looked_at()
@@ -72,24 +76,32 @@ class FollowedFiles(Rereadable, Generic[T]):
         self._problem: str | None = None
         self._due = math.inf
         if all(map(os.path.isfile, self._paths)):  # a pipe can be read only once
-            self._due = time.monotonic() + check_every
+            self._due = time.monotonic() + self._check_every
             self.is_reread()
 
     def current(self) -> T:
-        """The value; looks at the files first where that is due."""
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + self._check_every
-            stamps = self._looked_at()
-            if stamps == self._stamps:
-                self._problem = None
-            elif stamps == self._seen or _settled(stamps):
-                self._seen = stamps
-                self._take()
-            else:
-                self._seen = stamps
-                self._due = now + SETTLED
+        """The value; looks at the files first where that is due, unless they are watched."""
+        if not self._watched and self.has_changed():
+            self.take()
         return self._value
+
+    def has_changed(self) -> bool:
+        """Whether there is something to :meth:`take`: looks at the files where that is due."""
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = now + self._check_every
+        stamps = self._looked_at()
+        if stamps == self._stamps:
+            self._problem = None
+            return False
+        whole = stamps == self._seen or _settled(stamps)
+        self._seen = stamps
+        if not whole:
+            self._due = now + SETTLED
+        elif self._problem is not None:  # what is unfit is not read again and again
+            self._due = now + max(CHECK_EVERY, self._check_every)
+        return whole
 
     def renewed(self) -> T:
         """The value after reading the files now: the one in use was refused, or an operator says
@@ -97,7 +109,7 @@ class FollowedFiles(Rereadable, Generic[T]):
         if self._due == math.inf:
             return self._value
         self._seen = self._looked_at()
-        self._take()
+        self.take()
         return self._value
 
     def reread(self) -> None:
@@ -111,7 +123,7 @@ class FollowedFiles(Rereadable, Generic[T]):
             return self._problem or "it was written a moment ago"
         return self._replaced_elsewhere()
 
-    def _take(self) -> None:
+    def take(self) -> None:
         """Reads the files, which have :attr:`_seen`; keeps the last value where they are unfit."""
         try:
             contents = self._read()

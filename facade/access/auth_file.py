@@ -201,7 +201,9 @@ def follow(
     *,
     public_url: str | None = None,
 ) -> FollowedFiles[Policy]:
-    """The policy in the file at ``path``, followed; raises :class:`InvalidInputError`.
+    """The policy in the file at ``path``, followed while
+    :class:`mcp_discovery.facade.access.lifetime.CredentialLifetimes` runs; raises
+    :class:`InvalidInputError`.
 
     ``public_url`` is the audience of tokens from issuers that name none.
     """
@@ -221,7 +223,7 @@ def follow(
         except MissingExtraError as error:
             raise InvalidInputError(str(error)) from error
 
-    return FollowedFiles("access rules", [path], policy, check_every=_CHECK_EVERY)
+    return FollowedFiles("access rules", [path], policy, check_every=_CHECK_EVERY, watched=True)
 
 
 def read(data: bytes, path: str) -> AuthFile:

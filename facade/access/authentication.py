@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
@@ -87,6 +88,11 @@ class FileAuthentication:
         async with self._keyring:
             self._keyring.follow(self._policy.current().issuers.values())
             yield
+
+    async def renew(self) -> None:
+        """Reads the file anew where it has changed: in a thread, as 1,000 tokens take 0.2 s."""
+        if self._policy.has_changed():
+            await asyncio.to_thread(self._policy.take)
 
     @property
     def state(self) -> tuple[object, ...]:

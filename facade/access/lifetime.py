@@ -100,6 +100,7 @@ class CredentialLifetimes:
         while True:
             await asyncio.sleep(_CHECK_EVERY)
             try:
+                await self._authentication.renew()
                 before, state = state, self._authentication.state
                 await self._look(changed=state != before)
             except Exception:  # the guard that keeps the watch alive
