@@ -385,3 +385,13 @@ def test_an_issuer_that_cannot_be_used_says_why(
     path = write_auth_file(tmp_path / "auth.yaml", issuers=[issuer])
     with pytest.raises(InvalidInputError, match=problem):
         follow(path)
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_discovery.extras.find_spec", lambda name: None)
+    tokens_alone = write_auth_file(tmp_path / "tokens.yaml")
+    assert follow(tokens_alone).current().file.tokens
+    issuer = {"issuer": "https://a", "audience": "a"}
+    path = write_auth_file(tmp_path / "auth.yaml", issuers=[issuer])
+    with pytest.raises(InvalidInputError, match=r"pip install 'mcp-discovery\[auth\]'"):
+        follow(path)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 import yaml
+from yarl import URL
 
 from mcp_discovery.facade.access.tokens import TokenEntry, find, hash_of, new_token
 from tests.facade.access.tokens import ROLES, TOKENS, bearer, guarded, write_auth_file
 from tests.facade.harness import Client, leased
-from tests.stores.waiting import until
+from tests.stores.waiting import bounded, until
 
 
 async def test_each_role_may_do_what_it_may(tmp_path: Path) -> None:
@@ -121,3 +123,30 @@ def test_a_token_is_found_by_its_id_alone() -> None:
     assert found[0] == "a-b"
     assert find(token.replace("a-b", "b"), known) is None
     assert token not in yaml.safe_dump(content)
+
+
+async def test_bytes_that_are_no_text_are_no_token(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as ask:
+        for value in (b"Bearer \xff\xfe", b"Bearer mcpd_\xff_\xff", b"Bearer a.\xff.b", b"\xff"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", URL(ask.url).port)
+            head = b"GET /servers HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            writer.write(head + b"Authorization: " + value + b"\r\n\r\n")
+            status = (await bounded(reader.readline(), 10)).split()[1]
+            assert status in (b"400", b"401"), (value, status)
+            writer.close()
+
+
+async def test_refusals_are_counted_by_reason_and_nobody_sees_a_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    wrong = new_token("reader")
+    async with guarded(tmp_path) as ask:
+        for token in (wrong, "nonsense"):
+            assert (
+                await ask("GET", "/servers", headers={"Authorization": f"Bearer {token}"})
+            ).status == 401
+        text = (await ask("GET", "/metrics", headers=bearer("operator"))).body.decode()
+    assert 'mcp_discovery_credentials_refused_total{reason="unknown"} 2.0' in text
+    for secret in (wrong, TOKENS["operator"]):
+        assert secret not in caplog.text + text
