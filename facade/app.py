@@ -222,18 +222,21 @@ def create_app(
     usage.listen(UNREADABLE, metrics.became_unreadable)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[TRUSTED_PROXIES] = TrustedProxies(options.trusted_proxies)
+    quotas = quotas_of(options, None if policy is None else policy.current)
+    if quotas is not None:
+        quotas.serve_in(app)
+    signs = ((open_to_all,) if options.registry_cors else ()) + (
+        () if quotas is None else (quotas.sign,)
+    )
     outermost = OutermostMiddleware(
         metrics,
         Cors(options.cors_origins),
         check=refusing_probes(posted.holder.id, PATH),
         reshape_error=_reshape,
-        sign=(open_to_all,) if options.registry_cors else (),
+        sign=signs,
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
-    quotas = quotas_of(options, None if policy is None else policy.current)
-    if quotas is not None:
-        quotas.serve_in(app)
     refused = RefusedCredentials()
     metrics.add(CredentialFigures(refused, None if policy is None else policy.current))
     front_door = _front_door(options)

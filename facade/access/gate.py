@@ -64,7 +64,12 @@ class Gate:
         if self.quotas is None:
             return await handler(request)
         # What is refused further in counts, too.
-        return await self.quotas.admit(request, caller, handler)
+        if (counting := self.quotas.count(request, caller)) is not None:
+            await counting
+        if (stream := self.quotas.stream(request, caller)) is not None:
+            with stream:
+                return await handler(request)
+        return await handler(request)
 
     @web.middleware
     async def authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -6,7 +6,7 @@ in IPv6 by its /64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Final, Literal, TypeAlias
@@ -49,12 +49,6 @@ class Rate:
     def block(self) -> int:
         """How many are taken from the common count at once: a hundredth, at least one."""
         return max(1, self.amount // 100)
-
-    @cached_property
-    def policies(self) -> Mapping[str, str]:
-        """``RateLimit-Policy`` by what is counted (draft-ietf-httpapi-ratelimit-headers-10, 3)."""
-        kinds = Counted.__args__  # type: ignore[attr-defined]
-        return {kind: f'"{kind}";q={self.amount};w={self.seconds}' for kind in kinds}
 
     def __str__(self) -> str:
         return f"{self.amount} in {self.seconds} s"

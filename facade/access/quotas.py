@@ -10,11 +10,12 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, get_args
 
 from aiohttp import web
+from multidict import CIMultiDict, istr
 
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.access.auth_file import Policy
@@ -30,7 +31,7 @@ from mcp_discovery.facade.access.limits_section import (
 from mcp_discovery.facade.access.quota_stores import Counts, LocalCounts, RedisCounts
 from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.operation import needs_of
-from mcp_discovery.facade.http.problems import Handler, ProblemError
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.health import rfc3339
 
@@ -65,22 +66,25 @@ _STREAMS: Final = frozenset({"/events", "/registry/stream", "/mcp", "/gateway/{n
 class _Meter:
     """What one caller has at hand of one kind."""
 
-    __slots__ = ("left", "lock", "rate", "refused_until", "remaining", "resets")
+    __slots__ = ("kind", "left", "lock", "policy", "rate", "refused_until", "remaining", "resets")
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, kind: Counted, rate: Rate) -> None:
+        self.kind = kind
         self.rate = rate
+        self.policy = f'"{kind}";q={rate.amount};w={rate.seconds}'
         self.left = self.remaining = 0
         self.resets = self.refused_until = 0.0
         self.lock = asyncio.Lock()
 
-    def headers(self, kind: Counted) -> tuple[str, str]:
-        """``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10)."""
+    def sign(self, headers: CIMultiDict[str]) -> None:
+        """Sets the headers of draft-ietf-httpapi-ratelimit-headers-10."""
         seconds = max(0, math.ceil(self.resets - time.monotonic()))
-        limit = f'"{kind}";r={self.remaining + self.left};t={seconds}'
-        return self.rate.policies[kind], limit
+        headers[_POLICY] = self.policy
+        headers[_LIMIT] = f'"{self.kind}";r={self.remaining + self.left};t={seconds}'
 
 
-_METERED = web.RequestKey("metered", tuple)
+_METERED = web.RequestKey("metered", _Meter)
+_POLICY, _LIMIT = istr("RateLimit-Policy"), istr("RateLimit")
 
 
 class Quotas:
@@ -106,7 +110,6 @@ class Quotas:
     def serve_in(self, app: web.Application) -> None:
         """Makes these the quotas of ``app``."""
         app[QUOTAS] = self
-        app.on_response_prepare.append(self._sign)
         if isinstance(self.counts, RedisCounts):
             app.cleanup_ctx.append(self.counts.running)
 
@@ -118,27 +121,39 @@ class Quotas:
             self._rules = LimitRules(policy.file.limits, self._base)
         return self._rules
 
-    async def admit(
-        self, request: web.Request, caller: Caller, handler: Handler
-    ) -> web.StreamResponse:
-        """The response of ``handler``; raises :class:`ProblemError` (429) where the caller has
-        used up its limits."""
-        limits = self.rules.of(caller)
-        kind, may_stay = self._kind_of(request)
-        rate: Rate | None = None if kind is None else getattr(limits, kind)
-        if kind is not None and rate is not None:
-            await self._take(request, caller.key, kind, rate)
-        if may_stay and limits.streams is not None and _listens(request):
-            with self._stream(caller.key, limits.streams):
-                return await handler(request)
-        return await handler(request)
+    def count(self, request: web.Request, caller: Caller) -> Awaitable[None] | None:
+        """Counts a request by what it needs: at once, or by what has to be awaited.
+
+        That raises :class:`ProblemError` (429) where the caller has used up its limit.
+        """
+        kind = self._kind_of(request)[0]
+        if kind is None:
+            return None
+        rate: Rate | None = getattr(self.rules.of(caller), kind)
+        if rate is None:
+            return None
+        key = caller.key
+        meter = self._meter(key, kind, rate)
+        request[_METERED] = meter
+        if meter.left > 0:
+            meter.left -= 1
+            return None
+        return self._spend(meter, key)
+
+    def stream(self, request: web.Request, caller: Caller) -> AbstractContextManager[None] | None:
+        """For a request that stays open: counts it as a stream inside the block, which raises
+        :class:`ProblemError` (429) where the caller has too many."""
+        if not self._kind_of(request)[1] or not _listens(request):
+            return None
+        most = self.rules.of(caller).streams
+        return None if most is None else self._stream(caller.key, most)
 
     async def take(self, caller: Caller, kind: Counted) -> None:
         """Counts one of ``kind`` that is no request of its own; raises :class:`ProblemError`
         (429)."""
         rate: Rate | None = getattr(self.rules.of(caller), kind)
         if rate is not None:
-            await self._spend(self._meter(caller.key, kind, rate), kind, caller.key)
+            await self._spend(self._meter(caller.key, kind, rate), caller.key)
 
     async def refuse(self, request: web.Request, address: str) -> None:
         """Counts a request of ``address`` whose credential is not valid; raises
@@ -147,30 +162,29 @@ class Quotas:
             await self._take(request, key_of_address(address), "refusals", rate)
 
     async def _take(self, request: web.Request, key: str, kind: Counted, rate: Rate) -> None:
-        meter = self._meter(key, kind, rate)
-        request[_METERED] = meter, kind
-        await self._spend(meter, kind, key)
+        meter = request[_METERED] = self._meter(key, kind, rate)
+        await self._spend(meter, key)
 
     def _meter(self, key: str, kind: Counted, rate: Rate) -> _Meter:
         meter = self._meters.get((key, kind))
         if meter is None or meter.rate is not rate:
             if len(self._meters) >= _MOST_METERS:
                 del self._meters[next(iter(self._meters))]
-            meter = self._meters[key, kind] = _Meter(rate)
+            meter = self._meters[key, kind] = _Meter(kind, rate)
         return meter
 
-    async def _spend(self, meter: _Meter, kind: Counted, key: str) -> None:
+    async def _spend(self, meter: _Meter, key: str) -> None:
         if meter.left <= 0:
             async with meter.lock:
-                if meter.left <= 0 and not await self._refill(meter, kind, key):
-                    raise _exceeded(meter, kind)
+                if meter.left <= 0 and not await self._refill(meter, key):
+                    raise _exceeded(meter)
         meter.left -= 1
 
-    async def _refill(self, meter: _Meter, kind: Counted, key: str) -> bool:
+    async def _refill(self, meter: _Meter, key: str) -> bool:
         now = time.monotonic()
         if now < meter.refused_until:
             return False
-        count = await self.counts.take(meter.rate, kind, key)
+        count = await self.counts.take(meter.rate, meter.kind, key)
         meter.left, meter.remaining = count.taken, count.remaining
         meter.resets = now + count.reset_in
         if not count.taken:
@@ -225,12 +239,11 @@ class Quotas:
             raise ProblemError(403, "too-many-entries", detail, entries=len(having), most=most)
         known[id] = now
 
-    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
+    def sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Sets the headers, as a response's head is written."""
-        metered: tuple[_Meter, Counted] | None = request.get(_METERED)
-        if metered is not None:
-            headers = response.headers
-            headers["RateLimit-Policy"], headers["RateLimit"] = metered[0].headers(metered[1])
+        meter = request.get(_METERED)
+        if meter is not None:
+            meter.sign(response.headers)
 
     @property
     def away(self) -> bool:
@@ -298,8 +311,8 @@ def _listens(request: web.Request) -> bool:
     return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
 
 
-def _exceeded(meter: _Meter, kind: Counted) -> ProblemError:
-    after = max(1, math.ceil(meter.resets - time.monotonic()))
+def _exceeded(meter: _Meter) -> ProblemError:
+    kind, after = meter.kind, max(1, math.ceil(meter.resets - time.monotonic()))
     detail = (
         f"you have made your {meter.rate.amount} {_WORDS[kind]} in {meter.rate.seconds} s; try "
         f"again in {after} s"
