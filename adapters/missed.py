@@ -46,6 +46,15 @@ class MissedInstances:
 
     def entries(self) -> list[Entry]:
         """The missed ones that are not listed any more, as they were listed last, by name."""
+        self._follow()
+        return sorted(self._gone.values(), key=lambda entry: entry.order)
+
+    def get(self, id: str) -> Entry | None:
+        """One of :meth:`entries`."""
+        self._follow()
+        return self._gone.get(id)
+
+    def _follow(self) -> None:
         view = self._catalog.view
         try:
             events = self._catalog.since(view.epoch, self._revision)
@@ -58,13 +67,12 @@ class MissedInstances:
         self._revision = view.revision
         for event in events:
             self._take(event)
-        return sorted(self._gone.values(), key=lambda entry: entry.order)
 
     def forget(self, id: str) -> bool:
         """Misses an instance no more; whether it was missed."""
         for listener in self.listeners:
             listener(id)
-        self.entries()
+        self._follow()
         return (self._silent.pop(id, None) or self._gone.pop(id, None)) is not None
 
     def _take(self, event: CatalogEvent) -> None:

@@ -202,7 +202,7 @@ def known(facade: Facade, id: str) -> tuple[Record, Holder] | None:
         return posted.record, posted.registrar.holder
     entry = facade.catalog.view.entries.get(id)
     if entry is None:
-        entry = next((each for each in facade.missed.entries() if each.id == id), None)
+        entry = facade.missed.get(id)
     return None if entry is None else (entry.record, entry.instance.lease.holder)
 
 
