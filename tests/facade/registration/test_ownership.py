@@ -12,6 +12,7 @@ import pytest
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.remote import RemoteStore
 from mcp_discovery.adapters.store import StoreOptions, new_holder
+from mcp_discovery.errors import StoreDeniedError
 from mcp_discovery.facade.access.tokens import hash_of, new_token
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import HOLDER_HEADER, Holder, public_holder
@@ -205,6 +206,10 @@ async def test_a_name_belongs_to_who_registered_it_first(tmp_path: Path) -> None
         assert (held.status, _kind(held)) == (409, "name-held")
         assert b"alice" not in held.body
         posted = {"id": "c", "name": "products", "url": "http://127.0.0.1:9/c"}
+        async with RemoteStore(ask.url, StoreOptions(token=_TOKENS["bob"])) as store:
+            mine = record("mine", name="products")
+            with pytest.raises(StoreDeniedError, match="belongs to another caller"):
+                await store.register(mine, document("a"), ttl=60, reap_after=120)
         connection = _connection("c", "products")
         for refused in (
             await ask("POST", "/servers", posted, headers=as_("bob")),
@@ -419,3 +424,13 @@ async def test_a_newcomer_swings_nothing(ask: Client) -> None:
     await ask("POST", "/servers", again)
     entry = (await ask("GET", "/servers/old")).json
     assert entry["registeredAt"] == entries["old"]["registeredAt"]
+
+
+async def test_the_latest_version_is_one_that_somebody_vouches_for() -> None:
+    async with EmbeddedStore() as below, served(below) as ask:
+        kept = record("kept", name="products", version="1.0.0")
+        await below.register(kept, document("a"), ttl=60, reap_after=120)
+        evil = leased("evil", name="products", version="9.0.0")
+        assert (await ask("POST", "/servers", evil)).status == 201
+        listed = (await ask("GET", "/v0.1/servers?version=latest")).json["servers"]
+        assert [each["server"]["version"] for each in listed] == ["1.0.0"]
