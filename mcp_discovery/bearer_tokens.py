@@ -26,8 +26,10 @@ log = logging.getLogger(__name__)
 
 #: A token is asked for anew when so little of its time is left: seconds, and a part of it.
 _EARLY, _EARLY_PART = 60.0, 0.2
-#: Seconds at least between two times that a token is asked for which is still valid.
-_PAUSE = 2.0
+#: Seconds at least between two times that a token is asked for which is still valid, the same after
+#: a failure, and how long a request waits for that: nobody who has a valid token shall fail because
+#: the one who issues them is away.
+_PAUSE, _AFTER_FAILURE, _PATIENCE = 2.0, 5.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,12 @@ class BearerToken(Rereadable):
             return await self._next(self._ask)
         if time.monotonic() >= self._due:
             try:
-                return await self._next(self._ask)
-            except TokenError as error:
-                log.warning("%s; the last one goes on being used", error)
+                async with asyncio.timeout(_PATIENCE):
+                    return await self._next(self._ask)
+            except (TokenError, TimeoutError) as error:
+                self._due = time.monotonic() + _AFTER_FAILURE
+                why = str(error) or f"asking for the {self._what} takes over {_PATIENCE:g} s"
+                log.warning("%s; the last one goes on being used", why)
         return self._asked
 
     async def after_refusal(self, refused: str | None) -> str | None:
@@ -113,7 +118,6 @@ class BearerToken(Rereadable):
                     self._keep(await self._answer(ask))
                 except TokenError as error:
                     self._failure = error
-                    self._due = time.monotonic() + _PAUSE
                 self._rounds += 1
             if self._failure is not None:
                 raise TokenError(self._failure.problem, denied=self._failure.denied) from (

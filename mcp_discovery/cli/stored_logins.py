@@ -171,13 +171,18 @@ class _LoginToken:
     def __init__(self, facade: str) -> None:
         self._facade = facade
         self._last: str | None = None
+        self._renewing: asyncio.Task[StoredLogin] | None = None
 
     async def __call__(self) -> IssuedToken:
         """The token; raises :class:`TokenError`."""
         login = self._found()
         if login.access_token == self._last or not login.lasts(_EARLY):
-            async with _locked(self._facade):
-                login = await self._renewed()
+            if self._renewing is None or self._renewing.done():
+                self._renewing = asyncio.create_task(self._renewed())
+                self._renewing.add_done_callback(lambda task: task.cancelled() or task.exception())
+            # It goes on when whoever waits for it is cancelled: what is issued for a refresh token
+            # that is good for one use has to be kept.
+            login = await asyncio.shield(self._renewing)
         self._last = login.access_token
         return _issued(login)
 
@@ -191,20 +196,21 @@ class _LoginToken:
     async def _renewed(self) -> StoredLogin:
         from mcp_discovery.errors import TokenError
 
-        login = self._found()
-        if login.access_token != self._last and login.lasts(_EARLY):
-            return login  # another command has renewed it
-        try:
-            renewed = await login.renewed()
-        except TokenError as error:
-            if not error.denied and login.access_token != self._last and login.lasts(0):
-                return login  # the issuer is away; it is still good for a while
-            raise
-        if renewed is login and not login.lasts(0):
-            raise TokenError("your login has ended", denied=True)
-        if renewed is not login:
-            save(renewed)
-        return renewed
+        async with _locked(self._facade):
+            login = self._found()
+            if login.access_token != self._last and login.lasts(_EARLY):
+                return login  # another command has renewed it
+            try:
+                renewed = await login.renewed()
+            except TokenError as error:
+                if not error.denied and login.access_token != self._last and login.lasts(0):
+                    return login  # the issuer is away; it is still good for a while
+                raise
+            if renewed is login and not login.lasts(0):
+                raise TokenError("your login has ended", denied=True)
+            if renewed is not login:
+                save(renewed)
+            return renewed
 
 
 def _issued(login: StoredLogin) -> IssuedToken:

@@ -54,17 +54,15 @@ class ClientCredentials:
 
     async def __call__(self) -> IssuedToken:
         """A new token."""
-        client, self._client = self._client, None
-        if client is None:
+        if self._client is None:
             server = await authorization_server(self._issuer)
-            client = OAuthClient(server, self._id, self._secret)
+            self._client = OAuthClient(server, self._id, self._secret)
         try:
-            grant = await client.client_credentials(self._wanted)
+            grant = await self._client.client_credentials(self._wanted)
         except TokenError as error:
-            if error.denied:
-                self._client = client
-            raise  # otherwise its metadata are read again: an endpoint may have moved
-        self._client = client
+            if not error.denied:
+                self._client = None  # its metadata are read again: an endpoint may have moved
+            raise
         return grant.token
 
 

@@ -93,7 +93,35 @@ async def test_it_is_renewed_before_its_known_end_and_the_last_one_serves_while_
     issuer.failure = OSError("away")
     with caplog.at_level(logging.WARNING):
         assert await token.current() == "token-2"
+        assert await token.current() == "token-2"
     assert "OSError: away; the last one goes on being used" in caplog.text
+    assert issuer.asked == 3  # not again for a while
+
+
+async def test_an_issuer_that_hangs_holds_nobody_up_who_has_a_valid_token(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bearer_tokens, "_PATIENCE", 0.2)
+    asked = 0
+
+    async def ask() -> str:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await asyncio.Event().wait()
+        return "token"
+
+    token = BearerToken("token", ask)
+    assert await token.current() == "token"
+    read_again()  # has it be asked for again
+    began = time.monotonic()
+    many = await asyncio.gather(*(token.current() for _ in range(10)))
+    assert set(many) == {"token"}
+    assert time.monotonic() - began < 2
+    before = asked
+    assert await token.current() == "token"
+    assert asked == before
+    assert "asking for the token takes over 0.2 s" in caplog.text
 
 
 async def test_one_whose_end_is_far_or_past_by_this_clock_is_kept_until_it_is_refused() -> None:

@@ -27,6 +27,7 @@ from tests.facade.access.tokens import TOKENS, guarded
 from tests.facade.harness import Client
 from tests.mcp_discovery.oauth.issuer import OddIssuer, odd_issuer
 from tests.programs import command
+from tests.stores.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +158,24 @@ async def test_commands_at_once_use_a_refresh_token_once(facade: Client, issuer:
     assert form["refresh_token"] == "r-1"
     found = stored_logins.find(facade.url)
     assert found is not None and found.refresh_token == "r-2"
+
+
+async def test_a_command_that_waits_no_longer_loses_no_refresh_token(
+    facade: Client, issuer: OddIssuer
+) -> None:
+    stored(facade, issuer, expires_at=time.time() - 5)
+    issuer.granting("refresh_token", TOKENS["reader"], expires_in=600, refresh_token="r-2")
+    token = stored_logins.token_for(facade.url)
+    assert callable(token)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):  # cancelled at once
+            await BearerToken("token", token).current()
+
+    async def kept() -> bool:
+        found = stored_logins.find(facade.url)
+        return found is not None and found.refresh_token == "r-2"
+
+    await until(kept, timeout=20, what="the new refresh token being kept")
 
 
 async def test_a_token_that_the_facade_refuses_is_renewed_whatever_the_clock_says(
