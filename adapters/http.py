@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -151,7 +152,7 @@ class HttpClient:
                 method, url, params=params, data=data, headers=headers, timeout=left
             ) as response:
                 whole = await self.whole(response, limit)
-            pause = max(backoff.next(), whole.retry_after)
+            pause = max(backoff.next(), whole.retry_after * random.uniform(1.0, 1.2))
             if not self._is_limited(whole) or time.monotonic() + pause >= deadline:
                 return whole
             await asyncio.sleep(pause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
@@ -141,7 +142,13 @@ class FacadeApi:
         problem: Any = None
         with suppress(ValueError):
             problem = answer.json()
-        raise self._error(answer.status, problem if isinstance(problem, dict) else {}, answer.text)
+        error = self._error(
+            answer.status, problem if isinstance(problem, dict) else {}, answer.text
+        )
+        if isinstance(error, StoreUnavailableError):
+            # Those who were refused at the same moment shall not come again at the same one.
+            error.retry_after = answer.retry_after * random.uniform(1.0, 1.2)
+        raise error
 
     def _error(self, status: int, problem: Mapping[str, Any], text: str) -> DiscoveryError:
         kind = _text(problem.get("type")).removeprefix(_KIND)

@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mcp_discovery.adapters import open_store
+from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.access.caller import Caller, key_of_address
 from mcp_discovery.facade.access.limits_section import (
@@ -21,8 +23,10 @@ from mcp_discovery.facade.access.limits_section import (
 )
 from mcp_discovery.facade.access.quota_stores import LocalCounts, LocalWindows
 from mcp_discovery.facade.access.rights import Rights
-from tests.facade.access.tokens import bearer, guarded, write_auth_file
+from mcp_discovery.health import Health, Status
+from tests.facade.access.tokens import TOKENS, bearer, guarded, write_auth_file
 from tests.facade.harness import Client, Reply, leased, served
+from tests.records import document, record
 from tests.stores.waiting import until
 
 _PING = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
@@ -270,3 +274,14 @@ async def test_the_ttl_of_registrations_is_bounded(tmp_path: Path) -> None:
             assert reply.status == status, reply.body
             if status == 422:
                 assert "give one from 10 s to 60 s" in reply.json["detail"]
+
+
+async def test_a_sidecars_store_waits_as_long_as_it_is_told(tmp_path: Path) -> None:
+    async with guarded(tmp_path, limited({"default": {"writes": "1/second"}})) as ask:
+        options = StoreOptions(token=TOKENS["registrar"], timeout=20)
+        async with open_store(ask.url, options) as store:
+            for number in range(4):
+                mine = record(f"a-{number}")
+                registration = await store.register(mine, document("find"), ttl=30, reap_after=60)
+                await registration.heartbeat(Health(Status.HEALTHY, "answers MCP"))
+        assert len((await ask("GET", "/servers", headers=bearer("operator"))).ids) == 4
