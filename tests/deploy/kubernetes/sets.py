@@ -40,6 +40,7 @@ SETS: dict[str, list[str]] = {
         ),
         *("--set", "store.secret.keys={user,password}"),
         *("--set", "facade.corsOrigins={https://a.example,https://b.example}"),
+        *("--set", "facade.trustedProxies={10.0.0.0/8,2001:db8::/32}"),
         *("--set", "facade.podAnnotations.a=b,facade.podLabels.c=d,facade.nodeSelector.e=f"),
         *("--set", "facade.tolerations[0].operator=Exists,imagePullSecrets[0].name=pull"),
         *("--set", "exampleServer.versions[0].suffix=v1,exampleServer.versions[0].weight=0"),

@@ -13,6 +13,7 @@ import typer
 
 from mcp_discovery.cli.options import probe_interval
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.http.client_address import TrustedProxies
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.record import Record
 from mcp_discovery.sidecar.settings import SidecarSettings
@@ -41,6 +42,11 @@ CASES: list[tuple[Callable[[Any], dict[str, Any]], Callable[[Any], Any], list[An
         lambda value: {"facade": {"corsOrigins": ["https://a.example", value]}},
         lambda value: Cors((value,)),
         ["https://b.example", "https://A.example", "ftp://a.example", "null"],
+    ),
+    (
+        lambda value: {"facade": {"trustedProxies": [value]}},
+        lambda value: TrustedProxies((value,)),
+        ["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::1", "proxy.example", "*", "", "10.0.0.0/x"],
     ),
     (
         lambda value: {"exampleServer": {"tags": [value]}},
