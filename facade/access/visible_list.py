@@ -310,10 +310,12 @@ class VisibleList(LiveList):
         digest = None if content is None else content.digest
         if digest is not None and digest != offered.digest:
             self._trimmed[digest] = key
+        # What a server says of how to use it, and how much it does, is of all that it offers.
+        protocol = entry.record.protocol.model_copy(update={"instructions": None})
+        capabilities = Capabilities(**names, digest=digest)
         record = entry.record.model_copy(
-            update={"capabilities": Capabilities(**names, digest=digest)}
+            update={"capabilities": capabilities, "protocol": protocol}
         )
-        # What an instance does is told of its other tools, too.
         instance = replace(entry.instance, record=record, load=None)
         return Entry(instance, vouched=not entry.held, dropped=entry.dropped)
 

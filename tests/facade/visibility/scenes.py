@@ -83,6 +83,8 @@ class Made:
             "endpoint": {"url": f"http://127.0.0.1:9/{self.id}"},
             "registeredAt": "2026-01-01T00:00:00Z",
         }
+        named = [name for _, name, _ in self.offers]
+        content["protocol"] = {"instructions": f"Use {' and '.join(named)}"}
         tools, resources, prompts = self.document.names()
         content["capabilities"] = {"tools": tools, "resources": resources, "prompts": prompts}
         return Record.parse(content)
@@ -164,17 +166,24 @@ def _some(values: Sequence[str]) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True)
 
 
-_GRANT = st.fixed_dictionaries(
-    {"verbs": st.sampled_from((["read"], ["read", "report"], ["read", "call"]))},
-    optional={
-        "names": _some(("pay*", "shop", "d?cs", "*-eu")),
-        "tags": _some(("eu", "b*")),
-        "zones": _some(("west", "e*")),
-        "owners": _some(("ann", "b?b")),
-        "tools": _some(("read_*", "write_x", "*")),
-        "resources": _some(("read_x", "docs:///write*")),
-        "prompts": _some(("drop", "read_?")),
-    },
+_VERBS = st.sampled_from((["read"], ["read", "report"], ["read", "call"]))
+_WHOSE = {
+    "names": _some(("pay*", "shop", "d?cs", "*-eu")),
+    "tags": _some(("eu", "b*")),
+    "zones": _some(("west", "e*")),
+    "owners": _some(("ann", "b?b")),
+}
+_WHAT = {
+    "tools": _some(("read_*", "write_x")),
+    "resources": _some(("read_x", "docs:///write*")),
+    "prompts": _some(("drop", "read_?")),
+}
+#: Grants for whole instances, for parts of some, and for parts of any.
+_GRANT = st.one_of(
+    *(st.fixed_dictionaries({"verbs": _VERBS, key: values}) for key, values in _WHOSE.items()),
+    st.fixed_dictionaries({"verbs": _VERBS}, optional=_WHOSE | _WHAT),
+    *(st.fixed_dictionaries({"verbs": _VERBS, key: values}) for key, values in _WHAT.items()),
+    st.fixed_dictionaries({"verbs": _VERBS, "tools": _WHAT["tools"]}, optional=_WHAT),
 )
 _OFFER = st.tuples(st.sampled_from(PARTS), st.sampled_from(OFFERS), st.sampled_from(DESCRIPTIONS))
 _OFFERS = st.lists(_OFFER, max_size=5).map(tuple)
