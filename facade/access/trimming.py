@@ -134,7 +134,8 @@ class TrimmedContents:
             found = trim(await self._whole.document(trimmed.original), trimmed.grants)
         except DocumentNotFoundError:
             if (instead := other(trimmed)) is None:
-                raise DocumentNotFoundError(digest) from None
+                # The whole of another instance may be just that.
+                return await self._whole.document(digest)
             found = trim(await self._whole.document(instead.original), instead.grants)
         if found.digest != digest:
             raise DocumentNotFoundError(digest)

@@ -242,8 +242,9 @@ class VisibleList(LiveList):
             problem=None if self._at.problem is None else STORE_AWAY,
             partial=None if self._at.partial is None else PARTIAL,
         )
+        for each in final.values():  # first, so that what another has had is not dropped
+            self._count_document(each, 1)
         async for id, shown_now in _sliced(final.items()):
-            self._count_document(shown_now, 1)  # first, so that one that stays is not dropped
             self._count_document(known.get(id), -1)
             if shown_now is not None and shown_now is not self._at.entries.get(id):
                 self._partly.add(id)

@@ -183,7 +183,7 @@ _GRANT = st.one_of(
     *(st.fixed_dictionaries({"verbs": _VERBS, key: values}) for key, values in _WHOSE.items()),
     st.fixed_dictionaries({"verbs": _VERBS}, optional=_WHOSE | _WHAT),
     *(st.fixed_dictionaries({"verbs": _VERBS, key: values}) for key, values in _WHAT.items()),
-    st.fixed_dictionaries({"verbs": _VERBS, "tools": _WHAT["tools"]}, optional=_WHAT),
+    st.fixed_dictionaries({"verbs": _VERBS, **_WHAT}),
 )
 _OFFER = st.tuples(st.sampled_from(PARTS), st.sampled_from(OFFERS), st.sampled_from(DESCRIPTIONS))
 _OFFERS = st.lists(_OFFER, max_size=5).map(tuple)

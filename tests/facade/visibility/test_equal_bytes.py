@@ -30,7 +30,7 @@ from mcp_discovery.instance import Holder
 from tests.facade.harness import Client, Reply, served
 from tests.facade.mcp.wire import Legacy, enveloped, told
 from tests.facade.visibility.asking import Asked, arguments, requests
-from tests.facade.visibility.scenes import SENTINEL, Made, Scene, scenes, sees_all_of
+from tests.facade.visibility.scenes import PARTS, SENTINEL, Made, Scene, scenes, sees_all_of
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 TOKENS = {"caller": new_token("caller"), "operator": new_token("operator")}
@@ -273,7 +273,7 @@ async def tell_of_use(doors: tuple[Door, Door], scene: Scene) -> None:
     """At the first door, what the caller does not see is used; nothing of what it will see whole,
     figures included."""
     seen = {
-        each["id"]: set(each["capabilities"]["tools"])
+        each["id"]: {name for part in PARTS for name in each["capabilities"][part]}
         for each in (await doors[0].ask("GET", "/servers?status=all")).json["servers"]
     }
     whole = {each.id for each in scene.after[0] if sees_all_of(scene.grants, each)}
