@@ -60,8 +60,9 @@ KNOWN = {
 class Line:
     """A facade in a thread of its own: the tests here are synchronous, as their tool is."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.url = ""
+        self._options = {"probe_timeout": 0.2, "first_probe": 0.05, "settle": 0.1} | options
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -82,7 +83,7 @@ class Line:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        async with served(probe_timeout=0.2, first_probe=0.05, settle=0.1) as client:
+        async with served(**self._options) as client:
             self.url = client.url
             self._ready.set()
             await self._stop.wait()
