@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from mcp_discovery.facade.access.challenge import CHALLENGES, WELL_KNOWN
 from mcp_discovery.facade.http.body import Shaped
@@ -16,6 +16,8 @@ from mcp_discovery.facade.http.problems import ProblemError
 
 class ProtectedResource(Shaped):
     """What a client needs to know to get a token."""
+
+    model_config = ConfigDict(alias_generator=None)  # the names are RFC 9728's
 
     resource: str = Field(description="The `resource` to ask the issuer for (RFC 8707).")
     authorization_servers: list[str] = Field([], description="The issuers whose tokens count.")

@@ -90,6 +90,7 @@ OPERATIONS = tuple(
         "gateway",
         parameters=_PARAMETERS,
         errors=(403, 404, 408, 413, 501, 504, 508),
+        json_rpc=method == "POST",
         needs="call",
     )
     for method in ("POST", "GET", "DELETE")

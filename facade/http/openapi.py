@@ -228,7 +228,11 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         for status, shape in operation.answers.items()
     }
     for status in _errors(operation):
-        responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+        responses[str(status)] = (
+            _problem(status, "application/json")
+            if operation.json_rpc
+            else {"$ref": f"#/components/responses/Problem{status}"}
+        )
     described["responses"] = dict(sorted(responses.items()))
     return described
 
@@ -246,14 +250,16 @@ def _answer(operation: Operation, status: int, shape: Shape, schemas: _Schemas) 
     return answer
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int, *others: str) -> dict[str, Any]:
+    """A problem document, which may be inside of something of the ``others`` instead."""
     more = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
     names = (*_EVERYWHERE, *more.get(status, ()))
     schema = {"$ref": _REF.format(model="Problem")}
     return {
         "description": HTTPStatus(status).phrase,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {"application/problem+json": {"schema": schema}}
+        | {media: {"schema": {"type": "object"}} for media in others},
     }
 
 

@@ -50,7 +50,8 @@ class Operation:
     statuses of the problem documents that it may answer with, besides those that every operation
     has and that are not among ``answers``. ``media`` is the type of its good answers;
     ``body_optional`` says that a request without a body is one, too. ``lenient`` says that unknown
-    query parameters are ignored: for an API whose clients nobody wrote for a facade.
+    query parameters are ignored: for an API whose clients nobody wrote for a facade. ``json_rpc``
+    says that errors may be JSON-RPC errors instead, with the problem document in them.
 
     A function among ``parameters``, or as the ``body``, is called when the application is built: so
     the table of filters is read then and not when a module is imported.
@@ -67,6 +68,7 @@ class Operation:
     media: str = "application/json"
     body_optional: bool = False
     lenient: bool = False
+    json_rpc: bool = False
     needs: Need = field(kw_only=True)
 
     @property

@@ -237,7 +237,7 @@ _DELETED = Parameter(
     "include_deleted", "Those that are deleted, too.", {"type": "boolean", "default": False}
 )
 _GROUP = "mcp-registry"
-_ERRORS = dict.fromkeys((400, 502, 503), RegistryError)
+_ERRORS = dict.fromkeys((400, 401, 403, 421, 429, 502, 503), RegistryError)
 _LIST = (
     Operation(
         "GET",
