@@ -13,6 +13,7 @@ from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.facade.access import visibility
 from mcp_discovery.instance import HOLDER_HEADER
+from mcp_discovery.record import Record
 from tests.facade.access.tokens import ROLES, SCOPES, bearer, guarded, write_auth_file
 from tests.facade.harness import Client, Reply, leased
 from tests.facade.mcp.wire import Legacy, hello, message
@@ -254,3 +255,25 @@ async def test_many_changes_at_once(tmp_path: Path) -> None:
         listed = await ask("GET", "/servers?limit=1", headers=MANAGER)
         assert listed.json["total"] == 200
         assert listed.headers["X-Discovery-Revision"].endswith(":200")
+
+
+async def test_who_is_missed_of_what_is_seen(tmp_path: Path) -> None:
+    async with EmbeddedStore() as store, guarded(tmp_path, SECTIONS, store=store) as ask:
+        await ask("GET", "/servers", headers=MANAGER)
+        for name in ("desk", "vault"):
+            record = Record.parse({"id": name, "name": name, "endpoint": {"url": "http://x/mcp"}})
+            await store.register(record, document("get_x"), ttl=1, reap_after=2)
+
+        async def missed(headers: dict[str, str]) -> list[str]:
+            found = (await ask("GET", "/status", headers=headers)).json["missed"]
+            return [each["id"] for each in found]
+
+        async def both_are() -> bool:
+            return await missed(OPERATOR) == ["desk", "vault"]
+
+        await until(both_are, timeout=30, what="both being missed")
+        assert await missed(MANAGER) == ["desk"]
+        assert await missed(EMPLOYEE) == []  # nobody had looked that way while it was there
+        assert (await ask("DELETE", "/servers/vault", headers=MANAGER)).status == 404
+        assert (await ask("DELETE", "/servers/desk", headers=OPERATOR)).status == 204
+        assert await missed(MANAGER) == []
