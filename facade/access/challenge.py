@@ -12,7 +12,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from mcp_discovery.facade.access.auth_file import Policy
-from mcp_discovery.facade.access.rights import Need
+from mcp_discovery.facade.access.rights import Need, in_words
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import ProblemError
 
@@ -52,7 +52,7 @@ class Challenges:
 
     def unauthenticated(self, request: web.Request, need: Need) -> ProblemError:
         """There is no credential, and anonymous callers may not do this."""
-        detail = f"this needs a credential with the right to {need}; send Authorization: Bearer …"
+        detail = f"this needs a credential with the right to {in_words(need)}; send Authorization: Bearer …"
         headers = self._headers(request, need)
         return ProblemError(401, "unauthenticated", detail, needs=need).with_headers(headers)
 

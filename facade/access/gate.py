@@ -10,7 +10,7 @@ from aiohttp import web
 from mcp_discovery.facade.access.caller import Caller, caller_of, identified
 from mcp_discovery.facade.access.challenge import Challenges
 from mcp_discovery.facade.access.quotas import Quotas
-from mcp_discovery.facade.access.rights import Need, Rights
+from mcp_discovery.facade.access.rights import Need, Rights, in_words
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import Handler, ProblemError
@@ -91,4 +91,4 @@ class Gate:
 
 def _forbidden(caller: Caller, need: Need) -> str:
     having = ", ".join(caller.roles) or "none"
-    return f"{caller.subject} (roles: {having}) has no right to {need}; ask for a role that has"
+    return f"{caller.subject} (roles: {having}) has no right to {in_words(need)}; ask for a role that has"

@@ -29,6 +29,11 @@ Part: TypeAlias = Literal["tools", "resources", "prompts"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
+def in_words(need: Need) -> str:
+    """What a right is to, in a sentence."""
+    return "administer" if need == "admin" else need
+
+
 @lru_cache(4096)
 def _matcher(globs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(translate, globs)) or r"(?!)")

@@ -14,7 +14,7 @@ from mcp_discovery.adapters.remote import RemoteStore, api
 from mcp_discovery.adapters.store import Change, Snapshot, StoreOptions
 from mcp_discovery.errors import ForbiddenError, StoreUnavailableError, UnauthenticatedError
 from mcp_discovery.facade.access.tokens import hash_of, new_token
-from mcp_discovery.health import healthy
+from mcp_discovery.health import Status, healthy
 from mcp_discovery.record import Record
 from tests.facade.access.tokens import TOKENS, guarded, write_auth_file
 from tests.facade.harness import served
@@ -43,12 +43,16 @@ async def test_a_rotated_token_loses_no_registration_and_no_list(tmp_path: Path)
             write_auth_file(auth, tokens=only(_OTHER))
             what = "the old token being refused"
             await until(lambda: _refused(registration.heartbeat(healthy())), timeout=20, what=what)
-            assert not catalog.view.stale_since
             file.write_text(_OTHER)
             await registration.heartbeat(healthy())
-            assert [each.instance.health.status for each in catalog.view.entries.values()] == [
-                "healthy"
-            ]
+
+            async def confirmed() -> bool:
+                return catalog.view.stale_since is None
+
+            await until(confirmed, timeout=20, what="the list being confirmed again")
+            (entry,) = catalog.view.entries.values()
+            assert entry.health.status is Status.HEALTHY
+            assert catalog.view.revision == 1  # it was never shown otherwise
         await registration.deregister()
 
 
