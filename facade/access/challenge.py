@@ -52,7 +52,8 @@ class Challenges:
 
     def unauthenticated(self, request: web.Request, need: Need) -> ProblemError:
         """There is no credential, and anonymous callers may not do this."""
-        detail = f"this needs a credential with the right to {in_words(need)}; send Authorization: Bearer …"
+        right = f"the right to {in_words(need)}"
+        detail = f"this needs a credential with {right}; send Authorization: Bearer …"
         headers = self._headers(request, need)
         return ProblemError(401, "unauthenticated", detail, needs=need).with_headers(headers)
 

@@ -91,4 +91,5 @@ class Gate:
 
 def _forbidden(caller: Caller, need: Need) -> str:
     having = ", ".join(caller.roles) or "none"
-    return f"{caller.subject} (roles: {having}) has no right to {in_words(need)}; ask for a role that has"
+    who = f"{caller.subject} (roles: {having})"
+    return f"{who} has no right to {in_words(need)}; ask for a role that has"
