@@ -174,11 +174,12 @@ def create_app(
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     visibility = Visibility(parts, mcp, options)
     total = visibility.total
-    posted = PostedEntries(
-        catalog, documents, locks, options, usage, tls, partial(_has_strangers, options, policy)
-    )
+    has_strangers = partial(_has_strangers, options, policy)
+    posted = PostedEntries(catalog, documents, locks, options, usage, tls, has_strangers)
     shared_names = SharedNames(catalog)
-    passing = McpGateway(catalog, options, usage, SessionIds(policy), credentials, tls)
+    passing = McpGateway(
+        catalog, options, usage, SessionIds(policy), credentials, tls, has_strangers
+    )
     listed = ListedAddresses(
         catalog,
         usage,

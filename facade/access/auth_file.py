@@ -154,7 +154,7 @@ class AuthFile(Section):
         """What ``scope`` grants; nothing for one that is not known."""
         found = self.scopes.get(scope)
         if found is None:
-            return [Grant(frozenset((verb,))) for verb in VERBS if verb == scope]
+            return [ScopeGrant(verbs=[verb]).grant() for verb in VERBS if verb == scope]
         if isinstance(found, ScopeGrant):
             return [found.grant()]
         tools = tuple(each for each in found if isinstance(each, str))

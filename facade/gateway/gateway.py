@@ -73,7 +73,9 @@ class McpGateway:
         sessions: SessionIds,
         credentials: Callable[[], KnownCredentials] | None = None,
         tls: ServerTls = SYSTEM_TLS,
+        has_strangers: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._has_strangers = has_strangers
         self._sessions = sessions
         self._credentials = credentials or (lambda: NO_CREDENTIALS)
         self._tls = tls
@@ -150,7 +152,7 @@ class McpGateway:
         except ReplicaUnreachableError as error:
             if entry.health.status is Status.DOWN:
                 raise _session_over(entry.id) from error
-            raise _none_reached([entry.id], error) from error
+            raise self._none_reached([entry], error) from error
 
     async def _forward_to_any(
         self, exchange: ForwardedRequest, name: str, fit: list[Entry]
@@ -160,15 +162,25 @@ class McpGateway:
         protocol = headers.get(PROTOCOL, "")
         tool = headers.get("Mcp-Name") if headers.get("Mcp-Method") == "tools/call" else None
         order = self._replicas.ordered(fit, protocol if protocol >= _MODERN else None, tool)
-        tried: list[str] = []
+        tried: list[Entry] = []
         for entry in order[:_MOST_TRIES]:
-            tried.append(entry.id)
+            tried.append(entry)
             try:
                 return await self._send_to(exchange, entry)
             except ReplicaUnreachableError as error:
                 log.info("gateway to %s: %s cannot be reached: %s", name, entry.id, error)
                 last = error
-        raise _none_reached(tried, last) from last
+        raise self._none_reached(tried, last) from last
+
+    def _none_reached(self, tried: list[Entry], last: ReplicaUnreachableError) -> ProblemError:
+        ids = [each.id for each in tried]
+        none = f"{', '.join(ids)} cannot be reached now, nothing was sent"
+        owned = all(each.instance.lease.holder.owner is not None for each in tried)
+        if self._has_strangers() and not owned:
+            # See mcp_discovery.facade.registration.strangers.
+            return ProblemError(502, "not-reached", f"{none}; the facade's log says why", ids=ids)
+        detail = f"{none}; {ids[-1]}: {last}"
+        return ProblemError(504 if last.late else 502, "not-reached", detail, ids=ids)
 
     async def _send_to(
         self, exchange: ForwardedRequest, entry: Entry, session: str | None = None
@@ -364,11 +376,6 @@ async def _read(parts: AsyncIterator[bytes], record: Record) -> AsyncIterator[by
 def _session_over(id: str) -> ProblemError:
     detail = f"the session is over, {id} has gone; start a new one with initialize"
     return ProblemError(404, "session-over", detail, id=id)
-
-
-def _none_reached(ids: list[str], last: ReplicaUnreachableError) -> ProblemError:
-    detail = f"{', '.join(ids)} cannot be reached now, nothing was sent; {ids[-1]}: {last}"
-    return ProblemError(504 if last.late else 502, "not-reached", detail, ids=ids)
 
 
 def _abort(request: web.Request) -> None:

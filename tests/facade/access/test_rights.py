@@ -69,6 +69,7 @@ def test_verbs_are_scopes_for_everything(policy: Policy) -> None:
     assert rights.sees_all
     assert rights.verbs == {"read", "admin"}
     assert not policy.rights(["payments"]).sees_all
+    assert policy.rights([], ["call"]).verbs == {"read", "call"}  # and what is called is seen
 
 
 def test_equal_grants_are_one_visibility(policy: Policy) -> None:

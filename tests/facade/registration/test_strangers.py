@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from mcp_discovery.facade.registration.strangers import CONCEALED
-from tests.facade.access.tokens import bearer, guarded
-from tests.facade.harness import served
+from tests.facade.access.tokens import ROLES, bearer, guarded
+from tests.facade.harness import leased, served
 from tests.servers.process import odd
 from tests.stores.waiting import until
 
@@ -122,3 +122,19 @@ async def test_a_server_of_a_stranger_that_speaks_mcp_is_listed_as_any_other() -
         body = {"id": "good", "name": "good", "url": server.url}
         assert (await ask("POST", "/servers", body)).status == 201
         assert (await ask.until_status("good", "healthy"))["capabilities"]["tools"]
+
+
+async def test_nor_does_the_gateway_say_why(tmp_path: Path) -> None:
+    roles = {"guest": "call register"}
+    sections = {"anonymous": "guest", "roles": dict(ROLES) | roles}
+    async with network() as urls, guarded(tmp_path, sections, gateway=True) as ask:
+        answers = set()
+        for what in ("closed", "tls"):
+            body = leased(what, name=what, url=urls[what])
+            assert (await ask("POST", "/servers", body)).status == 201
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+            reply = await ask("POST", f"/gateway/{what}/mcp", message)
+            answers.add((reply.status, reply.json["error"]["message"].replace(what, "it")))
+        assert answers == {
+            (502, "it cannot be reached now, nothing was sent; the facade's log says why")
+        }
