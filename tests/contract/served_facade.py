@@ -35,7 +35,9 @@ class ServedFacade:
     async def start(self, store: EmbeddedStore) -> None:
         """Serves ``store`` on the same port as before."""
         self.store = store
-        self._runner = web.AppRunner(create_app(store), shutdown_timeout=0.2)
+        # No server is behind what the contract registers, so that nothing is to be found there.
+        app = create_app(store, FacadeOptions(probe_claims=False))
+        self._runner = web.AppRunner(app, shutdown_timeout=0.2)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
 

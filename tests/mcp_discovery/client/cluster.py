@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from tests.facade.access.tokens import ROLES, TOKENS, write_auth_file
 from tests.programs import AskedFacade, Running, facade, running
 from tests.servers.process import McpServer
 
@@ -19,7 +20,14 @@ INTERVAL = TTL / 3
 class Cluster:
     """One facade; :meth:`add` puts a counting server with a sidecar beside it."""
 
-    def __init__(self, asked: AskedFacade, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        asked: AskedFacade,
+        folder: Path,
+        stack: AsyncExitStack,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._environment = environment
         self.facade = asked
         self.url = asked.url
         self._folder = folder
@@ -40,7 +48,7 @@ class Cluster:
         if "sse" in options:
             times += ["--transport", "sse"]
         self.sidecars[id] = await self._stack.enter_async_context(
-            running(self._folder, "sidecar", *given, *times, *sidecar)
+            running(self._folder, "sidecar", *given, *times, *sidecar, **self._environment)
         )
         self.servers[id] = server
         await self.facade.until_status(id, "healthy", 20)
@@ -60,8 +68,15 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[Cluster]:
-    """A cluster with a facade and nothing else."""
+async def cluster(folder: Path, *, known: bool = False) -> AsyncIterator[Cluster]:
+    """A cluster with a facade and nothing else. With ``known`` the facade knows its sidecars by a
+    token, and lets everybody read and report; otherwise they only claim to be who they are."""
+    auth, token = {}, {}
+    if known:
+        sections: dict[str, Any] = {"roles": dict(ROLES) | {"guest": "read report"}}
+        file = write_auth_file(folder / "auth.yaml", anonymous="guest", **sections)
+        auth = {"MCP_DISCOVERY_AUTH": file, "MCP_DISCOVERY_AUDIT_STORE": "none"}
+        token = {"MCP_DISCOVERY_STORE_TOKEN": TOKENS["registrar"]}
     async with AsyncExitStack() as stack:
-        asked = await stack.enter_async_context(facade(folder, "embedded:"))
-        yield Cluster(asked, folder, stack)
+        asked = await stack.enter_async_context(facade(folder, "embedded:", **auth))
+        yield Cluster(asked, folder, stack, token)

@@ -249,7 +249,7 @@ async def test_deadlines(tmp_path: Path) -> None:
 
 
 async def test_replicas_of_another_schema_are_not_mixed(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as place:
+    async with cluster(tmp_path, known=True) as place:
         for id in ("a", "b"):
             await place.add(id)
         async with Discovery(place.url, strategy="round-robin") as discovery:

@@ -161,8 +161,9 @@ async def test_a_server_that_is_back_is_called_again_before_anybody_says_so(
 )
 async def test_each_strategy_chooses(strategy: str, tmp_path: Path) -> None:
     async with cluster(tmp_path) as place:
-        await place.add("light", sidecar=("--weight", "1"))
+        # The facade knows nobody: what came later weighs no more than all before it together.
         await place.add("heavy", sidecar=("--weight", "9"))
+        await place.add("light", sidecar=("--weight", "1"))
         pids = {(await place.counts(id))["pid"]: id for id in ("light", "heavy")}
         async with Discovery(place.url, strategy=strategy) as discovery:  # type: ignore[arg-type]
 
