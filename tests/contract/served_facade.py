@@ -8,6 +8,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.facade.app import create_app
+from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.state import FACADE
 
 
