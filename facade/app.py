@@ -187,6 +187,7 @@ def create_app(
         mark=posted.holder.id,
         tls=tls,
         everything=options.try_advertised,
+        has_strangers=has_strangers,
     )
     metrics = Metrics(
         catalog,

@@ -12,7 +12,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.addresses import AddressPolicy, literal
 from mcp_discovery.facade.http.outbound import MARK, Dialer
+from mcp_discovery.facade.registration.strangers import CONCEALED
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
 from mcp_discovery.probe import McpProbe, ProbeError, ServerTls, UnreachableError
@@ -73,6 +74,7 @@ class ListedAddresses:
     An address that the facade may not dial is not tried, nor is one of loopback that a sidecar on
     another machine means. Unless ``everything`` is, only what somebody registered is tried who is
     not known, and so only claims it; once its server was found, the list says so.
+    ``has_strangers`` tells whether anybody may register.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class ListedAddresses:
         mark: str,
         tls: ServerTls,
         everything: bool = True,
+        has_strangers: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._has_strangers = has_strangers
         self._catalog = catalog
         self._everything = everything
         self._addresses = addresses
@@ -189,7 +193,13 @@ class ListedAddresses:
         if reason != known.reason:
             log.warning("%s, seen from here: %s", id, reason or "its address leads to it again")
             known.reason = reason
-            self._catalog.remark(id, reason)
+            conceal = reason is not None and self._is_strangers(entry)
+            self._catalog.remark(id, CONCEALED if conceal else reason)
+
+    def _is_strangers(self, entry: Entry) -> bool:
+        """Whether somebody registered it who is not known, and who is told no reasons; see
+        :mod:`mcp_discovery.facade.registration.strangers`."""
+        return entry.instance.lease.holder.claims and self._has_strangers()
 
     def _counts(self, known: _Tried) -> bool:
         """Whether what was found says something of the server, and not of the facade's network."""

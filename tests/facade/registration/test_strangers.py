@@ -138,3 +138,9 @@ async def test_nor_does_the_gateway_say_why(tmp_path: Path) -> None:
         assert answers == {
             (502, "it cannot be reached now, nothing was sent; the facade's log says why")
         }
+
+
+async def test_nor_is_it_said_of_what_somebody_claims_to_keep_alive() -> None:
+    async with network() as urls, served(open_to_strangers=True, probe_claims=True) as ask:
+        assert (await ask("POST", "/servers", leased("a", url=urls["closed"]))).status == 201
+        assert (await ask.until_status("a", "degraded"))["reason"] == CONCEALED
