@@ -96,7 +96,7 @@ class Connection(web.RequestHandler):
 
     def abort(self) -> None:
         """Ends the connection at once."""
-        if isinstance(self.transport, asyncio.Transport):
+        if self.transport is not None:
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

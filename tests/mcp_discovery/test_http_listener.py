@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from mcp_discovery import http_listener as module
@@ -182,3 +183,19 @@ async def test_without_open_files_it_waits_and_goes_on(
         _, found = await answer(url, GET)
     assert found.endswith(b"hello ")
     assert "no connection can be accepted for now: Too many open files" in caplog.text
+
+
+def test_uvloop_ends_connections_as_well() -> None:
+    """Its transports are no subclasses of asyncio's, and it is what a facade runs in."""
+
+    async def held() -> None:
+        room = Room(5, 5)
+        async with listening(room) as url, AsyncExitStack() as stack:
+            for _ in range(100):
+                connection = await stack.enter_async_context(wire(url))
+                connection.send(b"GET / HT")
+            assert await connection.rest() == b""
+            await until_holds(lambda: room.taken == 0, timeout=10, what="half heads ending")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(held())

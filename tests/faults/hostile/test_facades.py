@@ -55,7 +55,8 @@ async def test_what_is_posted_is_refused_in_a_sentence_and_holds_nobody_up(tmp_p
         async with measured(at.program.pid, f"{at.url}/health") as meanwhile:
             for path in paths:
                 for body in bodies:
-                    async with http.post(f"{at.url}{path}", data=body) as answer:
+                    kind = {"Content-Type": "application/json"}
+                    async with http.post(f"{at.url}{path}", data=body, headers=kind) as answer:
                         told = await answer.text()
                         assert answer.status < 500, (path, body[:200], told[:500])
                         assert len(told) < 400_000, (path, body[:200])
