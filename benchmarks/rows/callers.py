@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
+import jwt
 import orjson
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from benchmarks import data
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
@@ -65,6 +71,62 @@ async def _seen(url: str, token: str, query: str) -> int:
         response.raise_for_status()
         answer = orjson.loads(await response.read())
         return int(answer.get("total", len(answer["servers"])))
+
+
+@contextmanager
+def _credentials() -> Iterator[tuple[Path, dict[str, Path]]]:
+    """A file for ``--auth``, and by kind a file with one credential of somebody who sees all."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    jwk = ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "one", "use": "sig"}
+    issuer, audience = "https://issuer.example.com", "https://discovery.example.com"
+    claims: dict[str, object] = {"iss": issuer, "aud": audience, "sub": "ada"}
+    claims |= {"roles": ["reader"], "exp": int(time.time()) + 86_400}
+    given = {
+        "token": new_token("ada"),
+        "JWT": jwt.encode(claims, key, "ES256", headers={"kid": "one"}),
+    }
+    with TemporaryDirectory() as folder:
+        keys, file = Path(folder) / "jwks.json", Path(folder) / "auth.yaml"
+        keys.write_text(json.dumps({"keys": [jwk]}))
+        rules = {
+            "roles": {"reader": "read"},
+            "tokens": {"ada": {"hash": hash_of(given["token"]), "roles": "reader"}},
+            "issuers": [{"issuer": issuer, "audience": audience, "jwks_file": str(keys)}],
+        }
+        file.write_text(yaml.safe_dump(rules))
+        found = {}
+        for kind, text in given.items():
+            found[kind] = Path(folder) / kind
+            found[kind].write_text(text)
+        yield file, found
+
+
+@row(
+    13,
+    "credentials",
+    "GET /servers?tags=…, 20 of 10,000, by a caller with a credential, beside no auth",
+    unit="requests/s",
+    goals=(Goal(0.9, at_least=True),),
+)
+async def beside_no_auth(scale: Scale) -> AsyncGenerator[Contest, None]:
+    """A static token, and a JWT that was verified before. Limits and audit are not among it."""
+    count = scale.of(10_000, 1_000)
+    with _credentials() as (file, tokens):
+        async with (
+            python("benchmarks.filled_facade", str(count)) as (plain, _),
+            _guarded(count, file) as (guarded, _),
+        ):
+            for each in tokens.values():
+                assert await _seen(guarded, each.read_text(), _QUERY) == data.WANTED_COUNT
+
+            async def without() -> float:
+                return (await load(plain + _QUERY, scale)).rate
+
+            async def shown(kind: str) -> float:
+                return (await load(guarded + _QUERY, scale, tokens=tokens[kind])).rate
+
+            contenders = [Contender(kind, partial(shown, kind)) for kind in tokens]
+            yield Contest(contenders, Contender("without", without))
 
 
 @row(
