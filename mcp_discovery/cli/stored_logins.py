@@ -81,9 +81,18 @@ class StoredLogin:
 
 
 def folder() -> Path:
-    """Where this user's logins are, by the XDG Base Directory Specification."""
+    """Where this user's logins are, by the XDG Base Directory Specification.
+
+    Raises :class:`InvalidInputError` for a user who has no home, as in many containers.
+    """
     given = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path.home() / ".config"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(given) and not os.path.isabs(home):
+        raise InvalidInputError(
+            "this user has no home directory to keep a login in; set HOME or XDG_CONFIG_HOME, or "
+            "give a token by MCP_DISCOVERY_FACADE_TOKEN"
+        )
+    base = Path(given) if os.path.isabs(given) else Path(home) / ".config"
     return base / "mcp-discovery" / "logins"
 
 
@@ -102,7 +111,11 @@ def find(facade: str) -> StoredLogin | None:
 
     Raises :class:`InvalidInputError` for a file that others can read, or that is damaged.
     """
-    return read(path_of(facade))
+    try:
+        path = path_of(facade)
+    except InvalidInputError:  # who has no home has no login
+        return None
+    return read(path)
 
 
 def read(path: Path) -> StoredLogin | None:
@@ -111,7 +124,7 @@ def read(path: Path) -> StoredLogin | None:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
             data = file.read(2**20)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise InvalidInputError(f"cannot read the login in {path}: {error.strerror}") from error

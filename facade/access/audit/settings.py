@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcp_discovery.credential_files import Secret
+from mcp_discovery.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,15 @@ class AuditSettings:
 def default_store() -> str:
     """The URL of the store where none is named: SQLite in the folder for state.
 
-    That is ``STATE_DIRECTORY`` (systemd), or the user's own (``XDG_STATE_HOME``).
+    That is ``STATE_DIRECTORY`` (systemd), or the user's own (``XDG_STATE_HOME``). Raises
+    :class:`InvalidInputError` for a user who has no home, as in many containers.
     """
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     folder = Path(given) if given else Path(home, "mcp-discovery")
+    if home.startswith("~") and not given:
+        raise InvalidInputError(
+            "this user has no home directory to keep the audit in; name a store or a file with "
+            "--audit-store or --audit, or set STATE_DIRECTORY"
+        )
     return f"sqlite:///{folder.absolute()}/audit.db"

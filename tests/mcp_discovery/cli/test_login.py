@@ -324,3 +324,14 @@ def test_the_folder_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_pat
     # It is the same facade, however its address is written.
     same = {stored_logins.path_of(each) for each in ("https://h", "https://H:443/")}
     assert len(same | {stored_logins.path_of("https://h:4000")}) == 2
+
+
+def test_who_has_no_home_has_no_login_and_is_told_so_by_login(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container whose user is a number."""
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert stored_logins.find("http://127.0.0.1:4000") is None
+    with pytest.raises(InvalidInputError, match="no home directory"):
+        stored_logins.path_of("http://127.0.0.1:4000")
