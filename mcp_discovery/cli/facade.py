@@ -401,6 +401,7 @@ def _audit_of(parameters: Mapping[str, Any]) -> AuditSettings | None:
 
     file, store = parameters["audit"], parameters["audit_store"]
     if store is None and file is None and parameters["auth"] is not None:
+        require_extra("audit", "the audit of --auth (--audit-store none keeps none)")
         store = default_store()
     if store == "none":
         store = None

@@ -25,15 +25,25 @@ def test_the_core_brings_neither_the_sdk_nor_what_that_needs(core: Environment) 
     installed = core.versions()
     assert installed["mcp-discovery"] == "0.2.0.dev0"
     brought_by_extras = {"mcp", "mcp-types", "httpx2", "starlette", "uvicorn", "dnspython"}
+    brought_by_extras |= {"pyjwt", "cryptography", "sqlalchemy", "aiosqlite", "asyncpg", "redis"}
     assert not brought_by_extras & set(installed)
     core.check()
 
 
-def test_every_module_but_the_client_library_is_importable(core: Environment) -> None:
+#: Modules that an extra is for, and that nobody imports without it.
+OF_EXTRAS = {
+    "mcp_discovery.facade.access.issuer_keys",
+    "mcp_discovery.facade.access.signed_tokens",
+    "mcp_discovery.facade.access.audit.database",
+}
+
+
+def test_every_module_but_those_of_extras_is_importable(core: Environment) -> None:
     script = (
         "import importlib, pkgutil, mcp_discovery\n"
         "for found in pkgutil.walk_packages(mcp_discovery.__path__, 'mcp_discovery.'):\n"
         "    part = found.name.split('.')[1]\n"
+        f"    if found.name in {OF_EXTRAS}: continue\n"
         "    if part not in ('client', 'examples') and not found.name.endswith('__main__'):\n"
         "        importlib.import_module(found.name); print(found.name)\n"
     )
@@ -141,6 +151,21 @@ def test_the_library_says_so_too(core: Environment) -> None:
         "except ImportError as error:\n    print(error.extra)"
     )
     assert core.run("-c", script).stdout == "client\n"
+
+
+async def test_known_callers_without_the_extras_of_audit_and_issuers(core: Environment) -> None:
+    file = core.folder / "auth.yaml"
+    file.write_text("roles: {reader: read}\n")
+    ended = await _command(core, "facade", "--auth", str(file), "--port", "0")
+    assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1), ended
+    assert "pip install 'mcp-discovery[audit]'" in ended.err
+    assert "--audit-store none" in ended.err
+    file.write_text("issuers: [{issuer: 'https://a.example', audience: b}]\n")
+    ended = await _command(
+        core, "facade", "--auth", str(file), "--port", "0", "--audit-store", "none"
+    )
+    assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1), ended
+    assert "pip install 'mcp-discovery[auth]'" in ended.err
 
 
 async def test_a_doctor_without_dnspython_does_not_call_dns_fine(
