@@ -35,6 +35,7 @@ OF_EXTRAS = {
     "mcp_discovery.facade.access.issuer_keys",
     "mcp_discovery.facade.access.signed_tokens",
     "mcp_discovery.facade.access.audit.database",
+    "mcp_discovery.facade.mcp.call_credentials",
 }
 
 
