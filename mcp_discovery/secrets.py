@@ -18,7 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 _ISSUED = re.compile(
     r"""(?x)
     \b(?:
-        gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}      # GitHub
+        mcpd_[a-z0-9-]+_[A-Za-z0-9]{20,}                               # a facade's own
+      | gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}      # GitHub
       | glpat-[A-Za-z0-9_-]{16,}                                       # GitLab
       | sk-[A-Za-z0-9_-]{16,} | sk_(?:live|test)_[A-Za-z0-9]{10,}      # model APIs, Stripe
       | xox[abeoprs]-[A-Za-z0-9-]{10,}                                 # Slack

@@ -105,6 +105,7 @@ SECRETS: list[dict[str, Any]] = [
     {"endpoint": {"transport": "stdio", "command": "sh", "args": ["-c", "x --token 'a b' \"y"]}},
     {"endpoint": {"url": "http://host/mcp", "headers": {"Authorization": "abc"}}},
     {"description": "call it with ghp_" + "a1B2" * 9},
+    {"description": "call it with mcpd_ci-1_" + "a1B2" * 11},
     {"auth": {"type": "bearer", "token": "abc"}},
     {"futureField": [{"apiKey": "abc"}]},
 ]
