@@ -190,6 +190,15 @@ def test_known_callers_by_a_secret_whose_changes_count() -> None:
     assert "subPath" not in mount
     (volume,) = [each for each in pod["volumes"] if each["name"] == "auth"]
     assert volume["secret"]["secretName"] == "rules"
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_own_token_where_the_cluster_is_an_issuer() -> None:
+    documents = rendered(
+        *setting(facade__auth__secretName="rules", facade__auth__serviceAccountToken=True)
+    )
+    pod = one(documents, "Deployment")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is True
 
 
 def test_replicas_follow_the_store() -> None:
