@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from cachetools import LRUCache
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError, MissingExtraError
@@ -24,11 +24,9 @@ from mcp_discovery.facade.access.issuers import Issuer
 from mcp_discovery.facade.access.limits_section import LimitsSection
 from mcp_discovery.facade.access.ownership import NameRule
 from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Need, Rights, Verb
-from mcp_discovery.facade.access.section import Section, Words
+from mcp_discovery.facade.access.section import Section, Words, read_section
 from mcp_discovery.facade.access.tokens import TokenEntry, TokenId
-from mcp_discovery.faults import fault_text
 from mcp_discovery.nearest import nearest
-from mcp_discovery.yaml_files import Table, parse
 
 #: So many sets of roles have their rights at hand.
 _ROLE_SETS = 4096
@@ -228,16 +226,7 @@ def follow(
 
 def read(data: bytes, path: str) -> AuthFile:
     """What ``data``, of the file at ``path``, says; raises :class:`InvalidInputError`."""
-    content = parse(data, path)
-    if content is not None and not isinstance(content, Table):
-        raise InvalidInputError(f"{path}: is no mapping; write roles:, scopes: and so on")
-    try:
-        return AuthFile.model_validate(content.value() if content is not None else {})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        what = f"{where} {fault_text(fault)}".lstrip()
-        raise InvalidInputError(f"{path}: {what}") from error
+    return read_section(data, path, AuthFile)
 
 
 def schema() -> dict[str, Any]:

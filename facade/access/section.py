@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -33,11 +34,23 @@ def read_section(data: bytes, path: str, kind: type[S]) -> S:
     content = parse(data, path)
     if content is not None and not isinstance(content, Table):
         raise InvalidInputError(f"{path}: is no mapping; write {next(iter(kind.model_fields))}:")
+    given = content.value() if content is not None else {}
     try:
-        return kind.model_validate(content.value() if content is not None else {})
+        return kind.model_validate(given)
     except ValidationError as error:
         # Of a value that may be one of several kinds: what is wrong with it as the kind that it is.
         fault = max(error.errors(), key=lambda each: not each["type"].endswith("_type"))
-        parts = (str(part) for part in fault["loc"])
-        where = ".".join(part for part in parts if not part[:1].isupper()) or "it"
-        raise InvalidInputError(f"{path}: {where} {fault_text(fault)}") from error
+        what = f"{'.'.join(_place(given, fault['loc']))} {fault_text(fault)}".lstrip()
+        raise InvalidInputError(f"{path}: {what}") from error
+
+
+def _place(given: Any, loc: Sequence[str | int]) -> Iterator[str]:
+    """``loc`` as it stands in the file: without the kinds that a value there was tried as."""
+    for number, part in enumerate(loc):
+        if isinstance(given, dict) and (part in given or number == len(loc) - 1):
+            given = given.get(part)
+        elif isinstance(given, list) and isinstance(part, int):
+            given = given[part]
+        else:
+            continue
+        yield str(part)

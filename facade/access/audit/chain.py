@@ -80,13 +80,6 @@ class ChainFault:
         return f"{self.where}: {self.what}"
 
 
-@dataclass(frozen=True, slots=True)
-class PrunedChain:
-    """That a log begins where it does because what was before was removed by age."""
-
-    head: ChainHead
-
-
 class ChainCheck:
     """Follows the entries of a log, in their order, and tells what is wrong with them.
 
