@@ -50,7 +50,7 @@ _KINDS: Final[dict[Need, Counted]] = {
     "register": "writes",
     "report": "reads",
     "call": "calls",
-    "admin": "writes",
+    "admin": "reads",
 }
 _WORDS: Final[dict[str, str]] = {
     "reads": "requests that read",
