@@ -33,7 +33,7 @@ class FacadeOptions:
     besides those that the system trusts; it is followed.
 
     ``auth`` is the file that says who is known and what they may do, followed; see
-    :mod:`mcp_discovery.facade.access.auth_file`. ``None``: everybody may do everything.
+    :mod:`mcp_discovery.facade.access.auth_file`. ``None``: nobody is asked who they are.
 
     ``audit`` says where is recorded what happens; ``None``: nowhere.
 

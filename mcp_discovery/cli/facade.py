@@ -109,7 +109,8 @@ def facade(
         None,
         metavar="FILE",
         help="YAML that says who is known, by tokens, issuers and certificates, and what their "
-        "roles may see, register and call; followed. Without it everybody may do everything.",
+        "roles may see, register and call; followed. Without it nobody is asked who they are: on "
+        "loopback everybody may do everything, elsewhere read and call.",
     ),
     audit: str | None = typer.Option(
         None,
