@@ -31,6 +31,8 @@ _MAX_CACHED_BYTES = 8192
 HOLDER_HEADER = "MCP-Discovery-Holder"
 #: What the public ids of holders begin with, with which nothing can be proven.
 _PUBLIC = "h1-"
+#: What the ids of holders begin with that gave none, with which nothing can be proven either.
+UNNAMED_HOLDER = "unnamed-"
 
 
 def is_public_holder(id: str) -> bool:
@@ -87,8 +89,8 @@ class Holder:
 
     def is_proven_by(self, secret: str | None) -> bool:
         """Whether who knows ``secret`` is this holder."""
-        if secret is None or is_public_holder(secret):
-            return False
+        if secret is None or secret.startswith((_PUBLIC, UNNAMED_HOLDER)):
+            return False  # all see it, or what it is made of
         return hmac.compare_digest(public_holder(secret), self.public_id)
 
 

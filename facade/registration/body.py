@@ -15,7 +15,7 @@ from mcp_discovery.document import CapabilityDocument, is_digest
 from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
 from mcp_discovery.facade.documents.documents import document_of
 from mcp_discovery.health import Health, Status, utcnow
-from mcp_discovery.instance import DERIVED, Lease
+from mcp_discovery.instance import DERIVED, UNNAMED_HOLDER, Lease
 from mcp_discovery.record import Record, parse_moment
 
 #: Seconds after which a silent instance is forgotten, where its lease does not say.
@@ -190,9 +190,8 @@ def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease 
     if not isinstance(given, Mapping):
         raise InvalidRecordError("lease", "is not an object")
     terms = {key: value for key, value in given.items() if value is not None}
-    anonymous = "holder" not in terms
-    if anonymous:
-        terms["holder"] = anonymous_holder(record)
+    holder = terms.setdefault("holder", anonymous_holder(record))
+    anonymous = isinstance(holder, str) and holder.startswith(UNNAMED_HOLDER)
     terms.setdefault("host", remote or "unknown-host")
     terms.setdefault("by", "sidecar")
     ttl = terms.get("ttl")
@@ -208,9 +207,11 @@ def _lease(body: Mapping[str, Any], record: Record, remote: str) -> tuple[Lease 
 
 
 def anonymous_holder(record: Record) -> str:
-    """The holder's id of a registrant that did not say who it is."""
+    """The holder's id of a registrant that did not say who it is: no secret, as lists show all that
+    it is made of."""
     endpoint = record.endpoint.model_dump_json()
-    return hashlib.sha256(f"{record.id} {endpoint}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{record.id} {endpoint}".encode()).hexdigest()
+    return UNNAMED_HOLDER + digest[:16]
 
 
 def _moment(data: Mapping[str, Any], name: str) -> datetime | None:

@@ -327,12 +327,12 @@ async def _remove_foreign(facade: Facade, entry: Entry, claimant: Claimant) -> N
     # Any facade accepts a registrant that gave no name as itself.
     unnamed = anonymous_holder(entry.record)
     taken_by = facade.posted.holder
-    if claimant.acts_for(lease.holder):
+    if public_holder(unnamed) == lease.holder.public_id:
+        taken_by = dataclasses.replace(lease.holder, id=unnamed)
+    elif claimant.acts_for(lease.holder):
         secret = claimant.secret or claimant.named
         proven = secret if lease.holder.is_proven_by(secret) else None
         taken_by = dataclasses.replace(lease.holder, secret=proven)
-    elif public_holder(unnamed) == lease.holder.public_id:
-        taken_by = dataclasses.replace(lease.holder, id=unnamed)
     elif claimant.named is not None and entry.health.status is not Status.DOWN:
         claimant.require_holder(entry.id, lease.holder, url=_url(entry))
     try:

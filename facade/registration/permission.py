@@ -23,7 +23,14 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.servers.current_list import CATALOG, entry_in, unknown, view_of
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.instance import HOLDER_HEADER, Holder, Lease, is_public_holder, public_holder
+from mcp_discovery.instance import (
+    HOLDER_HEADER,
+    UNNAMED_HOLDER,
+    Holder,
+    Lease,
+    is_public_holder,
+    public_holder,
+)
 from mcp_discovery.record import Record
 
 #: The longest secret of a holder.
@@ -55,6 +62,8 @@ class Claimant:
         if secret is not None and (is_public_holder(secret) or len(secret) > _LONGEST_SECRET):
             problem = "is not the secret of a holder, of 1 to 255 characters; its public id is none"
             raise InvalidRecordError(HOLDER_HEADER, problem)
+        if secret is not None and secret.startswith(UNNAMED_HOLDER):
+            named, secret = named or secret, None  # it says who, and proves nothing
         view = parts_of(request)[CATALOG].view
         return cls(caller_of(request), view, named, secret or None, quotas_in(request))
 

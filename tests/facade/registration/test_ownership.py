@@ -434,3 +434,30 @@ async def test_the_latest_version_is_one_that_somebody_vouches_for() -> None:
         assert (await ask("POST", "/servers", evil)).status == 201
         listed = (await ask("GET", "/v0.1/servers?version=latest")).json["servers"]
         assert [each["server"]["version"] for each in listed] == ["1.0.0"]
+
+
+async def test_who_gave_no_holder_has_no_secret_that_others_can_compute(tmp_path: Path) -> None:
+    """The id of such a holder is made of what lists show: it proves nothing, wherever it stands."""
+    mine = leased("a", lease={"ttl": 60})
+    evil = mine | {"url": _ATTACKER}
+    async with _teams(tmp_path) as ask:
+        made = await ask("POST", "/servers", mine, headers=as_("alice"))
+        assert made.status == 201
+        holder = made.json["holder"]
+        headers, named = as_("bob", **{HOLDER_HEADER: holder}), {"holder": holder}
+        for refused in (
+            await ask("PUT", "/servers/a", evil, headers=headers),
+            await ask("PUT", "/servers/a", evil, headers=as_("bob"), params=named),
+            await ask("POST", "/servers", evil, headers=headers),
+            await ask("POST", "/servers", evil | {"lease": {"ttl": 60} | named}, headers=headers),
+            await ask("POST", "/servers/a/heartbeat", {"status": "down"} | named, headers=headers),
+            await ask("POST", "/servers/a/drain", named, headers=headers),
+            await ask("DELETE", "/servers/a", headers=headers),
+            await ask("DELETE", "/servers/a", headers=as_("bob"), params=named),
+        ):
+            assert (refused.status, _kind(refused)) == (409, "name-held"), refused.body
+        for who in (as_("alice"), as_("alice", **{HOLDER_HEADER: holder})):
+            assert (await ask("POST", "/servers/a/heartbeat", headers=who)).status == 200
+            assert (await ask("POST", "/servers", mine, headers=who)).status == 201
+        gone = await ask("DELETE", "/servers/a", headers=as_("alice"), params=named)
+        assert gone.status == 204
