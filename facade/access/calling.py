@@ -42,11 +42,12 @@ def access_to(rights: Rights, instance: Instance) -> PartialAccess | bool:
 
 
 def may_call(rights: Rights, instance: Instance, tool: str | None = None) -> bool:
-    """Whether ``instance``, or its ``tool`` where one is given, may be called."""
+    """Whether ``instance``, or its ``tool`` where one is given, may be called; one that offers
+    nothing that may be called is none."""
+    if tool is None:
+        return rights.may("call", instance.record, owner_of(instance))
     access = access_to(rights, instance)
-    if tool is None or isinstance(access, bool):
-        return bool(access)
-    return access.allows("tools", tool)
+    return access if isinstance(access, bool) else access.allows("tools", tool)
 
 
 def _whole(grants: Iterable[Grant]) -> bool:

@@ -38,10 +38,12 @@ async def server() -> AsyncIterator[FaultyServer]:
         yield found
 
 
-@pytest.fixture
-async def ask(tmp_path: Path, server: FaultyServer) -> AsyncIterator[Client]:
+@pytest.fixture(params=[SECTIONS])
+async def ask(
+    tmp_path: Path, server: FaultyServer, request: pytest.FixtureRequest
+) -> AsyncIterator[Client]:
     more: dict[str, Any] = {"mcp_call_tool": True, "probe_interval": 3600.0}
-    async with guarded(tmp_path, SECTIONS, **more) as client:
+    async with guarded(tmp_path, request.param, **more) as client:
         for name, tools in (("gate", ["pay", "refund"]), ("other", ["pay", "audit"])):
             capabilities = {"tools": tools}
             body = leased(name, name=name, url=server.url, capabilities=capabilities)
@@ -82,6 +84,25 @@ async def test_callers_call_what_they_may(ask: Client, server: FaultyServer) -> 
                 unknown = unknown.replace(made_up, real)
             assert said == unknown
     assert len(server.requests) == count
+
+
+_BY_TOOLS = {"scopes": {**SECTIONS["scopes"], "some": ["audit"]}}
+
+
+@pytest.mark.parametrize("ask", [{**SECTIONS, **_BY_TOOLS}], indirect=True)
+async def test_servers_without_a_tool_that_may_be_called_are_none(ask: Client) -> None:
+    """Where rights are for tools alone, other servers are told neither by name nor in number."""
+    assert await called(ask, "employee", name="audit") == (True, "paid")
+    for named, absent in (
+        ({"server": "gate"}, {"server": "gale"}),
+        ({"name": "gate.audit"}, {"name": "gale.audit"}),
+        ({"name": "gate.pay"}, {"name": "gale.pay"}),
+    ):
+        _, said = await called(ask, "employee", **{"name": "audit"} | named)
+        _, unknown = await called(ask, "employee", **{"name": "audit"} | absent)
+        assert said == unknown.replace("gale", "gate")
+    _, said = await called(ask, "employee", name="refund")
+    assert "1 instance)" in said
 
 
 async def test_two_that_others_take_for_one_are_one(ask: Client) -> None:
