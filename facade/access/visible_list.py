@@ -312,11 +312,12 @@ class VisibleList(LiveList):
         if digest is not None and digest != offered.digest:
             self._trimmed[digest] = key
         # What a server says of how to use it, and how much it does, is of all that it offers.
-        protocol = entry.record.protocol.model_copy(update={"instructions": None})
-        capabilities = Capabilities(**names, digest=digest)
-        record = entry.record.model_copy(
-            update={"capabilities": capabilities, "protocol": protocol}
-        )
+        known = entry.record
+        protocol = known.protocol.model_copy(update={"instructions": None})
+        shown = {"capabilities": Capabilities(**names, digest=digest), "protocol": protocol}
+        if (known.protocol.instructions or "").lstrip().startswith(known.description):
+            shown["description"] = ""  # a sidecar made it of these
+        record = known.model_copy(update=shown)
         instance = replace(entry.instance, record=record, load=None)
         return Entry(instance, vouched=not entry.held, dropped=entry.dropped)
 

@@ -277,3 +277,19 @@ async def test_who_is_missed_of_what_is_seen(tmp_path: Path) -> None:
         assert (await ask("DELETE", "/servers/vault", headers=MANAGER)).status == 404
         assert (await ask("DELETE", "/servers/desk", headers=OPERATOR)).status == 204
         assert await missed(MANAGER) == []
+
+
+async def test_a_description_made_of_the_instructions_is_not_told_to_who_sees_a_part(
+    ask: Client,
+) -> None:
+    """A sidecar describes a server by the first line of these where that says nothing else."""
+    told = {"instructions": "Mind drop_all.\nIt drops all."}
+    for id, description in (("desk-made", "Mind drop_all."), ("desk-own", "The desk")):
+        body = leased(id, name=id, description=description, protocol=told)
+        body |= {"capabilities": {"tools": ["get_ticket", "drop_all"]}}
+        assert (await ask("POST", "/servers", body, headers=OPERATOR)).status == 201
+    for headers, made in ((OPERATOR, "Mind drop_all."), (EMPLOYEE, "")):
+        listed = (await ask("GET", "/servers", headers=headers)).json["servers"]
+        found = {each["id"]: each.get("description") or "" for each in listed}
+        assert (found["desk-made"], found["desk-own"]) == (made, "The desk")
+    assert b"Mind" not in (await ask("GET", "/v0.1/servers", headers=EMPLOYEE)).body
