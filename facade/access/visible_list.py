@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import Entry, View
@@ -314,7 +314,8 @@ class VisibleList(LiveList):
         # What a server says of how to use it, and how much it does, is of all that it offers.
         known = entry.record
         protocol = known.protocol.model_copy(update={"instructions": None})
-        shown = {"capabilities": Capabilities(**names, digest=digest), "protocol": protocol}
+        capabilities = Capabilities(**names, digest=digest)
+        shown: dict[str, Any] = {"capabilities": capabilities, "protocol": protocol}
         if (known.protocol.instructions or "").lstrip().startswith(known.description):
             shown["description"] = ""  # a sidecar made it of these
         record = known.model_copy(update=shown)
