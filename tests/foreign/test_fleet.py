@@ -15,6 +15,7 @@ import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
 
+from tests.facade.access.tokens import knowing_sidecars
 from tests.foreign.recorder import Recorder, recorded
 from tests.foreign.servers import SERVERS, ForeignProcess
 from tests.foreign.servers import running as foreign
@@ -62,16 +63,20 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet
     async with AsyncExitStack() as stack:
         starting = (stack.enter_async_context(foreign(server, folder)) for server in SERVERS)
         processes = await asyncio.gather(*starting)
-        asked = await stack.enter_async_context(
-            facade(folder, "embedded:", MCP_DISCOVERY_PROBE_INTERVAL=str(INTERVAL), **_NO_TRIALS)
-        )
+        # Claims of sidecars that it does not know would be tried in any case.
+        given, token = knowing_sidecars(folder)
+        given |= _NO_TRIALS | {"MCP_DISCOVERY_PROBE_INTERVAL": str(INTERVAL)}
+        asked = await stack.enter_async_context(facade(folder, "embedded:", **given))
         watched = {}
         for process in processes:
             for by in ("sidecar", "facade"):
                 url, recorder = await stack.enter_async_context(recorded(process.url))
                 each = Watched(f"{process.server.name}-{by}", process, url, recorder)
                 watched[each.id] = each
-                await (_beside if by == "sidecar" else _posted)(stack, folder, asked, each)
+                if by == "sidecar":
+                    await _beside(stack, folder, asked, each, token)
+                else:
+                    await _posted(asked, each)
 
         async def read() -> bool:
             entries = await asked.servers()
@@ -92,7 +97,13 @@ def _is_well(entry: Mapping[str, Any]) -> bool:
     return _health(entry).startswith(_WELL) and bool(entry["capabilities"]["tools"])
 
 
-async def _beside(stack: AsyncExitStack, folder: Path, asked: AskedFacade, it: Watched) -> None:
+async def _beside(
+    stack: AsyncExitStack,
+    folder: Path,
+    asked: AskedFacade,
+    it: Watched,
+    token: Mapping[str, str],
+) -> None:
     """Starts a sidecar."""
     options = {
         "url": it.url,
@@ -106,10 +117,10 @@ async def _beside(stack: AsyncExitStack, folder: Path, asked: AskedFacade, it: W
         "drain": "0",
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    it.sidecar = await stack.enter_async_context(running(folder, "sidecar", *arguments))
+    it.sidecar = await stack.enter_async_context(running(folder, "sidecar", *arguments, **token))
 
 
-async def _posted(_: AsyncExitStack, __: Path, asked: AskedFacade, it: Watched) -> None:
+async def _posted(asked: AskedFacade, it: Watched) -> None:
     """Posts it to the facade."""
     endpoint = {"transport": it.process.server.transport, "url": it.url}
     async with (

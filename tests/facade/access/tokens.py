@@ -46,6 +46,17 @@ def write_auth_file(path: Path, **sections: Any) -> str:
     return str(path)
 
 
+def knowing_sidecars(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The environment of a facade process that knows its sidecars, and theirs.
+
+    Everybody else may read, register and report as well.
+    """
+    roles = dict(ROLES) | {"guest": "read register report"}
+    file = write_auth_file(folder / "auth.yaml", roles=roles, anonymous="guest")
+    facade = {"MCP_DISCOVERY_AUTH": file, "MCP_DISCOVERY_AUDIT_STORE": "none"}
+    return facade, {"MCP_DISCOVERY_STORE_TOKEN": TOKENS["registrar"]}
+
+
 @asynccontextmanager
 async def guarded(
     folder: Path, sections: Mapping[str, Any] | None = None, **more: Any

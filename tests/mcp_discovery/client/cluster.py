@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.facade.access.tokens import ROLES, TOKENS, write_auth_file
+from tests.facade.access.tokens import knowing_sidecars
 from tests.programs import AskedFacade, Running, facade, running
 from tests.servers.process import McpServer
 
@@ -70,13 +70,8 @@ class Cluster:
 @asynccontextmanager
 async def cluster(folder: Path, *, known: bool = False) -> AsyncIterator[Cluster]:
     """A cluster with a facade and nothing else. With ``known`` the facade knows its sidecars by a
-    token, and lets everybody read and report; otherwise they only claim to be who they are."""
-    auth, token = {}, {}
-    if known:
-        sections: dict[str, Any] = {"roles": dict(ROLES) | {"guest": "read report"}}
-        file = write_auth_file(folder / "auth.yaml", anonymous="guest", **sections)
-        auth = {"MCP_DISCOVERY_AUTH": file, "MCP_DISCOVERY_AUDIT_STORE": "none"}
-        token = {"MCP_DISCOVERY_STORE_TOKEN": TOKENS["registrar"]}
+    token; otherwise they only claim to be who they are."""
+    auth, token = knowing_sidecars(folder) if known else ({}, {})
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(facade(folder, "embedded:", **auth))
         yield Cluster(asked, folder, stack, token)
