@@ -1,4 +1,4 @@
-"""The origins (scheme, host and port) that credentials are for: a name alone is anybody's.
+"""Origins (scheme, host and port), which credentials and names are tied to: a name is anybody's.
 
 Who may register a server under a name is for others to say; who answers at an origin is not.
 """
@@ -61,9 +61,7 @@ def _glob(text: str) -> tuple[str, re.Pattern[str], int | None]:
         )
     host = match["host"].strip("[]").lower().rstrip(".")
     if not re.search(r"[a-z0-9]", host):
-        raise InvalidInputError(
-            f"{text[:200]!r} is any host at all; name those that the credentials are for"
-        )
+        raise InvalidInputError(f"{text[:200]!r} is any host at all; name those that are meant")
     scheme = {"ws": "http", "wss": "https"}.get(match["scheme"].lower(), match["scheme"].lower())
     port = match["port"]
     number = None if port == "*" else int(port) if port else _PORTS[scheme]

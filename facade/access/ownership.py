@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cachetools import TTLCache
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.facade.access.caller import Caller
@@ -23,6 +23,7 @@ from mcp_discovery.facade.access.section import Section, Words
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Instance
+from mcp_discovery.origins import Origins
 from mcp_discovery.record import Record
 from mcp_discovery.urls import wire_url
 
@@ -37,8 +38,8 @@ class NameRule(Section):
     """Whose the names are that match one of the globs ``names``; of several rules the first counts.
 
     ``owners`` are globs of subjects and ``roles`` roles; a caller of one of them may register under
-    the name, besides administrators. ``origins`` are globs of the origins that its endpoints may
-    have, such as ``https://*.payments.example.com``.
+    the name, besides administrators. ``origins`` are those that its endpoints may have, with
+    globs in the host as for :class:`Origins`: ``https://*.payments.example.com``.
     """
 
     names: list[str] = Field(min_length=1)
@@ -58,23 +59,24 @@ class NameRule(Section):
         owner = matches(tuple(self.owners), (caller.subject,))
         return owner or not set(self.roles).isdisjoint(caller.roles)
 
+    @field_validator("origins")
+    @classmethod
+    def _check_origins(cls, given: list[str] | None) -> list[str] | None:
+        if given is not None:
+            Origins(given)
+        return given
+
     def why_not_at(self, record: Record) -> str | None:
         """Why the endpoint of ``record`` is none that its name may have; ``None`` where it is."""
         if self.origins is None:
             return None
-        origin = _origin(record)
-        if origin is None:
+        if (url := record.endpoint.url) is None:
             return f"the name {record.name} is for servers with a URL of certain origins"
-        if matches(tuple(each.lower() for each in self.origins), (origin,)):
+        if Origins(self.origins).include(url):
             return None
-        return f"{origin} is no origin that servers of the name {record.name} may have"
-
-
-def _origin(record: Record) -> str | None:
-    """The origin of the endpoint in lower case, without the usual port of its scheme."""
-    if record.endpoint.url is None:
-        return None
-    return str(wire_url(record.endpoint.url).origin()).lower().rstrip("/")
+        return (
+            f"{wire_url(url).origin()} is no origin that servers of the name {record.name} may have"
+        )
 
 
 @dataclass(slots=True)

@@ -86,6 +86,7 @@ def test_equal_grants_are_one_visibility(policy: Policy) -> None:
         (b"anonymous: [guest]", "anonymous: role 'guest' is not known"),
         (b"rolls: {}", "rolls is not known"),
         (b"[roles]", "is no mapping"),
+        (b"names: [{names: [a], origins: [pay.example.com]}]", "names.0.origins"),
         (b"scopes: {Mine: [{verbs: [reed]}]}", "scopes.Mine.0.verbs.0 is not one of"),
         (b"scopes: {a: {verbs: [reed]}}", "scopes.a"),
         (b"roles: {a: read}\nroles: {}", "stands here twice"),
