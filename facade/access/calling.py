@@ -5,10 +5,9 @@ Whether a caller sees an instance at all is asked first: one that it does not se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mcp_discovery.facade.access.rights import Grant, Part, Rights
+from mcp_discovery.facade.access.rights import Grant, Part, Rights, includes
 from mcp_discovery.instance import Instance
 
 
@@ -20,35 +19,26 @@ class PartialAccess:
 
     def allows(self, part: Part, name: str) -> bool:
         """Whether what is called ``name`` among the instance's ``part`` may be called."""
-        return any(each.includes(part, name) for each in self.grants)
-
-
-def owner_of(instance: Instance) -> str | None:
-    """The caller that the name of ``instance`` belongs to."""
-    return instance.lease.holder.owner
+        return includes(self.grants, part, name)
 
 
 def may_see(rights: Rights, instance: Instance) -> bool:
     """Whether ``instance`` exists for a caller with ``rights``."""
-    return rights.sees_all or rights.may("read", instance.record, owner_of(instance))
+    return rights.sees_all or rights.may("read", instance.record, instance.lease.holder.owner)
 
 
 def access_to(rights: Rights, instance: Instance) -> PartialAccess | bool:
     """What of ``instance`` may be called: all of it (``True``), a part, or nothing (``False``)."""
-    found = rights.covering("call", instance.record, owner_of(instance))
+    found = rights.covering("call", instance.record, instance.lease.holder.owner)
     if not found:
         return False
-    return _whole(found) or PartialAccess(tuple(found))
+    return any(not each.is_partial for each in found) or PartialAccess(tuple(found))
 
 
 def may_call(rights: Rights, instance: Instance, tool: str | None = None) -> bool:
     """Whether ``instance``, or its ``tool`` where one is given, may be called; one that offers
     nothing that may be called is none."""
     if tool is None:
-        return rights.may("call", instance.record, owner_of(instance))
+        return rights.may("call", instance.record, instance.lease.holder.owner)
     access = access_to(rights, instance)
     return access if isinstance(access, bool) else access.allows("tools", tool)
-
-
-def _whole(grants: Iterable[Grant]) -> bool:
-    return any(not each.is_partial for each in grants)

@@ -86,6 +86,11 @@ class Grant:
         return matches(globs, (name,))
 
 
+def includes(grants: Iterable[Grant], part: Part, name: str) -> bool:
+    """Whether one of ``grants`` is for what is called ``name`` among an instance's ``part``."""
+    return any(each.includes(part, name) for each in grants)
+
+
 @dataclass(frozen=True)
 class Rights:
     """The sum of a caller's grants.
@@ -144,7 +149,7 @@ class Rights:
         prompts. ``owner`` is the caller that its name belongs to, ``None`` for nobody."""
         found = self.covering(verb, record, owner)
         if part is not None:
-            return any(each.includes(part, name) for each in found)
+            return includes(found, part, name)
         return any(not each.is_partial or _offers_some(each, record) for each in found)
 
 

@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError, DocumentNotFoundError, InvalidDocumentError
-from mcp_discovery.facade.access.rights import PARTS, Grant, Part
+from mcp_discovery.facade.access.rights import PARTS, Grant, Part, includes
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +68,6 @@ def trim(document: CapabilityDocument, grants: Sequence[Grant]) -> CapabilityDoc
         resource_templates=kept("resources", document.resource_templates, "uriTemplate"),
         prompts=kept("prompts", document.prompts),
     )
-
-
-def includes(grants: Iterable[Grant], part: Part, name: str) -> bool:
-    """Whether one of ``grants`` is for what is called ``name``."""
-    return any(each.includes(part, name) for each in grants)
 
 
 class TrimmedContents:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -22,16 +21,14 @@ from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError
-from mcp_discovery.facade.access.calling import owner_of
-from mcp_discovery.facade.access.rights import PARTS, Grant, Rights, matches
-from mcp_discovery.facade.access.trimming import Trimmed, TrimmedContents, includes
+from mcp_discovery.facade.access.rights import PARTS, Grant, Rights, includes, matches
+from mcp_discovery.facade.access.trimming import Trimmed, TrimmedContents
+from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.health import utcnow
 from mcp_discovery.record import Capabilities
 
 log = logging.getLogger(__name__)
 
-#: For how long, in seconds, the event loop is held at a stretch.
-_SLICE = 0.005
 #: From so many changes on that are at least an eighth of the list, its indexes are built anew, in a
 #: thread.
 _BULK, _SHARE = 200, 8
@@ -192,7 +189,7 @@ class VisibleList(LiveList):
         for events, view in taken:
             if events is None:
                 at, ids = utcnow(), {*self._candidates(view), *self.view.entries}
-                changes = [(id, view.entries.get(id), at) async for id in _sliced(sorted(ids))]
+                changes = [(id, view.entries.get(id), at) async for id in sliced(sorted(ids))]
             else:
                 changes += [(each.id, each.entry, each.at) for each in events]
             self._at = view
@@ -221,12 +218,12 @@ class VisibleList(LiveList):
         self, changes: Sequence[_Change], covered: Mapping[Entry, tuple[Grant, ...]]
     ) -> None:
         shown: dict[Entry, Entry | None] = {}
-        async for one, grants in _sliced(covered.items()):
+        async for one, grants in sliced(covered.items()):
             shown[one] = self._trimmed_entry(one, grants) if grants else one
         known = self.view.entries
         final: dict[str, Entry | None] = {}
         events_shown: list[CatalogEvent] = []
-        async for id, entry, at in _sliced(changes):
+        async for id, entry, at in sliced(changes):
             before = final[id] if id in final else known.get(id)
             after = None if entry is None else shown.get(entry)
             if after is not before and not _alike(before, after):
@@ -244,7 +241,7 @@ class VisibleList(LiveList):
         )
         for each in final.values():  # first, so that what another has had is not dropped
             self._count_document(each, 1)
-        async for id, shown_now in _sliced(final.items()):
+        async for id, shown_now in sliced(final.items()):
             self._count_document(known.get(id), -1)
             if shown_now is not None and shown_now is not self._at.entries.get(id):
                 self._partly.add(id)
@@ -260,7 +257,7 @@ class VisibleList(LiveList):
             merged = {**dict(view.entries.items()), **changed}
             remaining = {id: entry for id, entry in merged.items() if entry is not None}
             return await asyncio.to_thread(view.rebuilt, remaining, revision)
-        async for id, each in _sliced(changed.items()):
+        async for id, each in sliced(changed.items()):
             if each is not None or id in view.entries:
                 view = view.with_entry(id, each)
         return replace(view, revision=revision)
@@ -280,14 +277,14 @@ class VisibleList(LiveList):
         """Those of ``entries`` that grants are for, with these; with none where it is visible as
         a whole."""
         found: dict[Entry, tuple[Grant, ...]] = {}
-        async for entry in _sliced(entries):
+        async for entry in sliced(entries):
             if grants := self._grants_for(entry):
                 whole = any(not each.is_partial for each in grants)
                 found[entry] = () if whole else grants
         return found
 
     def _grants_for(self, entry: Entry) -> tuple[Grant, ...]:
-        found = self._rights.covering("read", entry.record, owner_of(entry.instance))
+        found = self._rights.covering("read", entry.record, entry.instance.lease.holder.owner)
         return tuple(dict.fromkeys(found))
 
     def _trimmed_entry(self, entry: Entry, grants: tuple[Grant, ...]) -> Entry | None:
@@ -332,13 +329,3 @@ def _alike(before: Entry | None, after: Entry | None) -> bool:
 
 def _doubts(view: View) -> tuple[datetime | None, str | None, str | None]:
     return view.stale_since, view.problem, view.partial
-
-
-async def _sliced(items: Iterable[T]) -> AsyncIterator[T]:
-    """``items``, with a turn for everything else now and then."""
-    until = time.monotonic() + _SLICE
-    for item in items:
-        yield item
-        if time.monotonic() > until:
-            await asyncio.sleep(0)
-            until = time.monotonic() + _SLICE

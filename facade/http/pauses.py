@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -27,10 +27,14 @@ class Pauses:
             self._since = time.monotonic()
 
 
+async def sliced(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """``items``, however many there are, with a pause between two now and then."""
+    pauses = Pauses()
+    for each in items:
+        yield each
+        await pauses.pause()
+
+
 async def made_of_each(items: Iterable[Item], make: Callable[[Item], Made]) -> list[Made]:
     """What ``make`` makes of each of ``items``, however many there are."""
-    pauses, made = Pauses(), []
-    for each in items:
-        made.append(make(each))
-        await pauses.pause()
-    return made
+    return [make(each) async for each in sliced(items)]

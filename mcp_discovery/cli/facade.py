@@ -347,7 +347,8 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     check(lambda: Addresses.parse(*address, gateway=parameters["gateway"]))
     tls = {name: parameters[name] for name in ("tls_cert", "tls_key", "tls_client_ca")}
     check(lambda: ListenerTLS.of_options(*tls.values()))
-    check(lambda: _audit_of(parameters))
+    audit: list[AuditSettings | None] = []
+    check(lambda: audit.append(_audit_of(parameters)))
     limits = _limits(parameters)
     check(lambda: limits_of_options(limits or ()))
     if parameters["limits_store"] is not None:
@@ -365,7 +366,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         probe_allow=tuple(parameters["probe_allow"] or ()),
         server_ca=parameters["server_ca"],
         auth=parameters["auth"],
-        audit=_audit_of(parameters),
+        audit=audit[0],
         limits=limits,
         limits_store=parameters["limits_store"],
         limits_store_password=limits_password,

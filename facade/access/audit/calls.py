@@ -23,7 +23,6 @@ from mcp_discovery.facade.access.audit.recording import (
     outcome_of,
     target_of,
 )
-from mcp_discovery.facade.access.calling import owner_of
 from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.instance import Instance
 from mcp_discovery.secrets import without_secrets
@@ -45,7 +44,8 @@ class RecordedCall:
 
     def reaches(self, instance: Instance) -> None:
         """Says which instance the call goes to."""
-        self._target = {**target_of(instance.record, None, owner_of(instance)), "kind": "tool"}
+        target = target_of(instance.record, None, instance.lease.holder.owner)
+        self._target = {**target, "kind": "tool"}
 
     def end(self, outcome: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
         """Has the end of the call recorded soon; only the first end counts."""
