@@ -53,6 +53,8 @@ _PRUNE_EVERY = 3600.0
 _REFUSED = frozenset((401, 403, 415, 421, 429))
 #: What is one where a change or a call was asked for.
 _REFUSED_CHANGE = frozenset((404, 409, 413))
+#: What is none: a registration that comes again as soon as the document that it names is there.
+_NOT_YET = "unknown-document"
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -118,7 +120,7 @@ class Audit:
         refused = status in _REFUSED
         if needs in ("register", "call", "admin"):
             refused = refused or status in _REFUSED_CHANGE
-        if refused:
+        if refused and outcome.get("problem") != _NOT_YET:
             named = named_in(found) if isinstance(found, Exception) else {}
             self._refused(recording, outcome, named)
 

@@ -214,6 +214,16 @@ async def test_a_flood_of_refusals_is_counted(
     assert f'"count":{300 - refusals.SINGLY}' in found[-1]
 
 
+async def test_a_document_that_has_to_be_sent_first_is_no_refusal(
+    settings: AuditSettings, tmp_path: Path
+) -> None:
+    async with guarded(tmp_path, audit=settings) as ask:
+        body = leased("a-1", capabilities={"digest": "0" * 64})
+        reply = await ask("POST", "/servers", body, headers=bearer("registrar"))
+        assert (reply.status, reply.json["type"].split(":")[-1]) == (409, "unknown-document")
+        assert await logs(ask, "?outcome=refused", headers=bearer("operator")) == []
+
+
 async def test_a_name_that_is_held_is_named(settings: AuditSettings, tmp_path: Path) -> None:
     rules = [{"names": ["pay-*"], "owners": ["operator"], "origins": ["http://127.0.0.1:9"]}]
     async with guarded(tmp_path, {"names": rules}, audit=settings) as ask:
