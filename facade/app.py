@@ -177,9 +177,7 @@ def create_app(
     has_strangers = partial(_has_strangers, options, policy)
     posted = PostedEntries(catalog, documents, locks, options, usage, tls, has_strangers)
     shared_names = SharedNames(catalog)
-    passing = McpGateway(
-        catalog, options, usage, SessionIds(policy), credentials, tls, has_strangers
-    )
+    passing = McpGateway(options, usage, SessionIds(policy), credentials, tls, has_strangers)
     listed = ListedAddresses(
         catalog,
         usage,

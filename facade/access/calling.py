@@ -22,11 +22,6 @@ class PartialAccess:
         return includes(self.grants, part, name)
 
 
-def may_see(rights: Rights, instance: Instance) -> bool:
-    """Whether ``instance`` exists for a caller with ``rights``."""
-    return rights.sees_all or rights.may("read", instance.record, instance.lease.holder.owner)
-
-
 def access_to(rights: Rights, instance: Instance) -> PartialAccess | bool:
     """What of ``instance`` may be called: all of it (``True``), a part, or nothing (``False``)."""
     found = rights.covering("call", instance.record, instance.lease.holder.owner)

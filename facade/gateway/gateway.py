@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 from aiohttp import HttpVersion11, web
 
-from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.access.audit.calls import PassedCalls
 from mcp_discovery.facade.access.caller import Caller, caller_of
-from mcp_discovery.facade.access.calling import PartialAccess, access_to, may_see
+from mcp_discovery.facade.access.calling import PartialAccess, access_to
 from mcp_discovery.facade.gateway import upstream
 from mcp_discovery.facade.gateway.answers import UnfilterableAnswerError, filtered_parts, is_stream
 from mcp_discovery.facade.gateway.credentials import NO_CREDENTIALS, KnownCredentials
@@ -35,7 +34,7 @@ from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.messages import JsonRpcError, encoded, failure
 from mcp_discovery.facade.options import FacadeOptions
-from mcp_discovery.facade.servers.current_list import current_view
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
 from mcp_discovery.probe import SYSTEM_TLS, ServerTls
@@ -67,7 +66,6 @@ class McpGateway:
 
     def __init__(
         self,
-        catalog: Catalog,
         options: FacadeOptions,
         usage: Usage,
         sessions: SessionIds,
@@ -79,7 +77,6 @@ class McpGateway:
         self._sessions = sessions
         self._credentials = credentials or (lambda: NO_CREDENTIALS)
         self._tls = tls
-        self._catalog = catalog
         self._options = options
         self._usage = usage
         self._replicas = Replicas()
@@ -135,7 +132,7 @@ class McpGateway:
         self, exchange: ForwardedRequest, name: str, versions: frozenset[VersionRange]
     ) -> web.StreamResponse:
         request = exchange.request
-        view = current_view(self._catalog)
+        view = view_of(request)
         if (given := request.headers.get(SESSION)) is not None:
             return await self._forward_in_session(exchange, view, name, given)
         fit = candidates(view, name, versions, request)
@@ -325,7 +322,6 @@ class McpGateway:
             entry is None
             or entry.record.name != name
             or entry.record.endpoint.transport != TRANSPORT
-            or not may_see(caller.rights, entry.instance)
             or entry.health.status is Status.QUARANTINED
         ):
             raise _session_over(parts[0])

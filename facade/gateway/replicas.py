@@ -14,7 +14,7 @@ from cachetools import TTLCache
 
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.access.caller import caller_of
-from mcp_discovery.facade.access.calling import access_to, may_see
+from mcp_discovery.facade.access.calling import access_to
 from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Status
@@ -102,12 +102,12 @@ def candidates(
 ) -> list[Entry]:
     """The replicas of ``name`` that take new calls, in one of the ``versions`` if any is named.
 
-    They are all of the server that has the name, and never of a namesake; and the caller of
-    ``request`` may call them. Raises :class:`ProblemError` where there is none, and says why.
+    ``view`` is the list as the caller of ``request`` sees it. They are all of the server that has
+    the name, and never of a namesake; and the caller may call them. Raises
+    :class:`ProblemError` where there is none, and says why.
     """
     every = view.select(Query(name=name, status=()))
     rights = caller_of(request).rights
-    every = [each for each in every if may_see(rights, each.instance)]
     if every and not any(access_to(rights, each.instance) for each in every):
         raise not_callable(request, name)
     servers = by_server(every, attrgetter("instance")) if len(every) > 1 else [every]

@@ -126,6 +126,25 @@ def events_of(body: bytes) -> list[dict[str, Any]]:
     return found
 
 
+async def test_who_sees_a_server_by_the_uri_of_a_resource_reads_that(
+    tmp_path: Path, server: FaultyServer
+) -> None:
+    server.handler = offering()
+    scopes = {**SECTIONS["scopes"], "some": {"verbs": ["call"], "resources": ["docs:///public/*"]}}
+    async with guarded(tmp_path, {**SECTIONS, "scopes": scopes}, gateway=True) as ask:
+        document = {"resources": [{"uri": "docs:///public/a", "name": "A"}]}
+        body = leased("a", name="gate", url=server.url, document=document)
+        assert (await ask("POST", "/servers", body, headers=bearer("operator"))).status == 201
+        employee = bearer("employee")
+        seen = (await ask("GET", "/servers", headers=employee)).json["servers"]
+        assert [each["id"] for each in seen] == ["a"]
+        read = request("resources/read", uri="docs:///public/a")
+        assert (await ask("POST", PATH, read, headers=employee)).status == 200
+        read = request("resources/read", uri="docs:///secret/a")
+        reply = await ask("POST", PATH, read, headers=employee)
+        assert reply.json["error"]["code"] == -32002
+
+
 async def test_what_a_caller_may_not_see_is_not_there(tmp_path: Path, server: FaultyServer) -> None:
     async with gate(tmp_path, server.url) as ask:
         for method in ("POST", "GET", "DELETE"):
