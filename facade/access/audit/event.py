@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
+from mcp_discovery.secrets import without_tokens
+
 Phase: TypeAlias = Literal["begun", "ended", "whole"]
 #: What an event tells of: a change of the list, a health that changed by a heartbeat, a call of a
 #: tool, something refused, or the recording itself.
@@ -48,6 +50,10 @@ class LogEntry:
             "time": timestamp(self.at),
         }
         facts = {name: each for name, each in self.facts.items() if name != "arguments"}
+        outcome = facts.get("outcome")
+        if isinstance(outcome, Mapping) and isinstance(said := outcome.get("error"), str):
+            # It may be a tool's own text, which may hold anything.
+            facts["outcome"] = {**outcome, "error": without_tokens(said[: 2 * _LONGEST])}
         if (arguments := self.facts.get("arguments")) is not None:
             own["arguments"] = arguments  # as large as they are, within their own bound
         return {**plain(facts), **own}

@@ -83,11 +83,12 @@ async def test_how_calls_end_at_the_server(settings: AuditSettings, stream: bool
         await ask("POST", PATH, a_call("one"))
         event = await until_recorded(ask, {"target.tool": "one", "outcome.result": "failed"})
         assert at(event, "outcome.error") == "so it is"
-        error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "no such tool"}}
+        said = "no such tool for ghp_0123456789abcdefghijABCDEFGHIJ012345"
+        error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": said}}
         await answering(server, error, stream=stream)
         await ask("POST", PATH, a_call("two"))
         event = await until_recorded(ask, {"target.tool": "two", "outcome.result": "failed"})
-        assert at(event, "outcome.error") == "no such tool"
+        assert at(event, "outcome.error") == "no such tool for ***"
         assert at(event, "outcome.problem") == "json-rpc -32602"
 
 
