@@ -1,10 +1,11 @@
 """The session ids that the gateway gives to legacy clients: whose they are, and which instance's.
 
-A client's id is ``<instance>.<the instance's own id>``, so that any facade can route it; that of an
-authenticated caller is ``<instance>.<tag>.<the instance's own id>``. The tag is of the caller, so
-that an id that somebody else has got hold of is of no use to them. It depends on the file of
-``--auth``, which all facades of one address have in common, and not on a state that each would have
-of its own. An instance's id is a DNS label, so the first dot ends it.
+A client's id is ``<instance>.<the instance's own id>``, so that any facade can route it; where
+there is a file of ``--auth`` it is ``<instance>.<tag>.<the instance's own id>``. The tag is of the
+caller, anonymous ones being one, so that an id that somebody else has got hold of is of no use to
+them, with or without its tag. It depends on that file, which all facades of one address have in
+common, and not on a state that each would have of its own. An instance's id is a DNS label, so the
+first dot ends it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class SessionIds:
 
     def wrap(self, caller: Caller, instance: str, session: str) -> str:
         """The id for ``caller`` of the session ``session`` of ``instance``."""
-        if caller.is_anonymous:
+        if self._policy is None:
             return f"{instance}.{session}"
         return f"{instance}.{_tag(self._current()[0], caller, instance, session)}.{session}"
 
@@ -43,7 +44,7 @@ class SessionIds:
         instance, _, session = text.partition(".")
         if not session or not is_label(instance):
             return None
-        if caller.is_anonymous:
+        if self._policy is None:
             return instance, session
         tag, _, session = session.partition(".")
         given = tag.encode(errors="replace")
@@ -55,7 +56,8 @@ class SessionIds:
 
     def _current(self) -> deque[bytes]:
         """The keys, the present one first."""
-        key = b"" if self._policy is None else self._policy.current().digest
+        assert self._policy is not None, "without a file there are no tags"
+        key = self._policy.current().digest
         if not self._keys or self._keys[0] != key:
             self._keys.appendleft(key)
         return self._keys

@@ -24,6 +24,7 @@ from tests.facade.gateway.conftest import PROGRAM, seen
 from tests.facade.gateway.plain import FaultyServer, faulty
 from tests.facade.harness import Client, Reply, leased
 from tests.servers.process import running
+from tests.stores.waiting import until
 
 PATH = "/gateway/gate/mcp"
 SESSION = "Mcp-Session-Id"
@@ -439,6 +440,28 @@ async def test_sessions_belong_to_their_caller(tmp_path: Path, server: FaultySer
         })  # fmt: skip
         for _ in range(2):
             assert (await using(session, "employee")).status == 200
+
+
+async def test_a_session_without_its_tag_is_none_of_anonymous_callers(
+    tmp_path: Path, server: FaultyServer
+) -> None:
+    async def begin(request: web.Request) -> web.Response:
+        return web.json_response({}, headers={SESSION: "its.own"})
+
+    server.handler = begin
+    async with gate(tmp_path, server.url) as ask:
+        write_auth_file(tmp_path / "auth.yaml", **SECTIONS, anonymous="manager")
+
+        async def admitted() -> bool:
+            return (await ask("POST", PATH, request("ping"))).status == 200
+
+        await until(admitted, timeout=10.0, what="anonymous callers being let in")
+        for headers in (bearer("employee"), {}):
+            begun = await ask("POST", PATH, request("initialize"), headers=headers)
+            session = begun.headers[SESSION]
+            for used, by in ((session, {}), ("a.its.own", {}), (session, bearer("employee"))):
+                reply = await ask("POST", PATH, request("ping"), headers={SESSION: used, **by})
+                assert reply.status == (200 if (used, by) == (session, headers) else 404)
 
 
 ERAS: tuple[ConnectMode, ...] = ("auto", "legacy")
