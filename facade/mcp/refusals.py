@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
+from mcp_discovery.facade.access.challenge import resource_path
 from mcp_discovery.facade.mcp.messages import INVALID_REQUEST
 
 _REFUSED = 429
@@ -13,11 +14,10 @@ _REFUSED = 429
 def reshape_refusal(request: web.Request, response: web.StreamResponse) -> None:
     """Makes the problem document of a request that is one too many the ``data`` of a JSON-RPC
     error. Whose id is not known: the body was not read."""
-    path = request.path
     if (
         response.status == _REFUSED
         and request.method == "POST"
-        and (path == "/mcp" or (path.startswith("/gateway/") and path.endswith("/mcp")))
+        and resource_path(request)
         and isinstance(response, web.Response)
         and isinstance(response.body, bytes)
         and response.content_type == "application/problem+json"
