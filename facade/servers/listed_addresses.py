@@ -189,7 +189,10 @@ class ListedAddresses:
             known.reasons.forget()
         else:
             reason = known.reasons.take(reason, known.last)
-        self._catalog.confirm(id, found=found is None)
+        if found is None:
+            # It stays found while it is at that address: one that is away keeps its place among
+            # those that have its name, or whoever waits for that would get its calls.
+            self._catalog.confirm(id, found=True)
         if reason != known.reason:
             log.warning("%s, seen from here: %s", id, reason or "its address leads to it again")
             known.reason = reason
