@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from mcp_discovery.facade.access.section import Section, Words
+from mcp_discovery.oauth.http import is_protected
 from mcp_discovery.record import url_problem
 
 #: Signatures that need the issuer's private key: with ``none`` or ``HS256`` anybody who reads its
@@ -19,7 +19,6 @@ Algorithm: TypeAlias = Literal[
 ]
 #: How many values of one claim are read.
 _MOST_VALUES = 1000
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Issuer(Section):
@@ -79,8 +78,7 @@ class Issuer(Section):
 
     def is_safe(self, url: str) -> bool:
         """Whether keys may be read from ``url``."""
-        parts = urlsplit(url)
-        return parts.scheme == "https" or parts.hostname in _LOOPBACK or self.insecure_http
+        return is_protected(url) or self.insecure_http
 
     def roles_of(self, claims: Mapping[str, Any]) -> list[str]:
         """The roles of who has a token with ``claims``."""

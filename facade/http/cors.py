@@ -9,8 +9,8 @@ from mcp_discovery.record import url_problem
 
 #: What a page may read of an answer's head besides what every page may.
 _EXPOSED = (
-    "Allow, ETag, Link, Location, Mcp-Session-Id, Retry-After, Server-Timing, "
-    "WWW-Authenticate, X-Discovery-Revision, X-Request-Id"
+    "Allow, ETag, Link, Location, Mcp-Session-Id, RateLimit, RateLimit-Policy, Retry-After, "
+    "Server-Timing, WWW-Authenticate, X-Discovery-Revision, X-Request-Id"
 )
 #: What a page may send, where its browser does not say what it wants to send.
 _SENT = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Request-Id"
