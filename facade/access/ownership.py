@@ -2,7 +2,7 @@
 
 A name is its owner's while an instance of the owner is listed under it, be it down, and an hour
 longer. The same is checked of what comes from the store: what breaks a rule, or is of another
-owner, is ``quarantined``.
+owner, is ``quarantined``. What a record is called in the registry API is a name of it as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Instance
 from mcp_discovery.origins import Origins
-from mcp_discovery.record import Record
+from mcp_discovery.record import Record, is_label
 from mcp_discovery.urls import wire_url
 
 #: Seconds for which a name is its owner's after the last instance of it has gone, and how many such
@@ -131,9 +131,10 @@ class NameOwners:
     def require_origin(self, record: Record) -> None:
         """Raises :class:`ProblemError` (409, ``name-held``) where ``record`` has an endpoint that
         its name may not have."""
-        rule = self._rule(record.name)
-        if rule is not None and (why := rule.why_not_at(record)) is not None:
-            raise _held(record.name, f"{why}; register it at another URL, or under another name")
+        for name in names_of(record):
+            rule = self._rule(name)
+            if rule is not None and (why := rule.why_not_at(record)) is not None:
+                raise _held(name, f"{why}; register it at another URL, or under another name")
 
     def require_owner(self, caller: Caller, name: str, *, but: str | None = None) -> None:
         """Raises :class:`ProblemError` (409, ``name-held``) where ``name`` is another's than
@@ -199,23 +200,26 @@ class NameOwners:
         else:
             self._known[id] = instance
         if before is not None and instance is not None and _owned(before) == _owned(instance):
-            self._names[instance.record.name].instances[id] = instance
+            for name in names_of(instance.record):
+                self._names[name].instances[id] = instance
             return set()
-        moved = set()
+        moved: set[str] = set()
         if before is not None:
-            name, owner = _owned(before)
-            known = self._names[name]
-            del known.instances[id]
-            if owner is not None:
-                known.owners[owner] -= 1
-            moved.add(name)
+            names, owner = _owned(before)
+            for name in names:
+                known = self._names[name]
+                del known.instances[id]
+                if owner is not None:
+                    known.owners[owner] -= 1
+            moved.update(names)
         if instance is not None:
-            name, owner = _owned(instance)
-            known = self._names.setdefault(name, _Name())
-            known.instances[id] = instance
-            if owner is not None:
-                known.owners[owner] += 1
-            moved.add(name)
+            names, owner = _owned(instance)
+            for name in names:
+                known = self._names.setdefault(name, _Name())
+                known.instances[id] = instance
+                if owner is not None:
+                    known.owners[owner] += 1
+            moved.update(names)
         return moved
 
     def _elect(self, name: str) -> bool:
@@ -251,24 +255,38 @@ class NameOwners:
         return replace(instance, health=health)
 
     def _why_not(self, instance: Instance) -> str | None:
-        """Why ``instance`` must not be offered under its name."""
+        """Why ``instance`` must not be offered under its names."""
+        found = (self._why_not_under(name, instance) for name in names_of(instance.record))
+        return next(filter(None, found), None)
+
+    def _why_not_under(self, name: str, instance: Instance) -> str | None:
         record, owner = instance.record, instance.lease.holder.owner
-        rule = self._rule(record.name)
+        rule = self._rule(name)
         if rule is not None:
             if (why := rule.why_not_at(record)) is not None:
                 return why
             if rule.is_for_some:  # which roles its owner has, the store does not tell
                 known = owner is None or rule.roles or matches(tuple(rule.owners), (owner,))
-                return None if known else f"its owner is none that the name {record.name} is for"
-        known_name = self._names.get(record.name)
+                return None if known else f"its owner is none that the name {name} is for"
+        known_name = self._names.get(name)
         held_by = known_name.owner if known_name is not None else None
         if owner is None or held_by in (None, owner):
             return None
-        return f"the name {record.name} belongs to another owner"
+        return f"the name {name} belongs to another owner"
 
 
-def _owned(instance: Instance) -> tuple[str, str | None]:
-    return instance.record.name, instance.lease.holder.owner
+def names_of(record: Record) -> tuple[str, ...]:
+    """The names that ``record`` takes: its own, and that of the registry API where it is another
+    one. ``local/<name>`` is what a server of that name has there, and so is that name."""
+    other = record.registry_name.lower()
+    publisher, _, label = other.partition("/")
+    if publisher == "local" and is_label(label):
+        other = label
+    return (record.name,) if other in ("", record.name) else (record.name, other)
+
+
+def _owned(instance: Instance) -> tuple[tuple[str, ...], str | None]:
+    return names_of(instance.record), instance.lease.holder.owner
 
 
 def _held(name: str, detail: str) -> ProblemError:

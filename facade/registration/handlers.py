@@ -163,6 +163,7 @@ async def heartbeat(request: web.Request) -> web.Response:
     facade, id, body, claimant = await _request_of_one(request)
     claimant.require_existing(facade, id)
     if facade.leased.get(id) is None and (posted := await posted_here(facade, id)) is not None:
+        claimant.require_name(facade, id)
         return await _probe_now(facade, posted, claimant)
     async with facade.locks.hold(id):
         leased = facade.leased.get(id)

@@ -16,6 +16,7 @@ from aiohttp import web
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError
 from mcp_discovery.facade.access.caller import Caller, caller_of
+from mcp_discovery.facade.access.ownership import names_of
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.access.quotas import Quotas, quotas_in
 from mcp_discovery.facade.access.rights import Verb
@@ -108,7 +109,8 @@ class Claimant:
         if facade.names.are_owned:
             facade.view()  # without the first list nobody knows whose the names are
         facade.names.require_origin(record)
-        for name in {record.name, found[0].name if found is not None else record.name}:
+        former = names_of(found[0]) if found is not None else ()
+        for name in dict.fromkeys((*names_of(record), *former)):
             facade.names.require_owner(self.caller, name, but=but)
         if self.quotas is not None:
             self.quotas.require_room(self.caller, record.id, facade.catalog.view)
@@ -121,7 +123,8 @@ class Claimant:
         if found is not None and not self._owns(found[1]):
             record, holder = found
             but = id if self._is(holder) else None
-            facade.names.require_owner(self.caller, record.name, but=but)
+            for name in names_of(record):
+                facade.names.require_owner(self.caller, name, but=but)
 
     # -- holders ---------------------------------------------------------------------------------
 

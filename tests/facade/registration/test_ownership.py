@@ -229,6 +229,7 @@ async def test_a_name_belongs_to_who_registered_it_first(tmp_path: Path) -> None
             await ask("DELETE", "/servers/c", headers=as_("bob")),
             await ask("DELETE", "/connections/c", headers=as_("bob")),
             await ask("POST", "/servers/c/drain", headers=as_("bob")),
+            await ask("POST", "/servers/c/heartbeat", headers=as_("bob")),
         ):
             assert (refused.status, _kind(refused)) == (409, "name-held"), refused.body
         # Nobody renames into a name, or out of one.
@@ -461,3 +462,49 @@ async def test_who_gave_no_holder_has_no_secret_that_others_can_compute(tmp_path
             assert (await ask("POST", "/servers", mine, headers=who)).status == 201
         gone = await ask("DELETE", "/servers/a", headers=as_("alice"), params=named)
         assert gone.status == 204
+
+
+async def test_a_name_in_the_registry_is_owned_as_well(tmp_path: Path) -> None:
+    """Nobody publishes a later version of another's server, whatever its record is called."""
+    async with _teams(tmp_path, names=[{"names": ["pay-*"], "owners": ["root"]}]) as ask:
+        weather = {"registryName": "com.example/weather", "version": "1.0.0"}
+        for id, name, more in (("a", "products", {}), ("w", "weather", weather)):
+            body = leased(id, name=name, **more)
+            assert (await ask("POST", "/servers", body, headers=as_("alice"))).status == 201
+        free = leased("b", name="own", version="9.0.0")
+        assert (await ask("POST", "/servers", free, headers=as_("bob"))).status == 201
+        for name in ("local/products", "local/Products", "com.example/weather", "local/pay-x"):
+            evil = leased("c", name="new", registryName=name, version="9.0.0")
+            moved = free | {"registryName": name}
+            posted = {"id": "d", "name": "new", "registryName": name, "url": _ATTACKER}
+            for refused in (
+                await ask("POST", "/servers", evil, headers=as_("bob")),
+                await ask("POST", "/servers", posted, headers=as_("bob")),
+                await ask("PUT", "/servers/b", moved, headers=as_("bob")),
+            ):
+                assert (refused.status, _kind(refused)) == (409, "name-held"), refused.body
+        again = leased("v", name="second", **weather | {"version": "2.0.0"})
+        assert (await ask("POST", "/servers", again, headers=as_("alice"))).status == 201
+        listed = (await ask("GET", "/v0.1/servers", headers=as_("bob"))).json["servers"]
+        found = {(each["server"]["name"], each["server"]["version"]) for each in listed}
+        assert found == {
+            ("local/products", "0.0.0"),
+            ("com.example/weather", "1.0.0"),
+            ("com.example/weather", "2.0.0"),
+            ("local/own", "9.0.0"),
+        }
+
+
+async def test_what_takes_anothers_name_in_the_registry_is_quarantined(tmp_path: Path) -> None:
+    """The store may have what no facade would have taken."""
+    async with EmbeddedStore() as below, guarded(tmp_path, _sections(), store=below) as ask:
+        assert (await ask("POST", "/servers", leased("a"), headers=as_("alice"))).status == 201
+        evil = record("evil", name="new", registryName="local/products", version="9.0.0")
+        other = Holder("other", "host", "sidecar", owner="bob")
+        await below.register(evil, document("a"), ttl=60, reap_after=120, holder=other)
+
+        async def quarantined() -> bool:
+            shown = await ask("GET", "/servers/evil", headers=as_("alice"))
+            return shown.status == 200 and shown.json["status"] == "quarantined"
+
+        await until(quarantined, timeout=10.0, what="the instance being quarantined")
