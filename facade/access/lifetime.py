@@ -14,6 +14,7 @@ from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.challenge import Challenges
 from mcp_discovery.facade.http.problems import Handler, ProblemError
+from mcp_discovery.facade.mcp.messages import only_listens
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class CredentialLifetimes:
 
     def _end(self, task: asyncio.Task[object], request: web.Request) -> None:
         if self._open.get(task) is request and task not in self._ending:
-            after = 0.0 if _listens(request) else _GRACE
+            after = 0.0 if only_listens(request) else _GRACE
             loop = asyncio.get_running_loop()
             self._ending[task] = loop.call_later(after, self._cancel, task)
 
@@ -133,8 +134,3 @@ class CredentialLifetimes:
         except ProblemError:
             return False
         return (now.subject, now.by) == (caller.subject, caller.by) and now.rights == caller.rights
-
-
-def _listens(request: web.Request) -> bool:
-    """Whether ``request`` waits for what happens, rather than for the answer to a call."""
-    return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"

@@ -32,6 +32,7 @@ from mcp_discovery.facade.access.quota_stores import Counts, LocalCounts, RedisC
 from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.mcp.messages import only_listens
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.health import rfc3339
 
@@ -143,7 +144,7 @@ class Quotas:
     def stream(self, request: web.Request, caller: Caller) -> AbstractContextManager[None] | None:
         """For a request that stays open: counts it as a stream inside the block, which raises
         :class:`ProblemError` (429) where the caller has too many."""
-        if not self._kind_of(request)[1] or not _listens(request):
+        if not self._kind_of(request)[1] or not only_listens(request):
             return None
         most = self.rules.of(caller).streams
         return None if most is None else self._stream(caller.key, most)
@@ -305,10 +306,6 @@ def quotas_in(request: web.Request) -> Quotas | None:
 
 
 assert {*_WORDS} == {*get_args(Counted)}
-
-
-def _listens(request: web.Request) -> bool:
-    return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
 
 
 def _exceeded(meter: _Meter) -> ProblemError:

@@ -32,7 +32,7 @@ from mcp_discovery.facade.http.body import decode
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
-from mcp_discovery.facade.mcp.messages import JsonRpcError, encoded, failure
+from mcp_discovery.facade.mcp.messages import JsonRpcError, encoded, failure, only_listens
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.usage.usage import Usage
@@ -329,11 +329,6 @@ class McpGateway:
 
 
 GATEWAY: web.AppKey[McpGateway] = web.AppKey("gateway", McpGateway)
-
-
-def only_listens(request: web.Request) -> bool:
-    """Whether ``request`` asks for a stream of notifications, legacy or modern."""
-    return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
 
 
 async def _refused(exchange: ForwardedRequest, access: PartialAccess) -> web.Response | None:

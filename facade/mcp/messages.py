@@ -219,6 +219,11 @@ def is_modern(request: web.Request) -> bool:
     return version is not None and version not in LEGACY
 
 
+def only_listens(request: web.Request) -> bool:
+    """Whether ``request`` waits for what happens, legacy or modern, and not for an answer."""
+    return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
+
+
 def check_version(request: web.Request) -> None:
     """Raises :class:`JsonRpcError` (400) unless the header names the modern version."""
     requested = request.headers.get(VERSION, "")
