@@ -29,7 +29,7 @@ from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
 from mcp_discovery.facade.access.ownership import NameOwners
-from mcp_discovery.facade.access.quotas import QUOTAS, Quotas, quotas_of
+from mcp_discovery.facade.access.quotas import Quotas, quotas_of
 from mcp_discovery.facade.access.refused_credentials import CredentialFigures, RefusedCredentials
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
@@ -187,6 +187,7 @@ def create_app(
         everything=options.try_advertised,
         has_strangers=has_strangers,
     )
+    quotas = quotas_of(options, None if policy is None else policy.current)
     metrics = Metrics(
         catalog,
         {
@@ -211,7 +212,7 @@ def create_app(
             "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
             "limits_store_away": (
                 "1 while the common count of requests cannot be reached.",
-                lambda: int((quotas := app.get(QUOTAS)) is not None and quotas.away),
+                lambda: int(quotas is not None and quotas.away),
             ),
         },
         tally=tally,
@@ -222,7 +223,6 @@ def create_app(
     usage.listen(UNREADABLE, metrics.became_unreadable)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[TRUSTED_PROXIES] = TrustedProxies(options.trusted_proxies)
-    quotas = quotas_of(options, None if policy is None else policy.current)
     if quotas is not None:
         quotas.serve_in(app)
     signs = ((open_to_all,) if options.registry_cors else ()) + (
