@@ -55,7 +55,7 @@ async def post(request: web.Request) -> web.Response:
         )  # an entry of ours, sent back as it was listed
     async with facade.locks.hold(id):
         claimant.require_new(facade, posting.record)
-        identified = not_backdated(facade, claimant.identified(facade, posting))
+        identified = not_backdated(facade, claimant, claimant.identified(facade, posting))
         posting = await with_document(request, identified)
         if posting.lease is None:
             if posted_alike_elsewhere(facade, posting):
@@ -266,10 +266,12 @@ def takeover(
     return former.id
 
 
-def not_backdated(facade: Facade, posting: Posting) -> Posting:
-    """``posting`` of a lease, registered no earlier than it was: the eldest of a name counts most.
+def not_backdated(facade: Facade, claimant: Claimant, posting: Posting) -> Posting:
+    """``posting`` of a lease, registered no earlier than it was: the eldest of those that have a
+    name, or a tool, counts most.
 
-    A registrant says itself since when it has been there, as long as nobody else has the name.
+    Where callers have rights of their own only an administrator, such as another facade, says since
+    when something has been there; elsewhere a registrant does, as long as nobody else has the name.
     """
     record, lease = posting.record, posting.lease
     if lease is None:
@@ -280,7 +282,7 @@ def not_backdated(facade: Facade, posting: Posting) -> Posting:
         others -= 1
     if found is not None and found[1].public_id == lease.holder.public_id:
         since = found[0].registered_at  # it is the same registration
-    elif others:
+    elif others or not claimant.is_administrator:
         since = max(since, utcnow())
     return dataclasses.replace(posting, record=record.model_copy(update={"registered_at": since}))
 

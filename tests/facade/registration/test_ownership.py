@@ -427,6 +427,26 @@ async def test_a_newcomer_swings_nothing(ask: Client) -> None:
     assert entry["registeredAt"] == entries["old"]["registeredAt"]
 
 
+async def test_nobody_is_older_than_its_registration(tmp_path: Path) -> None:
+    """A tool is what the eldest of those that offer it says, under whatever name they do."""
+    right = {"tools": [{"name": "find", "description": "right", "inputSchema": {}}]}
+    wrong = {"tools": [{"name": "find", "description": "wrong", "inputSchema": {}}]}
+    since = {"registeredAt": "2001-01-01T00:00:00.000Z"}
+    async with _teams(tmp_path) as ask:
+        await ask("POST", "/servers", leased("a", document=right), headers=as_("alice"))
+        evil = leased("b", name="other", document=wrong, **since)
+        for _ in range(2):
+            assert (await ask("POST", "/servers", evil, headers=as_("bob"))).status == 201
+            assert (await ask("PUT", "/servers/b", evil, headers=as_("bob"))).status == 200
+        found = await ask("GET", "/tools/find", headers=as_("bob"))
+        assert found.json["description"] == "right"
+        # Another facade tells of what it has had for long.
+        kept = leased("c", name="third", **since)
+        assert (await ask("POST", "/servers", kept, headers=as_("root"))).status == 201
+        shown = (await ask("GET", "/servers/c", headers=as_("bob"))).json
+        assert shown["registeredAt"] == since["registeredAt"]
+
+
 async def test_the_latest_version_is_one_that_somebody_vouches_for() -> None:
     async with EmbeddedStore() as below, served(below) as ask:
         kept = record("kept", name="products", version="1.0.0")
