@@ -195,7 +195,7 @@ class McpGateway:
         headers = upstream.to_server(
             request,
             session,
-            authorization=self._options.gateway_pass_authorization,
+            authorization=self._passes_authorization(request),
             plain=part is not None,
         )
         with self._replicas.using(entry.id):
@@ -219,17 +219,25 @@ class McpGateway:
                 raise
             self._replicas.record_connection(entry.id, ok=True)
             try:
-                self._require_accepted(entry.record, response)
+                self._require_accepted(request, entry.record, response)
                 return await self._stream_response(entry.record, exchange, response, part)
             finally:
                 response.close()  # keeps the connection where the response was read to its end
 
-    def _require_accepted(self, record: Record, response: aiohttp.ClientResponse) -> None:
+    def _passes_authorization(self, request: web.Request) -> bool:
+        """Whether the client's ``Authorization`` is for the server: never a token of the facade's
+        own, with which whoever has registered that could act for the client here."""
+        own = caller_of(request).by == "token"
+        return self._options.gateway_pass_authorization and not own
+
+    def _require_accepted(
+        self, request: web.Request, record: Record, response: aiohttp.ClientResponse
+    ) -> None:
         """Raises :class:`ProblemError` (502) where the server wants credentials.
 
         It is not the client that it asks for them, unless the client's reach it.
         """
-        if response.status == 401 and not self._options.gateway_pass_authorization:
+        if response.status == 401 and not self._passes_authorization(request):
             detail = (
                 f"{record.id} wants other credentials (HTTP 401); name them in the file of "
                 "--gateway-credentials, for its name and origin, or have those of clients passed "

@@ -20,6 +20,7 @@ from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.tracing import REQUEST_ID, request_id
 from mcp_discovery.glance import glance
+from mcp_discovery.instance import HOLDER_HEADER
 from mcp_discovery.probe import AddressRefusedError, ServerTls
 from mcp_discovery.probe.tls import REMEDIES
 from mcp_discovery.record import Record
@@ -44,7 +45,7 @@ _HOP_BY_HOP = frozenset(
 _NOT_TO_SERVER = frozenset(
     (
         *("host", "content-length", "expect", "cookie", "via"),
-        *(SESSION.lower(), MARK.lower(), REQUEST_ID.lower()),
+        *(SESSION.lower(), MARK.lower(), REQUEST_ID.lower(), HOLDER_HEADER.lower()),
         *("forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
         *("cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for"),
     )

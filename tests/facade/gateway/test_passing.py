@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from mcp_discovery.instance import HOLDER_HEADER
 from tests.facade.access.tokens import bearer, guarded
 from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
@@ -101,22 +102,21 @@ async def test_a_trusted_proxys_client_is_told_to_the_server() -> None:
     assert got["X-Forwarded-Host"] == "mcp.example.com"
 
 
-async def test_authorization_is_passed_on_if_the_operator_says_so(tmp_path: Path) -> None:
+async def test_authorization_is_passed_on_if_the_operator_says_so() -> None:
     async def wants(request: web.Request) -> web.Response:
         challenge = {"WWW-Authenticate": 'Bearer realm="x"'}
         return web.Response(status=401, body=b"{}", headers=challenge)
 
     async with faulty() as server:
         server.handler = wants
+        credential = {"Authorization": "Bearer for-the-server"}
         for passed in (True, False):
-            # What the facade itself has taken as its caller's credential is no exception.
-            async with guarded(tmp_path, gateway=True, gateway_pass_authorization=passed) as gate:
-                body = leased("a", name="gate", url=server.url)
-                await gate("POST", "/servers", body, headers=bearer("operator"))
-                reply = await gate("POST", PATH, CALL, headers=bearer("operator"))
+            async with served(gateway=True, gateway_pass_authorization=passed) as gate:
+                await list_it(gate, "a", server.url)
+                reply = await gate("POST", PATH, CALL, headers=credential)
             got = server.requests.pop().headers.get("Authorization")
             if passed:
-                assert got == bearer("operator")["Authorization"]
+                assert got == credential["Authorization"]
                 assert (reply.status, reply.body) == (401, b"{}")
                 assert "WWW-Authenticate" in reply.headers
             else:
@@ -124,6 +124,20 @@ async def test_authorization_is_passed_on_if_the_operator_says_so(tmp_path: Path
                 assert reply.status == 502
                 assert "--gateway-pass-authorization" in reply.json["error"]["message"]
                 assert "WWW-Authenticate" not in reply.headers
+
+
+async def test_a_token_of_the_facades_own_is_for_no_server(tmp_path: Path) -> None:
+    """Whoever may register something new would get the tokens of all who call it."""
+    async with (
+        faulty() as server,
+        guarded(tmp_path, gateway=True, gateway_pass_authorization=True) as gate,
+    ):
+        body = leased("a", name="gate", url=server.url)
+        await gate("POST", "/servers", body, headers=bearer("operator"))
+        sent = bearer("operator") | {HOLDER_HEADER: "a-secret"}
+        await gate("POST", PATH, CALL, headers=sent)
+        got = server.requests.pop().headers
+        assert {"Authorization", HOLDER_HEADER}.isdisjoint(got)
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 400, 403, 404, 405, 500])
