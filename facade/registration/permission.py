@@ -115,7 +115,9 @@ class Claimant:
             facade.view()  # without the first list nobody knows whose the names are
         facade.names.require_origin(record)
         former = names_of(found[0]) if found is not None else ()
-        for name in dict.fromkeys((*names_of(record), *former)):
+        # Nor does an id pass for a name that somebody has.
+        passed_for = (record.id,) if facade.names.owner_of(record.id) is not None else ()
+        for name in dict.fromkeys((*names_of(record), *former, *passed_for)):
             facade.names.require_owner(self.caller, name, but=but)
         if self.quotas is not None:
             self.quotas.require_room(self.caller, record.id, facade.catalog.view)

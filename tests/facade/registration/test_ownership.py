@@ -503,6 +503,9 @@ async def test_a_name_in_the_registry_is_owned_as_well(tmp_path: Path) -> None:
                 await ask("PUT", "/servers/b", moved, headers=as_("bob")),
             ):
                 assert (refused.status, _kind(refused)) == (409, "name-held"), refused.body
+        for name in ("products", "weather"):  # GET /servers/products is no server of bob's
+            passing = await ask("POST", "/servers", leased(name, name="new"), headers=as_("bob"))
+            assert (passing.status, _kind(passing)) == (409, "name-held"), passing.body
         again = leased("v", name="second", **weather | {"version": "2.0.0"})
         assert (await ask("POST", "/servers", again, headers=as_("alice"))).status == 201
         listed = (await ask("GET", "/v0.1/servers", headers=as_("bob"))).json["servers"]
