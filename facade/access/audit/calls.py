@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import orjson
 from aiohttp import web
 
+from mcp_discovery.errors import UnknownToolError
 from mcp_discovery.facade.access.audit.chain import canonical, digest_of
 from mcp_discovery.facade.access.audit.event import LogEntry
 from mcp_discovery.facade.access.audit.journal import AuditUnavailableError
@@ -63,6 +64,9 @@ class RecordedCall:
         match found:
             case JsonRpcError():
                 self.end(_of_error(found.code, found.message))
+            case UnknownToolError():  # there is none, or none that the caller may call
+                refused = {"result": "refused", "problem": "unknown-tool", "error": str(found)}
+                self.end({"success": False} | refused)
             case Exception():
                 self.end(outcome_of(self.recording.request, found))
             case BaseException():

@@ -201,4 +201,6 @@ async def test_a_call_through_call_tool(settings: AuditSettings) -> None:
         assert at(event, "outcome.error") == "so it is"
         assert at(event, "outcome.problem") == "json-rpc -32000"
         await called(ask, "nothing")
-        await until_recorded(ask, {"target.tool": "nothing", "outcome.success": False})
+        event = await until_recorded(ask, {"target.tool": "nothing", "outcome.result": "refused"})
+        assert at(event, "outcome.problem") == "unknown-tool"
+        assert at(event, "outcome.success") is False
