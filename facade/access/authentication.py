@@ -35,7 +35,7 @@ _LONGEST = 16 * 2**10
 _MOST_REMEMBERED = 20_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Credential:
     """A token that counted: it does while the policy is the same and its issuer drops no key."""
 
@@ -48,6 +48,16 @@ class _Credential:
     keys: IssuerKeys | None = None
     removed: int = 0
     audience: frozenset[str] = frozenset()
+    #: Who showed it last, most often at the same address as now.
+    _caller: Caller | None = None
+
+    def caller(self, address: str) -> Caller:
+        """Who shows it at ``address``."""
+        if self._caller is None or self._caller.address != address:
+            self._caller = Caller(
+                self.subject, self.by, self.roles, self.rights, address, self.expires_at
+            )
+        return self._caller
 
     def counts_in(self, policy: Policy) -> bool:
         """Whether it counts still; raises :class:`IssuerAwayError`."""
@@ -121,7 +131,7 @@ class FileAuthentication:
             raise self._challenges.invalid_token(request) from error
         except IssuerAwayError as error:
             raise ProblemError(503, "issuer-away", str(error)) from error
-        return Caller(found.subject, found.by, found.roles, found.rights, address, found.expires_at)
+        return found.caller(address)
 
     async def _credential(self, header: str, policy: Policy) -> _Credential:
         """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and

@@ -118,6 +118,7 @@ def _parsed(text: str) -> Address | None:
     return mapped or found
 
 
+@lru_cache(4096)
 def _normal(text: str) -> str:
     """The address in its one spelling; ``""`` for what is none."""
     found = _parsed(text)
