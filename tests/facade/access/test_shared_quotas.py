@@ -42,12 +42,12 @@ async def test_two_facades_count_as_one(redis: Redis) -> None:
     limits: dict[str, Any] = {"limits": ("reads=60/minute",), "limits_store": redis.url}
     async with served(**limits) as one, served(**limits) as two:
         await is_shared(two, True)
+        metrics = (await one("GET", "/metrics")).body
+        assert b"mcp_discovery_limits_store_away 0.0" in metrics
         good = 0
         for _ in range(40):
             good += await _good(one, 1) + await _good(two, 1)
         assert 40 <= good < 60  # some were used while waiting for them
-        metrics = (await one("GET", "/metrics")).body
-        assert b"mcp_discovery_limits_store_away 0.0" in metrics
 
 
 async def test_while_it_is_away_each_counts_by_itself_and_nobody_waits(
