@@ -68,7 +68,7 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path, *, known: bool = False) -> AsyncIterator[Cluster]:
+async def cluster(folder: Path, *, known: bool = True) -> AsyncIterator[Cluster]:
     """A cluster with a facade and nothing else. With ``known`` the facade knows its sidecars by a
     token; otherwise they only claim to be who they are."""
     auth, token = knowing_sidecars(folder) if known else ({}, {})
