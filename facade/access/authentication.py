@@ -122,8 +122,11 @@ class FileAuthentication:
         if len(given) > 1:
             detail = "there are several Authorization headers; send one"
             raise ProblemError(400, "invalid-request", detail)
+        digest = hashlib.sha256(given[0].encode("utf-8", "surrogateescape")).digest()
         try:
-            found = await self._credential(given[0], policy)
+            found = self._known.get(digest)
+            if found is None or not found.counts_in(policy):
+                found = self._known[digest] = await self._credential(given[0], policy)
             if found.keys is not None:
                 self._require_audience(request, found.audience, found.keys)
         except UntrustedTokenError as error:
@@ -136,20 +139,16 @@ class FileAuthentication:
     async def _credential(self, header: str, policy: Policy) -> _Credential:
         """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
         :class:`IssuerAwayError`."""
-        digest = hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
-        known = self._known.get(digest)
-        if known is None or not known.counts_in(policy):
-            token = _bearer_token(header)
-            if token.startswith(tokens.PREFIX):
-                known = _of_facade(token, policy)
-            elif policy.issuers:
-                known = await _of_issuer(token, policy)
-            else:
-                raise UntrustedTokenError("unknown", "it is no token of this facade")
-            if len(self._known) >= _MOST_REMEMBERED:
-                self._known.clear()
-            self._known[digest] = known
-        return known
+        token = _bearer_token(header)
+        if token.startswith(tokens.PREFIX):
+            found = _of_facade(token, policy)
+        elif policy.issuers:
+            found = await _of_issuer(token, policy)
+        else:
+            raise UntrustedTokenError("unknown", "it is no token of this facade")
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        return found
 
     def _require_audience(
         self, request: web.Request, audience: frozenset[str], keys: IssuerKeys

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from limits import RateLimitItem, parse_many
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -117,6 +117,12 @@ class CallerLimits(Section, arbitrary_types_allowed=True):
         if self.least_ttl and self.most_ttl and self.least_ttl > self.most_ttl:
             raise ValueError("least_ttl is more than most_ttl; exchange them")
         return self
+
+    @cached_property
+    def is_unlimited(self) -> bool:
+        """Whether no request is limited by these, nor any stream."""
+        limited = (*get_args(Counted), "streams")
+        return all(getattr(self, each) is None for each in limited)
 
 
 class LimitsSection(Section):

@@ -127,10 +127,10 @@ class Quotas:
 
         That raises :class:`ProblemError` (429) where the caller has used up its limit.
         """
-        kind = self._kind_of(request)[0]
-        if kind is None:
+        limits = self.rules.of(caller)
+        if limits.is_unlimited or (kind := self._kind_of(request)[0]) is None:
             return None
-        rate: Rate | None = getattr(self.rules.of(caller), kind)
+        rate: Rate | None = getattr(limits, kind)
         if rate is None:
             return None
         key = caller.key
@@ -144,9 +144,10 @@ class Quotas:
     def stream(self, request: web.Request, caller: Caller) -> AbstractContextManager[None] | None:
         """For a request that stays open: counts it as a stream inside the block, which raises
         :class:`ProblemError` (429) where the caller has too many."""
-        if not self._kind_of(request)[1] or not only_listens(request):
+        limits = self.rules.of(caller)
+        if limits.is_unlimited or not self._kind_of(request)[1] or not only_listens(request):
             return None
-        most = self.rules.of(caller).streams
+        most = limits.streams
         return None if most is None else self._stream(caller.key, most)
 
     async def take(self, caller: Caller, kind: Counted) -> None:
