@@ -74,8 +74,7 @@ class CredentialLifetimes:
     @web.middleware
     async def end(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Ends ``request`` in an orderly way when its caller's credential ends."""
-        task = asyncio.current_task()
-        assert task is not None
+        task: asyncio.Task[object] = request.task
         self._open[task] = request
         try:
             return await handler(request)
