@@ -26,7 +26,7 @@ from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.front_door import FrontDoor
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
-from mcp_discovery.facade.access.lifetime import CredentialLifetimes
+from mcp_discovery.facade.access.lifetime import CredentialLifetimes, note_stream
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
 from mcp_discovery.facade.access.ownership import NameOwners
 from mcp_discovery.facade.access.quotas import Quotas, quotas_of
@@ -52,7 +52,7 @@ from mcp_discovery.facade.http.body import LARGE_BODIES, LargeBodies
 from mcp_discovery.facade.http.client_address import TRUSTED_PROXIES, TrustedProxies
 from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
-from mcp_discovery.facade.http.middleware import OutermostMiddleware
+from mcp_discovery.facade.http.middleware import Finish, OutermostMiddleware
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
 from mcp_discovery.facade.http.operation import aliases, require_needs, routes
 from mcp_discovery.facade.http.outbound import refusing_probes, trusting
@@ -225,15 +225,15 @@ def create_app(
     app[TRUSTED_PROXIES] = TrustedProxies(options.trusted_proxies)
     if quotas is not None:
         quotas.serve_in(app)
-    signs = ((open_to_all,) if options.registry_cors else ()) + (
-        () if quotas is None else (quotas.sign,)
-    )
+    signs: list[Finish] = [open_to_all] if options.registry_cors else []
+    signs += [] if quotas is None else [quotas.sign]
+    signs += [] if policy is None else [note_stream]
     outermost = OutermostMiddleware(
         metrics,
         Cors(options.cors_origins),
         check=refusing_probes(posted.holder.id, PATH),
         reshape_error=_reshape,
-        sign=signs,
+        sign=tuple(signs),
     )
     # Middlewares that decide who may ask stand behind the outermost one, from the outside in: host
     # and origin, caller, rights. Each request passes them, whatever its protocol.
@@ -305,7 +305,6 @@ def _guard(
     gate = Gate(authentication, challenges, quotas)
     inner = gate.identify, lifetimes.end, gate.authorize, visibility.choose
     outermost.install(app, front_door.admit, *inner)
-    app.on_response_prepare.append(lifetimes.note_stream)
     app.cleanup_ctx.extend((authentication.running, lifetimes.running))
 
 

@@ -37,6 +37,12 @@ def _is_stream(kind: type[web.StreamResponse]) -> bool:
     return not issubclass(kind, web.Response)
 
 
+def note_stream(request: web.Request, response: web.StreamResponse) -> None:
+    """Notes the stream that ``request`` is answered with, as its head is written."""
+    if _is_stream(type(response)):
+        request[_STREAM] = response
+
+
 class CredentialLifetimes:
     """Watches the credentials of all open requests.
 
@@ -65,11 +71,6 @@ class CredentialLifetimes:
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
-
-    async def note_stream(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Notes the stream that ``request`` is answered with, as its head is written."""
-        if _is_stream(type(response)):
-            request[_STREAM] = response
 
     @web.middleware
     async def end(self, request: web.Request, handler: Handler) -> web.StreamResponse:
