@@ -157,6 +157,8 @@ class LimitRules:
         self._section = section
         self._anonymous = _over(base, section.anonymous)
         self._known: dict[tuple[bool, tuple[str, ...]], CallerLimits] = {}
+        #: Of every caller with a credential, where roles make no difference.
+        self._of_all = None if section.roles else self._merged(False, ())
 
     @property
     def anonymous(self) -> CallerLimits:
@@ -165,6 +167,8 @@ class LimitRules:
 
     def of(self, caller: Caller) -> CallerLimits:
         """Those of ``caller``."""
+        if self._of_all is not None and caller.by != "anonymous":
+            return self._of_all
         key = caller.is_anonymous, caller.roles
         found = self._known.get(key)
         if found is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -54,8 +53,8 @@ class Visibility:
         self._mcp = mcp
         self._options = options
         self._turn = asyncio.Lock()
-        #: By what their callers see; the least recently used first.
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        #: By what their callers see.
+        self._kept: dict[str, _Kept] = {}
         self._closed = False
 
     def __iter__(self) -> Iterator[ListParts]:
@@ -73,7 +72,7 @@ class Visibility:
         if rights.sees_all:
             given_parts(request, self._whole)
             return await handler(request)
-        kept = await self._of(rights)
+        kept = self._kept.get(rights.visibility) or await self._made(rights)
         kept.requests += 1
         try:
             if not kept.parts.is_in_step:  # who writes and then reads finds what it wrote
@@ -104,22 +103,19 @@ class Visibility:
         for parts in self:
             parts.close()
 
-    async def _of(self, rights: Rights) -> _Kept:
-        key = rights.visibility
-        kept = self._kept.get(key)
-        if kept is None:
-            parts = VisibleParts(self._whole, rights, self._mcp, self._options, self._turn)
-            kept = self._kept[key] = _Kept(parts, AsyncExitStack())
-            if self._closed:
-                parts.close()
-            await kept.running.enter_async_context(parts.running())
-        self._kept.move_to_end(key)
+    async def _made(self, rights: Rights) -> _Kept:
+        parts = VisibleParts(self._whole, rights, self._mcp, self._options, self._turn)
+        kept = self._kept[rights.visibility] = _Kept(parts, AsyncExitStack())
+        if self._closed:
+            parts.close()
+        await kept.running.enter_async_context(parts.running())
         return kept
 
     async def _drop_unused(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
             unused = [(key, kept) for key, kept in self._kept.items() if kept.is_unused]
+            unused.sort(key=lambda each: each[1].unused_since)
             before = time.monotonic() - _KEPT_FOR
             too_many = len(unused) - _MOST_UNUSED
             for number, (key, kept) in enumerate(unused):
