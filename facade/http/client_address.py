@@ -88,10 +88,11 @@ _CLIENT = web.RequestKey("client", ClientAddress)
 
 def client_of(request: web.Request) -> ClientAddress:
     """The client of ``request``, which any code may ask, in the middlewares as well."""
-    found = request.get(_CLIENT)
-    if found is None:
+    try:
+        return request[_CLIENT]
+    except KeyError:
         found = request[_CLIENT] = request.app[TRUSTED_PROXIES].client(request)
-    return found
+        return found
 
 
 def _network(text: str) -> Network:
