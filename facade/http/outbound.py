@@ -53,6 +53,20 @@ def trusting(file: str | None) -> ServerTls:
     return ServerTls(TLSFiles(file, whom="server", beside_system=True).current)
 
 
+def require_dialable(record: Record, addresses: AddressPolicy) -> None:
+    """Raises :class:`InvalidRecordError` where a URL of ``record`` spells an address that is none
+    of ``addresses``."""
+    for field, url in (("endpoint.url", record.endpoint.url), ("healthUrl", record.health_url)):
+        if url is None:
+            continue
+        try:
+            address = literal(wire_url(url).raw_host or "")
+            if address is not None:
+                _require(address, addresses)
+        except AddressRefusedError as error:
+            raise InvalidRecordError(field, f"{error}; name another one") from error
+
+
 class Dialer:
     """A client session that connects to the ``addresses`` of a policy only.
 
@@ -90,15 +104,7 @@ class Dialer:
     def check(self, record: Record) -> None:
         """Raises :class:`InvalidRecordError` where a URL that would be probed spells an address
         that is not dialled."""
-        for field, url in (("endpoint.url", record.endpoint.url), ("healthUrl", record.health_url)):
-            if url is None:
-                continue
-            try:
-                address = literal(wire_url(url).raw_host or "")
-                if address is not None:
-                    _require(address, self._addresses)
-            except AddressRefusedError as error:
-                raise InvalidRecordError(field, f"{error}; name another one") from error
+        require_dialable(record, self._addresses)
 
     def line(self, url: str) -> Line | None:
         """The connection over which the origin of ``url`` was asked last, if it ever was."""

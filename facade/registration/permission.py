@@ -20,6 +20,8 @@ from mcp_discovery.facade.access.ownership import names_of
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.access.quotas import Quotas, quotas_in
 from mcp_discovery.facade.access.rights import Verb
+from mcp_discovery.facade.http.addresses import AddressPolicy
+from mcp_discovery.facade.http.outbound import require_dialable
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.body import Posting
 from mcp_discovery.facade.servers.current_list import CATALOG, entry_in, unknown, view_of
@@ -100,9 +102,13 @@ class Claimant:
 
     def require_new(self, facade: Facade, record: Record) -> None:
         """Raises :class:`ProblemError` unless the caller may register ``record``, in the place of
-        what has its id, and its name is nobody else's."""
+        what has its id, and its name is nobody else's. Of a caller who is not known nothing is
+        taken at an address that is never dialled (:class:`InvalidRecordError`): nobody could find
+        out whether it is there, and Prometheus would be led to it."""
         if not self.may("register", record, None):
             raise forbidden(self.caller, "register", f"servers named {record.name!r}")
+        if self.caller.is_anonymous:
+            require_dialable(record, AddressPolicy())
         found = known(facade, record.id)
         if found is not None and not self.may("register", *found):
             if self.may("read", *found):

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from mcp_discovery.facade.registration.posted_entry import health_check, probe_m
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.watcher import HealthCheckResult
+from tests.facade.access.tokens import bearer, guarded
 from tests.facade.harness import Client, leased, served
 from tests.facade.plain import HealthServer
 from tests.servers.process import odd
@@ -92,9 +94,20 @@ async def test_an_entry_cannot_be_moved_there_either(ask: Client) -> None:
     assert (await ask("GET", "/servers/a")).json["url"] == good["url"]
 
 
-async def test_what_its_poster_keeps_alive_is_not_dialled(ask: Client) -> None:
+async def test_nor_may_whoever_is_not_known_keep_it_alive_there(ask: Client) -> None:
     body = leased("a", url="http://169.254.1.1/mcp")
-    assert (await ask("POST", "/servers", body)).status == 201
+    assert (await ask("POST", "/servers", body)).status == 422
+    good = leased("a")
+    assert (await ask("POST", "/servers", good)).status == 201
+    assert (await ask("PUT", "/servers/a", body)).status == 422
+    assert (await ask("GET", "/servers/a")).json["url"] == good["url"]
+
+
+async def test_what_a_known_caller_keeps_alive_is_its_own_affair(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as ask:
+        body = leased("a", url="http://169.254.1.1/mcp")
+        posted = await ask("POST", "/servers", body, headers=bearer("registrar"))
+        assert posted.status == 201
 
 
 async def test_private_ranges_by_option() -> None:
