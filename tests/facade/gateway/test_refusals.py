@@ -12,10 +12,12 @@ import pytest
 from aiohttp import web
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.document import CapabilityDocument
 from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
 from tests.facade.harness import Client, Reply, leased, served
 from tests.programs import facade
+from tests.records import record
 from tests.stores.waiting import bounded
 
 PATH = "/gateway/gate/mcp"
@@ -239,8 +241,11 @@ async def test_a_loop_is_refused(gate: Client) -> None:
     assert entry["status"] != "healthy", entry
 
 
-async def test_what_is_never_dialled(gate: Client) -> None:
+async def test_what_is_never_dialled() -> None:
     url = "http://169.254.169.254/latest"
-    await gate("POST", "/servers", leased("meta", name="meta", url=url))
-    message = refused(await gate("POST", "/gateway/meta/mcp", CALL), 502, "not-reached")
-    assert "not allowed (link-local)" in message
+    async with EmbeddedStore() as store, served(store, gateway=True) as ask:
+        there = record("meta", name="meta", endpoint={"url": url})  # by whoever writes to the store
+        await store.register(there, CapabilityDocument(), ttl=60, reap_after=60)
+        await ask.until_status("meta", "healthy")
+        message = refused(await ask("POST", "/gateway/meta/mcp", CALL), 502, "not-reached")
+        assert "not allowed (link-local)" in message
