@@ -136,6 +136,7 @@ async def test_a_certificate_is_a_caller(tmp_path: Path, authority: Authority) -
             assert (await client("GET", "/servers", headers=bad)).status == 401
 
 
+@pytest.mark.slow
 async def test_a_stream_ends_with_its_certificate(tmp_path: Path, authority: Authority) -> None:
     async with facade(tmp_path, authority) as ask:
         context = authority.context(common_name="agent-1", seconds=3)

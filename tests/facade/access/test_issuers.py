@@ -240,6 +240,7 @@ async def test_keys_rotate_without_a_refusal(
         assert issuer.requests.count("/jwks") == 3
 
 
+@pytest.mark.slow
 async def test_unknown_keys_ask_the_issuer_rarely(
     tmp_path: Path, issuer: StubIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +308,7 @@ async def test_keys_that_are_too_old_count_no_more(tmp_path: Path, issuer: StubI
         await until(refused, timeout=30, what="the keys being too old")
 
 
+@pytest.mark.slow
 async def test_a_file_of_keys_is_followed(tmp_path: Path, issuer: StubIssuer) -> None:
     file = tmp_path / "jwks.json"
     file.write_bytes(issuer.jwks())

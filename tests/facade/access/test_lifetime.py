@@ -92,6 +92,7 @@ async def test_a_stream_ends_when_the_token_is_revoked(tmp_path: Path, stream: A
         await bounded(reading, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 async def test_a_stream_ends_when_the_token_expires(tmp_path: Path, stream: Any) -> None:
     ends = datetime.fromtimestamp(time.time() + 2, UTC).isoformat()

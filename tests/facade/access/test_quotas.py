@@ -276,6 +276,7 @@ async def test_the_ttl_of_registrations_is_bounded(tmp_path: Path) -> None:
                 assert "give one from 10 s to 60 s" in reply.json["detail"]
 
 
+@pytest.mark.slow
 async def test_a_sidecars_store_waits_as_long_as_it_is_told(tmp_path: Path) -> None:
     async with guarded(tmp_path, limited({"default": {"writes": "1/second"}})) as ask:
         options = StoreOptions(token=TOKENS["registrar"], timeout=20)

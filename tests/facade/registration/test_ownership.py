@@ -99,6 +99,7 @@ async def _attack(ask: Client, id: str, shown: Mapping[str, Any], **more: Any) -
     ]
 
 
+@pytest.mark.slow
 async def test_a_sidecars_registration_is_not_taken_with_what_lists_say() -> None:
     async with EmbeddedStore() as below, served(below) as ask, RemoteStore(ask.url) as store:
         registration = await store.register(record(), document("a"), ttl=60, reap_after=120)
@@ -115,6 +116,7 @@ async def test_a_sidecars_registration_is_not_taken_with_what_lists_say() -> Non
         assert (await ask("GET", "/servers/catalog-1")).status == 404
 
 
+@pytest.mark.slow
 async def test_nor_through_another_facade_over_its_store() -> None:
     """One that does not hold the registration, as after a restart, or beside Consul."""
     async with EmbeddedStore() as below, served(below) as ask:
@@ -158,6 +160,7 @@ async def test_a_simple_client_may_have_a_secret_alone(ask: Client) -> None:
     assert bad.status == 422
 
 
+@pytest.mark.slow
 async def test_a_sidecar_of_0_1_works_on_and_its_id_is_not_shown() -> None:
     """Its random id is its only secret, which it sends in bodies and queries."""
     old = Holder("0123456789abcdef", "host-1", "sidecar")

@@ -70,6 +70,7 @@ async def _page(request: web.Request) -> web.Response:
     return web.Response(status=status, text="<h1>intranet</h1>", headers=headers)
 
 
+@pytest.mark.slow
 async def test_whatever_is_there_the_same_is_said_after_the_same_time(tmp_path: Path) -> None:
     sections = {"anonymous": "registrar"}
     options = {"probe_timeout": TIMEOUT, "probe_interval": 600.0, "first_probe": 0.1}
@@ -140,6 +141,7 @@ async def test_nor_does_the_gateway_say_why(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.slow
 async def test_nor_is_it_said_of_what_somebody_claims_to_keep_alive() -> None:
     async with network() as urls, served(open_to_strangers=True, probe_claims=True) as ask:
         assert (await ask("POST", "/servers", leased("a", url=urls["closed"]))).status == 201

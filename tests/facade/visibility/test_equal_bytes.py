@@ -309,6 +309,7 @@ async def run(scene: Scene) -> None:
 
 
 # Each example takes seconds: to shrink one that fails would take many minutes.
+@pytest.mark.slow
 @given(scenes())
 @settings(max_examples=12, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 def test_what_a_caller_may_not_see_changes_no_byte(clock_stands_still: None, scene: Scene) -> None:

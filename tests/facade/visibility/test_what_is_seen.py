@@ -257,6 +257,7 @@ async def test_many_changes_at_once(tmp_path: Path) -> None:
         assert listed.headers["X-Discovery-Revision"].endswith(":200")
 
 
+@pytest.mark.slow
 async def test_who_is_missed_of_what_is_seen(tmp_path: Path) -> None:
     async with EmbeddedStore() as store, guarded(tmp_path, SECTIONS, store=store) as ask:
         await ask("GET", "/servers", headers=MANAGER)

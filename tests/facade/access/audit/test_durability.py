@@ -121,6 +121,7 @@ async def test_a_full_disk_refuses_changes_and_nothing_else(
     assert await faults(settings) == []
 
 
+@pytest.mark.slow
 async def test_lines_that_cannot_be_written_refuse_changes() -> None:
     patience = 4 * PATIENCE
     async with served(audit=AuditSettings(file="/dev/full", patience=patience)) as ask:
