@@ -105,6 +105,13 @@ class Room:
             del self._by_address[place.address]
 
 
+def site_of(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """What clients at ``ip`` are counted by: in IPv6 each has a whole /64."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
+    return str(ip)
+
+
 def _counted_as(address: str) -> str:
     """What connections from ``address`` are counted by; ``""`` for no address and loopback."""
     try:
@@ -115,6 +122,6 @@ def _counted_as(address: str) -> str:
         if ip.ipv4_mapped is None:
             if ip.is_loopback:
                 return ""
-            return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
+            return site_of(ip)
         ip = ip.ipv4_mapped
     return "" if ip.is_loopback else str(ip)

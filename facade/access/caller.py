@@ -9,6 +9,7 @@ from typing import Literal
 
 from aiohttp import web
 
+from mcp_discovery.connection_room import site_of
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.rights import Rights
 
@@ -45,14 +46,11 @@ class Caller:
 
 @lru_cache(4096)
 def key_of_address(address: str) -> str:
-    """What quotas of an anonymous caller are counted by: in IPv6 a client has a whole /64."""
+    """What quotas of an anonymous caller are counted by."""
     try:
-        known = ipaddress.ip_address(address)
+        return f"anonymous:{site_of(ipaddress.ip_address(address))}"
     except ValueError:
         return "anonymous:"
-    if isinstance(known, ipaddress.IPv6Address):
-        return f"anonymous:{ipaddress.IPv6Network((int(known) >> 64 << 64, 64))}"
-    return f"anonymous:{address}"
 
 
 _CALLER = web.RequestKey("caller", Caller)
