@@ -69,7 +69,7 @@ def why_secret(text: str) -> str | None:
     if "://" not in text and any(_looks_random(word) for word in _RANDOM.findall(text)):
         return "looks like a random key"
     assignment = _ASSIGNMENT.match(text)
-    if assignment and _is_secrets_name(assignment[1]) and assignment[2].strip():
+    if assignment and is_secrets_name(assignment[1]) and assignment[2].strip():
         return f"gives {assignment[1]} in clear"
     return None
 
@@ -90,14 +90,14 @@ def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
         if why:
             yield position, why
         match = _FLAG.match(argument)
-        flag = argument if match and _is_secrets_name(match[1]) else None
+        flag = argument if match and is_secrets_name(match[1]) else None
 
 
 def secrets_in_mapping(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The keys whose values look like secrets, each with the reason."""
     for key, value in values.items():
         why = why_secret(value)
-        if why is None and _is_secrets_name(key) and _clear(value):
+        if why is None and is_secrets_name(key) and _clear(value):
             why = f"gives {key} in clear"
         if why:
             yield key, why
@@ -118,7 +118,7 @@ def secrets_in_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield key, "holds what looks like an access token or key"
             elif not isinstance(item, str | int) or isinstance(item, bool):
                 continue
-            elif _is_secrets_name(key) and _clear(str(item)):
+            elif is_secrets_name(key) and _clear(str(item)):
                 yield key, "is given in clear"
 
 
@@ -128,7 +128,7 @@ def without_secrets(value: Any) -> Any:
         case Mapping():
             return {
                 key: "***"
-                if _is_secrets_name(str(key)) and isinstance(each, str | int) and _clear(str(each))
+                if is_secrets_name(str(key)) and isinstance(each, str | int) and _clear(str(each))
                 else without_secrets(each)
                 for key, each in value.items()
             }
@@ -152,7 +152,7 @@ def without_tokens(prose: str) -> str:
 
 
 @_cached
-def _is_secrets_name(name: str) -> bool:
+def is_secrets_name(name: str) -> bool:
     """Whether a field, flag or variable of this name holds a secret; finds ``clientSecret`` too."""
     return _NAMES.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)) is not None
 
@@ -178,7 +178,7 @@ def _password_in_url(text: str) -> str | None:
     except ValueError:
         return None
     for name, value in parse_qsl(parts.query):
-        if _is_secrets_name(name) and value:
+        if is_secrets_name(name) and value:
             return f"gives {name} in clear"
     return None
 

@@ -195,7 +195,8 @@ class McpGateway:
         headers = upstream.to_server(
             request,
             session,
-            authorization=self._passes_authorization(request),
+            credentials=self._options.gateway_pass_authorization,
+            own=caller_of(request).by == "token",
             plain=part is not None,
         )
         with self._replicas.using(entry.id):

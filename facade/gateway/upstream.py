@@ -24,6 +24,7 @@ from mcp_discovery.instance import HOLDER_HEADER
 from mcp_discovery.probe import AddressRefusedError, ServerTls
 from mcp_discovery.probe.tls import REMEDIES
 from mcp_discovery.record import Record
+from mcp_discovery.secrets import is_secrets_name
 from mcp_discovery.urls import resolve_in_origin, urls_of, wire_url
 
 #: The header with a legacy session's id.
@@ -51,6 +52,8 @@ _NOT_TO_SERVER = frozenset(
     )
 )
 _OF_PROXIES = ("x-forwarded-", "proxy-")
+#: What the protocol itself writes, arguments of tools among it (``Mcp-Param-…``).
+_OF_MCP = "mcp-"
 #: Headers not returned to the client: what would count for the gateway's whole origin, and so for
 #: other servers and the facade, and what names the server's software. Neither are those of CORS,
 #: which the facade sets itself.
@@ -84,15 +87,19 @@ def reject_loop(request: web.Request) -> None:
 
 
 def to_server(
-    request: web.Request, session: str | None, *, authorization: bool, plain: bool
+    request: web.Request, session: str | None, *, credentials: bool, own: bool, plain: bool
 ) -> CIMultiDict[str]:
     """The headers for the server; ``session`` is the server's own session id, if there is one.
 
-    The client's ``Authorization`` is among them where ``authorization`` says so. ``plain`` asks for
-    an answer that is not encoded.
+    The client's credentials are among them where ``credentials`` says so, its ``Authorization``
+    only where that is not the facade's ``own`` besides. ``plain`` asks for an answer that is not
+    encoded.
     """
     forwarded = _end_to_end(request.headers, _NOT_TO_SERVER)
-    if not authorization:
+    if not credentials:
+        for name in [each for each in forwarded if _is_credential(_wide(each))]:
+            forwarded.popall(name, None)
+    if own:
         forwarded.popall("Authorization", None)
     if plain:
         forwarded["Accept-Encoding"] = "identity"
@@ -111,6 +118,12 @@ def to_server(
         forwarded["X-Forwarded-For"] = ", ".join(client.hops)
     forwarded["X-Forwarded-Host"], forwarded["X-Forwarded-Proto"] = client.host, client.scheme
     return forwarded
+
+
+def _is_credential(name: str) -> bool:
+    """Whether a header is for one server only, as its name says: ``Authorization``, ``X-Api-Key``,
+    ``Private-Token``. Whoever is registered under a name would get those of all who call it."""
+    return is_secrets_name(name) and not name.startswith(_OF_MCP)
 
 
 def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -27,8 +27,6 @@ _WORDS = (
     (re.compile(r"\bx>=(\d+)"), r"at least \1"),
     (re.compile(r"default: \((.*?)\)"), r"default: \1"),
 )
-#: A URL with a password before its host.
-_WITH_PASSWORD = re.compile(r"[a-zA-Z][\w+.-]*://[^/?#@]*:[^/?#@]+@")
 _SURPLUS = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)\.?", re.DOTALL)
 
 
@@ -71,8 +69,7 @@ class Group(TyperGroup):
 def _shown_secrets(context: Any) -> Iterator[str]:
     """A warning for each secret on the command line, which ``ps`` shows to every user.
 
-    A secret is what may also be in a file (``--NAME-file``), and a password in the URL of what else
-    is stored (``--audit-store``).
+    A secret is what may also be in a file (``--NAME-file``).
     """
     for each in context.command.params:
         source = context.get_parameter_source(each.name)
@@ -82,12 +79,10 @@ def _shown_secrets(context: Any) -> Iterator[str]:
         option = max(each.opts, key=len)
         variable = _variable(each, context)
         if f"{each.name}_file" in context.params:
-            how = f"give it by {variable}, or in a file by {option}-file"
-        elif each.name.endswith("_store") and _WITH_PASSWORD.match(given):
-            how = f"give it by {variable}"
-        else:
-            continue
-        yield f"every user of this machine can read the secret of {option} in its process; {how}"
+            yield (
+                f"every user of this machine can read the secret of {option} in its process; give "
+                f"it by {variable}, or in a file by {option}-file"
+            )
 
 
 @contextmanager

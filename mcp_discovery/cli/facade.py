@@ -248,8 +248,9 @@ def facade(
     gateway_pass_authorization: bool = typer.Option(
         False,
         "--gateway-pass-authorization",
-        help="Pass the Authorization header of clients of the gateway on to the servers: whoever "
-        "is registered under a name gets the tokens that are sent to that name.",
+        help="Pass the credentials of clients of the gateway on to the servers (Authorization, "
+        "X-Api-Key and the like): whoever is registered under a name gets those that are sent to "
+        "that name.",
     ),
     gateway_credentials: str | None = typer.Option(
         None,

@@ -117,7 +117,7 @@ MAY: dict[str, tuple[int, list[str], int, dict[str, int]]] = {
     "nothing": (403, [], 403, {"articles": 403}),
     "see tools": (200, ["get_article"], 403, {"articles": 403}),
     "see everything": (200, ["delete_article", "get_article"], 403, {"articles": 403}),
-    "register": (200, ["delete_article", "get_article"], 403, {"others": 201}),
+    "register": (403, [], 403, {"others": 201}),
     "register payments": (200, [], 403, {"others": 403, "payments-eu": 201}),
     "metrics": (200, ["delete_article", "get_article"], 200, {"others": 403}),
     "everything": (200, ["delete_article", "get_article"], 200, {"others": 201}),

@@ -109,18 +109,26 @@ async def test_authorization_is_passed_on_if_the_operator_says_so() -> None:
 
     async with faulty() as server:
         server.handler = wants
-        credential = {"Authorization": "Bearer for-the-server"}
+        credential = {
+            "Authorization": "Bearer for-the-server",
+            "X-API-Key": "for-the-server",
+            "X_Auth_Token": "for-the-server",
+            "X-Goog-Api-Key": "for-the-server",
+        }
+        other = {"Idempotency-Key": "mine", "Mcp-Param-Api-Key": "an argument"}
         for passed in (True, False):
             async with served(gateway=True, gateway_pass_authorization=passed) as gate:
                 await list_it(gate, "a", server.url)
-                reply = await gate("POST", PATH, CALL, headers=credential)
-            got = server.requests.pop().headers.get("Authorization")
+                reply = await gate("POST", PATH, CALL, headers=credential | other)
+            headers = server.requests.pop().headers
+            assert {name: headers.get(name) for name in other} == other
+            got = {name: headers.get(name) for name in credential}
             if passed:
-                assert got == credential["Authorization"]
+                assert got == credential
                 assert (reply.status, reply.body) == (401, b"{}")
                 assert "WWW-Authenticate" in reply.headers
             else:
-                assert got is None
+                assert set(got.values()) == {None}
                 assert reply.status == 502
                 assert "--gateway-pass-authorization" in reply.json["error"]["message"]
                 assert "WWW-Authenticate" not in reply.headers
