@@ -297,14 +297,13 @@ def _guard(
     if policy is None:
         challenges = app[CHALLENGES] = Challenges(addresses.base, None)
         gate = Gate(NoAuthentication(Rights.all(refused_verbs(options))), challenges, quotas)
-        outermost.install(app, front_door.admit, gate.identify, gate.authorize, visibility.choose)
+        outermost.install(app, front_door.admit, gate.admit, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
     authentication = FileAuthentication(policy, challenges, refused, addresses.public_url or None)
     lifetimes = CredentialLifetimes(authentication, challenges)
-    gate = Gate(authentication, challenges, quotas)
-    inner = gate.identify, lifetimes.end, gate.authorize, visibility.choose
-    outermost.install(app, front_door.admit, *inner)
+    gate = Gate(authentication, challenges, quotas, lifetimes)
+    outermost.install(app, front_door.admit, gate.admit, visibility.choose)
     app.cleanup_ctx.extend((authentication.running, lifetimes.running))
 
 

@@ -86,13 +86,15 @@ class _Heads:
 class Connection(web.RequestHandler):
     """A connection that a client opened."""
 
-    __slots__ = ("_heads", "place")
+    __slots__ = ("_heads", "place", "shown")
 
     def __init__(self, manager: web.Server, heads: _Heads, place: Place, **options: Any) -> None:
         super().__init__(manager, **{"access_log": None, **options})
         self._heads = heads
         #: Its place among the others.
         self.place = place
+        #: The credential that was shown on it last, and what came of it.
+        self.shown: tuple[str, object] = "", None
 
     def abort(self) -> None:
         """Ends the connection at once."""

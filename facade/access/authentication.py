@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from mcp_discovery.facade.access.refused_credentials import (
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.http_listener import Connection
 
 if TYPE_CHECKING:
     from mcp_discovery.facade.access.issuer_keys import IssuerKeys
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 _LONGEST = 16 * 2**10
 #: So many credentials are remembered that counted, by their hashes; then it begins anew.
 _MOST_REMEMBERED = 20_000
+#: Seconds between two looks at the age of the keys that a credential was verified with.
+_LOOK_EVERY = 0.25
 
 
 @dataclass(eq=False, slots=True)
@@ -47,9 +51,11 @@ class _Credential:
     expires_at: float | None
     keys: IssuerKeys | None = None
     removed: int = 0
-    audience: frozenset[str] = frozenset()
+    #: For which resources it was made, ``None`` for all of the facade's.
+    audience: frozenset[str] | None = None
     #: Who showed it last, most often at the same address as now.
     _caller: Caller | None = None
+    _look_at: float = 0.0
 
     def caller(self, address: str) -> Caller:
         """Who shows it at ``address``."""
@@ -64,7 +70,9 @@ class _Credential:
         if self.policy is not policy:
             return False
         if self.keys is not None:
-            self.keys.known()  # has a file of keys looked at, and how old they are
+            if (now := time.monotonic()) >= self._look_at:
+                self.keys.known()  # has a file of keys looked at, and how old they are
+                self._look_at = now + _LOOK_EVERY
             if self.removed != self.keys.removed:
                 return False
         return self.expires_at is None or self.expires_at > time.time()
@@ -122,13 +130,12 @@ class FileAuthentication:
         if len(given) > 1:
             detail = "there are several Authorization headers; send one"
             raise ProblemError(400, "invalid-request", detail)
-        digest = hashlib.sha256(given[0].encode("utf-8", "surrogateescape")).digest()
         try:
-            found = self._known.get(digest)
-            if found is None or not found.counts_in(policy):
-                found = self._known[digest] = await self._credential(given[0], policy)
-            if found.keys is not None:
-                self._require_audience(request, found.audience, found.keys)
+            found = self._remembered(request, given[0], policy)
+            if found is None:
+                found = await self._verified(given[0], policy)
+            if found.audience is not None:
+                self._require_resource(request, found.audience)
         except UntrustedTokenError as error:
             self._refusals.note(error, address)
             raise self._challenges.invalid_token(request) from error
@@ -136,32 +143,55 @@ class FileAuthentication:
             raise ProblemError(503, "issuer-away", str(error)) from error
         return found.caller(address)
 
-    async def _credential(self, header: str, policy: Policy) -> _Credential:
-        """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
-        :class:`IssuerAwayError`."""
-        token = _bearer_token(header)
-        if token.startswith(tokens.PREFIX):
-            found = _of_facade(token, policy)
-        elif policy.issuers:
-            found = await _of_issuer(token, policy)
-        else:
-            raise UntrustedTokenError("unknown", "it is no token of this facade")
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
+    def _remembered(self, request: web.Request, header: str, policy: Policy) -> _Credential | None:
+        """The credential of ``header``, if it is known and counts still."""
+        connection = request.protocol
+        if not isinstance(connection, Connection) or not header.isascii():
+            return self._known_in(policy, header)
+        # Most connections show one credential; a proxy's has the requests of many clients.
+        shown, last = connection.shown
+        if (
+            isinstance(last, _Credential)
+            and compare_digest(shown, header)
+            and last.counts_in(policy)
+        ):
+            return last
+        if (found := self._known_in(policy, header)) is not None:
+            connection.shown = header, found
         return found
 
-    def _require_audience(
-        self, request: web.Request, audience: frozenset[str], keys: IssuerKeys
-    ) -> None:
-        """RFC 8707: a token that was made for another resource is refused."""
-        if not audience.isdisjoint(keys.audience):
-            return
-        if self._public_url is not None:
-            if self._public_url + resource_path(request) in audience:
-                return
-            if not keys.audience and self._public_url in audience:
-                return
-        raise UntrustedTokenError("audience", "it was made for another resource")
+    def _known_in(self, policy: Policy, header: str) -> _Credential | None:
+        found = self._known.get(_digest(header))
+        return found if found is not None and found.counts_in(policy) else None
+
+    async def _verified(self, header: str, policy: Policy) -> _Credential:
+        """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
+        :class:`IssuerAwayError`."""
+        found = await _credential(header, policy, self._public_url)
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        self._known[_digest(header)] = found
+        return found
+
+    def _require_resource(self, request: web.Request, audience: frozenset[str]) -> None:
+        """RFC 8707: a token that was made for one resource is refused for another."""
+        if (self._public_url or "") + resource_path(request) not in audience:
+            raise UntrustedTokenError("audience", "it was made for another resource")
+
+
+def _digest(header: str) -> bytes:
+    return hashlib.blake2s(header.encode("utf-8", "surrogateescape")).digest()
+
+
+async def _credential(header: str, policy: Policy, public_url: str | None) -> _Credential:
+    """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
+    :class:`IssuerAwayError`."""
+    token = _bearer_token(header)
+    if token.startswith(tokens.PREFIX):
+        return _of_facade(token, policy)
+    if policy.issuers:
+        return await _of_issuer(token, policy, public_url)
+    raise UntrustedTokenError("unknown", "it is no token of this facade")
 
 
 def _without_token(request: web.Request, policy: Policy, address: str) -> Caller:
@@ -188,7 +218,7 @@ def _of_facade(token: str, policy: Policy) -> _Credential:
     return _Credential(policy, "token", entry.subject or id, roles, policy.rights(roles), expires)
 
 
-async def _of_issuer(text: str, policy: Policy) -> _Credential:
+async def _of_issuer(text: str, policy: Policy, public_url: str | None) -> _Credential:
     """A JWT; raises :class:`UntrustedTokenError` and :class:`IssuerAwayError`."""
     from mcp_discovery.facade.access import signed_tokens
 
@@ -201,11 +231,12 @@ async def _of_issuer(text: str, policy: Policy) -> _Credential:
     removed = keys.removed
     token = signed_tokens.verify(read, keys.issuer, found)
     rights = policy.rights(token.roles, token.scopes)
+    is_for_all = not token.audience.isdisjoint(keys.audience or {public_url})
     return _Credential(
         *(policy, "jwt", token.subject, token.roles, rights, token.expires_at),
         keys=keys,
         removed=removed,
-        audience=token.audience,
+        audience=None if is_for_all else token.audience,
     )
 
 

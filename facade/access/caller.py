@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aiohttp import web
 
@@ -14,8 +13,7 @@ from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.rights import Rights
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks.
 
     ``subject`` names the caller and is the same for all its credentials: the ``subject`` of a

@@ -1,14 +1,17 @@
-"""The gate: two middlewares that every request passes, who asks and whether it may."""
+"""The gate: the middleware that every request passes, who asks and whether it may."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 
-from mcp_discovery.facade.access.caller import Caller, caller_of, identified
+from mcp_discovery.facade.access.caller import Caller, identified
 from mcp_discovery.facade.access.challenge import Challenges
+from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.quotas import Quotas
 from mcp_discovery.facade.access.rights import Need, Rights, in_words
 from mcp_discovery.facade.http.client_address import client_of
@@ -37,56 +40,67 @@ class NoAuthentication:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Decides who asks and whether it may, before any operation."""
+    """Decides who asks and whether it may, before any operation.
+
+    ``lifetimes`` ends what is open when its caller's credential ends.
+    """
 
     authentication: Authentication
     challenges: Challenges
     quotas: Quotas | None = None
+    lifetimes: CredentialLifetimes | None = None
 
     @web.middleware
-    async def identify(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Puts the caller into the request, for :func:`caller_of`.
+    async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Puts the caller into the request, for :func:`caller_of`, counts it, and refuses what the
+        caller has no right to for anything at all.
 
-        What is open to everybody is open to whoever gives a credential that is not valid.
+        Operations decide on single servers and tools themselves, by the caller's rights. What is
+        open to everybody is open to whoever gives a credential that is not valid.
         """
         refusal: ProblemError | None = None
         try:
             caller = await self.authentication.identify(request)
         except ProblemError as error:
-            refusal = error
-            address = client_of(request).address
-            if self.quotas is not None and error.status == 401:
-                await self.quotas.refuse(request, address)
-            if needs_of(request) != "open":
-                raise
-            caller = Caller("", "anonymous", (), Rights(()), address)
+            caller, refusal = await self._unknown(request, error), error
         identified(request, caller, refusal)
-        if self.quotas is None:
-            return await handler(request)
-        # What is refused further in counts, too.
-        if (counting := self.quotas.count(request, caller)) is not None:
-            await counting
-        if (stream := self.quotas.stream(request, caller)) is not None:
-            with stream:
-                return await handler(request)
-        return await handler(request)
+        stream: AbstractContextManager[None] | None = None
+        quotas = self.quotas
+        if quotas is not None and (limits := quotas.limits(request, caller)) is not None:
+            # What is refused further in counts, too.
+            if (counting := quotas.count(request, caller, limits)) is not None:
+                await counting
+            stream = quotas.stream(request, caller, limits)
+        self._require_right(request, caller)
+        if stream is None:
+            return await self._answer(request, handler)
+        with stream:
+            return await self._answer(request, handler)
 
-    @web.middleware
-    async def authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuses what the caller has no right to for anything at all.
+    def _answer(self, request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+        if self.lifetimes is None:
+            return handler(request)
+        return self.lifetimes.answer(request, handler)
 
-        Operations decide on single servers and tools themselves, by the caller's rights.
-        """
+    async def _unknown(self, request: web.Request, error: ProblemError) -> Caller:
+        """Who gave a credential that is not valid; raises ``error`` where that matters."""
+        address = client_of(request).address
+        if self.quotas is not None and error.status == 401:
+            await self.quotas.refuse(request, address)
+        if needs_of(request) != "open":
+            raise error
+        return Caller("", "anonymous", (), Rights(()), address)
+
+    def _require_right(self, request: web.Request, caller: Caller) -> None:
         need: Need = needs_of(request)
-        if need != "open":
-            caller = caller_of(request)
-            if (why := caller.rights.refused.get(need)) is not None:
-                raise ProblemError(403, "refused-here", why, needs=need)
-            if need not in caller.rights.verbs:
-                if caller.is_anonymous:
-                    raise self.challenges.unauthenticated(request, need)
-                raise self.challenges.insufficient(request, need, _forbidden(caller, need))
-        return await handler(request)
+        if need == "open":
+            return
+        if (why := caller.rights.refused.get(need)) is not None:
+            raise ProblemError(403, "refused-here", why, needs=need)
+        if need not in caller.rights.verbs:
+            if caller.is_anonymous:
+                raise self.challenges.unauthenticated(request, need)
+            raise self.challenges.insufficient(request, need, _forbidden(caller, need))
 
 
 def _forbidden(caller: Caller, need: Need) -> str:

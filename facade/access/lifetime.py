@@ -72,9 +72,9 @@ class CredentialLifetimes:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    @web.middleware
-    async def end(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Ends ``request`` in an orderly way when its caller's credential ends."""
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The answer of ``handler``, which ends in an orderly way when its caller's credential
+        ends."""
         task: asyncio.Task[object] = request.task
         self._open[task] = request
         try:
@@ -85,9 +85,9 @@ class CredentialLifetimes:
                 raise
         finally:
             del self._open[task]
-            if (timer := self._ending.pop(task, None)) is not None:
+            if self._ending and (timer := self._ending.pop(task, None)) is not None:
                 timer.cancel()
-            self._cancelled.discard(task)
+                self._cancelled.discard(task)
         return await self._ended(request)
 
     async def _ended(self, request: web.Request) -> web.StreamResponse:

@@ -84,7 +84,7 @@ class _Meter:
         headers[_LIMIT] = f'"{self.kind}";r={self.remaining + self.left};t={seconds}'
 
 
-_METERED = web.RequestKey("metered", _Meter)
+_METERED: web.RequestKey[_Meter | None] = web.RequestKey("metered", _Meter)
 _POLICY, _LIMIT = istr("RateLimit-Policy"), istr("RateLimit")
 
 
@@ -122,13 +122,23 @@ class Quotas:
             self._rules = LimitRules(policy.file.limits, self._base)
         return self._rules
 
-    def count(self, request: web.Request, caller: Caller) -> Awaitable[None] | None:
+    def limits(self, request: web.Request, caller: Caller) -> CallerLimits | None:
+        """What limits the ``caller`` of ``request``; ``None`` where nothing does."""
+        request[_METERED] = None
+        policy = None if self._policy is None else self._policy()
+        rules = self._rules if policy is self._read else self.rules
+        limits = rules.of(caller)
+        return None if limits.is_unlimited else limits
+
+    def count(
+        self, request: web.Request, caller: Caller, limits: CallerLimits
+    ) -> Awaitable[None] | None:
         """Counts a request by what it needs: at once, or by what has to be awaited.
 
         That raises :class:`ProblemError` (429) where the caller has used up its limit.
         """
-        limits = self.rules.of(caller)
-        if limits.is_unlimited or (kind := self._kind_of(request)[0]) is None:
+        kind = self._kind_of(request)[0]
+        if kind is None:
             return None
         rate: Rate | None = getattr(limits, kind)
         if rate is None:
@@ -141,14 +151,15 @@ class Quotas:
             return None
         return self._spend(meter, key)
 
-    def stream(self, request: web.Request, caller: Caller) -> AbstractContextManager[None] | None:
+    def stream(
+        self, request: web.Request, caller: Caller, limits: CallerLimits
+    ) -> AbstractContextManager[None] | None:
         """For a request that stays open: counts it as a stream inside the block, which raises
         :class:`ProblemError` (429) where the caller has too many."""
-        limits = self.rules.of(caller)
-        if limits.is_unlimited or not self._kind_of(request)[1] or not only_listens(request):
-            return None
         most = limits.streams
-        return None if most is None else self._stream(caller.key, most)
+        if most is None or not self._kind_of(request)[1] or not only_listens(request):
+            return None
+        return self._stream(caller.key, most)
 
     async def take(self, caller: Caller, kind: Counted) -> None:
         """Counts one of ``kind`` that is no request of its own; raises :class:`ProblemError`
@@ -243,7 +254,10 @@ class Quotas:
 
     def sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Sets the headers, as a response's head is written."""
-        meter = request.get(_METERED)
+        try:
+            meter = request[_METERED]
+        except KeyError:
+            return  # it was refused before it was counted
         if meter is not None:
             meter.sign(response.headers)
 

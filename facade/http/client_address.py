@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -26,8 +26,7 @@ _SCHEMES = frozenset({"http", "https"})
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAddress:
+class ClientAddress(NamedTuple):
     """The client of one request, as far as it can be known.
 
     ``address`` is its IP address, an IPv4 one never as an IPv6 one; ``""`` where the peer has none,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class Trace:
     def __init__(self, request: web.Request) -> None:
         given = request.headers.get(REQUEST_ID)
         if not given or len(given) > _LONGEST or given.strip(_SANE):
-            given = secrets.token_hex(8)
+            given = f"{random.getrandbits(64):016x}"
         self.id = given
         self.began = time.monotonic()
         #: ``None`` until the store is called.
