@@ -1,4 +1,4 @@
-"""What it costs that callers see different parts of one list."""
+"""What it costs to know callers, to show them parts of one list, to limit and to record them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,21 +20,24 @@ from jwt.algorithms import ECAlgorithm
 
 from benchmarks import data
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from benchmarks.load_generator import load
-from benchmarks.processes import memory, python
+from benchmarks.processes import facade, memory, python
+from benchmarks.small_load_generator import Bursts
 from mcp_discovery.facade.access.tokens import hash_of, new_token
 
 _CALLERS, _ROLES = 1000, 50
 #: Of so many groups of instances, each role sees so many, besides those that are wanted.
 _GROUPS, _SEEN = 97, 10
 _QUERY = f"/servers?tags={data.WANTED}"
+#: In how many turns, of some 50 ms each, requests are compared.
+_TURNS = 300
 #: Seconds until a facade has given back what loading its list took.
 _SETTLE = 2.0
 
 
 @contextmanager
-def _rules() -> Iterator[tuple[Path, list[str]]]:
-    """A file for ``--auth``, and the tokens of its callers, of each role in turns."""
+def _rules() -> Iterator[tuple[Path, Path, list[str]]]:
+    """A file for ``--auth``, the same with the right to read everything in each role, and the
+    tokens of their callers, of each role in turns."""
     tokens = [new_token(f"caller-{number}") for number in range(_CALLERS)]
     scopes = {
         f"scope-{role}": {
@@ -52,9 +55,11 @@ def _rules() -> Iterator[tuple[Path, list[str]]]:
         },
     }
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "auth.yaml"
+        file, without = Path(folder) / "auth.yaml", Path(folder) / "without.yaml"
         file.write_text(yaml.safe_dump(rules))
-        yield file, tokens
+        of_all = {f"role-{role}": "read" for role in range(_ROLES)}
+        without.write_text(yaml.safe_dump(rules | {"roles": of_all}))
+        yield file, without, tokens
 
 
 @asynccontextmanager
@@ -83,14 +88,19 @@ def _credentials() -> Iterator[tuple[Path, dict[str, Path]]]:
     claims |= {"roles": ["reader"], "exp": int(time.time()) + 86_400}
     given = {
         "token": new_token("ada"),
+        "token, limited": new_token("bob"),
         "JWT": jwt.encode(claims, key, "ES256", headers={"kid": "one"}),
     }
     with TemporaryDirectory() as folder:
         keys, file = Path(folder) / "jwks.json", Path(folder) / "auth.yaml"
         keys.write_text(json.dumps({"keys": [jwk]}))
         rules = {
-            "roles": {"reader": "read"},
-            "tokens": {"ada": {"hash": hash_of(given["token"]), "roles": "reader"}},
+            "roles": {"reader": "read", "limited": "read"},
+            "tokens": {
+                "ada": {"hash": hash_of(given["token"]), "roles": "reader"},
+                "bob": {"hash": hash_of(given["token, limited"]), "roles": "limited"},
+            },
+            "limits": {"roles": {"limited": {"reads": "1000000000/minute"}}},
             "issuers": [{"issuer": issuer, "audience": audience, "jwks_file": str(keys)}],
         }
         file.write_text(yaml.safe_dump(rules))
@@ -109,7 +119,7 @@ def _credentials() -> Iterator[tuple[Path, dict[str, Path]]]:
     goals=(Goal(0.9, at_least=True),),
 )
 async def beside_no_auth(scale: Scale) -> AsyncGenerator[Contest, None]:
-    """A static token, and a JWT that was verified before. Limits and audit are not among it."""
+    """A static token, the same where requests are limited, and a JWT that was verified before."""
     count = scale.of(10_000, 1_000)
     with _credentials() as (file, tokens):
         async with (
@@ -119,29 +129,32 @@ async def beside_no_auth(scale: Scale) -> AsyncGenerator[Contest, None]:
             for each in tokens.values():
                 assert await _seen(guarded, each.read_text(), _QUERY) == data.WANTED_COUNT
 
-            async def without() -> float:
-                return (await load(plain + _QUERY, scale)).rate
-
-            async def shown(kind: str) -> float:
-                return (await load(guarded + _QUERY, scale, tokens=tokens[kind])).rate
-
-            contenders = [Contender(kind, partial(shown, kind)) for kind in tokens]
-            yield Contest(contenders, Contender("without", without))
+            async with AsyncExitStack() as connections:
+                without = await connections.enter_async_context(Bursts(plain + _QUERY))
+                contenders = []
+                for kind, file in tokens.items():
+                    bursts = Bursts(guarded + _QUERY, file)
+                    shown = await connections.enter_async_context(bursts)
+                    contenders.append(Contender(kind, shown.rate, has_goal="limited" not in kind))
+                beside = Contender("without", without.rate)
+                yield Contest(contenders, beside, scale.of(_TURNS, 10))
 
 
 @row(
     13,
     "callers",
-    "GET /servers?tags=…, 20 of 10,000, by 1,000 callers of 50 roles, beside no rules",
+    "GET /servers?tags=…, 20 of 10,000, by 1,000 callers of 50 roles, beside the same callers "
+    "without rules",
     unit="requests/s",
     goals=(Goal(1 / 1.2, at_least=True),),
 )
 async def beside_no_rules(scale: Scale) -> AsyncGenerator[Contest, None]:
     """Each request is of another caller; each role sees a tenth of the list."""
     count = scale.of(10_000, 1_000)
-    with _rules() as (file, tokens):
+    with _rules() as (file, all_see_all, tokens):
         async with (
             python("benchmarks.filled_facade", str(count)) as (plain, _),
+            _guarded(count, all_see_all) as (known, _),
             _guarded(count, file) as (guarded, _),
         ):
             file_of_tokens = file.with_name("tokens")
@@ -150,13 +163,17 @@ async def beside_no_rules(scale: Scale) -> AsyncGenerator[Contest, None]:
                 found = await _seen(guarded, token, _QUERY)
                 assert found == data.WANTED_COUNT, found
 
-            async def without() -> float:
-                return (await load(plain + _QUERY, scale)).rate
-
-            async def with_rules() -> float:
-                return (await load(guarded + _QUERY, scale, tokens=file_of_tokens)).rate
-
-            yield Contest([Contender("with rules", with_rules)], Contender("without", without))
+            async with (
+                Bursts(plain + _QUERY) as unknown,
+                Bursts(known + _QUERY, file_of_tokens) as without,
+                Bursts(guarded + _QUERY, file_of_tokens) as with_rules,
+            ):
+                contenders = [
+                    Contender("with rules", with_rules.rate),
+                    Contender("no auth", unknown.rate, has_goal=False),
+                ]
+                beside = Contender("without rules", without.rate)
+                yield Contest(contenders, beside, scale.of(_TURNS, 10))
 
 
 @row(
@@ -180,7 +197,7 @@ async def memory_of_roles(scale: Scale) -> AsyncGenerator[Contest, None]:
         return (used[1] - used[0]) / (count - data.WANTED_COUNT)
 
     async def of_roles() -> float:
-        with _rules() as (file, tokens):
+        with _rules() as (file, _, tokens):
             async with _guarded(count, file) as (url, pid):
                 await asyncio.sleep(_SETTLE)
                 before = memory(pid)
@@ -196,3 +213,48 @@ async def memory_of_roles(scale: Scale) -> AsyncGenerator[Contest, None]:
         return added / sum(seen)
 
     yield Contest([Contender("roles", of_roles)], Contender("list", of_list), rounds=3, facts=facts)
+
+
+@row(
+    13,
+    "audit",
+    "POST /servers with an audit in SQLite, each answered when its event is durable, beside none",
+    unit="changes/s",
+    goals=(Goal(0.5, at_least=True),),
+)
+async def recorded(scale: Scale) -> AsyncGenerator[Contest, None]:
+    """Registrations over the embedded store, in memory. It has no goal: a durable write of nothing
+    else costs what the disk makes of it."""
+    with TemporaryDirectory() as folder:
+        store = "--store", "embedded:"
+        async with (
+            facade(*store) as (plain, _),
+            facade(*store, "--audit-store", f"sqlite:///{folder}/audit.db") as (audited, _),
+        ):
+
+            async def changes(url: str, at_once: int) -> float:
+                seconds = scale.of(5, 1)
+                began, made = time.monotonic(), 0
+
+                async def register(http: aiohttp.ClientSession, number: int) -> None:
+                    nonlocal made
+                    body = {"id": f"audited-{number}", "name": "audited", "lease": {"ttl": 600}}
+                    body["url"] = f"http://127.0.0.1:9/{number}"
+                    while time.monotonic() < began + seconds:
+                        async with http.post(f"{url}/servers", json=body) as response:
+                            response.raise_for_status()
+                        made += 1
+
+                async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+                    for number in range(at_once):
+                        group.create_task(register(http, number))
+                return made / (time.monotonic() - began)
+
+            contenders = [
+                Contender("32 at once", has_goal=False, run=partial(changes, audited, 32)),
+                Contender("one by one", has_goal=False, run=partial(changes, audited, 1)),
+                Contender("one by one, no audit", has_goal=False, run=partial(changes, plain, 1)),
+            ]
+            yield Contest(
+                contenders, Contender("32 at once, no audit", partial(changes, plain, 32))
+            )

@@ -11,6 +11,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
+from aiohttp.hdrs import AUTHORIZATION
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.facade.access import tokens
@@ -55,7 +56,7 @@ class _Credential:
     audience: frozenset[str] | None = None
     #: Who showed it last, most often at the same address as now.
     _caller: Caller | None = None
-    _look_at: float = 0.0
+    _looked_at: float = 0.0
 
     def caller(self, address: str) -> Caller:
         """Who shows it at ``address``."""
@@ -69,13 +70,14 @@ class _Credential:
         """Whether it counts still; raises :class:`IssuerAwayError`."""
         if self.policy is not policy:
             return False
+        now = time.time()
         if self.keys is not None:
-            if (now := time.monotonic()) >= self._look_at:
+            if not self._looked_at <= now < self._looked_at + _LOOK_EVERY:
                 self.keys.known()  # has a file of keys looked at, and how old they are
-                self._look_at = now + _LOOK_EVERY
+                self._looked_at = now
             if self.removed != self.keys.removed:
                 return False
-        return self.expires_at is None or self.expires_at > time.time()
+        return self.expires_at is None or self.expires_at > now
 
 
 class FileAuthentication:
@@ -124,7 +126,7 @@ class FileAuthentication:
         """The caller; raises :class:`ProblemError` (401) for a credential that is not valid."""
         policy = self._policy.current()
         address = client_of(request).address
-        given = request.headers.getall("Authorization", None)
+        given = request.headers.getall(AUTHORIZATION, None)
         if given is None:
             return _without_token(request, policy, address)
         if len(given) > 1:
