@@ -173,7 +173,6 @@ def create_app(
     parts = ListParts(catalog, usage, mcp, addresses, options)
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     visibility = Visibility(parts, mcp, options)
-    total = visibility.total
     has_strangers = partial(_has_strangers, options, policy)
     posted = PostedEntries(catalog, documents, locks, options, usage, tls, has_strangers)
     shared_names = SharedNames(catalog)
@@ -190,31 +189,7 @@ def create_app(
     quotas = quotas_of(options, None if policy is None else policy.current)
     metrics = Metrics(
         catalog,
-        {
-            "long_polls": ("Long polls that wait.", lambda: total(POLLS)),
-            "event_readers": (
-                "Readers of server-sent events.",
-                lambda: total(STREAMS),
-            ),
-            "socket_readers": (
-                "Readers of /registry/stream.",
-                lambda: total(SOCKETS),
-            ),
-            "registrations": ("Registrations held for others.", lambda: len(leased)),
-            "mcp_sessions": ("Sessions of legacy MCP clients.", lambda: len(mcp.sessions)),
-            "mcp_streams": (
-                "MCP clients that listen or wait for a call.",
-                lambda: len(mcp.responses.disconnects),
-            ),
-            "posted": ("Entries that this facade probes.", lambda: len(posted)),
-            "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
-            "shared_names": ("Names that more than one server has.", lambda: len(shared_names)),
-            "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
-            "limits_store_away": (
-                "1 while the common count of requests cannot be reached.",
-                lambda: int(quotas is not None and quotas.away),
-            ),
-        },
+        _figures(visibility, leased, posted, mcp, listed, shared_names, passing, quotas),
         tally=tally,
         version=installed_version(),
         missed=missed,
@@ -270,6 +245,45 @@ def create_app(
     if options.ops_port is not None:
         app[OPS] = ops_app(app, outermost, front_door, parts)
     return app
+
+
+def _figures(
+    visibility: Visibility,
+    leased: LeasedRegistrations,
+    posted: PostedEntries,
+    mcp: McpServer,
+    listed: ListedAddresses,
+    shared_names: SharedNames,
+    passing: McpGateway,
+    quotas: Quotas | None,
+) -> dict[str, tuple[str, Callable[[], int]]]:
+    """Metrics by their names: what each tells, and its value now."""
+    total = visibility.total
+    return {
+        "long_polls": ("Long polls that wait.", lambda: total(POLLS)),
+        "event_readers": (
+            "Readers of server-sent events.",
+            lambda: total(STREAMS),
+        ),
+        "socket_readers": (
+            "Readers of /registry/stream.",
+            lambda: total(SOCKETS),
+        ),
+        "registrations": ("Registrations held for others.", lambda: len(leased)),
+        "mcp_sessions": ("Sessions of legacy MCP clients.", lambda: len(mcp.sessions)),
+        "mcp_streams": (
+            "MCP clients that listen or wait for a call.",
+            lambda: len(mcp.responses.disconnects),
+        ),
+        "posted": ("Entries that this facade probes.", lambda: len(posted)),
+        "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
+        "shared_names": ("Names that more than one server has.", lambda: len(shared_names)),
+        "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
+        "limits_store_away": (
+            "1 while the common count of requests cannot be reached.",
+            lambda: int(quotas is not None and quotas.away),
+        ),
+    }
 
 
 def _reshape(request: web.Request, response: web.StreamResponse) -> None:
