@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, ok, unchecked, wrong
-from mcp_discovery.cli.facade_connection import facade_api, get
+from mcp_discovery.cli.facade_connection import get
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.record import MAX_NAME
 
@@ -19,7 +19,7 @@ async def check_server_names(case: Case) -> AsyncIterator[DoctorFinding]:
     """Names that two servers have, names that are tags as well or too long for DNS, replicas of one
     version that differ."""
     try:
-        async with facade_api(case.facade, case.facade_token, timeout=case.timeout) as api:
+        async with case.api() as api:
             listed = await get(
                 api, "/servers", [("status", "all"), ("explain", "true"), ("fields", _FIELDS)]
             )

@@ -16,6 +16,7 @@ from mcp_discovery.bearer_tokens import BearerToken
 from mcp_discovery.cli import login, logout, stored_logins
 from mcp_discovery.cli.doctor.case import Case
 from mcp_discovery.cli.doctor.facade import check_facade
+from mcp_discovery.cli.doctor.server_names import check_server_names
 from mcp_discovery.cli.facade_connection import facade_api, get
 from mcp_discovery.errors import (
     InvalidInputError,
@@ -276,6 +277,33 @@ async def test_doctor_says_whether_credentials_are_wanted_and_taken(
     file = tmp_path / "token"
     file.write_text(TOKENS["reader"])
     assert taken in await found(facade_token_file=str(file))
+
+
+async def test_every_check_of_the_doctor_has_the_credentials(
+    facade: Client, issuer: OddIssuer, tmp_path: Path
+) -> None:
+    """Whichever way they are given: itself, in a file, or by a login."""
+    file = tmp_path / "token"
+    file.write_text(TOKENS["reader"])
+    checks = (check_facade, check_server_names)
+
+    async def found(**given: Any) -> list[str]:
+        case = Case(facade=facade.url, **given)
+        return [f"{each.state}: {each.message}" for check in checks async for each in check(case)]
+
+    ways: list[dict[str, str]] = [
+        {"facade_token": TOKENS["reader"]},
+        {"facade_token_file": str(file)},
+        {},
+    ]
+    assert "unchecked: whether each name is one server's: the facade cannot be asked" in (
+        await found()
+    )
+    stored(facade, issuer, access_token=TOKENS["reader"])
+    for given in ways:
+        said = await found(**given)
+        assert "ok: each of 0 names is one server's" in said, (given, said)
+        assert not any("cannot be asked" in each for each in said)
 
 
 async def test_a_missing_right_is_one_sentence_and_its_own_exit_code(
