@@ -136,25 +136,32 @@ class NameOwners:
             if rule is not None and (why := rule.why_not_at(record)) is not None:
                 raise _held(name, f"{why}; register it at another URL, or under another name")
 
-    def require_owner(self, caller: Caller, name: str, *, but: str | None = None) -> None:
-        """Raises :class:`ProblemError` (409, ``name-held``) where ``name`` is another's than
-        ``caller``'s. The instance ``but`` is known to be the caller's own."""
-        if self._rules is None or (not caller.is_anonymous and "admin" in caller.rights.verbs):
+    def require_owner(
+        self, caller: Caller, name: str, record: Record, *, but: str | None = None
+    ) -> None:
+        """Raises :class:`ProblemError` (409, ``name-held``) where ``name``, which ``record`` has or
+        takes, is another's than ``caller``'s, who does not administer that either. The instance
+        ``but`` is known to be the caller's own."""
+        if self._rules is None:
             return
-        rule = self._rule(name)
+        rule, owner = self._rule(name), self.owner_of(name, but=but)
         if rule is not None and rule.is_for_some:
             if rule.is_for(caller):
                 return
-        elif self.owner_of(name, but=but) in (None, caller.subject):
+        elif owner in (None, caller.subject):
+            return
+        named = record if record.name == name else record.model_copy(update={"name": name})
+        if not caller.is_anonymous and caller.rights.may("admin", named, owner):
             return
         raise _held(name, f"the name {name!r} belongs to another caller; choose another name")
 
-    def owner_for(self, caller: Caller, name: str, given: str | None) -> str | None:
-        """Whom ``caller`` registers something under ``name`` for: itself. An administrator does for
-        the owner that it has ``given``, or the name has."""
-        if "admin" not in caller.rights.verbs:
-            return caller.subject or None
-        return given or self.owner_of(name) or caller.subject or None
+    def owner_for(self, caller: Caller, record: Record, given: str | None) -> str | None:
+        """Whom ``caller`` registers ``record`` for: itself. Who administers it as another owner's
+        does for the one that it has ``given``, or the name has."""
+        for owner in (given, self.owner_of(record.name)):
+            if owner and caller.rights.may("admin", record, owner):
+                return owner
+        return caller.subject or None
 
     def _rule(self, name: str) -> NameRule | None:
         rules = self._rules() if self._rules is not None else ()

@@ -116,9 +116,13 @@ class Rights:
     @cached_property
     def sees_all(self) -> bool:
         """Whether every instance is visible, with all that it offers."""
-        return (
-            any("read" in each.verbs and each == Grant(each.verbs) for each in self.grants)
-            and "read" not in self.refused
+        return self.grants_all("read")
+
+    def grants_all(self, verb: Verb) -> bool:
+        """Whether ``verb`` is granted for every instance, with all that it offers: what is of the
+        whole facade needs that."""
+        return verb not in self.refused and any(
+            verb in each.verbs and each == Grant(each.verbs) for each in self.grants
         )
 
     @cached_property

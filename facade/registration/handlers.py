@@ -210,7 +210,7 @@ async def register_posted(
     Raises what :meth:`mcp_discovery.facade.registration.posted_entries.PostedEntries.put` raises.
     The caller holds the id's lock, and has asked whether ``claimant`` may.
     """
-    owner = facade.names.owner_for(claimant.caller, posting.record.name, None)
+    owner = facade.names.owner_for(claimant.caller, posting.record, None)
     posted = await facade.posted.put(posting, replace=replace, owner=owner)
     record, status, holder = posted.record, posted.status, facade.posted.holder
     await facade.settle(posted.id, lambda entry: shows(entry, record, None, holder, status))
@@ -282,7 +282,7 @@ def not_backdated(facade: Facade, claimant: Claimant, posting: Posting) -> Posti
         others -= 1
     if found is not None and found[1].public_id == lease.holder.public_id:
         since = found[0].registered_at  # it is the same registration
-    elif others or not claimant.is_administrator:
+    elif others or not claimant.administers(record, lease.holder):
         since = max(since, utcnow())
     return dataclasses.replace(posting, record=record.model_copy(update={"registered_at": since}))
 
@@ -312,8 +312,7 @@ async def _request_of_one(request: web.Request) -> tuple[Facade, str, dict[str, 
 
 def _require_registrant(claimant: Claimant, leased: Leased) -> None:
     """Raises unless ``claimant`` acts for the registrant, or that gave no name."""
-    id, own, url = leased.registration.id, leased.lease.holder, leased.record.endpoint.url
-    claimant.require_holder(id, own, anonymous=leased.anonymous, url=url)
+    claimant.require_holder(leased.record, leased.lease.holder, anonymous=leased.anonymous)
 
 
 def _url(entry: Entry | None) -> str | None:
@@ -332,12 +331,12 @@ async def _remove_foreign(facade: Facade, entry: Entry, claimant: Claimant) -> N
     taken_by = facade.posted.holder
     if public_holder(unnamed) == lease.holder.public_id:
         taken_by = dataclasses.replace(lease.holder, id=unnamed)
-    elif claimant.acts_for(lease.holder):
+    elif claimant.acts_for(entry.record, lease.holder):
         secret = claimant.secret or claimant.named
         proven = secret if lease.holder.is_proven_by(secret) else None
         taken_by = dataclasses.replace(lease.holder, secret=proven)
     elif claimant.named is not None and entry.health.status is not Status.DOWN:
-        claimant.require_holder(entry.id, lease.holder, url=_url(entry))
+        claimant.require_holder(entry.record, lease.holder)
     try:
         registration = await facade.catalog.store.register(
             entry.record,

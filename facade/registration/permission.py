@@ -75,10 +75,10 @@ class Claimant:
         """The caller as the owner of what it registers; ``None`` for an anonymous one."""
         return self.caller.subject or None
 
-    @property
-    def is_administrator(self) -> bool:
-        """Whether the caller may administer the facade, as everybody may without ``--auth``."""
-        return "admin" in self.caller.rights.verbs
+    def administers(self, record: Record, holder: Holder) -> bool:
+        """Whether the caller may administer ``record`` as what ``holder`` keeps, as everybody may
+        without ``--auth``."""
+        return self.may("admin", record, holder)
 
     def may(self, verb: Verb, record: Record, holder: Holder | None) -> bool:
         """Whether the caller has the right ``verb`` for ``record``."""
@@ -120,11 +120,13 @@ class Claimant:
         if facade.names.are_owned:
             facade.view()  # without the first list nobody knows whose the names are
         facade.names.require_origin(record)
-        former = names_of(found[0]) if found is not None else ()
         # Nor does an id pass for a name that somebody has.
         passed_for = (record.id,) if facade.names.owner_of(record.id) is not None else ()
-        for name in dict.fromkeys((*names_of(record), *former, *passed_for)):
-            facade.names.require_owner(self.caller, name, but=but)
+        for name in dict.fromkeys((*names_of(record), *passed_for)):
+            facade.names.require_owner(self.caller, name, record, but=but)
+        if found is not None:
+            for name in names_of(found[0]):
+                facade.names.require_owner(self.caller, name, found[0], but=but)
         if self.quotas is not None:
             self.quotas.require_room(self.caller, record.id, facade.catalog.view)
 
@@ -137,7 +139,7 @@ class Claimant:
             record, holder = found
             but = id if self._is(holder) else None
             for name in names_of(record):
-                facade.names.require_owner(self.caller, name, but=but)
+                facade.names.require_owner(self.caller, name, record, but=but)
 
     # -- holders ---------------------------------------------------------------------------------
 
@@ -154,25 +156,26 @@ class Claimant:
         """Whether it names ``holder``."""
         return self.named is not None and public_holder(self.named) == holder.public_id
 
-    def acts_for(self, holder: Holder) -> bool:
-        """Whether it may change what ``holder`` keeps: it is that, or it is the owner, or an
-        administrator, and names it, so that two registrants do not replace each other unawares."""
+    def acts_for(self, record: Record, holder: Holder) -> bool:
+        """Whether it may change ``record``, which ``holder`` keeps: it is that, or it is the owner,
+        or administers it, and names it, so that two registrants do not replace each other
+        unawares."""
         if self._is(holder):
             return True
         known = not self.caller.is_anonymous
-        trusted = self._owns(holder) or (known and self.is_administrator)
+        trusted = self._owns(holder) or (known and self.administers(record, holder))
         return trusted and self.names(holder)
 
-    def require_holder(
-        self, id: str, holder: Holder, *, anonymous: bool = False, url: str | None = None
-    ) -> None:
-        """Raises unless it acts for ``holder``; ``anonymous`` is one that gave no name, in whose
-        place anybody may act who names no other.
+    def require_holder(self, record: Record, holder: Holder, *, anonymous: bool = False) -> None:
+        """Raises unless it acts for ``holder``, which keeps ``record``; ``anonymous`` is one that
+        gave no name, in whose place anybody may act who names no other.
 
         Raises :class:`DuplicateInstanceError` where it names another holder, and
         :class:`ProblemError` (409, or 403 where only the proof is missing).
         """
-        if self.acts_for(holder) or (anonymous and (self.named is None or self.names(holder))):
+        id, url = record.id, record.endpoint.url
+        unnamed = anonymous and (self.named is None or self.names(holder))
+        if unnamed or self.acts_for(record, holder):
             return
         if self.named is not None and not self.names(holder):
             raise DuplicateInstanceError(id, holder=str(holder), url=url)
@@ -208,9 +211,9 @@ class Claimant:
             )
             raise ProblemError(403, "holder-not-proven", detail, id=posting.record.id)
         secret = self.secret if is_public_holder(given.id) else None
-        owner = facade.names.owner_for(self.caller, posting.record.name, given.owner)
+        owner = facade.names.owner_for(self.caller, posting.record, given.owner)
         claims = self.caller.is_anonymous
-        if self.is_administrator:  # such as another facade, for its own callers
+        if self.administers(posting.record, given):  # such as another facade, for its own callers
             claims |= given.claims
         holder = replace(given, secret=secret, owner=owner, claims=claims, probed=False)
         return replace(

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.facade.access.caller import caller_of
+from mcp_discovery.facade.access.caller import caller_if_known, caller_of
+from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.access.quotas import QUOTAS
 from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
@@ -230,7 +231,7 @@ async def status(request: web.Request) -> web.Response:
         "epoch": view.epoch,
         "revision": view.revision,
     }
-    if "admin" in caller_of(request).rights.verbs:
+    if caller_of(request).rights.grants_all("admin"):
         body |= _of_store(request.app[FACADE].catalog)
         quotas = request.app.get(QUOTAS)
         if quotas is not None and (counted := quotas.status()) is not None:
@@ -282,6 +283,10 @@ async def metrics(request: web.Request) -> web.Response:
     if options is not None and options.ops_port is not None:
         detail = "the figures of this facade are on a port of their own (--ops-port)"
         raise ProblemError(404, "on-another-port", detail)
+    caller = caller_if_known(request)  # on a port of their own nobody is asked
+    if caller is not None and not caller.rights.grants_all("admin"):
+        detail = "these figures are of all servers; ask for a role that may administer all of them"
+        raise request.app[CHALLENGES].insufficient(request, "admin", detail)
     body = request.app[METRICS].exposition()
     headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
     return web.Response(body=body, headers=headers)

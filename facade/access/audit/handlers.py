@@ -13,7 +13,7 @@ from mcp_discovery.facade.access.audit.audit import AUDIT
 from mcp_discovery.facade.access.audit.journal import AuditLogError
 from mcp_discovery.facade.access.audit.query import AuditQuery, events
 from mcp_discovery.facade.access.caller import caller_of
-from mcp_discovery.facade.access.rights import Grant, Rights
+from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, one_of, whole
@@ -131,7 +131,7 @@ def view_of(
     Whoever administers some servers only is not shown the places in the chain: they would tell how
     much else happened.
     """
-    if any("admin" in each.verbs and each == Grant(each.verbs) for each in rights.grants):
+    if rights.grants_all("admin"):
         return (lambda _: True), (lambda event: event)
 
     def visible(event: Mapping[str, Any]) -> bool:

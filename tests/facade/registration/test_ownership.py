@@ -26,9 +26,16 @@ _ROLES = {
     "team": "read register report",
     "narrow": "narrow",
     "operator": "read register report admin",
+    "keeper": "read register report keeping",
 }
-_SCOPES = {"narrow": [{"verbs": ["read", "register", "report"], "names": ["narrow-*"]}]}
-_SUBJECTS = {"alice": "team", "bob": "team", "nora": "narrow", "root": "operator"}
+_SCOPES = {
+    "narrow": [{"verbs": ["read", "register", "report"], "names": ["narrow-*"]}],
+    "keeping": [{"verbs": ["admin"], "names": ["kept-*"], "owners": ["a*", "b*", ""]}],
+}
+_SUBJECTS = {
+    **{"alice": "team", "bob": "team", "nora": "narrow"},
+    **{"root": "operator", "kim": "keeper"},
+}
 _TOKENS = {subject: new_token(subject) for subject in _SUBJECTS}
 _ATTACKER = "http://127.0.0.1:6/evil"
 
@@ -534,3 +541,52 @@ async def test_what_takes_anothers_name_in_the_registry_is_quarantined(tmp_path:
             return shown.status == 200 and shown.json["status"] == "quarantined"
 
         await until(quarantined, timeout=10.0, what="the instance being quarantined")
+
+
+async def test_an_administrator_of_some_servers_administers_no_other(tmp_path: Path) -> None:
+    """What it may do for those it may do for no others, whatever the union of its rights is."""
+    rules = [{"names": ["vip-*"], "owners": ["root"]}]
+    async with _teams(tmp_path, names=rules) as ask:
+        kim = {"headers": as_("kim")}
+        held = leased("held-1", name="shop")
+        assert (await ask("POST", "/servers", held, headers=as_("alice"))).status == 201
+        before = (await ask("GET", "/servers/held-1", **kim)).json
+        for number, refused in enumerate(await _attack(ask, "held-1", before, **kim)):
+            assert refused.status in (403, 409, 422), (number, refused.body)
+        for name in ("shop", "vip-shop", "local/shop", "kept-1 "):
+            body = leased("other-1", name="kept-1", registryName=name)
+            if "/" not in name:
+                body = leased("other-1", name=name)
+            reply = await ask("POST", "/servers", body, **kim)
+            assert reply.status in (409, 422), (name, reply.body)
+        # Nor does it name as an owner whom it may not act for.
+        for owner in ("root", "nora"):
+            body = leased("kept-9", name="kept-9")
+            body["lease"] |= {"owner": owner, "holder": "a-holder-of-kims"}
+            assert (await ask("POST", "/servers", body, **kim)).status == 201
+            owned = (await ask("GET", "/servers/kept-9", **kim)).json
+            assert owned["lease"]["owner"] == "kim"
+            deleted = await ask("DELETE", "/servers/kept-9?holder=a-holder-of-kims", **kim)
+            assert deleted.status == 204, deleted.body
+
+
+async def test_an_administrator_of_some_servers_administers_these(tmp_path: Path) -> None:
+    async with _teams(tmp_path) as ask:
+        kim = {"headers": as_("kim")}
+        body = leased("kept-1", name="kept-1")
+        assert (await ask("POST", "/servers", body, headers=as_("alice"))).status == 201
+        holder = (await ask("GET", "/servers/kept-1", **kim)).json["lease"]["holder"]
+        beat = await ask("POST", "/servers/kept-1/heartbeat", {"holder": holder}, **kim)
+        assert beat.status == 200, beat.body
+        taken = await ask("POST", "/servers", leased("kept-2", name="kept-1"), **kim)
+        assert taken.status == 201, taken.body
+        gone = await ask("DELETE", f"/servers/kept-1?holder={holder}", **kim)
+        assert gone.status == 204, gone.body
+
+
+async def test_figures_of_the_whole_are_for_who_administers_the_whole(tmp_path: Path) -> None:
+    async with _teams(tmp_path) as ask:
+        for subject, status in (("kim", 403), ("alice", 403), ("root", 200)):
+            assert (await ask("GET", "/metrics", headers=as_(subject))).status == status
+            shown = (await ask("GET", "/status", headers=as_(subject))).json
+            assert ("skipped" in shown) is (status == 200)

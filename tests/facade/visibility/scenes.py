@@ -166,7 +166,9 @@ def _some(values: Sequence[str]) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True)
 
 
-_VERBS = st.sampled_from((["read"], ["read", "report"], ["read", "call"]))
+_VERBS = st.sampled_from(
+    (["read"], *(["read", each] for each in ("report", "call", "register", "admin")))
+)
 _WHOSE = {
     "names": _some(("pay*", "shop", "d?cs", "*-eu")),
     "tags": _some(("eu", "b*")),
