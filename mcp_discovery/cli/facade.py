@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import os
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mcp_discovery.cli import options, service_links
+from mcp_discovery.cli import options, service_links, unused_options
 from mcp_discovery.cli.exit_codes import INVALID_INPUT, PORT_IN_USE
 from mcp_discovery.cli.failures import ended_by
 from mcp_discovery.errors import InvalidInputError, raise_all
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
     from mcp_discovery.facade.access.audit.settings import AuditSettings
     from mcp_discovery.facade.options import FacadeOptions
+
+log = logging.getLogger(__name__)
+#: The largest answer of call_tool by default.
+_MAX_ANSWER = 64 * 2**20
 
 
 @options.with_credentials
@@ -265,7 +270,7 @@ def facade(
         "list through this facade.",
     ),
     mcp_max_answer_bytes: int = typer.Option(
-        64 * 2**20,
+        _MAX_ANSWER,
         min=1024,
         metavar="BYTES",
         help="The largest answer that call_tool takes from a server, in bytes, unpacked: 64 MiB.",
@@ -288,6 +293,8 @@ def facade(
     logs.start(log_level, json=json)
     service_links.warn(os.environ)
     settings = options_of(context.params)
+    for text in unused_options.warned_of(context.params):
+        log.warning("%s", text)
     given = options.store_options(context.params)
     if workers > 1:
         code = _exit_code_of(lambda: _supervise(workers, store, given, host, port, settings))
@@ -338,6 +345,8 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
             )
 
     check(check_store)
+    usual = {"mcp_max_answer_bytes": _MAX_ANSWER}
+    faults.extend(map(InvalidInputError, unused_options.refused(parameters, usual)))
     check(lambda: address_policy(private=True, allowed=parameters["probe_allow"] or ()))
     address = parameters["registry_address"], parameters["public_url"]
     names = map(_own_name, filter(None, (parameters["host"], parameters["ops_host"])))
