@@ -7,13 +7,15 @@ used (half written, vanished, a certificate without its key) leaves the last goo
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
@@ -43,6 +45,9 @@ class Rereadable:
         """Takes what is there now."""
         raise NotImplementedError
 
+    def look(self) -> None:
+        """Takes what has changed, where it is time to look."""
+
 
 class FollowedFiles(Rereadable, Generic[T]):
     """What ``make`` makes of the contents of ``paths``, made anew when they change.
@@ -50,7 +55,9 @@ class FollowedFiles(Rereadable, Generic[T]):
     ``what`` names it in messages. ``make`` raises :class:`ValueError` for contents that cannot be
     used. The constructor reads at once and raises
     :class:`~mcp_discovery.errors.InvalidInputError`, a sentence that names the file; later faults
-    are logged once, and the last good value stays. ``check_every``: seconds between two looks.
+    are logged once, and the last good value stays. Of several files that belong together a fault
+    is logged when the next look finds one, too: they come one after the other. ``check_every``:
+    seconds between two looks.
     ``watched``: somebody else looks at them, with :meth:`has_changed` and :meth:`take`, which may
     run in another thread: reading a large file takes long.
     """
@@ -72,8 +79,10 @@ class FollowedFiles(Rereadable, Generic[T]):
         self._stamps = self._seen = self._looked_at()
         contents = self._read()
         self._value = self._made(contents)
-        self._digest = _digest(contents)
+        self._digests = _digests(contents)
         self._problem: str | None = None
+        #: The problem that the log has, until it tells that it is over.
+        self._told: str | None = None
         self._due = math.inf
         if all(map(os.path.isfile, self._paths)):  # a pipe can be read only once
             self._due = time.monotonic() + self._check_every
@@ -94,6 +103,7 @@ class FollowedFiles(Rereadable, Generic[T]):
         stamps = self._looked_at()
         if stamps == self._stamps:
             self._problem = None
+            self._tell_mended()
             return False
         whole = stamps == self._seen or _settled(stamps)
         self._seen = stamps
@@ -109,12 +119,16 @@ class FollowedFiles(Rereadable, Generic[T]):
         if self._due == math.inf:
             return self._value
         self._seen = self._looked_at()
-        self.take()
+        self._take(at_once=True)
         return self._value
 
     def reread(self) -> None:
         """Reads the files now."""
         self.renewed()
+
+    def look(self) -> None:
+        """Looks at the files where that is due, unless they are watched."""
+        self.current()
 
     @property
     def unused(self) -> str | None:
@@ -125,23 +139,42 @@ class FollowedFiles(Rereadable, Generic[T]):
 
     def take(self) -> None:
         """Reads the files, which have :attr:`_seen`; keeps the last value where they are unfit."""
+        self._take(at_once=len(self._paths) == 1)
+
+    def _take(self, *, at_once: bool) -> None:
         try:
             contents = self._read()
-            digest = _digest(contents)
-            value = self._value if digest == self._digest else self._made(contents)
+            digests = _digests(contents)
+            value = self._value if digests == self._digests else self._made(contents)
         except InvalidInputError as error:
-            if self._problem != str(error):
-                self._problem = str(error)
-                log.warning("%s; the last %s that was read stays in use", error, self._what)
+            at_once = at_once or self._problem is not None
+            self._problem = str(error)
+            if at_once and self._told != self._problem:
+                self._told = self._problem
+                log.warning("what was read before stays in use: %s", error)
             return
         if self._looked_at() != self._seen:
             return  # written meanwhile: read again when it has settled
         self._stamps, self._problem = self._seen, None
-        if digest != self._digest:
-            self._digest, self._value = digest, value
-            log.info("the %s was rotated; new requests use it", self._what)
-        elif (problem := self._replaced_elsewhere()) is not None:
+        if digests != self._digests:
+            pairs = zip(self._paths, self._digests, digests, strict=True)
+            changed = [path for path, before, now in pairs if before != now]
+            self._digests, self._value = digests, value
+            if self._told is None:
+                log.info("%s", _said(changed, "has changed; it counts from now on"))
+            else:
+                self._told = None
+                log.info("%s", _said(changed, "can be used again; it counts from now on"))
+            return
+        self._tell_mended()
+        if (problem := self._replaced_elsewhere()) is not None:
             log.warning("%s", problem)
+
+    def _tell_mended(self) -> None:
+        """Says that a problem which was told is over, and that all is as it was before."""
+        if self._told is not None:
+            self._told = None
+            log.info("%s", _said(self._paths, "can be used again, and is as it was before"))
 
     def _replaced_elsewhere(self) -> str | None:
         """A file that is mounted by itself stays the old one when another takes its place outside:
@@ -172,13 +205,24 @@ class FollowedFiles(Rereadable, Generic[T]):
         try:
             return self._make(contents)
         except ValueError as error:
+            if str(error).startswith(tuple(f"{path}:" for path in self._paths)):
+                raise InvalidInputError(str(error)) from error
             files = ", ".join(self._paths)
             raise InvalidInputError(f"cannot use {files} for the {self._what}: {error}") from error
 
 
-def _digest(contents: Sequence[bytes]) -> bytes:
-    """Tells contents apart without keeping them."""
-    return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in contents)).digest()
+def _digests(contents: Iterable[bytes]) -> list[bytes]:
+    """Tell contents apart without keeping them."""
+    return [hashlib.sha256(each).digest() for each in contents]
+
+
+def _said(paths: Sequence[str], what: str) -> str:
+    """``what``, which is of one file, in a sentence about ``paths``."""
+    if len(paths) == 1:
+        return f"{paths[0]} {what}"
+    several = what.replace("it counts", "they count").replace("is as it was", "are as they were")
+    several = several.replace("has changed", "have changed")
+    return f"{', '.join(paths[:-1])} and {paths[-1]} {several}"
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:
@@ -202,6 +246,29 @@ def read_again() -> None:
     log.info("reading all credential files again")
     for each in list(_rereadable):
         each.reread()
+
+
+@asynccontextmanager
+async def looking() -> AsyncIterator[None]:
+    """Looks at all followed files of this process every few seconds inside the block: what nobody
+    uses for a while, as a listener's certificate without connections, is told in time, too."""
+    task = asyncio.create_task(_look(), name="look at the files of credentials")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _look() -> None:
+    while True:
+        await asyncio.sleep(CHECK_EVERY)
+        for each in list(_rereadable):
+            try:
+                each.look()
+            except Exception:  # the guard that keeps the look alive
+                log.exception("looking at a file of credentials failed in a way it must not")
 
 
 def unfit_for_header(text: str) -> str | None:

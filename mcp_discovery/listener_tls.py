@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError
@@ -16,6 +17,9 @@ from mcp_discovery.tls_files import (
     load_ca,
     load_certificate,
 )
+
+#: What stands in the first line of a certificate, and of a private key, in PEM.
+_CERTIFICATE, _PRIVATE_KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
 class ListenerTLS:
@@ -80,7 +84,15 @@ def _context(paths: dict[str, str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    load_certificate(context, paths, "tls")
+    try:
+        load_certificate(context, paths, "tls")
+    except ValueError as error:
+        if _are_swapped(paths):
+            raise ValueError(
+                f"--tls-cert is {paths['tls-cert']}, which holds a key, and --tls-key "
+                f"{paths['tls-key']}, which holds a certificate; swap them"
+            ) from error
+        raise
     if ca := paths.get("tls-client-ca"):
         load_ca(context, "tls-client-ca", ca)
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -88,3 +100,17 @@ def _context(paths: dict[str, str]) -> ssl.SSLContext:
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context
+
+
+def _are_swapped(paths: Mapping[str, str]) -> bool:
+    """Whether the certificate is in the file of the key, and the key in that of the certificate."""
+    try:
+        certificate, key = (Path(paths[f"tls-{kind}"]).read_bytes() for kind in ("cert", "key"))
+    except OSError:
+        return False
+    return (
+        _PRIVATE_KEY in certificate
+        and _CERTIFICATE in key
+        and _CERTIFICATE not in certificate
+        and _PRIVATE_KEY not in key
+    )

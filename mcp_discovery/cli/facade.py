@@ -490,10 +490,11 @@ async def _serve(
 ) -> int:
     from mcp_discovery.adapters import open_store
     from mcp_discovery.adapters.store import new_holder
+    from mcp_discovery.credential_files import looking
     from mcp_discovery.facade.run import require_free, run
 
     if life is None:
         require_free(host, port)
         _require_ops_port(host, settings)
-    async with open_store(url, given, holder=new_holder("facade")) as store:
+    async with open_store(url, given, holder=new_holder("facade")) as store, looking():
         return await run(store, host, port, options=settings, life=life)

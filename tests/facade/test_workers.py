@@ -135,7 +135,7 @@ async def test_hanging_up_reads_credential_files_again_in_each(
         process.send(signal.SIGHUP)
 
         async def rotated() -> bool:
-            return process.log.count("the store token was rotated") == 2
+            return process.log.count(f"{token} has changed; it counts from now on") == 2
 
         await until(rotated, timeout=5, what=f"the token's rotation in both: {process.log}")
         assert workers(process) == first

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from mcp_discovery import credential_files
-from mcp_discovery.credential_files import Secret, read_again
+from mcp_discovery.credential_files import Secret, looking, read_again
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.listener_tls import ListenerTLS
 from mcp_discovery.tls_files import TLSFiles
 from tests.stores.tls import Tls
 from tests.stores.waiting import until_holds
 
-ROTATED = "was rotated; new requests use it"
+ROTATED = "has changed; it counts from now on"
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ async def test_a_rotated_secret_is_used(
     for text in ("other", "third"):
         way(file, f" {text}\n")
         await until_holds(partial(is_current, secret, text), timeout=5, what=text)
-    assert caplog.text.count(f"the store token {ROTATED}") == 2
+    assert caplog.text.count(f"{file} {ROTATED}") == 2
     assert not {"first", "other", "third"} & set(caplog.text.split())
 
 
@@ -193,6 +194,82 @@ async def test_a_certificate_waits_for_its_key(
     third = followed.current()
     os.utime(ca)
     assert followed.renewed() is third, "nothing is new in a file that was only touched"
+
+
+async def test_the_key_that_comes_in_time_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look between the two writes finds a pair that does not fit, and says nothing of it."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(credential_files, "CHECK_EVERY", 0.5)
+    mine, next_ = Tls(tmp_path / "1"), Tls(tmp_path / "2")
+    cert, key = mine.client.cert_file, mine.client.key_file
+    followed = TLSFiles(None, str(cert), str(key))
+    first = followed.current()
+    cert.write_bytes(next_.client.cert_file.read_bytes())
+    files = followed._files
+    assert files is not None
+
+    def seen() -> bool:
+        followed.current()
+        return files.unused is not None and "not the key of" in files.unused
+
+    await until_holds(seen, timeout=5, what="a look at the pair")
+    assert not caplog.records
+    key.write_bytes(next_.client.key_file.read_bytes())
+    await until_holds(lambda: followed.current() is not first, timeout=5, what="the new pair")
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{cert} and {key} have changed; they count from now on"
+    ]
+
+
+async def test_what_is_mended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    file, aside = tmp_path / "token", tmp_path / "aside"
+    file.write_text("good")
+    secret = Secret("store token", None, str(file))
+
+    def said(text: str) -> Callable[[], bool]:
+        def look() -> bool:
+            secret.current()
+            return bool(caplog.records) and text in caplog.records[-1].getMessage()
+
+        return look
+
+    broken = f"what was read before stays in use: cannot use {file} for the store token: it is"
+    mended = f"{file} can be used again"
+    file.rename(aside)
+    file.write_text("")
+    await until_holds(said(broken), timeout=5, what="the fault")
+    aside.rename(file)  # the file itself again, or one with the same in it, or with something else
+    await until_holds(said(f"{mended}, and is as it was before"), timeout=5, what="its end")
+    for text, says in (("good", ", and is as it was before"), ("new", "; it counts from now on")):
+        file.write_text("")
+        await until_holds(said(broken), timeout=5, what="the fault")
+        file.write_text(text)
+        await until_holds(said(f"{mended}{says}"), timeout=5, what="its end")
+    assert secret.current() == "new"
+    assert len(caplog.records) == 6
+
+
+async def test_a_listener_without_connections_tells_of_its_files_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    mine, next_ = Tls(tmp_path / "1"), Tls(tmp_path / "2")
+    cert, key = mine.server.cert_file, mine.server.key_file
+    listener = ListenerTLS(str(cert), str(key))  # nobody connects
+
+    def said(text: str) -> Callable[[], bool]:
+        return lambda: text in caplog.text
+
+    async with looking():
+        cert.write_bytes(next_.server.cert_file.read_bytes())
+        await until_holds(said("tls-key is not the key of"), timeout=5, what="a warning")
+        key.write_bytes(next_.server.key_file.read_bytes())
+        again = f"{cert} and {key} can be used again; they count from now on"
+        await until_holds(said(again), timeout=5, what="the new pair")
+    assert listener.certificates()
 
 
 def test_tls_files_that_cannot_be_used(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
         ((cert, None, None), "give both --tls-cert and --tls-key"),
         ((None, None, cert), "--tls-client-ca needs a listener with TLS"),
         ((cert, str(mine.client.key_file), None), "tls-key is not the key of the certificate"),
+        ((key, cert, None), "which holds a certificate; swap them"),
+        ((cert, cert, None), "hold no certificate with its key"),
         ((cert, key, key), "tls-client-ca holds no certificate of a CA"),
         ((cert, "/nowhere", None), "cannot read /nowhere"),
     ):
