@@ -25,6 +25,8 @@ Result: TypeAlias = Literal["done", "refused", "failed", "unknown"]
 
 #: The longest texts that an event keeps, in characters.
 _LONGEST = 500
+#: How many characters of one are searched for tokens: a token that is cut off here is not shown.
+_LOOKED_AT = 8 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,6 @@ class LogEntry:
             "time": timestamp(self.at),
         }
         facts = {name: each for name, each in self.facts.items() if name != "arguments"}
-        outcome = facts.get("outcome")
-        if isinstance(outcome, Mapping) and isinstance(said := outcome.get("error"), str):
-            # It may be a tool's own text, which may hold anything.
-            facts["outcome"] = {**outcome, "error": without_tokens(said[: 2 * _LONGEST])}
         if (arguments := self.facts.get("arguments")) is not None:
             own["arguments"] = arguments  # as large as they are, within their own bound
         return {**plain(facts), **own}
@@ -91,10 +89,15 @@ def merged(begun: Mapping[str, Any], ended: Mapping[str, Any] | None) -> dict[st
 
 
 def plain(value: Any) -> Any:
-    """``value`` with texts that fit into JSON and are not endless."""
+    """``value`` with texts that fit into JSON, are not endless, and have ``***`` for tokens.
+
+    Every text of an event passes here: a name, an id and a tool are whatever a caller wrote, as
+    what a tool says is whatever the tool did.
+    """
     match value:
         case str():
-            text = value.encode(errors="replace").decode()
+            text = value[:_LOOKED_AT].encode(errors="replace").decode()
+            text = without_tokens(text)
             return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
         case Mapping():
             return {str(name): plain(each) for name, each in value.items()}
