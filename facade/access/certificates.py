@@ -28,6 +28,11 @@ _SHORT = {
 }
 _SPECIAL = re.compile(r'([,+"\\<>;=])')
 
+#: A SPIFFE id (SPIFFE-ID, 2.1 and 2.2): no empty or dot segments, no query, nothing encoded.
+_SPIFFE = re.compile(
+    r"(?=.{1,2048}\Z)spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)*", re.ASCII
+)
+
 
 class CertificateRule(Section):
     """Which certificates have which roles: by their SPIFFE id, or by their subject; globs."""
@@ -82,8 +87,9 @@ def _read(given: Mapping[str, Any]) -> ClientCertificate:
         for kind, value in given.get("subjectAltName", ())
         if kind == "URI" and value.startswith("spiffe://")
     ]
-    # An SVID has exactly one (X509-SVID, 5.2): who has two is nobody.
-    spiffe = names[0] if len(names) == 1 else None
+    # An SVID has exactly one (X509-SVID, 5.2): who has two is nobody. What is no SPIFFE id might
+    # fit a glob that was made for others: .../sa/../../other.
+    spiffe = names[0] if len(names) == 1 and _SPIFFE.fullmatch(names[0]) else None
     parts = (
         "+".join(f"{_SHORT.get(name, name)}={_escaped(value)}" for name, value in rdn)
         for rdn in reversed(given.get("subject", ()))

@@ -8,7 +8,7 @@ whose own name was made to resolve to this facade (DNS rebinding) is told by ``H
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import urlsplit
@@ -26,6 +26,10 @@ _NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?|\*", re.
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 #: Whether a load balancer's health check asks.
 _HEALTH = frozenset(("/health", "/ready"))
+#: What a browser says of requests of the facade's own pages, and of those of nobody's.
+_OWN_SITES = frozenset(("same-origin", "none"))
+#: The longest path, in characters: it comes back in answers.
+_LONGEST_PATH = 8192
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -117,9 +121,12 @@ class FrontDoor:
             self._require_allowed(host)
         if (asked := request.host) not in hosts:
             self._require_allowed(asked)
-        origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-        if origin is not None or site is not None:
-            self._check_page(request, origin, site)
+        if len(request.rel_url.raw_path) > _LONGEST_PATH:
+            detail = f"the path is longer than {_LONGEST_PATH:,} characters"
+            raise ProblemError(414, "path-too-long", detail)
+        origins, sites = headers.getall("Origin", ()), headers.getall("Sec-Fetch-Site", ())
+        if origins or sites:
+            self._check_page(request, origins, sites)
 
     def _require_allowed(self, host: str) -> None:
         if not self._hosts.allows(host):
@@ -130,14 +137,20 @@ class FrontDoor:
             )
             raise ProblemError(421, "foreign-host", detail, host=name)
 
-    def _check_page(self, request: web.Request, origin: str | None, site: str | None) -> None:
+    def _check_page(
+        self, request: web.Request, origins: Sequence[str], sites: Sequence[str]
+    ) -> None:
         allowed = self._origins
-        if not self._is_guarded(request) or origin in allowed or "*" in allowed:
+        if not self._is_guarded(request) or "*" in allowed:
             return
-        if origin is not None and not self._is_own(request, origin):
-            page = f"pages of {origin[:100]!r}"
-        elif site in ("cross-site", "same-site"):
-            page = f"pages of other sites (Sec-Fetch-Site: {site})"
+        if origins and allowed.issuperset(origins):
+            return
+        # Browsers send one of each; of what something on the way has added, each has to be right.
+        foreign = next((each for each in origins if not self._is_own(request, each)), None)
+        if foreign is not None:
+            page = f"pages of {foreign[:100]!r}"
+        elif not _OWN_SITES.issuperset(sites):
+            page = f"pages of other sites (Sec-Fetch-Site: {', '.join(sites)[:100]})"
         else:
             return
         detail = f"{page} may not ask here; start the facade with --cors-origin for those that may"
@@ -157,6 +170,8 @@ class FrontDoor:
             return False
         if f"{scheme}://{host}" == self._public:
             return True
+        if scheme == "http" and client_of(request).scheme == "https":
+            return False  # whoever is on the way can be a page of that one
         if host == self._public.partition("://")[2]:
             return False  # the same host by another scheme: whoever can read or change that one
         port = _DEFAULT_PORTS[scheme]

@@ -1,19 +1,20 @@
 """Whose a name is: that of who registered it first, or of whom a rule in the file gives it to.
 
-A name is its owner's while an instance of the owner is listed under it, be it down, and an hour
-longer. The same is checked of what comes from the store: what breaks a rule, or is of another
-owner, is ``quarantined``. What a record is called in the registry API is a name of it as well.
+A name is its owner's while an instance of the owner is listed under it, be it down, and as long
+again after it, an hour at most. The same is checked of what comes from the store: what breaks a
+rule, or is of another owner, is ``quarantined``. What a record is called in the registry API is a
+name of it as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from cachetools import TTLCache
 from pydantic import Field, field_validator
 
 from mcp_discovery.adapters.catalog import Catalog
@@ -27,9 +28,11 @@ from mcp_discovery.origins import Origins
 from mcp_discovery.record import Record, is_label
 from mcp_discovery.urls import wire_url
 
-#: Seconds for which a name is its owner's after the last instance of it has gone, and how many such
-#: names are remembered.
+#: Seconds for which a name is its owner's at most after the last instance of it has gone, and how
+#: many such names are remembered.
 _HELD_FOR, _MOST_HELD = 3600.0, 65_536
+#: Seconds between two looks for those whose time is over, where they are many.
+_FORGET_EVERY = 1.0
 #: Seconds between two looks at whether the rules have changed.
 _LOOK = 0.5
 
@@ -81,8 +84,10 @@ class NameRule(Section):
 
 @dataclass(slots=True)
 class _Name:
-    """One name: its instances as the store has them, how many each owner has, and the owner."""
+    """One name: its instances as the store has them, how many each owner has, the owner, and since
+    when that has had it."""
 
+    since: datetime
     instances: dict[str, Instance] = field(default_factory=dict)
     owners: Counter[str] = field(default_factory=Counter)
     owner: str | None = None
@@ -98,7 +103,7 @@ class NameOwners:
         self._known: dict[str, Instance] = {}
         #: Id → why it is quarantined, and since when.
         self._quarantined: dict[str, tuple[str, datetime]] = {}
-        self._left: TTLCache[str, str] = TTLCache(_MOST_HELD, _HELD_FOR)
+        self._left = _LeftNames()
         #: Called with each instance that breaks a rule from now on, and why.
         self.on_quarantine: Callable[[Instance, str], None] | None = None
 
@@ -221,8 +226,10 @@ class NameOwners:
             moved.update(names)
         if instance is not None:
             names, owner = _owned(instance)
+            # What is renamed takes the name now, however long it has been there.
+            since = instance.record.registered_at if before is None else utcnow()
             for name in names:
-                known = self._names.setdefault(name, _Name())
+                known = self._names.setdefault(name, _Name(since))
                 known.instances[id] = instance
                 if owner is not None:
                     known.owners[owner] += 1
@@ -236,7 +243,8 @@ class NameOwners:
         if before is not None and known.owners[before] > 0:
             return False
         if before is not None:
-            self._left[name] = before
+            self._left.add(name, before, (utcnow() - known.since).total_seconds())
+            known.since = utcnow()
         if not known.instances:
             del self._names[name]
             return False
@@ -280,6 +288,31 @@ class NameOwners:
         if owner is None or held_by in (None, owner):
             return None
         return f"the name {name} belongs to another owner"
+
+
+class _LeftNames:
+    """The names whose owners have left, and for how long they are still theirs: for as long as they
+    were before, so that nobody holds more names than it has had servers for. None is forgotten for
+    another: where there are too many, no more are remembered."""
+
+    def __init__(self) -> None:
+        #: Name → owner, and until when, in monotonic seconds.
+        self._names: dict[str, tuple[str, float]] = {}
+        self._forgotten_at = 0.0
+
+    def get(self, name: str) -> str | None:
+        """Whose ``name`` still is."""
+        owner, until = self._names.get(name, (None, 0.0))
+        return owner if until > time.monotonic() else None
+
+    def add(self, name: str, owner: str, seconds: float) -> None:
+        """``owner``, who has had ``name`` for so many ``seconds``, has left."""
+        now = time.monotonic()
+        if len(self._names) >= _MOST_HELD and now >= self._forgotten_at + _FORGET_EVERY:
+            self._forgotten_at = now
+            self._names = {each: left for each, left in self._names.items() if left[1] > now}
+        if name in self._names or len(self._names) < _MOST_HELD:
+            self._names[name] = owner, now + min(max(seconds, 0.0), _HELD_FOR)
 
 
 def names_of(record: Record) -> tuple[str, ...]:

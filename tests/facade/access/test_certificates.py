@@ -114,6 +114,10 @@ async def test_a_certificate_is_a_caller(tmp_path: Path, authority: Authority) -
             (authority.context(common_name="agent-1"), 200, 403),
             (authority.context("spiffe://example.org/ns/other/sa/x"), 401, 401),
             (authority.context("spiffe://evil.org/ns/mcp/sa/x"), 401, 401),
+            # What is no SPIFFE id is none, whatever glob it fits.
+            (authority.context("spiffe://example.org/ns/mcp/sa/../../other"), 401, 401),
+            (authority.context("spiffe://example.org/ns/mcp/sa/a?x"), 401, 401),
+            (authority.context("spiffe://example.org/ns/mcp/sa/"), 401, 401),
             # Two ids are none, and a name cannot hold the rest of a subject.
             (
                 authority.context(

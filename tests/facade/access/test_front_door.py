@@ -147,6 +147,20 @@ async def test_the_public_url_is_its_own_origin_by_its_own_scheme() -> None:
             assert reply.status == status, (origin, headers, reply.body)
 
 
+async def test_a_page_by_http_is_none_of_a_facade_by_https() -> None:
+    """Whoever is on the way can answer by HTTP in the name of any host."""
+    async with served(trusted_proxies=("127.0.0.1",)) as ask:
+        host = ask.url.removeprefix("http://")
+        for scheme, origin, status in (
+            ("https", "https", 201),
+            ("https", "http", 403),
+            ("http", "http", 201),
+        ):
+            sent = {"X-Forwarded-Proto": scheme, "Origin": f"{origin}://{host}"}
+            reply = await ask("POST", "/servers", leased("a"), headers=sent)
+            assert reply.status == status, (scheme, origin, reply.body)
+
+
 async def test_where_any_host_will_do_a_rebound_name_is_no_origin_of_its_own() -> None:
     async with served(allowed_hosts=("*",)) as ask:
         rebound = {"Host": "evil.example", "Origin": "http://evil.example"}
@@ -166,6 +180,9 @@ async def test_a_foreign_page_opens_no_websocket(ask: Client, headers: dict[str,
         assert not own.closed
 
 
+POST = f"POST /servers HTTP/1.1\nHost: localhost\nConnection: close\n{JSON}\nContent-Length: 0"
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -181,6 +198,17 @@ async def test_a_foreign_page_opens_no_websocket(ask: Client, headers: dict[str,
         ("GET //health HTTP/1.1\nHost: evil.example\nConnection: close", 421),
         ("GET /v0.1/servers HTTP/1.1\nHost: evil.example\nConnection: close", 421),
         (f"POST /servers HTTP/1.0\nOrigin: {FOREIGN}\n{JSON}\nContent-Length: 0", 403),
+        # What something on the way adds makes nothing better.
+        (f"{POST}\nOrigin: http://localhost\nOrigin: {FOREIGN}", 403),
+        (f"{POST}\nOrigin: {FOREIGN}\nOrigin: http://localhost", 403),
+        (
+            f"{POST}\nOrigin: http://localhost\nSec-Fetch-Site: none\nSec-Fetch-Site: cross-site",
+            403,
+        ),
+        (f"{POST}\nOrigin: http://localhost\nSec-Fetch-Site: cross-site, none", 403),
+        (f"{POST}\nOrigin: http://localhost\nSec-Fetch-Site: CROSS-SITE", 403),
+        (f"{POST}\nOrigin: http://localhost\nSec-Fetch-Site: same-origin", 400),
+        (f"GET /gateway/{'a' * 9000}/mcp HTTP/1.1\nHost: localhost\nConnection: close", 414),
     ],
 )
 async def test_hosts_as_they_come_over_the_wire(ask: Client, request_: str, status: int) -> None:

@@ -55,6 +55,8 @@ GOOD = TOKENS["reader"]
         "Bearer {other}",
         "Bearer {unknown}",
         "Bearer {good} {good}",
+        "Bearer {good}\u00a0",
+        "Bearer \u2003{good}",
         "Basic {good}",
         "Token {good}",
         "Bearer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.remote import RemoteStore
 from mcp_discovery.adapters.store import StoreOptions, new_holder
 from mcp_discovery.errors import StoreDeniedError
+from mcp_discovery.facade.access import ownership
 from mcp_discovery.facade.access.tokens import hash_of, new_token
 from mcp_discovery.health import healthy
 from mcp_discovery.instance import HOLDER_HEADER, Holder, public_holder
@@ -33,8 +35,11 @@ _SCOPES = {
     "keeping": [{"verbs": ["admin"], "names": ["kept-*"], "owners": ["a*", "b*", ""]}],
 }
 _SUBJECTS = {
-    **{"alice": "team", "bob": "team", "nora": "narrow"},
-    **{"root": "operator", "kim": "keeper"},
+    "alice": "team",
+    "bob": "team",
+    "nora": "narrow",
+    "root": "operator",
+    "kim": "keeper",
 }
 _TOKENS = {subject: new_token(subject) for subject in _SUBJECTS}
 _ATTACKER = "http://127.0.0.1:6/evil"
@@ -590,3 +595,38 @@ async def test_figures_of_the_whole_are_for_who_administers_the_whole(tmp_path: 
             assert (await ask("GET", "/metrics", headers=as_(subject))).status == status
             shown = (await ask("GET", "/status", headers=as_(subject))).json
             assert ("skipped" in shown) is (status == 200)
+
+
+async def test_names_are_not_held_for_longer_than_they_were_used(tmp_path: Path) -> None:
+    async with _teams(tmp_path) as ask:
+        body = {"id": "one-1", "name": "one", "url": "http://127.0.0.1:9/one"}
+        assert (await ask("POST", "/servers", body, headers=as_("alice"))).status == 201
+        for number in range(8):
+            renamed = body | {"registryName": f"local/squat-{number}"}
+            reply = await ask("PUT", "/servers/one-1", renamed, headers=as_("alice"))
+            assert reply.status == 200, reply.body
+        taken = leased("v-7", name="squat-7")
+        held = await ask("POST", "/servers", taken, headers=as_("bob"))
+        assert (held.status, _kind(held)) == (409, "name-held")
+        assert (await ask("DELETE", "/servers/one-1", headers=as_("alice"))).status == 204
+
+        async def is_free(number: int) -> bool:
+            taken = leased(f"v-{number}", name=f"squat-{number}")
+            reply = await ask("POST", "/servers", taken, headers=as_("bob"))
+            return reply.status == 201
+
+        for number in range(8):
+            await until(partial(is_free, number), timeout=30, what=f"squat-{number} is free")
+
+
+def test_no_name_is_forgotten_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "_MOST_HELD", 4)
+    left = ownership._LeftNames()
+    left.add("victim", "ann", 7200)
+    for number in range(10):
+        left.add(f"other-{number}", "eve", 7200)
+    assert left.get("victim") == "ann"
+    assert left.get("other-2") == "eve"
+    assert left.get("other-9") is None  # there are too many
+    left.add("victim", "bob", 0)
+    assert left.get("victim") is None
