@@ -58,9 +58,9 @@ class FacadeOptions:
     ``None`` for where each request went. See :mod:`mcp_discovery.facade.registry.server_json`.
 
     ``gateway`` passes MCP on to the servers in the list; ``gateway_timeout`` is how long a server
-    may take until its answer begins, ``gateway_pass_authorization`` passes clients'
-    ``Authorization``, ``X-Api-Key`` and the like on to them, and ``gateway_credentials`` is a file
-    of the credentials that the facade itself has for them. See :mod:`mcp_discovery.facade.gateway`.
+    may take until its answer begins, ``gateway_pass_authorization`` passes the ``Authorization`` of
+    clients on to them and ``gateway_pass_headers`` further headers; ``gateway_credentials`` is a
+    file of the credentials that the facade itself has for them. See :mod:`mcp_discovery.facade.gateway`.
 
     ``mcp_call_tool`` lets clients of ``/mcp`` call tools through the facade, of which it takes
     answers of up to ``mcp_max_answer_bytes``; ``mcp_sessions`` (a
@@ -135,6 +135,7 @@ class FacadeOptions:
     gateway: bool = False
     gateway_timeout: float = 300.0
     gateway_pass_authorization: bool = False
+    gateway_pass_headers: tuple[str, ...] = ()
     gateway_credentials: str | None = None
     mcp_call_tool: bool = False
     mcp_max_answer_bytes: int = 64 * 2**20

@@ -62,7 +62,8 @@ class _Credential:
         """Who shows it at ``address``."""
         if self._caller is None or self._caller.address != address:
             self._caller = Caller(
-                self.subject, self.by, self.roles, self.rights, address, self.expires_at
+                *(self.subject, self.by, self.roles, self.rights, address, self.expires_at),
+                is_for_one_resource=self.audience is not None,
             )
         return self._caller
 
@@ -245,7 +246,7 @@ async def _of_issuer(text: str, policy: Policy, public_url: str | None) -> _Cred
 def _bearer_token(header: str) -> str:
     """The token; raises :class:`UntrustedTokenError` for another kind of credential."""
     scheme, _, token = header.partition(" ")
-    token = token.strip()
+    token = token.strip(" \t")  # RFC 9110, 5.6.3
     if scheme.lower() != "bearer" or not token or len(token) > _LONGEST:
         raise UntrustedTokenError("malformed", "it is no bearer token, or too long a one")
     return token

@@ -19,7 +19,8 @@ class Caller(NamedTuple):
     ``subject`` names the caller and is the same for all its credentials: the ``subject`` of a
     token, ``<issuer>#<sub>`` of a JWT, the SPIFFE id or the subject of a certificate; ``""`` for
     an anonymous one. ``address`` is the client's IP address. ``expires_at`` is the POSIX time from
-    which on the credential counts no more.
+    which on the credential counts no more. ``is_for_one_resource``: it is good for that one alone
+    that was asked for (RFC 8707).
     """
 
     subject: str
@@ -28,6 +29,7 @@ class Caller(NamedTuple):
     rights: Rights
     address: str
     expires_at: float | None = None
+    is_for_one_resource: bool = False
 
     @property
     def is_anonymous(self) -> bool:

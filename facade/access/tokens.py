@@ -51,6 +51,11 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def has_own_token(text: str) -> bool:
+    """Whether a facade's token stands in ``text``."""
+    return _TOKEN.search(text) is not None
+
+
 def new_token(id: str) -> str:
     """A token with the id ``id`` and a new secret."""
     secret = "".join(secrets.choice(_CHARACTERS) for _ in range(_SECRET_LENGTH))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
 from mcp_discovery.connection_errors import connection_sentence, is_refused_handshake
-from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.facade.access.audit.calls import PassedCalls
+from mcp_discovery.facade.access.tokens import has_own_token
 from mcp_discovery.facade.gateway.credentials import NO_CREDENTIALS, KnownCredentials
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.outbound import MARK
@@ -24,7 +25,6 @@ from mcp_discovery.instance import HOLDER_HEADER
 from mcp_discovery.probe import AddressRefusedError, ServerTls
 from mcp_discovery.probe.tls import REMEDIES
 from mcp_discovery.record import Record
-from mcp_discovery.secrets import is_secrets_name
 from mcp_discovery.urls import resolve_in_origin, urls_of, wire_url
 
 #: The header with a legacy session's id.
@@ -40,20 +40,31 @@ _HOP_BY_HOP = frozenset(
         *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
     )
 )
-#: Further headers not forwarded: those that the gateway writes itself, cookies, since all servers
-#: share the gateway's origin, and what proxies say of a client (``x-forwarded-…`` besides), since
-#: the client may have written that.
+#: The headers of a client that go to the server: what HTTP, MCP and tracing want. Of any other one
+#: nobody but its server knows what it is: a credential, or what a proxy says of somebody.
+_TO_SERVER = frozenset(
+    (
+        *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control"),
+        *("content-encoding", "content-language", "content-type", "idempotency-key", "if-match"),
+        *("if-modified-since", "if-none-match", "if-unmodified-since", "last-event-id", "origin"),
+        *("pragma", "prefer", "priority", "user-agent", "baggage", "traceparent", "tracestate"),
+        *("mcp-protocol-version", "mcp-method", "mcp-name"),
+    )
+)
+#: Arguments of tools, which stand in headers besides.
+_ARGUMENT = "mcp-param-"
+#: What goes to no server, whatever an operator says: what the gateway writes itself, cookies, since
+#: all servers share the gateway's origin, and what proxies say of a client (``x-forwarded-…`` and
+#: ``proxy-…`` besides), since the client may have written that.
 _NOT_TO_SERVER = frozenset(
     (
-        *("host", "content-length", "expect", "cookie", "via"),
+        *("host", "content-length", "expect", "cookie", "cookie2", "set-cookie", "via"),
         *(SESSION.lower(), MARK.lower(), REQUEST_ID.lower(), HOLDER_HEADER.lower()),
         *("forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
         *("cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for"),
     )
 )
 _OF_PROXIES = ("x-forwarded-", "proxy-")
-#: What the protocol itself writes, arguments of tools among it (``Mcp-Param-…``).
-_OF_MCP = "mcp-"
 #: Headers not returned to the client: what would count for the gateway's whole origin, and so for
 #: other servers and the facade, and what names the server's software. Neither are those of CORS,
 #: which the facade sets itself.
@@ -68,6 +79,7 @@ _NOT_TO_CLIENT = frozenset(
 _DATA = ("Content-Security-Policy", "default-src 'none'; sandbox")
 _CORS = "access-control-"
 #: aiohttp decodes bytes that are no UTF-8 to surrogates, which it refuses to encode.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -86,21 +98,43 @@ def reject_loop(request: web.Request) -> None:
         raise ProblemError(508, "loop", detail)
 
 
+def require_passable(names: Iterable[str]) -> frozenset[str]:
+    """The ``names`` of headers that an operator has passed on, in lower case; raises
+    :class:`InvalidInputError`."""
+    found = {name: _wide(name) for name in names}
+    for name, low in found.items():
+        where = f"--gateway-pass-header {name[:100]!r}"
+        if low == "authorization":
+            raise InvalidInputError(f"{where}: give --gateway-pass-authorization")
+        if low in _HOP_BY_HOP | _NOT_TO_SERVER or low.startswith(_OF_PROXIES):
+            raise InvalidInputError(f"{where}: this one goes to no server; name another")
+        if _HEADER_NAME.fullmatch(name) is None:
+            raise InvalidInputError(f"{where} is no name of a header; write for example X-Tenant")
+    return frozenset(map(str.lower, found))
+
+
 def to_server(
-    request: web.Request, session: str | None, *, credentials: bool, own: bool, plain: bool
+    request: web.Request,
+    session: str | None,
+    *,
+    passed: Container[str] = (),
+    authorization: bool,
+    plain: bool,
 ) -> CIMultiDict[str]:
     """The headers for the server; ``session`` is the server's own session id, if there is one.
 
-    The client's credentials are among them where ``credentials`` says so, its ``Authorization``
-    only where that is not the facade's ``own`` besides. ``plain`` asks for an answer that is not
-    encoded.
+    Of the client's there are those that every server may have, and those ``passed`` besides, but
+    no value with a token of a facade's own; ``Authorization`` where ``authorization`` says so.
+    ``plain`` asks for an answer that is not encoded.
     """
-    forwarded = _end_to_end(request.headers, _NOT_TO_SERVER)
-    if not credentials:
-        for name in [each for each in forwarded if _is_credential(_wide(each))]:
-            forwarded.popall(name, None)
-    if own:
-        forwarded.popall("Authorization", None)
+    named = _named_in_connection(request.headers)
+    forwarded: CIMultiDict[str] = CIMultiDict()
+    for name, value in request.headers.items():
+        low = name.lower()
+        goes = low in _TO_SERVER or low in passed or low.startswith(_ARGUMENT)
+        if (goes or (authorization and low == "authorization")) and low not in named:
+            if _SURROGATE.search(value) is None and not has_own_token(value):
+                forwarded.add(name, value)
     if plain:
         forwarded["Accept-Encoding"] = "identity"
         if request.method == "POST":
@@ -111,8 +145,6 @@ def to_server(
         forwarded[REQUEST_ID] = id
     version = f"{request.version.major}.{request.version.minor}"
     forwarded["Via"] = ", ".join((*_listed(request, "Via"), f"{version} {_PSEUDONYM}"))
-    for name in [each for each in forwarded if _wide(each).startswith(_OF_PROXIES)]:
-        forwarded.popall(name, None)
     client = client_of(request)
     if client.hops:
         forwarded["X-Forwarded-For"] = ", ".join(client.hops)
@@ -120,31 +152,23 @@ def to_server(
     return forwarded
 
 
-def _is_credential(name: str) -> bool:
-    """Whether a header is for one server only, as its name says: ``Authorization``, ``X-Api-Key``,
-    ``Private-Token``. Whoever is registered under a name would get those of all who call it."""
-    return is_secrets_name(name) and not name.startswith(_OF_MCP)
-
-
 def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """The headers for the client of a response; that of its session is not among them."""
-    forwarded = _end_to_end(headers, _NOT_TO_CLIENT)
-    for name in [each for each in forwarded if each.lower().startswith(_CORS)]:
-        forwarded.popall(name, None)
+    dropped = _HOP_BY_HOP | _NOT_TO_CLIENT | _named_in_connection(headers)
+    forwarded: CIMultiDict[str] = CIMultiDict(
+        (name, value)
+        for name, value in headers.items()
+        if (low := _wide(name)) not in dropped
+        and not low.startswith(_CORS)
+        and _SURROGATE.search(value) is None
+    )
     forwarded.add(*_DATA)
     return forwarded
 
 
-def _end_to_end(headers: Mapping[str, str], dropped: frozenset[str]) -> CIMultiDict[str]:
-    named = {each.strip().lower() for each in headers.get("Connection", "").split(",")}
-    return CIMultiDict(
-        (name, value)
-        for name, value in headers.items()
-        if (low := _wide(name)) not in _HOP_BY_HOP
-        and low not in dropped
-        and low not in named
-        and _SURROGATE.search(value) is None
-    )
+def _named_in_connection(headers: Mapping[str, str]) -> frozenset[str]:
+    """What ``Connection`` says is for one connection only."""
+    return frozenset(each.strip().lower() for each in headers.get("Connection", "").split(","))
 
 
 def _wide(name: str) -> str:

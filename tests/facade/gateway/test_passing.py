@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import jwt
 import pytest
 from aiohttp import web
 
+from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access.tokens import new_token
+from mcp_discovery.facade.gateway.upstream import require_passable
 from mcp_discovery.instance import HOLDER_HEADER
+from tests.facade.access.issuer import private_key, public_jwk
 from tests.facade.access.tokens import bearer, guarded
 from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
@@ -109,43 +115,113 @@ async def test_authorization_is_passed_on_if_the_operator_says_so() -> None:
 
     async with faulty() as server:
         server.handler = wants
-        credential = {
-            "Authorization": "Bearer for-the-server",
-            "X-API-Key": "for-the-server",
-            "X_Auth_Token": "for-the-server",
-            "X-Goog-Api-Key": "for-the-server",
-        }
-        other = {"Idempotency-Key": "mine", "Mcp-Param-Api-Key": "an argument"}
+        credential = {"Authorization": "Bearer for-the-server"}
         for passed in (True, False):
             async with served(gateway=True, gateway_pass_authorization=passed) as gate:
                 await list_it(gate, "a", server.url)
-                reply = await gate("POST", PATH, CALL, headers=credential | other)
-            headers = server.requests.pop().headers
-            assert {name: headers.get(name) for name in other} == other
-            got = {name: headers.get(name) for name in credential}
+                reply = await gate("POST", PATH, CALL, headers=credential)
+            got = server.requests.pop().headers.get("Authorization")
             if passed:
-                assert got == credential
+                assert got == credential["Authorization"]
                 assert (reply.status, reply.body) == (401, b"{}")
                 assert "WWW-Authenticate" in reply.headers
             else:
-                assert set(got.values()) == {None}
+                assert got is None
                 assert reply.status == 502
                 assert "--gateway-pass-authorization" in reply.json["error"]["message"]
                 assert "WWW-Authenticate" not in reply.headers
 
 
-async def test_a_token_of_the_facades_own_is_for_no_server(tmp_path: Path) -> None:
-    """Whoever may register something new would get the tokens of all who call it."""
+async def test_headers_that_mean_something_to_one_server_alone_stay_here(
+    gate: Client, server: FaultyServer
+) -> None:
+    """Whoever is registered under a name would get the credentials of all who call it, and could be
+    told that somebody is somebody else."""
+    unknown = (
+        *("X-API-Key", "X_Auth_Token", "Ocp-Apim-Subscription-Key", "X-Functions-Key", "DPoP"),
+        *("Private-Token", "X-JWT-Assertion", "Cf-Access-Jwt-Assertion", "X-Session-Id", "Cookie2"),
+        *("Remote-User", "X-Auth-Request-User", "X-SSL-Client-Cert", "Client-Cert"),
+        *(
+            "X-Original-URL",
+            "X-HTTP-Method-Override",
+            "X-Envoy-External-Address",
+            "Mcp-Token",
+            "Content_Type",
+        ),
+    )
+    known = {
+        "Idempotency-Key": "mine",
+        "Mcp-Param-Api-Key": "an argument",
+        "Last-Event-ID": "7",
+        "Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "MCP-Protocol-Version": "2025-11-25",
+        "Accept-Language": "ja",
+    }
+    await gate("POST", PATH, CALL, headers=dict.fromkeys(unknown, "for-another") | known)
+    got = server.requests[0].headers
+    assert {name: got.get(name) for name in known} == known
+    assert [name for name in unknown if name in got] == []
+
+
+async def test_an_operator_names_further_headers() -> None:
+    own = new_token("somebody")
+    async with faulty() as server:
+        async with served(gateway=True, gateway_pass_headers=("X-Tenant", "x-api-key")) as gate:
+            await list_it(gate, "a", server.url)
+            sent = {"X-TENANT": "a", "X-Api-Key": f"Token {own}", "X-Other": "b"}
+            await gate("POST", PATH, CALL, headers=sent)
+        got = server.requests[0].headers
+        assert got["X-Tenant"] == "a"
+        # A token of the facade's own goes nowhere, whatever the header.
+        assert {"X-Api-Key", "X-Other"}.isdisjoint(got)
+
+
+def test_some_headers_are_no_operators_to_name() -> None:
+    for name in (
+        *("Cookie", "host", "Forwarded", "X-Forwarded-User", "X_Forwarded_For", "Authorization"),
+        *("MCP-Discovery-Holder", "Mcp-Session-Id", "Transfer-Encoding", "Proxy-Authorization"),
+        *("a b", "", "x:y", "ü"),
+    ):
+        with pytest.raises(InvalidInputError, match="--gateway-pass-header"):
+            require_passable(["X-Tenant", name])
+    assert require_passable(["X-Tenant"]) == {"x-tenant"}
+
+
+async def test_what_is_good_for_more_than_the_server_is_for_no_server(tmp_path: Path) -> None:
+    """Whoever may register something new could act for all who call it."""
+    public = "https://mcp.example.com"
+    keys = tmp_path / "jwks.json"
+    keys.write_text(json.dumps({"keys": [public_jwk("RSA", "theirs")]}))
+    issuer = {"issuer": "https://issuer.example.com", "jwks_file": str(keys)}
+    now = int(time.time())
+    claims = {"iss": issuer["issuer"], "sub": "ada", "roles": ["operator"], "exp": now + 300}
+
+    def of(audience: str) -> str:
+        key = private_key("RSA", "theirs")
+        return jwt.encode(claims | {"aud": audience}, key, "RS256", headers={"kid": "theirs"})
+
     async with (
         faulty() as server,
-        guarded(tmp_path, gateway=True, gateway_pass_authorization=True) as gate,
+        guarded(
+            tmp_path,
+            {"issuers": [issuer]},
+            gateway=True,
+            gateway_pass_authorization=True,
+            public_url=public,
+        ) as gate,
     ):
         body = leased("a", name="gate", url=server.url)
         await gate("POST", "/servers", body, headers=bearer("operator"))
-        sent = bearer("operator") | {HOLDER_HEADER: "a-secret"}
-        await gate("POST", PATH, CALL, headers=sent)
-        got = server.requests.pop().headers
-        assert {"Authorization", HOLDER_HEADER}.isdisjoint(got)
+        for credential, passed in (
+            (bearer("operator"), False),
+            ({"Authorization": f"Bearer {of(public)}"}, False),
+            ({"Authorization": f"Bearer {of(public + PATH)}"}, True),
+        ):
+            sent = credential | {HOLDER_HEADER: "a-secret"}
+            assert (await gate("POST", PATH, CALL, headers=sent)).status == 200
+            got = server.requests.pop().headers
+            assert ("Authorization" in got) is passed
+            assert HOLDER_HEADER not in got
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 400, 403, 404, 405, 500])

@@ -152,6 +152,8 @@ async def ask(doors: tuple[Door, Door], scene: Scene, chance: Random, share: flo
     for asked in requests(scene, chance):
         if chance.random() > share:
             continue
+        if asked.path == "/metrics" and any({*each} == {"verbs"} for each in scene.grants):
+            continue  # a clock, and for who administers everything: those see everything, too
         reply = await both(doors, asked)
         assert reply.status < 500, (asked, reply.body)
         if asked.method == "GET" and reply.headers.get("Content-Type") == "application/json":
