@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
@@ -68,6 +68,9 @@ _LONGEST_REGISTRY_NAME = 200
 _LONGEST_SUGGESTED = 1000
 #: The longest command line, in characters: what Windows takes.
 _LONGEST_COMMAND_LINE = 32 * 2**10
+#: Texts of more bytes than this are searched for secrets once, not each time that a record is
+#: checked on its way from a body into the list: so many are remembered, by a digest.
+_SEARCHED_ONCE, _MOST_REMEMBERED = 2048, 4096
 
 
 def is_label(text: str) -> bool:
@@ -310,6 +313,11 @@ class Particulars(_Model):
     def check(self) -> None:
         """Raises :class:`SecretInRecordError` where a field looks like a secret."""
         endpoint = self.endpoint
+        place = [endpoint.command, endpoint.args, endpoint.url, self.health_url]
+        _search_once([*place, self.metadata], self._search)
+
+    def _search(self) -> None:
+        endpoint = self.endpoint
         words = () if endpoint.command is None else (endpoint.command, *endpoint.args)
         for position, why in secrets.secrets_in_arguments(words):
             field = f"endpoint.args.{position - 1}" if position else "endpoint.command"
@@ -431,8 +439,7 @@ class Record(Particulars):
         _check_urls(urls)
         prose = {key: value for key, value in fields.items() if key not in _NO_PROSE}
         prose["endpoint"] = self.endpoint.model_extra or {}
-        for field, why in secrets.secrets_in_fields(prose):
-            raise SecretInRecordError(field, f"{why}; keep it out of the record")
+        _search_once(prose, lambda: _search_prose(prose))
 
     def same_as(self, other: Record) -> bool:
         """Whether both are equal but for ``registered_at``."""
@@ -460,6 +467,30 @@ def _check_values(data: bytes | str) -> None:
     if len(data) > MAX_RECORD_VALUES and count_values(data, MAX_RECORD_VALUES) > MAX_RECORD_VALUES:
         problem = f"the record has more than {MAX_RECORD_VALUES:,} JSON values; leave some out"
         raise InvalidRecordError("", problem)
+
+
+#: Digests of texts in which no secret was found. It is emptied when it is full.
+_clean: set[bytes] = set()
+
+
+def _search_once(content: Any, search: Callable[[], None]) -> None:
+    """Calls ``search``, which raises where ``content`` (JSON) holds a secret; not where the same
+    content was found to hold none before, and is so long that searching it again takes time."""
+    data = orjson.dumps(content)
+    if len(data) <= _SEARCHED_ONCE:
+        return search()
+    digest = hashlib.sha256(data).digest()
+    if digest in _clean:
+        return None
+    search()
+    if len(_clean) >= _MOST_REMEMBERED:
+        _clean.clear()
+    return _clean.add(digest)
+
+
+def _search_prose(fields: Mapping[str, Any]) -> None:
+    for field, why in secrets.secrets_in_fields(fields):
+        raise SecretInRecordError(field, f"{why}; keep it out of the record")
 
 
 def _check_urls(urls: Mapping[str, str | None]) -> None:
