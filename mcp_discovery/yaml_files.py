@@ -140,7 +140,8 @@ def _converted(node: yaml.Node, file: str, left: Iterator[int]) -> Node:
             key = key_node.value
             if key in entries:
                 raise InvalidInputError(
-                    f"{file}:{at}: {key} stands here twice, first in {lines[key]}"
+                    f"{file}:{at}: {key!r} stands here a second time; the first is in line "
+                    f"{lines[key]}"
                 )
             entries[key] = _converted(value_node, file, left)
             lines[key] = at

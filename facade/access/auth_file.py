@@ -8,8 +8,9 @@ Schema. Sections of other subjects stand with them; this file has what all of th
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -28,8 +29,23 @@ from mcp_discovery.facade.access.section import Section, Words, read_section
 from mcp_discovery.facade.access.tokens import TokenEntry, TokenId
 from mcp_discovery.nearest import nearest
 
+log = logging.getLogger(__name__)
+#: What is said of a value by its name and the kind of fault.
+_WORDS: Mapping[tuple[str, str], str] = {
+    ("hash", "string_pattern_mismatch"): (
+        "is no hash; make the token with mcp-discovery token create"
+    ),
+    ("[key]", "string_pattern_mismatch"): (
+        "is no id of a token; write small letters, digits and hyphens, at most 63"
+    ),
+}
 #: So many sets of roles have their rights at hand.
 _ROLE_SETS = 4096
+#: What is said of a file in which nobody stands.
+NOBODY = (
+    "{file} names nobody, so that every request is refused: make a token with mcp-discovery token "
+    "create, or write issuers:, certificates: or anonymous: into it"
+)
 #: A change counts so many seconds after it was made, at the latest; open streams end then, too.
 _CHECK_EVERY = 0.2
 
@@ -120,6 +136,11 @@ class AuthFile(Section):
             if count > 1:
                 raise ValueError(f"issuers: {url} stands there twice; write one entry")
         return self
+
+    @property
+    def knows_nobody(self) -> bool:
+        """Whether every request is refused but for those that everybody may make."""
+        return not (self.tokens or self.issuers or self.certificates or self.anonymous)
 
     @property
     def authorization_servers(self) -> list[str]:
@@ -215,6 +236,8 @@ def follow(
                     f"{path}: issuers.{number}.audience is missing: name what the issuer's tokens "
                     "for this facade are made for, or start it with --public-url"
                 )
+        if file.knows_nobody:
+            log.warning("%s", NOBODY.format(file=path))
         try:
             digest = hashlib.sha256(contents[0]).digest()
             return Policy(file, refused, digest, keyring)
@@ -226,7 +249,7 @@ def follow(
 
 def read(data: bytes, path: str) -> AuthFile:
     """What ``data``, of the file at ``path``, says; raises :class:`InvalidInputError`."""
-    return read_section(data, path, AuthFile)
+    return read_section(data, path, AuthFile, _WORDS)
 
 
 def schema() -> dict[str, Any]:
@@ -236,7 +259,9 @@ def schema() -> dict[str, Any]:
     } | AuthFile.model_json_schema()
 
 
-def _unknown(what: str, given: str, known: Iterable[str]) -> str:
+def _unknown(what: str, given: str, known: Collection[str]) -> str:
+    if not known:
+        return f"{what} {given!r} is not known; this file has no roles yet: write it below roles:"
     near = nearest(given, known)
-    hint = f"did you mean {near!r}?" if near else f"it may be {', '.join(sorted(known)) or 'none'}"
+    hint = f"did you mean {near!r}?" if near else f"it may be {', '.join(sorted(known))}"
     return f"{what} {given!r} is not known; {hint}"

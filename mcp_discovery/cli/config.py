@@ -167,12 +167,19 @@ def _is_auth_file(keys: Iterable[str]) -> bool:
 
 
 def _check_auth_file(file: str) -> tuple[list[str], list[Exception]]:
-    from mcp_discovery.facade.access.auth_file import read
+    from mcp_discovery.facade.access.auth_file import NOBODY, read
+    from mcp_discovery.plural import counted
     from mcp_discovery.yaml_files import read_bytes
 
     found = read(read_bytes(file), file)
-    counts = f"{len(found.roles)} roles, {len(found.tokens)} tokens, {len(found.issuers)} issuers"
-    return [f"{file}: access rules ({counts}): fine"], []
+    named = (found.roles, "role"), (found.tokens, "token"), (found.issuers, "issuer")
+    counts = ", ".join(counted(len(each), name) for each, name in named)
+    fine = f"{file}: access rules ({counts}): fine"
+    if found.knows_nobody:
+        return [f"{fine}, but {NOBODY.format(file='it')}"], []
+    if missing := [each.issuer for each in found.issuers if not each.audience]:
+        fine += f", with --public-url: there is no audience for {', '.join(missing)}"
+    return [fine], []
 
 
 def _check_servers(file: str) -> tuple[list[str], list[Exception]]:

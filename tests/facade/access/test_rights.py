@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.facade.access.auth_file import Policy, read
+from mcp_discovery.facade.access.auth_file import Policy, follow, read
 from mcp_discovery.record import Record
 
 #: The roles of an assistant for a whole company, and a few more selectors.
@@ -84,15 +86,58 @@ def test_equal_grants_are_one_visibility(policy: Policy) -> None:
     [
         (b"roles: {employee: knowlege}\nscopes: {knowledge: [a]}", "did you mean 'knowledge'"),
         (b"anonymous: [guest]", "anonymous: role 'guest' is not known"),
-        (b"rolls: {}", "rolls is not known"),
+        (b"rolls: {}", "rolls is not known; did you mean roles?"),
+        (b"limits: {default: {reeds: 1/s}}", "default.reeds is not known; did you mean reads?"),
+        (b"limits: {r: {}}", "limits.r is not known; it may be default, anonymous, roles"),
+        (b"scopes: {a: [{name: [x]}]}", "scopes.a.0.name is not known; did you mean names?"),
+        (b"scopes: {a: {name: [x]}}", "scopes.a.name is not known; did you mean names?"),
+        (b"roles: [a]", r"roles has to hold names with values \(name: value\) below it"),
+        (b"limits: 5", "limits has to hold names with values"),
+        (b"issuers: {a: b}", "issuers has to be a list"),
+        (b"tokens: {a: {hash: abc}}", "tokens.a.hash is no hash; make the token with mcp-disc"),
+        (b"tokens: {A b: {hash: abc}}", "tokens.A b is no id of a token; write small letters"),
+        (b"anonymous: employee", "is not known; this file has no roles yet: write it below roles"),
+        (b"roles: {a: read}\nanonymous: b", "role 'b' is not known; it may be a"),
         (b"[roles]", "is no mapping"),
         (b"names: [{names: [a], origins: [pay.example.com]}]", "names.0.origins"),
         (b"scopes: {Mine: [{verbs: [reed]}]}", "scopes.Mine.0.verbs.0 is not one of"),
         (b"scopes: {a: {verbs: [reed]}}", "scopes.a"),
-        (b"roles: {a: read}\nroles: {}", "stands here twice"),
+        (
+            b"roles: {a: read}\nroles: {}",
+            "access.yaml:2: 'roles' stands here a second time; the first is in line 1",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(text: bytes, problem: str) -> None:
     with pytest.raises(InvalidInputError, match=problem) as caught:
         read(text, "access.yaml")
     assert str(caught.value).startswith("access.yaml")
+
+
+async def test_a_change_that_cannot_be_used_names_the_file_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "access.yaml"
+    file.write_text("roles: {a: read}\nanonymous: a\n")
+    followed = follow(str(file))
+    file.write_text("rolez: {}\n")
+    followed.renewed()
+    assert [each.getMessage() for each in caplog.records] == [
+        f"what was read before stays in use: {file}: rolez is not known; did you mean roles?"
+    ]
+
+
+def test_a_file_that_locks_everybody_out_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "access.yaml"
+    for text in ("", "roles: {a: read}\n", "tokens:\n"):
+        file.write_text(text)
+        caplog.clear()
+        follow(str(file))
+        (said,) = caplog.records
+        assert said.getMessage().startswith(f"{file} names nobody, so that every request is refu")
+    file.write_text("roles: {a: read}\nanonymous: a\n")
+    caplog.clear()
+    follow(str(file))
+    assert not caplog.records

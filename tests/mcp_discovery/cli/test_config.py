@@ -41,7 +41,10 @@ WRONG = [
     ("facade:\n  host:\n", ":2: host: has no value"),
     ("facade:\n  store: embedded:\n", ":2: is not YAML"),
     ("facade:\n  store: redis://here\n", "unknown scheme"),
-    ("facade:\n  port: 1\n  port: 2\n", ":3: port stands here twice, first in 2"),
+    (
+        "facade:\n  port: 1\n  port: 2\n",
+        ":3: 'port' stands here a second time; the first is in line 2",
+    ),
     ("facade:\n  store-token: s3cr3t\n", ":2: store-token is a secret"),
     ("facade:\n  log-level: loud\n", "log level 'loud' is none of debug, info"),
     ("servers: [{name: a, url: 'http://a/mcp', tagz: [x]}]\n", "no tagz; did you mean tags?"),
@@ -294,8 +297,16 @@ async def test_files_of_auth_are_checked_and_have_a_schema(tmp_path: Path) -> No
     example = EXAMPLES / "auth.yaml"
     told = await command("config", "check", str(example))
     assert (told.code, told.err) == (0, "")
-    assert "(5 roles, 0 tokens, 1 issuers): fine" in told.out
+    assert "(5 roles, 0 tokens, 1 issuer): fine\n" in told.out
     wrong = tmp_path / "auth.yaml"
+    for text, says in (
+        ("issuers: [{issuer: 'https://a'}]", "fine, with --public-url: there is no audience for"),
+        ("roles: {a: read}", "(1 role, 0 tokens, 0 issuers): fine, but it names nobody, so that"),
+    ):
+        wrong.write_text(text)
+        told = await command("config", "check", str(wrong))
+        assert (told.code, told.err) == (0, "")
+        assert says in told.out
     wrong.write_text(example.read_text().replace("mcp-manager: manager", "mcp-manager: manger"))
     told = await command("config", "check", str(wrong))
     assert told.code == 2
