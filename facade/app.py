@@ -33,7 +33,7 @@ from mcp_discovery.facade.access.quotas import Quotas, quotas_of
 from mcp_discovery.facade.access.refused_credentials import CredentialFigures, RefusedCredentials
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
-from mcp_discovery.facade.access.writes import refused_verbs
+from mcp_discovery.facade.access.writes import ReadOnlyHosts, refused_verbs
 from mcp_discovery.facade.connections import (
     exports,
     registration,
@@ -308,15 +308,17 @@ def _guard(
     visibility: Visibility,
 ) -> None:
     """Puts the middlewares into ``app`` that decide who may ask."""
+    read_only = ReadOnlyHosts(options.read_only_hosts)
     if policy is None:
         challenges = app[CHALLENGES] = Challenges(addresses.base, None)
-        gate = Gate(NoAuthentication(Rights.all(refused_verbs(options))), challenges, quotas)
+        nobody = NoAuthentication(Rights.all(refused_verbs(options)))
+        gate = Gate(nobody, challenges, quotas, read_only=read_only)
         outermost.install(app, front_door.admit, gate.admit, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
     authentication = FileAuthentication(policy, challenges, refused, addresses.public_url or None)
     lifetimes = CredentialLifetimes(authentication, challenges)
-    gate = Gate(authentication, challenges, quotas, lifetimes)
+    gate = Gate(authentication, challenges, quotas, lifetimes, read_only)
     outermost.install(app, front_door.admit, gate.admit, visibility.choose)
     app.cleanup_ctx.extend((authentication.running, lifetimes.running))
 

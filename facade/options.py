@@ -73,7 +73,8 @@ class FacadeOptions:
     of them from one address; ``None`` is what the limit of open files allows, and the half of it.
     ``head_timeout`` is how long a request's head may take.
 
-    ``read_only`` refuses every change, whoever asks; without ``open_writes``, which the command
+    ``read_only`` refuses every change, whoever asks, and where it is asked by one of the names
+    ``read_only_hosts``; without ``open_writes``, which the command
     leaves out where it listens beyond loopback, those of callers that nobody knows are: see
     :mod:`mcp_discovery.facade.access.writes`. With ``ops_port`` health and metrics are on that
     port of ``ops_host`` (where the facade listens itself, if it is ``None``), without TLS.
@@ -124,6 +125,7 @@ class FacadeOptions:
     audit: AuditSettings | None = None
     cors_origins: tuple[str, ...] = ()
     read_only: bool = False
+    read_only_hosts: tuple[str, ...] = ()
     open_writes: bool = True
     ops_port: int | None = None
     ops_host: str | None = None

@@ -33,6 +33,12 @@ _LONGEST_PATH = 8192
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
+def host_name(host: str) -> str:
+    """The name in ``host``, without its port and in lower case; ``""`` for what is no host."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found[1].lower()
+
+
 class AllowedHosts:
     """The hosts that a facade answers for: all IP addresses, ``localhost`` and names below it, and
     ``names``, of which ``*.example.com`` are all below that one and ``*`` are all.
@@ -62,10 +68,8 @@ class AllowedHosts:
 
     def _is_named(self, host: str) -> bool:
         """The same, of those that were not allowed by ``*``."""
-        found = _HOST.fullmatch(host)
-        if found is None:
+        if not (name := host_name(host)):
             return False
-        name = found[1].lower()
         try:
             if name.startswith("["):
                 return bool(IPv6Address(name[1:-1]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from mcp_discovery.facade.access.challenge import Challenges
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes
 from mcp_discovery.facade.access.quotas import Quotas
 from mcp_discovery.facade.access.rights import Need, Rights, in_words
+from mcp_discovery.facade.access.writes import ReadOnlyHosts
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import Handler, ProblemError
@@ -42,13 +44,15 @@ class NoAuthentication:
 class Gate:
     """Decides who asks and whether it may, before any operation.
 
-    ``lifetimes`` ends what is open when its caller's credential ends.
+    ``lifetimes`` ends what is open when its caller's credential ends; by the names ``read_only``
+    nothing is changed.
     """
 
     authentication: Authentication
     challenges: Challenges
     quotas: Quotas | None = None
     lifetimes: CredentialLifetimes | None = None
+    read_only: ReadOnlyHosts = field(default_factory=partial(ReadOnlyHosts, ()))
 
     @web.middleware
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -95,6 +99,7 @@ class Gate:
         need: Need = needs_of(request)
         if need == "open":
             return
+        self.read_only.check(request, need)
         if (why := caller.rights.refused.get(need)) is not None:
             raise ProblemError(403, "refused-here", why, needs=need)
         if need not in caller.rights.verbs:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcp_discovery.facade.access.rights import Verb
+from aiohttp import web
+
+from mcp_discovery.facade.access.front_door import AllowedHosts, host_name
+from mcp_discovery.facade.access.rights import Need, Verb
+from mcp_discovery.facade.http.client_address import client_of
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
 
 #: What changes the list, what is probed, or how servers are ranked. ``admin`` is not among them: it
@@ -25,3 +30,24 @@ def refused_verbs(options: FacadeOptions) -> Mapping[Verb, str]:
     if not options.open_writes and options.auth is None:
         return dict.fromkeys(_WRITES, _OPEN)
     return {}
+
+
+class ReadOnlyHosts:
+    """The names by which a facade only shows what it has, such as that of an Ingress."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        """Raises :class:`InvalidInputError` for what is no name of a host."""
+        AllowedHosts(names)
+        self._names = {host_name(each) for each in names}
+
+    def check(self, request: web.Request, need: Need) -> None:
+        """Raises :class:`ProblemError` (403) for a change by one of these names."""
+        if not self._names or need not in _WRITES:
+            return
+        for host in (request.host, client_of(request).host):
+            if (name := host_name(host)) in self._names:
+                detail = (
+                    f"by the name {name} this facade changes nothing (--read-only-host); ask it by "
+                    "a name that it has inside"
+                )
+                raise ProblemError(403, "refused-here", detail, needs=need)

@@ -205,6 +205,12 @@ def facade(
         help="Refuse every change and every report of outcomes, whoever asks. What was posted "
         "before is still probed and kept.",
     ),
+    read_only_host: list[str] | None = typer.Option(
+        None,
+        metavar="HOST",
+        help="Refuse that where the facade is asked by this name, such as that of an Ingress; "
+        "repeatable.",
+    ),
     ops_port: int | None = typer.Option(
         None,
         min=1,
@@ -253,9 +259,15 @@ def facade(
     gateway_pass_authorization: bool = typer.Option(
         False,
         "--gateway-pass-authorization",
-        help="Pass the credentials of clients of the gateway on to the servers (Authorization, "
-        "X-Api-Key and the like): whoever is registered under a name gets those that are sent to "
-        "that name.",
+        help="Pass the Authorization header of clients of the gateway on to the servers: whoever "
+        "is registered under a name gets what is sent to that name. What is good for more of this "
+        "facade than that server stays here.",
+    ),
+    gateway_pass_header: list[str] | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Pass this header of clients of the gateway on to the servers, too, such as "
+        "X-Tenant; repeatable. Others than those of HTTP, MCP and tracing stay here.",
     ),
     gateway_credentials: str | None = typer.Option(
         None,
@@ -318,10 +330,12 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
     from mcp_discovery.facade.access.front_door import AllowedHosts
+    from mcp_discovery.facade.access.writes import ReadOnlyHosts
     from mcp_discovery.facade.access.limits_section import limits_of_options
     from mcp_discovery.facade.access.quota_stores import store_url
     from mcp_discovery.facade.http.addresses import address_policy
     from mcp_discovery.facade.http.client_address import TrustedProxies
+    from mcp_discovery.facade.gateway.upstream import require_passable
     from mcp_discovery.facade.http.cors import Cors
     from mcp_discovery.facade.options import FacadeOptions
     from mcp_discovery.facade.registry.server_json import Addresses
@@ -352,6 +366,8 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     names = map(_own_name, filter(None, (parameters["host"], parameters["ops_host"])))
     allowed = [*(parameters["allowed_host"] or ()), *chain.from_iterable(names)]
     check(lambda: AllowedHosts(allowed))
+    check(lambda: ReadOnlyHosts(tuple(parameters["read_only_host"] or ())))
+    check(lambda: require_passable(parameters["gateway_pass_header"] or ()))
     check(lambda: Cors(tuple(parameters["cors_origin"] or ())))
     check(lambda: TrustedProxies(parameters["trusted_proxy"] or ()))
     check(lambda: Addresses.parse(*address, gateway=parameters["gateway"]))
@@ -387,6 +403,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         max_connections_per_address=parameters["max_connections_per_address"],
         **tls,
         read_only=parameters["read_only"],
+        read_only_hosts=tuple(parameters["read_only_host"] or ()),
         open_writes=parameters["open_writes"] or is_loopback(parameters["host"]),
         open_to_strangers=parameters["open_writes"] and not is_loopback(parameters["host"]),
         ops_port=parameters["ops_port"],
@@ -399,6 +416,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         public_url=parameters["public_url"],
         gateway=parameters["gateway"],
         gateway_pass_authorization=parameters["gateway_pass_authorization"],
+        gateway_pass_headers=tuple(parameters["gateway_pass_header"] or ()),
         gateway_credentials=parameters["gateway_credentials"],
         mcp_call_tool=parameters["mcp_call_tool"],
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],

@@ -242,3 +242,16 @@ def test_the_alerts_are_all_there_and_know_the_jobs() -> None:
         (job,) = (each for each in endpoint["relabelings"] if each["targetLabel"] == "job")
         prometheus = (ROOT / "deploy/prometheus/prometheus.yml").read_text()
         assert f"job_name: {job['replacement']}\n" in prometheus
+
+
+def test_by_the_name_of_the_ingress_nothing_is_changed() -> None:
+    for writes, said in ((False, ["--read-only-host=mcp.example.com"]), (True, [])):
+        options = [*SETS["everything"], *setting(ingress__writes=writes)]
+        given = [
+            each
+            for pod in pod_specs(rendered(*options))
+            for container in containers(pod)
+            for each in container["args"]
+            if each.startswith("--read-only-host")
+        ]
+        assert given == said

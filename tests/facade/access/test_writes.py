@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access.writes import ReadOnlyHosts
 from mcp_discovery.facade.app import OPERATIONS
 from tests.facade.access.test_front_door import concrete
-from tests.facade.harness import QUICK, served
+from tests.facade.access.tokens import bearer, guarded
+from tests.facade.harness import QUICK, leased, served
 from tests.facade.plain import HealthServer
 from tests.programs import command, running
 from tests.stores import ports
@@ -91,3 +94,32 @@ async def test_a_facade_that_others_reach_refuses_unless_it_is_told_otherwise(
             assert ("with --open-writes where" in said.err) is refused, said.err
             assert (said.code != 0) is refused
             assert ("changes nothing for others" in process.log) is refused
+
+
+async def test_by_some_names_nothing_is_changed(tmp_path: Path) -> None:
+    """An Ingress leads to the same port as the cluster's own clients."""
+    more: dict[str, Any] = {
+        "allowed_hosts": ("mcp.example.com", "inside"),
+        "read_only_hosts": ("MCP.example.com",),
+        "trusted_proxies": ("127.0.0.1",),
+    }
+    async with guarded(tmp_path, **more) as ask:
+        for headers, status in (
+            ({"Host": "mcp.example.com"}, 403),
+            ({"Host": "mcp.EXAMPLE.com.:8443"}, 403),
+            ({"Host": "inside", "X-Forwarded-Host": "mcp.example.com"}, 403),
+            ({"Host": "inside"}, 201),
+        ):
+            sent = headers | bearer("operator")
+            reply = await ask("POST", "/servers", leased("a"), headers=sent)
+            assert reply.status == status, (headers, reply.body)
+            assert (await ask("GET", "/servers?status=all", headers=sent)).status == 200
+        sent = {"Host": "mcp.example.com"} | bearer("operator")
+        refused = await ask("DELETE", "/servers/a", headers=sent)
+        assert refused.status == 403
+        assert "--read-only-host" in refused.json["detail"]
+
+
+def test_what_is_no_name_is_none_for_reading_only() -> None:
+    with pytest.raises(InvalidInputError, match="no host"):
+        ReadOnlyHosts(("https://mcp.example.com",))
