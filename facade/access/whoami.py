@@ -25,6 +25,9 @@ class Identity(Shaped):
         description="What it has a right to, for some servers at least: read, call, register, "
         "report, admin."
     )
+    partial: list[str] = Field(
+        description="Those of the verbs that it has for some servers or tools only."
+    )
     expires_at: datetime | None = Field(None, description="When the credential ends, if it does.")
 
 
@@ -42,6 +45,7 @@ async def whoami(request: web.Request) -> web.Response:
         "by": caller.by,
         "roles": sorted(caller.roles),
         "verbs": verbs,
+        "partial": [each for each in verbs if not caller.rights.grants_all(each)],
     }
     if caller.expires_at is not None:
         content["expiresAt"] = rfc3339(datetime.fromtimestamp(caller.expires_at, UTC))

@@ -13,7 +13,12 @@ from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.bearer_tokens import GivenToken
 from mcp_discovery.cli import stored_logins
 from mcp_discovery.cli.options import check_url
-from mcp_discovery.errors import DocumentNotFoundError, RegistrationLostError
+from mcp_discovery.credential_files import Secret
+from mcp_discovery.errors import (
+    DocumentNotFoundError,
+    InvalidInputError,
+    RegistrationLostError,
+)
 
 #: Seconds that a response may take: a list of 100,000 servers takes some.
 _TIMEOUT = 15.0
@@ -37,11 +42,17 @@ async def facade_api(
     *,
     timeout: float = _TIMEOUT,
 ) -> AsyncIterator[FacadeApi]:
-    """The facade's endpoints; raises what :func:`check_url` does."""
+    """The facade's endpoints; raises what :func:`check_url` does, and :class:`InvalidInputError`
+    for a token that cannot be used."""
     check_url(facade)
     given = token_of(facade, token, token_file)
     credentials = StoreOptions(token=given, token_file=token_file, timeout=timeout)
-    api = FacadeApi(facade, credentials, remedies=remedies_for(facade, facade=True))
+    try:
+        api = FacadeApi(facade, credentials, remedies=remedies_for(facade, facade=True))
+    except InvalidInputError:
+        if token_file is not None:  # there it is a store's: say it of what it is here
+            Secret("facade's token (--facade-token-file)", token, token_file)
+        raise
     try:
         yield api
     finally:

@@ -76,7 +76,11 @@ def create(
     if json:
         say_json({"id": id, "token": made, "subject": subject or id, "roles": role})
         return
-    say(f"Shown this once; {auth} has its hash. Give it as Authorization: Bearer …", err=True)
+    say(
+        f"Shown this once; {auth} has its hash, and facades that follow it take it within a "
+        "second. Give it as Authorization: Bearer …",
+        err=True,
+    )
     say(made)
 
 

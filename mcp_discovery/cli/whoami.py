@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import typer
 
 from mcp_discovery.cli import options
@@ -35,9 +38,16 @@ def whoami(
         else:
             who = found["subject"] or "anonymous"
             roles = ", ".join(found["roles"]) or "none"
-            say(line(f"{who} (roles: {roles}) may {', '.join(found['verbs']) or 'do nothing'}"))
+            say(line(f"{who} (roles: {roles}) may {_verbs(found) or 'do nothing'}"))
             if "expiresAt" in found:
                 say(line(f"until {found['expiresAt']}"))
         return DONE if found["verbs"] else DENIED
 
     run(work())
+
+
+def _verbs(identity: Mapping[str, Any]) -> str:
+    partial = identity.get("partial", ())  # an older facade does not tell
+    whole = [each for each in identity["verbs"] if each not in partial]
+    some = f"{', '.join(partial)} for some names or tools only" if partial else ""
+    return "; ".join(filter(None, (", ".join(whole), some)))

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 
-from mcp_discovery.adapters.http import HttpClient
+from mcp_discovery.adapters.http import HttpClient, remedies_for
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, host_of, ok, unchecked, wrong
 from mcp_discovery.errors import DiscoveryError
@@ -69,7 +69,8 @@ async def _compare(
     who: str, url: str, credentials: StoreOptions, timeout: float, *, path: str = ""
 ) -> DoctorFinding:
     try:
-        http = HttpClient(url, credentials)
+        # Only the facade is asked at a path: its readiness.
+        http = HttpClient(url, credentials, remedies=remedies_for(url, facade=bool(path)))
     except DiscoveryError as error:
         return unchecked(f"that of {who} is not known: {error}")
     try:

@@ -13,6 +13,7 @@ import pytest
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access import quotas
 from mcp_discovery.facade.access.caller import Caller, key_of_address
 from mcp_discovery.facade.access.limits_section import (
     DEFAULTS,
@@ -185,6 +186,11 @@ async def test_heartbeats_are_not_starved_by_reads_and_writes(tmp_path: Path) ->
         for _ in range(20):
             beat = await ask("POST", "/servers/a/heartbeat", {"holder": "h" * 16}, headers=mine)
             assert beat.status == 200, beat.body
+
+
+def test_streams_that_are_open_are_counted_in_words() -> None:
+    for most, says in ((1, "you have 1 stream open, "), (2, "you have 2 streams open, ")):
+        assert str(quotas._too_many_streams(most)).startswith(says)
 
 
 async def test_open_streams(tmp_path: Path) -> None:

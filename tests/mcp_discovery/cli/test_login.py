@@ -24,7 +24,8 @@ from mcp_discovery.errors import (
     TokenError,
     UnauthenticatedError,
 )
-from tests.facade.access.tokens import TOKENS, guarded
+from mcp_discovery.facade.access.tokens import hash_of
+from tests.facade.access.tokens import ROLES, TOKENS, bearer, guarded
 from tests.facade.harness import Client
 from tests.mcp_discovery.oauth.issuer import OddIssuer, odd_issuer
 from tests.programs import command
@@ -304,6 +305,37 @@ async def test_every_check_of_the_doctor_has_the_credentials(
         said = await found(**given)
         assert "ok: each of 0 names is one server's" in said, (given, said)
         assert not any("cannot be asked" in each for each in said)
+
+
+async def test_whoami_tells_what_is_for_some_servers_or_tools_only(tmp_path: Path) -> None:
+    """A role of a few tools may not do everything to everything, and is told so."""
+    roles = dict(ROLES) | {"both": "knowledge:read report"}
+    mine = {"hash": hash_of(TOKENS["reader"]), "subject": "me", "roles": "both"}
+    async with guarded(tmp_path, {"roles": roles, "tokens": {"reader": mine}}) as ask:
+        found = await ask("GET", "/whoami", headers=bearer("reader"))
+        assert (found.json["verbs"], found.json["partial"]) == (
+            ["read", "call", "report"],
+            ["read", "call"],
+        )
+        ended = await command(
+            "whoami", MCP_DISCOVERY_FACADE=ask.url, MCP_DISCOVERY_FACADE_TOKEN=TOKENS["reader"]
+        )
+        assert ended.out == (
+            "me (roles: both) may report; read, call for some names or tools only\n"
+        )
+
+
+async def test_a_file_of_a_token_that_is_not_there_is_named_as_what_it_is(facade: Client) -> None:
+    ended = await command(
+        "servers",
+        MCP_DISCOVERY_FACADE=facade.url,
+        MCP_DISCOVERY_FACADE_TOKEN_FILE="/no/such/file",
+    )
+    assert (ended.code, ended.err) == (
+        2,
+        "mcp-discovery: cannot read /no/such/file for the facade's token (--facade-token-file): "
+        "No such file or directory\n",
+    )
 
 
 async def test_a_missing_right_is_one_sentence_and_its_own_exit_code(

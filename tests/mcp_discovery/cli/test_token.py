@@ -55,6 +55,7 @@ async def test_a_token_is_made_counts_and_is_revoked(tmp_path: Path) -> None:
         token = made.out.strip()
         assert token.startswith("mcpd_alice_")
         assert token not in file.read_text() + made.err
+        assert "take it within a second" in made.err
 
         async def status(wanted: int) -> bool:
             headers = {"Authorization": f"Bearer {token}"}
