@@ -14,6 +14,7 @@ from aiohttp import web
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError, InvalidRecordError, StoreUnavailableError
+from mcp_discovery.facade.access.audit.audit import AUDIT, Audit
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import posting_of, shown_metadata
@@ -140,10 +141,18 @@ class PlannedImport:
 class ImportPlan:
     """The effects of an import; ``refused`` and ``failed`` have the form of the response."""
 
+    audit: Audit | None
     planned: list[PlannedImport] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
     unavailable: bool = False
+
+    def record(self, item: Mapping[str, Any], error: DiscoveryError) -> None:
+        """Records that a connection was refused, as it is where it is posted alone: nobody finds
+        out unseen which names are held."""
+        if self.audit is not None:
+            named = {name: item[name] for name in ("name", "id") if isinstance(item.get(name), str)}
+            self.audit.refused_in_part(error, named)
 
     def report(self, *, dry: bool, applied: bool) -> dict[str, Any]:
         """The response: the ids by effect."""
@@ -172,7 +181,8 @@ async def import_(request: web.Request) -> web.Response:
     documents = await beside_loop(request, lambda: _documents_of(given))
     for document in documents.values():
         facade.documents.put(document)
-    plan = await _plan(facade, claimant, given.connections, documents)
+    plan = ImportPlan(request.app.get(AUDIT))
+    await _look_at(plan, facade, claimant, given.connections, documents)
     if dry:
         return json_response(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
@@ -202,13 +212,13 @@ def _documents_of(given: Export) -> dict[str, CapabilityDocument]:
     }
 
 
-async def _plan(
+async def _look_at(
+    plan: ImportPlan,
     facade: Facade,
     claimant: Claimant,
     items: Sequence[Mapping[str, Any]],
     documents: Mapping[str, CapabilityDocument],
-) -> ImportPlan:
-    plan = ImportPlan()
+) -> None:
     seen: dict[str, int] = {}
     pauses = Pauses()
     for index, item in enumerate(items):
@@ -225,7 +235,7 @@ async def _plan(
             plan.planned.append(PlannedImport(index, posting, _effect(facade, posting)))
         except DiscoveryError as error:
             plan.refused.append(_conflict(index, item, error))
-    return plan
+            plan.record(item, error)
 
 
 def _posting(item: Mapping[str, Any], documents: Mapping[str, CapabilityDocument]) -> Posting:
@@ -294,6 +304,7 @@ async def _apply(facade: Facade, claimant: Claimant, plan: ImportPlan) -> None:
         except DiscoveryError as error:
             item = {"id": posting.record.id, "name": posting.record.name}
             plan.failed.append(_conflict(planned.index, item, error))
+            plan.record(item, error)
             plan.unavailable |= isinstance(error, StoreUnavailableError)
 
     async with asyncio.TaskGroup() as group:

@@ -28,6 +28,7 @@ from mcp_discovery.facade.access.audit.lines import LinesLog
 from mcp_discovery.facade.access.audit.recording import (
     RECORDING,
     Recording,
+    current_recording,
     named_in,
     outcome_of,
     target_of,
@@ -35,6 +36,7 @@ from mcp_discovery.facade.access.audit.recording import (
 from mcp_discovery.facade.access.audit.refusals import Refusals
 from mcp_discovery.facade.access.audit.settings import AuditSettings
 from mcp_discovery.facade.access.caller import caller_if_known
+from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import Handler
@@ -117,27 +119,46 @@ class Audit:
             if changes and not recording.is_heartbeat:
                 await recording.whole("none", outcome)
             return
-        refused = status in _REFUSED
-        if needs in ("register", "call", "admin"):
-            refused = refused or status in _REFUSED_CHANGE
-        if refused and outcome.get("problem") != _NOT_YET:
-            named = named_in(found) if isinstance(found, Exception) else {}
-            self._refused(recording, outcome, named)
+        error = found if isinstance(found, Exception) else None
+        if _is_refusal(needs, outcome):
+            self._refused(recording, outcome, error)
 
     def _refused(
-        self, recording: Recording, outcome: dict[str, object], named: Mapping[str, object]
+        self, recording: Recording, outcome: Mapping[str, object], error: Exception | None
     ) -> None:
         """Records that something was refused to the caller of a request."""
+        match = recording.request.match_info
+        target = {name: each for name, each in match.items() if name in ("id", "name", "digest")}
+        if error is not None:
+            target |= named_in(error)
+        self.refused(recording, outcome, {"kind": "server", **target} if target else {})
+
+    def refused_in_part(self, error: Exception, named: Mapping[str, str]) -> None:
+        """Records that of what the current request asks for the server that is ``named`` was
+        refused, where ``error`` is a refusal."""
+        recording = current_recording()
+        if recording is None or recording.has_change(named.get("id")):
+            return  # what was begun tells itself how it ended
+        outcome = outcome_of(recording.request, error)
+        if _is_refusal(needs_of(recording.request), outcome):
+            self.refused(recording, outcome, {"kind": "server", **named_in(error), **named})
+
+    def refused(
+        self,
+        recording: Recording,
+        outcome: Mapping[str, object],
+        target: Mapping[str, object],
+    ) -> None:
+        """Records, or counts, a refusal to the caller of a request."""
         request = recording.request
         caller = caller_if_known(request)
         anonymous = caller is None or caller.is_anonymous
         key = caller.key if caller is not None else f"unknown:{client_of(request).address}"
         facts = recording.facts("refusal", needs_of(request))
-        path = {k: v for k, v in request.match_info.items() if k in ("id", "name", "digest")}
-        if target := {**path, **named}:
-            facts["target"] = {"kind": "server", **target}
-        outcome["durationMs"] = round((time.monotonic() - recording.began) * 1000)
-        self.refusals.add(key, anonymous, {**facts, "outcome": outcome})
+        if target:
+            facts["target"] = target
+        took = round((time.monotonic() - recording.began) * 1000)
+        self.refusals.add(key, anonymous, {**facts, "outcome": {**outcome, "durationMs": took}})
 
     def quarantined(self, instance: Instance, why: str) -> None:
         """Records that an instance of the store breaks a rule, and is offered to nobody."""
@@ -186,6 +207,14 @@ class Audit:
 
 
 AUDIT = web.AppKey("audit", Audit)
+
+
+def _is_refusal(needs: Need, outcome: Mapping[str, object]) -> bool:
+    """Whether a request that needs that, and ended so, was refused."""
+    refused = outcome["status"] in _REFUSED
+    if needs in ("register", "call", "admin"):
+        refused = refused or outcome["status"] in _REFUSED_CHANGE
+    return refused and outcome.get("problem") != _NOT_YET
 
 
 def database_log(settings: AuditSettings) -> DatabaseLog:

@@ -59,6 +59,10 @@ class Recording:
         """Whether it was recorded that something changes."""
         return bool(self._changes)
 
+    def has_change(self, id: str | None) -> bool:
+        """Whether it was recorded that the instance ``id`` changes."""
+        return id in self._changes
+
     @property
     def route(self) -> str:
         """The pattern of the path."""
