@@ -35,7 +35,6 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.messages import only_listens
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.health import rfc3339
-from mcp_discovery.plural import counted
 
 #: How many callers have a block at hand; whoever came first loses it first.
 _MOST_METERS = 20_000
@@ -162,12 +161,14 @@ class Quotas:
             return None
         return self._stream(caller.key, most)
 
-    async def take(self, caller: Caller, kind: Counted) -> None:
-        """Counts one of ``kind`` that is no request of its own; raises :class:`ProblemError`
-        (429)."""
+    async def take(self, caller: Caller, kind: Counted, number: int = 1) -> None:
+        """Counts ``number`` of ``kind`` that are no requests of their own; raises
+        :class:`ProblemError` (429) where the caller has fewer left."""
         rate: Rate | None = getattr(self.rules.of(caller), kind)
         if rate is not None:
-            await self._spend(self._meter(caller.key, kind, rate), caller.key)
+            meter = self._meter(caller.key, kind, rate)
+            for _ in range(number):
+                await self._spend(meter, caller.key)
 
     async def refuse(self, request: web.Request, address: str) -> None:
         """Counts a request of ``address`` whose credential is not valid; raises
@@ -336,9 +337,7 @@ def _exceeded(meter: _Meter) -> ProblemError:
 
 
 def _too_many_streams(most: int) -> ProblemError:
-    detail = (
-        f"you have {counted(most, 'stream')} open, as many as you may have here; close one first"
-    )
+    detail = f"you have {most} streams open, as many as you may have here; close one first"
     refusal = ProblemError(429, "quota-exceeded", detail, **{"violated-policies": ["streams"]})
     return refusal.with_headers(
         {

@@ -16,9 +16,11 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.access.audit.calls import PassedCalls
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.calling import PartialAccess, access_to
+from mcp_discovery.facade.access.quotas import quotas_in
 from mcp_discovery.facade.gateway import upstream
 from mcp_discovery.facade.gateway.answers import UnfilterableAnswerError, filtered_parts, is_stream
 from mcp_discovery.facade.gateway.credentials import NO_CREDENTIALS, KnownCredentials
+from mcp_discovery.facade.gateway.messages import Messages
 from mcp_discovery.facade.gateway.replicas import TRANSPORT, Replicas, candidates, not_callable
 from mcp_discovery.facade.gateway.restriction import refusal
 from mcp_discovery.facade.gateway.sessions import SessionIds
@@ -78,6 +80,7 @@ class McpGateway:
         self._credentials = credentials or (lambda: NO_CREDENTIALS)
         self._tls = tls
         self._options = options
+        self._passed = upstream.require_passable(options.gateway_pass_headers)
         self._usage = usage
         self._replicas = Replicas()
         self._in_flight = DisconnectWatch(_DISCONNECT_CHECK)
@@ -119,31 +122,39 @@ class McpGateway:
                     raise ProblemError(503, "too-busy", detail)
                 await exchange.begin()
                 upstream.reject_loop(request)
-                calls = exchange.calls = await PassedCalls.begin(
-                    request, name, exchange.prefix, whole=exchange.whole
-                )
-                forwarding = self._forward(exchange, name, versions)
+                messages = Messages.of(request, exchange.prefix, whole=exchange.whole)
+                calls = exchange.calls = PassedCalls.of(request, name, messages)
+                forwarding = self._forward(exchange, name, versions, messages)
                 return await (forwarding if calls is None else calls.recorded(forwarding))
         except ClientGoneError:
             _abort(request)
             return web.Response(status=_CLIENT_LEFT, reason="Client Closed Request")
 
     async def _forward(
-        self, exchange: ForwardedRequest, name: str, versions: frozenset[VersionRange]
+        self,
+        exchange: ForwardedRequest,
+        name: str,
+        versions: frozenset[VersionRange],
+        messages: Messages,
     ) -> web.StreamResponse:
+        """Finds the server and the caller's right first: only then is anything counted, and a call
+        recorded."""
         request = exchange.request
-        view = view_of(request)
+        view, caller = view_of(request), caller_of(request)
         if (given := request.headers.get(SESSION)) is not None:
-            return await self._forward_in_session(exchange, view, name, given)
+            entry, session = self._of_session(view, name, given, caller)
+            if not access_to(caller.rights, entry.instance):
+                raise not_callable(request, name)
+            await _take_calls(request, messages)
+            return await self._forward_in_session(exchange, entry, session)
         fit = candidates(view, name, versions, request)
+        await _take_calls(request, messages)
         return await self._forward_to_any(exchange, name, fit)
 
     async def _forward_in_session(
-        self, exchange: ForwardedRequest, view: View, name: str, given: str
+        self, exchange: ForwardedRequest, entry: Entry, session: str
     ) -> web.StreamResponse:
         """Forwards to the instance that began the session, whatever its health."""
-        caller = caller_of(exchange.request)
-        entry, session = self._of_session(view, name, given, caller)
         try:
             return await self._send_to(exchange, entry, session)
         except ReplicaUnreachableError as error:
@@ -187,16 +198,18 @@ class McpGateway:
         access = access_to(caller_of(request).rights, entry.instance)
         if not access:
             raise not_callable(request, entry.record.name)
-        if exchange.calls is not None:
-            exchange.calls.reach(entry.instance)
         part = access if isinstance(access, PartialAccess) else None
         if part is not None and (refused := await _refused(exchange, part)) is not None:
+            if exchange.calls is not None:
+                exchange.calls.refused(entry.instance, refused, part)
             return refused
+        if exchange.calls is not None:
+            await exchange.calls.begin(entry.instance, exchange.prefix)
         headers = upstream.to_server(
             request,
             session,
-            credentials=self._options.gateway_pass_authorization,
-            own=caller_of(request).by == "token",
+            passed=self._passed,
+            authorization=self._passes_authorization(request),
             plain=part is not None,
         )
         with self._replicas.using(entry.id):
@@ -226,10 +239,11 @@ class McpGateway:
                 response.close()  # keeps the connection where the response was read to its end
 
     def _passes_authorization(self, request: web.Request) -> bool:
-        """Whether the client's ``Authorization`` is for the server: never a token of the facade's
-        own, with which whoever has registered that could act for the client here."""
-        own = caller_of(request).by == "token"
-        return self._options.gateway_pass_authorization and not own
+        """Whether the client's ``Authorization`` is for the server: never one that is good for more
+        of this facade than that server, which could act for the client with it."""
+        caller = caller_of(request)
+        is_own = caller.by == "token" or (caller.by == "jwt" and not caller.is_for_one_resource)
+        return self._options.gateway_pass_authorization and not is_own
 
     def _require_accepted(
         self, request: web.Request, record: Record, response: aiohttp.ClientResponse
@@ -338,6 +352,14 @@ class McpGateway:
 
 
 GATEWAY: web.AppKey[McpGateway] = web.AppKey("gateway", McpGateway)
+
+
+async def _take_calls(request: web.Request, messages: Messages) -> None:
+    """Counts the calls in a batch, of which the request is one already; raises
+    :class:`ProblemError` (429)."""
+    more = len(messages.calls) - 1
+    if more > 0 and (quotas := quotas_in(request)) is not None:
+        await quotas.take(caller_of(request), "calls", more)
 
 
 async def _refused(exchange: ForwardedRequest, access: PartialAccess) -> web.Response | None:

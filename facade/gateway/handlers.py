@@ -13,7 +13,7 @@ from mcp_discovery.facade.gateway.upstream import ForwardedRequest
 from mcp_discovery.facade.http.body import require_json
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError, problem
-from mcp_discovery.facade.mcp.messages import INTERNAL_ERROR, INVALID_REQUEST
+from mcp_discovery.facade.mcp.messages import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers.filters import parse
 
@@ -59,6 +59,7 @@ def _json_rpc_error(
     document = problem(request, error.status, error.detail, kind=error.kind, facts=error.facts)
     assert isinstance(document.body, bytes)
     code = INVALID_REQUEST if error.status < 500 else INTERNAL_ERROR
+    code = PARSE_ERROR if error.kind == "not-json" else code
     data = orjson.Fragment(document.body)
     message = {"code": code, "message": error.detail, "data": data}
     headers = dict(error.headers)
@@ -89,7 +90,7 @@ OPERATIONS = tuple(
         mcp,
         "gateway",
         parameters=_PARAMETERS,
-        errors=(403, 404, 408, 413, 501, 504, 508),
+        errors=(403, 404, 408, 413, 415, 501, 504, 508),
         json_rpc=method == "POST",
         needs="call",
     )

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from mcp_discovery.facade.access.calling import PartialAccess
 from mcp_discovery.facade.access.rights import Part
+from mcp_discovery.facade.gateway.messages import MOST_MESSAGES
 from mcp_discovery.facade.mcp.messages import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -72,8 +73,6 @@ _TOLD_OF: Final = frozenset(
 )
 #: The longest name or URI, in characters, and how often one may be percent-encoded and once more.
 _LONGEST_NAME, _MOST_DECODINGS = 8192, 4
-#: The largest number of messages in one body.
-_MOST_MESSAGES: Final = 100
 
 
 def refusal(
@@ -89,8 +88,8 @@ def refusal(
     value = _parsed(body)
     modern = is_modern(request)
     messages = value if isinstance(value, list) else [value]
-    if not 0 < len(messages) <= _MOST_MESSAGES:
-        detail = f"Invalid request: a batch has 1 to {_MOST_MESSAGES} messages"
+    if not 0 < len(messages) <= MOST_MESSAGES:
+        detail = f"Invalid request: a batch has 1 to {MOST_MESSAGES} messages"
         raise JsonRpcError(INVALID_REQUEST, detail, status=400)
     faults = [_fault(each, access, modern=modern) for each in messages]
     if not isinstance(value, list):

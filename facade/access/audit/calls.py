@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from mcp_discovery.errors import UnknownToolError
+from mcp_discovery.facade.access.audit.audit import AUDIT
 from mcp_discovery.facade.access.audit.chain import canonical, digest_of
 from mcp_discovery.facade.access.audit.event import LogEntry
 from mcp_discovery.facade.access.audit.journal import AuditUnavailableError
@@ -24,6 +24,8 @@ from mcp_discovery.facade.access.audit.recording import (
     outcome_of,
     target_of,
 )
+from mcp_discovery.facade.access.calling import PartialAccess
+from mcp_discovery.facade.gateway.messages import NOT_SEEN, Arguments, Messages
 from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.instance import Instance
 from mcp_discovery.secrets import without_secrets
@@ -74,14 +76,6 @@ class RecordedCall:
             case _:
                 self.end(_of_result(found))
 
-
-#: A call's arguments; :data:`NOT_SEEN` where they were not read.
-Arguments: TypeAlias = Any
-NOT_SEEN: Arguments = object()
-#: The beginning of a call, as most clients write it.
-_BEGINNING = re.compile(rb'"params"\s*:\s*\{\s*"name"\s*:\s*"([^"\\\x00-\x1f]{1,200})"')
-#: What stands in a body that may be a call, though it is not read as one: escaped, or not JSON.
-_LIKE_A_CALL = (b"tools/call", b"tools\\/call", b"\\u00")
 
 #: The call that the current task makes.
 CALL: ContextVar[RecordedCall | None] = ContextVar("recorded call", default=None)
@@ -144,42 +138,52 @@ def _of_result(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class PassedCalls:
-    """The calls in one request that the gateway passes on, one or a batch.
+    """The calls in one request to the gateway, one or a batch.
 
-    A body that is not buffered whole is told by the SHA-256 of its bytes, when it has passed.
+    They are recorded when they are about to be passed on, and not before. A body that is not
+    buffered whole is told by the SHA-256 of its bytes, when it has passed.
     """
 
-    def __init__(self, request: web.Request, calls: Sequence[RecordedCall]) -> None:
+    def __init__(self, request: web.Request, server: str, messages: Messages) -> None:
         self._request = request
-        self._calls = calls
+        self._server = server
+        self._messages = messages
+        self._calls: list[RecordedCall] = []
+        self._begun = False
         self._answer = b""
         self._sent: hashlib._Hash | None = None
         self._sent_bytes = 0
 
     @classmethod
-    async def begin(
-        cls, request: web.Request, server: str, body: bytes, *, whole: bool
-    ) -> PassedCalls | None:
-        """Records the calls in ``body``, which is only its beginning unless it is ``whole``;
-        ``None`` where there are none, or nothing is recorded.
+    def of(cls, request: web.Request, server: str, messages: Messages) -> PassedCalls | None:
+        """The calls in ``messages``; ``None`` where there are none, or nothing is recorded."""
+        if current_recording() is None or not messages.calls:
+            return None
+        return cls(request, server, messages)
 
-        Raises :class:`AuditUnavailableError`.
+    async def begin(self, instance: Instance, body: bytes) -> None:
+        """Records that they are about to be passed on to ``instance``; only once, whichever
+        instances are tried. ``body`` is what is buffered of it.
+
+        Raises :class:`AuditUnavailableError`; then they must not be.
         """
-        if current_recording() is None or request.method != "POST":
-            return None
-        listed = list(_calls_in(body) if whole else _call_seen(request, body))
-        begun = (begin_call(server, tool, told, id=id) for id, tool, told in listed)
-        found = [call for call in await asyncio.gather(*begun) if call is not None]
-        if not found:
-            return None
-        passed = cls(request, found)
-        if not whole:
-            passed._sent = hashlib.sha256()
-            passed.send(body)
-        return passed
+        if not self._begun:
+            self._begun = True
+            listed = self._messages.calls
+            begun = (begin_call(self._server, tool, told, id=id) for id, tool, told in listed)
+            found = await asyncio.gather(*begun, return_exceptions=True)
+            self._calls = [each for each in found if isinstance(each, RecordedCall)]
+            for each in found:
+                if isinstance(each, BaseException):
+                    raise each
+            if not self._messages.whole:
+                self._sent = hashlib.sha256()
+                self.send(body)
+        for call in self._calls:
+            call.reaches(instance)
 
     async def recorded(self, forwarding: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-        """What ``forwarding`` returns; the calls end with it."""
+        """What ``forwarding`` returns; the calls that it began end with it."""
         try:
             response = await forwarding
         except BaseException as error:
@@ -189,10 +193,22 @@ class PassedCalls:
         self._end(response)
         return response
 
-    def reach(self, instance: Instance) -> None:
-        """Says which instance they go to."""
-        for each in self._calls:
-            each.reaches(instance)
+    def refused(self, instance: Instance, response: web.Response, access: PartialAccess) -> None:
+        """Records which of them ``access`` does not allow, and ``response`` was the answer to."""
+        recording = current_recording()
+        if recording is None:
+            return
+        recording.has_calls = True  # they tell themselves how it ended
+        audit = self._request.app[AUDIT]
+        target = {**target_of(instance.record, None, instance.lease.holder.owner), "kind": "tool"}
+        results = _results_of(response)
+        for id, tool, _ in self._messages.calls:
+            if response.status < 400 and tool and access.allows("tools", tool):
+                continue  # it was not sent because of another
+            told = {**outcome_of(self._request, response), "success": False, "result": "refused"}
+            if isinstance(error := results.get(str(id), {}).get("error"), dict):
+                told |= _of_error(error.get("code"), error.get("message")) | {"result": "refused"}
+            audit.refused(recording, told, {**target, "tool": tool})
 
     def send(self, part: bytes) -> None:
         """Takes a part of a body that is not buffered, as it passes."""
@@ -207,18 +223,16 @@ class PassedCalls:
 
     def _end(self, response: web.StreamResponse) -> None:
         """Records how they ended, by what is known of the answer."""
-        own = isinstance(response, web.Response)
-        if isinstance(response, web.Response) and isinstance(response.body, bytes):
-            self._answer = response.body
+        if not self._calls:
+            return
         results = dict(_results_in(self._answer)) if len(self._answer) <= _MOST_READ else {}
         transport = self._request.transport
-        broken = not own and (transport is None or transport.is_closing())
+        broken = transport is None or transport.is_closing()
         for each in self._calls:
             told = outcome_of(self._request, response)
             message = results.get(str(each.id), {})
             if isinstance(error := message.get("error"), dict) and response.status < 400:
                 told |= _of_error(error.get("code"), error.get("message"))
-                told |= {"result": "refused"} if own else {}
             elif isinstance(result := message.get("result"), dict):
                 told |= _of_result(result)
             elif broken:
@@ -230,36 +244,10 @@ class PassedCalls:
                 each.end(told)
 
 
-def _call_seen(request: web.Request, body: bytes) -> Iterator[tuple[Any, str, Arguments]]:
-    """The call that a large body may be, by its beginning.
-
-    Whatever it is, it is recorded: what stands further behind is not known.
-    """
-    found = _BEGINNING.search(body)
-    name = found[1].decode(errors="replace") if found else request.headers.get("Mcp-Name", "")
-    yield None, name, NOT_SEEN
-
-
-def _calls_in(body: bytes) -> Iterator[tuple[Any, str, Arguments]]:
-    """Id, tool and arguments of each call in a body.
-
-    A body that some server may take for a call, and that is read otherwise here, is one of a tool
-    without a name.
-    """
-    try:
-        found = orjson.loads(body)
-    except ValueError:
-        found = None
-    calls = 0
-    for each in found if isinstance(found, list) else [found]:
-        if isinstance(each, dict) and each.get("method") == "tools/call":
-            params = each.get("params")
-            params = params if isinstance(params, dict) else {}
-            name = params.get("name")
-            calls += 1
-            yield each.get("id"), name if isinstance(name, str) else "", params.get("arguments")
-    if not calls and any(each in body for each in _LIKE_A_CALL):
-        yield None, "", NOT_SEEN
+def _results_of(response: web.StreamResponse) -> dict[str, Mapping[str, Any]]:
+    """The responses that the facade gave itself, by their ids."""
+    body = getattr(response, "body", None)
+    return dict(_results_in(body)) if isinstance(body, bytes) else {}
 
 
 def _results_in(answer: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -195,7 +195,7 @@ async def test_too_large_and_too_slow(server: FaultyServer, gate: Client) -> Non
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
-            yield bytes(2**18)
+            yield b"x" * 2**18
 
     async def swallow(request: web.Request) -> web.Response:
         async for _ in request.content.iter_any():

@@ -11,11 +11,13 @@ import orjson
 import pytest
 from aiohttp import web
 
+from mcp_discovery.facade.access.audit import refusals
 from mcp_discovery.facade.access.audit.settings import AuditSettings
 from tests.facade.access.audit.recorded import at, logs, until_recorded
+from tests.facade.access.tokens import ROLES, SCOPES, bearer, guarded
 from tests.facade.gateway.conftest import list_it
 from tests.facade.gateway.plain import FaultyServer, faulty
-from tests.facade.harness import Client, served
+from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import modern
 from tests.mcp_discovery.client.verbatim import failed, verbatim
 
@@ -112,9 +114,11 @@ async def test_a_large_call_is_told_by_its_bytes(settings: AuditSettings) -> Non
         body = orjson.dumps(a_call("big", text="x" * 300_000))
         headers = {"Content-Type": "application/json"}
         await ask("POST", PATH, body, headers=headers)
-        event = await until_recorded(ask, {"target.tool": "big", "outcome.result": "done"})
         hashed = hashlib.sha256(body).hexdigest()
+        wanted = {"arguments.bodySha256": hashed, "outcome.result": "done"}
+        event = await until_recorded(ask, wanted)
         assert event["arguments"] == {"bodySha256": hashed, "bodyBytes": len(body)}
+        assert at(event, "target.tool") == ""  # more of it may say another one
         late = b'{"params": {"arguments": {"x": "' + b"y" * 80_000 + b'"}, "name": "late"}, '
         late += b'"method": "tools/call", "id": 1, "jsonrpc": "2.0"}'
         await ask("POST", PATH, late, headers=headers)
@@ -149,6 +153,63 @@ async def test_a_call_that_goes_nowhere(settings: AuditSettings) -> None:
         assert at(event, "outcome.problem") == "not-reached"
         assert (await ask("POST", "/gateway/nobody/mcp", a_call("pay"))).status == 404
         await until_recorded(ask, {"target.name": "nobody", "outcome.status": 404})
+
+
+async def test_what_is_refused_before_it_is_passed_on_is_no_call(
+    settings: AuditSettings, tmp_path: Path
+) -> None:
+    lines = tmp_path / "audit.jsonl"
+    both = AuditSettings(file=str(lines), store=settings.store)
+    async with faulty() as server, served(audit=both, gateway=True) as ask:
+        await list_it(ask, "a", server.url)
+        many = [a_call("pay") | {"id": id} for id in range(90)]
+        assert (await ask("POST", "/gateway/nobody/mcp", many)).status == 404
+        assert (await ask("POST", "/gateway/nobody/mcp", [{"method": "tools/call"}] * 3000)).status
+        assert (await ask("POST", PATH, [{"method": "tools/call"}] * 3000)).status == 413
+        await until_recorded(ask, {"eventType": "refusal", "outcome.status": 413})
+        assert await logs(ask, "?eventType=call") == []
+        assert server.requests == []
+        for _ in range(60):
+            await ask("POST", "/gateway/nobody/mcp", many)
+    told = lines.read_text().splitlines()
+    assert len(told) < 2 * refusals.SINGLY
+    assert '"count":' in told[-2]
+
+
+async def test_each_message_of_a_batch_is_asked(settings: AuditSettings) -> None:
+    async with faulty() as server, served(audit=settings, gateway=True) as ask:
+        await list_it(ask, "a", server.url)
+        other = {"jsonrpc": "2.0", "id": 2, "mEthod": "tools/call", "params": {"name": "wipe"}}
+        assert (await ask("POST", PATH, [a_call("look"), other])).status == 200
+        await until_recorded(ask, {"target.tool": "", "target.id": "a"})
+        await until_recorded(ask, {"target.tool": "look", "target.id": "a"})
+        assert len(await logs(ask, "?eventType=call")) == 2
+
+
+async def test_calls_that_are_not_allowed_are_counted_when_they_are_many(
+    settings: AuditSettings, tmp_path: Path
+) -> None:
+    lines = tmp_path / "audit.jsonl"
+    both = AuditSettings(file=str(lines), store=settings.store)
+    scopes = {"some": {"verbs": ["call"], "names": ["shop"], "tools": ["find"]}}
+    sections = {"roles": {**ROLES, "reader": "some"}, "scopes": {**SCOPES, **scopes}}
+    async with guarded(tmp_path, sections, audit=both, gateway=True) as ask:
+        operator, reader = bearer("operator"), bearer("reader")
+        body = leased("s-1", name="shop", capabilities={"tools": ["find"]})
+        assert (await ask("POST", "/servers", body, headers=operator)).status == 201
+        batch = [a_call(f"guess-{id}") | {"id": id} for id in range(99)]
+        batch.append(a_call("find") | {"id": 99})
+        assert (await ask("POST", "/gateway/shop/mcp", batch, headers=reader)).status == 200
+        found = await logs(ask, "?name=shop&outcome=refused&limit=200", headers=operator)
+        assert len(found) == refusals.SINGLY
+        assert {at(each, "eventType") for each in found} == {"refusal"}
+        assert {at(each, "target.tool") for each in found} < {f"guess-{id}" for id in range(99)}
+        assert {at(each, "outcome.problem") for each in found} == {"json-rpc -32602"}
+        assert {at(each, "target.id") for each in found} == {"s-1"}
+        double = '{"method":"tools/call","params":{"name":"wipe","name":"find"}}'
+        headers = {**bearer("reader"), "Content-Type": "application/json"}
+        assert (await ask("POST", "/gateway/shop/mcp", double.encode(), headers=headers)).status
+    assert f'"count":{99 - refusals.SINGLY}' in lines.read_text()
 
 
 async def test_arguments_whole_and_without_secrets(tmp_path: Path) -> None:
