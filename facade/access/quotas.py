@@ -35,6 +35,7 @@ from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.mcp.messages import only_listens
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.health import rfc3339
+from mcp_discovery.plural import counted
 
 #: How many callers have a block at hand; whoever came first loses it first.
 _MOST_METERS = 20_000
@@ -337,7 +338,9 @@ def _exceeded(meter: _Meter) -> ProblemError:
 
 
 def _too_many_streams(most: int) -> ProblemError:
-    detail = f"you have {most} streams open, as many as you may have here; close one first"
+    detail = (
+        f"you have {counted(most, 'stream')} open, as many as you may have here; close one first"
+    )
     refusal = ProblemError(429, "quota-exceeded", detail, **{"violated-policies": ["streams"]})
     return refusal.with_headers(
         {
