@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +17,7 @@ from mcp_discovery.cli.terminal import line, say, say_json
 from mcp_discovery.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from mcp_discovery.adapters.remote.api import FacadeApi
     from mcp_discovery.facade.access.audit.chain import ChainHead
     from mcp_discovery.facade.access.audit.database import DatabaseLog
 
@@ -23,6 +26,19 @@ _EVERY, _AT_ONCE = 2.0, 200
 #: How many faults of a log are told.
 _MOST_FAULTS = 20
 _COLUMNS = ("TIME", "WHO", "ADDRESS", "WHAT", "TARGET", "OUTCOME", "WHY", "EVENT")
+
+#: Parameters of ``GET /audit``, which its refusals begin with, and the options that give them.
+_OPTIONS: Mapping[str, str] = {
+    "userId": "--user",
+    "operation": "--operation",
+    "name": "--name",
+    "tool": "--tool",
+    "eventType": "--type",
+    "outcome": "--outcome",
+    "from": "--from",
+    "to": "--to",
+    "limit": "--limit",
+}
 
 _USER: Any = typer.Option(None, "--user", metavar="SUBJECT", help="What this caller did.")
 _OPERATION: Any = typer.Option(
@@ -85,10 +101,10 @@ def list_(
     params += [(key, value) for key, value in (("from", since), ("to", until)) if value]
 
     async def work() -> None:
-        from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.facade_connection import facade_api
 
         async with facade_api(facade, facade_token, facade_token_file) as api:
-            logs = (await get(api, "/audit", [*params, ("limit", str(limit))]))["logs"]
+            logs = await _logs(api, [*params, ("limit", str(limit))])
         if json:
             for each in logs:
                 say_json(each)
@@ -118,12 +134,12 @@ def tail(
     params = [*_params(user, operation, name, tool, type, outcome), ("limit", str(_AT_ONCE))]
 
     async def work() -> None:
-        from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.facade_connection import facade_api
 
         seen: set[tuple[str, str]] | None = None
         async with facade_api(facade, facade_token, facade_token_file) as api:
             while True:
-                logs = (await get(api, "/audit", params))["logs"]
+                logs = await _logs(api, params)
                 found = {_key(each): each for each in reversed(logs)}
                 for key, each in found.items():
                     if seen is not None and key not in seen:
@@ -153,7 +169,8 @@ def verify(
     """Find entries that were changed, removed, put in or moved, and a log that was cut off.
 
     The log is read where it is, without a facade. Without FILE and --store it is the SQLite file
-    that a facade with --auth keeps. The exit code is 1 where something is wrong.
+    that a facade with --auth keeps. The exit code is 1 where something is wrong, and 2 where there
+    is no log, or no entry in it.
     """
     parameters = {"audit_password": audit_password, "audit_password_file": audit_password_file}
 
@@ -164,11 +181,14 @@ def verify(
         check = ChainCheck()
         check.expect(map(_head, anchor or ()))
         if files:
+            where = ", ".join(files)
             faults = list(verify_files(files, check))
         else:
-            log = _store(store, parameters)
-            faults = [each async for each in verify_store(log, check)]
-            await log.close()
+            async with _store(store, parameters) as log:
+                faults = [each async for each in verify_store(log, check)]
+                where = log.name
+        if not (check.entries or faults):
+            raise InvalidInputError(f"there is no entry in {where}, and so nothing to verify")
         if json:
             heads = [str(each) for each in check.heads.values()]
             told = [{"where": each.where, "what": each.what} for each in faults]
@@ -201,14 +221,19 @@ def head(
     parameters = {"audit_password": audit_password, "audit_password_file": audit_password_file}
 
     async def work() -> int:
-        from mcp_discovery.facade.access.audit.verify import head_of_file
+        from mcp_discovery.facade.access.audit.verify import NO_HEAD, head_of_file
 
         if file is not None:
             say(str(head_of_file(file)))
             return DONE
-        log = _store(store, parameters)
-        say(str(await log.head()))
-        await log.close()
+        async with _store(store, parameters) as log:
+            await log.require_tables()
+            found = await log.head()
+            where = log.name
+        if found is None:
+            say(line(f"mcp-discovery: {where}: {NO_HEAD}"), err=True)
+            return FAILED
+        say(str(found))
         return DONE
 
     run(_answering(work()))
@@ -225,20 +250,35 @@ async def _answering(work: Any) -> int:
     return found
 
 
-def _store(url: str | None, parameters: Mapping[str, Any]) -> DatabaseLog:
-    """The log in the database at ``url``; raises :class:`InvalidInputError` where it is none."""
+@asynccontextmanager
+async def _store(url: str | None, parameters: Mapping[str, Any]) -> AsyncIterator[DatabaseLog]:
+    """The log in the database at ``url``, to be read, until it is left."""
+    log = _database(url, parameters)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def _database(url: str | None, parameters: Mapping[str, Any]) -> DatabaseLog:
+    """Raises :class:`InvalidInputError` where there can be no log at ``url``."""
     from pathlib import Path
 
     from mcp_discovery.credential_files import Secret
     from mcp_discovery.facade.access.audit.audit import database_log
     from mcp_discovery.facade.access.audit.settings import AuditSettings, default_store
+    from mcp_discovery.facade.access.audit.verify import require_sqlite
 
     password = options.secret(parameters, "audit_password")
     secret = Secret("audit password", *password, in_header=False) if any(password) else None
-    log = database_log(AuditSettings(store=url or default_store(), password=secret))
-    path = log.path
-    if path is not None and not Path(path).exists():
-        raise InvalidInputError(f"there is no audit in {path}; name its FILE, or --store URL")
+    try:
+        log = database_log(AuditSettings(store=url or default_store(), password=secret))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--store: {error}") from error
+    if (path := log.path) is not None:
+        if not Path(path).exists():
+            raise InvalidInputError(f"there is no audit in {path}; name its FILE, or --store URL")
+        require_sqlite(path)
     return log
 
 
@@ -250,6 +290,26 @@ def _head(text: str) -> ChainHead:
     except ValueError:
         problem = f"--anchor {text[:100]!r} is nothing that audit head prints"
         raise InvalidInputError(f"{problem}; it is CHAIN:NUMBER:HASH") from None
+
+
+async def _logs(api: FacadeApi, params: Sequence[tuple[str, str]]) -> Sequence[Mapping[str, Any]]:
+    """The events that ``params`` ask for.
+
+    Raises :class:`InvalidInputError` for a value that the facade does not understand, by the option
+    that it was given with.
+    """
+    from mcp_discovery.cli.facade_connection import get
+
+    try:
+        found: Sequence[Mapping[str, Any]] = (await get(api, "/audit", params))["logs"]
+    except InvalidInputError as error:
+        said = str(error)
+        name = next((each for each in _OPTIONS if re.match(rf"{each}\b", said)), None)
+        if name is None:
+            raise
+        rest = said[len(name) :]
+        raise InvalidInputError(f"{_OPTIONS[name]} {rest.lstrip(' =')}") from error
+    return found
 
 
 def _params(*given: str | None) -> list[tuple[str, str]]:

@@ -83,8 +83,9 @@ class ChainFault:
 class ChainCheck:
     """Follows the entries of a log, in their order, and tells what is wrong with them.
 
-    ``heads`` are the last entries of the chains that were seen. Entries of several chains may
-    stand in one log: of several processes that write to one pipe.
+    ``heads`` are the last entries of the chains that were seen, ``entries`` is how many entries
+    were. Entries of several chains may stand in one log: of several processes that write to one
+    pipe.
     """
 
     def __init__(self) -> None:
@@ -100,7 +101,6 @@ class ChainCheck:
 
     def take(self, text: bytes | str, where: str) -> Iterator[ChainFault]:
         """Follows one more entry; yields what is wrong with it."""
-        self.entries += 1
         try:
             entry = orjson.loads(text)
             found = ChainHead.of(entry)
@@ -108,6 +108,7 @@ class ChainCheck:
         except (ValueError, KeyError, TypeError, AttributeError):
             yield ChainFault(where, "is no entry of an audit log, or not whole")
             return
+        self.entries += 1
         if digest_of({name: each for name, each in entry.items() if name != "hash"}) != found.hash:
             yield ChainFault(where, f"entry {found.sequence} was changed: its hash is another")
         last = self.heads.get(found.chain)
@@ -136,7 +137,8 @@ class ChainCheck:
     def _note_pruned(self, entry: Mapping[str, Any]) -> None:
         if entry.get("eventType") != "system":
             return
-        pruned = (entry.get("details") or {}).get("prunedThrough")
+        details = entry.get("details")
+        pruned = details.get("prunedThrough") if isinstance(details, dict) else None
         late = self._begun_late.get(entry["chain"])
         if isinstance(pruned, str) and late is not None and str(late[1]) == pruned:
             del self._begun_late[entry["chain"]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import column, delete, event, insert, select, update
+from sqlalchemy import Connection, column, delete, event, insert, inspect, select, update
 from sqlalchemy import table as make_table
 from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -78,6 +78,8 @@ class DatabaseLog:
         self._url = database_url(url)
         self._password = password
         self._is_open = False
+        #: Whether it is more than read: reading leaves a file of SQLite as it is.
+        self._writes = False
         self.engine = self._engine()
 
     @property
@@ -92,6 +94,7 @@ class DatabaseLog:
 
     async def open(self) -> None:
         """See :meth:`AuditLog.open`."""
+        self._writes = True
         if self.path is not None:
             _create_private(self.path)
         async with self._connection() as connection:
@@ -141,11 +144,28 @@ class DatabaseLog:
                 await connection.execute(delete(LOG).where(LOG.c.sequence <= last["sequence"]))
                 removed += len(rows)
 
-    async def head(self) -> ChainHead:
-        """The end of the chain."""
+    async def require_tables(self) -> None:
+        """Raises :class:`InvalidInputError` for a database that has no audit log in it."""
+
+        def lacks(connection: Connection) -> bool:
+            found = inspect(connection)
+            return any(
+                not found.has_table(table.name)
+                or not {*table.c.keys()} <= {each["name"] for each in found.get_columns(table.name)}
+                for table in (LOG, HEAD)
+            )
+
         async with self.reading() as connection:
-            found = select(HEAD.c.chain, HEAD.c.sequence, HEAD.c.hash)
-            return ChainHead(*(await connection.execute(found)).one())
+            if await connection.run_sync(lacks):
+                problem = f"{self.name} is no audit log: the tables of one are not there"
+                raise InvalidInputError(f"{problem}; name the store of a facade's --audit-store")
+
+    async def head(self) -> ChainHead | None:
+        """The end of the chain; ``None`` where somebody has removed the row that says so."""
+        async with self.reading() as connection:
+            found = select(HEAD.c.chain, HEAD.c.sequence, HEAD.c.hash).where(HEAD.c.id == 1)
+            row = (await connection.execute(found)).one_or_none()
+            return None if row is None else ChainHead(*row)
 
     async def rows(self) -> AsyncIterator[Mapping[str, Any]]:
         """All rows of the log, in their order."""
@@ -186,7 +206,7 @@ class DatabaseLog:
             engine = create_async_engine(
                 self._url, connect_args={"timeout": _TIMEOUT}, pool_reset_on_return=None
             )
-            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(engine.sync_engine, "connect", self._prepare_sqlite)
             event.listen(engine.sync_engine, "begin", _begin_immediate)
             return engine
         require_extra("postgres", "an audit store in PostgreSQL")
@@ -213,6 +233,14 @@ class DatabaseLog:
 
         event.listen(engine.sync_engine, "do_connect", give_password)
         return engine
+
+    def _prepare_sqlite(self, connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins transactions, see _begin_immediate
+        if self._writes:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")  # durable on return, in WAL mode too
+            cursor.close()
 
 
 def database_url(text: str) -> URL:
@@ -266,14 +294,6 @@ async def _missing(connection: AsyncConnection, entries: Sequence[LogEntry]) -> 
     found = select(LOG.c.event_id, LOG.c.phase).where(LOG.c.event_id.in_(ids))
     there = {tuple(row) for row in await connection.execute(found)}
     return [each for each in entries if (each.event_id, each.phase) not in there]
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy begins transactions, see _begin_immediate
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")  # durable on return, in WAL mode too
-    cursor.close()
 
 
 def _begin_immediate(connection: Any) -> None:

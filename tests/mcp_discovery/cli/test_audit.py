@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 from mcp_discovery.cli.main import command_line
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.facade.access.audit.database import DatabaseLog
+from mcp_discovery.facade.access.audit.event import LogEntry
 from mcp_discovery.registrant.tasks import ended
 from tests.facade.access.tokens import TOKENS, bearer, write_auth_file
 from tests.facade.harness import leased
@@ -128,6 +133,102 @@ async def test_lines_that_were_tampered_with(tmp_path: Path) -> None:
     done = await invoked("verify", str(file))
     assert done.exit_code == 1
     assert "audit.jsonl:2: entry 2 was changed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("notes.txt", b"to do: buy bread\n\nand milk\n", "name a file that a facade writes"),
+        ("pixels", bytes(range(256)) * 40, "name a file that a facade writes"),
+        ("list.json", b'{"chain": 7, "sequence": "one"}\n[1, 2]\n', "name a file that a facade"),
+        ("trail.2.gz", gzip.compress(b"{}\n" * 30), "it is compressed: unpack it first"),
+    ],
+    ids=["text", "binary", "JSON", "gzip"],
+)
+async def test_what_is_no_log_is_told_in_one_sentence(
+    name: str, content: bytes, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    for arguments in (("verify",), ("verify", "--json"), ("head",)):
+        done = await invoked(*arguments, str(file))
+        assert isinstance(done.exception, InvalidInputError), done.output
+        assert str(done.exception).startswith(f"{file} is no audit log; {says}")
+    done_here = await command("audit", "verify", str(file))
+    assert (done_here.code, done_here.out) == (2, "")
+    assert len(done_here.err.splitlines()) == 1
+
+
+async def test_a_log_without_any_entry_is_not_called_whole(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.touch()
+    two.write_text("\n\n")
+    done = await invoked("verify", str(one), str(two))
+    assert isinstance(done.exception, InvalidInputError)
+    assert str(done.exception) == f"there is no entry in {one}, {two}, and so nothing to verify"
+    done = await invoked("verify", str(one), "--anchor", f"ab12:3:{'0' * 64}")
+    assert done.exit_code == 1
+    assert "entry 3 of chain ab12, which was noted, is not there" in done.output
+
+
+async def test_a_database_that_is_no_log_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "shop.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE audit_log (sequence, wares)")
+    before = file.read_bytes()
+    (tmp_path / "page.html").write_text("<p>nothing here</p>")
+    (tmp_path / "void.db").touch()
+    for name, says in (
+        ("shop.db", "is no audit log: the tables of one are not there"),
+        ("void.db", "is no audit log: the tables of one are not there"),
+        ("page.html", "is no database of SQLite; for lines of --audit name it as FILE"),
+        ("", "Is a directory"),
+    ):
+        for what in ("verify", "head"):
+            done = await invoked(what, "--store", f"sqlite:///{tmp_path}/{name}")
+            assert isinstance(done.exception, InvalidInputError), done.output
+            assert says in str(done.exception)
+    assert file.read_bytes() == before
+    assert {each.name for each in tmp_path.iterdir()} == {"shop.db", "page.html", "void.db"}
+    done = await invoked("verify", str(file))
+    assert f"it is a database: write --store sqlite:///{file}" in str(done.exception)
+    done = await invoked("verify", "--store", "oracle://db")
+    assert str(done.exception).startswith("--store: 'oracle' is no audit store; write sqlite:")
+
+
+async def test_a_store_whose_head_was_removed_is_not_whole(tmp_path: Path) -> None:
+    file = tmp_path / "trail.db"
+    url = f"sqlite:///{file}"
+    log = DatabaseLog(url)
+    await log.open()
+    await log.write([LogEntry.new("whole", {"eventType": "change"})], again=False)
+    await log.close()
+    assert (await invoked("verify", "--store", url)).exit_code == 0
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("DELETE FROM audit_head")
+    for what in ("verify", "head"):
+        done = await invoked(what, "--store", url)
+        assert done.exit_code == 1, done.output
+        assert "the row that says where the log ends was removed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--from", "last week", "--from 'last week' is no time; write 2026-01-31 or"),
+        ("--to", "24:00", "--to '24:00' is no time; write"),
+        ("--outcome", "don", "--outcome 'don' is not known; did you mean 'done'? use one of"),
+        ("--type", "cal", "--type 'cal' is not known; did you mean 'call'?"),
+        ("--user", "a\x07b", "--user has control characters"),
+        ("--limit", "0", "--limit: "),
+    ],
+)
+async def test_a_value_that_cannot_be_is_told_by_its_option(
+    option: str, value: str, says: str, asked: AskedFacade
+) -> None:
+    done = await command("audit", "list", option, value, **of(asked))
+    assert done.code == 2, done.err
+    assert done.err.startswith(f"mcp-discovery: {says}"), done.err
 
 
 async def test_no_audit_is_kept_where_none_is_wanted(tmp_path: Path) -> None:

@@ -140,3 +140,41 @@ async def test_standard_output(tmp_path: Path) -> None:
     assert [fault for line in told for fault in check.take(line, "")] == []
     assert len(told) == 2
     assert next(iter(check.heads.values())) == ChainHead.of(orjson.loads(told[-1]))
+
+
+async def test_a_rotation_that_left_a_file_empty_is_no_fault(tmp_path: Path) -> None:
+    file, new = tmp_path / "trail.1", tmp_path / "trail"
+    log = LinesLog(str(file))
+    await log.write(entries(1, 2), again=False)
+    await log.close()
+    new.touch()
+    assert faults(file, new) == []
+
+
+async def test_a_file_that_is_no_log_is_named_among_those_that_are(tmp_path: Path) -> None:
+    file, other = tmp_path / "trail.1", tmp_path / "hosts"
+    log = LinesLog(str(file))
+    await log.write(entries(1), again=False)
+    await log.close()
+    other.write_text("10.1.2.3 shop\n\n10.1.2.4 stock\n")
+    with pytest.raises(InvalidInputError, match="hosts is no audit log; name a file"):
+        faults(file, other)
+
+
+async def test_a_log_of_which_one_line_is_left_is_a_log(tmp_path: Path) -> None:
+    file = tmp_path / "trail"
+    log = LinesLog(str(file))
+    await log.write(entries(1), again=False)
+    await log.close()
+    file.write_bytes(b"scribbled over\n" + file.read_bytes() + b"and here\n")
+    assert [each.partition("trail:")[2] for each in faults(file)] == [
+        f"{number}: is no entry of an audit log, or not whole" for number in (1, 3)
+    ]
+
+
+async def test_details_of_another_kind_are_followed(tmp_path: Path) -> None:
+    file = tmp_path / "trail"
+    log = LinesLog(str(file))
+    await log.write([LogEntry.new("whole", {"eventType": "system", "details": "x"})], again=False)
+    await log.close()
+    assert faults(file) == []

@@ -51,6 +51,12 @@ async def execute(settings: AuditSettings, *statements: str) -> None:
             await connection.exec_driver_sql(each)
 
 
+async def head_of(log: DatabaseLog) -> ChainHead:
+    head = await log.head()
+    assert head is not None
+    return head
+
+
 def entry(number: int, at: float | None = None) -> LogEntry:
     return replace(
         LogEntry.new("whole", {"eventType": "change", "number": number}), at=at or time.time()
@@ -81,6 +87,7 @@ TAMPERED = {
     "a missing end": ("DELETE FROM audit_log WHERE sequence > 8", "entries 9 to 10 are missing"),
     "a missing beginning": ("DELETE FROM audit_log WHERE sequence < 3", "begins behind entry 2"),
     "nothing left": ("DELETE FROM audit_log", "entries 1 to 10 are missing"),
+    "a missing head": ("DELETE FROM audit_head", "where the log ends was removed or exchanged"),
 }
 
 
@@ -88,7 +95,7 @@ TAMPERED = {
 async def test_what_was_tampered_with_is_found(name: str, stored: AuditSettings) -> None:
     async with opened(stored) as log:
         await log.write([entry(number) for number in range(10)], again=False)
-        head = await log.head()
+        head = await head_of(log)
     assert await faults(stored, head) == []
     statement, says = TAMPERED[name]
     await execute(stored, statement)
@@ -101,9 +108,9 @@ async def test_a_head_that_was_noted_shows_an_end_that_was_cut_off_with_care(
 ) -> None:
     async with opened(stored) as log:
         await log.write([entry(number) for number in range(8)], again=False)
-        earlier = await log.head()
+        earlier = await head_of(log)
         await log.write([entry(number) for number in range(2)], again=False)
-        head = await log.head()
+        head = await head_of(log)
     await execute(
         stored,
         "DELETE FROM audit_log WHERE sequence > 8",
@@ -118,7 +125,7 @@ async def test_a_write_that_seemed_to_fail_is_not_doubled(stored: AuditSettings)
     async with opened(stored) as log:
         await log.write(written, again=False)
         await log.write([*written, entry(4)], again=True)
-        assert (await log.head()).sequence == 4
+        assert (await head_of(log)).sequence == 4
     assert await faults(stored) == []
 
 
@@ -228,3 +235,15 @@ async def test_a_wrong_password_is_told(postgres: Postgres) -> None:
     with pytest.raises(AuditLogError, match="password authentication failed") as raised:
         await database_log(wrong).open()
     assert postgres.password not in str(raised.value)
+
+
+@pytest.mark.parametrize("made", ["nothing", "tables of something else"])
+async def test_a_database_without_a_log_is_none(made: str, in_postgres: AuditSettings) -> None:
+    log = database_log(in_postgres)
+    if made != "nothing":
+        async with log.engine.begin() as connection:
+            await connection.exec_driver_sql("CREATE TABLE audit_log (sequence BIGINT, said TEXT)")
+            await connection.exec_driver_sql("CREATE TABLE audit_head (id BIGINT)")
+    with pytest.raises(InvalidInputError, match="is no audit log: the tables of one are not there"):
+        [each async for each in verify_store(log, ChainCheck())]
+    await log.close()
