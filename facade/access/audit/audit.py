@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.extras import require_extra
+from mcp_discovery.facade.access.audit.decisions import fields_of, is_refusal
 from mcp_discovery.facade.access.audit.journal import (
     AuditLog,
     AuditLogError,
@@ -36,7 +37,6 @@ from mcp_discovery.facade.access.audit.recording import (
 from mcp_discovery.facade.access.audit.refusals import Refusals
 from mcp_discovery.facade.access.audit.settings import AuditSettings
 from mcp_discovery.facade.access.caller import caller_if_known
-from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import Handler
@@ -51,12 +51,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two removals of events that are too old.
 _PRUNE_EVERY = 3600.0
-#: What is a refusal, whatever was asked for.
-_REFUSED = frozenset((401, 403, 415, 421, 429))
-#: What is one where a change or a call was asked for.
-_REFUSED_CHANGE = frozenset((404, 409, 413))
-#: What is none: a registration that comes again as soon as the document that it names is there.
-_NOT_YET = "unknown-document"
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -120,7 +114,7 @@ class Audit:
                 await recording.whole("none", outcome)
             return
         error = found if isinstance(found, Exception) else None
-        if _is_refusal(needs, outcome):
+        if is_refusal(needs, outcome, error):
             self._refused(recording, outcome, error)
 
     def _refused(
@@ -131,7 +125,7 @@ class Audit:
         target = {name: each for name, each in match.items() if name in ("id", "name", "digest")}
         if error is not None:
             target |= named_in(error)
-        self.refused(recording, outcome, {"kind": "server", **target} if target else {})
+        self.refused(recording, outcome, {"kind": "server", **target} if target else {}, error)
 
     def refused_in_part(self, error: Exception, named: Mapping[str, str]) -> None:
         """Records that of what the current request asks for the server that is ``named`` was
@@ -140,14 +134,15 @@ class Audit:
         if recording is None or recording.has_change(named.get("id")):
             return  # what was begun tells itself how it ended
         outcome = outcome_of(recording.request, error)
-        if _is_refusal(needs_of(recording.request), outcome):
-            self.refused(recording, outcome, {"kind": "server", **named_in(error), **named})
+        if is_refusal(needs_of(recording.request), outcome, error):
+            self.refused(recording, outcome, {"kind": "server", **named_in(error), **named}, error)
 
     def refused(
         self,
         recording: Recording,
         outcome: Mapping[str, object],
         target: Mapping[str, object],
+        error: Exception | None = None,
     ) -> None:
         """Records, or counts, a refusal to the caller of a request."""
         request = recording.request
@@ -157,6 +152,8 @@ class Audit:
         facts = recording.facts("refusal", needs_of(request))
         if target:
             facts["target"] = target
+        if error is not None and (fields := fields_of(error)):
+            facts["details"] = {"fields": fields}
         took = round((time.monotonic() - recording.began) * 1000)
         self.refusals.add(key, anonymous, {**facts, "outcome": {**outcome, "durationMs": took}})
 
@@ -207,14 +204,6 @@ class Audit:
 
 
 AUDIT = web.AppKey("audit", Audit)
-
-
-def _is_refusal(needs: Need, outcome: Mapping[str, object]) -> bool:
-    """Whether a request that needs that, and ended so, was refused."""
-    refused = outcome["status"] in _REFUSED
-    if needs in ("register", "call", "admin"):
-        refused = refused or outcome["status"] in _REFUSED_CHANGE
-    return refused and outcome.get("problem") != _NOT_YET
 
 
 def database_log(settings: AuditSettings) -> DatabaseLog:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.access.audit.chain import digest_of
+from mcp_discovery.facade.access.audit.decisions import leads_astray
 from mcp_discovery.facade.access.audit.event import EventType, LogEntry, Result
 from mcp_discovery.facade.access.audit.journal import AuditUnavailableError, Journal
 from mcp_discovery.facade.access.caller import caller_if_known
@@ -239,6 +240,8 @@ def outcome_of(request: web.Request, found: web.StreamResponse | Exception) -> d
     if status < 400:
         return {"success": True, "result": "done", "status": status}
     result: Result = "refused" if status < 500 or status == 503 else "failed"
+    if isinstance(found, Exception) and leads_astray(found):
+        result = "refused"
     told: dict[str, Any] = {"success": False, "result": result, "status": status}
     body = getattr(response, "body", None)
     if isinstance(body, bytes):
