@@ -140,8 +140,8 @@ def _of_result(result: Mapping[str, Any]) -> dict[str, Any]:
 class PassedCalls:
     """The calls in one request to the gateway, one or a batch.
 
-    They are recorded when they are about to be passed on, and not before. A body that is not
-    buffered whole is told by the SHA-256 of its bytes, when it has passed.
+    They are recorded when they are about to be passed on, and not before. A body of which it is
+    not known what servers read in it is told by the SHA-256 of its bytes, when it has passed.
     """
 
     def __init__(self, request: web.Request, server: str, messages: Messages) -> None:
@@ -176,7 +176,7 @@ class PassedCalls:
             for each in found:
                 if isinstance(each, BaseException):
                     raise each
-            if not self._messages.whole:
+            if not self._messages.whole or any(told is NOT_SEEN for _, _, told in listed):
                 self._sent = hashlib.sha256()
                 self.send(body)
         for call in self._calls:
