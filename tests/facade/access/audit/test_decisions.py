@@ -184,7 +184,7 @@ async def test_connections_over_the_limit_are_a_refusal(tmp_path: Path) -> None:
 
 
 async def test_of_an_import_what_a_rule_refuses_is_a_refusal(settings: AuditSettings) -> None:
-    inside = files(id="i-1", name="inside", endpoint="http://169.254.3.4/mcp")
+    inside = {"id": "i-1", "name": "inside", "endpoint": "http://169.254.3.4/mcp"}
     malformed = files(id="i-2", name="No Name")
     async with served(audit=settings) as ask:
         several = {"connections": [files(id="i-0"), inside, malformed]}
