@@ -80,6 +80,11 @@ class ChainFault:
         return f"{self.where}: {self.what}"
 
 
+def _line(text: bytes | str) -> bytes:
+    line = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    return line.removesuffix(b"\n")
+
+
 class ChainCheck:
     """Follows the entries of a log, in their order, and tells what is wrong with them.
 
@@ -111,6 +116,9 @@ class ChainCheck:
         self.entries += 1
         if digest_of({name: each for name, each in entry.items() if name != "hash"}) != found.hash:
             yield ChainFault(where, f"entry {found.sequence} was changed: its hash is another")
+        elif canonical(entry) != _line(text):
+            # Such as a member that is there twice, of which some readers take the first.
+            yield ChainFault(where, f"entry {found.sequence} was changed: it was written otherwise")
         last = self.heads.get(found.chain)
         if last is None:
             if previous != NOTHING or found.sequence != 1:

@@ -59,6 +59,15 @@ TAMPERED: dict[str, tuple[Tamper, str]] = {
         lambda it: [*it[:4], rehashed(it[4], n=99), *it[5:]],
         "6: entry 6 does not continue entry 5",
     ),
+    "a member twice": (
+        lambda it: [*it[:4], it[4].replace(b"{", b'{"eventType":"fake",', 1), *it[5:]],
+        "5: entry 5 was changed",
+    ),
+    "blanks": (lambda it: [*it[:4], it[4] + b" ", *it[5:]], "5: entry 5 was changed"),
+    "spelled otherwise": (
+        lambda it: [*it[:4], it[4].replace(b"change", rb"\u0063hange"), *it[5:]],
+        "5: entry 5 was changed",
+    ),
     "removed": (lambda it: it[:4] + it[5:], "5: entry 5 is missing"),
     "several removed": (lambda it: it[:4] + it[7:], "5: entry 5 to 7 is missing"),
     "the first removed": (lambda it: it[1:], "1: the log begins behind entry 1"),
