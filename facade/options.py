@@ -60,7 +60,8 @@ class FacadeOptions:
     ``gateway`` passes MCP on to the servers in the list; ``gateway_timeout`` is how long a server
     may take until its answer begins, ``gateway_pass_authorization`` passes the ``Authorization`` of
     clients on to them and ``gateway_pass_headers`` further headers; ``gateway_credentials`` is a
-    file of the credentials that the facade itself has for them. See :mod:`mcp_discovery.facade.gateway`.
+    file of the credentials that the facade itself has for them. See
+    :mod:`mcp_discovery.facade.gateway`.
 
     ``mcp_call_tool`` lets clients of ``/mcp`` call tools through the facade, of which it takes
     answers of up to ``mcp_max_answer_bytes``; ``mcp_sessions`` (a

@@ -132,9 +132,10 @@ def to_server(
     for name, value in request.headers.items():
         low = name.lower()
         goes = low in _TO_SERVER or low in passed or low.startswith(_ARGUMENT)
-        if (goes or (authorization and low == "authorization")) and low not in named:
-            if _SURROGATE.search(value) is None and not has_own_token(value):
-                forwarded.add(name, value)
+        goes |= authorization and low == "authorization"
+        is_text = _SURROGATE.search(value) is None
+        if goes and is_text and low not in named and not has_own_token(value):
+            forwarded.add(name, value)
     if plain:
         forwarded["Accept-Encoding"] = "identity"
         if request.method == "POST":

@@ -330,12 +330,12 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
     from mcp_discovery.facade.access.front_door import AllowedHosts
-    from mcp_discovery.facade.access.writes import ReadOnlyHosts
     from mcp_discovery.facade.access.limits_section import limits_of_options
     from mcp_discovery.facade.access.quota_stores import store_url
+    from mcp_discovery.facade.access.writes import ReadOnlyHosts
+    from mcp_discovery.facade.gateway.upstream import require_passable
     from mcp_discovery.facade.http.addresses import address_policy
     from mcp_discovery.facade.http.client_address import TrustedProxies
-    from mcp_discovery.facade.gateway.upstream import require_passable
     from mcp_discovery.facade.http.cors import Cors
     from mcp_discovery.facade.options import FacadeOptions
     from mcp_discovery.facade.registry.server_json import Addresses
