@@ -73,6 +73,7 @@ _BLANK = re.compile(r"\s")
 _QUOTE = re.compile(r"""['"\\]""")
 #: What is quoted in a word: by one sign, in two kinds of quotes.
 _QUOTED = re.compile(r"""\\(.)|'([^']*+)'|"((?:[^"\\]++|\\.)*+)\"""", re.DOTALL)
+_BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = re.compile(r"""\\(["\\])""")
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
     ``--token VALUE`` and ``TOKEN=VALUE`` are among them unless the value is a ``${NAME}``
     reference, also inside an argument that is a command line itself, such as that of ``sh -c``.
     """
-    #: Arguments that are found to be none by themselves: of 256 many may be equal.
+    #: Arguments, and words in them, that are found to be none by themselves: many may be equal.
     clean: set[str] = set()
     flag: str | None = None
     for position, argument in enumerate(arguments):
@@ -128,7 +129,7 @@ def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
         if why is None and flag and not argument.startswith("-") and _clear(argument):
             why = f"gives {flag} in clear"
         if why is None and not known:
-            why = _why_secret_line(argument)
+            why = _why_secret_line(argument, clean)
             if why is None:
                 clean.add(argument)
         if why:
@@ -136,8 +137,11 @@ def secrets_in_arguments(arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
         flag = _secrets_flag(argument)
 
 
-def _why_secret_line(line: str) -> str | None:
-    """Why a word in ``line``, read as a command line of two words or more, is a secret."""
+def _why_secret_line(line: str, clean: set[str]) -> str | None:
+    """Why a word in ``line``, read as a command line of two words or more, is a secret.
+
+    Words in ``clean`` are none by themselves, as those are that are added to it.
+    """
     if _BLANK.search(line) is None:
         return None
     quoted = _QUOTE.search(line) is not None
@@ -146,12 +150,15 @@ def _why_secret_line(line: str) -> str | None:
         return None
     flag: str | None = None
     for word in words:
-        if _tells(word) and (why := why_secret(word)):
+        known = word in clean
+        if not known and _tells(word) and (why := why_secret(word)):
             return why
         if flag and not word.startswith("-") and _clear(word):
             return f"gives {flag} in clear"
-        if quoted and (why := _why_secret_line(word)):
-            return why
+        if quoted and not known:
+            if why := _why_secret_line(word, clean):
+                return why
+            clean.add(word)
         flag = _secrets_flag(word) if word.startswith("-") else None
     return None
 
@@ -239,12 +246,28 @@ def _words(line: str) -> list[str]:
     """The words of a command line as a shell reads them; where a quote stays open, what stands
     between blanks. It is what :func:`shlex.split` makes of it, which takes 20 times as long."""
     words: list[str] = []
-    for match in _LINE.finditer(line):
-        if match[2] is not None:
+    read: dict[str, str] = {}
+    for word, unread in _LINE.findall(line):
+        if unread:
             return line.split()
-        if (word := match[1]) is not None:
-            words.append(_QUOTED.sub(_unquoted, word) if _QUOTE.search(word) else word)
+        if word:
+            if (plain := read.get(word)) is None:
+                plain = read[word] = _without_quotes(word)
+            words.append(plain)
     return words
+
+
+def _without_quotes(word: str) -> str:
+    if _QUOTE.search(word) is None:
+        return word
+    inner = word[1:-1]  # most are quoted as a whole
+    if word[0] == word[-1] == "'" and "'" not in inner and inner:
+        return inner
+    if word[0] == word[-1] == '"' and inner and '"' not in inner and "\\" not in inner:
+        return inner
+    if "'" not in word and '"' not in word:
+        return _BACKSLASH.sub(r"\1", word)
+    return _QUOTED.sub(_unquoted, word)
 
 
 def _unquoted(quoted: re.Match[str]) -> str:
