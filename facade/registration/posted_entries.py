@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 #: How many seconds an idle connection to a posted server is kept: from one probe to the next, so
 #: that its end tells of the server's.
 _KEPT_ALIVE = 75.0
+#: For how many seconds entries are registered one after the other without a pause.
+_AT_ONCE = 0.005
 
 
 def holder_for(store: Store) -> Holder:
@@ -70,6 +72,29 @@ def _gives_way(present: PostedEntry | Entry) -> bool:
     status = present.status if isinstance(present, PostedEntry) else present.health.status
     drained = status is Status.DRAINING and not traits_of(present.record).idle
     return drained or present.health.status is Status.DOWN
+
+
+class Turns:
+    """Spreads what is ready at the same moment, such as all entries of an import whose first probes
+    end together, over rounds of the event loop, so that others come between."""
+
+    def __init__(self) -> None:
+        self._round_began: float | None = None  # monotonic seconds
+
+    async def take(self) -> None:
+        """Returns in a round in which those before have not taken long."""
+        while self._has_been_long():  # noqa: ASYNC110 - what is awaited is the next round
+            await asyncio.sleep(0)
+        if self._round_began is None:
+            self._round_began = time.monotonic()
+            asyncio.get_running_loop().call_soon(self._round_over)
+
+    def _has_been_long(self) -> bool:
+        began = self._round_began
+        return began is not None and time.monotonic() - began > _AT_ONCE
+
+    def _round_over(self) -> None:
+        self._round_began = None
 
 
 class IdLocks:
@@ -107,6 +132,7 @@ class PostedEntries:
         self._store = self.catalog.store
         self._entries: dict[str, PostedEntry] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._turns = Turns()
         #: Under which identity entries are registered.
         self.holder = holder_for(self._store)
         #: Registers a tombstone in the place of what the holder with the id ``takeover`` holds.
@@ -308,6 +334,7 @@ class PostedEntries:
             usage=self.usage,
             may_renew=partial(self._hand_over.require_own, id),
             lost=lost,
+            turn=self._turns.take,
             takeover=self._hand_over.former_holder(id),
             draining=draining,
             strangers=self._is_strangers(owner),

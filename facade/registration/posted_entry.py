@@ -77,7 +77,8 @@ class PostedEntry(Registrant):
     it takes at first. ``may_renew`` is as in
     :class:`~mcp_discovery.registrant.registrar.Registrar`; ``lost`` is called when another holder
     has the id for good, and lets it go. ``strangers`` says that somebody posted it who is not
-    known; see :mod:`mcp_discovery.facade.registration.strangers`.
+    known; see :mod:`mcp_discovery.facade.registration.strangers`. ``turn`` returns when it is its
+    turn to be registered.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class PostedEntry(Registrant):
         usage: Usage,
         may_renew: Callable[[], Awaitable[None]],
         lost: Callable[[Exception], Awaitable[None]],
+        turn: Callable[[], Awaitable[None]],
         takeover: str | None = None,
         draining: bool = False,
         strangers: bool = False,
@@ -103,6 +105,7 @@ class PostedEntry(Registrant):
         self._dialer = dialer
         self._options = options
         self._usage = usage
+        self._turn = turn
         self._vigil: Vigil | None = None
         self._suspicion = Suspicion(lambda: self.watcher.probe_soon(), options.probe_interval)
         #: When it took the place of what another facade kept, in monotonic seconds, if ever.
@@ -166,6 +169,7 @@ class PostedEntry(Registrant):
             self._watch(0.0 if self._traits.probed else math.inf)
             if self._traits.probed:
                 await self.probe(self._options.first_probe)
+            await self._turn()
             await self.registrar.register()
         except BaseException:
             await self.aclose()
