@@ -1,16 +1,17 @@
 """No body below its limit holds up the event loop, whichever operation reads it.
 
-What is measured is the time that the loop's own thread works without a pause: it does not depend
-on what else this machine does.
+What is measured is the time that the loop's own thread works without a pause, at best of some
+tries: it does not depend on what else this machine does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -21,8 +22,9 @@ from mcp_discovery.facade.app import OPERATIONS
 from mcp_discovery.facade.run import _SERVING
 from tests.facade.harness import Client, leased, served
 
-#: The promise is 50 ms; a garbage collection may fall into it, and the client is in this loop, too.
-_MOST_SECONDS = 0.1
+#: What is promised. A garbage collection may fall into one try, and the client is in this loop.
+_MOST_SECONDS = 0.05
+_TRIES = 4
 _SIZE = 900_000
 _JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
@@ -62,7 +64,20 @@ def _bodies() -> Iterator[tuple[str, Any]]:
 _BODIES = {name: orjson.dumps(body) for name, body in _bodies()}
 
 
-async def _longest_stall(ask: Client, method: str, path: str, data: bytes) -> float:
+async def _shortest(measure: Callable[[int], Awaitable[float]]) -> float:
+    """What ``measure``, which is given the number of the try, found at best; once is enough where
+    that is within the limit."""
+    found = math.inf
+    for number in range(_TRIES):
+        found = min(found, await measure(number))
+        if found <= _MOST_SECONDS:
+            break
+    return found
+
+
+async def _longest_stall(
+    ask: Client, method: str, path: str, data: bytes, *, wanted: int | None = None
+) -> float:
     longest = 0.0
 
     async def tick() -> None:
@@ -75,7 +90,7 @@ async def _longest_stall(ask: Client, method: str, path: str, data: bytes) -> fl
     ticking = asyncio.create_task(tick())
     try:
         reply = await ask(method, path, data, headers=_JSON)
-        assert reply.status < 500, reply.body
+        assert reply.status < 500 if wanted is None else reply.status == wanted, reply.body
         for _ in range(3):
             await asyncio.sleep(0)
     finally:
@@ -113,7 +128,9 @@ async def test_no_body_holds_up_the_loop(method: str, path: str) -> None:
     async with served(first_probe=0.01, probe_interval=600.0) as ask:
         await ask("POST", "/servers", leased("a", lease={"holder": "h" * 16, "ttl": 60}))
         for name, data in _BODIES.items():
-            stalls[name] = await _longest_stall(ask, method, path, data)
+            stalls[name] = await _shortest(
+                lambda _, data=data: _longest_stall(ask, method, path, data)  # type: ignore[misc]
+            )
     assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > _MOST_SECONDS} == {}
 
 
@@ -125,5 +142,71 @@ async def test_calls_of_mcp_tools_do_not_either(ask: Client) -> None:
             arguments = {"query": text, "name": text, "tags": [text], "version": text}
             call = {"name": tool, "arguments": arguments}
             body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
-            stalls[tool, text[:1]] = await _longest_stall(ask, "POST", "/mcp", orjson.dumps(body))
-    assert max(stalls.values()) < _MOST_SECONDS, stalls
+            data = orjson.dumps(body)
+            stalls[tool, text[:1]] = await _shortest(
+                lambda _, data=data: _longest_stall(ask, "POST", "/mcp", data)  # type: ignore[misc]
+            )
+    assert max(stalls.values()) <= _MOST_SECONDS, stalls
+
+
+# -- what is accepted: the body is within each limit, and as large as these allow ----------------
+
+_SHELL = ('"a b" ', "\"'$ ", "a ", "a=b ", "--token ${A} ", "\"'a b' c\" ", "a\\ b ", "x://a?b=c ")
+_PROSE = ("a b ", "-eyJaaaaaaaa", "Bearer ", "-----BEGIN ", "a=b&", "${A}", "wwwwwwwwwwwwwwwwwwww ")
+
+
+def _largest(text: str, seed: str) -> dict[str, Any]:
+    """The members of a server whose arguments, or metadata, are as much as is accepted; what has
+    another ``seed`` is equal in no member."""
+    if text in _SHELL:
+        args = [f"{seed} " + text * (110 // len(text)) + str(n) for n in range(256)]
+        return {"endpoint": {"command": "x", "args": args}}
+    metadata = {f"k{n}": f"http://{seed}?" + text * (4000 // len(text)) for n in range(60)}
+    return {"endpoint": {"url": "http://127.0.0.1:1/mcp"}, "metadata": metadata}
+
+
+def _replaced(text: str, seed: str) -> dict[str, Any]:
+    return _server(text, seed, name="a") | {"id": "a"}
+
+
+def _server(text: str, seed: str, name: str | None = None) -> dict[str, Any]:
+    largest = _largest(text, seed)
+    stdio = "command" in largest["endpoint"]
+    kind = {"transport": "stdio"} if stdio else {}
+    return {"name": name or seed} | largest | {"endpoint": largest["endpoint"] | kind}
+
+
+def _connection(text: str, seed: str) -> dict[str, Any]:
+    largest = _largest(text, seed)
+    protocol = "stdio" if "command" in largest["endpoint"] else "http"
+    return {"name": seed, "protocol": protocol} | largest
+
+
+def _export(text: str, seed: str) -> dict[str, Any]:
+    return {"connections": [_connection(text, f"{seed}-{n}") for n in range(40)]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "make", "status"),
+    [
+        ("POST", "/servers", _server, 201),
+        ("PUT", "/servers/a", _replaced, 200),
+        ("POST", "/connections", _connection, 201),
+        ("POST", "/registry/import", _export, 200),
+    ],
+    ids=["posted", "put", "connected", "imported"],
+)
+async def test_what_is_accepted_does_not_either(
+    method: str, path: str, make: Callable[[str, str], Any], status: int
+) -> None:
+    async with served(first_probe=0.01, probe_interval=600.0) as ask:
+        await ask("POST", "/servers", leased("a"))
+        stalls = {}
+        for at, text in enumerate((*_SHELL, *_PROSE)):
+
+            async def once(number: int, at: int = at, text: str = text) -> float:
+                data = orjson.dumps(make(text, f"s{at}-{number}"))
+                return await _longest_stall(ask, method, path, data, wanted=status)
+
+            stalls[text] = await _shortest(once)
+    assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > _MOST_SECONDS} == {}
