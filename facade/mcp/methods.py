@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.access.audit.calls import refuse_call
 from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.quotas import Quotas
 from mcp_discovery.facade.http.disconnects import ClientGoneError
@@ -167,17 +168,20 @@ class Methods:
         tools = self._tools_for(caller)
         tool = tools.get(name)
         if tool is None:
+            if (known := self._tools.get(name)) is not None and known.needs == "call":
+                _refuse(call, "the caller has no right to call")
             near = nearest(name, tools)
             hint = f"did you mean {near!r}? " if near else ""
-            known = ", ".join(tools)
+            listed = ", ".join(tools)
             raise JsonRpcError(
-                INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {known}"
+                INVALID_PARAMS, f"Unknown tool: {name[:100]!r}; {hint}there are {listed}"
             )
         client = call.client
         if tool.long_running and client.quotas is not None:
             try:
                 await client.quotas.take(client.caller, "calls")
             except ProblemError as error:
+                _refuse(call, error.detail)
                 return tool_error(error.detail)
         return await tool.call(call.rpc.object("arguments"), call.on_progress, caller)
 
@@ -211,6 +215,15 @@ class Methods:
         assert call.client.session is not None
         call.client.session.subscription.unsubscribe(call.rpc.text("uri"))
         return {}
+
+
+def _refuse(call: MethodCall, why: str) -> None:
+    """Records that what ``call_tool`` was to call is not called."""
+    arguments = call.rpc.params.get("arguments")
+    given = arguments if isinstance(arguments, Mapping) else {}
+    named = (given.get(each) for each in ("server", "name"))
+    server, tool = (each if isinstance(each, str) else "" for each in named)
+    refuse_call(server, tool, why)
 
 
 _Handler = Callable[[MethodCall], Awaitable[Mapping[str, Any]]]

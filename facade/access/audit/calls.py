@@ -107,6 +107,15 @@ async def begin_call(
     return RecordedCall(recording, entry, id)
 
 
+def refuse_call(server: str, tool: str, why: str) -> None:
+    """Records that a call of ``tool`` was refused before it began, where anything is recorded."""
+    if (recording := current_recording()) is not None:
+        recording.has_calls = True  # they tell themselves how they ended
+        outcome = {"success": False, "result": "refused", "error": why}
+        target = {"kind": "tool", "name": server, "tool": tool}
+        recording.request.app[AUDIT].refused(recording, outcome, target)
+
+
 def told_arguments(arguments: object, *, whole: bool) -> dict[str, Any]:
     """What is recorded of a call's arguments: their hash, and with ``whole`` themselves."""
     try:

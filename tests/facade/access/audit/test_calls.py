@@ -268,3 +268,22 @@ async def test_a_call_through_call_tool(settings: AuditSettings) -> None:
         event = await until_recorded(ask, {"target.tool": "nothing", "outcome.result": "refused"})
         assert at(event, "outcome.problem") == "unknown-tool"
         assert at(event, "outcome.success") is False
+
+
+async def test_who_may_not_call_is_recorded_where_call_tool_is_asked_for(
+    settings: AuditSettings, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {"audit": settings, "mcp_call_tool": True}
+    sections = {"limits": {"roles": {"operator": {"calls": "1/day"}}}}
+    async with guarded(tmp_path, sections, **more) as ask:
+        given = {"name": "call_tool", "arguments": {"name": "pay", "server": "shop"}}
+        reply = await modern(ask, "tools/call", given, **bearer("reader"))
+        assert "Unknown tool" in str(reply.json)
+        wanted = {"eventType": "refusal", "outcome.result": "refused", "target.tool": "pay"}
+        mine: dict[str, Any] = {"headers": bearer("operator")}
+        event = await until_recorded(ask, {**wanted, "actor.userId": "reader"}, **mine)
+        assert at(event, "target.name") == "shop"
+        for _ in range(2):
+            await modern(ask, "tools/call", given, **bearer("operator"))
+        event = await until_recorded(ask, {**wanted, "actor.userId": "operator"}, **mine)
+        assert "1 calls" in at(event, "outcome.error")
