@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 import time
@@ -36,6 +37,8 @@ from mcp_discovery.errors import (
 from mcp_discovery.health import utcnow
 from mcp_discovery.tls_files import TLSFiles
 
+log = logging.getLogger(__name__)
+
 #: A query string's parameters; a sequence where one is repeated.
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -44,6 +47,8 @@ Params = Mapping[str, str] | Sequence[tuple[str, str]]
 MAX_RESPONSE = 64 * 2**20
 
 
+#: A pause of more seconds is told.
+_SILENT = 2.5
 #: The longest time in seconds for which a store's Retry-After is honoured.
 _LONGEST_RETRY_AFTER = 30.0
 
@@ -155,6 +160,9 @@ class HttpClient:
             pause = max(backoff.next(), whole.retry_after * random.uniform(1.0, 1.2))
             if not self._is_limited(whole) or time.monotonic() + pause >= deadline:
                 return whole
+            if pause > _SILENT:
+                why = f"too many requests, HTTP {whole.status}"
+                log.warning("%s asks to wait %.0f s (%s)", self._store, pause, why)
             await asyncio.sleep(pause)
             left = max(0.1, round(deadline - time.monotonic(), 1))
 
