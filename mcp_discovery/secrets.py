@@ -109,7 +109,7 @@ def why_secret(text: str) -> str | None:
     elif len(text) >= _SHORTEST_KEY and any(map(_looks_random, set(_RANDOM.findall(text)))):
         return "looks like a random key"
     assignment = _ASSIGNMENT.match(text)
-    if assignment and is_secrets_name(assignment[1]) and assignment[2].strip():
+    if assignment and _is_secrets_name(assignment[1]) and assignment[2].strip():
         return f"gives {assignment[1]} in clear"
     return None
 
@@ -170,14 +170,14 @@ def _tells(text: str) -> bool:
 
 def _secrets_flag(argument: str) -> str | None:
     match = _FLAG.match(argument)
-    return argument if match and is_secrets_name(match[1]) else None
+    return argument if match and _is_secrets_name(match[1]) else None
 
 
 def secrets_in_mapping(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The keys whose values look like secrets, each with the reason."""
     for key, value in values.items():
         why = why_secret(value)
-        if why is None and is_secrets_name(key) and _clear(value):
+        if why is None and _is_secrets_name(key) and _clear(value):
             why = f"gives {key} in clear"
         if why:
             yield key, why
@@ -190,7 +190,7 @@ def secrets_in_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     of fields that are named like a secret are reported.
     """
     for key, value in fields.items():
-        named = is_secrets_name(key)
+        named = _is_secrets_name(key)
         for item in value if isinstance(value, list | tuple) else (value,):
             if isinstance(item, str):
                 if len(item) >= _SHORTEST_TOKEN and without_tokens(item) != item:
@@ -210,7 +210,7 @@ def without_secrets(value: Any) -> Any:
         case Mapping():
             return {
                 key: "***"
-                if is_secrets_name(str(key)) and isinstance(each, str | int) and _clear(str(each))
+                if _is_secrets_name(str(key)) and isinstance(each, str | int) and _clear(str(each))
                 else without_secrets(each)
                 for key, each in value.items()
             }
@@ -237,7 +237,7 @@ def without_tokens(prose: str) -> str:
 
 
 @_cached
-def is_secrets_name(name: str) -> bool:
+def _is_secrets_name(name: str) -> bool:
     """Whether a field, flag or variable of this name holds a secret; finds ``clientSecret`` too."""
     return _NAMES.search(_HUMP.sub("-", name[-_NAMES_END:])) is not None
 
@@ -291,7 +291,7 @@ def _password_in_url(text: str) -> str | None:
         return None
     named = {pair[0] for each in parts.query.split("&") if (pair := each.partition("="))[2]}
     for name in named:
-        if is_secrets_name(unquote_plus(name)):
+        if _is_secrets_name(unquote_plus(name)):
             return f"gives {unquote_plus(name)} in clear"
     return None
 
