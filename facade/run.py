@@ -50,8 +50,9 @@ _MOST_FILES = 2**20
 #: generation, and how many of its collections make one of an older generation.
 _YOUNG, _OLDER = 50_000, 1000
 #: The garbage collector's thresholds while requests are served: those in flight are thousands of
-#: objects, which its usual 700 would have it look through again and again.
-_SERVING = 10_000, 20, 20
+#: objects, which its usual 700 would have it look through again and again. Its second generation
+#: has 50,000 of them at most, which takes some 10 ms.
+_SERVING = 10_000, 5, 80
 #: Within how many seconds the first list comes, if the store can be reached.
 _FIRST_LIST_AT_MOST = 60.0
 #: How many connections the listener for health and metrics has.

