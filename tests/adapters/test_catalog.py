@@ -124,6 +124,7 @@ def _enters(before: Instance, now: Instance) -> bool:
 @pytest.mark.parametrize("bulk", [1, 3, 1000], ids=["always rebuilt", "mixed", "one by one"])
 @settings(deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_sequence_answers_as_a_scan_does(bulk: int, data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog_module, "_BULK", bulk)
@@ -336,6 +337,7 @@ class ScriptedStore(EmbeddedStore):
             yield said
 
 
+@pytest.mark.slow
 async def test_while_the_store_is_away_the_hold_stands_still() -> None:
     hold = 1.0
     async with ScriptedStore() as store, Catalog(store, hold=hold) as catalog:

@@ -219,6 +219,7 @@ def _slow(work: Iterator[tuple[str, Callable[[], object]]]) -> dict[str, str]:
     return {name: f"{each * 1000:.0f} ms" for name, each in best.items() if each > 0.04}
 
 
+@pytest.mark.slow
 def test_no_command_line_takes_long_to_search() -> None:
     def search(args: list[str]) -> None:
         list(secrets.secrets_in_arguments(args))
@@ -226,6 +227,7 @@ def test_no_command_line_takes_long_to_search() -> None:
     assert _slow((name, partial(search, args)) for name, args in _args()) == {}
 
 
+@pytest.mark.slow
 def test_no_record_takes_long_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_discovery.record._SEARCHED_ONCE", 2**30)
 

@@ -24,6 +24,7 @@ from tests.contract.watcher import watching
 from tests.records import document, record
 
 
+@pytest.mark.slow
 async def test_registrations_survive_a_restart_and_have_a_ttl_to_be_heard_again(
     tmp_path: Path,
 ) -> None:

@@ -140,6 +140,7 @@ async def test_a_change_is_in_the_very_next_answer(served: Served) -> None:
             assert f"n-{number}" in ids(await connection.answer())
 
 
+@pytest.mark.slow
 async def test_last_seen_moves_on(served: Served) -> None:
     """Whoever is heard of was so within its TTL: with a short one that is always just now."""
     quick = leased("quick", tags=["quick"], lease={"ttl": 2, "holder": "me"})

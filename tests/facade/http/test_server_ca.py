@@ -14,6 +14,7 @@ from tests.facade.harness import served
 from tests.servers.recording import recording
 
 
+@pytest.mark.slow
 async def test_a_private_ca_that_is_rotated(tmp_path: Path) -> None:
     old, new, file = trustme.CA(), trustme.CA(), tmp_path / "ca.pem"
     old.cert_pem.write_to_path(str(file))

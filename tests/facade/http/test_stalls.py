@@ -126,6 +126,7 @@ def _reading() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("method", "path"), _reading())
+@pytest.mark.slow
 async def test_no_body_holds_up_the_loop(method: str, path: str) -> None:
     assert {name for name, data in _BODIES.items() if len(data) > 2**20} == set()
     stalls = {}
@@ -200,6 +201,7 @@ def _export(text: str, seed: str) -> dict[str, Any]:
     ],
     ids=["posted", "put", "connected", "imported"],
 )
+@pytest.mark.slow
 async def test_what_is_accepted_does_not_either(
     method: str, path: str, make: Callable[[str, str], Any], status: int, most: float
 ) -> None:

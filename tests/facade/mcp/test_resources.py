@@ -165,6 +165,7 @@ async def test_only_what_was_asked_for_is_told(ask: Client) -> None:
             await stream.next(1.2)
 
 
+@pytest.mark.slow
 async def test_many_changes_are_told_once_a_second(ask: Client) -> None:
     body, headers = enveloped(
         "subscriptions/listen", {"notifications": {"resourcesListChanged": True}}
@@ -189,6 +190,7 @@ async def test_many_changes_are_told_once_a_second(ask: Client) -> None:
         assert posted > 20
 
 
+@pytest.mark.slow
 async def test_a_legacy_client_subscribes_and_unsubscribes(ask: Client) -> None:
     client = await Legacy.begun(ask)
     for id in ("a", "b"):

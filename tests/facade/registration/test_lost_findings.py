@@ -112,6 +112,7 @@ async def test_a_change_whose_answer_was_lost_can_be_taken_back(plain: HealthSer
         await ask.until_status("a", "healthy", timeout=10.0)
 
 
+@pytest.mark.slow
 async def test_a_probe_that_failed_is_made_again_before_its_hour(plain: HealthServer) -> None:
     """The first answer that is late is no reason for an hour in which a server is down."""
 

@@ -277,6 +277,7 @@ async def test_a_deleted_one_stays_away(ask: Client, plain: HealthServer) -> Non
     assert (await ask("GET", "/servers/a")).status == 404
 
 
+@pytest.mark.slow
 async def test_it_stays_alive_beyond_its_ttl(ask: Client, plain: HealthServer) -> None:
     """The TTL is 2 s here: heartbeats go on whatever the probes find, and tell no reader."""
     await ask("POST", "/servers", posted("a", NOWHERE))
@@ -310,6 +311,7 @@ async def test_a_restarted_facade_goes_on_probing(tmp_path: Path, plain: HealthS
         assert (await ask("GET", "/servers?status=all")).ids == []
 
 
+@pytest.mark.slow
 async def test_what_another_facade_left_is_adopted(plain: HealthServer) -> None:
     async with EmbeddedStore() as store:
         body = posted("a", plain.base_url, healthUrl=plain.health_url)

@@ -302,6 +302,7 @@ async def test_many_readers_see_the_same(ask: Client) -> None:
     assert all(each == seen[0] for each in seen)
 
 
+@pytest.mark.slow
 async def test_500_readers_with_the_same_filters_cost_one_evaluation_each_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -229,6 +229,7 @@ class FaultyStore(EmbeddedStore):
 
 
 @pytest.mark.parametrize("fault", ["slow", "fails"])
+@pytest.mark.slow
 async def test_what_cannot_be_read_is_said_and_not_invented(fault: str) -> None:
     async with FaultyStore() as store:
         async with served(store) as first:

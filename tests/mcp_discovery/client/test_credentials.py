@@ -154,6 +154,7 @@ def test_a_token_without_an_origin_is_refused(auth: Any) -> None:
         Discovery("http://127.0.0.1:9", auth=auth)
 
 
+@pytest.mark.slow
 async def test_what_a_function_finds_has_an_origin(asked: Client, payments: FaultyServer) -> None:
     def find(instance: Instance) -> Any:
         return "token"

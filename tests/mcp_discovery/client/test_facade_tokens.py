@@ -138,6 +138,7 @@ async def test_no_redirect_takes_the_token_elsewhere() -> None:
         assert at_target == []
 
 
+@pytest.mark.slow
 async def test_no_change_is_lost_or_told_twice_where_streams_end_with_their_tokens(
     tmp_path: Path,
 ) -> None:

@@ -121,6 +121,7 @@ async def _go_through_it(place: Cluster, era: str) -> tuple[int, float, float]:
     return pid, down_at, up_at
 
 
+@pytest.mark.slow
 async def test_the_facade_goes_and_comes_back_empty(tmp_path: Path) -> None:
     from tests.programs import AskedFacade, running
     from tests.servers.process import McpServer
