@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from mcp_discovery.facade.access.front_door import AllowedHosts, host_name
+from mcp_discovery.errors import InvalidInputError, raise_all
+from mcp_discovery.facade.access.front_door import host_name
 from mcp_discovery.facade.access.rights import Need, Verb
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
@@ -37,7 +38,14 @@ class ReadOnlyHosts:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         """Raises :class:`InvalidInputError` for what is no name of a host."""
-        AllowedHosts(names)
+        raise_all(
+            InvalidInputError(
+                f"--read-only-host {each[:100]!r} is no host; write one name alone, such as "
+                "mcp.example.com"
+            )
+            for each in names
+            if not each or "*" in each or host_name(each) != each.lower().rstrip(".")
+        )
         self._names = {host_name(each) for each in names}
 
     def check(self, request: web.Request, need: Need) -> None:

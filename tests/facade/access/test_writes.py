@@ -120,6 +120,10 @@ async def test_by_some_names_nothing_is_changed(tmp_path: Path) -> None:
         assert "--read-only-host" in refused.json["detail"]
 
 
-def test_what_is_no_name_is_none_for_reading_only() -> None:
-    with pytest.raises(InvalidInputError, match="no host"):
-        ReadOnlyHosts(("https://mcp.example.com",))
+@pytest.mark.parametrize(
+    "name", ["https://mcp.example.com", "*.example.com", "*", "mcp.example.com:443", ""]
+)
+def test_what_is_no_name_is_none_for_reading_only(name: str) -> None:
+    """Nothing would be asked by it: who gives it would believe that it is obeyed."""
+    with pytest.raises(InvalidInputError, match=r"--read-only-host .* is no host"):
+        ReadOnlyHosts(("mcp.example.com.", name))
