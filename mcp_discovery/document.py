@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
@@ -20,7 +20,18 @@ MAX_DOCUMENT_BYTES = 16 * 2**20
 #: How many JSON values a document may hold: what they take in memory is not told by its bytes.
 MAX_DOCUMENT_VALUES = 250_000
 
-_LISTS = ("tools", "resources", "resourceTemplates", "prompts")
+#: The kinds of what is offered.
+Kind: TypeAlias = Literal["tool", "resource", "prompt", "skill"]
+#: Kind → the member of a record's index that names what is of the kind.
+KINDS: Final[Mapping[Kind, str]] = {
+    "tool": "tools",
+    "resource": "resources",
+    "prompt": "prompts",
+    "skill": "skills",
+}
+#: The members of a document, and how many of them are in the canonical JSON even when empty: those
+#: that came later are not, so that the digests of documents without them stayed as they were.
+_LISTS, _ALWAYS = ("tools", "resources", "resourceTemplates", "prompts", "skills"), 4
 _DIGEST_HEX = frozenset("0123456789abcdef")
 
 
@@ -40,7 +51,10 @@ def compact(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class CapabilityDocument:
-    """Tools, resources, resource templates and prompts, with MCP's own field names.
+    """Tools, resources, resource templates, prompts and skills, with MCP's own field names.
+
+    A skill is as ``skills/list`` of MCP's extension gives it (its ``uri``, its ``frontmatter``, its
+    files with their digests), or as the card of an A2A agent does (``id``, ``name``).
 
     Its canonical JSON has sorted keys, no white space and UTF-8 text; the digest is the SHA-256 of
     that, in lower-case hexadecimal. Instances of one version share one document.
@@ -50,6 +64,7 @@ class CapabilityDocument:
     resources: tuple[Mapping[str, Any], ...] = ()
     resource_templates: tuple[Mapping[str, Any], ...] = ()
     prompts: tuple[Mapping[str, Any], ...] = ()
+    skills: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def canonical(self) -> bytes:
@@ -59,8 +74,11 @@ class CapabilityDocument:
         :data:`MAX_DOCUMENT_VALUES`, or holds what JSON cannot (an integer over 64 bits, a lone
         surrogate).
         """
-        lists = (self.tools, self.resources, self.resource_templates, self.prompts)
-        content = dict(zip(_LISTS, lists, strict=True))
+        content = {
+            name: items
+            for number, (name, items) in enumerate(self.lists().items())
+            if items or number < _ALWAYS
+        }
         try:
             data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=dict)
         except TypeError as error:
@@ -120,10 +138,31 @@ class CapabilityDocument:
             raise InvalidDocumentError("the capability document's gzip data ends too early")
         return cls.from_json(plain, digest=digest)
 
-    def names(self) -> tuple[list[str], list[str], list[str]]:
-        """Names of tools, of resources and their templates, and of prompts, in order, once each."""
+    def lists(self) -> Mapping[str, tuple[Mapping[str, Any], ...]]:
+        """All of it, by the member of its JSON."""
+        lists = (self.tools, self.resources, self.resource_templates, self.prompts, self.skills)
+        return dict(zip(_LISTS, lists, strict=True))
+
+    def by_kind(self) -> Mapping[Kind, tuple[Mapping[str, Any], ...]]:
+        """All of it, by its kind (:data:`KINDS`); resource templates are resources."""
         resources = (*self.resources, *self.resource_templates)
-        return _names(self.tools), _names(resources), _names(self.prompts)
+        offered = (self.tools, resources, self.prompts, self.skills)
+        return dict(zip(KINDS, offered, strict=True))
+
+    def names(self) -> dict[str, list[str]]:
+        """The names of what is offered, as a record's index has them: in order, once each."""
+        return {KINDS[kind]: _names(items) for kind, items in self.by_kind().items()}
+
+
+def text_of(item: Mapping[str, Any], member: str) -> str | None:
+    """The text of ``member``, such as its name, of an item in a document; ``None`` without one.
+
+    What a skill of MCP says of itself stands in its ``frontmatter``.
+    """
+    value = item.get(member)
+    if value is None and isinstance(front := item.get("frontmatter"), Mapping):
+        value = front.get(member)
+    return value if isinstance(value, str) else None
 
 
 def _check_size(size: int) -> None:
@@ -145,5 +184,4 @@ def _objects(name: str, items: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def _names(items: Iterable[Mapping[str, Any]]) -> list[str]:
-    found = (item.get("name") for item in items)
-    return list(dict.fromkeys(name for name in found if isinstance(name, str) and name))
+    return list(dict.fromkeys(name for item in items if (name := text_of(item, "name"))))

@@ -250,13 +250,19 @@ class Endpoint(_Model):
 class Capabilities(_Model):
     """The compact index of what a server offers: names only, and the document's digest.
 
-    ``resources`` names resources and resource templates alike.
+    ``resources`` names resources and resource templates alike. It has a member for each of
+    :data:`~mcp_discovery.document.KINDS`; a record of an earlier release names no skills.
     """
 
     tools: Names = ()
     resources: Names = ()
     prompts: Names = ()
+    skills: Names = ()
     digest: str | None = None
+
+    def lists(self) -> tuple[tuple[str, ...], ...]:
+        """The names, in the order of :data:`~mcp_discovery.document.KINDS`."""
+        return self.tools, self.resources, self.prompts, self.skills
 
 
 class Protocol(_Model):

@@ -61,6 +61,7 @@ class ScopeGrant(Section):
     tools: list[str] | None = None
     resources: list[str] | None = None
     prompts: list[str] | None = None
+    skills: list[str] | None = None
 
     def grant(self) -> Grant:
         """The same for :class:`Rights`. Whoever may call something may see it, too."""

@@ -25,7 +25,7 @@ VERBS: tuple[Verb, ...] = get_args(Verb)
 #: What an operation needs: a verb, or nothing (``open``).
 Need: TypeAlias = Verb | Literal["open"]
 #: What of an instance a grant may be restricted to.
-Part: TypeAlias = Literal["tools", "resources", "prompts"]
+Part: TypeAlias = Literal["tools", "resources", "prompts", "skills"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
@@ -50,9 +50,9 @@ class Grant:
     """Verbs, and the instances that they are granted for.
 
     Each selector is a tuple of globs, of which one has to match; ``None`` matches all. ``owners``
-    are compared with the caller that the instance's name belongs to. ``tools``, ``resources`` and
-    ``prompts`` restrict the grant to these of an instance that offers at least one of them; where
-    one of the three is given, of the others nothing is granted.
+    are compared with the caller that the instance's name belongs to. ``tools``, ``resources``,
+    ``prompts`` and ``skills`` restrict the grant to these of an instance that offers at least one
+    of them; where one of the four is given, of the others nothing is granted.
     """
 
     verbs: frozenset[Verb]
@@ -63,10 +63,11 @@ class Grant:
     tools: tuple[str, ...] | None = None
     resources: tuple[str, ...] | None = None
     prompts: tuple[str, ...] | None = None
+    skills: tuple[str, ...] | None = None
 
     @property
     def is_partial(self) -> bool:
-        """Whether it is for some tools, resources or prompts alone."""
+        """Whether it is for some tools, resources, prompts or skills alone."""
         return any(getattr(self, part) is not None for part in PARTS)
 
     def covers(self, record: Record, owner: str | None) -> bool:
@@ -149,8 +150,8 @@ class Rights:
         part: Part | None = None,
         name: str = "",
     ) -> bool:
-        """Whether ``verb`` is granted for an instance, or for one of its tools, resources or
-        prompts. ``owner`` is the caller that its name belongs to, ``None`` for nobody."""
+        """Whether ``verb`` is granted for an instance, or for one of its tools, resources,
+        prompts or skills. ``owner`` is the caller that its name belongs to, ``None`` for nobody."""
         found = self.covering(verb, record, owner)
         if part is not None:
             return includes(found, part, name)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.live_list import LiveList
-from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.document import CapabilityDocument, text_of
 from mcp_discovery.errors import DiscoveryError, DocumentNotFoundError, InvalidDocumentError
 from mcp_discovery.facade.access.rights import PARTS, Grant, Part, includes
 
@@ -43,22 +43,22 @@ class TrimmedContent(NamedTuple):
 
     @classmethod
     def of(cls, document: CapabilityDocument) -> TrimmedContent:
-        names = zip(PARTS, map(frozenset, document.names()), strict=True)
-        return cls(document.digest, dict(names))
+        names = document.names()
+        return cls(document.digest, {part: frozenset(names[part]) for part in PARTS})
 
 
 def trim(document: CapabilityDocument, grants: Sequence[Grant]) -> CapabilityDocument:
     """What ``grants`` are for of ``document``.
 
-    Resources and their templates are both found by their name, and by their URI.
+    Resources, their templates and skills are found by their name, and by their URI.
     """
 
     def kept(
         part: Part, items: Sequence[Mapping[str, Any]], *members: str
     ) -> tuple[Mapping[str, Any], ...]:
         def fits(item: Mapping[str, Any]) -> bool:
-            known = (item.get(member) for member in ("name", *members))
-            return any(isinstance(each, str) and includes(grants, part, each) for each in known)
+            known = (text_of(item, member) for member in ("name", *members))
+            return any(each is not None and includes(grants, part, each) for each in known)
 
         return tuple(filter(fits, items))
 
@@ -67,6 +67,7 @@ def trim(document: CapabilityDocument, grants: Sequence[Grant]) -> CapabilityDoc
         resources=kept("resources", document.resources, "uri"),
         resource_templates=kept("resources", document.resource_templates, "uriTemplate"),
         prompts=kept("prompts", document.prompts),
+        skills=kept("skills", document.skills, "uri"),
     )
 
 

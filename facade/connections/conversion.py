@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.document import KINDS, CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.facade.connections.requests import (
     RECORD_FIELDS,
@@ -42,9 +42,7 @@ def posting_of(new: NewConnection, *, document: CapabilityDocument | None = None
     _put_metadata(fields, new.metadata or {}, traits)
     fields |= _offered(new.capabilities or ())
     if document is not None:
-        tools, resources, prompts = document.names()
-        names = {"tools": tools, "resources": resources, "prompts": prompts}
-        fields["capabilities"] = names | {"digest": document.digest}
+        fields["capabilities"] = document.names() | {"digest": document.digest}
     if new.era is not None:
         fields["protocol"] = {"era": new.era}
     return parse(fields, remote="")
@@ -165,12 +163,9 @@ def _transport(endpoint: EndpointGiven, protocol: str | None) -> str:
     return "websocket" if scheme in ("ws", "wss") else "streamable-http"
 
 
-_LISTS = {"tool": "tools", "resource": "resources", "prompt": "prompts"}
-
-
 def _offered(given: Sequence[str | CapabilityGiven]) -> dict[str, Any]:
     """``capabilities`` and, where more than names is given, ``document`` of a posting."""
-    document: dict[str, list[dict[str, Any]]] = {name: [] for name in _LISTS.values()}
+    document: dict[str, list[dict[str, Any]]] = {name: [] for name in KINDS.values()}
     for each in given:
         if isinstance(each, str):
             document["tools"].append({"name": each})
@@ -180,7 +175,7 @@ def _offered(given: Sequence[str | CapabilityGiven]) -> dict[str, Any]:
             item["description"] = each.description
         if each.schema_ is not None:
             item["inputSchema"] = each.schema_
-        document[_LISTS[each.kind]].append(item)
+        document[KINDS[each.kind]].append(item)
     names = {
         name: list(dict.fromkeys(item["name"] for item in items))
         for name, items in document.items()

@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp_discovery.adapters.heartbeats import DRAINING
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.document import CapabilityDocument, text_of
 from mcp_discovery.facade.connections.conversion import shown_metadata
 from mcp_discovery.facade.connections.statuses import (
     INITIALIZING,
@@ -147,17 +147,14 @@ def endpoint_shown(endpoint: Endpoint) -> dict[str, Any]:
 def capabilities_shown(document: CapabilityDocument) -> list[dict[str, Any]]:
     """Every capability of ``document`` with its description and schema, where it has them."""
     shown = []
-    for kind, items in (
-        ("tool", document.tools),
-        ("resource", (*document.resources, *document.resource_templates)),
-        ("prompt", document.prompts),
-    ):
+    for kind, items in document.by_kind().items():
         for item in items:
-            name, description, schema = map(item.get, ("name", "description", "inputSchema"))
-            if not isinstance(name, str):
+            name, description = text_of(item, "name"), text_of(item, "description")
+            schema = item.get("inputSchema")
+            if name is None:
                 continue
             capability: dict[str, Any] = {"name": name, "kind": kind}
-            if isinstance(description, str):
+            if description is not None:
                 capability["description"] = description
             if isinstance(schema, Mapping):
                 capability["schema"] = schema

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mcp_discovery.balancing import Strategy
+from mcp_discovery.document import Kind
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.registration.traits import INTERVALS, TIMEOUTS
@@ -153,7 +154,7 @@ class CapabilityGiven(_RequestModel):
     name: Word
     description: Annotated[str, Field(max_length=16384)] | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
-    kind: Literal["tool", "resource", "prompt"] = "tool"
+    kind: Kind = "tool"
 
 
 Capabilities = Annotated[list[Word | CapabilityGiven], Field(max_length=4096), at_most(4096)]

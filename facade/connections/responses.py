@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mcp_discovery.balancing import Strategy
+from mcp_discovery.document import Kind
 from mcp_discovery.facade.connections.requests import Type
 from mcp_discovery.facade.connections.statuses import ConnectionStatus, Protocol
 from mcp_discovery.facade.http.body import Shaped
@@ -78,7 +79,7 @@ class CapabilityShown(Shaped):
     name: str
     description: str | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
-    kind: Literal["tool", "resource", "prompt"]
+    kind: Kind
 
 
 class ConnectionDetails(_Connection):

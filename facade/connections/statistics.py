@@ -11,11 +11,11 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import View
 from mcp_discovery.balancing import BUSY, USUAL
+from mcp_discovery.document import KINDS
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.responses import Distribution, Stats
 from mcp_discovery.facade.connections.statuses import PROTOCOLS, STATUSES, protocol_of, status_of
-from mcp_discovery.facade.documents.documents import KINDS
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.pauses import Pauses
 from mcp_discovery.facade.servers import list_json
@@ -141,8 +141,8 @@ def _offered(view: View) -> int:
     return len(
         {
             (kind, name)
-            for offer in offers(view)
-            for kind, names in zip(KINDS, offer[1:], strict=True)
+            for _, lists in offers(view)
+            for kind, names in zip(KINDS, lists, strict=True)
             for name in names
         }
     )

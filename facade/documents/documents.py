@@ -18,6 +18,7 @@ from mcp_discovery.document import (
     MAX_DOCUMENT_VALUES,
     CapabilityDocument,
     is_digest,
+    text_of,
 )
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.facade.access.caller import caller_of
@@ -38,9 +39,6 @@ _READERS = 16
 #: How many bytes of descriptions are cached; each counts with its overhead.
 _DESCRIPTION_BYTES = 64 * 2**20
 _OVERHEAD = 200
-
-#: The kinds of capability, as ``GET /capabilities`` names them.
-KINDS = ("tool", "resource", "prompt")
 
 Descriptions = Mapping[tuple[str, str], str]
 
@@ -152,16 +150,12 @@ class Documents:
     def _describe(self, document: CapabilityDocument) -> None:
         if self._descriptions.get(document.digest) is not None:
             return
-        lists = (
-            document.tools,
-            (*document.resources, *document.resource_templates),
-            document.prompts,
-        )
         self._descriptions[document.digest] = {
-            (kind, item["name"]): item["description"][:1000]
-            for kind, items in zip(KINDS, lists, strict=True)
+            (kind, name): text[:1000]
+            for kind, items in document.by_kind().items()
             for item in items
-            if isinstance(item.get("name"), str) and isinstance(item.get("description"), str)
+            if (name := text_of(item, "name")) is not None
+            and (text := text_of(item, "description")) is not None
         }
 
 
@@ -175,6 +169,7 @@ def document_of(capabilities: Capabilities) -> CapabilityDocument:
         tools=named(capabilities.tools),
         resources=named(capabilities.resources),
         prompts=named(capabilities.prompts),
+        skills=named(capabilities.skills),
     )
 
 

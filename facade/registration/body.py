@@ -20,7 +20,7 @@ from mcp_discovery.record import Record, parse_moment
 
 #: Seconds after which a silent instance is forgotten, where its lease does not say.
 REAP_AFTER = 300.0
-#: How many tools, resources or prompts whoever posts a server may name: each is indexed.
+#: How many tools, resources, prompts or skills whoever posts a server may name: each is indexed.
 _MOST_NAMES = 10_000
 #: The reason of a status that a registrant gave without one.
 OWN_REASON = "says so itself"
@@ -56,9 +56,7 @@ def gives_capabilities(record: Record) -> bool:
     A record that was filled from the server's own answers names its protocol, too; that shows after
     a restart, and when an entry is sent back as it was listed.
     """
-    offered = record.capabilities
-    named = bool(offered.tools or offered.resources or offered.prompts)
-    return named and record.protocol.era is None
+    return any(record.capabilities.lists()) and record.protocol.era is None
 
 
 def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Posting:
@@ -84,8 +82,7 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
         capabilities = {}
     document = _document(body)
     if document is not None and isinstance(capabilities, dict):
-        tools, resources, prompts = document.names()
-        capabilities = {"tools": tools, "resources": resources, "prompts": prompts} | capabilities
+        capabilities = document.names() | capabilities
     fields["capabilities"] = capabilities
     if isinstance(capabilities, dict):
         _require_few_names(capabilities)

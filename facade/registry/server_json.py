@@ -308,3 +308,4 @@ def _publisher_members(record: Record) -> Iterable[tuple[str, Any]]:
     yield "tools", offered.tools
     yield "prompts", offered.prompts
     yield "resources", offered.resources
+    yield "skills", offered.skills

@@ -79,13 +79,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 def document_body(document: CapabilityDocument) -> Mapping[str, Any]:
     """A document with its digest in front, as ``…/capabilities`` answers it."""
-    return {
-        "digest": document.digest,
-        "tools": document.tools,
-        "resources": document.resources,
-        "resourceTemplates": document.resource_templates,
-        "prompts": document.prompts,
-    }
+    return {"digest": document.digest, **document.lists()}
 
 
 ID = Parameter("id", "The instance's id.", where="path")

@@ -129,6 +129,7 @@ class CapabilityLists(Shaped):
     resources: list[dict[str, Any]]
     resource_templates: list[dict[str, Any]]
     prompts: list[dict[str, Any]]
+    skills: list[dict[str, Any]]
 
 
 class LeaseTerms(Shaped):

@@ -14,11 +14,12 @@ from pydantic import Field
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.document import KINDS, Kind
 from mcp_discovery.facade.access.caller import caller_if_known, caller_of
 from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.access.quotas import QUOTAS
-from mcp_discovery.facade.documents.documents import DOCUMENTS, KINDS
+from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.metrics import METRICS
@@ -40,7 +41,7 @@ class Capability(Shaped):
     """A tool, resource or prompt, whoever offers it."""
 
     name: str
-    kind: Literal["tool", "resource", "prompt"] | None = None
+    kind: Kind | None = None
     description: str | None = None
     providers: int = Field(ge=0, description="Instances that offer it: healthy, or of stdio.")
     total_requests: int = Field(ge=0, description="As far as clients reported them here.")
@@ -172,9 +173,8 @@ async def capabilities(request: web.Request) -> web.Response:
     digests: defaultdict[tuple[str, str], str] = defaultdict(str)
     used: dict[str, None] = {}
     pauses = Pauses()
-    for offer, count in offers(view).items():
+    for (digest, lists), count in offers(view).items():
         await pauses.pause()
-        digest, lists = offer[0], offer[1:]
         used[digest] = None
         for kind, names in zip(KINDS, lists, strict=True):
             for name in dict.fromkeys(names):
@@ -185,12 +185,12 @@ async def capabilities(request: web.Request) -> web.Response:
     used.pop("", None)
     await documents.learn(used, most=_MOST_READ, timeout=_READ_TIMEOUT)
     listed = []
-    for kind, name in sorted(providers, key=lambda each: (each[1], each[0])):
+    for listed_as, name in sorted(providers, key=lambda each: (each[1], each[0])):
         await pauses.pause()
-        entry: dict[str, object] = {"name": name, "kind": kind}
-        if text := documents.descriptions(digests[kind, name]).get((kind, name)):
+        entry: dict[str, object] = {"name": name, "kind": listed_as}
+        if text := documents.descriptions(digests[listed_as, name]).get((listed_as, name)):
             entry["description"] = text
-        entry["providers"] = providers[kind, name]
+        entry["providers"] = providers[listed_as, name]
         figures = usage.capability(name)
         entry["totalRequests"] = figures.requests
         if figures.latency is not None:
@@ -302,7 +302,7 @@ def performance_of(figures: UsageFigures) -> dict[str, float]:
     return performance
 
 
-_Offer = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+_Offer = tuple[str, tuple[tuple[str, ...], ...]]
 
 
 def offers(view: View) -> Counter[_Offer]:
@@ -316,9 +316,7 @@ def offers(view: View) -> Counter[_Offer]:
     )
     fit = (entry for id in candidates if is_usable((entry := view.entries[id]).health))
     indexed = (entry.record.capabilities for entry in fit)
-    return Counter(
-        (each.digest or "", each.tools, each.resources, each.prompts) for each in indexed
-    )
+    return Counter((each.digest or "", each.lists()) for each in indexed)
 
 
 def _counts(view: View) -> dict[str, int]:

@@ -15,6 +15,7 @@ from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.state import facade_of
 from mcp_discovery.faults import fault_text
 from mcp_discovery.nearest import nearest
+from mcp_discovery.query.filters import capability_names
 from mcp_discovery.record import Record
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -112,8 +113,7 @@ def _require_offered(record: Record, capability: str) -> None:
     A record that lists no names accepts every name: the facade cannot introspect a server that
     requires credentials.
     """
-    offered = record.capabilities
-    names = (*offered.tools, *offered.resources, *offered.prompts)
+    names = tuple(capability_names(record))
     if capability in names or (not names and capability.isprintable()):
         return
     near = nearest(capability, names)

@@ -15,6 +15,7 @@ from mcp_discovery.facade.usage.usage import (
     Window,
 )
 from mcp_discovery.health import Load
+from mcp_discovery.query.filters import capability_names
 
 
 class VisibleUsage(Usage):
@@ -59,10 +60,9 @@ class VisibleUsage(Usage):
         if entry is None:
             return
         capability: str | None = facts["capability"]
-        if not self._catalog.shows_whole(id):
-            offered = entry.record.capabilities
-            if capability not in (*offered.tools, *offered.resources, *offered.prompts):
-                return
+        shown = self._catalog.shows_whole(id) or capability in (*capability_names(entry.record),)
+        if not shown:
+            return
         self.outcome(
             id,
             latency=facts["latency"],

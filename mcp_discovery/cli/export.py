@@ -10,6 +10,7 @@ import typer
 from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import run
 from mcp_discovery.cli.terminal import json_text, say
+from mcp_discovery.document import KINDS
 from mcp_discovery.errors import InvalidInputError
 
 FORMATS = ("registry", "servers", "mcp-json", "vscode")
@@ -127,7 +128,7 @@ def registration_body(entry: Mapping[str, Any]) -> dict[str, Any]:
         body["protocol"] = {"era": era}
     else:
         offered = entry.get("capabilities") or {}
-        names = {key: offered[key] for key in ("tools", "resources", "prompts") if offered.get(key)}
+        names = {key: offered[key] for key in KINDS.values() if offered.get(key)}
         body |= {"capabilities": names} if names else {}
     return body
 

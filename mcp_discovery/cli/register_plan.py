@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcp_discovery.document import KINDS
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.record import Record
 from mcp_discovery.record_fields import FROM_SERVER, GIVEN
@@ -152,8 +153,8 @@ def _differences(server: PlannedServer, entry: Mapping[str, Any]) -> Iterator[tu
         if (before or None) != (after or None):
             yield name, before, after
     if "capabilities" in server.body:
-        kinds = ("tools", "resources", "prompts")
-        before = {kind: (entry.get("capabilities") or {}).get(kind) or [] for kind in kinds}
-        after = {kind: (wanted.get("capabilities") or {}).get(kind) or [] for kind in kinds}
+        lists = KINDS.values()
+        before = {name: (entry.get("capabilities") or {}).get(name) or [] for name in lists}
+        after = {name: (wanted.get("capabilities") or {}).get(name) or [] for name in lists}
         if before != after:
             yield "capabilities", before, after

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_discovery.cli.host_files import records
+from mcp_discovery.document import KINDS
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.instance import DERIVED
 from mcp_discovery.nearest import nearest
@@ -103,9 +104,10 @@ def _connection(server: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(offered, list):
         connection["capabilities"] = offered
     elif isinstance(offered, Mapping):
-        kinds = (("tools", "tool"), ("resources", "resource"), ("prompts", "prompt"))
         names = [
-            {"name": name, "kind": kind} for key, kind in kinds for name in offered.get(key) or ()
+            {"name": name, "kind": kind}
+            for kind, member in KINDS.items()
+            for name in offered.get(member) or ()
         ]
         if names:
             connection["capabilities"] = names

@@ -18,7 +18,6 @@ _LONGEST_INFO = 200
 _LONGEST_INSTRUCTIONS = 8192
 _LONGEST_VERSION = 32
 _MOST_VERSIONS = 32
-_INDEX = ("tools", "resources", "prompts")
 
 
 class ServerOffer:
@@ -62,8 +61,7 @@ class ServerOffer:
                 "it is left out of the record"
             )
         index = {
-            kind: _fitting(kind, names, notes)
-            for kind, names in zip(_INDEX, self.document.names(), strict=True)
+            kind: _fitting(kind, names, notes) for kind, names in self.document.names().items()
         }
         whole = dict(fields) | {"protocol": self._protocol()}
         return _within_limit(whole, index, self.document.digest, notes), tuple(notes)

@@ -182,9 +182,8 @@ def uptime(instance: Instance, now: datetime) -> float:
 
 
 def capability_names(record: Record) -> Iterable[str]:
-    """The names of all tools, resources and prompts of ``record``."""
-    offered = record.capabilities
-    return chain(offered.tools, offered.resources, offered.prompts)
+    """The names of all tools, resources, prompts and skills of ``record``."""
+    return chain.from_iterable(record.capabilities.lists())
 
 
 _ROWS = (
@@ -215,17 +214,17 @@ _ROWS = (
     ),
     Filter(
         "capability",
-        "That offer this tool, resource or prompt; all of them where it is repeated.",
+        "That offer this tool, resource, prompt or skill; all of them where it is repeated.",
         lambda instance: capability_names(instance.record),
         index="kind",
         cost=3,
         every=True,
         split="repeats",
-        noun="tool, resource or prompt",
-        argument="Only servers that offer all of these, each the exact name of a tool, resource or "
-        "prompt.",
+        noun="tool, resource, prompt or skill",
+        argument="Only servers that offer all of these, each the exact name of a tool, resource, "
+        "prompt or skill.",
         option=Option(
-            "A tool, resource or prompt by name; again for more, all of them.",
+            "A tool, resource, prompt or skill by name; again for more, all of them.",
             "NAME",
             complete="tools",
         ),

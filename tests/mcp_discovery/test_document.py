@@ -77,7 +77,31 @@ def test_names_of_resources_and_templates_in_order() -> None:
                 "resources": [{"name": "r", "uri": "x://r"}],
                 "resourceTemplates": [{"name": "t", "uriTemplate": "x://{t}"}],
                 "prompts": [{"name": "p"}],
+                "skills": [
+                    {"uri": "skill://a/s/SKILL.md", "frontmatter": {"name": "s"}},
+                    {"uri": "skill://b/s/SKILL.md", "frontmatter": {"name": "s"}},
+                    {"id": "forecast", "name": "Forecast"},
+                    {"uri": "skill://nameless/SKILL.md", "frontmatter": "none"},
+                ],
             }
         )
     )
-    assert made.names() == (["b", "a"], ["r", "t"], ["p"])
+    assert made.names() == {
+        "tools": ["b", "a"],
+        "resources": ["r", "t"],
+        "prompts": ["p"],
+        "skills": ["s", "Forecast"],
+    }
+
+
+def test_documents_without_skills_are_as_they_were() -> None:
+    plain = CapabilityDocument(tools=({"name": "a"},))
+    assert plain.canonical == (
+        b'{"prompts":[],"resourceTemplates":[],"resources":[],"tools":[{"name":"a"}]}'
+    )
+    skill = {"uri": "skill://a/SKILL.md", "frontmatter": {"name": "a"}, "resources": "dynamic"}
+    made = CapabilityDocument(tools=plain.tools, skills=(skill,))
+    assert made.digest != plain.digest
+    assert CapabilityDocument.from_json(made.canonical, digest=made.digest).skills == (skill,)
+    with pytest.raises(InvalidDocumentError, match="skills is not a list of objects"):
+        CapabilityDocument.from_json(b'{"skills": ["a"]}')

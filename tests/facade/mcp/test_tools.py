@@ -131,7 +131,7 @@ async def test_a_server_says_what_is_needed_to_use_it(filled: Client) -> None:
     [
         ({"tags": ["shopp"]}, "No server has the tag 'shopp'; did you mean 'shop'?"),
         ({"tool": ["find_produkt"]}, "did you mean 'find_product'?"),
-        ({"capability": ["nobody"]}, "No server has the tool, resource or prompt 'nobody'."),
+        ({"capability": ["nobody"]}, "No server has the tool, resource, prompt or skill 'nobody'."),
         ({"name": ["lost"]}, "status ['all']"),
         ({"name": ["products"], "tags": ["money"], "status": ["all"]}, "Use fewer filters"),
     ],

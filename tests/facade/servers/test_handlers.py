@@ -107,6 +107,7 @@ async def test_capabilities_are_spelled_as_mcp_spells_them(ask: Client) -> None:
         "resources": [{"uri": "things://all", "name": "things", "mimeType": "text/plain"}],
         "resourceTemplates": [{"uriTemplate": "things://{n}", "name": "thing"}],
         "prompts": [{"name": "explain", "arguments": []}],
+        "skills": [{"uri": "skill://refunds/SKILL.md", "frontmatter": {"name": "refunds"}}],
     }
     assert (await ask("POST", "/servers", leased("a", document=document))).status == 201
     told = (await ask("GET", "/servers/a/capabilities")).json
@@ -117,6 +118,7 @@ async def test_capabilities_are_spelled_as_mcp_spells_them(ask: Client) -> None:
         "tools": ["find"],
         "resources": ["things", "thing"],
         "prompts": ["explain"],
+        "skills": ["refunds"],
         "digest": digest,
     }
 

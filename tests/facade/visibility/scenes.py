@@ -22,11 +22,14 @@ TAGS = ("eu", "beta")
 OWNERS = {"pay": "ann", "pay-eu": "ann", "shop": "bob"}
 ZONES = ("west", "east", None)
 OFFERS = ("read_x", "read_y", "write_x", "drop")
-URIS = {name: f"docs:///{name}" for name in OFFERS}
+URIS = {
+    "resources": {name: f"docs:///{name}" for name in OFFERS},
+    "skills": {name: f"skill://desk/{name}/SKILL.md" for name in OFFERS},
+}
 DESCRIPTIONS = ("Reads orders", "Writes invoices", "Drops everything")
 #: Is in every pair of lists at the end, and visible to everybody.
 SENTINEL = "sentinel"
-PARTS = ("tools", "resources", "prompts")
+PARTS = ("tools", "resources", "prompts", "skills")
 
 Grants = Sequence[dict[str, Any]]
 
@@ -60,14 +63,17 @@ class Made:
                 item["inputSchema"] = {"type": "object"}
             elif part == "resources":
                 is_template = text == DESCRIPTIONS[-1]
-                item["uriTemplate" if is_template else "uri"] = URIS[name]
+                item["uriTemplate" if is_template else "uri"] = URIS[part][name]
                 part = "templates" if is_template else part
+            elif part == "skills":
+                item = {"uri": URIS[part][name], "frontmatter": item, "resources": "dynamic"}
             found[part].setdefault(name, item)
         return CapabilityDocument(
             tools=tuple(found["tools"].values()),
             resources=tuple(found["resources"].values()),
             resource_templates=tuple(found["templates"].values()),
             prompts=tuple(found["prompts"].values()),
+            skills=tuple(found["skills"].values()),
         )
 
     @property
@@ -85,8 +91,7 @@ class Made:
         }
         named = [name for _, name, _ in self.offers]
         content["protocol"] = {"instructions": f"Use {' and '.join(named)}"}
-        tools, resources, prompts = self.document.names()
-        content["capabilities"] = {"tools": tools, "resources": resources, "prompts": prompts}
+        content["capabilities"] = self.document.names()
         return Record.parse(content)
 
 
@@ -113,10 +118,10 @@ def sees_all_of(grants: Grants, made: Made) -> bool:
 
 
 def sees_offer(grants: Grants, made: Made, offer: tuple[str, str, str]) -> bool:
-    """Whether one of its tools, resources or prompts is visible; each by its name, a resource by
-    its URI as well."""
+    """Whether one of its tools, resources, prompts or skills is visible; each by its name, a
+    resource or skill by its URI as well."""
     part, name, _ = offer
-    known = (name, URIS[name]) if part == "resources" else (name,)
+    known = (name, URIS[part][name]) if part in URIS else (name,)
     return any(_covers(each, made) and part in each and _fits(each[part], known) for each in grants)
 
 
@@ -179,6 +184,7 @@ _WHAT = {
     "tools": _some(("read_*", "write_x")),
     "resources": _some(("read_x", "docs:///write*")),
     "prompts": _some(("drop", "read_?")),
+    "skills": _some(("write_?", "skill://desk/read_x/*")),
 }
 #: Grants for whole instances, for parts of some, and for parts of any.
 _GRANT = st.one_of(
