@@ -259,7 +259,7 @@ OPERATIONS = (
             Parameter("protocol", "One of these protocols.", _words(*PROTOCOLS)),
             Parameter(
                 "capability",
-                "That offer this tool, resource or prompt, or have it for a tag or a word of their "
+                "That offer this tool, resource, prompt or skill, or have it for a tag or a word of their "
                 "name; all of them where it is repeated.",
                 _STRINGS,
             ),

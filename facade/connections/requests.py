@@ -239,7 +239,7 @@ class LoadBalancing(_RequestModel):
 
 
 class Discover(_RequestModel):
-    """``capabilities``: all of them, each the name of a tool, resource or prompt."""
+    """``capabilities``: all of them, each the name of a tool, resource, prompt or skill."""
 
     capabilities: Words | None = None
     filters: DiscoverFilters | None = None

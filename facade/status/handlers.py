@@ -38,7 +38,7 @@ from mcp_discovery.version import installed_version
 
 
 class Capability(Shaped):
-    """A tool, resource or prompt, whoever offers it."""
+    """A tool, resource, prompt or skill, whoever offers it."""
 
     name: str
     kind: Kind | None = None

@@ -35,7 +35,7 @@ class OutcomeModel(BaseModel):
         None, description="How many milliseconds it took, where that is known."
     )
     capability: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
-        None, description="The tool, resource or prompt that was used."
+        None, description="The tool, resource, prompt or skill that was used."
     )
     error: Annotated[str, StringConstraints(max_length=500)] | None = Field(
         None, description="What went wrong, in one sentence without secrets."

@@ -253,7 +253,7 @@ class Usage:
         return _with_reported(own, self._reported.get(id) if id in self._reported else reported)
 
     def capability(self, name: str) -> UsageFigures:
-        """The outcomes of one tool, resource or prompt, whichever instance they were of."""
+        """The outcomes of one tool, resource, prompt or skill, whichever instance they were of."""
         return self._figures(self._capabilities.get(name))
 
     def capabilities(self) -> list[str]:
