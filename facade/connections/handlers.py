@@ -259,8 +259,8 @@ OPERATIONS = (
             Parameter("protocol", "One of these protocols.", _words(*PROTOCOLS)),
             Parameter(
                 "capability",
-                "That offer this tool, resource, prompt or skill, or have it for a tag or a word of "
-                "their name; all of them where it is repeated.",
+                "That offer this tool, resource, prompt or skill, or have it for a tag or a word "
+                "of their name; all of them where it is repeated.",
                 _STRINGS,
             ),
             Parameter("name", "One of these names.", _STRINGS),
