@@ -58,6 +58,7 @@ MAX_NAME = 62
 _BETWEEN_WORDS = re.compile(r"[\s_./:@-]+")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _BLANK = re.compile(r"[\x00-\x20\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: A host and a port in which nothing can be wrong but the port.
 _PLAIN_AUTHORITY = re.compile(r"[A-Za-z0-9._:-]+")
 _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
@@ -133,6 +134,12 @@ def to_semver(text: str) -> str:
         return "0.0.0"
 
 
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text) or not text.strip():
+        raise ValueError(f"{text[:100]!r} is not one line of text; write what somebody may ask for")
+    return text.strip()
+
+
 def _http_url(text: str) -> str:
     if (problem := url_problem(text, ("http", "https"))) is not None:
         raise ValueError(problem)
@@ -167,6 +174,8 @@ SemVer = Annotated[
 ]
 HttpUrl = Annotated[str, Field(max_length=2048), AfterValidator(_http_url)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+#: What somebody may ask for, in one line.
+Sentence = Annotated[str, AfterValidator(_one_line), Field(max_length=200)]
 #: Only the first error is reported, so validation stops there: there may be a hundred thousand.
 Names = Annotated[tuple[Name, ...], FailFast()]
 
@@ -355,6 +364,10 @@ class Record(Particulars):
     tags: Annotated[tuple[Label, ...], FailFast(), AfterValidator(_unique), at_most(64)] = Field(
         default=(), max_length=64
     )
+    #: Questions that the server answers, as people ask them: 2 to 5 are recommended (ARD, 4.2).
+    example_queries: Annotated[
+        tuple[Sentence, ...], FailFast(), AfterValidator(_unique), at_most(10)
+    ] = Field(default=(), max_length=10)
     capabilities: Observed[Capabilities] = Capabilities()
     protocol: Observed[Protocol] = Protocol()
     auth: Auth = Auth()

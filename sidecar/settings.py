@@ -76,6 +76,7 @@ class SidecarSettings:
     description: str | None = None
     version: str | None = None
     tags: tuple[str, ...] = ()
+    example_queries: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     weight: int = 1
     zone: str | None = None

@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -79,6 +79,19 @@ def single(text: str) -> str:
     if len(parts) > 1:
         raise SeveralValuesError(list(filter(None, parts)))
     return text
+
+
+def lines(
+    context: typer.Context, option: typer.CallbackParam, value: Sequence[str] | None
+) -> list[str]:
+    """A callback for texts with blanks, of an option that may be given again: in the environment
+    they stand one a line, where typer would take each word for one."""
+    name = str(option.name)
+    source = context.get_parameter_source(name)
+    if source is None or source.name != "ENVIRONMENT":
+        return list(value or ())
+    text = os.environ[f"MCP_DISCOVERY_{name.upper()}"]
+    return [each for each in text.splitlines() if each.strip()]
 
 
 def whole(least: float | None, most: float | None) -> Callable[[str | int], int]:

@@ -66,6 +66,14 @@ def sidecar(
         help="A tag, a DNS label; give it again for more. In the environment: separated by spaces.",
         rich_help_panel=_RECORD,
     ),
+    example_query: list[str] | None = typer.Option(
+        None,
+        metavar="SENTENCE",
+        callback=options.lines,
+        help="A question that the server answers, as people ask it: registries find it by that. "
+        "Give 2 to 5. In the environment: one a line.",
+        rich_help_panel=_RECORD,
+    ),
     registry_name: str | None = _fact(
         None,
         metavar="PUBLISHER/NAME",
@@ -193,6 +201,7 @@ def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
     health_token, health_token_file = options.secret(parameters, "health_token")
     given |= {
         "tags": tuple(parameters["tag"] or ()),
+        "example_queries": tuple(parameters["example_query"] or ()),
         "metadata": _pairs(parameters, "metadata", "team=shop"),
         "server_token": token,
         "server_token_file": token_file,

@@ -13,6 +13,8 @@ from mcp_discovery.errors import RecordTooLargeError
 from mcp_discovery.probe.introspection import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_semver
 
+#: How many example queries registries want (ARD, 4.2).
+RECOMMENDED = range(2, 6)
 _LONGEST_NAME = 256
 _LONGEST_INFO = 200
 _LONGEST_INSTRUCTIONS = 8192
@@ -59,6 +61,11 @@ class ServerOffer:
             notes.append(
                 "what the MCP server says of itself holds what looks like an access token; "
                 "it is left out of the record"
+            )
+        if (number := len(fields.get("exampleQueries") or ())) and number not in RECOMMENDED:
+            notes.append(
+                f"{number} example quer{'y' if number == 1 else 'ies'}; other registries want "
+                f"{RECOMMENDED[0]} to {RECOMMENDED[-1]}"
             )
         index = {
             kind: _fitting(kind, names, notes) for kind, names in self.document.names().items()

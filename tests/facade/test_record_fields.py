@@ -42,6 +42,7 @@ VALUES: dict[str, Any] = {
     "websiteUrl": "https://example.com/",
     "icons": [{"src": "https://example.com/icon.png"}],
     "tags": ["products"],
+    "exampleQueries": ["is it in stock", "which is cheaper"],
     "capabilities": {"tools": ["find"], "resources": [], "prompts": []},
     "protocol": {"versions": ["2025-06-18"], "era": "legacy"},
     "auth": {"type": "bearer", "scopes": ["read"]},

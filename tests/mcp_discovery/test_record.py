@@ -46,6 +46,8 @@ def test_it_round_trips_through_json_and_keeps_what_it_does_not_know() -> None:
         ({"id": "-x"}, "id", "not a DNS label"),
         ({"tags": ["Foo"]}, "tags.0", "use 'foo'"),
         ({"tags": [f"t{n}" for n in range(65)]}, "tags", "64"),
+        ({"exampleQueries": ["fine", " "]}, "exampleQueries.1", "not one line of text"),
+        ({"exampleQueries": [f"ask {n}" for n in range(11)]}, "exampleQueries", "10"),
         ({"version": "1.2"}, "version", "MAJOR.MINOR.PATCH"),
         ({"endpoint": {"url": "10.0.0.5:8000"}}, "endpoint", "absolute URL"),
         ({"endpoint": {"url": "http:///mcp"}}, "endpoint", "with a host"),

@@ -33,6 +33,8 @@ def test_the_interval_is_a_third_of_the_ttl() -> None:
         ({"name": "Product Catalog"}, "use 'product-catalog'"),
         ({"id": "a.b"}, "id: 'a.b' is not a DNS label"),
         ({"tags": ("ok", "Not OK")}, "tags.1: 'Not OK' is not a DNS label"),
+        ({"example_queries": ("a\nb",)}, "exampleQueries.0: 'a\\nb' is not one line of text"),
+        ({"example_queries": ("a" * 201,)}, "exampleQueries.0: "),
         ({"version": "one"}, "version: 'one' is not a semantic version"),
         ({"metadata": {"password": "hunter2"}}, "metadata.password: gives password in clear"),
         ({"url": "http://127.0.0.1:8000/mcp?token=x"}, "keep credentials out of the URL"),

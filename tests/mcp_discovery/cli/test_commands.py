@@ -126,6 +126,8 @@ async def test_options_come_from_the_environment_too(asked: AskedFacade) -> None
     assert (ended.code, ended.out) == (0, "")
     ended = await command(*SIDECAR, MCP_DISCOVERY_TAG="fine Not_Fine")
     assert "not-fine" in ended.err
+    ended = await command(*SIDECAR, MCP_DISCOVERY_EXAMPLE_QUERY=f"is it there\n\n{'x' * 201}")
+    assert "exampleQueries.1" in ended.err
 
 
 async def test_a_file_without_servers_is_said_to_be_one(tmp_path: Path) -> None:

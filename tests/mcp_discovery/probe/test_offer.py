@@ -44,3 +44,15 @@ def test_only_what_a_record_takes_of_the_protocol() -> None:
 def test_what_others_put_into_the_fields_is_not_cut() -> None:
     with pytest.raises(RecordTooLargeError):
         ServerOffer(found()).record(FIELDS | {"metadata": {f"k{n}": "v" * 4096 for n in range(64)}})
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 5, 6])
+def test_more_or_fewer_example_queries_than_others_want_are_noted(number: int) -> None:
+    queries = [f"what is {n}" for n in range(number)]
+    record, notes = ServerOffer(found()).record(FIELDS | {"exampleQueries": queries})
+    assert record.example_queries == tuple(queries)
+    assert [note for note in notes if "example quer" in note] == (
+        [f"{number} example {'query' if number == 1 else 'queries'}; other registries want 2 to 5"]
+        if number in (1, 6)
+        else []
+    )
