@@ -8,7 +8,7 @@ from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.record import url_problem
 
 #: What a page may read of an answer's head besides what every page may.
-_EXPOSED = (
+EXPOSED = (
     "Allow, ETag, Link, Location, Mcp-Session-Id, RateLimit, RateLimit-Policy, Retry-After, "
     "Server-Timing, WWW-Authenticate, X-Discovery-Revision, X-Request-Id"
 )
@@ -53,7 +53,7 @@ class Cors:
         allowed = self._allowed(request)
         if allowed is not None:
             response.headers["Access-Control-Allow-Origin"] = allowed
-            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED
 
     def _allowed(self, request: web.Request) -> str | None:
         if "*" in self.origins:

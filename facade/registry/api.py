@@ -16,6 +16,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.access.parts import parts_of
+from mcp_discovery.facade.http.cors import EXPOSED
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
@@ -70,11 +71,13 @@ def decode_cursor(text: str) -> tuple[Key, RegistryQuery]:
 PREFIX = "/v0.1/"
 #: Where cards of servers are, besides below the prefix.
 _WELL_KNOWN, _SERVER_CARD = "/.well-known/", "/server-card"
-#: https://docs.github.com/en/copilot, "Configure an MCP registry": on every answer.
+#: https://docs.github.com/en/copilot, "Configure an MCP registry", and "CORS Requirements" in
+#: docs/discovery.md of the server-card extension: on every answer.
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
+    "Access-Control-Expose-Headers": EXPOSED,
 }
 
 

@@ -1,24 +1,31 @@
 """Server cards (SEP-2127) and the AI catalog that names them.
 
-The form of a card is that of https://github.com/modelcontextprotocol/experimental-ext-server-card,
-version 1; the catalog's that of https://github.com/Agent-Card/ai-catalog, version 1.0.
+A card, its place and how it is cached are those of docs/discovery.md in
+https://github.com/modelcontextprotocol/experimental-ext-server-card, version 1; the catalog is a
+"Discoverable Catalog" of https://github.com/Agent-Card/ai-catalog, version 1.0.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
 from aiohttp import web
 from cachetools import LRUCache
 
+from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import Part, parts_of
+from mcp_discovery.facade.http.cors import vary
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.pauses import made_of_each
 from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
 from mcp_discovery.facade.registry.entries import ServerVersion
+from mcp_discovery.facade.registry.identifiers import identifier, registry_name
 from mcp_discovery.facade.registry.index import LATEST, REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
 from mcp_discovery.facade.registry.server_json import identity, remote_of
@@ -31,8 +38,19 @@ CATALOG = "application/ai-catalog+json"
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json"
 #: The registry name of this facade as an MCP server.
 OWN_NAME = "io.github.mcp-discovery/facade"
+#: For how many seconds a catalog, or a card of a server, need not be asked for again. The draft's
+#: example is an hour, which this facade's own card has; what follows a live list is older sooner.
+_FRESH, _OWN_FRESH = 60, 3600
 #: How many bytes of catalogs are cached, one for each base URL of this facade that clients use.
 _CACHE_BYTES = 64 * 2**20
+
+
+class _Catalog(NamedTuple):
+    """A catalog as JSON, made of one ``generation`` of the registry, and its entity tag."""
+
+    generation: int
+    body: bytes
+    tag: str
 
 
 class AiCatalogs:
@@ -40,19 +58,23 @@ class AiCatalogs:
 
     def __init__(self, index: RegistryIndex) -> None:
         self._index = index
-        self._cache: LRUCache[str, tuple[int, bytes]] = LRUCache(
-            _CACHE_BYTES, getsizeof=lambda cached: len(cached[1])
+        self._turn = asyncio.Lock()
+        self._cache: LRUCache[str, _Catalog] = LRUCache(
+            _CACHE_BYTES, getsizeof=lambda cached: len(cached.body)
         )
 
-    def body(self, base: str) -> bytes:
-        """The catalog as JSON, its URLs below ``base``."""
-        versions = self._index.latest()
-        generation, body = self._cache.get(base, (-1, b""))
-        if generation != self._index.generation:
-            body = orjson.dumps(catalog(versions, base))
-            if len(body) <= _CACHE_BYTES:
-                self._cache[base] = self._index.generation, body
-        return body
+    async def at(self, base: str) -> _Catalog:
+        """The catalog whose URLs are below ``base``."""
+        async with self._turn:  # who asks for the same meanwhile finds it made
+            versions = self._index.latest()
+            generation = self._index.generation
+            cached = self._cache.get(base)
+            if cached is None or cached.generation != generation:
+                body = await catalog(versions, base, self._index.addresses.domain)
+                cached = _Catalog(generation, body, tag_of(body))
+                if len(body) <= _CACHE_BYTES:
+                    self._cache[base] = cached
+            return cached
 
 
 AI_CATALOGS: Part[AiCatalogs] = Part("AI catalogs")
@@ -62,12 +84,12 @@ async def ai_catalog(request: web.Request) -> web.Response:
     """Where the cards of all servers with an address are, and that of this facade itself."""
     view_of(request)  # raises until there is a first list
     parts = parts_of(request)
-    body = parts[AI_CATALOGS].body(parts[REGISTRY_INDEX].addresses.base(request))
-    return _typed(request, body, CATALOG)
+    found = await parts[AI_CATALOGS].at(parts[REGISTRY_INDEX].addresses.base(request))
+    return _typed(request, found.body, CATALOG, tag=found.tag)
 
 
 async def server_card(request: web.Request) -> web.Response:
-    """One server's card, by its name, its registry name or the id of an instance.
+    """One server's card, by its name, its registry name, its identifier or the id of an instance.
 
     Of the latest version, or of that of the instance. It says who the server is and how it is
     reached; what it offers is asked of itself.
@@ -96,19 +118,34 @@ async def own_card(request: web.Request) -> web.Response:
             }
         ],
     }
-    return _typed(request, orjson.dumps(own), CARD)
+    return _typed(request, orjson.dumps(own), CARD, fresh=_OWN_FRESH)
 
 
-def catalog(listed: list[ServerVersion], base: str) -> dict[str, Any]:
-    """The AI catalog of ``listed`` and of the facade that is reached at ``base``."""
-    own = {"identifier": identifier(OWN_NAME), "type": CARD, "url": f"{base}/mcp/server-card"}
+async def catalog(listed: Sequence[ServerVersion], base: str, domain: str) -> bytes:
+    """The AI catalog of ``listed`` and of the facade that is reached at ``base``, as JSON.
+
+    ``domain`` is the facade's, where it is known. What a card says (title, description, version) is
+    not repeated. However many servers there are, others have the event loop meanwhile.
+    """
+    host = {"displayName": domain or "mcp-discovery", "documentationUrl": f"{base}/docs"}
+    own = {
+        "identifier": f"urn:air:{domain}:facade:mcp" if domain else identifier(OWN_NAME),
+        "type": CARD,
+        "url": f"{base}/mcp/server-card",
+    }
     names = Counter(each.server.record.name for each in listed)
-    entries = [
-        _entry(each, base, alone=names[each.server.record.name] == 1)
-        for each in listed
-        if each.server.remote is not None
-    ]
-    return {"specVersion": "1.0", "entries": [own, *entries]}
+
+    def entry(each: ServerVersion) -> bytes:
+        if each.server.remote is None:
+            return b""
+        alone = names[each.server.record.name] == 1
+        return orjson.dumps(_entry(each, base, domain, alone=alone))
+
+    entries = [orjson.dumps(own), *filter(None, await made_of_each(listed, entry))]
+    head = orjson.dumps(
+        {"specVersion": "1.0", "host": host | ({"identifier": domain} if domain else {})}
+    )
+    return b'%b,"entries":[%b]}' % (head[:-1], b",".join(entries))
 
 
 def card(listed: ServerVersion) -> dict[str, Any]:
@@ -123,22 +160,12 @@ def card(listed: ServerVersion) -> dict[str, Any]:
     return found
 
 
-def identifier(name: str) -> str:
-    """``urn:air:example.com:mcp:weather`` for ``com.example/weather``.
-
-    The namespace of a registry name is a domain in reverse order; see "Catalog Entry" in the
-    specification of the AI catalog.
-    """
-    namespace, _, last = name.partition("/")
-    return f"urn:air:{'.'.join(reversed(namespace.split('.')))}:mcp:{last}"
-
-
-def _entry(listed: ServerVersion, base: str, *, alone: bool) -> dict[str, Any]:
+def _entry(listed: ServerVersion, base: str, domain: str, *, alone: bool) -> dict[str, Any]:
     """``alone`` says whether no other publisher has a server of the same name."""
     name = listed.key[0]
     path = listed.server.record.name if alone else quote(name, safe="")
     entry: dict[str, Any] = {
-        "identifier": identifier(name),
+        "identifier": identifier(name, domain),
         "type": CARD,
         "url": f"{base}/servers/{path}/server-card",
         "updatedAt": rfc3339(listed.updated),
@@ -150,6 +177,7 @@ def _entry(listed: ServerVersion, base: str, *, alone: bool) -> dict[str, Any]:
 
 def _found(request: web.Request, given: str) -> ServerVersion | None:
     view, index = view_of(request), parts_of(request)[REGISTRY_INDEX]
+    given = registry_name(given, index.addresses.domain) or given
     if "/" in given:
         return index.version(given, LATEST)
     ids = view.having("name", given)
@@ -161,15 +189,23 @@ def _found(request: web.Request, given: str) -> ServerVersion | None:
     return index.version(entry.record.registry_name, entry.record.version)
 
 
-def _typed(request: web.Request, body: bytes, media: str) -> web.Response:
-    response = tagged(request, tag_of(body), body)
+def _typed(
+    request: web.Request, body: bytes, media: str, *, tag: str = "", fresh: int = _FRESH
+) -> web.Response:
+    """``body``, or 304. Only what is told to everybody may be kept by a cache that many share."""
+    shared = "public" if caller_of(request).is_anonymous else "private"
+    headers = {"Cache-Control": f"{shared}, max-age={fresh}"}
+    response = tagged(request, tag or tag_of(body), body, headers)
+    vary(response, "Authorization")
     if response.status == 200:
         response.content_type = media
     return response
 
 
 _ANY = Parameter(
-    "id", "The server's name, its registry name, or the id of an instance.", where="path"
+    "id",
+    "The server's name, its registry name, its `urn:air:…`, or the id of an instance.",
+    where="path",
 )
 _GROUP = "mcp-registry"
 OPERATIONS = (

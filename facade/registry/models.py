@@ -94,10 +94,19 @@ class CatalogEntry(Shaped):
     tags: list[str] = Field(default_factory=list)
 
 
+class CatalogHost(Shaped):
+    """Who runs the catalog."""
+
+    display_name: str
+    identifier: str | None = Field(None, description="A domain, where `--public-url` has one.")
+    documentation_url: str
+
+
 class AiCatalog(Shaped):
     """What there is to be found here."""
 
     spec_version: str
+    host: CatalogHost
     entries: list[CatalogEntry]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
@@ -29,6 +30,8 @@ RemoteType = Literal["streamable-http", "sse"]
 _NAME = "{name}"
 #: A name with which a template is validated.
 _ANY_NAME = "a"
+#: A host name with a top-level domain, which no IP address has.
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
@@ -87,6 +90,12 @@ class Addresses:
         if self.template and (kind == "streamable-http" or not self.through_facade):
             return Remote(kind, self.template.replace(_NAME, entry.record.name))
         return Remote(kind, _instance_url(entry))
+
+    @property
+    def domain(self) -> str:
+        """The host of the public URL, where that is a domain of the DNS; else empty."""
+        host = urlsplit(self.public_url).hostname or ""
+        return host if _DOMAIN.fullmatch(host) else ""
 
     def base(self, request: web.Request) -> str:
         """The URL of this facade: the public one, or else the one that ``request`` went to.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 import pytest
 
-from mcp_discovery.facade.registry.cards import identifier
+from mcp_discovery.facade.registry.cards import catalog as catalog_of
+from mcp_discovery.facade.registry.identifiers import identifier, registry_name
+from mcp_discovery.facade.registry.server_json import Addresses
+from tests.facade.access.tokens import bearer, guarded
 from tests.facade.harness import Client, leased, served
-from tests.facade.registry.fleet import SERVER_CARD
+from tests.facade.registry.fleet import SERVER_CARD, Fleet, instance
 from tests.facade.registry.test_api import fill, posted
 
 CARD = "application/mcp-server-card+json"
@@ -113,6 +119,72 @@ async def test_urls_are_those_of_the_request_unless_there_is_a_public_one() -> N
         assert "2026-07-28" in card["remotes"][0]["supportedProtocolVersions"]
 
 
+async def test_the_catalog_says_who_runs_it_and_repeats_no_card() -> None:
+    async with served(public_url="https://mcp.example.com/up") as ask:
+        await fill(ask, posted("weather", title="Weather"), leased("a", name="files"))
+        whole = (await ask("GET", "/.well-known/ai-catalog.json")).json
+        assert whole["host"] == {
+            "displayName": "mcp.example.com",
+            "identifier": "mcp.example.com",
+            "documentationUrl": "https://mcp.example.com/up/docs",
+        }
+        assert [each["identifier"] for each in whole["entries"]] == [
+            "urn:air:mcp.example.com:facade:mcp",
+            "urn:air:example.com:mcp:weather",
+            "urn:air:mcp.example.com:local:files",
+        ]
+        for each in whole["entries"]:
+            assert not each.keys() & {"displayName", "description", "version"}
+        for urn in ("urn:air:mcp.example.com:local:files", "URN:AI:mcp.example.com:local:files"):
+            assert (await ask.raw(f"/servers/{urn}/server-card")).json["name"] == "local/files"
+
+
+async def test_who_has_a_card_or_the_catalog_asks_whether_it_is_the_same(ask: Client) -> None:
+    await fill(ask, posted("weather"), leased("a", name="files"))
+    for path, fresh in (
+        ("/.well-known/ai-catalog.json", 60),
+        ("/servers/weather/server-card", 60),
+        ("/servers/urn:ai:example.com:mcp:weather/server-card", 60),
+        ("/mcp/server-card", 3600),
+    ):
+        first = await ask.raw(path)
+        caching = {"Cache-Control": f"public, max-age={fresh}", "ETag": first.headers["ETag"]}
+        again = await ask("GET", path, headers={"If-None-Match": first.headers["ETag"]})
+        assert (first.status, again.status, again.body) == (200, 304, b"")
+        for reply in (first, again):
+            assert {name: reply.headers[name] for name in caching} == caching
+            assert "Authorization" in reply.headers["Vary"]
+    before = (await ask.raw("/.well-known/ai-catalog.json")).headers["ETag"]
+    await ask("DELETE", "/servers/weather-1-0-0")
+    after = await ask("GET", "/.well-known/ai-catalog.json", headers={"If-None-Match": before})
+    assert after.status == 200
+
+
+async def test_what_one_caller_sees_is_kept_by_no_cache_that_many_share(tmp_path: Path) -> None:
+    async with guarded(tmp_path, {"anonymous": "reader"}) as ask:
+        for headers, shared in (({}, "public"), (bearer("reader"), "private")):
+            reply = await ask("GET", "/.well-known/ai-catalog.json", headers=headers)
+            assert reply.headers["Cache-Control"] == f"{shared}, max-age=60"
+
+
+async def test_a_catalog_of_thousands_leaves_the_event_loop_to_others() -> None:
+    fleet = Fleet(*(instance(f"i{n}", name=f"s{n}", registryName=f"a.b/s{n}") for n in range(3000)))
+    listed = fleet.index.latest()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    body = await catalog_of(listed, "http://x", "")
+    task.cancel()
+    assert len(orjson.loads(body)["entries"]) == 3001
+    assert turns > 1
+
+
 @pytest.mark.parametrize(
     ("name", "urn"),
     [
@@ -123,3 +195,25 @@ async def test_urls_are_those_of_the_request_unless_there_is_a_public_one() -> N
 )
 def test_identifiers(name: str, urn: str) -> None:
     assert identifier(name) == urn
+    assert registry_name(urn) == name
+    assert registry_name(urn.replace("urn:air:", "urn:ai:")) == name
+
+
+@pytest.mark.parametrize("other", ["", "weather", "com.example/weather", "urn:air:a", "urn:x:a:b"])
+def test_what_is_no_identifier(other: str) -> None:
+    assert registry_name(other) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "domain"),
+    [
+        ("https://mcp.example.com/up", "mcp.example.com"),
+        ("https://MCP.example.com:8443", "mcp.example.com"),
+        ("http://127.0.0.1:4000", ""),
+        ("http://[::1]:4000", ""),
+        ("http://facade:4000", ""),
+        (None, ""),
+    ],
+)
+def test_the_domain_of_a_facade(url: str | None, domain: str) -> None:
+    assert Addresses.parse("instance", url).domain == domain

@@ -127,7 +127,7 @@ async def test_copilot_asks_from_a_page_of_another_origin() -> None:
                     assert reply.headers["Access-Control-Allow-Methods"] == "GET, OPTIONS"
                     assert (
                         reply.headers["Access-Control-Allow-Headers"]
-                        == "Authorization, Content-Type"
+                        == "Authorization, Content-Type, If-None-Match"
                     )
             other = await ask("GET", "/servers", headers={"Origin": origin})
             assert other.headers.get("Access-Control-Allow-Origin") == (
