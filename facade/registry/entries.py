@@ -14,7 +14,12 @@ import orjson
 
 from mcp_discovery import vouching
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.facade.registry.server_json import Addresses, ServerJson, remote_type
+from mcp_discovery.facade.registry.server_json import (
+    Addresses,
+    ServerJson,
+    remote_type,
+    shortened,
+)
 from mcp_discovery.health import Status, rfc3339
 
 #: The registry's key for what it says itself: status, times and whether it is the latest version.
@@ -35,6 +40,8 @@ RANK = {
 }
 #: The statuses of instances for which nothing is published.
 _NOT_FIT = (Status.DRAINING, Status.QUARANTINED)
+#: The registry's limit, in characters.
+_MAX_MESSAGE = 500
 
 
 def seniority(entry: Entry) -> tuple[bool, datetime, str]:
@@ -47,8 +54,8 @@ def seniority(entry: Entry) -> tuple[bool, datetime, str]:
 class ServerVersion:
     """A version of a server with its instances; a ``deleted`` one has no instances any more.
 
-    ``updated`` is when the published content changed, as far as the records tell; ``seen_at`` is
-    when this facade saw the change.
+    ``message`` is why it is deleted. ``updated`` is when the published content changed, as far as
+    the records tell; ``seen_at`` is when this facade saw the change.
     """
 
     key: Key
@@ -60,6 +67,7 @@ class ServerVersion:
     status_changed: datetime
     is_latest: bool = True
     deleted: bool = False
+    message: str = ""
 
     @cached_property
     def digest(self) -> bytes:
@@ -76,9 +84,11 @@ class ServerVersion:
     @cached_property
     def _start(self) -> bytes:
         """The JSON up to the value of ``lastSeen``; the whole of it where the entry is deleted."""
+        message = self.message if self.deleted else _message(self.instances)
         official = orjson.dumps(
             {
                 "status": "deleted" if self.deleted else "active",
+                **({"statusMessage": message} if message else {}),
                 "statusChangedAt": rfc3339(self.status_changed),
                 "publishedAt": rfc3339(self.published),
                 "updatedAt": rfc3339(self.updated),
@@ -97,8 +107,8 @@ def _live(instances: tuple[Entry, ...]) -> dict[str, Any]:
 
     ``reason`` is that of the longest-registered of the best; ``since`` is the earliest of theirs.
     """
-    best = min((each.health.status for each in instances), key=RANK.__getitem__)
-    bests = sorted((each for each in instances if each.health.status is best), key=seniority)
+    bests = _bests(instances)
+    best = bests[0].health.status
     counts = Counter(each.health.status for each in instances)
     live: dict[str, Any] = {
         "status": best.value,
@@ -110,6 +120,20 @@ def _live(instances: tuple[Entry, ...]) -> dict[str, Any]:
     if zones := sorted({each.record.zone for each in instances if each.record.zone}):
         live["zones"] = zones
     return live
+
+
+def _bests(instances: tuple[Entry, ...]) -> list[Entry]:
+    """Those in the best health, the longest-registered first."""
+    best = min((each.health.status for each in instances), key=RANK.__getitem__)
+    return sorted((each for each in instances if each.health.status is best), key=seniority)
+
+
+def _message(instances: tuple[Entry, ...]) -> str:
+    """How the best of them is, and why, unless it is well."""
+    health = _bests(instances)[0].health
+    if health.status is Status.HEALTHY:
+        return ""
+    return shortened(f"{health.status.value}: {health.reason}", _MAX_MESSAGE)
 
 
 def updated_version(
@@ -132,9 +156,9 @@ def updated_version(
         if old is None or old.deleted:
             return old
         gone = max(at, old.updated)
-        return replace(
-            old, instances=(), deleted=True, status_changed=gone, updated=gone, seen_at=at
-        )
+        why = _message(instances) if instances else "no instance of it is registered any more"
+        old = replace(old, instances=(), status_changed=gone, updated=gone, seen_at=at)
+        return replace(old, deleted=True, message=why)
     eldest = min(fit, key=seniority).record
     server = ServerJson(eldest, _representative(fit, old), addresses)
     published = eldest.registered_at
@@ -156,6 +180,7 @@ def updated_version(
         seen_at=at,
         status_changed=changed if old.deleted else old.status_changed,
         deleted=False,
+        message="",
     )
 
 

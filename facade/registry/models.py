@@ -1,4 +1,5 @@
-"""The answers of the MCP registry API, as its OpenAPI document of 2025-12-01 has them."""
+"""The answers of the MCP registry API, as its OpenAPI document of 2025-12-01 has them, with the
+``statusMessage`` that was added to it since."""
 
 from __future__ import annotations
 
@@ -24,6 +25,9 @@ class RegistryOfficial(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     status: Literal["active", "deleted"]
+    statusMessage: str | None = Field(
+        None, max_length=500, description="Why it is deleted, or how it is if it is not healthy."
+    )
     statusChangedAt: datetime
     publishedAt: datetime
     updatedAt: datetime

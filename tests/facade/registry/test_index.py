@@ -97,6 +97,7 @@ def test_a_server_that_is_down_stays_until_it_is_gone() -> None:
     fleet = Fleet(one)
     fleet.put(turned(one, Status.DOWN))
     assert fleet.told()["status"] == "active"
+    assert fleet.told()["statusMessage"] == "down: is down"
     assert shown(fleet.one())["_meta"][LIVE]["status"] == "down"
     fleet.wait(5)
     fleet.remove("a")
@@ -104,6 +105,7 @@ def test_a_server_that_is_down_stays_until_it_is_gone() -> None:
     told = fleet.told(deleted=True)
     assert told["status"] == "deleted"
     assert told["statusChangedAt"] == told["updatedAt"] == rfc3339(START + timedelta(seconds=5))
+    assert told["statusMessage"] == "no instance of it is registered any more"
     assert told["publishedAt"] == rfc3339(START)
     assert told["isLatest"] is True
     assert list(shown(fleet.one(deleted=True))["_meta"]) == [
@@ -128,12 +130,32 @@ def test_a_server_that_drains_is_deleted_and_comes_back() -> None:
     fleet.wait(1)
     fleet.put(turned(one, Status.DRAINING))
     assert fleet.told(deleted=True)["status"] == "deleted"
+    assert fleet.told(deleted=True)["statusMessage"] == "draining: is draining"
     fleet.wait(1)
     fleet.put(one)
     told = fleet.told()
     assert told["status"] == "active"
+    assert "statusMessage" not in told
     assert told["publishedAt"] == rfc3339(START - timedelta(seconds=100))
     assert told["statusChangedAt"] == told["updatedAt"] == rfc3339(START + timedelta(seconds=2))
+
+
+def test_a_message_tells_of_the_best_instance_and_is_no_longer_than_allowed() -> None:
+    long = Health(Status.DEGRADED, "slow, " * 200, START, START)
+    fleet = Fleet(replace(instance("a"), health=long), turned(instance("b"), Status.DOWN))
+    message = fleet.told()["statusMessage"]
+    assert message.startswith("degraded: slow, slow")
+    assert len(message) <= 500
+    fleet.put(instance("b"))
+    assert "statusMessage" not in fleet.told()
+
+
+def test_one_that_left_after_it_drained_says_that_it_drained() -> None:
+    one = instance("a")
+    fleet = Fleet(one)
+    fleet.put(turned(one, Status.DRAINING))
+    fleet.remove("a")
+    assert fleet.told(deleted=True)["statusMessage"] == "draining: is draining"
 
 
 def test_what_a_facade_removed_for_another_is_deleted_too() -> None:
@@ -314,7 +336,7 @@ def test_with_all_of_them_down_the_address_stays() -> None:
     before = fleet.told()
     fleet.put(turned(second, Status.DOWN), turned(first, Status.DOWN))
     assert url(fleet) == at("a")
-    assert fleet.told() == before
+    assert fleet.told() == before | {"statusMessage": "down: is down"}
     fleet.put(second)
     assert url(fleet) == at("b")
 
