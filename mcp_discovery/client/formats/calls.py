@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -38,7 +38,8 @@ class ToolCall:
     gave.
 
     ``id`` is ``None`` where the API gave none (Gemini). ``responses`` says that it came from
-    OpenAI's Responses API, to which the result goes back in another form.
+    OpenAI's Responses API, to which the result goes back in another form, ``search`` that it is
+    that API's search for deferred tools.
     """
 
     format: Format
@@ -46,6 +47,7 @@ class ToolCall:
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     responses: bool = False
+    search: bool = False
 
 
 class UnreadableCallError(InvalidInputError):
@@ -64,9 +66,10 @@ def parse_call(call: object) -> ToolCall:
     """The tool call that ``call`` is: a dict, or an object of an API's SDK.
 
     Takes an element of ``message.tool_calls`` (OpenAI Chat Completions), an item of type
-    ``function_call`` (OpenAI Responses), a ``tool_use`` block (Anthropic), a part with a
-    ``functionCall`` or that itself (Gemini). Raises :class:`InvalidInputError` when it is none of
-    these, and :class:`UnreadableCallError` when its arguments are no JSON object.
+    ``function_call`` or ``tool_search_call`` (OpenAI Responses), a ``tool_use`` block (Anthropic),
+    a part with a ``functionCall`` or that itself (Gemini). Raises :class:`InvalidInputError` when
+    it is none of these, or a search that OpenAI makes itself, and :class:`UnreadableCallError` when
+    its arguments are no JSON object.
     """
     if isinstance(call, ToolCall):
         return call
@@ -76,6 +79,13 @@ def parse_call(call: object) -> ToolCall:
         return _read("openai", _get(call, "id"), function, "arguments")
     if kind == "function_call":
         return _read("openai", _get(call, "call_id"), call, "arguments", responses=True)
+    if kind == "tool_search_call":
+        if _get(call, "execution") == "server":
+            raise InvalidInputError(
+                "OpenAI makes this search itself; give calls with execution 'client' alone"
+            )
+        found = {"name": "tool_search", "arguments": _get(call, "arguments")}
+        return _read("openai", _get(call, "call_id"), found, "arguments", search=True)
     if kind == "tool_use":
         return _read("anthropic", _get(call, "id"), call, "input")
     part = _get(call, "functionCall", "function_call")
@@ -90,7 +100,13 @@ def parse_call(call: object) -> ToolCall:
 
 
 def _read(
-    format: Format, id: object, source: object, member: str, *, responses: bool = False
+    format: Format,
+    id: object,
+    source: object,
+    member: str,
+    *,
+    responses: bool = False,
+    search: bool = False,
 ) -> ToolCall:
     name = _get(source, "name")
     if not isinstance(name, str) or not name:
@@ -99,7 +115,8 @@ def _read(
         raise InvalidInputError(
             f"the call of {name[:200]!r} has no id, without which it has no answer"
         )
-    call = ToolCall(format, id if isinstance(id, str) and id else None, name, {}, responses)
+    known = id if isinstance(id, str) and id else None
+    call = ToolCall(format, known, name, {}, responses or search, search)
     given = _get(source, member)
     if isinstance(given, str):
         try:
@@ -111,7 +128,7 @@ def _read(
         given = {}
     if not isinstance(given, Mapping):
         raise UnreadableCallError(call, f"{type(given).__name__}, not a JSON object")
-    return ToolCall(format, call.id, name, {str(k): v for k, v in given.items()}, responses)
+    return replace(call, arguments={str(k): v for k, v in given.items()})
 
 
 def _has(source: object, name: str) -> bool:
@@ -200,6 +217,8 @@ def _omission(what: str, mime_type: str, data: str) -> str:
 def _message(call: ToolCall, parts: list[str | dict[str, Any]], *, failed: bool) -> dict[str, Any]:
     texts = [part for part in parts if isinstance(part, str)]
     text = "\n".join(texts)
+    if call.search:  # whose answer has no place for words
+        return search_output(call, ())
     if call.format == "anthropic":
         content = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
         return {
@@ -229,3 +248,14 @@ def _message(call: ToolCall, parts: list[str | dict[str, Any]], *, failed: bool)
         if failed:
             output.insert(0, {"type": "input_text", "text": "Error:"})
     return {"type": "function_call_output", "call_id": call.id, "output": output}
+
+
+def search_output(call: ToolCall, tools: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The item that gives OpenAI's model the ``tools`` that its search ``call`` has found."""
+    return {
+        "type": "tool_search_output",
+        "call_id": call.id,
+        "execution": "client",
+        "status": "completed",
+        "tools": list(tools),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -137,26 +137,30 @@ GEMINI_JSON = Dialect(
 _HASH_DIGITS = 8
 
 
-def tool_names(tools: Sequence[Tool], allowed: re.Pattern[str]) -> dict[str, Tool]:
+def tool_names(
+    tools: Sequence[Tool], allowed: re.Pattern[str], taken: Collection[str] = ()
+) -> dict[str, Tool]:
     """A name of ``allowed`` form and at most 64 characters for each tool, in their order.
 
     A name that is accepted as it is stays. In others, what is not accepted becomes ``_`` (and a dot
     ``__``); a short hash of the tool's own name and server is put at the end of those that are too
     long, or that would meet another. The answer does not depend on the order of ``tools``. Of tools
-    that agree in name, server and digest only the first is named.
+    that agree in name, server and digest only the first is named. No tool gets one of the names
+    that are ``taken``.
     """
     chosen: dict[str, Tool] = {}
     wishes: dict[str, list[Tool]] = {}
     distinct = {_identity(tool): tool for tool in reversed(tools)}
     for _, tool in sorted(distinct.items()):
         fits = _fits(tool.name, allowed)
-        if fits and tool.name not in chosen:
+        if fits and tool.name not in chosen and tool.name not in taken:
             chosen[tool.name] = tool
         else:
             wish = _accepted(tool.name.replace(".", "__") if not fits else tool.name, allowed)
             wishes.setdefault(wish, []).append(tool)
     for wish, rivals in sorted(wishes.items()):
-        alone = len(rivals) == 1 and wish not in chosen and len(wish) <= NAME_LIMIT
+        free = wish not in chosen and wish not in taken
+        alone = len(rivals) == 1 and free and len(wish) <= NAME_LIMIT
         for tool in rivals:
             seed = "\0".join(_identity(tool))
             chosen[wish if alone else _hashed(wish, seed, chosen)] = tool

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from mcp_discovery.client.formats import dialects
 from mcp_discovery.client.formats.arguments import Restoration, restored
@@ -35,13 +34,21 @@ _OPTIONS: Mapping[Format, Mapping[str, Any]] = MappingProxyType(
 _LONGEST_DESCRIPTION = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class _Exported:
-    """A tool in the payload, its converted schema, and what restores the arguments of its calls."""
+class _Conversion(NamedTuple):
+    """A tool, its converted schema, and what restores the arguments of its calls."""
 
     tool: Tool
     schema: Schema
     strict: bool
+    arguments: Restoration | None
+    definitions: Mapping[str, Restoration | None]
+
+
+class ExportedTool(NamedTuple):
+    """A tool's entry in the payload, and what restores the arguments of its calls."""
+
+    entry: dict[str, Any]
+    tool: Tool
     arguments: Restoration | None
     definitions: Mapping[str, Restoration | None]
 
@@ -58,7 +65,7 @@ class ToolList(list[dict[str, Any]]):
         payload: Iterable[dict[str, Any]],
         *,
         format: Format,
-        exported: Mapping[str, _Exported],
+        exported: Mapping[str, ExportedTool],
         notes: Sequence[Note],
     ) -> None:
         super().__init__(payload)
@@ -101,64 +108,88 @@ def export(tools: Sequence[Tool], format: Format, **options: Any) -> ToolList:
     A tool whose schema cannot be used at all is left out, with a note. Raises
     :class:`InvalidInputError` for an unknown format or option, with the nearest.
     """
-    require_choice("format", format, get_args(Format))
-    chosen = {**_OPTIONS[format]}
-    for option, value in options.items():
-        require_choice(f"option of format {format!r}:", option, tuple(chosen))
-        if option == "api":
-            require_choice("api", value, ("chat", "responses"))
-        elif not isinstance(value, bool):
-            raise InvalidInputError(f"{option}={value!r} is neither True nor False")
-        chosen[option] = value
+    exporter = Exporter(format, options)
     payload: list[dict[str, Any]] = []
-    exported: dict[str, _Exported] = {}
-    notes: list[Note] = []
-    form = dialects.NAME if format == "gemini" else dialects.NAME_ANY_START
-    for name, tool in dialects.tool_names(tools, form).items():
-        if name != tool.name:
-            notes.append(Note(tool.name, "name", f"the model sees it as {name}"))
-        try:
-            exported[name] = _converted(tool, format, chosen, notes)
-        except UnusableSchemaError as why:
-            notes.append(Note(tool.name, "", f"it was left out: {why}", narrows=True))
-        else:
-            payload.append(_entry(name, exported[name], format, chosen, notes))
+    exported: dict[str, ExportedTool] = {}
+    for name, tool in exporter.names(tools).items():
+        if (found := exporter.exported(name, tool)) is not None:
+            exported[name] = found
+            payload.append(found.entry)
     limit = dialects.COUNT_LIMITS.get(format, len(payload))
     if len(payload) > limit:
         message = f"{format} takes at most {limit} tools in one request, and these are"
-        notes.append(Note("", "tools", f"{message} {len(payload)}; choose by tags, or send a part"))
+        message = f"{message} {len(payload)}; choose by tags, or send a part"
+        exporter.notes.append(Note("", "tools", message))
     if format == "gemini" and payload:
         payload = [{"functionDeclarations": payload}]
-    return ToolList(payload, format=format, exported=exported, notes=notes)
+    return ToolList(payload, format=format, exported=exported, notes=exporter.notes)
 
 
-def _converted(
-    tool: Tool, format: Format, options: Mapping[str, Any], notes: list[Note]
-) -> _Exported:
-    if options.get("strict"):
+class Exporter:
+    """Exports tools one by one; ``notes`` say what cannot be said.
+
+    Raises :class:`InvalidInputError` for an unknown format or option, with the nearest.
+    """
+
+    def __init__(self, format: Format, options: Mapping[str, Any]) -> None:
+        require_choice("format", format, get_args(Format))
+        self._format = format
+        self._options = {**_OPTIONS[format]}
+        for option, value in options.items():
+            require_choice(f"option of format {format!r}:", option, tuple(self._options))
+            if option == "api":
+                require_choice("api", value, ("chat", "responses"))
+            elif not isinstance(value, bool):
+                raise InvalidInputError(f"{option}={value!r} is neither True nor False")
+            self._options[option] = value
+        self.notes: list[Note] = []
+
+    def names(self, tools: Sequence[Tool], *, taken: Collection[str] = ()) -> dict[str, Tool]:
+        """The name by which the model calls each tool; none of ``taken``."""
+        form = dialects.NAME if self._format == "gemini" else dialects.NAME_ANY_START
+        found = dialects.tool_names(tools, form, taken)
+        self.notes += [
+            Note(tool.name, "name", f"the model sees it as {name}")
+            for name, tool in found.items()
+            if name != tool.name
+        ]
+        return found
+
+    def exported(self, name: str, tool: Tool) -> ExportedTool | None:
+        """``tool`` as the model is given it under ``name``; ``None`` where it cannot be used."""
         try:
-            return _convert(tool, dialects.OPENAI_STRICT, notes)
-        except InexpressibleSchemaError as what:
-            message = f"strict mode cannot say {what}, so this tool is not strict"
-            notes.append(Note(tool.name, "", message))
-    if format == "gemini":
-        dialect = dialects.GEMINI_JSON if options["json_schema"] else dialects.GEMINI
-    else:
-        dialect = dialects.OPENAI if format == "openai" else dialects.ANTHROPIC
-    return _convert(tool, dialect, notes)
+            conversion = self._converted(tool)
+        except UnusableSchemaError as why:
+            self.notes.append(Note(tool.name, "", f"it was left out: {why}", narrows=True))
+            return None
+        entry = _entry(name, conversion, self._format, self._options, self.notes)
+        return ExportedTool(entry, tool, conversion.arguments, conversion.definitions)
+
+    def _converted(self, tool: Tool) -> _Conversion:
+        if self._options.get("strict"):
+            try:
+                return _convert(tool, dialects.OPENAI_STRICT, self.notes)
+            except InexpressibleSchemaError as what:
+                message = f"strict mode cannot say {what}, so this tool is not strict"
+                self.notes.append(Note(tool.name, "", message))
+        if self._format == "gemini":
+            dialect = dialects.GEMINI_JSON if self._options["json_schema"] else dialects.GEMINI
+        else:
+            dialect = dialects.OPENAI if self._format == "openai" else dialects.ANTHROPIC
+        return _convert(tool, dialect, self.notes)
 
 
-def _convert(tool: Tool, dialect: Dialect, notes: list[Note]) -> _Exported:
+def _convert(tool: Tool, dialect: Dialect, notes: list[Note]) -> _Conversion:
     kind = PlainTypeConversion if dialect.plain else JsonSchemaConversion
     conversion: SchemaConversion = kind(tool.name, tool.input_schema, dialect)
     schema, arguments = conversion.arguments()
     notes += conversion.notes
-    return _Exported(tool, schema, dialect.strict, arguments, conversion.definitions)
+    return _Conversion(tool, schema, dialect.strict, arguments, conversion.definitions)
 
 
 def _entry(
     name: str,
-    exported: _Exported,
+    exported: _Conversion,
     format: Format,
     options: Mapping[str, Any],
     notes: list[Note],

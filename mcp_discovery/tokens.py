@@ -1,0 +1,88 @@
+"""How many tokens a text takes of a model's window: counted, or bounded from above."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+#: The file of the vocabulary below the package that brings it.
+_VOCABULARY: Final = "tokenizers/l2_supercat_tokenizer_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """``counts`` gives the number of tokens of each text; ``name`` says what counts, in a few
+    words. ``exact`` is ``False`` for a bound that is never exceeded, whichever the model.
+
+    It may be used from any thread, and holds up no other one.
+    """
+
+    name: str
+    exact: bool
+    counts: Callable[[Sequence[str]], list[int]]
+
+    def count(self, text: str) -> int:
+        """The number of tokens of one text."""
+        return self.counts((text,))[0]
+
+    def most_that_fit(self, texts: Sequence[str], budget: int) -> int:
+        """How many of ``texts``, from the first on, take at most ``budget`` tokens together with
+        one more for what separates each from the next. Counts no more of them than it has to."""
+        total = fit = 0
+        for counted in self._in_turn(texts):
+            total += counted + 1
+            if total > budget:
+                return fit
+            fit += 1
+        return fit
+
+    def _in_turn(self, texts: Sequence[str]) -> Iterator[int]:
+        for start in range(0, len(texts), _AT_ONCE):
+            yield from self.counts(texts[start : start + _AT_ONCE])
+
+
+#: So many texts are counted at once.
+_AT_ONCE: Final = 64
+
+
+def _bytes(texts: Sequence[str]) -> list[int]:
+    return [len(text.encode(errors="surrogatepass")) + 1 for text in texts]
+
+
+#: A token of a model's text stands for one byte at least: their vocabularies are of pieces of text
+#: and, for what is in none of these, of single bytes. Some begin a text with one of their own.
+BYTES: Final = TokenCounter("UTF-8 bytes, an upper bound", False, _bytes)
+
+
+@cache
+def token_counter() -> TokenCounter:
+    """Counts with Llama 2's tokenizer where the extra ``tokens`` is installed, else :data:`BYTES`.
+
+    The vocabulary comes with the extra, nothing is downloaded. The first call reads it, which takes
+    some 0.1 s: make it in a thread.
+    """
+    found = find_spec("wordllama")
+    if found is None or found.origin is None or find_spec("tokenizers") is None:
+        return BYTES
+    from tokenizers import Tokenizer
+
+    file = Path(found.origin).parent / _VOCABULARY
+    if not file.exists():  # another version of it
+        return BYTES
+    tokenizer = Tokenizer.from_file(str(file))
+
+    def counts(texts: Sequence[str]) -> list[int]:
+        # In a batch, as that lets other threads run.
+        encoded = tokenizer.encode_batch_fast(list(map(_plain, texts)), add_special_tokens=False)
+        return [len(each.ids) for each in encoded]
+
+    return TokenCounter("Llama 2 tokenizer", True, counts)
+
+
+def _plain(text: str) -> str:
+    """``text`` without halves of characters, which the tokenizer does not take."""
+    return text.encode(errors="replace").decode() if not text.isascii() else text
