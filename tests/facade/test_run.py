@@ -17,6 +17,7 @@ from tests.programs import ROOT
 from tests.stores.waiting import bounded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_serves_until_a_signal(
     number: signal.Signals, caplog: pytest.LogCaptureFixture

@@ -88,6 +88,7 @@ async def test_a_second_head_has_to_be_whole_as_well() -> None:
         assert await connection.rest() == b"hello "
 
 
+@pytest.mark.slow
 async def test_what_takes_longer_than_a_head_is_not_cut() -> None:
     """A slow response, a slow body, and a connection that waits for its next request."""
     async with listening() as url, wire(url) as connection:
@@ -134,6 +135,7 @@ async def test_no_versions_are_told() -> None:
         assert b"Server: mcp-discovery\r\n" in found and b"aiohttp" not in found
 
 
+@pytest.mark.slow
 async def test_many_half_heads_keep_nobody_out() -> None:
     room = Room(20, 20)
     async with listening(room, head_timeout=2) as url, AsyncExitStack() as stack:

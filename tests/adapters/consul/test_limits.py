@@ -95,6 +95,7 @@ async def limiting_proxy(times: list[float], refusals: int) -> AsyncIterator[str
         await runner.cleanup()
 
 
+@pytest.mark.slow
 async def test_retry_after_is_honoured() -> None:
     times: list[float] = []
     async with limiting_proxy(times, 2) as url, ConsulStore(url) as store:

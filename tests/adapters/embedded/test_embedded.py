@@ -183,6 +183,7 @@ async def test_malformed_urls(url: str) -> None:
         open_store(url)
 
 
+@pytest.mark.slow
 async def test_the_clock_survives_a_fault_of_the_file(tmp_path: Path) -> None:
     async with EmbeddedStore(f"embedded://{tmp_path}/store.db") as store:
         await store.register(record(), document("a"), ttl=1, reap_after=2)

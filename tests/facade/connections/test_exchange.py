@@ -181,6 +181,7 @@ async def test_an_import_that_is_none(ask: Client, body: Any, status: int, words
     assert (reply.status, words in reply.json["detail"]) == (status, True), reply.json["detail"]
 
 
+@pytest.mark.slow
 async def test_an_import_may_be_larger_than_other_bodies(ask: Client) -> None:
     connections = [files(id=f"c{number}", description="d" * 4000) for number in range(300)]
     body = orjson.dumps({"connections": connections})

@@ -99,6 +99,7 @@ async def test_a_token_that_was_rotated_is_read_again(tmp_path: Path) -> None:
         assert "--gateway-credentials" in reply.json["error"]["message"]
 
 
+@pytest.mark.slow
 async def test_a_change_of_the_file_is_followed(tmp_path: Path) -> None:
     def entry(url: str) -> Any:
         return {"names": "gate", "origins": url, "token": "first"}

@@ -187,6 +187,7 @@ async def test_versions(gate: Client, server: FaultyServer) -> None:
     assert (await gate("POST", f"{PATH}?name=other", CALL)).status == 400
 
 
+@pytest.mark.slow
 async def test_too_large_and_too_slow(server: FaultyServer, gate: Client) -> None:
     headers = {"Content-Length": str(65 * 2**20), "Expect": "100-continue"}
     headers["Content-Type"] = "application/json"

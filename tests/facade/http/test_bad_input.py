@@ -142,6 +142,7 @@ async def test_methods_that_are_not_for_it(ask: Client) -> None:
     assert reply.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
+@pytest.mark.slow
 async def test_documents_that_are_not_what_they_say(ask: Client) -> None:
     good = document("find")
     path = f"/documents/{good.digest}"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import orjson
+import pytest
 
 from tests.facade.harness import Client, leased, served
 from tests.facade.servers.test_events import readers
@@ -41,6 +42,7 @@ async def until_handlers(most: int) -> None:
     await until(so_few, timeout=5, what=f"at most {most} connections being served")
 
 
+@pytest.mark.slow
 async def test_a_client_that_leaves_mid_answer(ask: Client) -> None:
     large = {f"k{n}": "v" * 4000 for n in range(50)}
     for number in range(20):  # 4 MB in all: more than the connection takes at once
@@ -72,6 +74,7 @@ async def test_a_client_that_leaves_mid_body_changes_nothing(ask: Client) -> Non
     assert (await ask("POST", "/servers", leased("a"))).status == 201
 
 
+@pytest.mark.slow
 async def test_a_slow_body_is_not_waited_for_for_ever_and_holds_nobody_up() -> None:
     async with served(body_timeout=0.5) as ask:
         before = handlers()

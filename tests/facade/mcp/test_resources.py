@@ -113,6 +113,7 @@ async def test_a_page_that_servers_fill_just_so(ask: Client, count: int) -> None
 # -- changes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_modern_client_hears_of_what_it_asked_for(ask: Client) -> None:
     await post(ask, "a")
     wanted = {
@@ -141,6 +142,7 @@ async def test_a_modern_client_hears_of_what_it_asked_for(ask: Client) -> None:
         assert (await stream.next())["method"] == LIST_CHANGED
 
 
+@pytest.mark.slow
 async def test_a_stream_on_which_nothing_happens_is_kept_open() -> None:
     async with served(ping=0.2) as ask:
         client = await Legacy.begun(ask)

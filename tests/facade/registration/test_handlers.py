@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.instance import Holder, Lease
 from tests.facade.harness import Client, leased, served
@@ -48,6 +50,7 @@ async def test_a_silent_one_is_down_and_its_registration_lost(ask: Client) -> No
     assert (await ask("GET", "/servers")).ids == ["a"]
 
 
+@pytest.mark.slow
 async def test_a_simple_client_may_register_again_but_nobody_else(ask: Client) -> None:
     first = await ask("POST", "/servers", leased("a"))
     assert (await ask("POST", "/servers", leased("a", tags=["new"]))).json == first.json
@@ -141,6 +144,7 @@ async def test_what_nobody_keeps_alive_can_be_removed() -> None:
         assert (await ask("GET", "/servers/catalog-1")).status == 404
 
 
+@pytest.mark.slow
 async def test_lapsed_registrations_are_let_go(ask: Client) -> None:
     await ask("POST", "/servers", leased("a", lease={"ttl": 1}))
 

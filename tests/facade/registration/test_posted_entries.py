@@ -226,6 +226,7 @@ async def test_posting_again_replaces_what_was_posted(ask: Client, plain: Health
     await ask.until_status("a", "healthy")
 
 
+@pytest.mark.slow
 async def test_what_a_sidecar_keeps_cannot_be_posted_over(ask: Client) -> None:
     await ask("POST", "/servers", leased("a"))
     refused = await ask("POST", "/servers", posted("a", NOWHERE))

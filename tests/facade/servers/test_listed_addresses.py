@@ -189,6 +189,7 @@ async def test_what_anybody_may_have_registered_is_tried_in_any_case() -> None:
         assert "probed" not in (await ask("GET", "/servers/b")).json["lease"]
 
 
+@pytest.mark.slow
 async def test_a_facade_that_reaches_nobody_doubts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listed_addresses, "_ENOUGH", 4)
     document = CapabilityDocument()

@@ -81,6 +81,7 @@ async def test_one_relevant_change_wakes_exactly_one_of_200() -> None:
         await waiting(large_catalog, 0)  # clients that have left are dropped
 
 
+@pytest.mark.slow
 async def test_polls_of_one_question_share_the_work() -> None:
     servers = [instance(f"i-{n}", tags=["x"]) for n in range(50)]
     async with listing(servers) as large_catalog:

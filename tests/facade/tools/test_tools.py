@@ -55,6 +55,7 @@ def names(reply: Any) -> list[str]:
     return [each["name"] for each in reply.json["tools"]]
 
 
+@pytest.mark.slow
 async def test_who_is_up_for_long_enough_is_found_without_a_change(filled: Client) -> None:
     """What the clock decides is not remembered with the list."""
     asked = "/tools?min_uptime=2s"

@@ -344,6 +344,7 @@ async def test_without_a_snapshot_it_goes_on_from_the_position_it_was_told(ask: 
         assert (await told.next())["connectionId"] == "b"
 
 
+@pytest.mark.slow
 async def test_a_large_snapshot_comes_in_parts() -> None:
     async with EmbeddedStore() as store, served(store) as ask:
         for number in range(1001):

@@ -229,8 +229,23 @@ async def registered_both_ways(
         yield both_ways
 
 
+#: Those that take as long as a probe may.
+_SLOW = {
+    "HTTP 429",
+    "a hanging endpoint",
+    "a hanging health URL",
+    "a slow answer",
+    "a slow health URL",
+    "slow, and its health URL complains",
+}
+
+
 @pytest.mark.parametrize(
-    ("fault", "status", "reason"), [each[1:] for each in FAULTS], ids=[each[0] for each in FAULTS]
+    ("fault", "status", "reason"),
+    [
+        pytest.param(*each, id=id, marks=[pytest.mark.slow] if id in _SLOW else [])
+        for id, *each in FAULTS
+    ],
 )
 async def test_one_fault_has_one_verdict(
     plain: HealthServer,
@@ -248,6 +263,7 @@ async def test_one_fault_has_one_verdict(
         await both_ways.until("healthy", "answers MCP")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403])
 async def test_credentials_that_the_record_announces_are_no_fault(
     plain: HealthServer, monkeypatch: pytest.MonkeyPatch, status: int
