@@ -7,6 +7,9 @@ HAProxy does. The labels alone,
 ``<name>.<service>…`` and ``<tag>.<service>…``, are served while they are unambiguous: one that is
 the name of a server and a tag of another one would lead to either, so it leads to neither.
 
+An A2A agent has ``<name>.agent.<service>…`` and ``_<name>.agent.<service>…``, and nothing else: no
+name leads to an agent that could be meant for an MCP server.
+
 Each registrant decides for its own instance, by what the store lists: when it registers or changes
 its record, soon after that, and about once a minute, since others may register later.
 """
@@ -22,8 +25,8 @@ from mcp_discovery.record import Record
 
 log = logging.getLogger(__name__)
 
-#: The labels behind a server's name and behind a tag.
-SERVER, TAG = "server", "tag"
+#: The labels behind a server's name, behind a tag and behind an agent's name.
+SERVER, TAG, AGENT = "server", "tag", "agent"
 
 #: Seconds until the second look, which sees who registered at the same time, and between any
 #: further two on average.
@@ -34,6 +37,8 @@ _LOOK_EVERY = 60.0
 def dns_names(record: Record, ambiguous: Set[str] = frozenset()) -> list[str]:
     """The names of ``record``'s instance relative to its service; the labels ``ambiguous`` stand in
     none of them alone. The server's own names are the first ones."""
+    if record.kind == AGENT:
+        return [f"{record.name}.{AGENT}", f"_{record.name}.{AGENT}"]
     names: dict[str, None] = {}
     for kind, labels in ((SERVER, (record.name,)), (TAG, record.tags)):
         for label in labels:
@@ -46,8 +51,8 @@ def dns_names(record: Record, ambiguous: Set[str] = frozenset()) -> list[str]:
 
 
 def server_in(name: str) -> str:
-    """The server's name in the first of its names by :func:`dns_names`."""
-    return name.removesuffix(f".{SERVER}")
+    """The server's or agent's name in the first of its names by :func:`dns_names`."""
+    return name.removesuffix(f".{SERVER}").removesuffix(f".{AGENT}")
 
 
 class AmbiguousLabels:

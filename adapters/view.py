@@ -199,7 +199,8 @@ class View:
         """
         at = now or self.as_of
         candidates, answered = (among, None) if among is not None else self._candidates(query)
-        checks = [passes for name, passes in query.checks if name != answered]
+        passed = {answered, *self._passed_by_all(query)}
+        checks = [passes for name, passes in query.checks if name not in passed]
         entries = self.entries
         found = [entry for id in candidates if (entry := entries.get(id)) is not None]
         for passes in checks:
@@ -228,6 +229,15 @@ class View:
         if best is None:
             return self.entries, None
         return (best[0] if len(best) == 1 else set(chain.from_iterable(best))), answered
+
+    def _passed_by_all(self, query: Query) -> Iterator[str]:
+        """The filters that every entry passes, as far as an index tells at once: that all are
+        servers, mostly, and often that all are healthy."""
+        for each, wanted, _ in query.indexed():
+            if each.index == "instance" and len(wanted) == 1:
+                (key,) = wanted
+                if self.number(each.name, key) == len(self.entries):
+                    yield each.name
 
     def _rarest(self, index: str, keys: Iterable[str]) -> str:
         return min(keys, key=lambda key: len(self.keys(index).get(key, ())))

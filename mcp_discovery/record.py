@@ -43,9 +43,15 @@ MAX_RECORD_BYTES = 256 * 2**10
 #: How many JSON values a record that is read may hold.
 MAX_RECORD_VALUES = 40_000
 
+#: What a record may describe: an MCP server, or an agent that speaks A2A (a2a-protocol.org). A
+#: record without a kind, of an earlier release, is a server's.
+KINDS = SERVER, AGENT = ("server", "agent")
+#: The transport of agents, which no server has: releases that know no agents skip their records.
+A2A: Literal["a2a"] = "a2a"
+
 #: Fields that are not searched for tokens as prose: they cannot hold one, or have stricter rules.
 _NO_PROSE = frozenset(
-    ("id", "name", "registryName", "tags", "endpoint", "metadata", "capabilities")
+    ("id", "name", "kind", "registryName", "tags", "endpoint", "metadata", "capabilities")
 ) | {"healthUrl", "registeredAt", "startedAt"}
 
 _REFER = "write a reference such as ${NAME} and keep the value out of the record"
@@ -228,9 +234,13 @@ class _Model(BaseModel):
 
 
 class Endpoint(_Model):
-    """How an instance is reached: a ``url``, or for ``stdio`` the ``command`` that starts it."""
+    """How an instance is reached: a ``url``, or for ``stdio`` the ``command`` that starts it.
 
-    transport: Literal["streamable-http", "sse", "websocket", "stdio"] = "streamable-http"
+    The ``url`` of ``a2a`` is the one below which an agent's card is, ``/.well-known/…``; where the
+    agent itself is reached, and how, stands in the card.
+    """
+
+    transport: Literal["streamable-http", "sse", "websocket", "stdio", "a2a"] = "streamable-http"
     url: Annotated[str, Field(max_length=2048)] | None = None
     command: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     args: Annotated[
@@ -275,15 +285,17 @@ class Capabilities(_Model):
 
 
 class Protocol(_Model):
-    """What MCP the server speaks.
+    """What MCP the server speaks, or what A2A the agent does.
 
-    ``era`` is ``modern`` from protocol version 2026-07-28 on, ``legacy`` before.
+    ``era`` is ``modern`` from protocol version 2026-07-28 on, ``legacy`` before, and ``None`` for
+    an agent. ``bindings`` are those of an agent's interfaces, as its card names them.
     """
 
     versions: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], FailFast()] = ()
     era: Literal["modern", "legacy"] | None = None
     server_info: Mapping[str, Any] | None = None
     instructions: Annotated[str, Field(max_length=8192)] | None = None
+    bindings: tuple[Annotated[str, Field(max_length=256)], ...] | None = None
 
 
 class Auth(_Model):
@@ -353,6 +365,7 @@ class Record(Particulars):
     """
 
     name: Label
+    kind: Literal["server", "agent"] = "server"
     registry_name: Annotated[str, Field(max_length=_LONGEST_REGISTRY_NAME)] = ""
     title: FromServer[Annotated[str, Field(max_length=200)] | None] = None
     description: FromServer[Annotated[str, Field(max_length=4096)]] = ""
@@ -381,14 +394,25 @@ class Record(Particulars):
         if not isinstance(data, dict):
             return data
         name, endpoint = data.get("name"), data.get("endpoint")
+        data = dict(data)
+        if data.get("kind") == AGENT and isinstance(endpoint, dict):
+            data["endpoint"] = endpoint = {"transport": A2A} | endpoint
         if not isinstance(name, str):
             return data
-        data = dict(data)
         if not data.get("id") and is_label(name):
             data["id"] = default_id(name, endpoint)
         if not data.get("registryName") and not data.get("registry_name"):
             data["registry_name"] = f"local/{name}"
         return data
+
+    @model_validator(mode="after")
+    def _kind_fits_the_rest(self) -> Self:
+        if (self.kind == AGENT) != (self.endpoint.transport == A2A):
+            raise ValueError(f"an agent, and no server, has the transport {A2A!r}")
+        offered = self.capabilities
+        if self.kind == AGENT and (offered.tools or offered.resources or offered.prompts):
+            raise ValueError("an agent has skills, and no tools, resources or prompts of MCP")
+        return self
 
     @field_validator("registry_name")
     @classmethod

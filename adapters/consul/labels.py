@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mcp_discovery import secrets
 from mcp_discovery.adapters.consul.api import ConsulApi
-from mcp_discovery.adapters.dns_names import SERVER, TAG, AmbiguousLabels, dns_names
+from mcp_discovery.adapters.dns_names import AGENT, SERVER, TAG, AmbiguousLabels, dns_names
 from mcp_discovery.errors import InvalidInputError, InvalidRecordError
 from mcp_discovery.record import MAX_NAME, Record
 
@@ -24,9 +24,9 @@ _RESERVED = "consul-"
 #: The longest tag of another program, in bytes; Consul itself has no limit but that of its log.
 _TAG_BYTES = 1024
 #: Tags that DNS would answer as one of :func:`dns_names`. Consul compares without regard to case.
-_DNS_NAME = re.compile(rf"_?[a-z0-9-]+(\.({SERVER}|{TAG}))?", re.IGNORECASE)
+_DNS_NAME = re.compile(rf"_?[a-z0-9-]+(\.({SERVER}|{TAG}|{AGENT}))?", re.IGNORECASE)
 
-_OWN_KEYS = ("transport", "version", "digest", "url", "path")
+_OWN_KEYS = ("kind", "transport", "version", "digest", "url", "path")
 
 
 def own_meta(record: Record) -> dict[str, str]:
@@ -36,6 +36,8 @@ def own_meta(record: Record) -> dict[str, str]:
         "version": record.version,
         "digest": record.capabilities.digest or "",
     }
+    if record.kind == AGENT:
+        meta["kind"] = AGENT
     if record.endpoint.url is not None:
         meta |= {"url": record.endpoint.url, "path": urlsplit(record.endpoint.url).path or "/"}
     return {key: value for key, value in meta.items() if len(value.encode()) <= _META_BYTES}

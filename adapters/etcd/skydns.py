@@ -24,7 +24,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from mcp_discovery.adapters.dns_names import SERVER, TAG, AmbiguousLabels, dns_names
+from mcp_discovery.adapters.dns_names import AGENT, SERVER, TAG, AmbiguousLabels, dns_names
 from mcp_discovery.adapters.etcd.keys import Json, delete, lease_is, put, value_is
 from mcp_discovery.health import Health, Status
 from mcp_discovery.record import Record
@@ -71,8 +71,8 @@ class DNSZone:
         # ``targetstrip`` removes the last label ("host"), so that SRV's target is the instance.
         own = orjson.dumps({"host": host, **common} | ({"targetstrip": 1} if _is_ip(host) else {}))
         text = orjson.dumps({"text": text_of(record), "ttl": TTL})
-        # Of these two labels CoreDNS serves all that is below.
-        for name in dns_names(record, ambiguous | {SERVER, TAG}):
+        # Of these labels CoreDNS serves all that is below.
+        for name in dns_names(record, ambiguous | {SERVER, TAG, AGENT}):
             below = f"{self.below(name)}{record.id}"
             found[f"{below}/host"] = own
             found[f"{below}/text"] = text

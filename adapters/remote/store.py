@@ -30,6 +30,7 @@ from mcp_discovery.instance import (
     instance_from_dict,
     load_to_dict,
 )
+from mcp_discovery.probe.event_stream import Event
 from mcp_discovery.record import Record
 
 
@@ -57,7 +58,7 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         try:
-            async with aclosing(self._api.events({"status": "all"})) as events:
+            async with aclosing(self._events()) as events:
                 async for event in events:
                     if event.name not in ("snapshot", "change", "stale"):
                         continue
@@ -70,6 +71,21 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
                         yield news
         except InvalidInputError as error:
             raise StoreUnavailableError(self.url, f"it refuses to be watched: {error}") from error
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        """The facade's events, of agents too where it knows what these are."""
+        begun = False
+        try:
+            async with aclosing(self._api.events({"status": "all", "kind": "all"})) as events:
+                async for event in events:
+                    begun = True
+                    yield event
+        except InvalidInputError:  # a facade of a release before agents has no such parameter
+            if begun:
+                raise
+        async with aclosing(self._api.events({"status": "all"})) as events:
+            async for event in events:
+                yield event
 
     def _read(self, name: str, data: dict[str, Any]) -> Snapshot | Change | None:
         stale, why = data.get("staleSince"), data.get("problem")

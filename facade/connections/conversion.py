@@ -22,7 +22,7 @@ from mcp_discovery.facade.connections.requests import (
 from mcp_discovery.facade.connections.statuses import protocol_of
 from mcp_discovery.facade.registration.body import Posting, parse
 from mcp_discovery.facade.registration.traits import FIELD, Traits, traits_of
-from mcp_discovery.record import Record, to_semver
+from mcp_discovery.record import A2A, AGENT, Record, to_semver
 
 #: What a metadata value can be.
 Scalar = str | bool | int | float | None
@@ -144,7 +144,8 @@ def _endpoint(new: NewConnection) -> dict[str, Any]:
             "endpoint", "has neither a command nor a url; say how it is reached"
         )
     endpoint = given.model_dump(exclude_none=True)
-    transport = given.transport or _transport(given, new.protocol)
+    agent = new.model_dump(include={"kind"}).get("kind") == AGENT
+    transport = given.transport or (A2A if agent else _transport(given, new.protocol))
     if new.protocol is not None and protocol_of(transport) != new.protocol:
         problem = f"is {new.protocol!r}, but the endpoint's transport is {transport!r}"
         raise InvalidRecordError("protocol", f"{problem}; give one of the two")

@@ -37,7 +37,7 @@ from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
 from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.plural import counted
-from mcp_discovery.record import Capabilities, Record
+from mcp_discovery.record import SERVER, Capabilities, Record
 from mcp_discovery.record_fields import json_names
 from mcp_discovery.version import installed_version
 
@@ -88,6 +88,8 @@ def exported(record: Record, documents: Container[str | None]) -> dict[str, Any]
         del item["auth"]
     if record.weight == 1:
         del item["weight"]
+    if record.kind == SERVER:
+        del item["kind"]
     if record.registry_name == f"local/{record.name}":
         del item["registryName"]
     # The record's version and owner, where the metadata does not already have the same.

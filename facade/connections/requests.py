@@ -145,7 +145,7 @@ class EndpointGiven(_RequestModel):
     command: str | None = None
     args: Annotated[list[str], Field(max_length=256), at_most(256)] | None = None
     url: str | None = None
-    transport: Literal["streamable-http", "sse", "websocket", "stdio"] | None = None
+    transport: Literal["streamable-http", "sse", "websocket", "stdio", "a2a"] | None = None
 
 
 class CapabilityGiven(_RequestModel):

@@ -132,7 +132,8 @@ def _by_status(view: View) -> dict[str, int]:
 def _by_protocol(view: View) -> dict[str, int]:
     counted = dict.fromkeys(PROTOCOLS, 0)
     for transport in view.keys("transport"):
-        counted[protocol_of(transport)] += view.number("transport", transport)
+        if (protocol := protocol_of(transport)) in counted:  # and so of no agent
+            counted[protocol] += view.number("transport", transport)
     return {str(protocol): count for protocol, count in counted.items()}
 
 

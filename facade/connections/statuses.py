@@ -21,7 +21,7 @@ from mcp_discovery.probe.verdict import NOT_PROBED
 ConnectionStatus = Literal["active", "idle", "disconnected", "error"]
 STATUSES: tuple[ConnectionStatus, ...] = ("active", "idle", "disconnected", "error")
 
-Protocol = Literal["stdio", "http", "websocket"]
+Protocol = Literal["stdio", "http", "websocket", "a2a"]
 PROTOCOLS: tuple[Protocol, ...] = ("stdio", "http", "websocket")
 
 #: The health of a connection before its first probe.
@@ -32,6 +32,7 @@ _PROTOCOL_OF: Mapping[str, Protocol] = {
     "sse": "http",
     "websocket": "websocket",
     "stdio": "stdio",
+    "a2a": "a2a",
 }
 _HEALTHS: Mapping[str, frozenset[Status]] = {
     "active": frozenset({Status.HEALTHY, Status.DEGRADED}),

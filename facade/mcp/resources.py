@@ -19,6 +19,8 @@ from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, JsonRpcError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
+from mcp_discovery.query.query import Query
+from mcp_discovery.record import SERVER
 
 SERVERS: Final = "mcp-discovery://servers"
 _SERVER: Final = "mcp-discovery://servers/"
@@ -109,7 +111,9 @@ class Resources:
         room = PAGE - len(items)
         if kind != "d":
             after = last if kind == "s" else ""
-            ids = heapq.nsmallest(room + 1, (id for id in view.entries if id > after))
+            ids = heapq.nsmallest(
+                room + 1, (id for id in view.having("kind", SERVER) if id > after)
+            )
             items += [_server(view.entries[id]) for id in ids[:room]]
             if len(ids) > room:
                 return {"resources": items, "nextCursor": _cursor("s", ids[room - 1])}
@@ -129,8 +133,7 @@ class Resources:
         """
         view = current_view(self._catalog)
         if uri == SERVERS:
-            entries = sorted(view, key=lambda entry: entry.order)
-            return list_json.servers(view, entries), False
+            return list_json.servers(view, view.select(Query(status=()))), False
         if (id := server_in(uri)) is not None and (entry := view.entries.get(id)) is not None:
             return list_json.with_members(
                 entry.json(view.as_of), dict(list_json.caveats(view))

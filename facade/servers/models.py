@@ -13,7 +13,7 @@ from mcp_discovery.health import Status
 from mcp_discovery.record import Auth, Capabilities, Endpoint, Label, Record
 from mcp_discovery.record_fields import GIVEN_FIELDS, unconstrained, with_fields
 
-Transport = Literal["streamable-http", "sse", "websocket", "stdio"]
+Transport = Literal["streamable-http", "sse", "websocket", "stdio", "a2a"]
 
 
 class LeaseModel(Shaped):

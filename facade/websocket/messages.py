@@ -61,9 +61,9 @@ class EventFilter:
         """Whether the connection is wanted; ``entry`` is ``None`` for one that is not listed."""
         if self.ids and id not in self.ids:
             return False
-        if not self.query.checks:
-            return True
-        return entry is not None and self.query.matches(entry.instance)
+        if entry is None:
+            return self.query == _ANY
+        return self.query.matches(entry.instance)
 
 
 class Subscribe(NamedTuple):

@@ -38,6 +38,7 @@ from mcp_discovery.client.tool import Tool
 from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
+from mcp_discovery.record import SERVER
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -214,6 +215,10 @@ class Discovery:
         wanted = query_of({"tags": tags} | filters)
         if wanted["status"]:
             raise InvalidInputError("connect() follows servers in every status; leave out status=")
+        if wanted["kind"] != {SERVER}:
+            raise InvalidInputError(
+                "connect() follows MCP servers; list agents with servers(kind=)"
+            )
         followed = await self._followed.follow(wanted)
         found = [each for each in followed if self._pool.can_be_called(each)]
         if not eager:
@@ -244,7 +249,8 @@ class Discovery:
         """The servers with one of ``tags``, as they are now, by name and id.
 
         ``filters`` as for :meth:`connect`, and ``status``: ``healthy`` where it is left out, or
-        several, or ``all``. Raises as :meth:`connect` does.
+        several, or ``all``; ``kind="agent"`` gives the A2A agents instead, ``"all"`` both. Raises
+        as :meth:`connect` does.
         """
         self._require_open()
         wanted = query_of({"tags": tags} | filters)

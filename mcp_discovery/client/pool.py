@@ -19,6 +19,7 @@ from mcp_discovery.client.tool import InstancesByTool, ServerTools
 from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, StoreError
 from mcp_discovery.instance import Instance
+from mcp_discovery.record import SERVER
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +113,11 @@ class ConnectionPool:
         await self._change.wait()
 
     def allowed(self, instance: Instance) -> bool:
-        """Whether it may be called at all: a ``stdio`` server only where its name was allowed."""
+        """Whether it may be called at all: it is an MCP server, a ``stdio`` one only where its name
+        was allowed."""
         record = instance.record
+        if record.kind != SERVER:
+            return False
         return record.endpoint.transport != "stdio" or record.name in self._settings.allow_stdio
 
     def can_be_called(self, instance: Instance) -> bool:

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 
 def query_of(filters: Mapping[str, Any]) -> Query:
-    """The query that a caller's keyword arguments make: of every status unless one is named.
+    """The query that a caller's keyword arguments make: of MCP servers alone unless ``kind`` says
+    otherwise, and of every status unless one is named.
 
     Each filter is one string or several. Raises :class:`InvalidInputError` for an unknown filter or
     value, naming the nearest.
     """
     known = {each.name: each for each in FILTERS.values() if each.measure is None}
     modes = {each.mode.name: each.mode for each in known.values() if each.mode is not None}
-    wanted: dict[str, Any] = dict.fromkeys(known, ())
+    wanted: dict[str, Any] = {name: () for name in known if name != "kind"}
     for name, value in filters.items():
         if value is None:
             continue

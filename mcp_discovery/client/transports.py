@@ -32,6 +32,7 @@ from mcp_discovery.client.attempt import Attempt, Exchanges
 from mcp_discovery.client.settings import ClientSettings, Guard
 from mcp_discovery.client.streams import sse_transport, tracked, websocket_transport
 from mcp_discovery.connection_errors import is_refused_handshake
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.glance import Glance, glance
 from mcp_discovery.instance import Instance
 from mcp_discovery.tls_files import system_context
@@ -345,3 +346,5 @@ def transport_for(
             command, args, environment = settings.command_of(instance)
             started = StdioServerParameters(command=command, args=args, env=environment)
             return tracked(stdio_client(started), exchanges, own=True)
+        case "a2a":
+            raise InvalidInputError(f"{instance.id} is an A2A agent, which no MCP client can call")

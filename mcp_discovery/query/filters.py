@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import Status
 from mcp_discovery.query.versions import VersionRange
+from mcp_discovery.record import KINDS, SERVER, Record
 
 if TYPE_CHECKING:
     from mcp_discovery.instance import Instance
-    from mcp_discovery.record import Record
 
 #: Gets the values of an instance that a filter compares with the wanted ones; ``None`` is no value.
 Keys: TypeAlias = "Callable[[Instance], Iterable[str | None]]"
 #: Whether an instance passes a filter at a moment.
 Check: TypeAlias = "Callable[[Instance, datetime], bool]"
 
-TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio")
+TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio", "a2a")
 #: The value that stands for every status.
 ALL = "all"
 #: A duration in a query string or a body: ``90``, ``10m``, ``2h``.
@@ -263,6 +263,18 @@ _ROWS = (
         index="kind",
         argument="Only servers with one of these exact names, such as 'product-catalog'.",
         option=Option("A server's name; again for more, one of them.", complete="names"),
+    ),
+    Filter(
+        "kind",
+        "MCP servers (`server`), which is the default, A2A agents (`agent`), or `all`.",
+        lambda instance: (instance.record.kind,),
+        choices=KINDS,
+        # Whoever asks for servers wants to call them by MCP: an agent is given to nobody who does
+        # not ask for one.
+        default=frozenset({SERVER}),
+        argument="'agent' for agents that speak A2A; leave it out for the MCP servers, which are "
+        "those whose tools you can call.",
+        option=Option("server (default), agent or all.", repeated=False),
     ),
     Filter(
         "version",

@@ -69,10 +69,12 @@ class Query:
 
     @property
     def params(self) -> tuple[tuple[str, str], ...]:
-        """The query in the query string of a facade."""
+        """The query in the query string of a facade; what is the default is not said, as facades
+        of earlier releases do not know every filter."""
         found = [
             (name, text)
             for name, each in FILTERS.items()
+            if not each.default or self[name] != each.default
             for text in (sorted(map(str, self[name])) or ([ALL] if each.default else []))
         ]
         return (*found, *([("match", self.match)] if self.match != "any" else []))

@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
     "healthUrl": f"{NOWHERE}/health",
     "registeredAt": "2026-01-31T12:00:00.000Z",
     "startedAt": "2026-01-31T11:00:00.000Z",
+    "kind": "agent",
     "registryName": "com.example/catalog",
     "version": "1.4.0",
     "websiteUrl": "https://example.com/",
@@ -68,7 +69,7 @@ def body_with(name: str) -> dict[str, Any]:
 
 
 async def listed(ask: Client) -> dict[str, Any]:
-    [entry] = (await ask("GET", "/servers?status=all")).json["servers"]
+    [entry] = (await ask("GET", "/servers?status=all&kind=all")).json["servers"]
     assert isinstance(entry, dict)
     return entry
 
@@ -81,7 +82,7 @@ async def test_it_is_posted_and_listed(ask: Client, name: str) -> None:
     assert (
         {key: found[key] for key in wanted} == wanted if type(wanted) is dict else found == wanted
     )
-    answer = await ask("GET", f"/servers?status=all&fields={name}")
+    answer = await ask("GET", f"/servers?status=all&kind=all&fields={name}")
     assert (answer.status, answer.json["servers"]) == (200, [{"id": entry["id"], name: found}])
     # A store and another process read the same.
     instance = instance_from_dict(entry)
