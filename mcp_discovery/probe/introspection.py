@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from mcp_discovery.document import text_of
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.messages import result_of
 
@@ -22,8 +23,8 @@ class Introspection:
         versions: protocol versions that the server supports, as far as known; a legacy server
             tells only the negotiated one.
         server_info, instructions, capabilities: as in its ``server/discover`` or ``initialize``.
-        tools, resources, resource_templates, prompts: all pages, each item as MCP spells it, in
-            the server's order.
+        tools, resources, resource_templates, prompts, skills: all pages, each item as MCP spells
+            it, in the server's order.
         findings: what is wrong with the server's answers and was read all the same.
         unread: the lists that could not be read, which are as they were read before; empty where
             all were read.
@@ -38,6 +39,7 @@ class Introspection:
     resources: tuple[dict[str, Any], ...]
     resource_templates: tuple[dict[str, Any], ...]
     prompts: tuple[dict[str, Any], ...]
+    skills: tuple[dict[str, Any], ...] = ()
     findings: tuple[str, ...] = ()
     unread: tuple[UnreadList, ...] = ()
 
@@ -53,13 +55,25 @@ class UnreadList:
 
 @dataclass(frozen=True, slots=True)
 class McpListing:
-    """One of MCP's lists: what it lists, how it is asked for and what names its items."""
+    """One of MCP's lists: what it lists, how it is asked for and what names its items.
+
+    ``capability`` is what a server declares that has it, and says that it has changed; one of an
+    ``extension`` is there where that is declared, and nowhere else.
+    """
 
     noun: str
     capability: str
     method: str
     items_key: str
     name_key: str
+    extension: str = ""
+
+    def is_declared(self, capabilities: Mapping[str, Any]) -> bool:
+        """Whether a server with these ``capabilities`` says that it has the list."""
+        if not self.extension:
+            return self.capability in capabilities
+        extensions = capabilities.get("extensions")
+        return isinstance(extensions, dict) and self.extension in extensions
 
 
 TOOLS = McpListing("tools", "tools", "tools/list", "tools", "name")
@@ -72,7 +86,13 @@ RESOURCE_TEMPLATES = McpListing(
     "uriTemplate",
 )
 PROMPTS = McpListing("prompts", "prompts", "prompts/list", "prompts", "name")
-LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
+#: The lists of MCP itself.
+BASE_LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
+#: SEP-2640. It has no notification of its own: the files of skills are resources.
+SKILLS = McpListing(
+    "skills", "resources", "skills/list", "skills", "uri", "io.modelcontextprotocol/skills"
+)
+LISTINGS = (*BASE_LISTINGS, SKILLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +133,8 @@ def read_page(message: dict[str, Any], listing: McpListing) -> ListPage:
             items.append(item)
             if listing is TOOLS and not isinstance(item.get("inputSchema"), dict):
                 findings["tools/list: kept a tool without an 'inputSchema' object"] += 1
+            if listing is SKILLS and not text_of(item, "name"):
+                findings["skills/list: kept a skill without a 'name' in its 'frontmatter'"] += 1
     cursor = result.get("nextCursor")
     if cursor is not None and not isinstance(cursor, str):
         findings[f"{listing.method}: ignored a 'nextCursor' that is not a string"] += 1

@@ -17,6 +17,7 @@ from typing import Any
 
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import (
+    BASE_LISTINGS,
     LISTINGS,
     TOOLS,
     ListPage,
@@ -84,13 +85,13 @@ class OfferedLists:
         self._usual_at = 0
 
     def declare(self, capabilities: dict[str, Any]) -> None:
-        """Keep the lists that ``capabilities`` name (all of them when they name none)."""
-        wanted = [listing for listing in LISTINGS if listing.capability in capabilities]
+        """Keep the lists that ``capabilities`` name (when they name none, all of MCP itself)."""
+        wanted = [listing for listing in LISTINGS if listing.is_declared(capabilities)]
         declared = bool(wanted) or any(key in capabilities for key in ("logging", "completions"))
         before = self._lists
         self._lists = {
             listing: before.get(listing) or OneList(listing, declared)
-            for listing in (wanted if declared else LISTINGS)
+            for listing in (wanted if declared else BASE_LISTINGS)
         }
 
     def want(self, capability: str | None = None) -> None:

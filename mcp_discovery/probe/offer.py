@@ -33,7 +33,11 @@ class ServerOffer:
 
     def __init__(self, found: Introspection) -> None:
         self.document = CapabilityDocument(
-            found.tools, found.resources, found.resource_templates, found.prompts
+            found.tools,
+            found.resources,
+            found.resource_templates,
+            found.prompts,
+            found.skills,
         )
         self.info = {
             key: secrets.without_tokens(value) if isinstance(value, str) else value

@@ -395,7 +395,7 @@ class McpProbe:
     def _offered(self, peer: Peer) -> Introspection:
         """What is known of what ``peer`` offers: the object of last time where that is the same."""
         lists = [joined(listing, self._lists.pages(listing)) for listing in LISTINGS]
-        tools, resources, templates, prompts = (items for items, _ in lists)
+        tools, resources, templates, prompts, skills = (items for items, _ in lists)
         introspection = Introspection(
             era=peer.era,
             versions=peer.versions,
@@ -406,6 +406,7 @@ class McpProbe:
             resources=resources,
             resource_templates=templates,
             prompts=prompts,
+            skills=skills,
             findings=(
                 *peer.findings,
                 *(text for _, found in lists for text in found),

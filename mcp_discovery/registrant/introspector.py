@@ -24,7 +24,7 @@ from mcp_discovery.registrant.tasks import alongside, guarded, is_set
 
 log = logging.getLogger(__name__)
 
-_LISTS = ("tools", "resources", "resource_templates", "prompts")
+_LISTS = ("tools", "resources", "resource_templates", "prompts", "skills")
 
 #: The part of the interval that lies between two readings however often the server says that it
 #: changed, and how many seconds that are at most.
@@ -247,13 +247,13 @@ class Introspector:
         self._changed.append(time.monotonic())
         log.log(
             logging.DEBUG if self._restless else logging.INFO,
-            "%s %s: %s, %s, %s, %s, %s protocol",
+            "%s %s: %s, %s protocol",
             self.name,
             "was introspected" if before is None else "changed",
-            counted(len(found.tools), "tool"),
-            counted(len(found.resources), "resource"),
-            counted(len(found.resource_templates), "resource template"),
-            counted(len(found.prompts), "prompt"),
+            ", ".join(
+                counted(len(getattr(found, name)), name.removesuffix("s").replace("_", " "))
+                for name in _LISTS
+            ),
             found.era,
         )
         for note in (*found.findings, *after.notes):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -40,8 +41,9 @@ class Options:
     tools: int = 3
     resources: int = 1
     prompts: int = 1
+    skills: int = -1  # below 0, the extension is not declared
     page: int = 50  # items on a page
-    description: str = "counts"  # of every tool; change it to change the schemas
+    description: str = "counts"  # of every tool and skill; change it to change the schemas
     version: str = "1.0.0"
     instructions: str = "Odd on demand."
     delay: float = 0.0  # seconds before each answer
@@ -205,6 +207,19 @@ class OddServer:
             case "prompts/list":
                 listed = [{"name": f"prompt-{n}"} for n in range(options.prompts)]
                 result = self.paged("prompts", listed, cursor)
+            case "skills/list" if options.skills >= 0:
+                result = self.paged(
+                    "skills", [self.skill(n) for n in range(options.skills)], cursor
+                )
+            case "skills/get" if options.skills >= 0:
+                listed = [self.skill(n) for n in range(options.skills)]
+                named = [each for each in listed if each["uri"] == params.get("uri")]
+                if not named:
+                    return _error(message, -32602, f"No skill is served at {params.get('uri')}")
+                result = {"skill": named[0]}
+            case "resources/read":
+                contents = [{"uri": params.get("uri"), "text": self.skill_file(params["uri"])}]
+                result = {"contents": contents}
             case "tools/call":
                 text = json.dumps(params.get("arguments") or {})
                 result = {"content": [{"type": "text", "text": text}], "isError": False}
@@ -222,9 +237,25 @@ class OddServer:
             "serverInfo": {"name": "odd", "version": self.options.version},
             "instructions": self.options.instructions,
         }
+        if self.options.skills >= 0:
+            result["capabilities"]["extensions"] = {"io.modelcontextprotocol/skills": {}}
         for key in filter(None, self.options.omit.split(",")):
             result.pop(key, None)
         return result
+
+    def skill(self, number: int) -> dict[str, Any]:
+        uri = f"skill://odd/skill-{number}/SKILL.md"
+        content = self.skill_file(uri).encode()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        about = f"Skill {number} {self.options.description}"
+        return {
+            "uri": uri,
+            "frontmatter": {"name": f"skill-{number}", "description": about},
+            "resources": [{"uri": uri, "digest": digest, "size": len(content)}],
+        }
+
+    def skill_file(self, uri: str) -> str:
+        return f"---\nname: {uri.split('/')[-2]}\n---\n\nHow to: {self.options.description}.\n"
 
     def tools(self, cursor: str | None) -> dict[str, Any]:
         options = self.options

@@ -39,6 +39,10 @@ LISTS = {
     "resources/list": ("resources", [{"uri": "shop://a", "name": "a"}]),
     "resources/templates/list": ("resourceTemplates", [{"uriTemplate": "shop://{a}", "name": "t"}]),
     "prompts/list": ("prompts", [{"name": "explain"}]),
+    "skills/list": (
+        "skills",
+        [{"uri": "skill://refunds/SKILL.md", "frontmatter": {"name": "refunds"}}],
+    ),
 }
 Answer = Callable[["Offering", dict[str, Any]], Any]
 
@@ -60,6 +64,7 @@ class Offering(HealthServer):
         self.counts[method] += 1
         if method == "server/discover":
             everything: dict[str, Any] = {"tools": {}, "resources": {}, "prompts": {}}
+            everything["extensions"] = {"io.modelcontextprotocol/skills": {}}
             result = {"supportedVersions": ["2026-07-28"], "capabilities": everything}
             info = {"io.modelcontextprotocol/serverInfo": {"name": "shop", "version": "1.0.0"}}
             return self._result(message, result | {"_meta": info})
@@ -141,6 +146,7 @@ CASES: list[tuple[str, dict[str, Answer], str]] = [
         {"resources/templates/list": status(500)},
         "its resource templates cannot be read: HTTP 500",
     ),
+    ("skills", {"skills/list": status(500)}, "its skills cannot be read: HTTP 500 from"),
     (
         "several",
         {"tools/list": status(500), "prompts/list": status(500)},
@@ -197,6 +203,7 @@ async def read_whole(seen: Seen) -> Instance:
         lambda one: (
             one.record.capabilities.tools == ("search",)
             and one.record.capabilities.prompts == ("explain",)
+            and one.record.capabilities.skills == ("refunds",)
         ),
         within=15.0,
         what="all that it offers",
@@ -228,6 +235,8 @@ async def test_what_cannot_be_read_from_the_first(
             assert offered.prompts == ("explain",)
         if "prompts/list" in broken and "tools/list" not in broken:
             assert offered.tools == ("search",)
+        if "what it offers" not in reason:
+            assert offered.skills == (() if "skills/list" in broken else ("refunds",))
         assert await counted(metrics) == 1
         server.broken.clear()
         one = await seen.until_status(Status.HEALTHY, within=15.0)
