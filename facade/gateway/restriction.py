@@ -7,6 +7,7 @@ member twice, or in other letters (Go's decoder knows no upper case), is refused
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
@@ -37,6 +38,8 @@ _NAMED: Final[Mapping[str, tuple[str, Part]]] = {
     "resources/read": ("uri", "resources"),
     "resources/subscribe": ("uri", "resources"),
     "resources/unsubscribe": ("uri", "resources"),
+    "resources/directory/read": ("uri", "resources"),
+    "skills/get": ("uri", "skills"),
 }
 #: Type of a completion's reference → its member that names what is completed, and what that is.
 _REFERENCES: Final[Mapping[str, tuple[str, Part]]] = {
@@ -47,13 +50,14 @@ _UNKNOWN: Final[Mapping[Part, str]] = {
     "tools": "Unknown tool",
     "prompts": "Unknown prompt",
     "resources": "Resource not found",
+    "skills": "Unknown skill",
 }
 #: Methods that are for no single part of a server. Others, such as those that list what all callers
 #: had done (``tasks/list``), do not exist for who may call it in part only.
 _GENERAL: Final = frozenset(
     (
         *("initialize", "server/discover", "ping", "logging/setLevel", "tools/list"),
-        *("resources/list", "resources/templates/list", "prompts/list"),
+        *("resources/list", "resources/templates/list", "prompts/list", "skills/list"),
     )
 )
 #: The members that decide; in other letters they are refused.
@@ -71,6 +75,11 @@ _TOLD_OF: Final = frozenset(
         "resourceSubscriptions",
     )
 )
+#: What is asked for by its URI.
+_BY_URI: Final = frozenset({"resources", "skills"})
+#: The URI of a skill, in which the last segment but one is its name (SEP-2640), with nothing that a
+#: server may take for the end of its path.
+_SKILL: Final = re.compile(r"[^?#%\\\x00-\x20]*/([^/?#%\\\x00-\x20]+)/SKILL\.md")
 #: The longest name or URI, in characters, and how often one may be percent-encoded and once more.
 _LONGEST_NAME, _MOST_DECODINGS = 8192, 4
 
@@ -187,9 +196,14 @@ def allows(access: PartialAccess, part: Part, name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:  # half of a character, which some servers drop
         return False
-    if part == "resources" and not _is_plain(name):
+    if part in _BY_URI and not _is_plain(name):
         return False
-    return access.allows(part, name)
+    return _grants(access, part, name)
+
+
+def _grants(access: PartialAccess, part: Part, name: str) -> bool:
+    skill = _SKILL.fullmatch(name) if part == "skills" else None
+    return access.allows(part, name) or (skill is not None and access.allows(part, skill[1]))
 
 
 def _is_plain(uri: str) -> bool:
@@ -232,6 +246,7 @@ _LISTS: Final[Mapping[str, tuple[Part, str]]] = {
     "prompts": ("prompts", "name"),
     "resources": ("resources", "uri"),
     "resourceTemplates": ("resources", "uriTemplate"),
+    "skills": ("skills", "uri"),
 }
 _UPDATED: Final = "notifications/resources/updated"
 
@@ -280,7 +295,7 @@ def _kept(items: Sequence[Any], part: Part, key: str, access: PartialAccess) -> 
         for each in items
         if isinstance(each, dict)
         and isinstance(name := each.get(key), str)
-        and access.allows(part, name)
+        and _grants(access, part, name)
     ]
 
 

@@ -243,6 +243,17 @@ _ROWS = (
         ),
     ),
     Filter(
+        "skill",
+        "That have this skill; all of them where it is repeated.",
+        lambda instance: instance.record.capabilities.skills,
+        index="kind",
+        cost=2,
+        every=True,
+        split="repeats",
+        argument="Only servers that have all of these skills, by their exact names.",
+        option=Option("A skill that it has; again for more, all of them.", "NAME"),
+    ),
+    Filter(
         "status",
         "One of these: healthy, degraded, draining, down, quarantined; or all.",
         lambda instance: (instance.health.status,),

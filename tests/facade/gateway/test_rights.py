@@ -35,6 +35,7 @@ SOME = {
     "tools": ["whoami", "get_*"],
     "resources": ["docs:///public/*"],
     "prompts": ["greet"],
+    "skills": ["refunds", "skill://open/*"],
 }
 SECTIONS: Mapping[str, Any] = {
     "roles": {
@@ -59,12 +60,17 @@ OFFERED: Mapping[str, Any] = {
         {"uriTemplate": "docs:///public/{name}"},
         {"uriTemplate": "docs:///secret/drop_all/{name}"},
     ],
+    "skills": [
+        {"uri": "skill://desk/refunds/SKILL.md", "frontmatter": {"name": "refunds"}},
+        {"uri": "skill://desk/drop_all/SKILL.md", "frontmatter": {"name": "drop_all"}},
+    ],
 }
 LISTS = {
     "tools/list": "tools",
     "prompts/list": "prompts",
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
+    "skills/list": "skills",
 }
 
 
@@ -288,6 +294,21 @@ DROP, GET = '"drop_all"', '"get_ticket"'
             ),
             -32002,
         ),
+        *(
+            (json.dumps(request("skills/get", uri=uri)), -32602)
+            for uri in (
+                "skill://desk/drop_all/SKILL.md",
+                "skill://desk/drop_all/SKILL.md?/refunds/SKILL.md",
+                "skill://desk/drop_all/SKILL.md#/refunds/SKILL.md",
+                "skill://desk%2Fdrop_all%2FSKILL.md%00/refunds/SKILL.md",
+                "skill://desk/drop_all\\refunds/SKILL.md",
+                "skill://desk/refunds/../drop_all/SKILL.md",
+                "skill://desk/refunds/SKILL.md/",
+                "refunds/SKILL.md",
+            )
+        ),
+        (json.dumps(request("resources/read", uri="skill://desk/refunds/SKILL.md")), -32002),
+        (json.dumps(request("resources/directory/read", uri="docs:///secret")), -32002),
         (json.dumps(request("tasks/list")), -32601),
         (json.dumps(request("debug/everything")), -32601),
         # What servers may read in another way than the gateway.
@@ -325,6 +346,24 @@ async def test_what_is_not_the_callers_is_never_sent(
         packed = await ask("POST", PATH, gzip.compress(body.encode()), headers=encoded)
         assert packed.status == 415
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request("skills/get", uri="skill://desk/refunds/SKILL.md"),
+        request("skills/get", uri="skill://open/drop_all/SKILL.md"),
+        request("resources/directory/read", uri="docs:///public/a"),
+    ],
+)
+async def test_what_is_the_callers_is_sent_as_it_is(
+    tmp_path: Path, server: FaultyServer, asked: dict[str, Any]
+) -> None:
+    server.handler = offering()
+    async with gate(tmp_path, server.url) as ask:
+        reply = await ask("POST", PATH, asked, headers=bearer("employee"))
+        assert "error" not in reply.json
+    assert len(server.requests) == 1
 
 
 async def test_a_body_that_takes_long_to_judge_is_refused(

@@ -59,6 +59,7 @@ def test_failed_filters_are_named_as_parameters_are() -> None:
         tags="x",
         capability="find",
         tool="find",
+        skill="refunds",
         name="x",
         transport="stdio",
         version={VersionRange.parse(">9")},
@@ -66,11 +67,24 @@ def test_failed_filters_are_named_as_parameters_are() -> None:
         owner="x",
         min_uptime=1,
     )
-    names = "status name transport zone owner tags tool capability version min_uptime"
+    names = "status name transport zone owner tags tool skill capability version min_uptime"
     assert query.failed(one, NOW) == names.split()
     assert Query(status=()).failed(one, NOW) == []
     assert Query(status=()).matches(one)
     assert not query.matches(one)
+
+
+def test_servers_that_have_every_wanted_skill() -> None:
+    skills = ["refunds", "git-workflow"]
+    capabilities = {"tools": ["find"], "skills": skills}
+    one = Instance(
+        record("a", capabilities=capabilities), Health(Status.HEALTHY, "", NOW, NOW), LEASE
+    )
+    assert Query(skill="refunds").matches(one)
+    assert Query(skill=skills).matches(one)
+    assert Query(capability=["find", "refunds"]).matches(one)
+    assert not Query(skill=["refunds", "other"]).matches(one)
+    assert not Query(skill="find").matches(one)
 
 
 def test_uptime_counts_from_since_and_not_while_down() -> None:
