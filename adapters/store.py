@@ -20,6 +20,7 @@ All times are in seconds. ``tests/contract/`` runs these rules against every sto
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Mapping
@@ -30,7 +31,7 @@ from typing import Generic, Literal, Protocol, Self, TypeVar
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.bearer_tokens import GivenToken
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidRecordError
+from mcp_discovery.errors import InvalidRecordError, StoreUnsupportedError
 from mcp_discovery.health import Health, Load, healthy, utcnow
 from mcp_discovery.instance import Holder, Instance, Lease, public_holder
 from mcp_discovery.record import Record
@@ -59,6 +60,15 @@ class Change:
 
     id: str
     instance: Instance | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuery:
+    """A named query: its ``definition`` in JSON (:mod:`mcp_discovery.query.definition`), and a
+    ``version`` of the store's own, which is another for every other definition."""
+
+    definition: bytes
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +271,25 @@ class Store(Protocol):
         is stored is damaged or does not have that digest.
         """
 
+    async def queries(self) -> Mapping[str, StoredQuery]:
+        """All named queries, as the store has them now; what cannot be one is left out.
+
+        Raises :class:`~mcp_discovery.errors.StoreUnsupportedError` where it keeps none.
+        """
+
+    async def put_query(
+        self, name: str, definition: bytes | None, *, expected: str | None = None
+    ) -> str | None:
+        """Keeps a named query, in the place of the one of that name; ``None`` removes that, if
+        there is one. Returns the new version, ``None`` where that is not known.
+
+        ``expected`` is the version that has to be there, ``""`` for none at all; ``None``: whatever
+        is there. Whether it is, and the change, are one step. ``name`` is a DNS label.
+
+        Raises :class:`~mcp_discovery.errors.QueryChangedError` where something else is there, and
+        :class:`~mcp_discovery.errors.StoreUnsupportedError`.
+        """
+
     async def sweep(self) -> int:
         """Removes unreferenced data and returns how many keys were removed.
 
@@ -285,6 +314,11 @@ class Store(Protocol):
         """Which of the credentials that were given guard nothing, because the store does not ask
         for them, and what to do, in a sentence; ``None`` where it asks, where none were given, or
         where it is not known (yet). It is logged as a warning when it becomes known."""
+
+    async def keeps_queries(self) -> str | None:
+        """What the credentials lack to keep named queries, or why the store keeps none, in a
+        sentence; ``None`` where nothing is in the way, or the store does not tell. Writes nothing.
+        """
 
     async def would_refuse(self, record: Record | None) -> str | None:
         """What the credentials lack to keep ``record`` registered through all that its instance may
@@ -311,8 +345,9 @@ class Store(Protocol):
 
 
 class Closing:
-    """Base of store classes: ``async with`` closes the store, there is no node address, and
-    credentials are not known to expire, to lack anything, to be refused or to guard nothing."""
+    """Base of store classes: ``async with`` closes the store, there is no node address, no named
+    queries are kept, and credentials are not known to expire, to lack anything, to be refused or to
+    guard nothing."""
 
     @property
     def credentials_end(self) -> CredentialsEnd | None:
@@ -333,6 +368,23 @@ class Closing:
         """See :meth:`Store.would_refuse`."""
         return None
 
+    async def queries(self) -> Mapping[str, StoredQuery]:
+        """See :meth:`Store.queries`."""
+        raise self._without_queries()
+
+    async def put_query(
+        self, _: str, __: bytes | None, *, expected: str | None = None
+    ) -> str | None:
+        """See :meth:`Store.put_query`."""
+        raise self._without_queries()
+
+    async def keeps_queries(self) -> str | None:
+        """See :meth:`Store.keeps_queries`."""
+        return self._without_queries().problem
+
+    def _without_queries(self) -> StoreUnsupportedError:
+        return without_queries(str(getattr(self, "url", "the store")))
+
     async def node_address(self) -> str | None:
         """See :meth:`Store.node_address`."""
         return None
@@ -346,6 +398,21 @@ class Closing:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def revision_in(version: str) -> int:
+    """The number that a version of a named query is in stores that count changes: 0 for none
+    (``""``), -1 for what nobody's version can be."""
+    if not version:
+        return 0
+    return int(version) if re.fullmatch("[0-9]{1,18}", version) else -1
+
+
+def without_queries(url: str) -> StoreUnsupportedError:
+    """The error of a store that keeps no named queries."""
+    return StoreUnsupportedError(
+        url, "a store of this kind keeps no named queries; ask with the filters themselves"
+    )
 
 
 class BaseStore(Closing, Generic[R]):

@@ -9,12 +9,14 @@
     │   │   └── RecordTooLargeError          … because its JSON is over the limit
     │   ├── InvalidDocumentError             a capability document is malformed or over the limit
     │   ├── InvalidFilterValueError          a text is no value of a filter
+    │   ├── UnknownQueryError                no named query has that name
     │   ├── UnreadableCallError              a model's tool call has arguments that are no object
     │   └── InvalidStoreURLError             unknown scheme or malformed store URL
     ├── MissingExtraError (also ImportError) an extra of this distribution is not installed
     ├── DuplicateInstanceError               the id is held by another, living registrant
     ├── RegistrationLostError                the store no longer knows the instance
     ├── DocumentNotFoundError                no document with that digest
+    ├── QueryChangedError                    a named query is not what it was taken for
     ├── TokenError                           a token could not be had where it is asked for
     ├── OutdatedRevisionError                a revision or cursor of another epoch, or too old
     ├── UnknownToolError                     no server that was found offers the tool
@@ -29,6 +31,7 @@
     │       └── CallTimeoutError             … within its deadline
     └── StoreError
         ├── StoreUnavailableError            the store cannot be reached or cannot answer now
+        ├── StoreUnsupportedError            the store cannot do that at all
         └── StoreDeniedError                 the store refuses these credentials
             ├── UnauthenticatedError         a facade wants a token, or another one (401)
             └── ForbiddenError               a facade knows the caller, who lacks a right (403)
@@ -63,6 +66,7 @@ __all__ = [
     "MissingExtraError",
     "NoReplicaError",
     "OutdatedRevisionError",
+    "QueryChangedError",
     "RecordTooLargeError",
     "RegistrationLostError",
     "SecretInRecordError",
@@ -70,9 +74,11 @@ __all__ = [
     "StoreDeniedError",
     "StoreError",
     "StoreUnavailableError",
+    "StoreUnsupportedError",
     "TokenError",
     "ToolChangedError",
     "UnauthenticatedError",
+    "UnknownQueryError",
     "UnknownToolError",
 ]
 
@@ -222,6 +228,28 @@ class DocumentNotFoundError(DiscoveryError):
         self.digest = digest
 
 
+class QueryChangedError(DiscoveryError):
+    """The named query ``name`` has another version than was expected: ``version``, or none."""
+
+    def __init__(self, name: str, version: str | None) -> None:
+        now = "there is none now" if version is None else f"its version is {version!r} now"
+        super().__init__(
+            f"the query {name!r} was changed meanwhile, {now}; read it again and decide anew"
+        )
+        self.name = name
+        self.version = version
+
+
+class UnknownQueryError(InvalidInputError):
+    """No query is kept under ``name``; ``nearest`` are the names most like it."""
+
+    def __init__(self, name: str, nearest: tuple[str, ...] = ()) -> None:
+        hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+        super().__init__(f"there is no query {name[:100]!r}; {hint}GET /queries names them")
+        self.name = name
+        self.nearest = nearest
+
+
 class OutdatedRevisionError(DiscoveryError):
     """A reader's revision cannot be resumed from; read a whole snapshot and go on from there."""
 
@@ -324,6 +352,10 @@ class StoreDeniedError(StoreError):
     """The store refuses these credentials, or they lack a permission."""
 
     fault = StoreFault.DENIED
+
+
+class StoreUnsupportedError(StoreError):
+    """A store of this kind cannot do what is wanted, whatever its state."""
 
 
 class UnauthenticatedError(StoreDeniedError):

@@ -16,6 +16,7 @@ from mcp_discovery.adapters.consul.labels import CatalogExtras, ServiceLabels
 from mcp_discovery.adapters.consul.listing import WatchMemory
 from mcp_discovery.adapters.consul.ownership import remove_leftovers, require_free, withdraw_if_lost
 from mcp_discovery.adapters.consul.permissions import ANY_NODE, lacking_sentence, of_sidecar
+from mcp_discovery.adapters.consul.queries import ConsulQueries
 from mcp_discovery.adapters.consul.records import StoredRecord, read_known
 from mcp_discovery.adapters.consul.registration import (
     LEAST_REAP,
@@ -33,6 +34,7 @@ from mcp_discovery.adapters.store import (
     Change,
     CredentialsEnd,
     Snapshot,
+    StoredQuery,
     StoreOptions,
 )
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
@@ -76,6 +78,7 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         self._extras = CatalogExtras(options.catalog_tags, options.catalog_meta)
         self._api = ConsulApi(self._address, options)
         self._documents = ConsulDocuments(self._api)
+        self._queries = ConsulQueries(self._api)
         self._unreferenced = UnreferencedKeys()
         self._memory = WatchMemory()
         self._hidden = HiddenInstances(self._api)
@@ -185,6 +188,17 @@ class ConsulStore(BaseStore[ConsulRegistration]):
         """See :meth:`mcp_discovery.adapters.store.Store.document`. The next registration of the
         version replaces a damaged document."""
         return await self._documents.get(digest)
+
+    async def queries(self) -> Mapping[str, StoredQuery]:
+        return await self._queries.all()
+
+    async def put_query(
+        self, name: str, definition: bytes | None, *, expected: str | None = None
+    ) -> str | None:
+        return await self._queries.put(name, definition, expected)
+
+    async def keeps_queries(self) -> str | None:
+        return await self._queries.lacking()
 
     async def sweep(self) -> int:
         """Removes what :meth:`_removals` finds. Raises :class:`StoreDeniedError` where it may not

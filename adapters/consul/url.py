@@ -39,6 +39,11 @@ class ConsulAddress:
         return f"{self.service}/documents/"
 
     @property
+    def queries(self) -> str:
+        """The KV prefix of the named queries."""
+        return f"{self.service}/queries/"
+
+    @property
     def services(self) -> str:
         """The Consul services of this store, for messages."""
         if self.mode == "one-service":

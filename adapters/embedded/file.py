@@ -27,11 +27,12 @@ CREATE TABLE IF NOT EXISTS instances (
     id TEXT PRIMARY KEY, registration BLOB NOT NULL, health BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (digest TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS queries (name TEXT PRIMARY KEY, definition BLOB NOT NULL);
 """
 
 
 class StoreFile:
-    """Instances and documents in one SQLite file, held by one process at a time.
+    """Instances, documents and named queries in one SQLite file, held by one process at a time.
 
     Every method raises :class:`StoreUnavailableError` when the file cannot be read or written; a
     write that fails leaves the file as it was.
@@ -110,6 +111,17 @@ class StoreFile:
     def delete_document(self, digest: str) -> None:
         """Removes a document."""
         self._execute("DELETE FROM documents WHERE digest = ?", digest)
+
+    def queries(self) -> dict[str, bytes]:
+        """The definitions of all named queries."""
+        query = "SELECT CAST(name AS TEXT), CAST(definition AS BLOB) FROM queries"
+        return dict(self._rows(query))
+
+    def put_query(self, name: str, definition: bytes | None) -> None:
+        """Writes a named query in place of the old one, or removes that."""
+        self._execute("DELETE FROM queries WHERE name = ?", name)
+        if definition is not None:
+            self._execute("INSERT INTO queries VALUES (?, ?)", name, definition)
 
     def close(self) -> None:
         """Closes the file and gives up its lock."""

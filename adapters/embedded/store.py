@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,7 +18,7 @@ import orjson
 from mcp_discovery.adapters.embedded.file import StoreFile
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.adapters.meant_url import meant_url
-from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
+from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoredQuery, StoreOptions
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
@@ -26,6 +27,7 @@ from mcp_discovery.errors import (
     InvalidDocumentError,
     InvalidRecordError,
     InvalidStoreURLError,
+    QueryChangedError,
     RegistrationLostError,
     StoreUnavailableError,
 )
@@ -84,6 +86,7 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
         self._closed = False
         path = _path(url)
         self._file = StoreFile(url, path) if path else None
+        self._queries = self._file.queries() if self._file else {}
         self._load()
 
     async def _register(
@@ -140,6 +143,29 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
     def digests(self) -> set[str]:
         """The digests of all stored documents."""
         return self._file.digests() if self._file else set(self._documents)
+
+    async def queries(self) -> Mapping[str, StoredQuery]:
+        self._require_open()
+        return {name: _stored(each) for name, each in self._queries.items()}
+
+    async def put_query(
+        self, name: str, definition: bytes | None, *, expected: str | None = None
+    ) -> str | None:
+        self._require_open()
+        old = self._queries.get(name)
+        now = None if old is None else _stored(old).version
+        if expected not in (None, now or ""):
+            raise QueryChangedError(name, now)
+        if self._file:
+            self._file.put_query(name, definition)
+        if definition is None:
+            self._queries.pop(name, None)
+            return None
+        self._queries[name] = definition
+        return _stored(definition).version
+
+    async def keeps_queries(self) -> str | None:
+        return None
 
     async def close(self) -> None:
         self._closed = True
@@ -322,6 +348,10 @@ class _Watcher:
     def __init__(self) -> None:
         self.changes: dict[str, Instance | None] = {}
         self.wakes = asyncio.Event()
+
+
+def _stored(definition: bytes) -> StoredQuery:
+    return StoredQuery(definition, hashlib.blake2b(definition, digest_size=8).hexdigest())
 
 
 def _health(instance: Instance) -> bytes:

@@ -7,9 +7,11 @@ Under the prefix, in etcd's byte order:
 * ``ids/<id>``: the server name under which the id has its record, so that a rename finds the old
   one; on the lease of ``reap_after``;
 * ``live/<id>``: health, load and holder (:class:`LiveValue`), on the lease of TTL;
+* ``queries/<name>``: the definition of a named query, without a lease;
 * ``servers/<name>/<id>``: the record with its lease terms, on the lease of ``reap_after``.
 
-A watch reads the range from ``live/`` to ``servers/``, which holds nothing else. docs/etcd.md
+A watch reads the range from ``live/`` to ``servers/``, and passes over what else it holds: the
+queries. docs/etcd.md
 documents these keys for other programs. DNS records are stored elsewhere, see
 :mod:`mcp_discovery.adapters.etcd.skydns`.
 """
@@ -69,6 +71,15 @@ class Keys:
     def chunk(self, digest: str, number: int) -> str:
         """The key of a document's chunk; numbers start at 0."""
         return f"{self.prefix}documents/{digest}/{number:04}"
+
+    def query(self, name: str) -> str:
+        """The key of a named query."""
+        return f"{self.prefix}queries/{name}"
+
+    @property
+    def queries(self) -> tuple[str, str]:
+        """First key and end of all named queries."""
+        return f"{self.prefix}queries/", f"{self.prefix}queries0"
 
     @property
     def watched(self) -> tuple[str, str]:

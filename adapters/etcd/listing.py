@@ -48,7 +48,7 @@ class EtcdListing:
     """
 
     def __init__(self, keys: Keys, skipped: SkippedKeys) -> None:
-        self._prefix = keys.prefix
+        self._prefix, self._queries = keys.prefix, keys.query("")
         self._skipped = skipped
         self.versions: dict[str, KeyVersion] = {}
         self._lives: dict[str, LiveValue | None] = {}  # None: it exists and is malformed
@@ -62,6 +62,8 @@ class EtcdListing:
 
     def put(self, key: str, kv: Json) -> str | None:
         """Takes a key with its value, as the gateway returns it."""
+        if key.startswith(self._queries):
+            return None
         version = KeyVersion.of(kv)
         if self.versions.get(key) == version:
             return None

@@ -100,6 +100,11 @@ def of_list(keys: Keys) -> list[KeyRight]:
     return [KeyRight("READ", *keys.watched), KeyRight("READ", *keys.documents)]
 
 
+def of_queries(keys: Keys) -> list[KeyRight]:
+    """What it takes to keep named queries."""
+    return [KeyRight(access, *keys.queries) for access in _BOTH]
+
+
 def lacking_sentence(user: str, lacking: Sequence[KeyRight]) -> str:
     """What ``user`` lacks, and what to do."""
     places: dict[str, set[Access]] = {}

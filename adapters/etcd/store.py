@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.documents import EtcdDocuments
 from mcp_discovery.adapters.etcd.keys import Keys
+from mcp_discovery.adapters.etcd.queries import EtcdQueries
 from mcp_discovery.adapters.etcd.registration import EtcdNamespace, EtcdRegistration, register
-from mcp_discovery.adapters.etcd.rights import of_list, of_sidecar
+from mcp_discovery.adapters.etcd.rights import of_list, of_queries, of_sidecar
 from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.adapters.etcd.watch import Watch
-from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
+from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoredQuery, StoreOptions
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
 from mcp_discovery.instance import Holder, Instance
@@ -42,6 +43,7 @@ class EtcdStore(BaseStore[EtcdRegistration]):
         self._gateway = EtcdGateway(parsed, options or StoreOptions())
         self._keys = Keys(parsed.prefix)
         self._documents = EtcdDocuments(self._gateway, self._keys)
+        self._queries = EtcdQueries(self._gateway, self._keys)
         self._place = EtcdNamespace(self._gateway, self._keys, self._documents, parsed.zone)
         self._watches: dict[Watch, asyncio.Task[None]] = {}
 
@@ -64,6 +66,18 @@ class EtcdStore(BaseStore[EtcdRegistration]):
 
     async def document(self, digest: str) -> CapabilityDocument:
         return await self._documents.read(digest)
+
+    async def queries(self) -> Mapping[str, StoredQuery]:
+        return await self._queries.all()
+
+    async def put_query(
+        self, name: str, definition: bytes | None, *, expected: str | None = None
+    ) -> str | None:
+        return await self._queries.put(name, definition, expected)
+
+    async def keeps_queries(self) -> str | None:
+        lacking = await self._gateway.lacking(of_queries(self._keys))
+        return self._gateway.lacking_sentence(lacking) if lacking else None
 
     async def sweep(self) -> int:
         """See :meth:`mcp_discovery.adapters.store.Store.sweep`. Records expire with their

@@ -24,10 +24,13 @@ from mcp_discovery.errors import (
     InvalidInputError,
     InvalidRecordError,
     InvalidStoreURLError,
+    QueryChangedError,
     RegistrationLostError,
     StoreDeniedError,
     StoreUnavailableError,
+    StoreUnsupportedError,
     UnauthenticatedError,
+    UnknownQueryError,
 )
 from mcp_discovery.facade_url import facade_url_problem, without_path, without_secrets
 from mcp_discovery.instance import HOLDER_HEADER, Holder, is_public_holder
@@ -77,15 +80,16 @@ class FacadeApi:
         body: Mapping[str, Any] | None = None,
         params: Params | None = None,
         holder: Holder | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> StoreResponse:
         """One request with a JSON body, in the name of ``holder``; raises what the facade's problem
         stands for."""
         data = None if body is None else orjson.dumps(body)
-        headers = {"Content-Type": "application/json"}
+        sent = {"Content-Type": "application/json", **(headers or {})}
         if holder is not None and not is_public_holder(holder.proof):
-            headers[HOLDER_HEADER] = holder.proof
+            sent[HOLDER_HEADER] = holder.proof
         answer = await self._http.request(
-            method, self.url + path, params=params, data=data, headers=headers
+            method, self.url + path, params=params, data=data, headers=sent
         )
         return self._checked(answer)
 
@@ -168,6 +172,13 @@ class FacadeApi:
                 return StoreDeniedError(self.url, detail)
             case "unknown-document":
                 return UnknownDocumentError(detail)
+            case "query-changed":
+                version = _text(problem.get("version")) or None
+                return QueryChangedError(_text(problem.get("name")), version)
+            case "unknown-query":
+                return UnknownQueryError(_text(problem.get("name")), _texts(problem.get("nearest")))
+            case "not-supported":
+                return StoreUnsupportedError(self.url, detail)
             case "document-not-found":
                 return DocumentNotFoundError(_text(problem.get("digest")))
             case "invalid-document":
@@ -205,6 +216,10 @@ def bearer(token: str) -> dict[str, str]:
 def _text(value: Any) -> str:
     """``value`` where it is text, of a length for messages; what else a facade says is nothing."""
     return value[:1000] if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_text, value[:10])) if isinstance(value, list) else ()
 
 
 def server_path(id: str) -> str:

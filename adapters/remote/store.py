@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.adapters.remote.api import FacadeApi, UnknownDocumentError, server_path
-from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoreOptions
+from mcp_discovery.adapters.store import (
+    BaseStore,
+    Change,
+    Snapshot,
+    StoredQuery,
+    StoreOptions,
+    without_queries,
+)
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import (
     DocumentNotFoundError,
     DuplicateInstanceError,
+    ForbiddenError,
     InvalidDocumentError,
     InvalidInputError,
     RegistrationLostError,
     StoreUnavailableError,
+    UnknownQueryError,
 )
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import (
@@ -88,12 +98,7 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
                 yield event
 
     def _read(self, name: str, data: dict[str, Any]) -> Snapshot | Change | None:
-        stale, why = data.get("staleSince"), data.get("problem")
-        if not isinstance(stale, str | None) or not isinstance(why, str | None):
-            raise TypeError("staleSince and problem are text")
-        if stale:
-            problem = f"the facade lost its own store at {stale[:50]}: {str(why)[:500]}"
-            raise StoreUnavailableError(self.url, problem)
+        _require_current(self.url, data, "staleSince", "problem")
         if name == "snapshot":
             entries = (self._instance(entry["id"], entry) for entry in data["servers"])
             listed = {entry.id: entry for entry in entries if entry is not None}
@@ -121,9 +126,46 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         except InvalidDocumentError as error:
             raise DocumentNotFoundError(digest) from error
 
+    async def queries(self) -> Mapping[str, StoredQuery]:
+        """See :meth:`Store.queries`; raises
+        :class:`~mcp_discovery.errors.ForbiddenError` where the facade shows no definitions."""
+        try:
+            answer = (await self._api.call("GET", "/queries")).json()
+            _require_current(self.url, answer, "definitionsStaleSince", "definitionsProblem")
+            return {
+                str(each["name"]): StoredQuery(orjson.dumps(each["definition"]), str(each["etag"]))
+                for each in answer["queries"]
+            }
+        except InvalidInputError as error:  # a facade that has no such path
+            raise without_queries(self.url) from error
+        except KeyError as error:
+            why = "it shows the definitions of named queries to those alone who see all servers"
+            raise ForbiddenError(self.url, why, needs="read") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            problem = f"its named queries cannot be read: {error!r}"
+            raise StoreUnavailableError(self.url, problem) from error
+
+    async def put_query(
+        self, name: str, definition: bytes | None, *, expected: str | None = None
+    ) -> str | None:
+        path = f"/queries/{quote(name, safe='')}"
+        headers = {"If-None-Match": "*"} if expected == "" else {}
+        headers |= {"If-Match": f'"{expected}"'} if expected else {}
+        if definition is None:
+            with suppress(UnknownQueryError):
+                await self._api.call("DELETE", path, headers=headers)
+            return None
+        answer = await self._api.call("PUT", path, orjson.loads(definition), headers=headers)
+        return str(answer.json()["etag"])
+
+    async def keeps_queries(self) -> str | None:
+        return await self._refused("register")
+
     async def would_refuse(self, record: Record | None) -> str | None:
         """See :meth:`Store.would_refuse`; a facade tells its rights, but not for which names."""
-        need = "read" if record is None else "register"
+        return await self._refused("read" if record is None else "register")
+
+    async def _refused(self, need: str) -> str | None:
         try:
             caller = (await self._api.call("GET", "/whoami")).json()
             verbs, who = caller["verbs"], caller["subject"]
@@ -215,6 +257,16 @@ class RemoteRegistration(ScheduledRegistration):
             yield
         except DuplicateInstanceError as error:
             raise RegistrationLostError(self.id, f"it is held by {error.holder} now") from error
+
+
+def _require_current(url: str, data: Mapping[str, Any], since: str, problem: str) -> None:
+    """Raises :class:`StoreUnavailableError` where the facade says that what it told is old."""
+    stale, why = data.get(since), data.get(problem)
+    if not isinstance(stale, str | None) or not isinstance(why, str | None):
+        raise TypeError(f"{since} and {problem} are text")
+    if stale:
+        lost = f"the facade lost its own store at {stale[:50]}: {str(why)[:500]}"
+        raise StoreUnavailableError(url, lost)
 
 
 def _registration(record: Record, lease: Lease) -> dict[str, Any]:
