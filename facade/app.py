@@ -13,6 +13,7 @@ from functools import partial
 from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
+from mcp_discovery.adapters.named_queries import NamedQueries
 from mcp_discovery.adapters.observed_store import Around, Tally, observed
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.credential_files import FollowedFiles
@@ -63,6 +64,8 @@ from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.refusals import reshape_refusal
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
+from mcp_discovery.facade.queries import handlers as named_queries
+from mcp_discovery.facade.queries.answers import NAMED_ANSWERS
 from mcp_discovery.facade.registration import handlers as registering
 from mcp_discovery.facade.registration.leased import LeasedRegistrations
 from mcp_discovery.facade.registration.posted_entries import IdLocks, PostedEntries
@@ -99,6 +102,7 @@ _PLAIN = tuple(
         servers,
         tools,
         connections,
+        named_queries,
         registration,
         statistics,
         exports,
@@ -226,7 +230,10 @@ def create_app(
     app[DESCRIPTION] = Description(OPERATIONS)
     app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names
     app[METRICS], app[status.STARTED] = metrics, time.monotonic()
-    app[FACADE] = Facade(catalog, documents, leased, posted, locks, options, usage, missed, names)
+    queries = NamedQueries(store)
+    app[FACADE] = Facade(
+        catalog, documents, leased, posted, locks, options, usage, missed, names, queries
+    )
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
     app.cleanup_ctx.append(visibility.running)
@@ -261,6 +268,7 @@ def _figures(
     total = visibility.total
     return {
         "long_polls": ("Long polls that wait.", lambda: total(POLLS)),
+        "query_polls": ("Polls of named queries that wait.", lambda: total(NAMED_ANSWERS)),
         "event_readers": (
             "Readers of server-sent events.",
             lambda: total(STREAMS),
@@ -355,6 +363,7 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
             asyncio.create_task(app[_SHARED_NAMES].run(), name="shared names"),
             asyncio.create_task(facade.leased.forget_lapsed(_LAPSED_EVERY), name="lapsed"),
             asyncio.create_task(facade.names.run(facade.catalog), name="rules for names"),
+            asyncio.create_task(facade.queries.run(), name="named queries"),
             asyncio.create_task(
                 _sweep(facade.catalog.store, facade.options.sweep_interval), name="sweep"
             ),

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.catalog import Catalog
 from mcp_discovery.adapters.missed import MissedInstances
+from mcp_discovery.adapters.named_queries import NamedQueries
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.access.ownership import NameOwners
 from mcp_discovery.facade.documents.documents import Documents
@@ -35,6 +36,7 @@ class Facade:
     usage: Usage
     missed: MissedInstances
     names: NameOwners
+    queries: NamedQueries
 
     def view(self) -> View:
         """The list as it is now; raises :class:`ProblemError` (503) until there is a first one."""

@@ -5,12 +5,12 @@
 #   export ETCDCTL_CACERT=ca.pem ETCDCTL_CERT=client.pem ETCDCTL_KEY=client-key.pem
 #   deploy/etcd/roles.sh roles                                  # the roles below; may be run again
 #   deploy/etcd/roles.sh user mcp-sidecar mcp-sidecar <password-file
-#   deploy/etcd/roles.sh user mcp-facade mcp-facade,mcp-sweeper,mcp-sidecar <password-file
+#   deploy/etcd/roles.sh user mcp-facade mcp-facade,mcp-queries,mcp-sweeper,mcp-sidecar <password-file
 #   deploy/etcd/roles.sh user coredns mcp-dns <password-file
 #   deploy/etcd/roles.sh server product-catalog products inventory   # one server's own sidecar role
 #
 # Roles: mcp-sidecar registers servers (a facade that takes posted servers does so, too), mcp-facade
-# lists them, mcp-sweeper removes documents that nobody needs any more, mcp-dns answers DNS queries.
+# lists them and answers named queries, mcp-queries keeps these, mcp-sweeper removes documents that nobody needs any more, mcp-dns answers DNS queries.
 # "server NAME TAG…" makes the role mcp-sidecar-NAME: it may register that server with those tags
 # and write no other's keys; its instances' ids must begin with NAME-, as they do by default.
 #
@@ -42,6 +42,8 @@ roles)
     role mcp-facade
     range mcp-facade read "${prefix}live/" "${prefix}servers0"  # one watch, so one range
     all_below mcp-facade read "${prefix}documents/"
+    role mcp-queries
+    all_below mcp-queries readwrite "${prefix}queries/"
     role mcp-sweeper
     all_below mcp-sweeper read "${prefix}servers/"
     all_below mcp-sweeper readwrite "${prefix}documents/"

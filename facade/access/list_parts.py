@@ -22,6 +22,7 @@ from mcp_discovery.facade.connections.handlers import ROTATION
 from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.mcp.server import MCP_SERVICE, McpServer, McpService
 from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.queries.answers import NAMED_ANSWERS, NamedAnswers
 from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.registry.server_json import Addresses
@@ -65,6 +66,7 @@ class ListParts(PartSet):
         self[LISTS], self[POLLS] = lists, polls
         self[STREAMS], self[SOCKETS] = EventStreams(catalog, **pace), sockets
         self[TOOL_DEFINITIONS], self[TOOL_LISTINGS] = definitions, ToolListings(definitions)
+        self[NAMED_ANSWERS] = NamedAnswers(catalog, lists)
         self[REGISTRY_INDEX], self[AI_CATALOGS] = index, AiCatalogs(index)
         self[MCP_SERVICE] = McpService(mcp, catalog, documents, search, definitions)
 
@@ -74,6 +76,7 @@ class ListParts(PartSet):
         works = {
             "descriptions of tools": self[LISTS].search.run(),
             "long polls": self[POLLS].run(),
+            "named queries": self[NAMED_ANSWERS].run(),
             "registry entries": self[REGISTRY_INDEX].run(),
             "gone readers": self[STREAMS].open.run(),
             "wake event readers": self[STREAMS].fanout.run(),
@@ -96,8 +99,9 @@ class ListParts(PartSet):
 
     def close(self) -> None:
         """Ends every stream and every waiting request, and those to come."""
-        for part in (self[STREAMS], self[SOCKETS], self[POLLS], self[MCP_SERVICE].subscriptions):
+        for part in (self[STREAMS], self[SOCKETS], self[POLLS], self[NAMED_ANSWERS]):
             part.close()
+        self[MCP_SERVICE].subscriptions.close()
 
 
 class VisibleParts(ListParts):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry, View
-from mcp_discovery.balancing import CHANCE, USUAL, Candidate, RoundRobin, consistent_hash
+from mcp_discovery.balancing import USUAL, RoundRobin
 from mcp_discovery.facade.access.parts import Part, PartSet, parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.requests import (
@@ -45,9 +44,9 @@ from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.paging import Cursor, Sort
 from mcp_discovery.facade.usage.usage import USAGE
 from mcp_discovery.probe.verdict import is_usable
+from mcp_discovery.query.answer import Arrangement
 from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query
-from mcp_discovery.vouching import is_vouched_for, weights
 
 _TYPES = ("server", "client")
 
@@ -145,7 +144,6 @@ def _words(*allowed: str) -> dict[str, object]:
 ID = Parameter("id", "The connection's id.", where="path")
 
 
-_CHANCE = random.Random()
 #: Whose turn is next, for ``round-robin``.
 ROTATION: Part[RoundRobin] = Part("rotation")
 
@@ -215,24 +213,16 @@ def balanced(
             problem = f"means nothing to {strategy}; it is for consistent-hash"
         field = "loadBalancing.key"
         raise ProblemError(422, "invalid-field", f"{field}: {problem}", field=field)
-    by_id = {entry.id: entry for entry in entries}
-    order: list[Candidate] = []
-    counted = weights(entry.instance for entry in by_id.values())
-    for fit in ((True, True), (True, False), (False, True), (False, False)):
-        candidates = [
-            Candidate(
-                entry.id, counted[entry.id], representation.figures_of(entry, parts[USAGE]).load
-            )
-            for entry in by_id.values()
-            if (is_usable(entry.health), is_vouched_for(entry.instance)) == fit
-        ]
-        if strategy == "round-robin":
-            order += parts[ROTATION].next(f"{fit} {query}", candidates)
-        elif key is not None:
-            order += consistent_hash(candidates, key)
-        else:
-            order += CHANCE[strategy](candidates, _CHANCE)
-    return [by_id[each.id] for each in order]
+    return arrangement(parts).ordered(entries, strategy, query, key)
+
+
+def arrangement(parts: PartSet) -> Arrangement[Entry]:
+    """How entries are put into the order of a strategy, by what ``parts`` know of their use."""
+    return Arrangement(
+        lambda instance: is_usable(instance.health),
+        lambda entry: representation.figures_of(entry, parts[USAGE]).load,
+        parts[ROTATION],
+    )
 
 
 def _values(name: str, texts: frozenset[str]) -> frozenset[Any]:

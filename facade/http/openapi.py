@@ -30,6 +30,7 @@ GROUPS: Mapping[str, str] = {
     "discovery": "Finding servers that are alive.",
     "tools": "Tools, across all servers that offer them.",
     "registration": "Changing the list.",
+    "queries": "What is asked by name: kept in the store for all facades, with fall-backs.",
     "connections": "The same servers as connections, with load balancing and health checks.",
     "registry": "The registry as a whole: figures, export and import.",
     "streams": "The list and its changes as they happen.",

@@ -9,11 +9,10 @@ from aiohttp import web
 
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.nearest import nearest
+from mcp_discovery.query.filters import duration
 
 #: How many values one parameter may have.
 MAX_VALUES = 256
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)?", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: Control characters, and what stands where the bytes were no UTF-8.
 _UNREADABLE = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
 
@@ -62,11 +61,10 @@ def seconds(request: web.Request, name: str, *, most: float) -> float:
     text = once(request, name)
     if text is None:
         return 0.0
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    value = duration(text)
+    if value is None:
         detail = f"{name}={text[:100]!r} is no duration; write 30s, 10m, 2h or a number of seconds"
         raise ProblemError(400, "bad-duration", detail, parameter=name)
-    value = float(found[1]) * _SECONDS[found[2] or "s"]
     if not 0 < value <= most:
         detail = f"{name}={text[:100]!r} is out of bounds; it is above 0 and at most {most:g} s"
         raise ProblemError(400, "out-of-bounds", detail, parameter=name, most=most)

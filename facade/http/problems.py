@@ -17,12 +17,15 @@ from mcp_discovery.errors import (
     InvalidInputError,
     InvalidRecordError,
     OutdatedRevisionError,
+    QueryChangedError,
     RecordTooLargeError,
     RegistrationLostError,
     SecretInRecordError,
     StoreDeniedError,
     StoreError,
     StoreUnavailableError,
+    StoreUnsupportedError,
+    UnknownQueryError,
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,13 +42,16 @@ STATUSES: tuple[tuple[type[DiscoveryError], int, str], ...] = (
     (RecordTooLargeError, 422, "record-too-large"),
     (InvalidRecordError, 422, "invalid-record"),
     (InvalidDocumentError, 422, "invalid-document"),
+    (UnknownQueryError, 404, "unknown-query"),
     (InvalidInputError, 400, "invalid-input"),
     (DuplicateInstanceError, 409, "duplicate-instance"),
     (RegistrationLostError, 404, "registration-lost"),
     (DocumentNotFoundError, 404, "document-not-found"),
     (OutdatedRevisionError, 410, "start-over"),
+    (QueryChangedError, 412, "query-changed"),
     (StoreDeniedError, 502, "store-denied"),
     (StoreUnavailableError, 503, "store-unavailable"),
+    (StoreUnsupportedError, 501, "not-supported"),
     (StoreError, 502, "store-error"),
 )
 
@@ -137,6 +143,10 @@ def _from_error(request: web.Request, error: DiscoveryError) -> web.Response:
             facts = {"id": error.id, "why": error.why}
         case DocumentNotFoundError():
             facts = {"digest": error.digest}
+        case UnknownQueryError():
+            facts = {"name": error.name[:100], "nearest": list(error.nearest)}
+        case QueryChangedError():
+            facts = {"name": error.name, "version": error.version}
         case StoreDeniedError():
             detail = f"the store refuses the facade's own credentials: {detail}"
         case StoreUnavailableError():

@@ -33,11 +33,12 @@ from mcp_discovery.client.settings import (
     OnProgress,
     Permits,
 )
-from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes, query_of
+from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
+from mcp_discovery.query.query import query_of
 from mcp_discovery.record import SERVER
 
 if TYPE_CHECKING:

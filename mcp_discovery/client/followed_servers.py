@@ -9,10 +9,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mcp_discovery.client.source import Everything, One, Source, Staleness, query_of
+from mcp_discovery.client.source import Everything, One, Source, Staleness
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
-from mcp_discovery.query.query import Query
+from mcp_discovery.query.query import Query, query_of
 
 log = logging.getLogger(__name__)
 

@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import InvalidInputError, OutdatedRevisionError, StoreUnavailableError
+from mcp_discovery.errors import OutdatedRevisionError, StoreUnavailableError
 from mcp_discovery.instance import Instance
-from mcp_discovery.nearest import nearest
-from mcp_discovery.query.filters import ALL, FILTERS
 from mcp_discovery.query.query import Query
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.catalog import Catalog
     from mcp_discovery.adapters.store import StoreOptions
-
-
-def query_of(filters: Mapping[str, Any]) -> Query:
-    """The query that a caller's keyword arguments make: of MCP servers alone unless ``kind`` says
-    otherwise, and of every status unless one is named.
-
-    Each filter is one string or several. Raises :class:`InvalidInputError` for an unknown filter or
-    value, naming the nearest.
-    """
-    known = {each.name: each for each in FILTERS.values() if each.measure is None}
-    modes = {each.mode.name: each.mode for each in known.values() if each.mode is not None}
-    wanted: dict[str, Any] = {name: () for name in known if name != "kind"}
-    for name, value in filters.items():
-        if value is None:
-            continue
-        if (mode := modes.get(name)) is not None:
-            wanted[name] = _one_of(name, value, mode.choices)
-            continue
-        if (filter := known.get(name)) is None:
-            near = nearest(name, (*known, *modes))
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise InvalidInputError(f"unknown filter {name!r}{hint}")
-        values = (value,) if isinstance(value, str) else tuple(value)
-        if not all(isinstance(each, str) and each for each in values):
-            raise InvalidInputError(
-                f"{name}={value!r} is not a string or several; write {name}='a'"
-            )
-        if values != (ALL,) and filter.choices:
-            for each in values:
-                _one_of(name, each, filter.choices)
-        wanted[name] = filter.values(values)
-    return Query(**wanted)
-
-
-def _one_of(name: str, value: str, choices: Collection[str]) -> str:
-    if value not in choices:
-        raise InvalidInputError(f"{name}={value!r} is none of {', '.join(choices)}")
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ line to ``docs/http-api.md``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,7 @@ TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio", "a2a")
 ALL = "all"
 #: A duration in a query string or a body: ``90``, ``10m``, ``2h``.
 DURATION_PATTERN = r"^\d{1,9}(\.\d{1,6})?(ms|s|m|h|d)?$"
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,17 @@ class Filter:
         if every:
             return lambda instance, _: wanted.issubset(keys(instance))
         return lambda instance, _: not wanted.isdisjoint(keys(instance))
+
+
+def duration(text: str) -> float | None:
+    """The seconds that ``90``, ``1.5s``, ``10m``, ``2h`` or ``1d`` are; ``None`` for another
+    text."""
+    found = re.fullmatch(DURATION_PATTERN, text, re.ASCII)
+    if found is None:
+        return None
+    number = re.match(r"[\d.]+", text)
+    assert number is not None
+    return float(number[0]) * _SECONDS[text[number.end() :] or "s"]
 
 
 class InvalidFilterValueError(InvalidInputError):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import utcnow
-from mcp_discovery.query.filters import ALL, FILTERS, Check, Filter
+from mcp_discovery.nearest import nearest
+from mcp_discovery.query.filters import ALL, FILTERS, Check, Filter, duration
 
 if TYPE_CHECKING:
     from mcp_discovery.instance import Instance
@@ -108,6 +110,58 @@ class Query:
 
     def _every(self, filter: Filter) -> bool:
         return self.match == "all" if filter.mode else filter.every
+
+
+def query_of(given: Mapping[str, Any], *, usual: bool = False) -> Query:
+    """The query that filters by name make, each one string or several: of MCP servers alone unless
+    ``kind`` says otherwise, and of every status unless one is named, or with ``usual`` of all
+    filters' defaults, where durations are taken, too.
+
+    Raises :class:`InvalidInputError` for an unknown filter or value, naming the nearest.
+    """
+    known = {each.name: each for each in FILTERS.values() if usual or each.measure is None}
+    modes = {each.mode.name: each.mode for each in known.values() if each.mode is not None}
+    wanted: dict[str, Any] = {} if usual else {name: () for name in known if name != "kind"}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if (mode := modes.get(name)) is not None:
+            wanted[name] = _one_of(name, value, mode.choices)
+            continue
+        if (filter := known.get(name)) is None:
+            near = nearest(name, (*known, *modes))
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise InvalidInputError(f"unknown filter {name[:100]!r}{hint}")
+        values = (value,) if isinstance(value, str) else tuple(value)
+        if not all(isinstance(each, str) and each for each in values):
+            raise InvalidInputError(
+                f"{name}={value!r} is not a string or several; write {name}='a'"
+            )
+        if filter.measure is not None:
+            wanted[name] = {_seconds(filter, each) for each in values}
+            continue
+        if values != (ALL,) and filter.choices:
+            for each in values:
+                _one_of(name, each, filter.choices)
+        wanted[name] = filter.values(values)
+    return Query(**wanted)
+
+
+def _one_of(name: str, value: str, choices: Collection[str]) -> str:
+    if value not in choices:
+        near = nearest(str(value), choices)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise InvalidInputError(f"{name}={value!r} is none of {', '.join(choices)}{hint}")
+    return value
+
+
+def _seconds(filter: Filter, text: str) -> float:
+    value = duration(text)
+    if value is None or not 0 < value <= filter.most:
+        raise InvalidInputError(
+            f"{filter.name}={text[:100]!r} is no duration up to {filter.most:g} s; write 30s or 10m"
+        )
+    return value
 
 
 def _set_of(given: str | float | Iterable[Any]) -> frozenset[Any]:

@@ -7,8 +7,8 @@
 #
 # With ?mode=service-per-server: service_prefix "mcp-" in place of service "mcp".
 # A facade that also keeps servers which are POSTed to it registers them as a sidecar does: give its
-# token the sidecar's policy beside this one. One that also sweeps: the sweeper's. Where the agents
-# have acl.enable_key_list_policy, the two key rules say "list" in place of "read".
+# token the sidecar's policy beside this one. One that also sweeps: the sweeper's. One that also keeps
+# named queries: queries.hcl. Where the agents have acl.enable_key_list_policy, the key rules say "list" in place of "read".
 
 # Who is alive.
 service "mcp" {
@@ -22,6 +22,11 @@ key_prefix "mcp/servers/" {
 
 # What they offer.
 key_prefix "mcp/documents/" {
+  policy = "read"
+}
+
+# What is asked by name (GET /queries/{name}).
+key_prefix "mcp/queries/" {
   policy = "read"
 }
 

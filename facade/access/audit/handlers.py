@@ -136,8 +136,8 @@ def view_of(
 
     def visible(event: Mapping[str, Any]) -> bool:
         target = event.get("target") or {}
-        if not target.get("name"):
-            return False
+        if not target.get("name") or target.get("kind") == "query":
+            return False  # a query is of the whole facade
         tool = target.get("tool")
         record = Record.model_construct(
             name=target["name"],

@@ -14,7 +14,7 @@ from mcp_discovery.adapters.store import Change, Registration, Snapshot, Store
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.facade.access.audit.recording import current_recording
+from mcp_discovery.facade.access.audit.recording import current_recording, query_key
 from mcp_discovery.health import Health, Load
 from mcp_discovery.instance import Holder
 from mcp_discovery.record import Record
@@ -54,6 +54,21 @@ class _RecordedStore(_Passing):
         registration = await _recorded("register", told, owner, self._listed, call)
         health: Health | None = terms.get("health")
         return _RecordedRegistration(registration, record, owner, self._listed, health)
+
+    async def put_query(
+        self, name: str, definition: bytes | None, *, expected: str | None = None
+    ) -> str | None:
+        store, recording = cast(Store, self._inner), current_recording()
+        if recording is not None:
+            before = (await store.queries()).get(name)
+            known = None if before is None else before.definition
+            await recording.query_change(name, known, definition)
+        try:
+            return await store.put_query(name, definition, expected=expected)
+        except DiscoveryError as error:
+            if recording is not None:
+                recording.failed(query_key(name), error)
+            raise
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         async with aclosing(cast(Store, self._inner).watch()) as events:

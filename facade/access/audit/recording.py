@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Mapping
@@ -119,6 +120,22 @@ class Recording:
         if before is not None:
             digests["before"] = digests_of(before.record)
         facts["digests"] = digests
+        await self._begin(id, facts)
+
+    async def query_change(self, name: str, before: bytes | None, after: bytes | None) -> None:
+        """Records that the definition of a named query is about to be ``after``, ``None`` for
+        none, durable on return; raises as :meth:`change` does."""
+        facts = self.facts("change", "remove-query" if after is None else "keep-query")
+        facts["target"] = {"kind": "query", "name": name}
+        definitions = {"before": before, "after": after}
+        facts["digests"] = {
+            when: {"definition": hashlib.sha256(each).hexdigest()}
+            for when, each in definitions.items()
+            if each is not None
+        }
+        await self._begin(query_key(name), facts)
+
+    async def _begin(self, key: str, facts: dict[str, Any]) -> None:
         entry = LogEntry.new("begun", facts)
         if self.is_heartbeat:
             self.journal.enqueue(entry)
@@ -130,7 +147,7 @@ class Recording:
                     refused = {"outcome": outcome_of(self.request, error)}
                     self.journal.enqueue(LogEntry.new("ended", refused, entry.event_id))
                 raise
-        self._changes[id] = _Change(entry, {}, time.monotonic())
+        self._changes[key] = _Change(entry, {}, time.monotonic())
 
     def failed(self, id: str, error: Exception) -> None:
         """The change of ``id`` that was announced was not made, because of ``error``."""
@@ -181,6 +198,11 @@ class Recording:
         except AuditUnavailableError as error:
             detail = "the request was carried out, and how it ended is recorded later"
             raise AuditUnavailableError(error.why, detail, queued=True) from error
+
+
+def query_key(name: str) -> str:
+    """What the change of a named query is found by, which is no instance's id."""
+    return f"query {name}"
 
 
 #: What is recorded of the request that the current task answers.

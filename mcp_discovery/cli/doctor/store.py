@@ -18,6 +18,7 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreFault,
     StoreUnavailableError,
+    StoreUnsupportedError,
 )
 from mcp_discovery.health import Health, Status, rfc3339
 from mcp_discovery.plural import counted
@@ -83,6 +84,8 @@ async def _check_as(store: Store, url: str, case: Case) -> AsyncIterator[DoctorF
         if lacking is not None or denied is not None:
             why = lacking if denied is None else denied.problem
             yield wrong(f"a facade cannot list what it holds: {why}", _GRANT_READING)
+        else:
+            yield await _look_at_queries(store)
         return
     if denied is not None:
         yield unchecked("its list was not read: that takes a facade's rights; a sidecar needs none")
@@ -97,6 +100,24 @@ async def _check_as(store: Store, url: str, case: Case) -> AsyncIterator[DoctorF
     else:
         async for finding in _check_writing(store, record, case):
             yield finding
+
+
+async def _look_at_queries(store: Store) -> DoctorFinding:
+    """Whether named queries can be answered, and kept: which not every facade has to."""
+    try:
+        known = await store.queries()
+        lacking = await store.keeps_queries()
+    except StoreUnsupportedError as error:
+        return unchecked(f"named queries: {error.problem}")
+    except StoreDeniedError as error:
+        return unchecked(f"named queries cannot be answered: {error.problem}", _GRANT_READING)
+    number = f"{counted(len(known), 'definition')} of named queries"
+    if lacking is None:
+        return ok(f"{number} can be read, and more be kept")
+    return unchecked(
+        f"{number} can be read, and none be kept: {lacking}",
+        "grant it where PUT /queries/{name} is to work, as docs/queries.md says",
+    )
 
 
 def _grant_writing(case: Case) -> str:

@@ -136,6 +136,23 @@ async def test_a_facade_has_enough_to_watch_and_with_the_sidecars_to_keep_what_i
             assert deleted.status in (200, 204)
 
 
+async def test_a_facade_answers_queries_and_keeps_them_with_the_policy_for_that(
+    secured: SecuredConsul,
+) -> None:
+    reading, keeping = ("".join(rules_of(each).values()) for each in ("facade", "queries"))
+    body = {"filters": {"tags": ["products"]}}
+    async with await secured.store(reading + keeping) as store, served(store) as client:
+        assert await store.keeps_queries() is None
+        assert (await client("PUT", "/queries/products", body)).status == 201
+    async with await secured.store(reading) as store, served(store) as client:
+        assert (await client("GET", "/queries/products")).status == 200
+        for method in ("PUT", "DELETE"):
+            refused = await client(method, "/queries/products", body)
+            assert refused.status == 502
+            assert "lacks key:write on 'mcp/queries/'" in refused.json["detail"]
+        assert "lacks key:write on 'mcp/queries/'" in str(await store.keeps_queries())
+
+
 async def litter(secured: SecuredConsul) -> None:
     """An orphan, a document that nothing names, and a service on a machine that is gone."""
     async with secured.master() as other:
@@ -223,6 +240,14 @@ async def _read_document(store: ConsulStore) -> None:
     await store.document(document("a").digest)
 
 
+async def _read_queries(store: ConsulStore) -> None:
+    await store.queries()
+
+
+async def _kept_query(store: ConsulStore) -> None:
+    await store.put_query("payments", b"{}")
+
+
 _OWN_RECORD = record("life-1", capabilities={"digest": document("a").digest})
 _SENTENCE = {
     ("sidecar", "service 'mcp'"): (_registered, "ermission denied"),
@@ -250,7 +275,9 @@ _SENTENCE = {
         _read_document,
         "lacks key:read on 'mcp/documents/'",
     ),
+    ("facade", "key_prefix 'mcp/queries/'"): (_read_queries, "lacks key:read on 'mcp/queries/'"),
     ("facade", "node_prefix ''"): (_watched, "lacks node:read"),
+    ("queries", "key_prefix 'mcp/queries/'"): (_kept_query, "lacks key:write on 'mcp/queries/'"),
     ("sweeper", "service 'mcp'"): (sweep_all, "lacks service:read on 'mcp'"),
     ("sweeper", "key_prefix 'mcp/servers/'"): (sweep_all, "lacks key:read on 'mcp/servers/'"),
     ("sweeper", "key_prefix 'mcp/documents/'"): (sweep_all, "lacks key:read on 'mcp/documents/'"),

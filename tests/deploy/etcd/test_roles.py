@@ -44,6 +44,7 @@ GRANTED = {
         ("READWRITE", "/skydns/internal/example/mcp/"),
     ],
     "mcp-facade": [("READ", "/mcp/documents/"), ("READ", "/mcp/live/")],
+    "mcp-queries": [("READWRITE", "/mcp/queries/")],
     "mcp-sweeper": [("READWRITE", "/mcp/documents/"), ("READ", "/mcp/servers/")],
     "mcp-dns": [("READ", "/skydns/internal/example/")],
     "mcp-sidecar-product-catalog": [
@@ -117,6 +118,14 @@ async def listing(store: EtcdStore) -> None:
     assert await store.document(offered.digest) == offered
     async with aclosing(store.watch()) as events:
         await anext(events)
+    await store.queries()
+
+
+async def keeping_queries(store: EtcdStore) -> None:
+    """What a facade does that keeps named queries."""
+    version = await store.put_query("payments", b"{}")
+    assert set(await store.queries()) == {"payments"}
+    await store.put_query("payments", None, expected=version)
 
 
 async def sweeping(store: EtcdStore) -> None:
@@ -143,6 +152,7 @@ async def furnished(served: EtcdServer) -> None:
 WORK: dict[str, Callable[[EtcdStore], Awaitable[None]]] = {
     "mcp-sidecar": whole_life,
     "mcp-facade": listing,
+    "mcp-queries": keeping_queries,
     "mcp-sweeper": sweeping,
     "mcp-sidecar-product-catalog": lambda store: whole_life(store, "product-catalog", rename=None),
 }
@@ -252,7 +262,8 @@ _NAMES = ("/skydns/internal/example/mcp/x/x/host", "/skydns/internal/example/_x/
 #: Keys that a role must not write …
 UNWRITABLE = {
     "mcp-sidecar": _ELSEWHERE,
-    "mcp-facade": (*_ELSEWHERE, *_OF_ALL, *_NAMES),
+    "mcp-facade": (*_ELSEWHERE, *_OF_ALL, *_NAMES, "/mcp/queries/x"),
+    "mcp-queries": (*_ELSEWHERE, *_OF_ALL, *_NAMES),
     "mcp-sweeper": (*_ELSEWHERE, *_OF_ALL[1:], *_NAMES),
     "mcp-dns": (*_ELSEWHERE, *_OF_ALL, *_NAMES),
     "mcp-sidecar-product-catalog": (
@@ -271,6 +282,7 @@ UNWRITABLE = {
 UNREADABLE = {
     "mcp-sidecar": _ELSEWHERE,
     "mcp-facade": ("/other", "/mcp", "/mcp/ids/x", *_NAMES),
+    "mcp-queries": (*_ELSEWHERE, *_OF_ALL, *_NAMES),
     "mcp-sweeper": (*_ELSEWHERE, "/mcp/ids/x", "/mcp/live/x", *_NAMES),
     "mcp-dns": (*_ELSEWHERE, *_OF_ALL),
     "mcp-sidecar-product-catalog": UNWRITABLE["mcp-sidecar-product-catalog"],

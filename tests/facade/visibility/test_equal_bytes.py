@@ -27,6 +27,8 @@ from mcp_discovery.facade.mcp.resources import SERVERS
 from mcp_discovery.facade.registry.index import RegistryIndex
 from mcp_discovery.health import Health, utcnow
 from mcp_discovery.instance import Holder
+from mcp_discovery.query.definition import QueryDefinition
+from mcp_discovery.record import is_label
 from tests.facade.harness import Client, Reply, served
 from tests.facade.mcp.wire import Legacy, enveloped, told
 from tests.facade.visibility.asking import Asked, arguments, requests
@@ -127,6 +129,8 @@ async def door(folder: Path, scene: Scene, made: tuple[Made, ...]) -> AsyncItera
     async with EmbeddedStore() as store, AsyncExitStack() as stack:
         first = Door(store, None, None)  # type: ignore[arg-type]
         await first.show(made)
+        for name, definition in named_queries(scene):
+            await store.put_query(name, definition.encode())
         asked = await stack.enter_async_context(
             served(store, auth=str(file), gateway=True, public_url="http://facade.test")
         )
@@ -135,6 +139,24 @@ async def door(folder: Path, scene: Scene, made: tuple[Made, ...]) -> AsyncItera
             await stack.enter_async_context(session)
             setattr(first, "ask" if name == "caller" else name, Client(asked.url, session))
         yield first
+
+
+def named_queries(scene: Scene) -> Iterator[tuple[str, QueryDefinition]]:
+    """A named query for each word, about what its caller sees and what it does not."""
+    chance = Random(scene.seed)
+    for word in filter(is_label, scene.words):
+        steps = [
+            {
+                "filters": {
+                    chance.choice(("name", "tags", "tool", "zone")): chance.choice(scene.words)
+                }
+            }
+            for _ in range(3)
+        ]
+        first: dict[str, Any] = chance.choice([steps[0], {}, {"q": chance.choice(scene.words)}])
+        more: dict[str, Any] = {"fallbacks": steps[1:], "least": chance.randint(1, 3)}
+        more |= {"strategy": chance.choice((None, "round-robin")), "zone": "eu"}
+        yield word, QueryDefinition.model_validate(first | more | {"description": "asked"})
 
 
 async def both(doors: tuple[Door, Door], asked: Asked) -> Reply:

@@ -1,0 +1,136 @@
+"""What a named query finds in one list, and waiting until it finds something else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from mcp_discovery.adapters.live_list import LiveList
+from mcp_discovery.adapters.named_queries import KnownQueries, NamedQueries
+from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.facade.access.parts import Part
+from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
+from mcp_discovery.facade.http.etag import tag_of
+from mcp_discovery.facade.servers.current_list import current_view
+from mcp_discovery.facade.servers.paging import BY_NAME, Sort
+from mcp_discovery.facade.servers.query import ServerQuery
+from mcp_discovery.facade.servers.results import ServerLists
+from mcp_discovery.query.answer import Found, find
+from mcp_discovery.query.definition import QueryDefinition, QueryStep
+from mcp_discovery.query.search import words
+
+#: Seconds between two checks for clients that have left.
+_DISCONNECT_CHECK = 0.5
+#: Seconds after which a query is asked anew whose answer the clock changes, or a document that
+#: becomes known.
+_TICK = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAnswer:
+    """What the query ``definition`` found in ``view``; ``tag`` is the same for as long as it finds
+    the same."""
+
+    definition: QueryDefinition
+    known: KnownQueries
+    view: View
+    found: Found[Entry]
+    tag: str
+
+
+class NamedAnswers:
+    """The answers of one list to named queries."""
+
+    def __init__(self, catalog: LiveList, lists: ServerLists) -> None:
+        self._catalog = catalog
+        self._lists = lists
+        self._waiting = DisconnectWatch(_DISCONNECT_CHECK)
+        self._closed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def answer(self, known: KnownQueries, name: str, zone: str | None) -> NamedAnswer:
+        """What the query ``name`` finds now; ``zone`` takes the place of the definition's.
+
+        Raises what :meth:`KnownQueries.__getitem__` raises, and :class:`ProblemError` (503) until
+        there is a first list.
+        """
+        definition = known[name]
+        view = current_view(self._catalog)
+        found = await find(definition, self.select, zone)
+        parts = [[entry.digest.hex() for entry in each] for each in (found.near, found.others)]
+        tag = tag_of(definition.encode(), found.answered_by, parts, zone)
+        return NamedAnswer(definition, known, view, found, tag)
+
+    async def select(self, step: QueryStep) -> Sequence[Entry]:
+        """What matches ``step``, the best first."""
+        return (await self._lists.result(_list_query(step))).selection.entries
+
+    async def changed(
+        self,
+        request: web.Request,
+        queries: NamedQueries,
+        seconds: float,
+        again: Callable[[KnownQueries], Awaitable[tuple[NamedAnswer, bool]]],
+        first: NamedAnswer,
+    ) -> NamedAnswer:
+        """The answer as soon as ``again`` says that it is another than ``first``, or as it is after
+        ``seconds``. Returns at once when the client has left or :meth:`close` is called."""
+        answer = first
+        try:
+            async with self._waiting.guard(request, seconds):
+                while not self._closed.is_set():
+                    await self._news(answer, queries)
+                    # A busy list wakes each of thousands no more often than all can be answered.
+                    await asyncio.sleep(max(0.1, len(self) / 1000))
+                    answer, is_other = await again(await queries.current())
+                    if is_other:
+                        break
+        except ClientGoneError:
+            pass
+        return answer
+
+    async def _news(self, answer: NamedAnswer, queries: NamedQueries) -> None:
+        """Waits until what ``answer`` was made of is another."""
+        moves = any(step.q or step.query.min_uptime for step in answer.definition.steps)
+        waits = [
+            asyncio.ensure_future(each)
+            for each in (
+                self._catalog.after(answer.view),
+                queries.after(answer.known),
+                self._closed.wait(),
+            )
+        ]
+        try:
+            await asyncio.wait(
+                waits, timeout=_TICK if moves else None, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def run(self) -> None:
+        """Ends, for ever, the waiting of those who have left."""
+        await self._waiting.run()
+
+    def close(self) -> None:
+        """Ends the waiting of all, and of those to come."""
+        self._closed.set()
+
+
+def _list_query(step: QueryStep) -> ServerQuery:
+    """The step as a request for a list."""
+    sought = tuple(dict.fromkeys(words(step.q or "")))
+    sort = Sort("relevance") if sought else BY_NAME
+    parts: list[Any] = ["named query", step.query.identity, sought]
+    return ServerQuery(step.query, sought, sort, fingerprint=tag_of(*parts), key=tag_of(*parts))
+
+
+#: The answers to named queries.
+NAMED_ANSWERS: Part[NamedAnswers] = Part("answers to named queries")
