@@ -35,8 +35,15 @@ async def test_users_of_least_privilege_are_well_and_what_they_lack_is_named() -
             )
         _, second = await found(named, "mcp-sidecar-shop", name="shop", tags=("red",))
         assert second.startswith("ok: it can be written to: a registration of shop")
-        (only,) = await found(plain, "mcp-facade", role="facade")
-        assert only == f"ok: {plain} can be read: 0 instances"
+        first, second = await found(plain, "mcp-facade", role="facade")
+        assert first == f"ok: {plain} can be read: 0 instances"
+        assert second.startswith(
+            "unchecked: 0 definitions of named queries can be read, and none be kept"
+        )
+        assert "the user 'mcp-facade' lacks WRITE on /mcp/queries/*" in second
+        await script(server, "user", "mcp-facade", "mcp-queries")
+        _, second = await found(plain, "mcp-facade", role="facade")
+        assert second.startswith("ok: 0 definitions of named queries can be read, and more be kept")
 
         _, second = await found(plain, "mcp-sidecar-shop")
         assert second.startswith("wrong: a sidecar of doctor cannot keep it registered: ")
