@@ -273,6 +273,8 @@ def filtered(message: Any, access: PartialAccess) -> Any:
         if isinstance(items := result.get(name), list)
         and len(kept := _kept(items, part, key, access)) != len(items)
     }
+    if result.get("cacheScope") == "public":  # to all who may read all of it, not to this caller's
+        changed["cacheScope"] = "private"
     if "capabilities" in result:  # what the server says of itself, to ``initialize`` for one
         result = {name: value for name, value in result.items() if name != "instructions"}
         changed["capabilities"] = _without_tasks(result["capabilities"])

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Final
 
-import orjson
-
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.access.caller import Caller
@@ -25,12 +23,12 @@ from mcp_discovery.facade.mcp.tool import (
     number,
     object_schema,
     query_of,
-    strings,
     text,
     tool_result,
     why_nothing,
     words_of,
 )
+from mcp_discovery.facade.mcp.tool_answer import DETAILS, Window, tool_answer
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import Sort
@@ -136,13 +134,8 @@ def _summary(entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in summary.items() if value is not None}
 
 
-#: How many characters of JSON are counted as one token.
-_CHARACTERS: Final = 4
-
-#: The optional members of an item; ``name`` and ``server`` are always there.
-_DEFINITION = ("title", "description", "inputSchema", "outputSchema", "annotations")
-_FIELDS = ("name", "server", *_DEFINITION)
-_USUAL = ("name", "server", "title", "description")
+#: A number for each name.
+_COUNTS: Final = {"type": "object", "additionalProperties": {"type": "integer"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +157,10 @@ class ToolMatch:
             total += best
         return found, total
 
-    def item(self, fields: Sequence[str]) -> dict[str, Any]:
-        """The item of the result, with those of ``fields`` that are known."""
-        tool = self.definition.tool if self.definition else {}
-        item: dict[str, Any] = {"name": self.name, "server": self.server}
-        return item | {each: tool[each] for each in _DEFINITION if each in fields and each in tool}
+    @property
+    def tool(self) -> Mapping[str, Any]:
+        """MCP's definition of it, empty where that is not known."""
+        return self.definition.tool if self.definition else {}
 
 
 class FindTools(McpTool):
@@ -180,10 +172,10 @@ class FindTools(McpTool):
         "Find tools across all MCP servers that are alive, by words that say what you want to do. "
         "Tools that have more of the words come first, then those that have them in their name. "
         "The answer stays within max_tokens. Then use describe_tool for a tool's arguments, or ask "
-        "for inputSchema in fields."
+        "for detail=full."
     )
     output_schema: ClassVar[Mapping[str, Any]] = object_schema(
-        ("tools", "matched", "tokens"),
+        ("tools", "matched", "tokens", "countedBy"),
         tools={
             "type": "array",
             "items": object_schema(
@@ -197,8 +189,15 @@ class FindTools(McpTool):
                 annotations={"type": "object"},
             ),
         },
+        groups=object_schema(
+            ("servers", "tags"),
+            servers=_COUNTS | {"description": "How many of them each server has."},
+            tags=_COUNTS | {"description": "How many of them servers with the tag have."},
+        )
+        | {"description": "Where many match: what to choose from by server and tags."},
         matched={"type": "integer", "description": "How many tools match in all."},
-        tokens={"type": "integer", "description": "How long the list is, as estimated."},
+        tokens={"type": "integer", "description": "How long this answer is."},
+        countedBy=text("What counted the tokens."),
         cut=text(
             "What left out the rest, where not all that match are told.",
             enum=["max_tokens", "limit"],
@@ -214,21 +213,19 @@ class FindTools(McpTool):
             "Words for what the tool should do, such as 'search products'. Leave it out to list "
             "tools by name."
         )
-        fields = (
-            "What to tell of each tool; name and server always are. The usual ones are title and "
-            "description. Schemas are long: ask for inputSchema only with a good q."
-        )
-        tokens = (
-            f"How long the list may be, estimated as a token for every {_CHARACTERS} characters of "
-            "its JSON."
+        detail = (
+            "What to tell of each tool: its name and server; its title and the beginning of its "
+            "description as well; or all of it, with schemas, which are long: only with a good q."
         )
         self.input_schema = object_schema(
             (),
             q=text(q, **WORDS),
             server=filter_argument(FILTERS["name"]),
             **filter_arguments(find_tools=True),
-            fields=strings(fields, enum=list(_FIELDS)),
-            max_tokens=number(tokens, default=4000, most=200_000, least=50),
+            detail=text(detail, enum=list(DETAILS), default="summary"),
+            max_tokens=number(
+                "How many tokens the answer may take.", default=2000, most=200_000, least=500
+            ),
             limit=number("How many tools to tell at most.", default=20, most=500),
         ) | {"additionalProperties": False}
 
@@ -238,21 +235,26 @@ class FindTools(McpTool):
         query = query_of({**arguments, "name": arguments["server"]})
         words = words_of(arguments["q"])
         view = current_view(self._catalog)
-        groups = await asyncio.to_thread(lambda: instance_groups(view.select(query)))
+        window = Window(arguments["max_tokens"], arguments["limit"], arguments["detail"])
+        selected = await asyncio.to_thread(view.select, query)
+        groups = await asyncio.to_thread(instance_groups, selected)
         digests = digests_of(groups)
         known = await self._definitions.of(digests, timeout=DOCUMENTS_TIMEOUT)
 
         def make_result() -> dict[str, Any]:
             found = ranked_matches(tool_offers(groups, known, frozenset()), words)
-            body = _limited(found, arguments)
+            more: dict[str, Any] = {**list_json.caveats(view)}
             if not found:
-                body["note"] = why_nothing(view, query)
+                more["note"] = why_nothing(view, query)
             elif unread := len(digests - known.keys()):
-                body["note"] = (
+                more["note"] = (
                     f"The descriptions of {counted(unread, 'version')} could not be read in time; "
-                    "ask again. " + body.get("note", "")
-                ).rstrip()
-            return tool_result(body | list_json.caveats(view))
+                    "ask again."
+                )
+            tags: defaultdict[str, set[str]] = defaultdict(set)
+            for entry in selected:
+                tags[entry.record.name].update(entry.record.tags)
+            return tool_result(tool_answer(found, tags, window, words=bool(words), more=more))
 
         # In a thread: there may be many tools.
         return await asyncio.to_thread(make_result)
@@ -296,41 +298,6 @@ def _by_server(offer: ToolOffer) -> dict[str, ToolDefinition | None]:
         )
         for server, counted in votes.items()
     }
-
-
-def _limited(found: Sequence[ToolMatch], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The best items, as many as the limit and the budget of tokens allow."""
-    fields = arguments["fields"] or _USUAL
-    items: list[dict[str, Any]] = []
-    characters = 2
-    cut: str | None = None
-    for each in found:
-        if len(items) == arguments["limit"]:
-            cut = "limit"
-            break
-        item = each.item(fields)
-        size = len(orjson.dumps(item, default=dict).decode()) + 1
-        if characters + size > arguments["max_tokens"] * _CHARACTERS:
-            cut = "max_tokens"
-            break
-        characters += size
-        items.append(item)
-    body: dict[str, Any] = {
-        "tools": items,
-        "matched": len(found),
-        "tokens": -(-characters // _CHARACTERS),
-    }
-    if cut is None:
-        return body
-    left = len(found) - len(items)
-    if items:
-        note = f"{_more(left)}; add words to q, or raise {cut}."
-    else:
-        note = (
-            f"The first of {counted(left, 'tool')} alone takes more than max_tokens; raise it, or "
-            "ask for fewer fields."
-        )
-    return body | {"cut": cut, "note": note}
 
 
 def _more(number: int) -> str:

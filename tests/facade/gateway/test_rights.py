@@ -65,6 +65,8 @@ OFFERED: Mapping[str, Any] = {
         {"uri": "skill://desk/drop_all/SKILL.md", "frontmatter": {"name": "drop_all"}},
     ],
 }
+#: What its lists say of themselves.
+HINTS = {"nextCursor": "2", "ttlMs": 60_000, "cacheScope": "public"}
 LISTS = {
     "tools/list": "tools",
     "prompts/list": "prompts",
@@ -102,7 +104,7 @@ def offering(events: bool = False) -> Any:
         value = await request.json()
         messages = value if isinstance(value, list) else [value]
         answers = [
-            {"jsonrpc": "2.0", "id": each["id"], "result": {**OFFERED, "nextCursor": "2"}}
+            {"jsonrpc": "2.0", "id": each["id"], "result": {**OFFERED, **HINTS}}
             for each in messages
             if "id" in each
         ]
@@ -200,13 +202,15 @@ async def test_lists_have_what_the_caller_may_call(
             more = {"MCP-Protocol-Version": version, "Accept-Encoding": "gzip"}
             more |= {"Mcp-Method": method} if version > "2026" else {}
             whole = await ask("POST", PATH, request(method), headers=more | bearer("manager"))
-            assert b"drop_all" in whole.body
+            assert b"drop_all" in whole.body and b"public" in whole.body
             reply = await ask("POST", PATH, request(method), headers=more | bearer("employee"))
             assert reply.status == 200
             assert b"drop_all" not in reply.body
             messages = events_of(reply.body) if events else [reply.json]
             result = messages[-1]["result"]
-            assert (len(result[member]), result["nextCursor"]) == (1, "2")
+            # A cache that others share must not give them this caller's part of it.
+            assert (len(result[member]), result["cacheScope"]) == (1, "private")
+            assert (result["nextCursor"], result["ttlMs"]) == ("2", 60_000)
             if events:  # what is no list comes as it is
                 assert messages[0]["method"] == "notifications/tools/list_changed"
                 assert reply.body.startswith(b": hello\r\n\r\nid: 1\r\ndata:\r\n\r\n")

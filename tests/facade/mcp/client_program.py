@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-TOOL = ("find_tools", {"q": "product", "fields": ["description", "inputSchema"]})
+TOOL = ("find_tools", {"q": "product", "detail": "full"})
 LIST = "mcp-discovery://servers"
 WATCHED = "mcp-discovery://servers/watched"
 UPDATED = "notifications/resources/updated"

@@ -179,42 +179,15 @@ async def test_tools_are_ranked_by_words(
 
 
 async def test_an_item_carries_what_is_asked_for(filled: Client) -> None:
-    for fields, members in (
+    for detail, members in (
         (None, {"name", "server", "title", "description"}),
-        (["name"], {"name", "server"}),
-        (["inputSchema", "annotations"], {"name", "server", "inputSchema"}),
+        ("names", {"name", "server"}),
+        ("full", {"name", "server", "title", "description", "inputSchema"}),
     ):
-        told = await call(filled, "find_tools", q="find", fields=fields)
+        told = await call(filled, "find_tools", q="find", detail=detail)
         assert told["tools"][0].keys() == members
     # As most of its replicas spell it.
-    told = await call(filled, "find_tools", q="find", fields=["inputSchema"])
     assert told["tools"][0]["inputSchema"] == find()["inputSchema"]
-
-
-async def test_the_answer_stays_within_its_budget(ask: Client) -> None:
-    described = [
-        {"name": f"tool_{n:02}", "description": "x" * 300, "inputSchema": {"type": "object"}}
-        for n in range(50)
-    ]
-    await post(ask, "many", *described)
-    for budget in (100, 500, 2000):
-        told = await call(ask, "find_tools", max_tokens=budget, limit=500)
-        assert told["cut"] == "max_tokens"
-        assert told["matched"] == 50
-        assert "raise max_tokens" in told["note"]
-        text = orjson.dumps(told["tools"]).decode()
-        assert len(text) / 4 <= told["tokens"] <= budget
-        assert told["tokens"] > budget - 100  # no more is left out than must be
-    told = await call(ask, "find_tools", limit=7)
-    assert (len(told["tools"]), told["cut"]) == (7, "limit")
-    told = await call(ask, "find_tools", max_tokens=50)
-    assert (told["tools"], told["matched"], told["cut"]) == ([], 50, "max_tokens")
-    assert "fewer fields" in told["note"]
-    told = await call(ask, "find_tools", max_tokens=50, fields=["name"])
-    assert len(told["tools"]) == 5
-    told = await call(ask, "find_tools", max_tokens=200_000, limit=500)
-    assert len(told["tools"]) == 50
-    assert "cut" not in told
 
 
 async def test_what_could_not_be_read_is_said() -> None:
@@ -301,8 +274,8 @@ async def test_a_tool_that_cannot_be_described(
         ("find_servers", {"q": "!?"}, "which has no word"),
         ("find_servers", {"q": " ".join(map(str, range(33)))}, "q has 33 words; 32 at most"),
         ("find_servers", {"q": {}}, "q must be a string, not an object"),
-        ("find_tools", {"fields": ["schema"]}, "fields[0] cannot be 'schema'"),
-        ("find_tools", {"max_tokens": 10}, "max_tokens must be from 50 to 200,000, not 10"),
+        ("find_tools", {"detail": "schema"}, "detail cannot be 'schema'; use names, summary, full"),
+        ("find_tools", {"max_tokens": 10}, "max_tokens must be from 500 to 200,000, not 10"),
     ],
 )
 async def test_bad_arguments(ask: Client, tool: str, arguments: dict[str, Any], words: str) -> None:
