@@ -28,7 +28,7 @@ from mcp_discovery.facade.mcp.tool import (
     why_nothing,
     words_of,
 )
-from mcp_discovery.facade.mcp.tool_answer import DETAILS, Window, tool_answer
+from mcp_discovery.facade.mcp.tool_answer import DETAILS, ModelWindow, tool_answer
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import Sort
@@ -235,7 +235,7 @@ class FindTools(McpTool):
         query = query_of({**arguments, "name": arguments["server"]})
         words = words_of(arguments["q"])
         view = current_view(self._catalog)
-        window = Window(arguments["max_tokens"], arguments["limit"], arguments["detail"])
+        window = ModelWindow(arguments["max_tokens"], arguments["limit"], arguments["detail"])
         selected = await asyncio.to_thread(view.select, query)
         groups = await asyncio.to_thread(instance_groups, selected)
         digests = digests_of(groups)

@@ -31,7 +31,7 @@ _SHARE: Final = {True: 0.25, False: 0.5}
 _MOST_GROUPS: Final = 200
 
 
-class Found(Protocol):
+class FoundTool(Protocol):
     """A tool that was found; ``definition`` is MCP's, as far as it is known."""
 
     @property
@@ -45,7 +45,7 @@ class Found(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ModelWindow:
     """How long an answer may be, and what it says of each tool."""
 
     max_tokens: int
@@ -54,9 +54,9 @@ class Window:
 
 
 def tool_answer(
-    found: Sequence[Found],
+    found: Sequence[FoundTool],
     tags: Mapping[str, Collection[str]],
-    window: Window,
+    window: ModelWindow,
     *,
     words: bool,
     more: Mapping[str, Any],
@@ -67,20 +67,20 @@ def tool_answer(
     with a thousand that match, ``groups`` count the tools by server and by tag. ``more`` are the
     answer's other members; what its ``note`` says comes first.
     """
-    answer = _Answer(found, window, more, token_counter())
+    answer = _ToolAnswer(found, window, more, token_counter())
     crowded = len(found) >= MANY if words else len(found) > window.limit
     if crowded or (not words and not answer.holds_all()):
         answer.group(tags, _SHARE[words])
     return answer.fitted()
 
 
-class _Answer:
+class _ToolAnswer:
     """An answer in the making: ``shown`` tools, ``groups`` where there are too many."""
 
     def __init__(
         self,
-        found: Sequence[Found],
-        window: Window,
+        found: Sequence[FoundTool],
+        window: ModelWindow,
         more: Mapping[str, Any],
         counter: TokenCounter,
     ) -> None:
@@ -173,7 +173,7 @@ class _Answer:
         return " ".join(said)
 
 
-def _item(found: Found, detail: Detail) -> dict[str, Any]:
+def _item(found: FoundTool, detail: Detail) -> dict[str, Any]:
     """What is said of one tool, as far as it is known."""
     item: dict[str, Any] = {"name": found.name, "server": found.server}
     tool = found.tool
