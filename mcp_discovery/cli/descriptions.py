@@ -11,6 +11,7 @@ from typing import Any
 from mcp_discovery.cli.arguments import kind_of, properties, required, resolved, shown
 from mcp_discovery.cli.tables import print_entries
 from mcp_discovery.cli.terminal import json_text, line, say
+from mcp_discovery.document import text_of
 from mcp_discovery.record_fields import GIVEN, SHARED
 
 Entry = Mapping[str, Any]
@@ -69,12 +70,13 @@ def _offers(instances: Sequence[Entry], documents: Mapping[str, Entry], *, schem
             ("Resources", "resources", "uri"),
             ("Resource templates", "resourceTemplates", "uriTemplate"),
             ("Prompts", "prompts", "name"),
+            ("Skills", "skills", "name"),
         ):
             if items := document.get(key):
                 say(f"{title}:")
                 for each in items:
-                    about = each.get("description") or each.get("title") or ""
-                    say(f"  {line(each.get(name))}  {line(about)}".rstrip())
+                    about = text_of(each, "description") or each.get("title") or ""
+                    say(f"  {line(text_of(each, name))}  {line(about)}".rstrip())
 
 
 def tool(about: Entry, *, schema: bool) -> None:

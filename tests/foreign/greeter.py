@@ -1,9 +1,24 @@
-"""A server on whatever fastmcp the environment has; ``fastmcp run`` serves it."""
+"""A server on fastmcp 4, with two skills; ``fastmcp run`` serves it."""
 # mypy: ignore-errors
 
 from fastmcp import FastMCP
+from fastmcp.skills import Skill
+from fastmcp.skills.provider import SkillCatalogProvider
 
-server = FastMCP("greeter", version="1.0.0", instructions="It greets.")
+skills = [
+    Skill(
+        name="greetings",
+        description="How to greet somebody in any language.",
+        instructions="# Greetings\n\nAsk for the language first.\n",
+    ),
+    Skill(name="partings", description="How to leave.", instructions="# Partings\n\nWave.\n"),
+]
+server = FastMCP(
+    "greeter",
+    version="1.0.0",
+    instructions="It greets.",
+    providers=[SkillCatalogProvider(skills)],
+)
 
 
 @server.tool

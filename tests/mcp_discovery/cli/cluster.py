@@ -46,7 +46,7 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
     async with (
         facade(folder, "embedded:") as asked,
         running(INTERACTIVE_SERVER) as interactive_server,
-        odd("--tools", "2") as other,
+        odd("--tools", "2", "--skills", "2") as other,
     ):
         servers = [
             {

@@ -96,6 +96,7 @@ async def test_describe_a_server(here: Cluster) -> None:
     ended = await here.ask("describe", "odd-1", "--schema")
     assert '"type": "object"' in ended.out
     assert "Prompts:" in ended.out
+    assert "skill-1  Skill 1 counts" in ended.out
     (told,) = await here.asked("describe", "talker")
     assert [each["id"] for each in told["instances"]] == ["talker-1", "talker-2"]
     (document,) = told["documents"].values()
