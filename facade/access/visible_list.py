@@ -1,8 +1,8 @@
 """The live list as some callers see it: what they may not see is not in it.
 
 It follows the whole list, and counts its own revisions: those of changes that are visible. Of an
-instance of which only some tools, resources or prompts are visible it has a trimmed record, with
-the digest of a trimmed document, so that nothing in it depends on the others.
+instance of which only some tools, resources, prompts or skills are visible it has a trimmed record,
+with the digest of a trimmed document, so that nothing in it depends on the others.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ TEMPLATES: Final = (
         "name": "document",
         "title": "What an MCP server offers",
         "description": "A capability document by its digest (capabilities.digest of a server): "
-        "tools, resources and prompts with their schemas. What a digest names never changes.",
+        "tools, resources, prompts and skills, as MCP spells them. What a digest names never "
+        "changes.",
         "mimeType": _JSON,
     },
 )
@@ -182,7 +183,7 @@ def _document(digest: str, entry: Entry) -> dict[str, Any]:
         "uri": _DOCUMENT + digest,
         "name": digest,
         "title": f"What {record.title or record.name} offers",
-        "description": f"Tools, resources and prompts of {record.name} {record.version}.",
+        "description": f"Tools, resources, prompts and skills of {record.name} {record.version}.",
         "mimeType": _JSON,
     }
 

@@ -20,6 +20,7 @@ async def test_capabilities_with_what_is_known_of_them(ask: Client) -> None:
         "write_file",
         {"name": "read_file", "description": "Reads.", "schema": schema},
         {"name": "notes", "kind": "resource"},
+        {"name": "refunds", "kind": "skill", "description": "How to refund."},
     ]
     id = await register(ask, files(capabilities=offered))
     shown = (await ask("GET", f"/connections/{id}")).json["capabilities"]
@@ -27,9 +28,11 @@ async def test_capabilities_with_what_is_known_of_them(ask: Client) -> None:
         {"name": "write_file", "kind": "tool"},
         {"name": "read_file", "kind": "tool", "description": "Reads.", "schema": schema},
         {"name": "notes", "kind": "resource"},
+        {"name": "refunds", "kind": "skill", "description": "How to refund."},
     ]
     entry = (await ask("GET", f"/servers/{id}")).json["capabilities"]
     assert (entry["tools"], entry["resources"]) == (["write_file", "read_file"], ["notes"])
+    assert entry["skills"] == ["refunds"]
 
 
 async def test_registering_again_replaces_it(ask: Client) -> None:

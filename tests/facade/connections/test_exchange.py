@@ -34,9 +34,24 @@ EVERYTHING = {
     "capabilities": [
         {"name": "read", "description": "Reads.", "schema": {"type": "object"}},
         {"name": "notes", "kind": "resource"},
+        {"name": "refunds", "kind": "skill", "description": "How to refund."},
     ],
     "status": "idle",
     "type": "client",
+}
+
+
+HELD = {
+    "prompts": [{"name": "ask"}],
+    "skills": [
+        {
+            "uri": "skill://desk/ask/SKILL.md",
+            "frontmatter": {"name": "how-to-ask", "description": "Asks."},
+            "resources": [
+                {"uri": "skill://desk/ask/SKILL.md", "digest": f"sha256:{'a' * 64}", "size": 1}
+            ],
+        }
+    ],
 }
 
 
@@ -60,7 +75,7 @@ async def test_a_round_trip_loses_nothing() -> None:
         await register(ask, files(id="plain"))
         await register(ask, {"id": "down", "name": "gone", "endpoint": NOWHERE})
         await register(ask, {"id": "told", "name": "adder", "endpoint": server.url})
-        await ask("POST", "/servers", leased("held", document={"prompts": [{"name": "ask"}]}))
+        await ask("POST", "/servers", leased("held", document=HELD))
         export = await exported(ask)
         assert export["totalExported"] == len(export["connections"]) == 5
 

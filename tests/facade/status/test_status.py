@@ -31,15 +31,25 @@ async def test_status_is_operational_until_something_is_not(ask: Client) -> None
 
 
 async def test_capabilities_count_healthy_providers(ask: Client) -> None:
-    offered = {"tools": [tool("find")], "prompts": [{"name": "find", "description": "Ask."}]}
+    skill = {"uri": "skill://find/SKILL.md", "frontmatter": {"name": "find", "description": "How."}}
+    offered = {
+        "tools": [tool("find")],
+        "prompts": [{"name": "find", "description": "Ask."}],
+        "skills": [skill],
+    }
     await ask("POST", "/servers", leased("a", document=offered))
     await ask("POST", "/servers", leased("b", capabilities=["find", "buy"]))
     await ask("POST", "/servers", leased("c", capabilities=["sell"], health={"status": "down"}))
     told = (await ask("GET", "/capabilities")).json
-    assert told["totalCapabilities"] == 3
+    assert told["totalCapabilities"] == 4
     counted = [(each["name"], each["kind"], each["providers"]) for each in told["capabilities"]]
-    assert counted == [("buy", "tool", 1), ("find", "prompt", 1), ("find", "tool", 2)]
-    assert told["capabilities"][1]["description"] == "Ask."
+    assert counted == [
+        ("buy", "tool", 1),
+        ("find", "prompt", 1),
+        ("find", "skill", 1),
+        ("find", "tool", 2),
+    ]
+    assert [each.get("description") for each in told["capabilities"][1:3]] == ["Ask.", "How."]
     assert "description" not in told["capabilities"][0]
 
 
