@@ -1,4 +1,4 @@
-"""What of an instance a caller may call: all of it, some tools, resources, prompts and skills, or none.
+"""What of an instance a caller may call: all of it, some of what it offers, or nothing.
 
 Whether a caller sees an instance at all is asked first: one that it does not see does not exist.
 """
