@@ -35,6 +35,8 @@ from mcp_discovery.facade.access.refused_credentials import CredentialFigures, R
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.access.writes import ReadOnlyHosts, refused_verbs
+from mcp_discovery.facade.ard import manifest as ard_manifest
+from mcp_discovery.facade.ard import registry as ard_registry
 from mcp_discovery.facade.connections import (
     exports,
     registration,
@@ -108,6 +110,8 @@ _PLAIN = tuple(
         exports,
         registry,
         cards,
+        ard_manifest,
+        ard_registry,
         registering,
         stream,
         exchange,
@@ -204,7 +208,7 @@ def create_app(
     app[TRUSTED_PROXIES] = TrustedProxies(options.trusted_proxies)
     if quotas is not None:
         quotas.serve_in(app)
-    signs: list[Finish] = [open_to_all] if options.registry_cors else []
+    signs: list[Finish] = [open_to_all, ard_registry.open_to_all] if options.registry_cors else []
     signs += [] if quotas is None else [quotas.sign]
     signs += [] if policy is None else [note_stream]
     outermost = OutermostMiddleware(
@@ -296,12 +300,16 @@ def _figures(
 
 def _reshape(request: web.Request, response: web.StreamResponse) -> None:
     reshape_error(request, response)
+    ard_registry.reshape_error(request, response)
     reshape_refusal(request, response)
 
 
 def _front_door(options: FacadeOptions) -> FrontDoor:
     mcp = PATH, gateway.PATH
-    return FrontDoor(options.allowed_hosts, options.cors_origins, mcp, options.public_url)
+    reading = ard_registry.READING if options.registry_cors else ()
+    return FrontDoor(
+        options.allowed_hosts, options.cors_origins, mcp, options.public_url, reading=reading
+    )
 
 
 def _guard(

@@ -46,8 +46,9 @@ class FacadeOptions:
     that what probes find of servers that are posted is no port scan of its network.
 
     ``cors_origins`` are the origins whose pages may read the answers and ask for changes, ``*`` for
-    all of them. ``registry_cors`` lets all pages read the MCP registry API, catalogs and cards.
-    ``allowed_hosts`` are hosts that the facade answers for, besides that of ``public_url``: see
+    all of them. ``registry_cors`` lets all pages read the MCP registry API, the ARD
+    registry, catalogs and cards. ``allowed_hosts`` are hosts that the facade answers for, besides
+    that of ``public_url``: see
     :class:`mcp_discovery.facade.access.front_door.AllowedHosts`.
 
     ``trusted_proxies`` are the networks of the proxies whose ``X-Forwarded-*`` headers count; see

@@ -71,6 +71,8 @@ _REGISTRY_NAME = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
 #: So many faults of one record are told.
 _MOST_FAULTS = 20
 _LONGEST_REGISTRY_NAME = 200
+#: The longest example query, in characters.
+LONGEST_QUERY = 200
 #: Longer texts are no labels by mistake.
 _LONGEST_SUGGESTED = 1000
 #: The longest command line, in characters: what Windows takes.
@@ -181,7 +183,7 @@ SemVer = Annotated[
 HttpUrl = Annotated[str, Field(max_length=2048), AfterValidator(_http_url)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 #: What somebody may ask for, in one line.
-Sentence = Annotated[str, AfterValidator(_one_line), Field(max_length=200)]
+Sentence = Annotated[str, AfterValidator(_one_line), Field(max_length=LONGEST_QUERY)]
 #: Only the first error is reported, so validation stops there: there may be a hundred thousand.
 Names = Annotated[tuple[Name, ...], FailFast()]
 

@@ -84,7 +84,8 @@ class FrontDoor:
     something, open a WebSocket or speak MCP.
 
     ``origins`` are those of the pages that may ask, ``*`` for all; ``mcp`` the paths of MCP
-    endpoints; ``public_url`` where clients reach the facade. What a page merely reads needs no
+    endpoints; ``public_url`` where clients reach the facade; ``reading`` the paths of what is
+    posted to and only reads, which all pages may. What a page merely reads needs no
     refusal: its browser shows it nothing unless CORS says so.
     """
 
@@ -94,12 +95,15 @@ class FrontDoor:
         origins: Iterable[str],
         mcp: Iterable[str],
         public_url: str | None = None,
+        *,
+        reading: Iterable[str] = (),
     ) -> None:
         public = urlsplit(public_url or "")
         self._public = f"{public.scheme}://{public.netloc.rpartition('@')[2]}".lower()
         self._hosts = AllowedHosts([*hosts, *filter(None, [public.hostname])])
         self._origins = frozenset(origins)
         self._mcp = frozenset(mcp)
+        self._reading = frozenset(reading)
 
     @web.middleware
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -161,10 +165,11 @@ class FrontDoor:
         raise ProblemError(403, "foreign-origin", detail)
 
     def _is_guarded(self, request: web.Request) -> bool:
-        if request.method not in _SAFE or "Upgrade" in request.headers:
-            return True
         resource = request.match_info.route.resource
-        return resource is not None and resource.canonical in self._mcp
+        path = "" if resource is None else resource.canonical
+        if request.method not in _SAFE or "Upgrade" in request.headers:
+            return path not in self._reading
+        return path in self._mcp
 
     def _is_own(self, request: web.Request, origin: str) -> bool:
         """Whether a page of ``origin`` came from this facade: from the host that it asks now, which

@@ -18,13 +18,14 @@ from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.facade.access.parts import PartSet
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visible_list import VisibleList
+from mcp_discovery.facade.ard.entries import ARD_ENTRIES, ArdEntries
 from mcp_discovery.facade.connections.handlers import ROTATION
 from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.mcp.server import MCP_SERVICE, McpServer, McpService
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS, NamedAnswers
 from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
-from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex
+from mcp_discovery.facade.registry.index import AGENT_INDEX, REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.registry.server_json import Addresses
 from mcp_discovery.facade.servers.current_list import CATALOG, MISSED
 from mcp_discovery.facade.servers.events import STREAMS, EventStreams
@@ -36,6 +37,7 @@ from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, USAGE, Usage
 from mcp_discovery.facade.usage.visible_usage import VisibleUsage
 from mcp_discovery.facade.websocket.sockets import SOCKETS, Sockets
+from mcp_discovery.record import AGENT
 
 
 class ListParts(PartSet):
@@ -61,6 +63,7 @@ class ListParts(PartSet):
             usage.listen(kind, sockets.activity.append)
         definitions = ToolDefinitions(documents)
         index = RegistryIndex(catalog, addresses)
+        agents = self[AGENT_INDEX] = RegistryIndex(catalog, addresses, kind=AGENT)
         self[CATALOG], self[DOCUMENTS], self[USAGE] = catalog, documents, usage
         self[MISSED], self[ROTATION] = MissedInstances(catalog), RoundRobin()
         self[LISTS], self[POLLS] = lists, polls
@@ -68,6 +71,7 @@ class ListParts(PartSet):
         self[TOOL_DEFINITIONS], self[TOOL_LISTINGS] = definitions, ToolListings(definitions)
         self[NAMED_ANSWERS] = NamedAnswers(catalog, lists)
         self[REGISTRY_INDEX], self[AI_CATALOGS] = index, AiCatalogs(index)
+        self[ARD_ENTRIES] = ArdEntries(index, agents)
         self[MCP_SERVICE] = McpService(mcp, catalog, documents, search, definitions)
 
     @asynccontextmanager
@@ -78,6 +82,7 @@ class ListParts(PartSet):
             "long polls": self[POLLS].run(),
             "named queries": self[NAMED_ANSWERS].run(),
             "registry entries": self[REGISTRY_INDEX].run(),
+            "agents": self[AGENT_INDEX].run(),
             "gone readers": self[STREAMS].open.run(),
             "wake event readers": self[STREAMS].fanout.run(),
             "wake socket readers": self[SOCKETS].fanout.run(),

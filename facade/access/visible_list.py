@@ -313,6 +313,7 @@ class VisibleList(LiveList):
         protocol = known.protocol.model_copy(update={"instructions": None})
         capabilities = Capabilities(**names, digest=digest)
         shown: dict[str, Any] = {"capabilities": capabilities, "protocol": protocol}
+        shown["example_queries"] = ()
         if (known.protocol.instructions or "").lstrip().startswith(known.description):
             shown["description"] = ""  # a sidecar made it of these
         record = known.model_copy(update=shown)

@@ -41,6 +41,8 @@ GROUPS: Mapping[str, str] = {
     "ecosystem": "What other programs read.",
     "mcp-registry": "The MCP registry API, server cards and the AI catalog, as hosts read them; "
     'unknown query parameters are ignored, and errors below `/v0.1` are `{"error"}`.',
+    "ard": "Agentic Resource Discovery (ARD v0.91): the manifest of what is published here, and "
+    'this facade as a registry; errors below `/api/ard` are `{"errorCode", "message"}`.',
     "gateway": "One MCP address for each server, which outlives its instances.",
     "facade": "How this facade is.",
 }

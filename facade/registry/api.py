@@ -73,7 +73,7 @@ PREFIX = "/v0.1/"
 _WELL_KNOWN, _SERVER_CARD = "/.well-known/", "/server-card"
 #: https://docs.github.com/en/copilot, "Configure an MCP registry", and "CORS Requirements" in
 #: docs/discovery.md of the server-card extension: on every answer.
-_CORS = {
+CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
@@ -103,7 +103,7 @@ def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
         return  # most requests, without making anything of their paths
     path = without_needless_slashes(request.path)
     if path.startswith((PREFIX, _WELL_KNOWN)) or path.endswith(_SERVER_CARD):
-        response.headers.update(_CORS)
+        response.headers.update(CORS)
 
 
 #: How many entries a page has unless a limit is given, and at most.

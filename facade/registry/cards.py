@@ -38,6 +38,9 @@ CATALOG = "application/ai-catalog+json"
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json"
 #: The registry name of this facade as an MCP server.
 OWN_NAME = "io.github.mcp-discovery/facade"
+#: What it finds there, and where its card is.
+OWN_DESCRIPTION = "Finds MCP servers that are alive, and their tools, by tag and by words"
+OWN_CARD = "/mcp/server-card"
 #: For how many seconds a catalog, or a card of a server, need not be asked for again. The draft's
 #: example is an hour, which this facade's own card has; what follows a live list is older sooner.
 _FRESH, _OWN_FRESH = 60, 3600
@@ -85,7 +88,7 @@ async def ai_catalog(request: web.Request) -> web.Response:
     view_of(request)  # raises until there is a first list
     parts = parts_of(request)
     found = await parts[AI_CATALOGS].at(parts[REGISTRY_INDEX].addresses.base(request))
-    return _typed(request, found.body, CATALOG, tag=found.tag)
+    return typed(request, found.body, CATALOG, tag=found.tag)
 
 
 async def server_card(request: web.Request) -> web.Response:
@@ -98,7 +101,7 @@ async def server_card(request: web.Request) -> web.Response:
     if found is None:
         raise unknown(request.match_info["id"])
     body = orjson.dumps(card(found))
-    return _typed(request, body, CARD)
+    return typed(request, body, CARD)
 
 
 async def own_card(request: web.Request) -> web.Response:
@@ -108,7 +111,7 @@ async def own_card(request: web.Request) -> web.Response:
         "$schema": SCHEMA,
         "name": OWN_NAME,
         "title": "mcp-discovery",
-        "description": "Finds MCP servers that are alive, and their tools, by tag and by words",
+        "description": OWN_DESCRIPTION,
         "version": installed_version(),
         "remotes": [
             {
@@ -118,7 +121,7 @@ async def own_card(request: web.Request) -> web.Response:
             }
         ],
     }
-    return _typed(request, orjson.dumps(own), CARD, fresh=_OWN_FRESH)
+    return typed(request, orjson.dumps(own), CARD, fresh=_OWN_FRESH)
 
 
 async def catalog(listed: Sequence[ServerVersion], base: str, domain: str) -> bytes:
@@ -127,12 +130,7 @@ async def catalog(listed: Sequence[ServerVersion], base: str, domain: str) -> by
     ``domain`` is the facade's, where it is known. What a card says (title, description, version) is
     not repeated. However many servers there are, others have the event loop meanwhile.
     """
-    host = {"displayName": domain or "mcp-discovery", "documentationUrl": f"{base}/docs"}
-    own = {
-        "identifier": f"urn:air:{domain}:facade:mcp" if domain else identifier(OWN_NAME),
-        "type": CARD,
-        "url": f"{base}/mcp/server-card",
-    }
+    own = {"identifier": own_identifier(domain), "type": CARD, "url": base + OWN_CARD}
     names = Counter(each.server.record.name for each in listed)
 
     def entry(each: ServerVersion) -> bytes:
@@ -142,10 +140,19 @@ async def catalog(listed: Sequence[ServerVersion], base: str, domain: str) -> by
         return orjson.dumps(_entry(each, base, domain, alone=alone))
 
     entries = [orjson.dumps(own), *filter(None, await made_of_each(listed, entry))]
-    head = orjson.dumps(
-        {"specVersion": "1.0", "host": host | ({"identifier": domain} if domain else {})}
-    )
+    head = orjson.dumps({"specVersion": "1.0", "host": host_of(domain, base)})
     return b'%b,"entries":[%b]}' % (head[:-1], b",".join(entries))
+
+
+def host_of(domain: str, base: str) -> dict[str, str]:
+    """Who publishes at ``base``, a facade of ``domain``, which may be empty."""
+    host = {"displayName": domain or "mcp-discovery", "documentationUrl": f"{base}/docs"}
+    return host | ({"identifier": domain} if domain else {})
+
+
+def own_identifier(domain: str, namespace: str = "mcp") -> str:
+    """The identifier of this facade as an MCP server, or as something else."""
+    return f"urn:air:{domain}:facade:{namespace}" if domain else identifier(OWN_NAME, "", namespace)
 
 
 def card(listed: ServerVersion) -> dict[str, Any]:
@@ -189,7 +196,7 @@ def _found(request: web.Request, given: str) -> ServerVersion | None:
     return index.version(entry.record.registry_name, entry.record.version)
 
 
-def _typed(
+def typed(
     request: web.Request, body: bytes, media: str, *, tag: str = "", fresh: int = _FRESH
 ) -> web.Response:
     """``body``, or 304. Only what is told to everybody may be kept by a cache that many share."""
@@ -234,7 +241,7 @@ OPERATIONS = (
     ),
     Operation(
         "GET",
-        "/mcp/server-card",
+        OWN_CARD,
         own_card,
         _GROUP,
         answers={200: ServerCard, 304: None},

@@ -98,11 +98,11 @@ class ServerVersion:
         start = b'{"server":%b,"_meta":{"%b":%b' % (self.server.data, OFFICIAL.encode(), official)
         if self.deleted:
             return start + b"}}"
-        live = orjson.dumps(_live(self.instances))
+        live = orjson.dumps(live_state(self.instances))
         return start + b',"%b":%b,"lastSeen":"' % (LIVE.encode(), live[:-1])
 
 
-def _live(instances: tuple[Entry, ...]) -> dict[str, Any]:
+def live_state(instances: tuple[Entry, ...]) -> dict[str, Any]:
     """The server's current health: that of its best instances, and how many have which status.
 
     ``reason`` is that of the longest-registered of the best; ``since`` is the earliest of theirs.

@@ -24,7 +24,8 @@ def identifier(name: str, domain: str = "", namespace: str = "mcp") -> str:
     """
     publisher, _, last = name.partition("/")
     if publisher == LOCAL and domain:
-        return f"urn:air:{domain}:{LOCAL}:{last}"
+        kind = "" if namespace == "mcp" else f"{namespace}:"
+        return f"urn:air:{domain}:{LOCAL}:{kind}{last}"
     return f"urn:air:{_reversed(publisher)}:{namespace}:{last}"
 
 
@@ -34,7 +35,7 @@ def registry_name(urn: str, domain: str = "") -> str | None:
     if (parts := _URN.fullmatch(urn)) is None:
         return None
     publisher, namespace, last = parts.groups()
-    if domain and publisher == domain and namespace == f"{LOCAL}:":
+    if domain and publisher == domain and (namespace or "").startswith(f"{LOCAL}:"):
         return f"{LOCAL}/{last}"
     return f"{_reversed(publisher)}/{last}"
 

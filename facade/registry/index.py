@@ -20,6 +20,7 @@ from mcp_discovery.facade.registry.entries import Key, ServerVersion, updated_ve
 from mcp_discovery.facade.registry.server_json import Addresses, can_be_listed
 from mcp_discovery.health import utcnow
 from mcp_discovery.query.versions import precedence
+from mcp_discovery.record import SERVER, Record
 from mcp_discovery.vouching import is_vouched_for
 
 #: Stands for the latest version in place of a version.
@@ -60,13 +61,20 @@ class RegistryIndex:
     """The entries of one catalog, which it follows while :meth:`run` runs.
 
     A version of a server is listed while one of its instances is not draining, whatever its
-    health. After that it is kept as deleted for a while. ``now`` is the clock.
+    health. After that it is kept as deleted for a while. ``kind`` is that of the records, ``now``
+    the clock.
     """
 
     def __init__(
-        self, catalog: LiveList, addresses: Addresses, *, now: Callable[[], datetime] = utcnow
+        self,
+        catalog: LiveList,
+        addresses: Addresses,
+        *,
+        kind: str = SERVER,
+        now: Callable[[], datetime] = utcnow,
     ) -> None:
         self.addresses = addresses
+        self._kind = kind
         self._catalog = catalog
         self._now = now
         self._view: View | None = None
@@ -163,7 +171,7 @@ class RegistryIndex:
                 if key not in self._listed:  # it was added and removed since the last update
                     self._update(key, changed.get(key, event.at), first=False)
                 self._instances.get(key, {}).pop(event.id, None)
-            if now is not None and can_be_listed(now.record):
+            if now is not None and self._is_one(now.record):
                 self._instances.setdefault(_key(now), {})[event.id] = now
             if not _same(was, now):
                 changed |= {_key(entry): event.at for entry in (was, now) if entry is not None}
@@ -172,9 +180,12 @@ class RegistryIndex:
     def _everything(self, view: View) -> dict[Key, datetime]:
         self._instances.clear()
         for entry in view:
-            if can_be_listed(entry.record):
+            if self._is_one(entry.record):
                 self._instances.setdefault(_key(entry), {})[entry.id] = entry
         return dict.fromkeys((*self._listed, *self._instances), self._now())
+
+    def _is_one(self, record: Record) -> bool:
+        return record.kind == self._kind and can_be_listed(record)
 
     def _update(self, key: Key, at: datetime, *, first: bool) -> bool:
         """Updates the entry from its instances; whether its content has changed."""
@@ -261,3 +272,5 @@ def _same(was: Entry | None, now: Entry | None) -> bool:
 
 
 REGISTRY_INDEX: Part[RegistryIndex] = Part("registry index")
+#: The same of A2A agents, which the MCP registry does not have.
+AGENT_INDEX: Part[RegistryIndex] = Part("agents")

@@ -21,7 +21,7 @@ from mcp_discovery.document import compact
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.record import SERVER, Record, url_problem
+from mcp_discovery.record import Record, url_problem
 from mcp_discovery.urls import uri_of, urls_of
 
 RemoteType = Literal["streamable-http", "sse"]
@@ -202,8 +202,8 @@ class ServerJson:
 
 
 def can_be_listed(record: Record) -> bool:
-    """Whether it is an MCP server, and ``server.json`` has room for the record's version."""
-    return record.kind == SERVER and len(record.version) <= MAX_VERSION
+    """Whether ``server.json`` has room for the record's version."""
+    return len(record.version) <= MAX_VERSION
 
 
 def document(record: Record, remote: Remote | None) -> dict[str, Any]:

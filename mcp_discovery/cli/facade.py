@@ -234,8 +234,8 @@ def facade(
     registry_cors: bool = typer.Option(
         False,
         "--registry-cors",
-        help="Let the pages of all origins read the MCP registry API (/v0.1), catalogs and cards, "
-        "as hosts that run in a browser need it.",
+        help="Let the pages of all origins read the MCP registry API (/v0.1), the ARD registry "
+        "(/api/ard), catalogs and cards, as hosts that run in a browser need it.",
     ),
     public_url: str | None = typer.Option(
         None,

@@ -99,6 +99,7 @@ def test_what_is_hidden_is_answered_as_what_is_not_there(operation: Operation, l
         answers = []
         for word in (HIDDEN, "ghost"):
             values = ASKED | dict.fromkeys(("id", "name", "serverName"), word)
+            values["identifier"] = f"urn:air:local:mcp:{word}"
             path = operation.path.format_map(values | {"digest": "0" * 64})
             reply = requests.request(
                 operation.method,

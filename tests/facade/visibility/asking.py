@@ -43,6 +43,13 @@ BODIES: Mapping[str, Callable[[Scene, Random], Any]] = {
         "capabilities": [chance.choice(scene.words)] if chance.random() < 0.5 else [],
         "filters": {"status": chance.choice(("active", "error", "disconnected"))},
     },
+    "/api/ard/search": lambda scene, chance: {"query": _ard_query(scene, chance)},
+    "/api/ard/explore": lambda scene, chance: {
+        "query": _ard_query(scene, chance),
+        "resultType": {
+            "facets": [{"field": each} for each in ("type", "tags", "capabilities", "health")]
+        },
+    },
     "/connections/{id}/outcome": lambda scene, chance: _outcome(scene, chance),
     "/servers/{id}/outcome": lambda scene, chance: _outcome(scene, chance),
     "/outcomes": lambda scene, chance: {
@@ -51,6 +58,11 @@ BODIES: Mapping[str, Callable[[Scene, Random], Any]] = {
     "/connections/{id}/health-check": lambda scene, chance: None,
     "/connections/health-check/batch": lambda scene, chance: None,
 }
+
+
+def _ard_query(scene: Scene, chance: Random) -> dict[str, Any]:
+    terms = {"health": ["all"]} if chance.random() < 0.5 else {"tags": [chance.choice(scene.words)]}
+    return {"text": chance.choice(scene.words), "filter": terms}
 
 
 def _outcome(scene: Scene, chance: Random) -> dict[str, Any]:

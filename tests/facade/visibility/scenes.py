@@ -91,6 +91,7 @@ class Made:
         }
         named = [name for _, name, _ in self.offers]
         content["protocol"] = {"instructions": f"Use {' and '.join(named)}"}
+        content["exampleQueries"] = [f"please {name}" for name in named[:10]]
         content["capabilities"] = self.document.names()
         return Record.parse(content)
 

@@ -1,0 +1,392 @@
+"""This facade as an ARD registry: ``POST /search``, ``POST /explore``, ``GET /agents`` and
+``GET /agents/{identifier}`` below ``/api/ard``.
+
+Section 5.3 of ARD v0.91. There are no other registries that it would ask (5.4): ``auto`` is
+``none``, and ``referrals`` are none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel
+
+from mcp_discovery.facade.access.parts import parts_of
+from mcp_discovery.facade.ard.entries import ARD_ENTRIES, PATH, ArdEntry
+from mcp_discovery.facade.ard.models import (
+    MOST_ENTRIES,
+    ArdEntryModel,
+    ArdError,
+    ArdExplore,
+    ArdFacet,
+    ArdFacets,
+    ArdList,
+    ArdQuery,
+    ArdResults,
+    ArdSearch,
+)
+from mcp_discovery.facade.ard.terms import (
+    Constraints,
+    canonical,
+    read_expression,
+    resolve,
+    values_at,
+)
+from mcp_discovery.facade.connections.requests import parsed
+from mcp_discovery.facade.http.body import read_object
+from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
+from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.parameters import once
+from mcp_discovery.facade.http.pauses import sliced
+from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.http.slashes import without_needless_slashes
+from mcp_discovery.facade.registry.api import CORS
+from mcp_discovery.facade.registry.identifiers import registry_name
+from mcp_discovery.facade.registry.index import REGISTRY_INDEX
+from mcp_discovery.facade.servers import list_json
+from mcp_discovery.facade.servers.current_list import view_of
+from mcp_discovery.facade.servers.list_json import json_response
+from mcp_discovery.facade.servers.results import LISTS
+from mcp_discovery.query.search import words
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: How many entries a page of a search and of the list have, and how many values a facet.
+_RESULTS, _LISTED, _BUCKETS = 10, 20, 20
+#: Appendix B, and for what it has no code that of the same APIs elsewhere.
+_CODES: Mapping[int, str] = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RATE_LIMIT_EXCEEDED",
+    503: "UNAVAILABLE",
+}
+
+
+class Match(NamedTuple):
+    """An entry that a search finds, and how well it fits: more than 0, 1 at most."""
+
+    entry: ArdEntry
+    score: float
+
+
+def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
+    """Replaces a problem document by the ``{"errorCode", "message"}`` of ARD."""
+    if (
+        without_needless_slashes(request.path).startswith(PATH)
+        and isinstance(response, web.Response)
+        and isinstance(response.body, bytes)
+        and response.content_type == "application/problem+json"
+    ):
+        usual = "INTERNAL_ERROR" if response.status >= 500 else "INVALID_ARGUMENT"
+        code = _CODES.get(response.status, usual)
+        detail = orjson.loads(response.body)["detail"]
+        response.body = orjson.dumps({"errorCode": code, "message": detail})
+        response.content_type = "application/json"
+        response.headers["Cache-Control"] = "no-cache"
+
+
+def open_to_all(request: web.Request, response: web.StreamResponse) -> None:
+    """Lets pages of every origin search, as the head of a response is written."""
+    if PATH in request.raw_path:
+        response.headers.update(CORS | {"Access-Control-Allow-Methods": "GET, POST, OPTIONS"})
+
+
+async def search(request: web.Request) -> web.Response:
+    """Servers for a need in a sentence, the best first, as everywhere else in this facade.
+
+    Only the healthy, unless the filter has `health`. A result leaves out `representativeQueries`.
+    """
+    asked = _asked(ArdSearch, await read_object(request))
+    view = view_of(request)
+    found = await _matching(request, asked.query)
+    start = 0
+    made_for = tag_of(asked.query.model_dump(mode="json"))
+    if asked.page_token:
+        score, urn = _decode(asked.page_token, made_for, float, str)
+        start = _behind(found, score, urn)
+    end = start + min(asked.page_size or _RESULTS, MOST_ENTRIES)
+    base = parts_of(request)[REGISTRY_INDEX].addresses.base(request)
+    answer: dict[str, Any] = {"results": [_result(each, base) for each in found[start:end]]}
+    if asked.federation == "referrals":
+        answer["referrals"] = []
+    if end < len(found):
+        last = found[end - 1]
+        answer["pageToken"] = _encode(made_for, last.score, last.entry.identifier)
+    return json_response(answer, view)
+
+
+async def explore(request: web.Request) -> web.Response:
+    """How many servers have which values of some terms, of all that a search would find."""
+    asked = _asked(ArdExplore, await read_object(request))
+    view = view_of(request)
+    query = asked.query or ArdQuery()
+    paths = {each.field: resolve(each.field, query.context) for each in asked.result_type.facets}
+    counts: dict[str, Counter[str]] = {field: Counter() for field in paths}
+    async for match in sliced(await _matching(request, query)):
+        for field, path in paths.items():
+            counts[field].update(set(values_at(match.entry, path)))
+    facets = {each.field: _buckets(each, counts[each.field]) for each in asked.result_type.facets}
+    return json_response({"resultType": "facets", "facets": facets}, view)
+
+
+async def agents(request: web.Request) -> web.Response:
+    """All entries, page by page; only the healthy unless the filter has `health`.
+
+    `filter` is `term = value, value AND …`; `createdAfter > …` and `updatedAfter > …` are moments,
+    and `displayName` is a part of the name. `orderBy` is by `identifier` unless it is given.
+    """
+    text, order = once(request, "filter") or "", once(request, "orderBy") or ""
+    constraints = read_expression(text) if text else Constraints.of(())
+    by = _order(order)
+    view = view_of(request)
+    parts = parts_of(request)
+    found = [each async for each in sliced(await parts[ARD_ENTRIES].all()) if constraints.fit(each)]
+    for path, descending in reversed([*by, ("identifier", False)]):
+        found.sort(key=partial(_key, path), reverse=descending)
+        await asyncio.sleep(0)
+    start, made_for = 0, tag_of(text, order)
+    if token := once(request, "pageToken"):
+        *keys, urn = _decode(token, made_for, *(str for _ in by), str)
+        start = bisect_left(found, True, key=lambda entry: _follows(entry, by, keys, urn))
+    end = start + min(_page_size(request), MOST_ENTRIES)
+    page = found[start:end]
+    beside: dict[str, object] = {"total": len(found)}
+    if end < len(found):
+        last = page[-1]
+        keys = [_key(path, last) for path, _ in by]
+        beside["pageToken"] = _encode(made_for, *keys, last.identifier)
+    base = parts[REGISTRY_INDEX].addresses.base(request)
+    return tagged(
+        request,
+        tag_of(base, beside, b"".join(each.digest for each in page)),
+        lambda: list_json.with_members(
+            b'{"items":[%b]}' % b",".join(each.json(base) for each in page), beside
+        ),
+        {list_json.REVISION: list_json.position(view)},
+    )
+
+
+async def agent(request: web.Request) -> web.Response:
+    """One entry by its identifier, whatever its health; `urn:ai:` is taken for `urn:air:`."""
+    view = view_of(request)
+    given = request.match_info["identifier"]
+    urn = canonical(given)
+    if registry_name(urn) is None:
+        detail = (
+            f"{given[:200]!r} is no identifier; write urn:air:<domain>:<namespace>:<name>, such as "
+            "urn:air:example.com:mcp:weather, percent-encoded"
+        )
+        raise ProblemError(400, "bad-identifier", detail)
+    parts = parts_of(request)
+    entry = parts[ARD_ENTRIES].one(urn)
+    if entry is None:
+        detail = f"there is no entry {urn[:200]!r} in this registry; GET {PATH}agents lists them"
+        raise ProblemError(404, "unknown-entry", detail)
+    base = parts[REGISTRY_INDEX].addresses.base(request)
+    return tagged(
+        request,
+        tag_of(base, entry.digest),
+        lambda: entry.json(base),
+        {list_json.REVISION: list_json.position(view)},
+    )
+
+
+def _asked(model: type[Model], body: Mapping[str, Any]) -> Model:
+    try:
+        return parsed(model, body)
+    except ProblemError as error:
+        raise ProblemError(400, error.kind, error.detail) from error
+
+
+async def _matching(request: web.Request, query: ArdQuery) -> Sequence[Match]:
+    """What ``query`` finds: in the order of rank where it has words, else by identifier."""
+    given = {
+        resolve(key, query.context): value if isinstance(value, list) else [value]
+        for key, value in (query.filter or {}).items()
+    }
+    constraints = Constraints.of(given.items())
+    parts = parts_of(request)
+    entries = [
+        each async for each in sliced(await parts[ARD_ENTRIES].all()) if constraints.fit(each)
+    ]
+    if query.text is None:
+        return [Match(entry, 1.0) for entry in entries]
+    by_id = {id: entry for entry in entries for id in entry.ids}
+    found: dict[str, Match] = {}
+    scores = await parts[LISTS].search.scores(words(query.text))
+    best = max(scores.values(), default=1)
+    for id in sorted(scores.keys() & by_id.keys(), key=lambda id: (-scores[id], id)):
+        entry = by_id[id]
+        found.setdefault(entry.identifier, Match(entry, scores[id] / best))
+    return list(found.values())
+
+
+def _behind(found: Sequence[Match], score: float, urn: str) -> int:
+    """Where the page behind the entry ``urn`` begins, or behind all that score as it did."""
+    for number, match in enumerate(found):
+        if match.entry.identifier == urn:
+            return number + 1
+    return sum(match.score >= score for match in found)
+
+
+def _result(match: Match, base: str) -> dict[str, Any]:
+    terms = {
+        term: value for term, value in match.entry.terms.items() if term != "representativeQueries"
+    }
+    return terms | {
+        "url": match.entry.url(base),
+        "score": min(100, max(1, round(100 * match.score))),
+        "source": base + PATH,
+    }
+
+
+def _buckets(facet: ArdFacet, counts: Counter[str]) -> dict[str, Any]:
+    least = 1 if facet.min_count is None else facet.min_count
+    shown = sorted((-count, value) for value, count in counts.items() if count >= least)
+    limit = facet.limit or _BUCKETS
+    found: dict[str, Any] = {
+        "buckets": [{"value": value, "count": -count} for count, value in shown[:limit]]
+    }
+    if others := -sum(count for count, _ in shown[limit:]):
+        found["otherCount"] = others
+    return found
+
+
+#: By how many terms a list is sorted at most.
+_MOST_SORTS = 4
+#: What a list may be sorted by, in the words of the specification as well.
+_SORTS: Mapping[str, str] = {
+    **{term: term for term in ("identifier", "displayName", "type", "version", "health")},
+    **dict.fromkeys(("name", "display_name"), "displayName"),
+    **dict.fromkeys(("updatedAt", "updated_at"), "updatedAt"),
+    **dict.fromkeys(("createdAt", "created_at"), "createdAt"),
+}
+
+
+def _order(text: str) -> list[tuple[str, bool]]:
+    """The terms of ``orderBy``, each with whether it descends; raises :class:`ProblemError`."""
+    found = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, way = part.partition(" ")
+        if name not in _SORTS or way.strip().upper() not in ("", "ASC", "DESC"):
+            detail = (
+                f"orderBy: {part[:100]!r} is no order; write for example updatedAt DESC, "
+                f"displayName, of {', '.join(dict.fromkeys(_SORTS.values()))}"
+            )
+            raise ProblemError(400, "bad-order", detail)
+        found.append((_SORTS[name], way.strip().upper() == "DESC"))
+    return found[:_MOST_SORTS]
+
+
+def _key(path: str, entry: ArdEntry) -> str:
+    if path == "createdAt":
+        return entry.published.isoformat() if entry.published is not None else ""
+    return str(entry.terms.get(path, ""))
+
+
+def _follows(
+    entry: ArdEntry, by: Iterable[tuple[str, bool]], keys: Iterable[str], urn: str
+) -> bool:
+    """Whether ``entry`` stands behind the one that has ``keys`` and the identifier ``urn``."""
+    for (path, descending), last in zip(by, keys, strict=True):
+        if (key := _key(path, entry)) != last:
+            return (key > last) is not descending
+    return entry.identifier > urn
+
+
+def _page_size(request: web.Request) -> int:
+    text = once(request, "pageSize") or str(_LISTED)
+    if not (text.isascii() and text.isdigit() and int(text[:18]) > 0):
+        detail = f"pageSize: {text[:100]!r} is no whole number from 1 to {MOST_ENTRIES}"
+        raise ProblemError(400, "out-of-bounds", detail)
+    return int(text[:18])
+
+
+def _encode(made_for: str, *behind: object) -> str:
+    data = orjson.dumps([made_for, *behind])
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(token: str, made_for: str, *kinds: type) -> list[Any]:
+    """What :func:`_encode` put in; raises :class:`ProblemError` (400) for anything else."""
+    try:
+        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        content = orjson.loads(data)
+    except ValueError:
+        content = None
+    if isinstance(content, list) and content and content[0] == made_for:
+        behind = content[1:]
+        if len(behind) == len(kinds) and all(map(isinstance, behind, kinds)):
+            return behind
+    detail = (
+        "pageToken: is not one of this query; send back the pageToken of the page before with the "
+        "same query, or leave it out to begin anew"
+    )
+    raise ProblemError(400, "bad-cursor", detail)
+
+
+#: What is posted to and only reads.
+READING = f"{PATH}search", f"{PATH}explore"
+_GROUP = "ard"
+_ERRORS = dict.fromkeys((400, 401, 403, 408, 413, 415, 421, 429, 502, 503), ArdError)
+_TEXT = {"type": "string", "maxLength": 4096}
+OPERATIONS = (
+    Operation(
+        "POST",
+        READING[0],
+        search,
+        _GROUP,
+        answers={200: ArdResults, **_ERRORS},
+        body=ArdSearch,
+        needs="read",
+    ),
+    Operation(
+        "POST",
+        READING[1],
+        explore,
+        _GROUP,
+        answers={200: ArdFacets, **_ERRORS},
+        body=ArdExplore,
+        needs="read",
+    ),
+    Operation(
+        "GET",
+        f"{PATH}agents",
+        agents,
+        _GROUP,
+        answers={200: ArdList, 304: None, **_ERRORS},
+        parameters=(
+            Parameter("filter", "`term = value AND …`; see Appendix A of ARD.", _TEXT),
+            Parameter("orderBy", "`updatedAt DESC, displayName`.", _TEXT),
+            Parameter(
+                "pageSize",
+                f"How many entries, {MOST_ENTRIES} at most.",
+                {"type": "integer", "minimum": 1, "default": _LISTED},
+            ),
+            Parameter("pageToken", "The `pageToken` of the page before.", _TEXT),
+            IF_NONE_MATCH,
+        ),
+        needs="read",
+    ),
+    Operation(
+        "GET",
+        f"{PATH}agents/{{identifier}}",
+        agent,
+        _GROUP,
+        answers={200: ArdEntryModel, 304: None, 404: ArdError, **_ERRORS},
+        parameters=(
+            Parameter("identifier", "`urn:air:example.com:mcp:weather`.", where="path"),
+            IF_NONE_MATCH,
+        ),
+        needs="read",
+    ),
+)
