@@ -166,7 +166,8 @@ async def discover(request: web.Request) -> web.Response:
         strategy = balancing.strategy or USUAL
         members |= {"loadBalanced": True, "strategy": strategy}
         query = orjson.dumps([wish.capabilities, filters.model_dump()], option=orjson.OPT_SORT_KEYS)
-        found = balanced(found, balancing, parts, query.decode())[: balancing.max_connections]
+        found = await balanced(found, balancing, parts, query.decode())
+        found = found[: balancing.max_connections]
     shown = [representation.offered(entry, parts[USAGE], now) for entry in found]
     return json_response({"connections": shown} | members | list_json.caveats(view), view)
 
@@ -198,7 +199,7 @@ def select(
     return sorted(found, key=lambda entry: not is_usable(entry.health))
 
 
-def balanced(
+async def balanced(
     entries: Iterable[Entry], balancing: LoadBalancing, parts: PartSet, query: str
 ) -> list[Entry]:
     """``entries`` in the strategy's order: all that are fit, then the others; of both first those
@@ -213,7 +214,7 @@ def balanced(
             problem = f"means nothing to {strategy}; it is for consistent-hash"
         field = "loadBalancing.key"
         raise ProblemError(422, "invalid-field", f"{field}: {problem}", field=field)
-    return arrangement(parts).ordered(entries, strategy, query, key)
+    return await arrangement(parts).ordered(entries, strategy, query, key)
 
 
 def arrangement(parts: PartSet) -> Arrangement[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.etag import tag_of
+from mcp_discovery.facade.http.pauses import made_of_each
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import BY_NAME, Sort
 from mcp_discovery.facade.servers.query import ServerQuery
@@ -63,13 +65,16 @@ class NamedAnswers:
         definition = known[name]
         view = current_view(self._catalog)
         found = await find(definition, self.select, zone)
-        parts = [[entry.digest.hex() for entry in each] for each in (found.near, found.others)]
-        tag = tag_of(definition.encode(), found.answered_by, parts, zone)
+        content = [
+            b"".join(await made_of_each(each, attrgetter("digest")))
+            for each in (found.near, found.others)
+        ]
+        tag = tag_of(definition.encode(), found.answered_by, *content, zone)
         return NamedAnswer(definition, known, view, found, tag)
 
     async def select(self, step: QueryStep) -> Sequence[Entry]:
         """What matches ``step``, the best first."""
-        return (await self._lists.result(_list_query(step))).selection.entries
+        return (await self._lists.selection(_list_query(step))).entries
 
     async def changed(
         self,

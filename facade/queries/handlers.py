@@ -18,7 +18,13 @@ from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.connections.handlers import arrangement
 from mcp_discovery.facade.connections.requests import parsed
 from mcp_discovery.facade.http.body import Shaped, read_object
-from mcp_discovery.facade.http.etag import IF_NONE_MATCH, has_already, tag_of, tagged
+from mcp_discovery.facade.http.etag import (
+    IF_NONE_MATCH,
+    has_already,
+    not_modified,
+    tag_of,
+    tagged,
+)
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import listed, once, one_of, seconds, whole
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS, NamedAnswer
@@ -119,12 +125,13 @@ async def answer(request: web.Request) -> web.Response:
     if wait and not is_other:
         found = await answers.changed(request, kept, wait, again, found)
     headers = {list_json.REVISION: list_json.position(found.view)}
-    return tagged(
-        request, tag(found), lambda: _body(request, name, found, zone, key, limit, fields), headers
-    )
+    if not is_other and has_already(request, tag(found)):
+        return not_modified(tag(found), headers)
+    body = await _body(request, name, found, zone, key, limit, fields)
+    return tagged(request, tag(found), body, headers)
 
 
-def _body(
+async def _body(
     request: web.Request,
     name: str,
     answer: NamedAnswer,
@@ -134,7 +141,8 @@ def _body(
     fields: frozenset[str],
 ) -> bytes:
     definition, found, view = answer.definition, answer.found, answer.view
-    ordered = arrangement(parts_of(request)).answer(definition, found, f"query {name}", key)
+    arranged = arrangement(parts_of(request)).answer(definition, found, f"query {name}", key)
+    ordered = await arranged
     shown = ordered[: min(limit or MOST_SERVERS, definition.limit)]
     about: dict[str, object] = {"query": name, "answeredBy": found.answered_by}
     if zone or definition.zone:

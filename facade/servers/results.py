@@ -124,14 +124,18 @@ class ServerLists:
 
     async def result(self, wanted: ServerQuery) -> ListResult:
         """The result as the list is now."""
-        scores = await self.search.scores(wanted.words) if wanted.words else None
+        selection = await self.selection(wanted)
         # From here to the end nothing is awaited: the result is of this view.
-        selection = self._select(wanted, scores)
         result = self._results.get(wanted.key)
         if result is None or result.selection is not selection:
             result = self._results[wanted.key] = self._compose(wanted, selection)
         self._tags[wanted.key, result.position] = result.tag
         return result
+
+    async def selection(self, wanted: ServerQuery) -> ListSelection:
+        """All that match, as the list is now."""
+        scores = await self.search.scores(wanted.words) if wanted.words else None
+        return self._select(wanted, scores)
 
     def prepared(self, wanted: ServerQuery) -> PreparedResponse | None:
         """The response to a steady request, where it was prepared for this view and second."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from mcp_discovery.balancing import CHANCE, Candidate, RoundRobin, Strategy, consistent_hash
@@ -15,6 +16,13 @@ from mcp_discovery.query.definition import QueryDefinition, QueryStep
 from mcp_discovery.vouching import is_vouched_for, weights
 
 _CHANCE = random.Random()
+#: The strategies that look at weights, and those that look at loads.
+_WEIGHING = frozenset[Strategy](("weighted", "consistent-hash"))
+_BY_LOAD = frozenset[Strategy](("least-loaded", "power-of-two"))
+#: Whether something can be used, and whether somebody vouches for it, the best first.
+_FIT = ((True, True), (True, False), (False, True), (False, False))
+#: From so many on a step is done beside the event loop; so many are looked at without a pause.
+_MANY, _AT_ONCE = 1000, 200
 
 
 class Listed(Protocol):
@@ -94,29 +102,35 @@ class Arrangement(Generic[T]):
     load: Callable[[T], float | None]
     rotation: RoundRobin
 
-    def ordered(
+    async def ordered(
         self, entries: Iterable[T], strategy: Strategy, asked: str, key: str | None = None
     ) -> list[T]:
         """All of ``entries`` that are fit, then the others; of both first those that somebody
-        vouches for."""
+        vouches for. Of very many the event loop is never held for long."""
         by_id = {entry.id: entry for entry in entries}
-        counted: Mapping[str, int] = weights(entry.instance for entry in by_id.values())
+        many = len(by_id) > _MANY
+        counted: Mapping[str, int] = {}
+        if strategy in _WEIGHING:
+            instances = [entry.instance for entry in by_id.values()]
+            counted = await asyncio.to_thread(weights, instances) if many else weights(instances)
+        groups: dict[tuple[bool, bool], list[Candidate]] = {fit: [] for fit in _FIT}
+        for number, entry in enumerate(by_id.values(), start=1):
+            load = self.load(entry) if strategy in _BY_LOAD else None
+            fit = self.fit(entry.instance), is_vouched_for(entry.instance)
+            groups[fit].append(Candidate(entry.id, counted.get(entry.id, 1), load))
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         order: list[Candidate] = []
-        for fit in product((True, False), repeat=2):
-            candidates = [
-                Candidate(entry.id, counted[entry.id], self.load(entry))
-                for entry in by_id.values()
-                if (self.fit(entry.instance), is_vouched_for(entry.instance)) == fit
-            ]
+        for fit, candidates in groups.items():
             if strategy == "round-robin":
                 order += self.rotation.next(f"{fit} {asked}", candidates)
-            elif key is not None:
-                order += consistent_hash(candidates, key)
-            else:
-                order += CHANCE[strategy](candidates, _CHANCE)
+                continue
+            drawn = partial(CHANCE.get(strategy, consistent_hash), candidates)
+            draw = partial(drawn, _CHANCE if key is None else key)
+            order += await asyncio.to_thread(draw) if many else draw()
         return [by_id[each.id] for each in order]
 
-    def answer(
+    async def answer(
         self, definition: QueryDefinition, found: Found[T], asked: str, key: str | None = None
     ) -> list[T]:
         """What was found in the order of the definition's strategy, those of the zone first.
@@ -127,8 +141,7 @@ class Arrangement(Generic[T]):
         if definition.strategy is None:
             return list(found.all)
         parts = {"near": found.near, "others": found.others}
-        return [
-            entry
-            for name, part in parts.items()
-            for entry in self.ordered(part, definition.strategy, f"{name} {asked}", key)
-        ]
+        order: list[T] = []
+        for name, part in parts.items():
+            order += await self.ordered(part, definition.strategy, f"{name} {asked}", key)
+        return order
