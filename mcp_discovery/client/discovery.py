@@ -33,13 +33,14 @@ from mcp_discovery.client.settings import (
     OnProgress,
     Permits,
 )
-from mcp_discovery.client.source import ServerChange, Source, StoreSource, changes
+from mcp_discovery.client.source import ServerChange, Source, StoreSource, Wanted, changes
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaError
 from mcp_discovery.instance import Instance
-from mcp_discovery.query.query import query_of
-from mcp_discovery.record import SERVER
+from mcp_discovery.query.definition import NamedQuery
+from mcp_discovery.query.query import Query, query_of
+from mcp_discovery.record import SERVER, is_label
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -200,6 +201,9 @@ class Discovery:
         """Follows the servers with one of ``tags`` (of none: all) from now on; returns those that
         can be called now, by name and id.
 
+        ``query="payments"`` follows what that named query finds instead, in ``zone`` or in its own
+        where it finds any there.
+
         ``filters``: ``match="all"`` of the tags; ``name``, ``tool``, ``capability``, ``version``,
         ``transport``, ``zone``, ``owner``, each one string or several. Called again it adds to what
         is followed. Servers that come are called, those that go are not; nothing else has to be
@@ -213,10 +217,10 @@ class Discovery:
         :class:`~mcp_discovery.errors.InvalidInputError` for an unknown filter.
         """
         self._require_open()
-        wanted = query_of({"tags": tags} | filters)
-        if wanted["status"]:
+        wanted = _wanted(tags, filters)
+        if isinstance(wanted, Query) and wanted["status"]:
             raise InvalidInputError("connect() follows servers in every status; leave out status=")
-        if wanted["kind"] != {SERVER}:
+        if isinstance(wanted, Query) and wanted["kind"] != {SERVER}:
             raise InvalidInputError(
                 "connect() follows MCP servers; list agents with servers(kind=)"
             )
@@ -249,13 +253,16 @@ class Discovery:
     ) -> list[Instance]:
         """The servers with one of ``tags``, as they are now, by name and id.
 
+        ``query="payments"`` gives what that named query finds, in its order: ``zone`` has those of
+        that zone first, ``key`` is for ``consistent-hash``.
+
         ``filters`` as for :meth:`connect`, and ``status``: ``healthy`` where it is left out, or
         several, or ``all``; ``kind="agent"`` gives the A2A agents instead, ``"all"`` both. Raises
         as :meth:`connect` does.
         """
         self._require_open()
-        wanted = query_of({"tags": tags} | filters)
-        if "status" not in filters:
+        wanted = _wanted(tags, filters)
+        if isinstance(wanted, Query) and "status" not in filters:
             wanted = wanted.but(status="healthy")
         return await self._source.servers(wanted)
 
@@ -269,7 +276,7 @@ class Discovery:
         missed. Raises as :meth:`connect` does, at its beginning.
         """
         self._require_open()
-        wanted = query_of({"tags": tags} | filters)
+        wanted = _wanted(tags, filters)
         async with aclosing(changes(self._source.watch(wanted))) as found:
             async for change in found:
                 yield change
@@ -404,6 +411,27 @@ class Discovery:
     async def _follow_something(self) -> None:
         self._require_open()
         await self._followed.ready()
+
+
+def _wanted(tags: str | Iterable[str] | None, filters: Mapping[str, Any]) -> Wanted:
+    """What keyword arguments ask for; raises :class:`InvalidInputError`."""
+    given: dict[str, Any] = {"tags": tags, **filters}
+    if (name := given.pop("query", None)) is None:
+        return query_of(given)
+    zone, key = given.pop("zone", None), given.pop("key", None)
+    if others := [each for each, value in given.items() if value is not None]:
+        raise InvalidInputError(
+            f"query={name!r} says which servers; leave out {', '.join(others)} (zone and key may "
+            "be beside it)"
+        )
+    if not all(each is None or isinstance(each, str) for each in (zone, key)) or not (
+        isinstance(name, str) and is_label(name)
+    ):
+        raise InvalidInputError(
+            f"query={name!r} is no name of a query, or zone or key is no string; write for example "
+            "query='payments'"
+        )
+    return NamedQuery(name, zone, key)
 
 
 def _source(

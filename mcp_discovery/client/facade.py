@@ -7,15 +7,26 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import orjson
 
 from mcp_discovery.bearer_tokens import BearerToken
 from mcp_discovery.client.attempt import REMEDIES
-from mcp_discovery.client.source import CallOutcome, Everything, News, One, Source, Staleness
+from mcp_discovery.client.source import (
+    CallOutcome,
+    Everything,
+    News,
+    One,
+    Source,
+    Staleness,
+    Wanted,
+    differences,
+)
 from mcp_discovery.client.transports import SharedHttp
 from mcp_discovery.connection_errors import connection_sentence
 from mcp_discovery.document import CapabilityDocument
@@ -32,6 +43,7 @@ from mcp_discovery.errors import (
 from mcp_discovery.facade_url import facade_url_problem, without_secrets
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance, instance_from_dict
+from mcp_discovery.query.definition import NamedQuery
 from mcp_discovery.query.query import Query
 from mcp_discovery.record import parse_moment
 
@@ -41,6 +53,8 @@ log = logging.getLogger(__name__)
 IDLE = 40.0
 #: Seconds that a request to a facade may take.
 _ANSWER = 15.0
+#: Seconds that a poll of a named query waits for something else to be found.
+_POLL = 20.0
 #: The largest event in bytes, enough for a snapshot of some 100,000 instances.
 _EVENT_BYTES = 512 * 2**20
 #: The first and the largest bound of the random pause, in seconds, before the next attempt to reach
@@ -71,8 +85,9 @@ class FacadeSource(Source):
         self._http = http.facade
         self._token = token or BearerToken("facade's token", None)
 
-    async def servers(self, wanted: Query) -> list[Instance]:
-        answer = await self._ask("GET", "/servers", params=wanted.params)
+    async def servers(self, wanted: Wanted) -> list[Instance]:
+        path = _query_path(wanted) if isinstance(wanted, NamedQuery) else "/servers"
+        answer = await self._ask("GET", path, params=wanted.params)
         return list(_instances(orjson.loads(answer.content)["servers"]))
 
     async def document(self, digest: str) -> CapabilityDocument:
@@ -95,8 +110,14 @@ class FacadeSource(Source):
         ]
         await self._ask("POST", "/outcomes", json={"outcomes": reported})
 
-    async def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
-        """``GET /events``, resumed with ``Last-Event-ID`` after every interruption."""
+    async def watch(self, wanted: Wanted) -> AsyncGenerator[News, None]:
+        """``GET /events``, resumed with ``Last-Event-ID`` after every interruption; of a named
+        query one poll after the other."""
+        if isinstance(wanted, NamedQuery):
+            async with aclosing(self._polls(wanted)) as found:
+                async for each in found:
+                    yield each
+        assert isinstance(wanted, Query)
         last: str | None = None
         bound = _FIRST
         away = False
@@ -120,6 +141,50 @@ class FacadeSource(Source):
                 yield Staleness(utcnow(), problem)
             await asyncio.sleep(asked_for + random.uniform(0, bound))
             bound = min(bound * 2, _LONGEST)
+
+    async def _polls(self, wanted: NamedQuery) -> AsyncGenerator[News, None]:
+        tag: str | None = None
+        listed: dict[str, Instance] = {}
+        stale = False  # whether that was said
+        bound, whole = _FIRST, True
+        while True:
+            headers = {"If-None-Match": tag} if tag else {}
+            params = [*wanted.params, ("wait", f"{_POLL:g}s")]
+            try:
+                answer = await self._ask(
+                    "GET", _query_path(wanted), params=params, headers=headers, within=2 * _POLL
+                )
+            except (StoreUnavailableError, StoreDeniedError, InvalidInputError) as error:
+                if tag is None:
+                    raise
+                if not stale:
+                    log.warning("serving the last known list: %s", error)
+                    yield Staleness(utcnow(), str(error))
+                stale = whole = True
+                tag = ""  # what comes next is a list that starts over
+                asked_for = getattr(error, "retry_after", 0.0)
+                await asyncio.sleep(asked_for + random.uniform(0, bound))
+                bound = min(bound * 2, _LONGEST)
+                continue
+            bound, tag = _FIRST, answer.headers.get("ETag", "")
+            if answer.status_code == 304:
+                continue
+            content = orjson.loads(answer.content)
+            found = list(_instances(content["servers"]))
+            instances = {each.id: each for each in found[: content.get("inZone") or None]}
+            if whole:
+                yield Everything(instances)
+            else:
+                for one in differences(listed, instances):
+                    yield one
+            listed, whole = instances, False
+            state = _staleness(content)
+            if state.since is None and (since := content.get("definitionsStaleSince")):
+                problem = str(content.get("definitionsProblem", ""))
+                state = Staleness(parse_moment(since), problem)
+            if stale or state.since is not None:
+                yield state
+            stale = state.since is not None
 
     async def _events(
         self, wanted: Query, last: str | None
@@ -158,24 +223,33 @@ class FacadeSource(Source):
             raise StoreUnavailableError(self.name, f"an event that is none ({error!r})") from error
 
     async def _ask(
-        self, method: str, path: str, *, missing: Exception | None = None, **given: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        missing: Exception | None = None,
+        headers: Mapping[str, str] | None = None,
+        within: float = _ANSWER,
+        **given: Any,
     ) -> httpx2.Response:
         url = self.name + path
+        given["timeout"] = httpx2.Timeout(self._http.timeout.connect, read=within, write=_ANSWER)
         try:
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(within):
                 token = await self._token.current()
-                answer = await self._http.request(method, url, headers=_bearer(token), **given)
+                sent = _bearer(token) | dict(headers or {})
+                answer = await self._http.request(method, url, headers=sent, **given)
                 if answer.status_code == 401:
                     fresh = await self._token.after_refusal(token)
                     if fresh != token:
-                        headers = _bearer(fresh)
-                        answer = await self._http.request(method, url, headers=headers, **given)
+                        sent = _bearer(fresh) | dict(headers or {})
+                        answer = await self._http.request(method, url, headers=sent, **given)
         except TokenError as error:
             raise self._without_token(error) from error
         except httpx2.TransportError as error:
             raise StoreUnavailableError(self.name, _why(error)) from error
         except TimeoutError as error:
-            raise StoreUnavailableError(self.name, f"no answer within {_ANSWER:g} s") from error
+            raise StoreUnavailableError(self.name, f"no answer within {within:g} s") from error
         if answer.status_code == 404 and missing is not None:
             raise missing
         self._check(answer)
@@ -186,7 +260,7 @@ class FacadeSource(Source):
         return kind(self.name, error.problem)
 
     def _check(self, answer: httpx2.Response) -> None:
-        if answer.status_code < 300:
+        if answer.status_code < 300 or answer.status_code == 304:
             return
         try:
             problem = orjson.loads(answer.content)
@@ -212,6 +286,10 @@ class FacadeSource(Source):
             raise InvalidInputError(detail)
         hint = str(detail) if detail else "is this the address of a facade?"
         raise StoreUnavailableError(self.name, f"HTTP {answer.status_code}: {hint}")
+
+
+def _query_path(wanted: NamedQuery) -> str:
+    return f"/queries/{quote(wanted.name, safe='')}"
 
 
 def _retry_after(answer: httpx2.Response) -> float:

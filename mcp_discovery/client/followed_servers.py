@@ -9,10 +9,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mcp_discovery.client.source import Everything, One, Source, Staleness
+from mcp_discovery.client.source import Everything, One, Source, Staleness, Wanted
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
-from mcp_discovery.query.query import Query, query_of
+from mcp_discovery.query.query import query_of
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +21,12 @@ OnChange = Callable[[Instance | None, Instance | None], None]
 
 @dataclass(eq=False, slots=True)
 class _Selection:
-    """One query that is followed; ``first`` is done when its instances are there.
+    """One query, or named query, that is followed; ``first`` is done when its instances are there.
 
     ``leaving``: when the instances are removed that a list which started over does not have.
     """
 
-    query: Query
+    query: Wanted
     first: asyncio.Future[None]
     task: asyncio.Task[None] | None = None
     ids: set[str] = field(default_factory=set)
@@ -46,7 +46,7 @@ class FollowedServers:
         self._source = source
         self._on_change = on_change
         self._hold = hold
-        self._selections: dict[Query, _Selection] = {}
+        self._selections: dict[Wanted, _Selection] = {}
         self.instances: dict[str, Instance] = {}
 
     @property
@@ -60,7 +60,7 @@ class FollowedServers:
         for wanted in list(self._selections) or [query_of({})]:
             await self.follow(wanted)
 
-    async def follow(self, wanted: Query) -> list[Instance]:
+    async def follow(self, wanted: Wanted) -> list[Instance]:
         """Follows ``wanted`` from now on; returns its instances, by name and id.
 
         Raises :class:`StoreError` or :class:`InvalidInputError` where they cannot be read.

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.errors import OutdatedRevisionError, StoreUnavailableError
+from mcp_discovery.errors import (
+    InvalidInputError,
+    OutdatedRevisionError,
+    StoreError,
+    StoreUnavailableError,
+)
+from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance
+from mcp_discovery.probe.verdict import is_usable
+from mcp_discovery.query.answer import Arrangement, Found, find, require_key
+from mcp_discovery.query.definition import NamedQuery, QueryDefinition, QueryStep
 from mcp_discovery.query.query import Query
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.catalog import Catalog
+    from mcp_discovery.adapters.named_queries import KnownQueries, NamedQueries
     from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.adapters.view import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,17 @@ class Staleness:
 
 
 News = Everything | One | Staleness
+#: Which instances: those that match, or those that a named query finds.
+Wanted = Query | NamedQuery
+
+
+def differences(before: Mapping[str, Instance], after: Mapping[str, Instance]) -> Iterator[One]:
+    """What leads from one list to another."""
+    for id in before.keys() - after.keys():
+        yield One(id, None)
+    for id, instance in after.items():
+        if before.get(id) != instance:
+            yield One(id, instance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +135,15 @@ class Source(Protocol):
         """Connects, where the source keeps a connection."""
         return
 
-    async def servers(self, wanted: Query) -> list[Instance]:
-        """The instances that match ``wanted`` now, by name and id."""
+    async def servers(self, wanted: Wanted) -> list[Instance]:
+        """The instances that match ``wanted`` now, by name and id, or in a named query's order.
 
-    def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
-        """First :class:`Everything`, then each change, without end.
+        Raises :class:`~mcp_discovery.errors.InvalidInputError` for a name that is none.
+        """
+
+    def watch(self, wanted: Wanted) -> AsyncGenerator[News, None]:
+        """First :class:`Everything`, then each change, without end. What a named query finds is
+        what it finds in its zone, where that is anything.
 
         Raises before the first news where the list cannot be read. Afterwards :class:`Staleness`
         says that the source cannot be reached, and that it can be again.
@@ -134,11 +161,28 @@ class Source(Protocol):
         return
 
 
+#: Seconds after which a named query that is followed is asked anew at the latest.
+_ASK_AGAIN = 1.0
+
+
+def _is_usable(instance: Instance) -> bool:
+    return is_usable(instance.health)
+
+
+def _load(entry: Entry) -> float | None:
+    load = entry.instance.load
+    if load is None or load.active is None or not load.capacity:
+        return None
+    return min(load.active / load.capacity, 1.0)
+
+
 class CatalogSource(Source):
     """A catalog that its owner runs in this process, such as a facade's."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self._queries: NamedQueries | None = None
+        self._rotation = RoundRobin()
         self.name = catalog.store.url
 
     async def open(self) -> None:
@@ -153,13 +197,68 @@ class CatalogSource(Source):
         if not catalog.is_ready:
             raise StoreUnavailableError(self.name, catalog.view.problem or "it gave no list")
 
-    async def servers(self, wanted: Query) -> list[Instance]:
-        return [entry.instance for entry in self._catalog.view.select(wanted)]
+    async def servers(self, wanted: Wanted) -> list[Instance]:
+        if isinstance(wanted, Query):
+            return [entry.instance for entry in self._catalog.view.select(wanted)]
+        _, definition, found = await self._found(wanted)
+        arrangement: Arrangement[Entry] = Arrangement(_is_usable, _load, self._rotation)
+        order = await arrangement.answer(definition, found, wanted.name, wanted.key)
+        return [entry.instance for entry in order[: definition.limit]]
 
     async def document(self, digest: str) -> CapabilityDocument:
         return await self._catalog.document(digest)
 
-    async def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
+    async def _found(
+        self, wanted: NamedQuery
+    ) -> tuple[KnownQueries, QueryDefinition, Found[Entry]]:
+        """What a named query finds now, evaluated here as a facade does."""
+        from mcp_discovery.adapters.named_queries import NamedQueries
+
+        if self._queries is None:
+            self._queries = NamedQueries(self._catalog.store)
+        known = await self._queries.current()
+        definition = known[wanted.name]
+        require_key(definition.strategy, wanted.key)
+        return known, definition, await find(definition, self._matching, wanted.zone)
+
+    async def _matching(self, step: QueryStep) -> Sequence[Entry]:
+        return self._catalog.view.select(step.query)
+
+    async def _watch_named(self, wanted: NamedQuery) -> AsyncGenerator[News, None]:
+        listed: dict[str, Instance] | None = None
+        told: Staleness | None = None
+        while True:
+            view = self._catalog.view
+            try:
+                known, definition, found = await self._found(wanted)
+            except (StoreError, InvalidInputError) as error:
+                if listed is None:
+                    raise
+                state = Staleness(utcnow(), str(error))
+            else:
+                chosen = (found.near or found.others)[: definition.limit]
+                instances = {entry.id: entry.instance for entry in chosen}
+                if listed is None:
+                    yield Everything(instances)
+                else:
+                    for one in differences(listed, instances):
+                        yield one
+                listed = instances
+                since = view.stale_since or known.stale_since
+                state = Staleness(since, view.problem or known.problem or "")
+            if told is None or told.since != state.since:
+                told = state
+                yield state
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ASK_AGAIN):
+                    await self._catalog.after(view)
+
+    async def watch(self, wanted: Wanted) -> AsyncGenerator[News, None]:
+        if isinstance(wanted, NamedQuery):
+            async with aclosing(self._watch_named(wanted)) as found:
+                async for news in found:
+                    yield news
+        assert isinstance(wanted, Query)
         view = self._catalog.view
         yield Everything({entry.id: entry.instance for entry in view.select(wanted)})
         yield Staleness(view.stale_since, view.problem or "")

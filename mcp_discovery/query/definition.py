@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,20 @@ MOST_SERVERS, USUAL_LIMIT = 1000, 100
 
 _Value = Annotated[str, Field(min_length=1, max_length=256)]
 _Values = _Value | Annotated[list[_Value], Field(min_length=1, max_length=256)]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedQuery:
+    """A query by its name, the asker's ``zone``, and its ``key`` for ``consistent-hash``."""
+
+    name: str
+    zone: str | None = None
+    key: str | None = None
+
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """The parameters of ``GET /queries/{name}``."""
+        return [(name, text) for name in ("zone", "key") if (text := getattr(self, name))]
 
 
 class _Written(BaseModel):

@@ -16,12 +16,11 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from mcp_discovery.client.source import Everything, News, Source
+from mcp_discovery.client.source import Everything, News, Source, Wanted
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder, Instance, Lease
-from mcp_discovery.query.query import Query
 from mcp_discovery.record import Record
 
 #: The forms in which it answers a call.
@@ -158,10 +157,10 @@ class ListedServer(Source):
         lease = Lease(Holder("nobody", "nowhere", "sidecar"), ttl=10.0, reap_after=60.0)
         self._instance = Instance(record, Health(Status.HEALTHY, "answers", now, now), lease)
 
-    async def servers(self, wanted: Query) -> list[Instance]:
+    async def servers(self, wanted: Wanted) -> list[Instance]:
         return [self._instance]
 
-    async def watch(self, wanted: Query) -> AsyncGenerator[News, None]:
+    async def watch(self, wanted: Wanted) -> AsyncGenerator[News, None]:
         yield Everything({self._instance.id: self._instance})
         await asyncio.Event().wait()
 
