@@ -32,6 +32,8 @@ KINDS: Final[Mapping[Kind, str]] = {
 #: The members of a document, and how many of them are in the canonical JSON even when empty: those
 #: that came later are not, so that the digests of documents without them stayed as they were.
 _LISTS, _ALWAYS = ("tools", "resources", "resourceTemplates", "prompts", "skills"), 4
+#: The member that has an agent's card.
+_CARD = "agentCard"
 _DIGEST_HEX = frozenset("0123456789abcdef")
 
 
@@ -54,7 +56,8 @@ class CapabilityDocument:
     """Tools, resources, resource templates, prompts and skills, with MCP's own field names.
 
     A skill is as ``skills/list`` of MCP's extension gives it (its ``uri``, its ``frontmatter``, its
-    files with their digests), or as the card of an A2A agent does (``id``, ``name``).
+    files with their digests), or as the card of an A2A agent does (``id``, ``name``). ``card`` is
+    that card without its skills: they stand here once.
 
     Its canonical JSON has sorted keys, no white space and UTF-8 text; the digest is the SHA-256 of
     that, in lower-case hexadecimal. Instances of one version share one document.
@@ -65,6 +68,7 @@ class CapabilityDocument:
     resource_templates: tuple[Mapping[str, Any], ...] = ()
     prompts: tuple[Mapping[str, Any], ...] = ()
     skills: tuple[Mapping[str, Any], ...] = ()
+    card: Mapping[str, Any] | None = None
 
     @cached_property
     def canonical(self) -> bytes:
@@ -74,11 +78,13 @@ class CapabilityDocument:
         :data:`MAX_DOCUMENT_VALUES`, or holds what JSON cannot (an integer over 64 bits, a lone
         surrogate).
         """
-        content = {
+        content: dict[str, Any] = {
             name: items
             for number, (name, items) in enumerate(self.lists().items())
             if items or number < _ALWAYS
         }
+        if self.card is not None:
+            content[_CARD] = self.card
         try:
             data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=dict)
         except TypeError as error:
@@ -117,7 +123,13 @@ class CapabilityDocument:
             raise InvalidDocumentError(f"the capability document is not JSON: {error}") from error
         if not isinstance(content, dict):
             raise InvalidDocumentError("the capability document is not a JSON object")
-        document = cls(*(_objects(name, content.get(name, [])) for name in _LISTS))
+        card = content.get(_CARD)
+        if not isinstance(card, dict | None):
+            raise InvalidDocumentError(f"the capability document's {_CARD} is not an object")
+        tools, resources, templates, prompts, skills = (
+            _objects(name, content.get(name, [])) for name in _LISTS
+        )
+        document = cls(tools, resources, templates, prompts, skills, card)
         if digest is not None and document.digest != digest:
             raise InvalidDocumentError(
                 f"the capability document's digest is {document.digest}, not {digest}; send the "
@@ -137,6 +149,10 @@ class CapabilityDocument:
         if not unpack.eof:
             raise InvalidDocumentError("the capability document's gzip data ends too early")
         return cls.from_json(plain, digest=digest)
+
+    def agent_card(self) -> dict[str, Any] | None:
+        """The whole card of an A2A agent; ``None`` for an MCP server."""
+        return None if self.card is None else {**self.card, "skills": list(self.skills)}
 
     def lists(self) -> Mapping[str, tuple[Mapping[str, Any], ...]]:
         """All of it, by the member of its JSON."""

@@ -25,6 +25,8 @@ class Status(StrEnum):
 FAIL_AFTER = range(1, 101)
 #: The reason of a healthy instance. It is constant, so that heartbeats write nothing to the store.
 ANSWERS = "answers MCP"
+#: The same of an A2A agent.
+ANSWERS_A2A = "answers A2A"
 
 
 def utcnow() -> datetime:

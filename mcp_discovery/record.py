@@ -301,9 +301,12 @@ class Protocol(_Model):
 
 
 class Auth(_Model):
-    """What a client must present; never the credentials themselves."""
+    """What a client must present; never the credentials themselves.
 
-    type: Literal["none", "bearer", "oauth2"] = "none"
+    ``other`` is what an agent's card says, and these words cannot.
+    """
+
+    type: Literal["none", "bearer", "oauth2", "other"] = "none"
     token_endpoint: HttpUrl | None = None
     scopes: Annotated[tuple[str, ...], FailFast()] = ()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from mcp_discovery.adapters.backoff import Backoff
-from mcp_discovery.probe import McpProbe
+from mcp_discovery.probe import probe_of
 from mcp_discovery.probe.verdict import Verdict, address_verdict
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import alongside, is_set
@@ -85,7 +85,7 @@ class AddressTrials:
         record = self._record
         assert record is not None, "there is news"
         assert record.endpoint.url is not None
-        probe = McpProbe(
+        probe = probe_of(
             record.endpoint.url,
             transport=record.endpoint.transport,
             session=self.http,

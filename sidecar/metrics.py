@@ -19,7 +19,7 @@ from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.adapters.store import CredentialsEnd
 from mcp_discovery.errors import StoreFault
 from mcp_discovery.health import Health, Status
-from mcp_discovery.probe import McpProbe, ProbeError
+from mcp_discovery.probe import A2aProbe, McpProbe, Probe, ProbeError
 from mcp_discovery.probe.handshake import Renewal
 from mcp_discovery.tls_files import CERTIFICATE_METRICS, certificates_in_use
 
@@ -145,8 +145,8 @@ class SidecarFigures:
         yield from _process()
 
 
-class CountedProbe(McpProbe):
-    """An McpProbe that counts in ``figures`` how its requests ended."""
+class _CountedRequests(Probe):
+    """A probe that counts in ``figures`` how its requests ended."""
 
     def __init__(self, url: str, *, figures: SidecarFigures, **options: Any) -> None:
         super().__init__(url, **options)
@@ -169,6 +169,14 @@ class CountedProbe(McpProbe):
         except ProbeError:
             self._figures.failed()
             raise
+
+
+class CountedProbe(_CountedRequests, McpProbe):
+    """An McpProbe that is counted."""
+
+
+class CountedAgentProbe(_CountedRequests, A2aProbe):
+    """An A2aProbe that is counted."""
 
 
 def _family(

@@ -21,6 +21,7 @@ from mcp_discovery.credential_files import read_again
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
 from mcp_discovery.probe import Introspection, probing_session
+from mcp_discovery.record import AGENT
 from mcp_discovery.registrant.arrival import RETRY
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
@@ -34,7 +35,7 @@ from mcp_discovery.sidecar.advertise import Advertised
 from mcp_discovery.sidecar.child import Child, ChildStartError
 from mcp_discovery.sidecar.description import describe
 from mcp_discovery.sidecar.healthz import PortInUseError
-from mcp_discovery.sidecar.metrics import CountedProbe, SidecarFigures
+from mcp_discovery.sidecar.metrics import CountedAgentProbe, CountedProbe, SidecarFigures
 from mcp_discovery.sidecar.settings import SidecarSettings, public
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class _Sidecar:
         )
         self._registrant = Registrant(
             registrar=self._registrar,
-            name=f"the MCP server at {public(settings.url)}",
+            name=f"the {settings.noun} at {public(settings.url)}",
             describe=self._describe,
             found=self._found,
             described=self._described,
@@ -249,6 +250,7 @@ class _Sidecar:
             tls=self._access.health_tls,
             auth=self._access.health_auth,
             address=lambda: self._trials.verdict if self._trials is not None else None,
+            agent=settings.kind == AGENT,
         )
         # Rounded, because time-outs and the slow-after time are read in reasons.
         timeout = round(_TIMEOUT * settings.interval, 2)
@@ -262,7 +264,7 @@ class _Sidecar:
             reading_timeout=settings.introspect_timeout,
         )
         make_probe = partial(
-            CountedProbe,
+            CountedAgentProbe if settings.kind == AGENT else CountedProbe,
             self._access.url,
             transport=settings.transport,
             session=http,
@@ -306,7 +308,7 @@ class _Sidecar:
             await asyncio.Event().wait()
             return OK
         code = await self._child.ended()
-        log.info("the MCP server ended with exit code %d", code)
+        log.info("the %s ended with exit code %d", self._settings.noun, code)
         return code
 
     def _why_not_live(self) -> str | None:

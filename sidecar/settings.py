@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import InvalidInputError, InvalidRecordError, raise_all
 from mcp_discovery.health import FAIL_AFTER
-from mcp_discovery.record import Auth, Record, url_problem
+from mcp_discovery.record import A2A, AGENT, SERVER, Auth, Record, url_problem
 
 #: URL schemes by transport, as a record's endpoint wants them.
 SCHEMES: Mapping[str, tuple[str, ...]] = {
     "streamable-http": ("http", "https"),
     "sse": ("http", "https"),
     "websocket": ("ws", "wss"),
+    A2A: ("http", "https"),
 }
 
 #: Heartbeats that say the same lie this part of TTL apart, so that every other one comes within a
@@ -38,6 +39,9 @@ _PLACEHOLDER = "placeholder"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarSettings:
     """The settings of a sidecar. Times are in seconds.
+
+    ``kind`` is what it is beside: an MCP server, or an A2A agent, whose ``url`` is the one below
+    which its card is, and whose transport is ``a2a``.
 
     ``url`` and ``transport`` are how the sidecar itself reaches the MCP server; ``advertise_url``
     is what agents are given instead of a URL that is found from it; with ``try_advertised`` that
@@ -67,6 +71,7 @@ class SidecarSettings:
     """
 
     url: str
+    kind: str = SERVER
     transport: str = "streamable-http"
     advertise_url: str | None = None
     name: str | None = None
@@ -103,6 +108,8 @@ class SidecarSettings:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.kind == AGENT and self.transport == "streamable-http":  # the default
+            object.__setattr__(self, "transport", A2A)
         raise_all(self._faults())
 
     def _faults(self) -> Iterator[InvalidInputError]:
@@ -142,6 +149,11 @@ class SidecarSettings:
             yield "a token for the health URL needs one: give --health-url"
 
     @property
+    def noun(self) -> str:
+        """What it is beside, in words."""
+        return "A2A agent" if self.kind == AGENT else "MCP server"
+
+    @property
     def interval(self) -> float:
         """The time within which a failure of the MCP server shows in the store."""
         return self.probe_interval if self.probe_interval is not None else self.ttl / 3
@@ -167,7 +179,9 @@ class SidecarSettings:
         values |= {
             "endpoint": {"transport": self.transport, "url": url},
             "metadata": dict(self.metadata),
-            "auth": self.auth or Auth(type="bearer" if self.has_token else "none"),
+            "tags": self.tags or None,
+            "example_queries": self.example_queries or None,
+            "auth": self._auth,
             "health_url": health_url,
         }
         return {
@@ -175,6 +189,13 @@ class SidecarSettings:
             for name, value in values.items()
             if value is not None
         }
+
+    @property
+    def _auth(self) -> Auth | None:
+        """What the record says of credentials; ``None``: what the agent's card says."""
+        if self.auth is None and self.kind == AGENT:
+            return None
+        return self.auth or Auth(type="bearer" if self.has_token else "none")
 
     def _url_problems(self) -> Iterator[str]:
         schemes = SCHEMES.get(self.transport)

@@ -62,12 +62,17 @@ def trim(document: CapabilityDocument, grants: Sequence[Grant]) -> CapabilityDoc
 
         return tuple(filter(fits, items))
 
+    skills, card = kept("skills", document.skills, "uri"), document.card
+    if card is not None and len(skills) < len(document.skills):
+        # What was signed is the whole.
+        card = {name: value for name, value in card.items() if name != "signatures"}
     return CapabilityDocument(
         tools=kept("tools", document.tools),
         resources=kept("resources", document.resources, "uri"),
         resource_templates=kept("resources", document.resource_templates, "uriTemplate"),
         prompts=kept("prompts", document.prompts),
-        skills=kept("skills", document.skills, "uri"),
+        skills=skills,
+        card=card,
     )
 
 

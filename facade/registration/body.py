@@ -16,7 +16,7 @@ from mcp_discovery.errors import InvalidDocumentError, InvalidRecordError
 from mcp_discovery.facade.documents.documents import document_of
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import DERIVED, UNNAMED_HOLDER, Lease
-from mcp_discovery.record import Record, parse_moment
+from mcp_discovery.record import AGENT, Record, parse_moment
 
 #: Seconds after which a silent instance is forgotten, where its lease does not say.
 REAP_AFTER = 300.0
@@ -54,8 +54,10 @@ def gives_capabilities(record: Record) -> bool:
     """Whether what ``record`` offers was posted.
 
     A record that was filled from the server's own answers names its protocol, too; that shows after
-    a restart, and when an entry is sent back as it was listed.
+    a restart, and when an entry is sent back as it was listed. An agent's card is read in any case.
     """
+    if record.kind == AGENT:
+        return False
     return any(record.capabilities.lists()) and record.protocol.era is None
 
 
@@ -77,7 +79,7 @@ def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Pos
         fields.pop(tombstone.FIELD, None)
     capabilities = fields.get("capabilities")
     if isinstance(capabilities, list):
-        capabilities = {"tools": capabilities}
+        capabilities = {"skills" if fields.get("kind") == AGENT else "tools": capabilities}
     if capabilities is None:
         capabilities = {}
     document = _document(body)

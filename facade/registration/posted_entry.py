@@ -20,10 +20,10 @@ from mcp_discovery.facade.registration.vigil import Vigil
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Health, Status
 from mcp_discovery.instance import Holder
-from mcp_discovery.probe import SYSTEM_TLS, Introspection, McpProbe, ServerTls
+from mcp_discovery.probe import SYSTEM_TLS, Introspection, Probe, ServerTls, probe_of
 from mcp_discovery.probe.offer import ServerOffer
 from mcp_discovery.probe.verdict import NOT_PROBED, UNPROBED
-from mcp_discovery.record import Record
+from mcp_discovery.record import AGENT, Record
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrant import Registrant
 from mcp_discovery.registrant.registrar import Registrar, Terms
@@ -56,17 +56,18 @@ def health_check(
         health_url=record.health_url,
         slow_after=SLOW_AFTER,
         expects_credentials=record.auth.type != "none",
+        agent=record.kind == AGENT,
     )
 
 
 def probe_maker(
     record: Record, session: aiohttp.ClientSession, tls: ServerTls = SYSTEM_TLS
-) -> Callable[[], McpProbe] | None:
-    """What makes probes of the server of ``record``; ``None`` where no MCP endpoint is dialled."""
+) -> Callable[[], Probe] | None:
+    """What makes probes of the server of ``record``; ``None`` where no endpoint is dialled."""
     endpoint = record.endpoint
     if endpoint.url is None:
         return None
-    return partial(McpProbe, endpoint.url, transport=endpoint.transport, session=session, tls=tls)
+    return partial(probe_of, endpoint.url, transport=endpoint.transport, session=session, tls=tls)
 
 
 class PostedEntry(Registrant):
@@ -250,6 +251,8 @@ class PostedEntry(Registrant):
         fields = record.to_dict()
         if record.version == "0.0.0":
             fields["version"] = offer.version
+        if record.kind == AGENT:
+            fields = offer.filled(fields, self.document)
         record, notes = offer.record(fields)
         return ServerDescription(record, offer.document, notes)
 

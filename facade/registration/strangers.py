@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcp_discovery.health import Status
-from mcp_discovery.probe import McpProbe, UnreachableError
+from mcp_discovery.probe import Probe, UnreachableError
 from mcp_discovery.probe.verdict import Reply, Verdict
 from mcp_discovery.registrant.watcher import HealthCheck, HealthCheckResult
 
@@ -33,7 +33,7 @@ class StrangersHealthCheck(HealthCheck):
 
     async def run(
         self,
-        probe: McpProbe | None,
+        probe: Probe | None,
         *,
         timeout: float,
         mcp_timeout: float | None = None,

@@ -25,7 +25,7 @@ from mcp_discovery.facade.http.outbound import MARK, Dialer
 from mcp_discovery.facade.registration.strangers import CONCEALED
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, Usage
 from mcp_discovery.health import Status
-from mcp_discovery.probe import McpProbe, ProbeError, ServerTls, UnreachableError
+from mcp_discovery.probe import ProbeError, ServerTls, UnreachableError, probe_of
 from mcp_discovery.probe.standing import SteadyReason
 from mcp_discovery.probe.verdict import address_verdict
 from mcp_discovery.record import Record
@@ -215,7 +215,7 @@ class ListedAddresses:
     async def _asked(self, record: Record) -> tuple[ProbeError | None, Mapping[str, Any]]:
         endpoint = record.endpoint
         assert endpoint.url is not None
-        probe = McpProbe(
+        probe = probe_of(
             endpoint.url,
             transport=endpoint.transport,
             session=self._dialer.session,

@@ -93,6 +93,11 @@ def sidecar(
     ),
     zone: str | None = _fact(None, help="Where it runs."),
     owner: str | None = _fact(None, help="Who is responsible."),
+    kind: str = _fact(
+        "server",
+        metavar="server|agent",
+        help="server: it speaks MCP. agent: it speaks A2A, and --url is where its agent card is.",
+    ),
     transport: str = _fact("streamable-http", help="streamable-http, sse or websocket."),
     consul_tag: list[str] | None = typer.Option(
         None,

@@ -13,11 +13,12 @@ from mcp_discovery.probe.tls import ServerTls
 from mcp_discovery.probe.wire import PLAIN, Limits, Wire
 from mcp_discovery.urls import urls_of, wire_url
 
-#: Transport → the wire that speaks it, and the schemes of its URLs.
-TRANSPORTS: Mapping[str, tuple[type[Wire], tuple[str, ...]]] = {
+#: Transport → the wire that speaks it (MCP only), and the schemes of its URLs.
+TRANSPORTS: Mapping[str, tuple[type[Wire] | None, tuple[str, ...]]] = {
     "streamable-http": (StreamableHttp, ("http", "https")),
     "sse": (HttpSse, ("http", "https")),
     "websocket": (WebSocket, ("ws", "wss", "http", "https")),
+    "a2a": (None, ("http", "https")),
 }
 
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "content-type", "mcp-session-id"})
@@ -56,6 +57,11 @@ class ProbedEndpoint:
         )
 
     def wire(self, session: aiohttp.ClientSession, limits: Limits, tls: ServerTls) -> Wire:
-        """Return the wire to the first of the URLs; nothing is sent yet."""
+        """Return the wire to the first of the URLs; nothing is sent yet.
+
+        Raises ValueError where MCP is not spoken over the transport.
+        """
         wire, _ = TRANSPORTS[self.transport]
+        if wire is None:
+            raise ValueError(f"MCP is not spoken over {self.transport!r}")
         return wire(self.urls[0], session, {**self.headers, **PLAIN}, limits, tls)

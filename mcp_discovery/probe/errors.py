@@ -4,6 +4,7 @@ ProbeError
 ├── UnreachableError   no connection, or the connection died before the answer was whole
 ├── NoAnswerError      connected perhaps, but nothing came within the deadline
 ├── BadAnswerError     an answer came, and it is not what an MCP server says
+├── NotAskedError      an agent whose card is all that can be asked for
 └── NotOkError         a plain HTTP health endpoint answered with another status than 2xx
 """
 
@@ -92,6 +93,11 @@ class BadAnswerError(ProbeError):
     def wants_credentials(self) -> bool:
         """True when the server refused for want of credentials."""
         return self.status in CREDENTIAL_STATUSES and not self.refuses_host
+
+
+class NotAskedError(ProbeError):
+    """An agent answers with its card, and nothing that it names there can be asked whether it
+    lives."""
 
 
 class NotOkError(ProbeError):

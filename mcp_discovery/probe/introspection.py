@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -13,13 +13,16 @@ from mcp_discovery.document import text_of
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.messages import result_of
 
+if TYPE_CHECKING:
+    from mcp_discovery.probe.agent_card import AgentCard
+
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
     """All that one server offers.
 
     Attributes:
-        era: ``modern`` or ``legacy``.
+        era: ``modern`` or ``legacy``; None for an agent.
         versions: protocol versions that the server supports, as far as known; a legacy server
             tells only the negotiated one.
         server_info, instructions, capabilities: as in its ``server/discover`` or ``initialize``.
@@ -28,9 +31,10 @@ class Introspection:
         findings: what is wrong with the server's answers and was read all the same.
         unread: the lists that could not be read, which are as they were read before; empty where
             all were read.
+        card: the agent's, where it is one; what MCP servers offer is empty then.
     """
 
-    era: str
+    era: str | None
     versions: tuple[str, ...]
     server_info: dict[str, Any]
     instructions: str | None
@@ -42,6 +46,7 @@ class Introspection:
     skills: tuple[dict[str, Any], ...] = ()
     findings: tuple[str, ...] = ()
     unread: tuple[UnreadList, ...] = ()
+    card: AgentCard | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def legacy_headers(protocol: str | None) -> dict[str, str]:
 _MOST_VALUES = 500_000
 
 
-def parse(raw: bytes) -> Any:
+def parse(raw: bytes, protocol: str = "MCP") -> Any:
     """Decode JSON; raises BadAnswerError when ``raw`` is none, or has too many values in it."""
     if count_values(raw, _MOST_VALUES) > _MOST_VALUES:
         raise BadAnswerError(
@@ -116,7 +116,7 @@ def parse(raw: bytes) -> Any:
     try:
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
-        raise BadAnswerError("answered, but not MCP: the body is not JSON") from error
+        raise BadAnswerError(f"answered, but not {protocol}: the body is not JSON") from error
 
 
 def answer_in(decoded: Any, call_id: int) -> PickedAnswer:
@@ -198,9 +198,11 @@ _BAD_HOST = re.compile(
 _REFUSES_HOST = frozenset({400, 403})
 
 
-def status_error(status: int, body: bytes, method: str) -> BadAnswerError:
+def status_error(
+    status: int, body: bytes, method: str, place: str = "the MCP endpoint"
+) -> BadAnswerError:
     """Turn an HTTP error status (and the beginning of its body) into an exception."""
-    answer = f"HTTP {status} from the MCP endpoint"
+    answer = f"HTTP {status} from {place}"
     if status == HTTPStatus.MISDIRECTED_REQUEST or (
         status in _REFUSES_HOST and _BAD_HOST.search(body) is not None
     ):

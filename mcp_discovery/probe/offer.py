@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -10,12 +11,17 @@ import orjson
 from mcp_discovery import secrets
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RecordTooLargeError
+from mcp_discovery.probe.agent_card import AgentCard
+from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.introspection import Introspection
-from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_semver
+from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_label, to_semver, url_problem
 
 #: How many example queries registries want (ARD, 4.2).
 RECOMMENDED = range(2, 6)
 _LONGEST_NAME = 256
+_LONGEST_TITLE = 200
+_LONGEST_DESCRIPTION = 4096
+_LONGEST_ICON = 2048
 _LONGEST_INFO = 200
 _LONGEST_INSTRUCTIONS = 8192
 _LONGEST_VERSION = 32
@@ -38,6 +44,7 @@ class ServerOffer:
             found.resource_templates,
             found.prompts,
             found.skills,
+            None if found.card is None else found.card.content,
         )
         self.info = {
             key: secrets.without_tokens(value) if isinstance(value, str) else value
@@ -51,6 +58,40 @@ class ServerOffer:
     def version(self) -> str:
         """The semantic version nearest to the server's own, ``0.0.0`` where it gives none."""
         return to_semver(text(self.info.get("version")))
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The record's fields that the server itself gives, where they are usable."""
+        info = self.info
+        title, description = text(info.get("title")), text(info.get("description"))
+        first_line = (self.instructions or "").strip().partition("\n")[0].strip()
+        website = text(info.get("websiteUrl"))
+        fields: dict[str, Any] = {
+            "name": to_label(text(info.get("name"))),
+            "title": title[:_LONGEST_TITLE],
+            "description": (description or first_line)[:_LONGEST_DESCRIPTION],
+            "version": self.version,
+            "websiteUrl": website if _is_public_url(website) else "",
+            "icons": _icons(info.get("icons")),
+        }
+        if (card := self._found.card) is not None:
+            fields |= {"tags": card.tags, "auth": card.auth, "exampleQueries": card.examples}
+        return {key: value for key, value in fields.items() if value}
+
+    def filled(self, fields: Mapping[str, Any], before: CapabilityDocument) -> dict[str, Any]:
+        """``fields`` of an agent, with what its card says where they say nothing, or still what its
+        card said in the document ``before``."""
+        silent: dict[str, Any] = {"version": "0.0.0", "auth": {"type": "none", "scopes": []}}
+        last: dict[str, Any] = {}
+        if (card := before.agent_card()) is not None:
+            with suppress(BadAnswerError):  # somebody posted that document
+                last = ServerOffer(AgentCard.of(card, "").introspection).said
+        found = dict(fields)
+        for name in (*last, *(said := self.said)):
+            value = fields.get(name)
+            if name != "name" and (not value or value in (silent.get(name), last.get(name))):
+                found[name] = said.get(name, silent.get(name))
+        return {name: value for name, value in found.items() if value is not None}
 
     def record(self, fields: Mapping[str, Any]) -> tuple[Record, tuple[str, ...]]:
         """The record of ``fields`` (JSON's field names) with the server's protocol and the index
@@ -82,6 +123,7 @@ class ServerOffer:
         return {
             "versions": versions[:_MOST_VERSIONS],
             "era": self._found.era,
+            "bindings": None if self._found.card is None else self._found.card.bindings,
             "serverInfo": {
                 key: value[:_LONGEST_INFO]
                 for key in ("name", "title", "version")
@@ -89,6 +131,23 @@ class ServerOffer:
             },
             "instructions": (self.instructions or "")[:_LONGEST_INSTRUCTIONS] or None,
         }
+
+
+def _is_public_url(url: str) -> bool:
+    return (
+        0 < len(url) <= 2048
+        and url_problem(url, ("http", "https")) is None
+        and secrets.why_secret(url) is None
+    )
+
+
+def _icons(value: Any) -> list[dict[str, Any]]:
+    """Icons that are linked to. Those inlined as ``data:`` would make every record heavy."""
+    if not isinstance(value, list):
+        return []
+    icons = (each for each in value if isinstance(each, dict))
+    linked = (each for each in icons if _is_public_url(text(each.get("src"))))
+    return [each for each in linked if len(orjson.dumps(each)) <= _LONGEST_ICON][:16]
 
 
 def text(value: Any) -> str:

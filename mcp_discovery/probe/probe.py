@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from mcp_discovery.probe.allowance import Allowance
+from mcp_discovery.probe.client import Probe
 from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
 from mcp_discovery.probe.handshake import (
@@ -51,8 +51,6 @@ _LONG_AGO = -math.inf
 _REINTRODUCED_SECONDS = 60.0
 # The part of the time for all that reading the lists may take.
 _MOST_OF = 0.9
-# See ``McpProbe.quick``.
-QUICK_SECONDS = 0.125
 # Seconds that a probe which is closed waits for the answers to handshakes that were given up.
 _LATE_SECONDS = 3.0
 # Seconds without an answer to server/discover after which the other era is tried beside it.
@@ -62,17 +60,13 @@ _SETTLED_STATUSES = frozenset({401, 403, 407, 408, 429})
 _INTERNAL_ERROR = -32603
 
 
-class McpProbe:
+class McpProbe(Probe):
     """A client of one MCP server that asks only whether it lives and what it offers.
 
-    Every method that asks takes ``timeout`` in seconds for all that it does, and raises a
-    ``ProbeError``: ``NoAnswerError`` when the time is over, ``UnreachableError`` without a
-    connection, ``BadAnswerError`` for errors and for what is not MCP. Cancelling a method leaves no
-    task and no connection of its exchange, but for a legacy handshake: its answer may bring a
-    session, which is closed then. What is kept between calls (that, a legacy session, the
-    connection of ``sse`` and ``websocket`` with its reader) ends with ``close``.
-
-    The methods may run at the same time.
+    Cancelling a method leaves no task and no connection of its exchange, but for a legacy
+    handshake: its answer may bring a session, which is closed then. What is kept between calls
+    (that, a legacy session, the connection of ``sse`` and ``websocket`` with its reader) ends with
+    ``close``.
     """
 
     def __init__(
@@ -95,6 +89,7 @@ class McpProbe:
 
         Raises ValueError for an unknown transport or a URL that does not fit it.
         """
+        super().__init__(url)
         self._limits = limits or Limits()
         self._secrets = secrets
         self._endpoint = ProbedEndpoint.of(url, transport, headers)
@@ -109,26 +104,21 @@ class McpProbe:
         self._lists = OfferedLists()
         self._another = False  # lists than when the server said who it is
         self._latest: Introspection | None = None
-        self.quick = QUICK_SECONDS
-        """A list that is answered within so many seconds can be asked for in place of a ping."""
-        self.allowance = Allowance(lambda: self._wire.requests)
-        """How many requests may be made."""
-        self.noticed: Callable[[], None] = lambda: None
-        """Called when a ping finds that what was read has changed, or that there is to be read."""
+
+    @property
+    def requests(self) -> int:
+        return self._wire.requests
 
     @property
     def url(self) -> str:
-        """The URL that answers, once connected; before that, the first one to be tried."""
         return self._wire.url
 
     @property
     def era(self) -> str | None:
-        """``modern`` or ``legacy`` while connected, else None."""
         return self._peer.era if self._peer else None
 
     @property
     def server_info(self) -> Mapping[str, Any]:
-        """What the server calls itself while connected: its name and version."""
         return self._peer.server_info if self._peer else {}
 
     async def connect(self, timeout: float, renewals: Iterable[Renewal] = ()) -> None:
@@ -139,16 +129,6 @@ class McpProbe:
         """
         async with self._within(timeout):
             await self._reconnected(self._peer, timeout, renewals)
-
-    async def introduce(self, timeout: float) -> tuple[ProbeError | None, Mapping[str, Any]]:
-        """Connect, and close again: who answers, as in ``server_info``, or why nobody does."""
-        try:
-            await self.connect(timeout)
-            return None, self.server_info
-        except ProbeError as failure:
-            return failure, {}
-        finally:
-            await self.close()
 
     async def ping(self, timeout: float, *, along: bool = False) -> float:
         """Do one real round trip and return how many seconds it took.
@@ -255,7 +235,6 @@ class McpProbe:
         await self._wire.close()
 
     async def close(self) -> None:
-        """Disconnect, and wait a few seconds for what may come late; let go of the rest."""
         await self.disconnect()
         await self._wire.settle(_LATE_SECONDS)
 

@@ -39,6 +39,21 @@ stdio without a health URL                       `degraded`  not probed: its cli
 A server with an MCP endpoint is never healthy without an answer from there: agents speak MCP to it,
 and nothing else.
 
+Of an A2A agent the same is said, with "A2A" for "MCP", by these answers:
+
+===============================================  ===============================================
+answer                                           counts as
+===============================================  ===============================================
+its interface knows no such task, or refuses     MCP round trip
+the question by another error of A2A
+its interface refuses for want of credentials    MCP refused for want of credentials
+its card answers, none of its interfaces can be  stdio, with the reason "serves its card, but
+asked: gRPC, or at another origin                none of its interfaces … can be asked here"
+its card cannot be read, its interface answers   what the server offers cannot be read
+anything else, and no card where none was ever   any other answer to MCP
+read
+===============================================  ===============================================
+
 What makes a server `down` makes it `degraded` at first, with the same reason, until so many answers
 in a row were bad: as many as the fail-after option says, or else
 
@@ -56,8 +71,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_discovery.health import ANSWERS, Health, Status
-from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, NotOkError, ProbeError
+from mcp_discovery.health import ANSWERS, ANSWERS_A2A, Health, Status
+from mcp_discovery.probe.errors import (
+    BadAnswerError,
+    NoAnswerError,
+    NotAskedError,
+    NotOkError,
+    ProbeError,
+)
 from mcp_discovery.probe.introspection import UnreadList
 from mcp_discovery.probe.messages import quoted
 from mcp_discovery.probe.wire import is_elsewhere
@@ -119,7 +140,7 @@ def mcp_verdict(reply: Reply, *, expects_credentials: bool = False) -> Verdict:
         return Verdict(Status.HEALTHY, ANSWERS)
     if expects_credentials and isinstance(failure, BadAnswerError) and failure.wants_credentials:
         return Verdict(Status.HEALTHY, ASKS_FOR_CREDENTIALS)
-    if limits_requests(failure):
+    if limits_requests(failure) or isinstance(failure, NotAskedError):
         return Verdict(Status.DEGRADED, str(failure))
     return Verdict(Status.DOWN, str(failure))
 
@@ -160,6 +181,8 @@ def verdict(
     ``mcp`` and ``health`` are what its MCP endpoint and its health URL answered, ``None`` where it
     has none; ``slower_than`` is the slow-after time in seconds, where that was exceeded.
     """
+    if mcp is not None and isinstance(mcp.failure, NotAskedError) and health is not None:
+        mcp = None
     if mcp is not None:
         found = mcp_verdict(mcp, expects_credentials=expects_credentials)
     elif health is not None:
@@ -183,6 +206,13 @@ def verdict(
     if slower_than is not None:
         return Verdict(Status.DEGRADED, f"slower than {slower_than:g} s")
     return found
+
+
+def of_agent(found: Verdict) -> Verdict:
+    """``found`` in the words for an agent."""
+    if not found.reason.startswith(ANSWERS):
+        return found
+    return Verdict(found.status, ANSWERS_A2A + found.reason.removeprefix(ANSWERS))
 
 
 def cannot_be_read(unread: Iterable[UnreadList]) -> str:
@@ -236,6 +266,6 @@ def at_address(found: Verdict, address: Verdict | None) -> Verdict:
     """``found``, and what was found at the advertised address, which matters where all is well."""
     if address is None or found.status is not Status.HEALTHY:
         return found
-    if found.reason == ANSWERS or address.status is not Status.HEALTHY:
+    if found.reason in (ANSWERS, ANSWERS_A2A) or address.status is not Status.HEALTHY:
         return address
     return found

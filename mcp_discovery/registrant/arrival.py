@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from mcp_discovery.probe import McpProbe, NoAnswerError, ProbeError, UnreachableError
+from mcp_discovery.probe import NoAnswerError, Probe, ProbeError, UnreachableError
 from mcp_discovery.probe.handshake import Renewal
 from mcp_discovery.registrant.tasks import alongside
 from mcp_discovery.urls import wire_url
@@ -77,7 +77,7 @@ class Arrival:
     """
 
     port: LocalPort | None
-    probe: McpProbe
+    probe: Probe
     longest_pause: float
     failed: Callable[[ProbeError], None]
     turned: Callable[[], None]

@@ -17,7 +17,7 @@ from typing import Any
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidDocumentError, InvalidInputError
 from mcp_discovery.plural import counted
-from mcp_discovery.probe import Introspection, McpProbe, ProbeError
+from mcp_discovery.probe import Introspection, Probe, ProbeError
 from mcp_discovery.probe.verdict import cannot_be_read
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import alongside, guarded, is_set
@@ -100,7 +100,7 @@ class Introspector:
         self._changed: deque[float] = deque(maxlen=_RESTLESS_CHANGES)  # monotonic seconds
         self._restless = False
 
-    async def follow(self, probe: McpProbe) -> None:
+    async def follow(self, probe: Probe) -> None:
         """Reads the server over ``probe``, at once and then for ever; to be cancelled."""
         self._failures, self._failing = 0, ""  # another connection may go better
         probe.noticed = self._wanted.set
@@ -113,7 +113,7 @@ class Introspector:
         """Why not all that the server offers is known, as a reason says it; empty where it is."""
         return self._unread or self._failing or self._unlisted
 
-    async def read(self, probe: McpProbe, timeout: float) -> None:
+    async def read(self, probe: Probe, timeout: float) -> None:
         """Reads what the last probe did not, where it is time to.
 
         A server whose lists cannot be read lives all the same: what was known of them stays, and
@@ -124,7 +124,7 @@ class Introspector:
         await self._refresh(probe, timeout)
         self._again_at = time.monotonic() + self._pause(probe)
 
-    async def _poll(self, probe: McpProbe) -> None:
+    async def _poll(self, probe: Probe) -> None:
         apart = min(_APART * self.interval, _LONGEST_APART)
         while True:
             self._wanted.clear()
@@ -141,7 +141,7 @@ class Introspector:
                 await self._wanted.wait()
             await asyncio.sleep(self._pause(probe))
 
-    async def _refresh(self, probe: McpProbe, timeout: float) -> None:
+    async def _refresh(self, probe: Probe, timeout: float) -> None:
         try:
             found = await probe.refresh(timeout)
         except ProbeError as failure:
@@ -155,7 +155,7 @@ class Introspector:
             self._failures = 0
             self._take_in(found, probe)
 
-    def _pause(self, probe: McpProbe) -> float:
+    def _pause(self, probe: Probe) -> float:
         """Seconds until something may be read ahead of time.
 
         What was read in vain, however much it was, keeps nobody from noticing that it is well.
@@ -164,7 +164,7 @@ class Introspector:
         vain = self.trouble or self._failures
         return min(free, _LONGEST_AGAIN * self.interval) if vain else free
 
-    async def _listen(self, probe: McpProbe) -> None:
+    async def _listen(self, probe: Probe) -> None:
         """Hears what the server says of its lists; each opening of a stream is a request, too."""
         without, apart = _NO_STREAM, _NEXT_STREAM
         while True:
@@ -182,7 +182,7 @@ class Introspector:
                 pause = apart
             await asyncio.sleep(pause)
 
-    def _take_in(self, found: Introspection, probe: McpProbe) -> None:
+    def _take_in(self, found: Introspection, probe: Probe) -> None:
         """Passes on what was read, where it changed, and what could not be."""
         troubled, self._failing = self.trouble, ""
         self._unread = cannot_be_read(
@@ -223,7 +223,7 @@ class Introspector:
             if self.known is not None:
                 return None
             if isinstance(error, InvalidDocumentError):
-                nothing: dict[str, Any] = dict.fromkeys(_LISTS, ())
+                nothing: dict[str, Any] = dict.fromkeys(_LISTS, ()) | {"card": None}
                 with suppress(InvalidInputError):  # that of the document is at fault, too
                     return self.describe(replace(found, **nothing), url)
             self.unfit(error)
@@ -254,7 +254,7 @@ class Introspector:
                 counted(len(getattr(found, name)), name.removesuffix("s").replace("_", " "))
                 for name in _LISTS
             ),
-            found.era,
+            found.era or "A2A",
         )
         for note in (*found.findings, *after.notes):
             log.warning("%s: %s", self.name, note)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
-from mcp_discovery.probe import Introspection, McpProbe
+from mcp_discovery.probe import Introspection, Probe
 from mcp_discovery.registrant.introspector import Introspector, ServerDescription
 from mcp_discovery.registrant.registrar import Registrar, TakenOverError
 from mcp_discovery.registrant.tasks import alongside, ended, guarded
@@ -47,7 +47,7 @@ class Registrant:
         self,
         check: HealthCheck,
         pace: Pace,
-        make_probe: Callable[[], McpProbe] | None,
+        make_probe: Callable[[], Probe] | None,
         *,
         wait_for: str | None = None,
         reads: bool = True,

@@ -16,7 +16,7 @@ import aiohttp
 from mcp_discovery.health import FAIL_AFTER, Health, Status
 from mcp_discovery.probe import (
     SYSTEM_TLS,
-    McpProbe,
+    Probe,
     ProbeError,
     ServerTls,
     probe_health_url,
@@ -29,6 +29,7 @@ from mcp_discovery.probe.verdict import (
     at_address,
     limits_requests,
     mcp_verdict,
+    of_agent,
     unless_repeated,
     unless_unread,
     verdict,
@@ -91,7 +92,7 @@ class HealthCheck:
     verified, ``auth`` what adds the credentials for it in the place of those of ``http``.
     ``slow_after`` is the time in seconds after which an answer is late. ``expects_credentials``
     says that the record announces credentials and that the probes carry none. ``address``
-    gives what was found at the advertised address.
+    gives what was found at the advertised address. ``agent`` says that it is an A2A agent.
     """
 
     http: aiohttp.ClientSession
@@ -101,12 +102,17 @@ class HealthCheck:
     tls: ServerTls = SYSTEM_TLS
     auth: BearerAuth | None = None
     address: Callable[[], Verdict | None] = lambda: None
+    agent: bool = False
     _health: Reply | None = field(default=None, init=False)  # its last bad answer
     _health_quiet_until: float = field(default=-math.inf, init=False)  # monotonic seconds
 
+    def expects(self, probe: Probe | None) -> bool:
+        """Whether the record, or what ``probe`` has read, announces credentials that it lacks."""
+        return self.expects_credentials or (probe is not None and probe.wants_credentials)
+
     async def run(
         self,
-        probe: McpProbe | None,
+        probe: Probe | None,
         *,
         timeout: float,
         mcp_timeout: float | None = None,
@@ -116,7 +122,7 @@ class HealthCheck:
         """Asks, and judges the answers; never raises for what a server does.
 
         Each question may take ``timeout`` seconds, the one to MCP ``mcp_timeout`` where that is
-        given. ``along`` is as in :meth:`McpProbe.ping`. ``on_late`` is called with the
+        given. ``along`` is as in :meth:`Probe.ping`. ``on_late`` is called with the
         verdict as far as it is known when the slow-after time is over.
         """
         mcp = Reply() if probe is not None else None
@@ -124,8 +130,9 @@ class HealthCheck:
         slower_than: float | None = None
 
         def judge() -> Verdict:
-            expects = self.expects_credentials
-            return verdict(mcp, health, slower_than=slower_than, expects_credentials=expects)
+            expects = self.expects(probe)
+            found = verdict(mcp, health, slower_than=slower_than, expects_credentials=expects)
+            return of_agent(found) if self.agent else found
 
         def late() -> None:
             nonlocal slower_than
@@ -133,7 +140,7 @@ class HealthCheck:
             if on_late is not None:
                 on_late(judge())
 
-        async def ask_mcp(probe: McpProbe) -> None:
+        async def ask_mcp(probe: Probe) -> None:
             nonlocal mcp
             began = time.monotonic()
             try:
@@ -238,13 +245,13 @@ class Watcher:
 
     check: HealthCheck
     pace: Pace
-    make_probe: Callable[[], McpProbe] | None
+    make_probe: Callable[[], Probe] | None
     found: Callable[[ProbeFinding], None]
     health: Health | None
     ttl: float
     wait_for: str | None
-    follow: Callable[[McpProbe], Coroutine[Any, Any, None]] | None
-    read: Callable[[McpProbe, float], Awaitable[None]] | None
+    follow: Callable[[Probe], Coroutine[Any, Any, None]] | None
+    read: Callable[[Probe, float], Awaitable[None]] | None
     trouble: Callable[[], str]
     name: str
 
@@ -313,7 +320,7 @@ class Watcher:
             if probe is not None:
                 await probe.close()
 
-    async def _watch_once(self, probe: McpProbe | None) -> None:
+    async def _watch_once(self, probe: Probe | None) -> None:
         """Watches the server until it fails, and rests a moment."""
         answered = False
         try:
@@ -330,7 +337,7 @@ class Watcher:
         self._wanted.clear()  # what hinted at the failure
         await self._rest(max(self._retry_pause(), breath))
 
-    async def _arrived(self, probe: McpProbe, url: str) -> bool:
+    async def _arrived(self, probe: Probe, url: str) -> bool:
         """Waits until the server has shaken hands; whether that was as good as a probe."""
         arrival = Arrival(
             port=LocalPort.of(url),
@@ -346,7 +353,7 @@ class Watcher:
         at_once = probe.era == "modern" and not self._is_slow
         return at_once and self.check.health_url is None
 
-    async def _watch(self, probe: McpProbe | None, *, answered: bool) -> None:
+    async def _watch(self, probe: Probe | None, *, answered: bool) -> None:
         """Probes until the MCP server fails a probe; ``answered`` says that it just answered."""
         while True:
             self._turn()
@@ -370,7 +377,7 @@ class Watcher:
             urgent = failed and (result.mcp is None or result.mcp.seconds is None)
             await self._rest(min(self._retry_pause(), pause) if urgent else pause)
 
-    async def _probed(self, probe: McpProbe | None) -> HealthCheckResult:
+    async def _probed(self, probe: Probe | None) -> HealthCheckResult:
         """One probe, and what is to be read after it."""
         began = time.monotonic()
         self._checking = True
@@ -461,6 +468,8 @@ class Watcher:
         assert self._judged is not None
         found, at = self._judged
         found = unless_unread(at_address(found, self.check.address()), self.trouble())
+        if self.check.agent:
+            found = of_agent(found)
         heard = found.status is not Status.DOWN
         found = self._standing.take(found, time.monotonic())
         reason = found.reason[:_LONGEST_REASON]
