@@ -82,6 +82,7 @@ from mcp_discovery.facade.servers.events import STREAMS
 from mcp_discovery.facade.servers.listed_addresses import ListedAddresses
 from mcp_discovery.facade.servers.long_poll import POLLS
 from mcp_discovery.facade.servers.namesakes import SharedNames
+from mcp_discovery.facade.servers.search_index import SearchTexts
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.status.ops import OPS, ops_app
@@ -178,7 +179,7 @@ def create_app(
             credentials=credentials,
         )
     mcp = McpServer(options, calls)
-    parts = ListParts(catalog, usage, mcp, addresses, options)
+    parts = ListParts(catalog, usage, mcp, addresses, options, SearchTexts())
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     visibility = Visibility(parts, mcp, options)
     has_strangers = partial(_has_strangers, options, policy)

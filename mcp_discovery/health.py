@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Final
 
 
 class Status(StrEnum):
@@ -21,6 +22,8 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"
 
 
+#: The states, those first in which an instance is the most useful.
+PREFERENCE: Final = tuple(Status)
 #: How many bad answers in a row may be asked for until a server is ``down``.
 FAIL_AFTER = range(1, 101)
 #: The reason of a healthy instance. It is constant, so that heartbeats write nothing to the store.

@@ -31,7 +31,7 @@ from mcp_discovery.facade.servers.current_list import CATALOG, MISSED
 from mcp_discovery.facade.servers.events import STREAMS, EventStreams
 from mcp_discovery.facade.servers.long_poll import POLLS, LongPolls
 from mcp_discovery.facade.servers.results import LISTS, ServerLists
-from mcp_discovery.facade.servers.search_index import ServerSearch
+from mcp_discovery.facade.servers.search_index import SEARCH, SearchTexts, ServerSearch
 from mcp_discovery.facade.tools.handlers import TOOL_DEFINITIONS, TOOL_LISTINGS, ToolListings
 from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.facade.usage.usage import CAPABILITY_REQUEST, HEALTH_CHECK, USAGE, Usage
@@ -50,10 +50,12 @@ class ListParts(PartSet):
         mcp: McpServer,
         addresses: Addresses,
         options: FacadeOptions,
+        texts: SearchTexts,
     ) -> None:
         super().__init__()
         documents = Documents(catalog)
-        search = ServerSearch(catalog, documents)
+        definitions = ToolDefinitions(documents)
+        search = ServerSearch(catalog, definitions, usage, texts)
         lists = ServerLists(catalog, search)
         polls = LongPolls(catalog, lists)
         search.listeners.append(polls.descriptions_known)
@@ -61,12 +63,11 @@ class ListParts(PartSet):
         sockets = Sockets(catalog, **pace, idle=options.idle)
         for kind in (CAPABILITY_REQUEST, HEALTH_CHECK):
             usage.listen(kind, sockets.activity.append)
-        definitions = ToolDefinitions(documents)
         index = RegistryIndex(catalog, addresses)
         agents = self[AGENT_INDEX] = RegistryIndex(catalog, addresses, kind=AGENT)
         self[CATALOG], self[DOCUMENTS], self[USAGE] = catalog, documents, usage
         self[MISSED], self[ROTATION] = MissedInstances(catalog), RoundRobin()
-        self[LISTS], self[POLLS] = lists, polls
+        self[SEARCH], self[LISTS], self[POLLS] = search, lists, polls
         self[STREAMS], self[SOCKETS] = EventStreams(catalog, **pace), sockets
         self[TOOL_DEFINITIONS], self[TOOL_LISTINGS] = definitions, ToolListings(definitions)
         self[NAMED_ANSWERS] = NamedAnswers(catalog, lists)
@@ -78,7 +79,7 @@ class ListParts(PartSet):
     async def running(self) -> AsyncIterator[None]:
         """Their own tasks."""
         works = {
-            "descriptions of tools": self[LISTS].search.run(),
+            "definitions of tools": self[SEARCH].run(),
             "long polls": self[POLLS].run(),
             "named queries": self[NAMED_ANSWERS].run(),
             "registry entries": self[REGISTRY_INDEX].run(),
@@ -123,7 +124,8 @@ class VisibleParts(ListParts):
         self._whole = whole
         self._list = VisibleList(whole[CATALOG], rights, ring=options.ring, turn=turn)
         self._usage = VisibleUsage(whole[USAGE], self._list)
-        super().__init__(self._list, self._usage, mcp, whole[REGISTRY_INDEX].addresses, options)
+        addresses, texts = whole[REGISTRY_INDEX].addresses, whole[SEARCH].texts
+        super().__init__(self._list, self._usage, mcp, addresses, options, texts)
         whole[MISSED].listeners.append(self[MISSED].forget)
 
     @asynccontextmanager
@@ -137,6 +139,7 @@ class VisibleParts(ListParts):
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             self._list.close()
+            self[SEARCH].close()
             self._usage.close()
             self._whole[MISSED].listeners.remove(self[MISSED].forget)
 

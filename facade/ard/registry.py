@@ -54,8 +54,7 @@ from mcp_discovery.facade.registry.index import REGISTRY_INDEX
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
-from mcp_discovery.facade.servers.results import LISTS
-from mcp_discovery.query.search import words
+from mcp_discovery.facade.servers.search_index import SEARCH
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -222,11 +221,11 @@ async def _matching(request: web.Request, query: ArdQuery) -> Sequence[Match]:
         return [Match(entry, 1.0) for entry in entries]
     by_id = {id: entry for entry in entries for id in entry.ids}
     found: dict[str, Match] = {}
-    scores = await parts[LISTS].search.scores(words(query.text))
-    best = max(scores.values(), default=1)
-    for id in sorted(scores.keys() & by_id.keys(), key=lambda id: (-scores[id], id)):
-        entry = by_id[id]
-        found.setdefault(entry.identifier, Match(entry, scores[id] / best))
+    ranked = await parts[SEARCH].rank(query.text, among=by_id.keys())
+    best = max((each.score for each in ranked), default=1.0)
+    for each in ranked:
+        entry = by_id[each.id]
+        found.setdefault(entry.identifier, Match(entry, each.score / best))
     return list(found.values())
 
 

@@ -68,11 +68,11 @@ async def connections(request: web.Request) -> web.Response:
         start, length = 0, limit or 100
         if cursor_text is not None:
             cursor = Cursor.decode(cursor_text, _SORT, filters)
-            start, length = _SORT.after(found, cursor, {}), limit or cursor.limit
+            start, length = _SORT.after(found, cursor, None), limit or cursor.limit
         page = found[start : start + length]
         if start + length < len(found):
             last = page[-1]
-            key = _SORT.key(last, {}, view.as_of)
+            key = _SORT.key(last, None, view.as_of)
             beside["nextCursor"] = Cursor(filters, view.as_of, key, last.id, length).encode()
     beside |= list_json.caveats(view)
     shown = await made_of_each(page, lambda each: representation.listed(each, usage, view.as_of))

@@ -20,9 +20,14 @@ class Pauses:
     def __init__(self) -> None:
         self._since = time.monotonic()
 
+    @property
+    def are_due(self) -> bool:
+        """Whether this has gone on for long."""
+        return time.monotonic() - self._since > _AT_ONCE
+
     async def pause(self) -> None:
         """Lets others go on, if this has gone on for long; to be awaited between two steps."""
-        if time.monotonic() - self._since > _AT_ONCE:
+        if self.are_due:
             await asyncio.sleep(0)
             self._since = time.monotonic()
 

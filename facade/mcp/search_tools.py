@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from mcp_discovery.adapters.live_list import LiveList
@@ -23,31 +21,25 @@ from mcp_discovery.facade.mcp.tool import (
     number,
     object_schema,
     query_of,
+    question_of,
     text,
     tool_result,
     why_nothing,
-    words_of,
 )
 from mcp_discovery.facade.mcp.tool_answer import DETAILS, ModelWindow, tool_answer
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
-from mcp_discovery.facade.servers.paging import Sort
 from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.tools.index import (
     DOCUMENTS_TIMEOUT,
-    ToolDefinition,
     ToolDefinitions,
-    ToolOffer,
     digests_of,
     instance_groups,
-    score,
     tool_offers,
-    weights_of,
 )
+from mcp_discovery.facade.tools.ranking import all_matches
 from mcp_discovery.plural import counted
 from mcp_discovery.query.filters import FILTERS
-from mcp_discovery.query.search import NAME
-from mcp_discovery.vouching import NOBODY, Voice, together
 
 
 class FindServers(McpTool):
@@ -77,6 +69,7 @@ class FindServers(McpTool):
                 status=text(),
                 reason=text("Why it has this status, where it is not healthy."),
                 tools={"type": "integer", "description": "How many tools it offers."},
+                why=text("Which words of q were found, and where."),
             ),
         },
         matched={"type": "integer", "description": "How many servers match in all."},
@@ -88,8 +81,8 @@ class FindServers(McpTool):
         self._catalog = catalog
         self._search = search
         q = (
-            "Words that all stand somewhere in a server's name, title, description, tags or tools; "
-            "the best matches come first."
+            "What the server should be able to do, as a sentence or some words; the best matches "
+            "come first. With match 'all' only those that have every word."
         )
         self.input_schema = object_schema(
             (),
@@ -101,14 +94,15 @@ class FindServers(McpTool):
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
-        query, words = query_of(arguments), words_of(arguments["q"])
-        scores = await self._search.scores(words) if words else None
+        query, question = query_of(arguments), question_of(arguments)
+        ranks = await self._search.servers(question) if question is not None else None
         view = current_view(self._catalog)
-        found = view.select(query, among=scores)
-        if scores is not None:
-            found = Sort("relevance").ordered(found, scores, view.as_of)
+        found = view.select(query, among=ranks.ranking if ranks is not None else None)
+        if ranks is not None:
+            found = ranks.ordered(found)
         shown = found[: arguments["limit"]]
-        content: dict[str, Any] = {"servers": list(map(_summary, shown)), "matched": len(found)}
+        servers = [_summary(each, ranks.ranking.why(each.id) if ranks else None) for each in shown]
+        content: dict[str, Any] = {"servers": servers, "matched": len(found)}
         if not found:
             content["note"] = why_nothing(view, query)
         elif left := len(found) - len(shown):
@@ -116,7 +110,7 @@ class FindServers(McpTool):
         return tool_result(content | list_json.caveats(view))
 
 
-def _summary(entry: Entry) -> dict[str, Any]:
+def _summary(entry: Entry, why: str | None) -> dict[str, Any]:
     record, health = entry.record, entry.health
     summary: dict[str, Any] = {
         "id": entry.id,
@@ -130,6 +124,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "status": health.status.value,
         "reason": None if health.status.value == "healthy" else health.reason,
         "tools": len(record.capabilities.tools),
+        "why": why,
     }
     return {name: value for name, value in summary.items() if value is not None}
 
@@ -138,39 +133,14 @@ def _summary(entry: Entry) -> dict[str, Any]:
 _COUNTS: Final = {"type": "object", "additionalProperties": {"type": "integer"}}
 
 
-@dataclass(frozen=True, slots=True)
-class ToolMatch:
-    """One tool of one server, as most of its replicas define it (``None``: not known)."""
-
-    name: str
-    server: str
-    definition: ToolDefinition | None
-
-    def rank(self, words: Sequence[str], of_server: Sequence[int]) -> tuple[int, int]:
-        """How many of ``words`` it has, and its score; ``of_server`` is the score of each word in
-        the name of its server."""
-        weights = self.definition.weights if self.definition else weights_of(self.name)
-        found = total = 0
-        for word, least in zip(words, of_server, strict=True):
-            best = score(weights, (word,)) or least
-            found += best > 0
-            total += best
-        return found, total
-
-    @property
-    def tool(self) -> Mapping[str, Any]:
-        """MCP's definition of it, empty where that is not known."""
-        return self.definition.tool if self.definition else {}
-
-
 class FindTools(McpTool):
     """Reads one catalog, and the documents in which tools are defined."""
 
     name = "find_tools"
     title = "Find tools"
     description = (
-        "Find tools across all MCP servers that are alive, by words that say what you want to do. "
-        "Tools that have more of the words come first, then those that have them in their name. "
+        "Find tools across all MCP servers that are alive, by a sentence or words that say what "
+        "you want to do; the best come first. "
         "The answer stays within max_tokens. Then use describe_tool for a tool's arguments, or ask "
         "for detail=full."
     )
@@ -182,6 +152,7 @@ class FindTools(McpTool):
                 ("name", "server"),
                 name=text("The tool's own name."),
                 server=text("Which server offers it."),
+                why=text("Which words of q were found, and where."),
                 title=text(),
                 description=text(),
                 inputSchema={"type": ["object", "boolean"]},
@@ -206,12 +177,15 @@ class FindTools(McpTool):
         **CAVEAT_PROPERTIES,
     )
 
-    def __init__(self, catalog: LiveList, definitions: ToolDefinitions) -> None:
+    def __init__(
+        self, catalog: LiveList, definitions: ToolDefinitions, search: ServerSearch
+    ) -> None:
         self._catalog = catalog
+        self._search = search
         self._definitions = definitions
         q = (
-            "Words for what the tool should do, such as 'search products'. Leave it out to list "
-            "tools by name."
+            "What the tool should do, as a sentence or some words, such as 'search products'. "
+            "Leave it out to list tools by name."
         )
         detail = (
             "What to tell of each tool: its name and server; its title and the beginning of its "
@@ -233,16 +207,18 @@ class FindTools(McpTool):
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         query = query_of({**arguments, "name": arguments["server"]})
-        words = words_of(arguments["q"])
+        question = question_of(arguments)
         view = current_view(self._catalog)
         window = ModelWindow(arguments["max_tokens"], arguments["limit"], arguments["detail"])
         selected = await asyncio.to_thread(view.select, query)
         groups = await asyncio.to_thread(instance_groups, selected)
         digests = digests_of(groups)
         known = await self._definitions.of(digests, timeout=DOCUMENTS_TIMEOUT)
+        ranks = await self._search.tools(question, known) if question is not None else None
 
         def make_result() -> dict[str, Any]:
-            found = ranked_matches(tool_offers(groups, known, frozenset()), words)
+            offers = tool_offers(groups, known, frozenset())
+            found = all_matches(offers) if ranks is None else ranks.matches(offers)
             more: dict[str, Any] = {**list_json.caveats(view)}
             if not found:
                 more["note"] = why_nothing(view, query)
@@ -254,50 +230,10 @@ class FindTools(McpTool):
             tags: defaultdict[str, set[str]] = defaultdict(set)
             for entry in selected:
                 tags[entry.record.name].update(entry.record.tags)
-            return tool_result(tool_answer(found, tags, window, words=bool(words), more=more))
+            return tool_result(tool_answer(found, tags, window, words=ranks is not None, more=more))
 
         # In a thread: there may be many tools.
         return await asyncio.to_thread(make_result)
-
-
-def ranked_matches(offers: Mapping[str, ToolOffer], words: Sequence[str]) -> list[ToolMatch]:
-    """The tools with any of ``words``, best first; every tool by name where there are no words."""
-    found = [
-        ToolMatch(name, server, definition)
-        for name, offer in offers.items()
-        for server, definition in _by_server(offer).items()
-    ]
-    found.sort(key=lambda each: (each.name, each.server))
-    if not words:
-        return found
-    # A word in the server's name counts less than one in the tool's name.
-    of_servers = {
-        server: [score(weights_of(server), (word,)) * 2 // NAME for word in words]
-        for server in {each.server for each in found}
-    }
-    ranks = [(each.rank(words, of_servers[each.server]), each) for each in found]
-    ranks.sort(key=lambda each: each[0], reverse=True)  # stable: names decide between equals
-    return [each for rank, each in ranks if rank[0]]
-
-
-def _by_server(offer: ToolOffer) -> dict[str, ToolDefinition | None]:
-    """Server → the definition of those of its instances that count most."""
-    if len(offer.groups) == 1:
-        ((digest, groups),) = offer.groups.items()
-        servers = chain.from_iterable(group.servers for group in groups)
-        return dict.fromkeys(servers, offer.definitions.get(digest or ""))
-    votes: defaultdict[str, dict[str | None, Voice]] = defaultdict(dict)
-    for digest, groups in offer.groups.items():
-        for group in groups:
-            for server, heard in group.voices.items():
-                votes[server][digest] = together((votes[server].get(digest, NOBODY), heard))
-    return {
-        # A known definition counts more than an unknown one.
-        server: offer.definitions.get(
-            min(counted, key=lambda each: (each is None, counted[each], each or "")) or ""
-        )
-        for server, counted in votes.items()
-    }
 
 
 def _more(number: int) -> str:

@@ -140,7 +140,7 @@ class McpService:
     ) -> None:
         tools: list[McpTool] = [
             FindServers(catalog, search),
-            FindTools(catalog, definitions),
+            FindTools(catalog, definitions, search),
             DescribeTool(catalog, definitions),
         ]
         if server.call_tool is not None:

@@ -19,7 +19,7 @@ from mcp_discovery.nearest import nearest
 from mcp_discovery.plural import counted
 from mcp_discovery.query.filters import FILTERS, Filter, InvalidFilterValueError
 from mcp_discovery.query.query import Query
-from mcp_discovery.query.search import words
+from mcp_discovery.query.question import MAX_TEXT, Question
 from mcp_discovery.query.versions import MAX_RANGE
 
 _TYPES: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
@@ -243,9 +243,8 @@ CAVEAT_PROPERTIES: Final[Mapping[str, Any]] = {
 #: The argument that names one tool.
 TOOL_NAME: Final = text("The tool's exact name, as find_tools tells it.", **SHORT)
 #: What the argument with the words to search for has.
-WORDS: Final[Mapping[str, Any]] = {"minLength": 1, "maxLength": 1000}
+WORDS: Final[Mapping[str, Any]] = {"minLength": 1, "maxLength": MAX_TEXT}
 NAMES: Final = {"type": "array", "items": {"type": "string"}}
-_MOST_WORDS = 32
 
 
 def filter_arguments(*, find_tools: bool = False) -> dict[str, Any]:
@@ -289,20 +288,18 @@ def query_of(given: Mapping[str, Any]) -> Query:
     return Query(match=given.get("match") or "any", **wanted)
 
 
-def words_of(text: str | None) -> tuple[str, ...]:
-    """The words in ``text``; raises :class:`InvalidArgumentsError` for none or too many."""
+def question_of(given: Mapping[str, Any]) -> Question | None:
+    """What is searched for, from checked arguments; ``None`` where nothing is. Raises
+    :class:`InvalidArgumentsError` where there is no word in it."""
+    text = given["q"]
     if text is None:
-        return ()
-    found = tuple(dict.fromkeys(words(text)))
-    if not found:
+        return None
+    question = Question(text, given.get("match") or "any")
+    if not question.words:
         raise InvalidArgumentsError(
             f"q is {text[:50]!r}, which has no word; write letters or digits"
         )
-    if len(found) > _MOST_WORDS:
-        raise InvalidArgumentsError(
-            f"q has {len(found)} words; {_MOST_WORDS} at most, the best ones"
-        )
-    return found
+    return question
 
 
 def why_nothing(view: View, query: Query) -> str:

@@ -32,7 +32,8 @@ _MOST_GROUPS: Final = 200
 
 
 class FoundTool(Protocol):
-    """A tool that was found; ``definition`` is MCP's, as far as it is known."""
+    """A tool that was found; ``tool`` is MCP's definition, as far as it is known, and ``why`` the
+    line that says which words were found."""
 
     @property
     def name(self) -> str: ...
@@ -42,6 +43,9 @@ class FoundTool(Protocol):
 
     @property
     def tool(self) -> Mapping[str, Any]: ...
+
+    @property
+    def why(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,8 @@ def _item(found: FoundTool, detail: Detail) -> dict[str, Any]:
     """What is said of one tool, as far as it is known."""
     item: dict[str, Any] = {"name": found.name, "server": found.server}
     tool = found.tool
+    if found.why is not None and detail != "names":
+        item["why"] = found.why
     if detail == "full":
         return item | {each: tool[each] for each in _FULL if each in tool}
     if detail == "summary":

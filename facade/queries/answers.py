@@ -23,7 +23,7 @@ from mcp_discovery.facade.servers.query import ServerQuery
 from mcp_discovery.facade.servers.results import ServerLists
 from mcp_discovery.query.answer import Found, find
 from mcp_discovery.query.definition import QueryDefinition, QueryStep
-from mcp_discovery.query.search import words
+from mcp_discovery.query.question import Question
 
 #: Seconds between two checks for clients that have left.
 _DISCONNECT_CHECK = 0.5
@@ -131,10 +131,10 @@ class NamedAnswers:
 
 def _list_query(step: QueryStep) -> ServerQuery:
     """The step as a request for a list."""
-    sought = tuple(dict.fromkeys(words(step.q or "")))
-    sort = Sort("relevance") if sought else BY_NAME
-    parts: list[Any] = ["named query", step.query.identity, sought]
-    return ServerQuery(step.query, sought, sort, fingerprint=tag_of(*parts), key=tag_of(*parts))
+    question = Question(step.q, step.query.match) if step.q else None
+    sort = Sort("relevance") if question else BY_NAME
+    parts: list[Any] = ["named query", step.query.identity, step.q]
+    return ServerQuery(step.query, question, sort, fingerprint=tag_of(*parts), key=tag_of(*parts))
 
 
 #: The answers to named queries.

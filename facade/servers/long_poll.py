@@ -94,7 +94,7 @@ class LongPolls:
 
     def descriptions_known(self) -> None:
         """More descriptions became known: searches may find more now."""
-        self._wake(group for group in self._groups.values() if group.wanted.words)
+        self._wake(group for group in self._groups.values() if group.wanted.question)
 
     def close(self) -> None:
         """Ends the waiting of all, and of those to come."""

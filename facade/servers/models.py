@@ -60,6 +60,7 @@ class ServerModel(Shaped):
     last_seen: datetime = Field(description="It was heard of at this moment or later.")
     lease: LeaseModel
     load: LoadModel | None = None
+    why: str | None = Field(None, description="With `q`: which of its words were found, in a line.")
     stale_since: datetime | None = Field(None, description="The store is away since then.")
     problem: str | None = None
     partial: str | None = None

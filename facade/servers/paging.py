@@ -18,26 +18,27 @@ import orjson
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.servers.search_index import ServerRanks
+from mcp_discovery.query.index import Scales, are_scales
 from mcp_discovery.query.versions import precedence
 
 #: What an entry is sorted by, as a cursor can carry it; ``None`` (not known) comes last.
-Key: TypeAlias = str | int | float | None
-Scores: TypeAlias = Mapping[str, int]
+Key: TypeAlias = str | int | float | list[Any] | None
 
-_FORMAT = 1
+_FORMAT = 2
 _NUMBER = int | float
 
 
 class _Field(NamedTuple):
     kind: Any  # the type of its keys, as isinstance takes it
-    key: Callable[[Entry, Scores, datetime], Key]
+    key: Callable[[Entry, ServerRanks | None, datetime], Key]
 
 
 def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _load(entry: Entry, _: Scores, __: datetime) -> Key:
+def _load(entry: Entry, _: ServerRanks | None, __: datetime) -> Key:
     load = entry.instance.load
     if load is None or load.active is None or not load.capacity:
         return None
@@ -57,7 +58,7 @@ _FIELDS: Mapping[str, _Field] = {
     "weight": _Field(_NUMBER, lambda entry, _, __: entry.record.weight),
     "load": _Field(_NUMBER, _load),
     # The best come first without a "-".
-    "relevance": _Field(_NUMBER, lambda entry, scores, _: -scores.get(entry.id, 0)),
+    "relevance": _Field(list, lambda entry, ranks, _: ranks.key(entry) if ranks else None),
 }
 SORTS = tuple(_FIELDS)
 
@@ -77,26 +78,28 @@ class Sort:
         """Whether the order changes by the clock alone."""
         return self.field == "lastSeen"
 
-    def key(self, entry: Entry, scores: Scores, at: datetime) -> Key:
+    def key(self, entry: Entry, ranks: ServerRanks | None, at: datetime) -> Key:
         """What ``entry`` is sorted by at ``at``."""
-        return _FIELDS[self.field].key(entry, scores, at)
+        return _FIELDS[self.field].key(entry, ranks, at)
 
-    def ordered(self, entries: Sequence[Entry], scores: Scores, at: datetime) -> list[Entry]:
+    def ordered(
+        self, entries: Sequence[Entry], ranks: ServerRanks | None, at: datetime
+    ) -> list[Entry]:
         """``entries`` (by name and id, as a view gives them) in this order."""
         if self == BY_NAME:
             return list(entries)
-        keyed = [(self.key(entry, scores, at), entry) for entry in entries]
+        keyed = [(self.key(entry, ranks, at), entry) for entry in entries]
         keyed.sort(key=lambda each: each[1].id)
         known = [each for each in keyed if each[0] is not None]
         known.sort(key=lambda each: self._comparable(each[0]), reverse=self.descending)
         return [entry for _, entry in known] + [entry for key, entry in keyed if key is None]
 
-    def after(self, entries: Sequence[Entry], cursor: Cursor, scores: Scores) -> int:
+    def after(self, entries: Sequence[Entry], cursor: Cursor, ranks: ServerRanks | None) -> int:
         """The position in ordered ``entries`` of the first behind ``cursor``."""
         last = self._comparable(cursor.key)
 
         def is_after(entry: Entry) -> bool:
-            key = self._comparable(self.key(entry, scores, cursor.at))
+            key = self._comparable(self.key(entry, ranks, cursor.at))
             if key is None or last is None:
                 return entry.id > cursor.id if key is last else key is None
             if key == last:
@@ -131,6 +134,7 @@ class Cursor:
 
     ``fingerprint`` is that of the request, ``at`` the moment of the first page, by
     which what moves with the clock stays sorted as it was, ``limit`` the length of the page.
+    ``scales`` are those of its search, by which scores stay as they were.
     """
 
     fingerprint: str
@@ -138,10 +142,12 @@ class Cursor:
     key: Key
     id: str
     limit: int
+    scales: Scales = ()
 
     def encode(self) -> str:
         """The cursor as URL-safe text."""
-        parts = [_FORMAT, self.fingerprint, _milliseconds(self.at), self.key, self.id, self.limit]
+        at = _milliseconds(self.at)
+        parts = [_FORMAT, self.fingerprint, at, self.key, self.id, self.limit, self.scales]
         return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
 
     @classmethod
@@ -152,8 +158,11 @@ class Cursor:
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             content = orjson.loads(data)
         match content:
-            case [int(version), str(made_for), int(at), key, str(id), int(limit)] if (
-                version == _FORMAT and 0 <= at < 10**14 and 1 <= limit <= 1000
+            case [int(version), str(made_for), int(at), key, str(id), int(limit), list(scales)] if (
+                version == _FORMAT
+                and 0 <= at < 10**14
+                and 1 <= limit <= 1000
+                and are_scales(scales)
             ):
                 pass
             case _:
@@ -165,7 +174,8 @@ class Cursor:
             )
         if not sort.fits(key):
             raise _bad("this cursor was changed on its way; start again without a cursor")
-        return cls(made_for, datetime.fromtimestamp(at / 1000, UTC), key, id, limit)
+        moment = datetime.fromtimestamp(at / 1000, UTC)
+        return cls(made_for, moment, key, id, limit, tuple(scales))
 
 
 def _bad(detail: str) -> ProblemError:

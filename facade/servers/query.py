@@ -16,30 +16,32 @@ from mcp_discovery.facade.servers.filters import contradiction, list_filters, pa
 from mcp_discovery.facade.servers.paging import BY_NAME, SORTS, Cursor, Sort
 from mcp_discovery.instance import DERIVED
 from mcp_discovery.query.query import Query
-from mcp_discovery.query.search import words
+from mcp_discovery.query.question import MAX_TEXT, Question
 from mcp_discovery.record import Record
 
 #: The largest number of entries on one page.
 MAX_LIMIT = 1000
 #: The longest wait of a long poll, in seconds.
 MAX_WAIT = 300.0
-#: The largest number of words in one search.
-MAX_WORDS = 32
 
 #: The fields of an entry that ``fields`` may name.
 FIELDS = (
     *(str(each.serialization_alias or name) for name, each in Record.model_fields.items()),
     *sorted(DERIVED - {"uptime"}),
+    "why",
 )
 
+#: What lists of servers and of tools are searched for.
+WORDS = Parameter(
+    "q",
+    "A sentence or some words: what is found has one of them in its names, titles, tags, "
+    "descriptions or parameters, a server in its tools and a tool in its server too; the best come "
+    "first. With `match=all` it has every word.",
+    {"type": "string", "maxLength": MAX_TEXT},
+)
 PARAMETERS = (
     list_filters,
-    Parameter(
-        "q",
-        "All of these words stand in names, titles, descriptions, tags, names of tools or their "
-        "descriptions; the best come first.",
-        {"type": "string", "maxLength": 1000},
-    ),
+    WORDS,
     Parameter(
         "fields",
         "Only these fields of each entry; the id always.",
@@ -77,13 +79,13 @@ PARAMETERS = (
 class ServerQuery:
     """One request for a list.
 
-    ``words`` are searched for. ``fields`` are the wanted fields of each entry, ``None`` for all.
+    ``question`` is searched for. ``fields`` are the wanted fields of each entry, ``None`` for all.
     ``index`` is the epoch and the revision after which a long poll waits for a change, for ``wait``
     seconds at most.
     """
 
     query: Query
-    words: tuple[str, ...] = ()
+    question: Question | None = None
     sort: Sort = BY_NAME
     limit: int | None = None
     cursor: Cursor | None = None
@@ -103,7 +105,7 @@ class ServerQuery:
 
         It is not where it depends on the clock, or on descriptions that become known later.
         """
-        return not (self.words or self.cursor or self.query.min_uptime or self.sort.moves)
+        return not (self.question or self.cursor or self.query.min_uptime or self.sort.moves)
 
 
 #: The requests that were parsed lately, by their query string: many clients send the same one.
@@ -126,16 +128,10 @@ def read_query(request: web.Request) -> ServerQuery:
 
 def _read(request: web.Request) -> ServerQuery:
     query = parse(request)
-    text = once(request, "q")
-    sought = tuple(dict.fromkeys(words(text))) if text else ()
-    if text and not sought:
-        detail = f"q={text[:100]!r} has no word to search for; write letters or digits"
-        raise ProblemError(400, "unknown-value", detail, parameter="q")
-    if len(sought) > MAX_WORDS:
-        detail = f"q has {len(sought)} words; it may have {MAX_WORDS} at most"
-        raise ProblemError(400, "too-many-values", detail, parameter="q", most=MAX_WORDS)
-    sort = _sort(request, searching=bool(sought))
-    fingerprint = tag_of(query.identity, sought, sort.field, sort.descending)
+    question = read_question(request, query)
+    sort = _sort(request, searching=question is not None)
+    text = question.text if question is not None else None
+    fingerprint = tag_of(query.identity, text, sort.field, sort.descending)
     cursor_text = once(request, "cursor")
     cursor = Cursor.decode(cursor_text, sort, fingerprint) if cursor_text else None
     limit = whole(request, "limit", least=1, most=MAX_LIMIT)
@@ -155,8 +151,26 @@ def _read(request: web.Request) -> ServerQuery:
         raise contradiction(f"{name} is for a list from its beginning; leave out cursor or {name}")
     key = tag_of(fingerprint, limit, cursor_text, chosen, explain)
     return ServerQuery(
-        query, sought, sort, limit, cursor, chosen, explain, wait, index, fingerprint, key
+        query, question, sort, limit, cursor, chosen, explain, wait, index, fingerprint, key
     )
+
+
+def read_question(request: web.Request, query: Query) -> Question | None:
+    """What a list is searched for, as ``query`` wants it matched; ``None`` where it is not.
+
+    Raises :class:`ProblemError` (400) where there is no word in it, or too much.
+    """
+    text = once(request, "q")
+    if not text:
+        return None
+    if len(text) > MAX_TEXT:
+        detail = f"q has {len(text):,} characters; it may have {MAX_TEXT:,} at most"
+        raise ProblemError(400, "too-many-values", detail, parameter="q", most=MAX_TEXT)
+    question = Question(text, query.match)
+    if not question.words:
+        detail = f"q={text[:100]!r} has no word to search for; write letters or digits"
+        raise ProblemError(400, "unknown-value", detail, parameter="q")
+    return question
 
 
 def _sort(request: web.Request, *, searching: bool) -> Sort:

@@ -24,11 +24,12 @@ from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.prepared import PreparedResponse
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.namesakes import shared_name
-from mcp_discovery.facade.servers.paging import Cursor, Scores
+from mcp_discovery.facade.servers.paging import Cursor
 from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
-from mcp_discovery.facade.servers.search_index import ServerSearch
+from mcp_discovery.facade.servers.search_index import ServerRanks, ServerSearch
 from mcp_discovery.facade.servers.unmatched import of_other_status, unknown_values
 from mcp_discovery.health import Status, rfc3339
+from mcp_discovery.query.index import Scales
 
 #: How many selections, and how many results, are cached for requests for the same.
 _SELECTIONS = 128
@@ -46,7 +47,7 @@ class ListSelection:
     known: int
     at: datetime
     entries: Sequence[Entry]
-    scores: Scores
+    ranks: ServerRanks | None
     due: datetime | None
 
 
@@ -56,7 +57,7 @@ class ListResult:
 
     ``tag`` is the same for as long as the requested list is, but for ``lastSeen``; ``etag`` also
     depends on the members beside the list. ``parts`` are entries cut down to some fields, empty
-    where they are whole.
+    where they are whole; ``whys`` are their members ``why``, empty where none is shown.
     """
 
     selection: ListSelection
@@ -64,6 +65,7 @@ class ListResult:
     etag: str
     entries: Sequence[Entry]
     parts: tuple[bytes, ...]
+    whys: tuple[bytes, ...]
     has_last_seen: bool
     members: dict[str, object]
 
@@ -74,12 +76,16 @@ class ListResult:
 
     def body(self, now: datetime) -> bytes:
         """The JSON as of ``now``."""
-        if self.parts:
-            items = list(self.parts)
+        if self.parts or self.whys:
+            items = list(self.parts) or [entry.json(now) for entry in self.entries]
             if self.has_last_seen:
                 items = [
                     b'%b,"lastSeen":"%b"}' % (part[:-1], rfc3339(entry.last_seen(now)).encode())
                     for part, entry in zip(items, self.entries, strict=True)
+                ]
+            if self.whys:
+                items = [
+                    b"%b,%b}" % (item[:-1], why) for item, why in zip(items, self.whys, strict=True)
                 ]
             servers = b"[" + b",".join(items) + b"]"
         else:
@@ -115,7 +121,7 @@ class ServerLists:
     def __init__(self, catalog: LiveList, search: ServerSearch) -> None:
         self._catalog = catalog
         self.search = search
-        self._selections: LRUCache[tuple[str, int], ListSelection] = LRUCache(_SELECTIONS)
+        self._selections: LRUCache[tuple[str, int, Scales], ListSelection] = LRUCache(_SELECTIONS)
         self._results: LRUCache[str, ListResult] = LRUCache(_SELECTIONS)
         self._prepared: LRUCache[str, _Prepared] = LRUCache(_RESPONSE_BYTES, getsizeof=_size)
         self._tags: LRUCache[tuple[str, str], str] = LRUCache(_TAGS)
@@ -134,8 +140,11 @@ class ServerLists:
 
     async def selection(self, wanted: ServerQuery) -> ListSelection:
         """All that match, as the list is now."""
-        scores = await self.search.scores(wanted.words) if wanted.words else None
-        return self._select(wanted, scores)
+        ranks = None
+        if wanted.question is not None:
+            scales = wanted.cursor.scales if wanted.cursor is not None else None
+            ranks = await self.search.servers(wanted.question, scales)
+        return self._select(wanted, ranks)
 
     def prepared(self, wanted: ServerQuery) -> PreparedResponse | None:
         """The response to a steady request, where it was prepared for this view and second."""
@@ -164,25 +173,27 @@ class ServerLists:
         epoch, revision = index
         return self._tags.get((wanted.key, f"{epoch}:{revision}"))
 
-    def _select(self, wanted: ServerQuery, scores: Scores | None) -> ListSelection:
+    def _select(self, wanted: ServerQuery, ranks: ServerRanks | None) -> ListSelection:
         view = self._catalog.view
         at = wanted.cursor.at if wanted.cursor is not None else view.as_of
         now = view.as_of
         # The same for all but those whose order moves with the time.
         sorted_at = int(at.timestamp() * 1000) if wanted.sort.moves else 0
-        key = wanted.fingerprint, sorted_at
+        scales = ranks.ranking.scales if ranks is not None else ()
+        key = wanted.fingerprint, sorted_at, scales
         known = self.search.documents_known
         found = self._selections.get(key)
         if (
             found is None
             or found.view is not view
             or (found.due is not None and found.due <= now)
-            or (wanted.words and found.known != known)
+            or (wanted.question and found.known != known)
         ):
-            entries = view.select(wanted.query, among=scores, now=now)
-            ordered = wanted.sort.ordered(entries, scores or {}, at)
-            due = _due(view, wanted, scores, now) if wanted.query.min_uptime else None
-            found = ListSelection(view, known, at, ordered, scores or {}, due)
+            among = ranks.ranking if ranks is not None else None
+            entries = view.select(wanted.query, among=among, now=now)
+            ordered = wanted.sort.ordered(entries, ranks, at)
+            due = _due(view, wanted, ranks, now) if wanted.query.min_uptime else None
+            found = ListSelection(view, known, at, ordered, ranks, due)
             self.selected += 1
             self._selections[key] = found
         return found
@@ -193,16 +204,22 @@ class ServerLists:
         if wanted.limit is not None:
             start = 0
             if wanted.cursor is not None:
-                start = wanted.sort.after(entries, wanted.cursor, selection.scores)
+                start = wanted.sort.after(entries, wanted.cursor, selection.ranks)
             page = entries[start : start + wanted.limit]
             members["total"] = len(entries)
             if start + wanted.limit < len(entries):
-                key = wanted.sort.key(page[-1], selection.scores, selection.at)
-                cursor = Cursor(wanted.fingerprint, selection.at, key, page[-1].id, wanted.limit)
+                key = wanted.sort.key(page[-1], selection.ranks, selection.at)
+                scales = ranks.ranking.scales if (ranks := selection.ranks) is not None else ()
+                cursor = Cursor(
+                    wanted.fingerprint, selection.at, key, page[-1].id, wanted.limit, scales
+                )
                 members["nextCursor"] = cursor.encode()
             entries = page
         parts = _picked(entries, wanted.fields, view.as_of) if wanted.fields is not None else ()
-        content = b"".join(parts or [entry.digest for entry in entries])
+        whys: tuple[bytes, ...] = ()
+        if (ranks := selection.ranks) is not None and "why" in (wanted.fields or ("why",)):
+            whys = tuple(b'"why":' + orjson.dumps(ranks.ranking.why(each.id)) for each in entries)
+        content = b"".join((*(parts or [entry.digest for entry in entries]), *whys))
         tag = tag_of(wanted.key, content, members.get("total"), "nextCursor" in members)
         beside: dict[str, object] = dict(list_json.caveats(view))
         if wanted.explain:
@@ -213,6 +230,7 @@ class ServerLists:
             etag=tag_of(tag, beside),
             entries=entries,
             parts=parts,
+            whys=whys,
             has_last_seen=wanted.fields is not None and "lastSeen" in wanted.fields,
             members=members | beside,
         )
@@ -237,7 +255,7 @@ def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object
     excluded = []
     for entry in heapq.nsmallest(most, outside, key=attrgetter("order")):
         failed = wanted.query.failed(entry.instance, view.as_of)
-        if wanted.words and entry.id not in selection.scores:
+        if selection.ranks is not None and entry.id not in selection.ranks.ranking:
             failed.append("q")
         excluded.append(
             {
@@ -255,16 +273,19 @@ def _left_out(wanted: ServerQuery, selection: ListSelection) -> dict[str, object
         "totalExcluded": len(outside),
         "unknownValues": [each.to_dict() for each in unknown_values(view, wanted.query)],
         "otherStatuses": of_other_status(
-            view, wanted.query, selection.scores if wanted.words else None
+            view, wanted.query, selection.ranks.ranking if selection.ranks is not None else None
         ),
         "namesakes": shared,
     }
 
 
-def _due(view: View, wanted: ServerQuery, scores: Scores | None, now: datetime) -> datetime | None:
+def _due(
+    view: View, wanted: ServerQuery, ranks: ServerRanks | None, now: datetime
+) -> datetime | None:
     """When the next instance will have been up for the required time."""
     least = timedelta(seconds=wanted.query.min_uptime)
-    candidates = view.select(wanted.query.but(min_uptime=()), among=scores, now=now)
+    among = ranks.ranking if ranks is not None else None
+    candidates = view.select(wanted.query.but(min_uptime=()), among=among, now=now)
     times = (
         entry.health.since + least for entry in candidates if entry.health.status is not Status.DOWN
     )

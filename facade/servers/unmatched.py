@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mcp_discovery.adapters.view import View
@@ -47,7 +47,7 @@ def unknown_values(view: View, query: Query) -> Iterator[UnknownValue]:
 
 
 def of_other_status(
-    view: View, query: Query, among: Collection[str] | None = None
+    view: View, query: Query, among: Iterable[str] | None = None
 ) -> Mapping[str, int]:
     """How many instances pass every filter but that of the status, by their status; of the ids
     ``among`` alone where it is given."""

@@ -7,8 +7,7 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -21,16 +20,18 @@ from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.parameters import flag, once, whole
+from mcp_discovery.facade.http.parameters import flag, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.filters import list_filters, parse
+from mcp_discovery.facade.servers.query import WORDS, read_question
+from mcp_discovery.facade.servers.search_index import SEARCH
 from mcp_discovery.facade.tools.index import (
     DOCUMENTS_TIMEOUT,
     ToolDefinitions,
-    ToolIndex,
     ToolOffer,
+    Tools,
     detail,
     digests_of,
     instance_groups,
@@ -39,7 +40,6 @@ from mcp_discovery.facade.tools.index import (
 )
 from mcp_discovery.nearest import nearest
 from mcp_discovery.query.query import Query
-from mcp_discovery.query.search import words
 
 
 class ListedTool(Shaped):
@@ -57,6 +57,7 @@ class ListedTool(Shaped):
     input_schema: dict[str, Any] | bool | None = Field(
         None, description="With `schema=true`, where it is known."
     )
+    why: str | None = Field(None, description="With `q`: which of its words were found, in a line.")
 
 
 class ToolListModel(Shaped):
@@ -107,23 +108,17 @@ _LIMIT, _MOST = 1000, 10_000
 
 #: For how many queries the listing is cached.
 _CACHED_LISTINGS = 16
-#: Up to this many tools are serialized on the event loop; more of them in a thread.
-_SERIALIZED_ON_LOOP = 50
 
 
 @dataclass(frozen=True)
 class ToolListing:
-    """The tools of the servers that match a query in one view; ``unread`` counts the documents
-    whose definitions could not be read."""
+    """The tools of the servers that match a query in one view, and all tools of the ``documents``
+    that could be read; ``unread`` counts the others."""
 
     view: View
     offers: Mapping[str, ToolOffer]
+    documents: Mapping[str, Tools]
     unread: int
-
-    @cached_property
-    def index(self) -> ToolIndex:
-        """The search index over them, made on first use."""
-        return ToolIndex(self.offers)
 
 
 class ToolListings:
@@ -144,14 +139,8 @@ class ToolListings:
         groups = await asyncio.to_thread(lambda: instance_groups(view.select(query)))
         digests = digests_of(groups)
         tools = await self._definitions.of(digests, timeout=DOCUMENTS_TIMEOUT)
-        unread = len(digests - tools.keys())
-
-        def make_listing() -> ToolListing:
-            listing = ToolListing(view, tool_offers(groups, tools, query["tool"]), unread)
-            _ = listing.index  # made in this thread, not on the event loop
-            return listing
-
-        listing = await asyncio.to_thread(make_listing)
+        offers = await asyncio.to_thread(tool_offers, groups, tools, query["tool"])
+        listing = ToolListing(view, offers, tools, len(digests - tools.keys()))
         if not query.min_uptime:
             self._cache[query] = listing
         return listing
@@ -164,30 +153,34 @@ TOOL_LISTINGS: Part[ToolListings] = Part("tool listings")
 async def tools(request: web.Request) -> web.Response:
     """Every tool that the matching servers offer, each once, by name.
 
-    With ``q`` only those that have all of its words in name, title or description, the best first.
-    Where spellings differ, that of most instances stands for all.
+    With ``q`` only those that it finds, the best first. Where spellings differ, that of most
+    instances stands for all.
     """
     query = parse(request)
-    text = once(request, "q")
+    question = read_question(request, query)
     with_schema = flag(request, "schema")
     limit = whole(request, "limit", least=1, most=_MOST) or _LIMIT
     listing = await parts_of(request)[TOOL_LISTINGS].of(view_of(request), query)
-    view = listing.view
+    view, offers = listing.view, listing.offers
+    ranks = None
+    if question is not None:
+        ranks = await parts_of(request)[SEARCH].tools(question, listing.documents)
 
     def serialize() -> bytes:
-        if text is None:
-            found, total = heapq.nsmallest(limit, listing.offers), len(listing.offers)
+        if ranks is None:
+            found = [listed(offers[name], with_schema) for name in heapq.nsmallest(limit, offers)]
+            total = len(offers)
         else:
-            found, total = listing.index.find(words(text), limit)
-        body: dict[str, Any] = {
-            "tools": [listed(listing.offers[name], with_schema) for name in found],
-            "totalTools": total,
-            "unread": listing.unread,
-        }
+            whys = ranks.names(offers)
+            found = [
+                listed(offers[name], with_schema) | {"why": why}
+                for name, why in islice(whys.items(), limit)
+            ]
+            total = len(whys)
+        body: dict[str, Any] = {"tools": found, "totalTools": total, "unread": listing.unread}
         return orjson.dumps(body | list_json.caveats(view), default=dict)
 
-    on_loop = limit <= _SERIALIZED_ON_LOOP and text
-    data = serialize() if on_loop else await asyncio.to_thread(serialize)
+    data = await asyncio.to_thread(serialize)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 
@@ -235,7 +228,7 @@ OPERATIONS = (
         "tools",
         answers={200: ToolListModel, 304: None},
         parameters=(
-            Parameter("q", "Words that name, title or description have, all of them."),
+            WORDS,
             list_filters,
             Parameter(
                 "schema",

@@ -1,4 +1,4 @@
-"""Which servers offer which tools under which definitions, and the search index over them."""
+"""Which servers offer which tools under which definitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
@@ -20,7 +19,7 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.documents import Documents
-from mcp_discovery.query.search import DESCRIPTION, NAME, TITLE, Postings, words
+from mcp_discovery.health import PREFERENCE, Status
 from mcp_discovery.vouching import NOBODY, Voice, together, voice
 
 #: For how many seconds one request waits for documents that are not in the cache.
@@ -35,11 +34,6 @@ class ToolDefinition:
 
     digest: str
     tool: Mapping[str, Any]
-
-    @cached_property
-    def weights(self) -> Mapping[str, int]:
-        """The search weight of each of its words."""
-        return weights_of(self.tool["name"], self.text("title"), self.text("description"))
 
     def text(self, member: str) -> str | None:
         """The value of ``member`` where it is a string, else ``None``."""
@@ -82,6 +76,13 @@ class ToolDefinitions:
                 await self._documents.read_each(missing, receive, ignored=ignored)
         return found
 
+    async def read(self, digest: str) -> Tools:
+        """The tools of one document; raises what
+        :meth:`mcp_discovery.adapters.store.Store.document` does."""
+        if (cached := self._cache.get(digest)) is not None:
+            return cached[0]
+        return self._parse(await self._documents.get(digest))
+
     async def offer(self, name: str, entries: Iterable[Entry]) -> tuple[ToolOffer, int]:
         """The tool ``name``, which ``entries`` offer, and how many documents could not be read."""
         groups = instance_groups(entries)
@@ -102,34 +103,6 @@ class ToolDefinitions:
         return tools
 
 
-def score(weights: Mapping[str, int], wanted: Sequence[str]) -> int:
-    """How well a text with these word ``weights`` matches ``wanted``; 0 unless it has every word.
-
-    As in the search over servers, a word also matches as a prefix, which counts half.
-    """
-    total = 0
-    for each in wanted:
-        best = weights.get(each, 0)
-        for word, weight in weights.items():
-            if weight // 2 > best and word.startswith(each):
-                best = weight // 2
-        if not best:
-            return 0
-        total += best
-    return total
-
-
-def weights_of(
-    name: str, title: str | None = None, description: str | None = None
-) -> dict[str, int]:
-    """The search weight of each word, by the member in which it stands."""
-    weights: dict[str, int] = {}
-    for weight, text in ((NAME, name), (TITLE, title), (DESCRIPTION, description)):
-        for word in words(text or ""):
-            weights.setdefault(word, weight)
-    return weights
-
-
 #: How many instance ids an item of the list has; ``/tools/{name}`` has all of them.
 _LISTED_IDS = 20
 
@@ -137,13 +110,14 @@ _LISTED_IDS = 20
 @dataclass(slots=True)
 class InstanceGroup:
     """Instances that offer the same tools from the same document; ``ids`` are sorted. ``voice`` is
-    that of all, ``voices`` that of each server's."""
+    that of all, ``voices`` that of each server's, ``health`` the best of each server's."""
 
     digest: str | None
     ids: list[str] = field(default_factory=list)
     voice: Voice = NOBODY
     servers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     voices: dict[str, Voice] = field(default_factory=lambda: defaultdict(lambda: NOBODY))
+    health: dict[str, Status] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +160,9 @@ def instance_groups(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[Inst
         own, name = voice(entry.instance), entry.record.name
         group.voice = together((group.voice, own))
         group.voices[name] = together((group.voices[name], own))
-        group.servers[entry.record.name].append(entry.id)
+        group.servers[name].append(entry.id)
+        status = entry.health.status
+        group.health[name] = min(status, group.health.get(name, status), key=PREFERENCE.index)
     by_names: defaultdict[tuple[str, ...], list[InstanceGroup]] = defaultdict(list)
     for (names, _), group in found.items():
         group.ids.sort()
@@ -218,34 +194,6 @@ def tool_offers(
                     offer.definitions.setdefault(definition.digest, definition)
                 offer.groups[definition.digest if definition else None].append(group)
     return offers
-
-
-class ToolIndex:
-    """The search index over tools; scores are those of
-    :func:`mcp_discovery.facade.tools.index.score`."""
-
-    def __init__(self, offers: Mapping[str, ToolOffer]) -> None:
-        self._names: list[str] = []  # of each definition, in order
-        self._postings: Postings[int] = Postings()
-        for name in sorted(offers):
-            defined = [each.weights for each in offers[name].definitions.values()]
-            for weights in defined or [weights_of(name)]:
-                self._postings.add(len(self._names), weights)
-                self._names.append(name)
-
-    def find(self, wanted: Sequence[str], most: int) -> tuple[list[str], int]:
-        """The ``most`` best tools with every word of ``wanted`` in one definition, and how many
-        match in all."""
-        scores: Mapping[int, int] = {}
-        for number, word in enumerate(wanted):
-            found = self._postings.find(word)
-            if number:
-                found = {key: scores[key] + found[key] for key in scores.keys() & found.keys()}
-            scores = found
-        ordered = sorted(scores)
-        ordered.sort(key=scores.__getitem__, reverse=True)  # stable: names decide between equals
-        names = dict.fromkeys(map(self._names.__getitem__, ordered))
-        return list(islice(names, most)), len(names)
 
 
 def count(groups: Iterable[InstanceGroup]) -> int:

@@ -256,6 +256,14 @@ class Usage:
         """The outcomes of one tool, resource, prompt or skill, whichever instance they were of."""
         return self._figures(self._capabilities.get(name))
 
+    def requests(self) -> Mapping[str, int]:
+        """How many outcomes were reported of each instance that has any."""
+        return {id: window.total for id, window in self._instances.items()}
+
+    def capability_requests(self) -> Mapping[str, int]:
+        """How many outcomes were reported of each tool, resource or prompt that has any."""
+        return {name: window.total for name, window in self._capabilities.items()}
+
     def capabilities(self) -> list[str]:
         """The capabilities of which outcomes were reported."""
         return list(self._capabilities)

@@ -43,6 +43,12 @@ class VisibleUsage(Usage):
             return self._whole_usage.instance(id, reported)
         return super().instance(id, reported)
 
+    def requests(self) -> Mapping[str, int]:
+        """See :meth:`Usage.requests`."""
+        whole = self._whole_usage.requests()
+        shown = {id: number for id, number in whole.items() if self._catalog.shows_whole(id)}
+        return {**super().requests(), **shown}
+
     def checks(self, id: str) -> tuple[int, int, datetime | None, float | None]:
         """See :meth:`Usage.checks`."""
         if id in self._catalog.view.entries:

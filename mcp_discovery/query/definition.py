@@ -13,7 +13,7 @@ from mcp_discovery.balancing import Strategy
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query, query_of
-from mcp_discovery.query.search import words
+from mcp_discovery.query.question import Question
 
 #: The largest definition in bytes of JSON, and how many one store keeps at most.
 MAX_DEFINITION, MAX_QUERIES = 8 * 2**10, 1000
@@ -71,7 +71,7 @@ class QueryStep(_Written):
     @field_validator("q")
     @classmethod
     def _searchable(cls, q: str | None) -> str | None:
-        if q is not None and not words(q):
+        if q is not None and not Question(q).words:
             raise ValueError("has no word to search for; write letters or digits")
         return q
 

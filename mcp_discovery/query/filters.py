@@ -216,10 +216,10 @@ _ROWS = (
         ),
         mode=Mode(
             "match",
-            "One of the tags, or all of them.",
-            "Whether a server needs any or all of the tags.",
+            "Whether one of the tags and of the words of `q` is enough, or all have to be there.",
+            "Whether any of the tags, and of the words of q, is enough, or it takes all.",
             Option(
-                "any: one of the tags is enough; all: it takes every one.",
+                "any: one of the tags, and of the words, is enough; all: it takes every one.",
                 "any|all",
                 repeated=False,
             ),

@@ -19,7 +19,8 @@ NEVER = {
     *("mcp_discovery.client", "mcp_discovery.cli.facade", "mcp_discovery.cli.tables"),
     *(
         "mcp_discovery.adapters.catalog",
-        "mcp_discovery.query.search",
+        "mcp_discovery.query.index",
+        "Stemmer",
         "mcp_discovery.adapters.embedded",
         "mcp_discovery.adapters.remote",
         "sqlite3",

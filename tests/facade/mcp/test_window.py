@@ -125,7 +125,8 @@ async def test_the_first_tool_is_never_left_out(ask: Client) -> None:
     schema = {"type": "object", "properties": long}
     await post(ask, "a", {"name": "huge", "description": "Does it.", "inputSchema": schema})
     told = await call(ask, "find_tools", q="huge", detail="full", max_tokens=500)
-    assert told["tools"] == [{"name": "huge", "server": "products", "description": "Does it."}]
+    (shown,) = told["tools"]
+    assert shown.keys() == {"name", "server", "why", "description"}
     assert told["matched"] == 1 and "told as detail=summary" in told["note"]
     told = await call(ask, "find_tools", q="huge", detail="full", max_tokens=9_000)
     assert told["tools"][0]["inputSchema"] == schema and "note" not in told

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -14,7 +13,9 @@ import pytest
 
 from mcp_discovery.facade.access.list_parts import PARTS
 from mcp_discovery.facade.servers.results import LISTS
-from mcp_discovery.health import utcnow
+from mcp_discovery.health import PREFERENCE, Status, utcnow
+from mcp_discovery.query.question import Question
+from mcp_discovery.query.words import stem, words
 from tests.facade.large_catalog import (
     OWNERS,
     TAGS,
@@ -68,38 +69,18 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-@cache
-def tokens(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", re.sub("([a-z])([A-Z])", r"\1 \2", text).lower())
+def words_in(texts: Iterable[str]) -> set[str]:
+    return {stem(word) for text in texts for word, _ in words(text)}
 
 
-def scored(entry: Entry, words: list[str], many: LargeCatalog) -> int:
-    """The sum, over the words, of the best place where each stands; 0 where one stands nowhere."""
+def texts_of(entry: Entry, many: LargeCatalog) -> set[str]:
+    """The words of an entry and of its tools."""
     document = many.documents.get(entry["capabilities"].get("digest", ""))
-    described = [tool["description"] for tool in document.tools] if document else []
-    places = (
-        (16, [entry["name"]]),
-        (12, [entry.get("title", "")]),
-        (10, entry["tags"]),
-        (8, entry["capabilities"]["tools"]),
-        (4, [entry["description"]]),
-    )
-    total = 0
-    for word in words:
-        best = max((word_in(word, text, weight) for weight, all in places for text in all))
-        if not best and any(word_in(word, text, 2) for text in described):
-            best = 1
-        if not best:
-            return 0
-        total += best
-    return total
-
-
-def word_in(word: str, text: str, weight: int) -> int:
-    found = tokens(text)
-    if word in found:
-        return weight
-    return weight // 2 if any(each.startswith(word) for each in found) else 0
+    tools = entry["capabilities"]["tools"]
+    defined = document.tools if document else ()
+    described = [tool["description"] for tool in defined if tool["name"] in tools]
+    own = (entry["name"], entry.get("title", ""), entry["description"], *entry["tags"])
+    return words_in((*own, *tools, *described))
 
 
 def scan(many: LargeCatalog, asked: list[tuple[str, str]]) -> list[Entry]:
@@ -203,25 +184,28 @@ async def test_every_order_is_right_and_pages_make_the_whole(many: LargeCatalog,
     assert found == wanted
 
 
+@pytest.mark.parametrize("match", [any, all])
 @pytest.mark.parametrize(
     "text",
     [
-        *("orders", "order", "ORDER 7", "read file", "read_file", "listOrders", "ware"),
-        *("größ stock", "number7", "numb tells", "nowhere", "orders invoice catalog", "the price"),
+        *("orders!", "ORDER 7!", "read_file!", "listOrders!", "größe stock!", "number7!"),
+        *("nowhere", "orders invoice catalog!", "the price!"),
     ],
 )
-async def test_words_are_found_and_ranked_as_a_scan_does(many: LargeCatalog, text: str) -> None:
-    words = tokens(text)
-    scores = {
-        entry["id"]: score
+async def test_words_are_found_as_a_scan_does(
+    many: LargeCatalog, text: str, match: Callable[[Iterable[bool]], bool]
+) -> None:
+    sought = [each.term for each in Question(text).words]
+    wanted = [
+        entry["id"]
         for entry in scan(many, [("status", "all")])
-        if (score := scored(entry, words, many))
-    }
-    wanted = sorted(scores, key=lambda id: (-scores[id], id))
-    query = urlencode({"q": text, "status": "all", "fields": "id"})
+        if match(word in texts_of(entry, many) for word in sought)
+    ]
+    query = urlencode({"q": text, "status": "all", "fields": "id,status", "match": match.__name__})
     reply = await many.ask("GET", f"/servers?{query}")
-    assert reply.ids == wanted
-    assert bool(wanted) == (text != "nowhere")
+    assert sorted(reply.ids) == sorted(wanted)
+    order = [PREFERENCE.index(Status(each["status"])) for each in reply.json["servers"]]
+    assert order == sorted(order)  # health comes before words
 
 
 async def test_what_is_left_out_is_explained(many: LargeCatalog) -> None:
@@ -243,7 +227,7 @@ async def test_what_is_left_out_is_explained(many: LargeCatalog) -> None:
             "zone": entry.get("zone") != "us",
             "version": not RANGES["^1.2"](numbers(entry["version"])),
             "tool": "buy" not in entry["capabilities"]["tools"],
-            "q": not scored(entry, ["orders"], many),
+            "q": stem("orders") not in texts_of(entry, many),
         }
         assert set(each["filters"]) == {name for name, is_so in failed.items() if is_so}
         assert each["filters"]

@@ -87,8 +87,18 @@ async def test_a_cursor_from_elsewhere(some: LargeCatalog) -> None:
         await refused(f"status=all&cursor={garbage}", "")
     said = orjson.loads(base64.urlsafe_b64decode(cursor + "=="))
     for position, value in (
-        *((0, 2), (0, "1"), (2, -1), (2, 10**15), (2, "x"), (3, 5), (3, []), (3, True)),
-        *((4, 7), (5, 0), (5, 1001), (5, None), (5, "9")),
+        *((0, 3), (0, "1"), (2, -1), (2, 10**15), (2, "x"), (3, 5), (3, []), (3, True)),
+        *(
+            (4, 7),
+            (5, 0),
+            (5, 1001),
+            (5, None),
+            (5, "9"),
+            (6, None),
+            (6, [-1]),
+            (6, ["1"]),
+            (6, [1] * 65),
+        ),
     ):
         forged = [*said[:position], value, *said[position + 1 :]]
         text = base64.urlsafe_b64encode(orjson.dumps(forged)).decode().rstrip("=")

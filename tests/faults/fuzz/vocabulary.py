@@ -27,7 +27,9 @@ from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.introspection import LISTINGS, read_page
 from mcp_discovery.probe.messages import answer_in, parse, strings
-from mcp_discovery.query.search import TextIndex, words
+from mcp_discovery.query.index import Corpus, SearchIndex
+from mcp_discovery.query.question import Question
+from mcp_discovery.query.search_fields import TOOL_FIELDS, weights
 from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
 from tests.faults.fuzz.corpus import json_like, text_like
@@ -66,9 +68,11 @@ def _shown(instance: Instance) -> None:
     entry = Entry(instance)
     View("epoch").with_entry(instance.id, entry).with_entry(instance.id, None)
     orjson.loads(entry.json(instance.health.since))
-    index = TextIndex()
+    index = SearchIndex(Corpus())
     index.put(instance.record)
-    index.search(["a"])
+    for _ in index.work():
+        pass
+    index.servers(Question("a"))
 
 
 def _registration(data: bytes) -> None:
@@ -93,7 +97,7 @@ def _capability_document(data: bytes) -> None:
     found.names()
     assert CapabilityDocument.from_json(found.canonical, digest=found.digest) == found
     for tool in found.tools:
-        words(str(tool.get("description"))[:100_000])
+        weights(TOOL_FIELDS, tool)
 
 
 def _unpacked(data: bytes) -> None:
@@ -133,7 +137,8 @@ def _range(data: bytes) -> None:
 
 
 def _words(data: bytes) -> None:
-    words(data.decode("utf-8", "replace") * 200)
+    text = data.decode("utf-8", "replace") * 200
+    _ = Question(text).words, Question(text).clauses
 
 
 _EVENT = "id: a:1\nevent: change\ndata: {}\n\n: ping\r\n\r\ndata\rdata: b\n\n"

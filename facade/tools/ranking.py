@@ -1,0 +1,115 @@
+"""Tools in the order in which they are found: of every server for itself, or by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from mcp_discovery.facade.tools.index import ToolDefinition, ToolOffer
+from mcp_discovery.health import PREFERENCE
+from mcp_discovery.query.index import Ranking, ToolKey
+from mcp_discovery.vouching import NOBODY, Voice, together
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMatch:
+    """One tool of one server, as most of its replicas define it (``None``: not known), and why it
+    was found: one line, or ``None`` where no words were searched for."""
+
+    name: str
+    server: str
+    definition: ToolDefinition | None
+    why: str | None = None
+
+    @property
+    def tool(self) -> Mapping[str, Any]:
+        """MCP's definition of it, empty where that is not known."""
+        return self.definition.tool if self.definition else {}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRanks:
+    """What a question found of the tools of one list: which comes before which, and why.
+
+    Those of healthy servers come first, then those with the greatest score; of equal ones those
+    that are used more, then names decide. ``use`` is how often each was used, by name.
+    """
+
+    ranking: Ranking[ToolKey]
+    use: Mapping[str, int]
+
+    def matches(self, offers: Mapping[str, ToolOffer]) -> list[ToolMatch]:
+        """The found ones of the tools in ``offers``, of each server for itself, the best first."""
+        definitions = cache(lambda name: definitions_by_server(offers[name]))
+        found = []
+        for key, offer in self._offered(offers):
+            name, server, digest = key
+            definition = definitions(name).get(server)
+            if digest == (definition.digest if definition else None):
+                found.append((self._rank(key, offer), key, definition))
+        found.sort(key=lambda each: (each[0], each[1][:2]))
+        return [
+            ToolMatch(name, server, definition, self.ranking.why((name, server, digest)))
+            for _, (name, server, digest), definition in found
+        ]
+
+    def names(self, offers: Mapping[str, ToolOffer]) -> dict[str, str]:
+        """Why, by the name of each of the found ones of the tools in ``offers``, the best first."""
+        best: dict[str, tuple[tuple[int, int, int], ToolKey]] = {}
+        for key, offer in self._offered(offers):
+            rank = self._rank(key, offer), key
+            if key[0] not in best or rank < best[key[0]]:
+                best[key[0]] = rank
+        ordered = sorted(best.items(), key=lambda each: (each[1][0], each[0]))
+        return {name: self.ranking.why(key) for name, (_, key) in ordered}
+
+    def _offered(self, offers: Mapping[str, ToolOffer]) -> Iterator[tuple[ToolKey, ToolOffer]]:
+        for key in self.ranking:
+            offer = offers.get(key[0])
+            groups = offer.groups.get(key[2]) if offer is not None else None
+            if offer is not None and any(key[1] in group.servers for group in groups or ()):
+                yield key, offer
+
+    def _rank(self, key: ToolKey, offer: ToolOffer) -> tuple[int, int, int]:
+        name, server, digest = key
+        health = min(
+            PREFERENCE.index(group.health[server])
+            for group in offer.groups[digest]
+            if server in group.servers
+        )
+        return health, -self.ranking.score(key), -self.use.get(name, 0).bit_length()
+
+
+def all_matches(offers: Mapping[str, ToolOffer]) -> list[ToolMatch]:
+    """All of the tools in ``offers``, of each server for itself, by name."""
+    found = [
+        ToolMatch(name, server, definition)
+        for name, offer in offers.items()
+        for server, definition in definitions_by_server(offer).items()
+    ]
+    found.sort(key=lambda each: (each.name, each.server))
+    return found
+
+
+def definitions_by_server(offer: ToolOffer) -> dict[str, ToolDefinition | None]:
+    """Server → the definition of those of its instances that count most."""
+    if len(offer.groups) == 1:
+        ((digest, groups),) = offer.groups.items()
+        servers = chain.from_iterable(group.servers for group in groups)
+        return dict.fromkeys(servers, offer.definitions.get(digest or ""))
+    votes: defaultdict[str, dict[str | None, Voice]] = defaultdict(dict)
+    for digest, groups in offer.groups.items():
+        for group in groups:
+            for server, heard in group.voices.items():
+                votes[server][digest] = together((votes[server].get(digest, NOBODY), heard))
+    return {
+        # A known definition counts more than an unknown one.
+        server: offer.definitions.get(
+            min(counted, key=lambda each: (each is None, counted[each], each or "")) or ""
+        )
+        for server, counted in votes.items()
+    }

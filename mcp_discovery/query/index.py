@@ -1,0 +1,611 @@
+"""The index in which tools and servers are found by words, and their scores.
+
+A :class:`Corpus` has the texts of one facade: a text is one definition of a tool at one server, or
+what a server says of itself. It is analyzed and indexed once, whoever may see it. A
+:class:`SearchIndex` is over the list of some callers: which texts are in their list, and how many
+of these have a word. Nothing else goes into a result, so that what a caller may not see changes
+nothing in it.
+
+The score of a text is the sum, over the words of the question that it has, of the word's inverse
+document frequency and its impact there. Impacts depend on the text alone, so that one that comes
+or goes costs what its own words cost.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, insort
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from heapq import nlargest
+from itertools import compress
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
+
+from cachetools import LRUCache
+
+from mcp_discovery.query import search_fields
+from mcp_discovery.query.question import MAX_WORDS, Question, Word
+from mcp_discovery.query.search_fields import Weights, weights
+from mcp_discovery.query.spelling import misspelled
+from mcp_discovery.record import Record
+
+#: How soon a word that a text says more of counts no more (BM25's k1).
+K1: Final = 1.2
+#: What a word counts that only begins as the question's does, or is one letter off.
+PREFIX, MISSPELLED = 0.5, 0.7
+#: Up to how many words the last one of a question is taken for a beginning as well.
+_FEW = 3
+#: How many words that begin as a question's does are searched for, the shortest ones.
+_MOST_BEGUN = 64
+#: How many words are tried for one that is misspelled.
+_MOST_MEANT = 2
+#: How long a stem is at least, and how much longer a word may be whose ending is not finished.
+_STEM, _ENDING = 5, 5
+#: In how many steps impacts and rarities are counted.
+_STEPS, _SCALE = 127, 1 << 10
+#: Postings are swept once so many texts are dead and more than one in ``_SHARE`` of all.
+_DEAD, _SHARE = 256, 8
+#: Of how many definitions the weights are cached: servers share some.
+_CACHED = 1024
+_NONE = array("I")
+
+K = TypeVar("K", bound=Hashable)
+
+
+class ServerText:
+    """What a server says of itself. Equal ones are one object within a corpus."""
+
+    __slots__ = ("__weakref__", "name", "record")
+
+    def __init__(self, record: Record) -> None:
+        self.name = record.name
+        self.record = record
+
+
+class Text(NamedTuple):
+    """What a text of a corpus is of: a tool, with the digest of its definition where that is known,
+    or the server itself, with an empty ``tool``."""
+
+    server: ServerText
+    tool: str
+    digest: str | None
+
+
+#: The tool's name, its server's, and the digest of its definition, or ``None`` where not known.
+ToolKey: TypeAlias = tuple[str, str, str | None]
+#: The definitions of the tools in a document by name: their digests and themselves.
+Definitions: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
+#: How rare each word of a question is.
+Scales: TypeAlias = tuple[int, ...]
+
+
+class Vectors(Protocol):
+    """What a model knows of the meaning of texts, by their numbers in one corpus.
+
+    ``blend`` takes the scores by words of those in ``members`` that have any, and returns the
+    scores of all that are found, by words or by meaning.
+    """
+
+    def put(self, number: int, server: Record, tool: Mapping[str, Any] | None) -> None: ...
+
+    def drop(self, number: int) -> None: ...
+
+    def blend(
+        self, question: Question, scores: Mapping[int, float], members: Sequence[int]
+    ) -> Mapping[int, float]: ...
+
+
+class Corpus:
+    """The texts of one facade, each with how many lists have it."""
+
+    def __init__(self, vectors: Vectors | None = None) -> None:
+        self.vectors = vectors
+        #: The texts by number; a new list whenever numbers are given to others.
+        self.texts: list[Text | None] = []
+        #: Of each word, sorted: ``number << 8 | impact << 1 | whether it is in the name``.
+        self.postings: dict[str, array[int]] = {}
+        self._numbers: dict[Text, int] = {}
+        #: The numbers of the texts that servers say of themselves.
+        self.servers: set[int] = set()
+        self._lists = array("I")
+        self._free: list[int] = []
+        self._dead: set[int] = set()
+        self._servers: WeakValueDictionary[tuple[object, ...], ServerText] = WeakValueDictionary()
+        self._sorted: list[str] = []
+        self._unsorted: list[str] = []
+        self._of_tools: LRUCache[str, Weights] = LRUCache(_CACHED)
+        self._of_servers: LRUCache[ServerText, Weights] = LRUCache(_CACHED)
+
+    def __len__(self) -> int:
+        """How many texts are in the postings."""
+        return len(self.texts) - len(self._free)
+
+    def server(self, record: Record) -> ServerText:
+        """What ``record`` says of its server."""
+        key = (
+            *(record.name, record.title, record.description, record.tags),
+            record.example_queries,
+        )
+        found = self._servers.get(key)
+        if found is None:
+            found = self._servers[key] = ServerText(record)
+        return found
+
+    def number(self, text: Text, tool: Mapping[str, Any] | None) -> int:
+        """The number of ``text``, which a list is to hold at once; ``tool`` is the definition."""
+        number = self._numbers.get(text)
+        return self._add(text, tool) if number is None else number
+
+    def hold(self, number: int) -> None:
+        """One list more has the text."""
+        self._lists[number] += 1
+        self._dead.discard(number)
+
+    def release(self, number: int) -> None:
+        """One list less has the text."""
+        self._lists[number] -= 1
+        if not self._lists[number]:
+            self._dead.add(number)
+
+    def sweep(self, least: int = 1) -> Iterator[None]:
+        """Takes the texts that no list has out of the postings, in short steps, where there are
+        ``least`` of them. A search is a little faster then."""
+        if len(self._dead) < least:
+            return
+        gone, self._dead = self._dead, set()
+        for number in gone:
+            text = self.texts[number]
+            assert text is not None
+            del self._numbers[text]
+            self.servers.discard(number)
+            if self.vectors is not None:
+                self.vectors.drop(number)
+        for word in list(self.postings):
+            known = self.postings.get(word, _NONE)
+            kept = array("I", [each for each in known if each >> 8 not in gone])
+            if not kept:
+                self.postings.pop(word, None)
+            elif len(kept) < len(known):
+                self.postings[word] = kept
+            yield
+        self._sorted = [word for word in self._sorted if word in self.postings]
+        self.texts = [None if number in gone else it for number, it in enumerate(self.texts)]
+        self._free = sorted((*self._free, *gone), reverse=True)
+
+    def beginning(self, start: str) -> Sequence[str]:
+        """The words that begin with ``start``."""
+        if self._unsorted:
+            self._sorted = sorted({*self._sorted, *self._unsorted})
+            self._unsorted = []
+        low = bisect_left(self._sorted, start)
+        high = bisect_left(self._sorted, start + "\U0010ffff", low)
+        return self._sorted[low:high]
+
+    def _add(self, text: Text, tool: Mapping[str, Any] | None) -> int:
+        if self._free:
+            number = self._free.pop()
+            self.texts[number] = text
+        else:
+            number = len(self.texts)
+            self.texts.append(text)
+            self._lists.append(0)
+        self._numbers[text] = number
+        if not text.tool:
+            self.servers.add(number)
+        of, names = self._weights(text, tool)
+        for word, weight in of.items():
+            impact = max(1, round(weight / (K1 + weight) * _STEPS))
+            posting = number << 8 | impact << 1 | (word in names)
+            known = self.postings.get(word)
+            if known is None:
+                self.postings[word] = array("I", (posting,))
+                self._unsorted.append(word)
+            elif posting > known[-1]:
+                known.append(posting)
+            else:
+                insort(known, posting)
+        if self.vectors is not None:
+            self.vectors.put(number, text.server.record, tool)
+        return number
+
+    def _weights(self, text: Text, tool: Mapping[str, Any] | None) -> Weights:
+        if tool is None:
+            return weights(search_fields.SERVER_FIELDS, text.server.record)
+        own = None if text.digest is None else self._of_tools.get(text.digest)
+        if own is None:
+            own = weights(search_fields.TOOL_FIELDS, tool)
+            if text.digest is not None:
+                self._of_tools[text.digest] = own
+        of_server = self._of_servers.get(text.server)
+        if of_server is None:
+            of_server = weights(search_fields.SERVER_FIELDS_OF_TOOLS, text.server.record)
+            self._of_servers[text.server] = of_server
+        of = dict(own.of)
+        for word, weight in of_server.of.items():
+            of[word] = of.get(word, 0.0) + weight
+        return Weights(of, own.names)
+
+
+class Ranking(Generic[K]):
+    """What a question finds, by key. Greater scores are better; equal ones are equally good."""
+
+    def __init__(self, question: Question, found: Mapping[K, int], hits: Hits) -> None:
+        self.question = question
+        self._hits = found
+        self._shift = hits.shift
+        self._ceiling = hits.ceiling
+        #: How rare each word is; with these a later question finds the same order.
+        self.scales = hits.scales
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._hits)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._hits
+
+    def score(self, key: K) -> int:
+        """The score of ``key``; 0 where it was not found."""
+        return self._hits.get(key, 0) >> self._shift
+
+    def share(self, key: K) -> float:
+        """The score as a part, from 0 to 1, of the greatest that a text could have."""
+        return min(1.0, self.score(key) / self._ceiling)
+
+    def why(self, key: K) -> str:
+        """Why it was found: ``matched: weather, forecast (name); 2 of 3 words``."""
+        hit = self._hits.get(key, 0)
+        named: list[str] = []
+        other: list[str] = []
+        for number, word in enumerate(self.question.words):
+            bits = hit >> 2 * number & 3
+            if bits:
+                (named if bits & 2 else other).append(word.shown)
+        if not named and not other:
+            return "close in meaning"
+        listed = ", ".join(([f"{', '.join(named)} (name)"] if named else []) + other)
+        number = len(self.question.words)
+        noun = "word" if number == 1 else "words"
+        return f"matched: {listed}; {len(named) + len(other)} of {number} {noun}"
+
+
+def are_scales(values: Sequence[object]) -> bool:
+    """Whether ``values`` may be the scales of a ranking."""
+    return len(values) <= MAX_WORDS and all(
+        type(each) is int and 0 <= each < 10**6 for each in values
+    )
+
+
+@dataclass(slots=True)
+class _Version:
+    """Instances that say the same of their server and offer the same tools."""
+
+    server: ServerText
+    tools: tuple[str, ...]
+    digest: str | None
+    ids: set[str] = field(default_factory=set)
+    #: The server's own text first.
+    numbers: array[int] = field(default_factory=partial(array, "I"))
+    is_described: bool = False
+
+
+class SearchIndex:
+    """Finds tools and servers in one list that changes."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._of: dict[str, _Version] = {}
+        self._versions: dict[tuple[object, ...], _Version] = {}
+        self._by_server: defaultdict[ServerText, list[_Version]] = defaultdict(list)
+        self._by_digest: defaultdict[str, list[_Version]] = defaultdict(list)
+        #: How many versions have a text, by its number.
+        self._members = array("I")
+        self._texts = 0
+        self._todo: deque[Iterator[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """The ids of the indexed instances."""
+        return self._of.keys()
+
+    def put(self, record: Record) -> None:
+        """Adds an instance, or replaces what it said before; done by :meth:`work`.
+
+        Its tools are known by name alone until :meth:`describe` has their document.
+        """
+        server = self._corpus.server(record)
+        key = server, record.capabilities.tools, record.capabilities.digest
+        before, version = self._of.get(record.id), self._versions.get(key)
+        if version is None:
+            version = self._versions[key] = _Version(*key)
+            self._by_server[server].append(version)
+            if version.digest is not None:
+                self._by_digest[version.digest].append(version)
+            self._todo.append(self._fill(version))
+        elif version is before:
+            return
+        version.ids.add(record.id)
+        self._of[record.id] = version
+        if before is not None:
+            self._leave(record.id, before)
+
+    def remove(self, id: str) -> None:
+        """Removes an instance, if it is indexed; done by :meth:`work`."""
+        version = self._of.pop(id, None)
+        if version is not None:
+            self._leave(id, version)
+
+    def work(self) -> Iterator[None]:
+        """Does what is to be done, in short steps. What is left undone is done the next time."""
+        while self._todo:
+            try:
+                next(self._todo[0])
+            except StopIteration:
+                self._todo.popleft()
+            except BaseException:
+                self._todo.popleft()
+                raise
+            yield
+        yield from self._corpus.sweep(max(_DEAD, len(self._corpus) // _SHARE))
+
+    def undescribed(self) -> list[str]:
+        """The digests of documents whose definitions of tools are not known yet."""
+        return [digest for digest in self._by_digest if not self.is_described(digest)]
+
+    def is_described(self, digest: str) -> bool:
+        """Whether nothing is to be known from the document with ``digest``."""
+        return all(each.is_described for each in self._by_digest.get(digest, ()))
+
+    def describe(self, digest: str, tools: Definitions) -> Iterator[None]:
+        """Indexes the definitions of tools in a document, in short steps, each of which may be the
+        last; none for a document that is lost."""
+        for version in list(self._by_digest.get(digest, ())):
+            if version.is_described:
+                continue
+            if len(version.numbers) <= len(version.tools):
+                continue  # it came just now, and is described the next time
+            for at, name in enumerate(version.tools, start=1):
+                if not version.ids:
+                    break  # it is gone
+                if name in tools:
+                    text = Text(version.server, name, tools[name][0])
+                    before = version.numbers[at]
+                    version.numbers[at] = self._hold(text, tools[name][1])
+                    self._release(before)
+                    yield
+            version.is_described = True
+
+    def close(self) -> None:
+        """Leaves the corpus."""
+        for number, versions in enumerate(self._members):
+            if versions:
+                self._corpus.release(number)
+
+    def _leave(self, id: str, version: _Version) -> None:
+        version.ids.discard(id)
+        if version.ids:
+            return
+        del self._versions[version.server, version.tools, version.digest]
+        _forget(self._by_server, version.server, version)
+        if version.digest is not None:
+            _forget(self._by_digest, version.digest, version)
+        self._todo.append(self._empty(version))
+
+    def _fill(self, version: _Version) -> Iterator[None]:
+        version.numbers.append(self._hold(Text(version.server, "", None), None))
+        for name in version.tools:
+            version.numbers.append(self._hold(Text(version.server, name, None), {"name": name}))
+            yield
+
+    def _empty(self, version: _Version) -> Iterator[None]:
+        while version.numbers:
+            self._release(version.numbers.pop())
+            yield
+
+    def _hold(self, text: Text, tool: Mapping[str, Any] | None) -> int:
+        number = self._corpus.number(text, tool)
+        if number >= len(self._members):
+            self._members.extend([0] * (number + 1 - len(self._members)))
+        if not self._members[number]:
+            self._corpus.hold(number)
+            self._texts += 1
+        self._members[number] += 1
+        return number
+
+    def _release(self, number: int) -> None:
+        self._members[number] -= 1
+        if not self._members[number]:
+            self._corpus.release(number)
+            self._texts -= 1
+
+    # -- searching -----------------------------------------------------------------------------
+
+    def tools(
+        self, question: Question, *, scales: Scales | None = None, most: int | None = None
+    ) -> Ranking[ToolKey]:
+        """The tools that ``question`` finds, or the best ``most`` and all that equal the last of
+        them; ``scales`` are those of an earlier ranking."""
+        hits = self._search(question, scales)
+        found, texts = hits.by_number, self._corpus.texts
+        every = hits.every if question.match == "all" else 0
+        numbers: Iterable[int] = compress(range(len(found)), found)
+        if most is not None and not every:
+            for number in self._corpus.servers:
+                if number < len(found):
+                    found[number] = 0
+            least = min(nlargest(most, filter(None, found)), default=0)
+            numbers = [number for number in numbers if found[number] >= least]
+        keyed: dict[ToolKey, int] = {}
+        for number in numbers:
+            hit, text = found[number], texts[number]
+            if text is not None and text.tool and hit & every == every:
+                # Of servers that share a name, that of the better one counts.
+                key = text.tool, text.server.name, text.digest
+                keyed[key] = max(hit, keyed.get(key, 0))
+        return Ranking(question, keyed, hits)
+
+    def servers(self, question: Question, *, scales: Scales | None = None) -> Ranking[str]:
+        """The ids of the instances that ``question`` finds by what they say of their server or by
+        their tools; the score is that of the server's own text and of its best tool together.
+        ``scales`` are those of an earlier ranking."""
+        hits = self._search(question, scales)
+        found, texts = hits.by_number, self._corpus.texts
+        every = hits.every if question.match == "all" else 0
+        by_server: defaultdict[ServerText, list[int]] = defaultdict(list)
+        for number in compress(range(len(found)), found):
+            if (text := texts[number]) is not None:
+                by_server[text.server].append(number)
+        keyed: dict[str, int] = {}
+        for server, numbers in by_server.items():
+            versions = self._by_server[server]
+            for version in versions:
+                if len(versions) > 1:
+                    numbers = [number for number in version.numbers if found[number]]
+                hit = hits.together(version.numbers[0], numbers)
+                if hit and hit & every == every:
+                    keyed.update(dict.fromkeys(version.ids, hit))
+        return Ranking(question, keyed, hits)
+
+    def cost(self, question: Question) -> int:
+        """About how many postings are read for ``question``."""
+        postings = self._corpus.postings
+        return sum(len(postings.get(word.term, ())) for word in question.words)
+
+    def _search(self, question: Question, scales: Scales | None) -> Hits:
+        words = question.words
+        shift = 2 * len(words)
+        found = [0] * len(self._corpus.texts)
+        used: list[int] = []
+        for at, word in enumerate(words):
+            may_go_on = question.is_open and at == len(words) - 1
+            held = self._alternatives(word, may_go_on and len(words) <= _FEW)
+            number = (
+                len(held[0][0])
+                if len(held) == 1
+                else len({each >> 8 for postings, _ in held for each in postings})
+            )
+            scale = scales[at] if scales and at < len(scales) else self._rarity(number)
+            used.append(scale)
+            bit = 1 << 2 * at
+            if len(held) == 1:
+                postings, part = held[0]
+                values = _values(round(scale * part), shift, bit, len(postings))
+                for each in postings:
+                    found[each >> 8] += values[each & 255]
+                continue
+            best: dict[int, int] = {}
+            for postings, part in held:
+                values = _values(round(scale * part), shift, bit, len(postings))
+                for each in postings:
+                    if (value := values[each & 255]) > best.get(each >> 8, 0):
+                        best[each >> 8] = value
+            for text, value in best.items():
+                found[text] += value
+        return Hits(found, shift, tuple(used))
+
+    def _rarity(self, number: int) -> int:
+        """The inverse document frequency of a word that ``number`` texts have."""
+        return round(_SCALE * math.log(1 + (self._texts - number + 0.5) / (number + 0.5)))
+
+    def _alternatives(self, word: Word, may_go_on: bool) -> list[tuple[Sequence[int], float]]:
+        """The postings for one word, each with what it counts: of the word itself, of longer ones
+        where it may be a beginning, and of what it may be meant for where it is nowhere."""
+        exact = self._held(word.term)
+        found: list[tuple[Sequence[int], float]] = [(exact, 1.0)] if exact else []
+        if may_go_on or not exact:
+            found += [(held, PREFIX) for held in self._begun(word)]
+        if not found:
+            found = [(held, MISSPELLED) for held in self._meant(word)]
+        if not found:
+            found = [(held, PREFIX) for held in self._unfinished(word)]
+        return found
+
+    def _begun(self, word: Word) -> list[Sequence[int]]:
+        """The postings of the words that begin with it."""
+        longer = {*self._corpus.beginning(word.term), *self._corpus.beginning(word.shown)}
+        found = []
+        for each in sorted(longer - {word.term}, key=lambda each: (len(each), each)):
+            if held := self._held(each):
+                found.append(held)
+                if len(found) == _MOST_BEGUN:
+                    break
+        return found
+
+    def _meant(self, word: Word) -> list[Sequence[int]]:
+        """The postings of the words that are one slip away from it: the two that most have."""
+        postings = self._corpus.postings
+        slips = {*misspelled(word.term), *misspelled(word.shown)}
+        found = [(self._held(each), each) for each in slips if each in postings]
+        found.sort(key=lambda each: (-len(each[0]), each[1]))
+        return [held for held, _ in found[:_MOST_MEANT] if held]
+
+    def _unfinished(self, word: Word) -> list[Sequence[int]]:
+        """The postings of a stem whose ending it may not have got yet: ``organizati``."""
+        shown = word.shown
+        for end in range(len(shown) - 1, max(_STEM, len(shown) - _ENDING) - 1, -1):
+            if held := self._held(shown[:end]):
+                return [held]
+        return []
+
+    def _held(self, term: str) -> Sequence[int]:
+        """The postings of ``term`` whose texts are in this list."""
+        known = self._corpus.postings.get(term, _NONE)
+        if self._texts == len(self._corpus):
+            return known
+        members = self._members
+        end = len(members)
+        return [each for each in known if each >> 8 < end and members[each >> 8]]
+
+
+class Hits(NamedTuple):
+    """What a question finds, by the number of the text; 0: nothing. A hit is the score, and below
+    it two bits for each word of the question: whether the text has it, and whether in its name."""
+
+    by_number: list[int]
+    shift: int
+    scales: Scales
+
+    @property
+    def every(self) -> int:
+        """The bits of a hit that has every word."""
+        return ((1 << self.shift) - 1) // 3
+
+    @property
+    def ceiling(self) -> int:
+        """The greatest score that a text can have."""
+        return max(sum(self.scales) * _STEPS, 1)
+
+    def together(self, own: int, numbers: Iterable[int]) -> int:
+        """The hit of a server whose texts are ``numbers``, and ``own`` what it says of itself."""
+        bits = best = 0
+        for number in numbers:
+            hit = self.by_number[number]
+            bits |= hit
+            if number != own and hit > best:
+                best = hit
+        score = (self.by_number[own] >> self.shift) + (best >> self.shift)
+        return score << self.shift | bits & ((1 << self.shift) - 1)
+
+
+def _forget(versions: dict[K, list[_Version]], key: K, version: _Version) -> None:
+    versions[key].remove(version)
+    if not versions[key]:
+        del versions[key]
+
+
+def _values(scale: int, shift: int, bit: int, number: int) -> Sequence[int]:
+    """What a posting adds to the hit of its text, by its last eight bits."""
+    values: list[int] = []
+    for impact in range(_STEPS + 1):
+        value = scale * impact << shift | bit
+        values += (value, value | bit << 1)
+    return values
