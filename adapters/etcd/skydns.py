@@ -11,6 +11,11 @@ its ``live`` key, below ``/skydns/<the domain's labels reversed>/``:
   (RFC 2782).
 
 The first two also serve ``<id>.<name>.<service>.<domain>``, to which SRV points.
+
+By option there is also ``<service>/_agents/<name>/<id>``: TXT of
+``<name>._agents.<service>.<domain>``, the TXT form of the records of DNS-AID
+(draft-mozleywilliams-dnsop-dnsaid-02, section 4, as its reference implementation writes it). Its
+SVCB form, and ARD's records, are not for CoreDNS's etcd plugin, which serves neither.
 """
 
 from __future__ import annotations
@@ -41,11 +46,12 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 @dataclass(frozen=True, slots=True)
 class DNSZone:
     """The zone of the names: ``root`` is CoreDNS's ``path``, and the names end with
-    ``<service>.<domain>``."""
+    ``<service>.<domain>``. With ``agents`` there are those of DNS-AID as well."""
 
     root: str
     domain: str
     service: str
+    agents: bool = False
 
     @property
     def base(self) -> str:
@@ -81,6 +87,12 @@ class DNSZone:
                 found[f"{self.base}_{name}/_{self.service}/{record.id}"] = orjson.dumps(
                     {"host": target, **common}
                 )
+        if self.agents:
+            own_name = f"{record.id}.{record.name}.{SERVER}.{self.service}.{self.domain}"
+            where = f"target={own_name if _is_ip(host) else host} port={port}"
+            agent = f"v=1 {where} alpn=mcp bap=mcp {text_of(record)}"
+            key = f"{self.base}{self.service}/_agents/{record.name}/{record.id}"
+            found[key] = orjson.dumps({"text": agent, "ttl": TTL})
         return found
 
 

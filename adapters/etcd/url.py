@@ -20,6 +20,7 @@ _EXAMPLE = "write etcd://host1:2379,host2:2379/prefix"
 #: ``<id>._<name>.server.``.
 _LONGEST_NAME = 253
 _BEFORE_SERVICE = 64 + len("_") + MAX_NAME + len(f".{SERVER}.")
+_PARAMETERS = ("skydns", "skydns-path", "skydns-agents")
 _ROOT = re.compile(r"/[A-Za-z0-9_-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
@@ -40,11 +41,12 @@ class EtcdURL:
 
 
 def parse_url(url: str) -> EtcdURL:
-    """Reads ``etcd://host[:port][,host[:port]…][/prefix][?skydns=…&skydns-path=…]``, or
-    ``etcd+https://…`` for TLS.
+    """Reads ``etcd://host[:port][,host[:port]…][/prefix]``, or ``etcd+https://…`` for TLS, with
+    ``?skydns=…&skydns-path=…&skydns-agents=…``.
 
     ``skydns`` is the domain of the SkyDNS records; without it there are none. ``skydns-path`` is
-    CoreDNS's ``path`` (default ``/skydns``). Raises :class:`InvalidStoreURLError`, which never
+    CoreDNS's ``path`` (default ``/skydns``); ``skydns-agents=true`` adds the TXT records of
+    DNS-AID. Raises :class:`InvalidStoreURLError`, which never
     repeats credentials that were in the URL.
     """
     scheme, mark, rest = url.partition("://")
@@ -124,18 +126,15 @@ def _zone(shown: str, query: str, prefix: str) -> DNSZone | None:
     """The zone that ``query`` names. Its service is the prefix's last segment, as in the path of a
     Consul URL."""
     given = dict(parse_qsl(query, keep_blank_values=True))
+    known = f"known are {', '.join(_PARAMETERS)}"
     for key in given:
-        if key not in ("skydns", "skydns-path"):
-            raise InvalidStoreURLError(
-                shown, f"has the unknown parameter {key[:40]!r}; known are skydns and skydns-path"
-            )
+        if key not in _PARAMETERS:
+            raise InvalidStoreURLError(shown, f"has the unknown parameter {key[:40]!r}; {known}")
     if query and not given:
-        raise InvalidStoreURLError(
-            shown, "has an unknown parameter; known are skydns and skydns-path"
-        )
+        raise InvalidStoreURLError(shown, f"has an unknown parameter; {known}")
     if "skydns" not in given:
-        if given:
-            raise InvalidStoreURLError(shown, "has a skydns-path and no skydns=<domain>; give both")
+        for key in given:
+            raise InvalidStoreURLError(shown, f"has a {key} and no skydns=<domain>; give both")
         return None
     domain = given["skydns"].removesuffix(".").lower()
     if not all(is_label(label) for label in domain.split(".")):
@@ -159,4 +158,7 @@ def _zone(shown: str, query: str, prefix: str) -> DNSZone | None:
         raise InvalidStoreURLError(
             shown, f"its prefix lies below {root}, where the DNS records are"
         )
-    return DNSZone(root, domain, service)
+    agents = given.get("skydns-agents", "false")
+    if agents not in ("true", "false"):
+        raise InvalidStoreURLError(shown, "its skydns-agents is neither true nor false")
+    return DNSZone(root, domain, service, agents == "true")

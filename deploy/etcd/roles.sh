@@ -82,6 +82,7 @@ server)
         # … nor is the name where it is a tag of another server.
         all_below "$own" write "$zone$service/server/$name/$name-"
         all_below "$own" readwrite "$zone$service/server/_$name/$name-"
+        all_below "$own" readwrite "$zone$service/_agents/$name/$name-"  # ?skydns-agents=true
         for kind in server tag; do all_below "$own" read "$zone$service/$kind/$name/"; done
     fi
     ;;

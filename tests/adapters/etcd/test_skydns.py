@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -458,6 +459,27 @@ def test_a_host_that_is_a_name_is_served_as_one() -> None:
             "weight": 1,
             "ttl": 1,
         }
+
+
+def test_those_of_dns_aid_are_there_by_option() -> None:
+    """One for each instance: TXT of ``<name>._agents``, which tells where it is and how."""
+    zone = replace(ZONE, agents=True)
+    key = f"{ZONE.base}mcp/_agents/product-catalog/catalog-1"
+    for url, where in (
+        (
+            "http://10.0.0.7:8001/mcp",
+            "target=catalog-1.product-catalog.server.mcp.example.internal port=8001",
+        ),
+        ("https://web.example.org/mcp", "target=web.example.org port=443"),
+    ):
+        given: Record = record(endpoint={"url": url})
+        assert zone.records(given).keys() - ZONE.records(given).keys() == {key}
+        text = text_of(given)
+        assert orjson.loads(zone.records(given)[key]) == {
+            "text": f"v=1 {where} alpn=mcp bap=mcp {text}",
+            "ttl": 1,
+        }
+    assert zone.records(record(endpoint={"transport": "stdio", "command": "server"})) == {}
 
 
 def test_ipv6_and_default_ports() -> None:

@@ -58,6 +58,8 @@ def test_good_urls(url: str, endpoints: tuple[str, ...], prefix: str) -> None:
         ("etcd://h/p?skydns-path=/x", "give both"),
         ("etcd://h/p?skydns=a&skydns-path=/x/y", "one segment"),
         ("etcd://h/p?skydns=a&skydns-path=", "one segment"),
+        ("etcd://h/p?skydns=a&skydns-agents=", "neither true nor false"),
+        ("etcd://h/p?skydns-agents=true", "has a skydns-agents and no skydns"),
         ("etcd://h/skydns/mcp?skydns=a", "lies below /skydns"),
         ("etcd://h/%ff", "not UTF-8"),
         ("etcd://h/a%00b", "control characters"),
@@ -75,6 +77,8 @@ def test_malformed_urls(url: str, problem: str) -> None:
         ("etcd://h?skydns=example.internal", DNSZone("/skydns", "example.internal", "mcp")),
         ("etcd://h/?skydns=Example.Internal.", DNSZone("/skydns", "example.internal", "mcp")),
         ("etcd://h/a/staging?skydns=x&skydns-path=/dns/", DNSZone("/dns", "x", "staging")),
+        ("etcd://h?skydns=x&skydns-agents=true", DNSZone("/skydns", "x", "mcp", agents=True)),
+        ("etcd://h?skydns=x&skydns-agents=false", DNSZone("/skydns", "x", "mcp")),
     ],
 )
 def test_zones(url: str, zone: DNSZone | None) -> None:

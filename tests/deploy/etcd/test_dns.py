@@ -45,6 +45,28 @@ async def names(etcd_server: EtcdServer, namespace: str, tmp_path: Path) -> Asyn
         yield started
 
 
+async def test_dns_aid_by_option(etcd_server: EtcdServer, names: CoreDns, namespace: str) -> None:
+    """SVCB, which the draft prefers, is nothing that CoreDNS's etcd plugin serves."""
+    url = f"{etcd_server.store_url}/{namespace}/mcp?skydns={namespace}&skydns-agents=true"
+    async with EtcdStore(url) as store:
+        for number, url in enumerate(("http://10.0.0.7:8001/mcp", "http://10.0.0.8:8002/v2")):
+            given = record(f"catalog-{number}", endpoint={"url": url})
+            await store.register(given, document("a"), ttl=30, reap_after=60)
+        agent = f"product-catalog._agents.mcp.{namespace}"
+        targets = [f"catalog-{n}.product-catalog.server.mcp.{namespace}" for n in (0, 1)]
+        assert await names.ask(agent, "TXT") == [
+            f'"v=1 target={target} port={port} alpn=mcp bap=mcp id=catalog-{n} version=1.2.3 '
+            f'transport=streamable-http scheme=http path={path}"'
+            for n, (target, port, path) in enumerate(
+                zip(targets, (8001, 8002), ("/mcp", "/v2"), strict=True)
+            )
+        ]
+        assert await names.ask(targets[1], "A") == ["10.0.0.8"]
+        assert await names.ask(agent, "SVCB") == []
+        # What was served without the option is served as before.
+        assert len(await names.ask(f"product-catalog.server.mcp.{namespace}", "TXT")) == 2
+
+
 async def test_every_kind_of_record(store: EtcdStore, names: CoreDns, namespace: str) -> None:
     for number, url in enumerate(
         (
@@ -76,6 +98,8 @@ async def test_every_kind_of_record(store: EtcdStore, names: CoreDns, namespace:
     one = f"catalog-1.products.mcp.{namespace}"
     assert await names.ask(one, "A") == ["10.0.0.8"]
     assert [text.split()[0] for text in await names.ask(one, "TXT")] == ['"id=catalog-1']
+    agents = f"product-catalog._agents.mcp.{namespace}"
+    assert await names.ask(agents, "TXT") == []
     for name in ("product-catalog.server", "_product-catalog.server", "products.tag"):
         assert await names.ask(f"{name}.mcp.{namespace}", "A") == ["10.0.0.7", "10.0.0.8"]
     assert await names.ask(f"nobody.mcp.{namespace}", "A") == []

@@ -57,7 +57,9 @@ def everything_said(id: str = "catalog-1") -> Record:
 async def test_what_is_written_is_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents_module, "CHUNK", 1000)
     async with EtcdServer() as server:
-        async with EtcdStore(f"{server.store_url}?skydns=example.internal") as store:
+        async with EtcdStore(
+            f"{server.store_url}?skydns=example.internal&skydns-agents=true"
+        ) as store:
             for id, offered in (("catalog-1", document("a")), ("catalog-2", _large())):
                 registration = await store.register(
                     everything_said(id), offered, ttl=20, reap_after=60
@@ -87,6 +89,10 @@ async def test_what_is_written_is_what_the_page_says(monkeypatch: pytest.MonkeyP
             ("/skydns/internal/example/mcp/<path>/<id>/host", "mcp/products/catalog-1/host"),
             ("/skydns/internal/example/mcp/<path>/<id>/text", "mcp/products/catalog-1/text"),
             ("/skydns/internal/example/_<label>/_mcp/<id>", "_products/_mcp/catalog-1"),
+            (
+                "/skydns/internal/example/mcp/_agents/<name>/<id>",
+                "mcp/_agents/product-catalog/catalog-1",
+            ),
         ):
             (row,) = [line for line in page.INTERFACE.splitlines() if f"| `{pattern}` |" in line]
             value: dict[str, Any] = json.loads(written[f"/skydns/internal/example/{key}"])

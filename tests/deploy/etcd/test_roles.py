@@ -58,7 +58,10 @@ GRANTED = {
         ),
         *(
             ("READWRITE", f"/skydns/internal/example/mcp/{path}/product-catalog-")
-            for path in ("product-catalog", "products", "tag/products", "server/_product-catalog")
+            for path in (
+                *("product-catalog", "products", "tag/products", "server/_product-catalog"),
+                "_agents/product-catalog",
+            )
         ),
         ("WRITE", "/skydns/internal/example/mcp/server/product-catalog/product-catalog-"),
         ("READ", "/mcp/servers/products/"),
@@ -86,7 +89,7 @@ def open_as(served: EtcdServer) -> Callable[..., EtcdStore]:
     """Opens the store as a user; ``dns`` says whether with SkyDNS records."""
 
     def opened(user: str, *, dns: bool = True) -> EtcdStore:
-        url = served.store_url + (f"?skydns={DOMAIN}" if dns else "")
+        url = served.store_url + (f"?skydns={DOMAIN}&skydns-agents=true" if dns else "")
         return EtcdStore(url, StoreOptions(user=user, password=PASSWORD))
 
     return opened
@@ -276,6 +279,7 @@ UNWRITABLE = {
         "/skydns/internal/example/mcp/products/other-1/host",
         "/skydns/internal/example/mcp/inventory/product-catalog-1/host",
         "/skydns/internal/example/mcp/server/other/product-catalog-1/host",
+        "/skydns/internal/example/mcp/_agents/other/product-catalog-1",
     ),
 }
 #: … and must not read.
