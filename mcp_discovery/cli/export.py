@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,7 +17,7 @@ from mcp_discovery.cli.terminal import json_text, say
 from mcp_discovery.document import KINDS
 from mcp_discovery.errors import InvalidInputError
 
-FORMATS = ("registry", "servers", "mcp-json", "vscode")
+FORMATS = ("registry", "servers", "mcp-json", "vscode", "dns")
 
 
 @filters.filtered(status_help="Default: all; for hosts healthy.")
@@ -25,7 +29,8 @@ def export(
         metavar="FORMAT",
         help="registry: everything, with the schemas, for import. servers: a plain list for "
         "import and register, to be edited by hand. mcp-json: an mcpServers object for MCP "
-        "hosts. vscode: the same as VS Code spells it.",
+        "hosts. vscode: the same as VS Code spells it. dns: a zone of --domain with the records by "
+        "which drafts of ARD and the IETF find agents.",
         autocompletion=lambda: list(FORMATS),
     ),
     output: str | None = typer.Option(
@@ -37,6 +42,9 @@ def export(
         help="For hosts: the addresses of the facade's gateway, which stay while instances "
         "come and go.",
     ),
+    domain: str | None = typer.Option(
+        None, "--domain", metavar="NAME", help="For dns: the zone's, such as agents.example.com."
+    ),
     facade: str = options.FACADE,
     *,
     selected: filters.Pairs,
@@ -46,12 +54,14 @@ def export(
     facade_token: str | None = options.FACADE_TOKEN,
     facade_token_file: str | None = options.FACADE_TOKEN_FILE,
 ) -> None:
-    """Write what a facade lists as JSON.
+    """Write what a facade lists to a file.
 
     Move a registry: mcp-discovery export -o all.json, then mcp-discovery import all.json
     --facade http://other:4000
 
     For an MCP host: mcp-discovery export -f mcp-json --tag products -o .mcp.json
+
+    For a name server: mcp-discovery export -f dns --domain agents.example.com -o agents.zone
     """
     if format not in FORMATS:
         from mcp_discovery.nearest import nearest
@@ -59,13 +69,16 @@ def export(
         near = nearest(format, FORMATS)
         hint = f"; did you mean {near}?" if near else ""
         raise InvalidInputError(f"--format {format!r} is none of {', '.join(FORMATS)}{hint}")
-    for_hosts = format in ("mcp-json", "vscode")
+    for_hosts = format in ("mcp-json", "vscode", "dns")
     if gateway and not for_hosts:
-        raise InvalidInputError("--gateway is for --format mcp-json and vscode")
+        raise InvalidInputError("--gateway is for --format mcp-json, vscode and dns")
+    zone_of = _zone_of(domain) if format == "dns" else ""
+    if domain is not None and not zone_of:
+        raise InvalidInputError("--domain is for --format dns")
     params = selected
     if not any(name == "status" for name, _ in params):
         params = [("status", "healthy" if for_hosts else "all"), *params]
-    everything = params == [("status", "all")]
+    everything = params == [("status", "all")] and not for_hosts
 
     async def work() -> None:
         from mcp_discovery.cli.facade_connection import facade_api, get
@@ -85,8 +98,15 @@ def export(
                 content = {"servers": [registration_body(each) for each in entries]}
                 count = len(entries)
             else:
-                via = f"{facade.rstrip('/')}/gateway/{{name}}/mcp" if gateway else None
-                content, notes = (mcp_json if format == "mcp-json" else vscode)(entries, via)
+                if format == "dns":
+                    from mcp_discovery.cli.dns_zone import zone
+
+                    public = (await get(api, "/mcp/server-card"))["remotes"][0]["url"]
+                    at = public.removesuffix("/mcp"), zone_of, int(time.time())
+                    content, notes = zone(entries, *at, gateway=gateway)
+                else:
+                    via = f"{facade.rstrip('/')}/gateway/{{name}}/mcp" if gateway else None
+                    content, notes = (mcp_json if format == "mcp-json" else vscode)(entries, via)
                 count = len({each["name"] for each in entries}) - len(notes)
                 for note in notes:
                     say(note, err=True)
@@ -133,14 +153,34 @@ def registration_body(entry: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _write(content: Mapping[str, Any] | Sequence[Any], output: str | None, *, indent: bool) -> None:
-    from pathlib import Path
+def _zone_of(domain: str | None) -> str:
+    """The domain for ``--format dns``; raises :class:`InvalidInputError` where it is none."""
+    from mcp_discovery.cli.dns_zone import is_domain
 
-    text = json_text(content, indent=indent)
+    given = (domain or "").removesuffix(".").lower()
+    if not is_domain(given):
+        raise InvalidInputError("--format dns needs --domain, such as agents.example.com")
+    return given
+
+
+def _write(content: Mapping[str, Any] | str, output: str | None, *, indent: bool) -> None:
+    """``content`` to standard output, or to a file, which whoever reads it sees whole or not."""
+    text = content.rstrip("\n") if isinstance(content, str) else json_text(content, indent=indent)
     if output is None or output == "-":
         say(text)
         return
+    path = Path(os.path.realpath(output))
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        Path(output).write_text(text + "\n", encoding="utf-8")
+        if path.exists() and not path.is_file():  # as /dev/stdout, or a pipe
+            path.write_text(text + "\n", encoding="utf-8")
+            return
+        try:
+            beside.write_text(text + "\n", encoding="utf-8")
+            if path.exists():
+                shutil.copymode(path, beside)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInputError(f"cannot write {output}: {error.strerror}") from error

@@ -6,6 +6,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/etcd"
+	_ "github.com/coredns/coredns/plugin/file"
 	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
@@ -21,8 +22,8 @@ import (
 func init() {
 	// The order in which CoreDNS chains them.
 	dnsserver.Directives = []string{
-		"tls", "reload", "bind", "ready", "health", "errors", "log", "loadbalance", "cache", "etcd",
-		"forward",
+		"tls", "reload", "bind", "ready", "health", "errors", "log", "loadbalance", "cache", "file",
+		"etcd", "forward",
 	}
 }
 

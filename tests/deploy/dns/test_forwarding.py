@@ -43,12 +43,19 @@ async def resolver(kind: str, folder: Path, agent_port: int) -> AsyncIterator[in
         text = (SNIPPETS / "Corefile.forward").read_text().replace(":8600", f":{agent_port}")
         (folder / "Corefile").write_text(text.replace(":53 {", f":{port} {{\n    bind 127.0.0.1"))
         arguments = ["-conf", str(folder / "Corefile")]
+    async with ran(kind, folder, *arguments):
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def ran(kind: str, folder: Path, *arguments: str) -> AsyncIterator[None]:
+    """A name server that runs until the block ends; what it says is in ``folder``."""
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(program(kind), *arguments), stdout=log, stderr=log
         )
     try:
-        yield port
+        yield
     finally:
         if process.returncode is None:
             process.kill()

@@ -30,8 +30,13 @@ _ASKED = "@127.0.0.1 -p 8600"
 DOC = document("a")
 
 
-def examples() -> list[tuple[str, list[str]]]:
-    """Each command of the page that asks the agent, with the lines below it."""
+def rows() -> list[tuple[str, str, str, str]]:
+    """The page's table of instances: id, name, tags, URL."""
+    return _ROW.findall(PAGE)
+
+
+def blocks(asked: str) -> list[tuple[str, list[str]]]:
+    """Each command of the page that asks there, with the lines below it."""
     found: list[tuple[str, list[str]]] = []
     for block in _BLOCK.findall(PAGE):
         for line in block.splitlines():
@@ -39,7 +44,12 @@ def examples() -> list[tuple[str, list[str]]]:
                 found.append((line[2:], []))
             else:
                 found[-1][1].append(line)
-    return [(command, lines) for command, lines in found if _ASKED in command]
+    return [(command, lines) for command, lines in found if asked in command]
+
+
+def examples() -> list[tuple[str, list[str]]]:
+    """Those that ask the agent."""
+    return blocks(_ASKED)
 
 
 async def dig(port: int, command: str) -> list[str]:
@@ -62,7 +72,7 @@ async def filled(site: Site) -> AsyncIterator[Site]:
         for url, prefix in ((site.client.store_url, ""), (own, "own-")):
             store = ConsulStore(url, StoreOptions(token=site.server.token))
             await stack.enter_async_context(store)
-            for id, name, tags, at in _ROW.findall(PAGE):
+            for id, name, tags, at in rows():
                 each = record(prefix + id, name=name, tags=tags.split(", "), endpoint={"url": at})
                 held = await store.register(each, DOC, ttl=120, reap_after=120)
                 stack.push_async_callback(held.deregister)
@@ -70,7 +80,7 @@ async def filled(site: Site) -> AsyncIterator[Site]:
 
 
 def test_the_page_has_its_table_and_its_examples() -> None:
-    assert len(_ROW.findall(PAGE)) == 3
+    assert len(rows()) == 3
     assert len(examples()) >= 13
 
 
