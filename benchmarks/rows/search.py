@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
 
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from mcp_discovery.query.index import Corpus, SearchIndex
+from mcp_discovery.query.index import Corpus, Definitions, SearchIndex
 from mcp_discovery.query.question import Question
 from mcp_discovery.record import Capabilities
 from tests.records import record
@@ -49,7 +49,7 @@ async def found_by_words(scale: Scale) -> AsyncGenerator[Contest, None]:
     index = SearchIndex(Corpus())
     offered = Capabilities(tools=tuple(each["name"] for each in tools), digest="0" * 64)
     index.put(record("all", capabilities=offered))
-    definitions = {each["name"]: (each["name"], each) for each in tools}
+    definitions: Definitions = {("tool", each["name"]): (each["name"], each) for each in tools}
     for _ in (*index.work(), *index.describe("0" * 64, definitions), *index.work()):
         pass
     with closing(sqlite3.connect(":memory:")) as database:

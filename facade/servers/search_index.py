@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.document import Kind
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
 from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.http.pauses import Pauses, sliced
@@ -105,13 +106,15 @@ class ServerSearch:
         ranking = await self._ask(question, partial(self._index.servers, question, scales=scales))
         return ServerRanks(ranking, self._use(self._catalog.view))
 
-    async def tools(self, question: Question, documents: Mapping[str, Tools]) -> ToolRanks:
-        """The tools that ``question`` finds in the present list; it has those of ``documents``,
-        which are known by digest, in any case."""
+    async def tools(
+        self, question: Question, documents: Mapping[str, Tools], kind: Kind = "tool"
+    ) -> ToolRanks:
+        """The tools, or what else is of ``kind``, that ``question`` finds in the present list; it
+        has those of ``documents``, which are known by digest, in any case."""
         await self._catch_up()
         for digest, tools in documents.items():
             await self._describe(digest, tools)
-        ranking = await self._ask(question, partial(self._index.tools, question))
+        ranking = await self._ask(question, partial(self._index.tools, question, kind=kind))
         return ToolRanks(ranking, self._usage.capability_requests())
 
     async def rank(
@@ -177,7 +180,7 @@ class ServerSearch:
 
     async def _describe(self, digest: str, tools: Tools) -> None:
         if not self._index.is_described(digest):
-            definitions = {name: (each.digest, each.tool) for name, each in tools.items()}
+            definitions = {key: (each.digest, each.tool) for key, each in tools.items()}
             await self._in_steps(self._index.describe(digest, definitions))
             self.documents_known += 1
 

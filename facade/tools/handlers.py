@@ -1,4 +1,4 @@
-"""Tools across servers: ``/tools`` and ``/tools/{name}``."""
+"""Tools and skills across servers: ``/tools``, ``/skills``, and each by its name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from pydantic import Field
 
 from mcp_discovery.adapters.view import View
+from mcp_discovery.document import KINDS, Kind
 from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
@@ -42,9 +43,7 @@ from mcp_discovery.nearest import nearest
 from mcp_discovery.query.query import Query
 
 
-class ListedTool(Shaped):
-    """One tool, whoever offers it, as most of those who offer it describe it."""
-
+class _Listed(Shaped):
     name: str
     title: str | None = None
     description: str | None = None
@@ -54,37 +53,65 @@ class ListedTool(Shaped):
     variants: int = Field(
         ge=0, description="Different spellings of it that were read; 0 where none could be."
     )
-    input_schema: dict[str, Any] | bool | None = Field(
-        None, description="With `schema=true`, where it is known."
-    )
     why: str | None = Field(None, description="With `q`: which of its words were found, in a line.")
 
 
-class ToolListModel(Shaped):
-    """Tools in the order of their names or, with `q`, the best first."""
+class ListedTool(_Listed):
+    """One tool, whoever offers it, as most of those who offer it describe it."""
 
-    tools: list[ListedTool]
-    total_tools: int = Field(ge=0, description="How many there are, listed or not.")
+    input_schema: dict[str, Any] | bool | None = Field(
+        None, description="With `schema=true`, where it is known."
+    )
+
+
+class ListedSkill(_Listed):
+    """One skill, whoever has it, as most of those who have it describe it."""
+
+    uri: str | None = Field(None, description="Of its SKILL.md, where it is known.")
+
+
+class _List(Shaped):
     unread: int = Field(ge=0, description="Capability documents that could not be read in time.")
     stale_since: datetime | None = None
     problem: str | None = None
     partial: str | None = None
 
 
-class Variant(Shaped):
-    """One spelling of a tool, and who spells it so."""
+class ToolListModel(_List):
+    """Tools in the order of their names or, with `q`, the best first."""
 
-    digest: str = Field(description="SHA-256 of the tool's canonical JSON.")
-    tool: dict[str, Any] = Field(description="The tool as MCP spells it.")
-    input_schema: Any = Field(None, alias="schema", description="Its `inputSchema`.")
+    tools: list[ListedTool]
+    total_tools: int = Field(ge=0, description="How many there are, listed or not.")
+
+
+class SkillList(_List):
+    """Skills in the order of their names or, with `q`, the best first."""
+
+    skills: list[ListedSkill]
+    total_skills: int = Field(ge=0, description="How many there are, listed or not.")
+
+
+class _Variant(Shaped):
+    digest: str = Field(description="SHA-256 of its canonical JSON.")
     differs: list[str] = Field(description="Its members that are not as in the first variant.")
     servers: list[str] = Field(description="Names of servers.")
     instances: list[str] = Field(description="Ids of instances.")
 
 
-class ToolDetail(Shaped):
-    """Who offers one tool, and whether all of them spell it alike."""
+class Variant(_Variant):
+    """One spelling of a tool, and who spells it so."""
 
+    tool: dict[str, Any] = Field(description="The tool as MCP spells it.")
+    input_schema: Any = Field(None, alias="schema", description="Its `inputSchema`.")
+
+
+class SkillVariant(_Variant):
+    """One form of a skill, and who has it so: the digest of one of its files may differ."""
+
+    skill: dict[str, Any] = Field(description="The entry of `skills/list`, with its files.")
+
+
+class _Detail(Shaped):
     name: str
     title: str | None = None
     description: str | None = None
@@ -92,7 +119,6 @@ class ToolDetail(Shaped):
     providers: int = Field(ge=1)
     instances: list[str] = Field(description="Ids of instances that offer it.")
     consistent: bool = Field(description="Whether all that could be read spell it alike.")
-    variants: list[Variant] = Field(description="That of most instances first.")
     odd: list[str] = Field(description="Ids of instances that spell it unlike the first variant.")
     inconsistent_servers: list[str] = Field(
         description="Names of servers whose own replicas do not spell it alike."
@@ -104,6 +130,19 @@ class ToolDetail(Shaped):
     partial: str | None = None
 
 
+class ToolDetail(_Detail):
+    """Who offers one tool, and whether all of them spell it alike."""
+
+    variants: list[Variant] = Field(description="That of most instances first.")
+
+
+class SkillDetail(_Detail):
+    """Who has one skill, and whether it is the same everywhere, each of its files included."""
+
+    uri: str | None = Field(None, description="Of its SKILL.md in the first variant.")
+    variants: list[SkillVariant] = Field(description="That of most instances first.")
+
+
 _LIMIT, _MOST = 1000, 10_000
 
 #: For how many queries the listing is cached.
@@ -112,8 +151,8 @@ _CACHED_LISTINGS = 16
 
 @dataclass(frozen=True)
 class ToolListing:
-    """The tools of the servers that match a query in one view, and all tools of the ``documents``
-    that could be read; ``unread`` counts the others."""
+    """The tools, or skills, of the servers that match a query in one view, and all of the
+    ``documents`` that could be read; ``unread`` counts the others."""
 
     view: View
     offers: Mapping[str, ToolOffer]
@@ -122,27 +161,27 @@ class ToolListing:
 
 
 class ToolListings:
-    """The tools that are offered, listed once for each view and query.
+    """The tools, or skills, that are offered, listed once for each view and query.
 
     A query by uptime is not cached: its result changes with the clock alone.
     """
 
     def __init__(self, definitions: ToolDefinitions) -> None:
         self._definitions = definitions
-        self._cache: LRUCache[Query, ToolListing] = LRUCache(_CACHED_LISTINGS)
+        self._cache: LRUCache[tuple[Kind, Query], ToolListing] = LRUCache(_CACHED_LISTINGS)
 
-    async def of(self, view: View, query: Query) -> ToolListing:
-        """The tools of the servers that match ``query`` in ``view``."""
-        cached = self._cache.get(query)
+    async def of(self, view: View, query: Query, kind: Kind) -> ToolListing:
+        """What is of ``kind`` at the servers that match ``query`` in ``view``."""
+        cached = self._cache.get((kind, query))
         if cached is not None and cached.view is view and not cached.unread:
             return cached
-        groups = await asyncio.to_thread(lambda: instance_groups(view.select(query)))
+        groups = await asyncio.to_thread(lambda: instance_groups(view.select(query), kind))
         digests = digests_of(groups)
         tools = await self._definitions.of(digests, timeout=DOCUMENTS_TIMEOUT)
-        offers = await asyncio.to_thread(tool_offers, groups, tools, query["tool"])
+        offers = await asyncio.to_thread(tool_offers, groups, tools, query[kind], kind)
         listing = ToolListing(view, offers, tools, len(digests - tools.keys()))
         if not query.min_uptime:
-            self._cache[query] = listing
+            self._cache[kind, query] = listing
         return listing
 
 
@@ -156,15 +195,28 @@ async def tools(request: web.Request) -> web.Response:
     With ``q`` only those that it finds, the best first. Where spellings differ, that of most
     instances stands for all.
     """
+    return await _list(request, "tool")
+
+
+async def skills(request: web.Request) -> web.Response:
+    """Every skill that the matching servers have, each once, by name.
+
+    With ``q`` only those that it finds, the best first. Names are labels: skills of one name at
+    different servers may have nothing to do with each other.
+    """
+    return await _list(request, "skill")
+
+
+async def _list(request: web.Request, kind: Kind) -> web.Response:
     query = parse(request)
     question = read_question(request, query)
-    with_schema = flag(request, "schema")
+    with_schema = kind == "tool" and flag(request, "schema")
     limit = whole(request, "limit", least=1, most=_MOST) or _LIMIT
-    listing = await parts_of(request)[TOOL_LISTINGS].of(view_of(request), query)
+    listing = await parts_of(request)[TOOL_LISTINGS].of(view_of(request), query, kind)
     view, offers = listing.view, listing.offers
     ranks = None
     if question is not None:
-        ranks = await parts_of(request)[SEARCH].tools(question, listing.documents)
+        ranks = await parts_of(request)[SEARCH].tools(question, listing.documents, kind)
 
     def serialize() -> bytes:
         if ranks is None:
@@ -177,7 +229,12 @@ async def tools(request: web.Request) -> web.Response:
                 for name, why in islice(whys.items(), limit)
             ]
             total = len(whys)
-        body: dict[str, Any] = {"tools": found, "totalTools": total, "unread": listing.unread}
+        member = KINDS[kind]
+        body: dict[str, Any] = {
+            member: found,
+            f"total{member.title()}": total,
+            "unread": listing.unread,
+        }
         return orjson.dumps(body | list_json.caveats(view), default=dict)
 
     data = await asyncio.to_thread(serialize)
@@ -190,36 +247,61 @@ async def tool(request: web.Request) -> web.Response:
     Spellings are grouped by digest, that of most instances first. The filters say which servers
     are looked at: the healthy ones unless ``status`` says more.
     """
+    return await _show(request, "tool")
+
+
+async def skill(request: web.Request) -> web.Response:
+    """Who has one skill, its files with their digests, and whether these differ.
+
+    Entries are grouped by digest, that of most instances first. The filters say which servers are
+    looked at: the healthy ones unless ``status`` says more.
+    """
+    return await _show(request, "skill")
+
+
+async def _show(request: web.Request, kind: Kind) -> web.Response:
     name = request.match_info["name"]
     view = view_of(request)
     query = parse(request)
-    having = view.select(query.but(tool=query["tool"] | {name}))
+    having = view.select(_with(query, kind, name))
     if not having:
-        raise _unknown(name, view, query)
-    offer, unread = await parts_of(request)[TOOL_DEFINITIONS].offer(name, having)
-    body = detail(offer) | {"unread": unread}
+        raise _unknown(name, view, query, kind)
+    offer, unread = await parts_of(request)[TOOL_DEFINITIONS].offer(name, having, kind)
+    body = detail(offer, kind) | {"unread": unread}
     data = orjson.dumps(body | list_json.caveats(view), default=dict)
     return tagged(request, tag_of(data), data, {list_json.REVISION: list_json.position(view)})
 
 
-def _unknown(name: str, view: View, query: Query) -> ProblemError:
-    known = chain.from_iterable(entry.record.capabilities.tools for entry in view.select(query))
+def _with(query: Query, kind: Kind, name: str) -> Query:
+    return query.but(**{kind: query[kind] | {name}})
+
+
+def _unknown(name: str, view: View, query: Query, kind: Kind) -> ProblemError:
+    listed = KINDS[kind]
+    known = chain.from_iterable(
+        getattr(entry.record.capabilities, listed) for entry in view.select(query)
+    )
     near = nearest(name, set(known))
     hint = f"did you mean {near!r}? " if near else ""
-    why = f"no server that matches offers a tool {name[:100]!r}; {hint}GET /tools lists them"
-    for entry in view.select(query.but(tool=query["tool"] | {name}, status=())):
+    why = f"no server that matches offers a {kind} {name[:100]!r}; {hint}GET /{listed} lists them"
+    for entry in view.select(_with(query, kind, name).but(status=())):
         state = f"{entry.health.status.value}: {entry.health.reason}"
         why = (
-            f"no server of such a status offers a tool {name[:100]!r}; {entry.id} does, and is "
+            f"no server of such a status offers a {kind} {name[:100]!r}; {entry.id} does, and is "
             f"{state}; status=all shows it"
         )
         break
     return ProblemError(
-        404, "unknown-tool", why, name=name[:100], **({"nearest": near} if near else {})
+        404, f"unknown-{kind}", why, name=name[:100], **({"nearest": near} if near else {})
     )
 
 
-_NAME = Parameter("name", "The tool's name, percent-encoded.", where="path")
+_NAME = Parameter("name", "Its name, percent-encoded.", where="path")
+_AT_MOST = Parameter(
+    "limit",
+    f"How many at most; {_LIMIT:,} unless it says otherwise.",
+    {"type": "integer", "minimum": 1, "maximum": _MOST},
+)
 OPERATIONS = (
     Operation(
         "GET",
@@ -235,11 +317,7 @@ OPERATIONS = (
                 "Whether schemas stand in the list.",
                 {"type": "string", "enum": ["true", "false"]},
             ),
-            Parameter(
-                "limit",
-                f"How many at most; {_LIMIT:,} unless it says otherwise.",
-                {"type": "integer", "minimum": 1, "maximum": _MOST},
-            ),
+            _AT_MOST,
             IF_NONE_MATCH,
         ),
         needs="read",
@@ -250,6 +328,25 @@ OPERATIONS = (
         tool,
         "tools",
         answers={200: ToolDetail, 304: None},
+        parameters=(_NAME, list_filters, IF_NONE_MATCH),
+        errors=(404,),
+        needs="read",
+    ),
+    Operation(
+        "GET",
+        "/skills",
+        skills,
+        "tools",
+        answers={200: SkillList, 304: None},
+        parameters=(WORDS, list_filters, _AT_MOST, IF_NONE_MATCH),
+        needs="read",
+    ),
+    Operation(
+        "GET",
+        "/skills/{name}",
+        skill,
+        "tools",
+        answers={200: SkillDetail, 304: None},
         parameters=(_NAME, list_filters, IF_NONE_MATCH),
         errors=(404,),
         needs="read",

@@ -1,4 +1,4 @@
-"""Which servers offer which tools under which definitions."""
+"""Which servers offer which tools, or skills, under which definitions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import orjson
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.document import CapabilityDocument
+from mcp_discovery.document import KINDS, CapabilityDocument, Kind, text_of
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.health import PREFERENCE, Status
+from mcp_discovery.query.index import SEARCHED
 from mcp_discovery.vouching import NOBODY, Voice, together, voice
 
 #: For how many seconds one request waits for documents that are not in the cache.
@@ -30,23 +31,22 @@ _CACHE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class ToolDefinition:
-    """One tool of one document; ``digest`` is the SHA-256 of the tool's canonical JSON."""
+    """One tool or skill of one document; ``digest`` is the SHA-256 of its canonical JSON."""
 
     digest: str
     tool: Mapping[str, Any]
 
     def text(self, member: str) -> str | None:
         """The value of ``member`` where it is a string, else ``None``."""
-        value = self.tool.get(member)
-        return value if isinstance(value, str) else None
+        return text_of(self.tool, member)
 
 
-#: The tools of one document by name.
-Tools: TypeAlias = Mapping[str, ToolDefinition]
+#: The tools and skills of one document by kind and name.
+Tools: TypeAlias = Mapping[tuple[Kind, str], ToolDefinition]
 
 
 class ToolDefinitions:
-    """A cache of the tools of each document, by the document's digest."""
+    """A cache of the tools and skills of each document, by the document's digest."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
@@ -83,22 +83,27 @@ class ToolDefinitions:
             return cached[0]
         return self._parse(await self._documents.get(digest))
 
-    async def offer(self, name: str, entries: Iterable[Entry]) -> tuple[ToolOffer, int]:
-        """The tool ``name``, which ``entries`` offer, and how many documents could not be read."""
-        groups = instance_groups(entries)
+    async def offer(
+        self, name: str, entries: Iterable[Entry], kind: Kind = "tool"
+    ) -> tuple[ToolOffer, int]:
+        """The tool ``name``, or what else is of ``kind``, which ``entries`` offer, and how many
+        documents could not be read."""
+        groups = instance_groups(entries, kind)
         digests = digests_of(groups)
         known = await self.of(digests, timeout=DOCUMENTS_TIMEOUT)
-        return tool_offers(groups, known, frozenset({name}))[name], len(digests - known.keys())
+        offers = tool_offers(groups, known, frozenset({name}), kind)
+        return offers[name], len(digests - known.keys())
 
     def _parse(self, document: CapabilityDocument) -> Tools:
-        tools: dict[str, ToolDefinition] = {}
-        for tool in document.tools:
-            name = tool.get("name")
+        tools: dict[tuple[Kind, str], ToolDefinition] = {}
+        offered = document.by_kind()
+        for kind, tool in ((searched, each) for searched in SEARCHED for each in offered[searched]):
+            name = text_of(tool, "name")
             # A tool that was posted by name alone has no definition.
-            if isinstance(name, str) and name and len(tool) > 1:
+            if name and len(tool) > 1:
                 canonical = orjson.dumps(tool, option=orjson.OPT_SORT_KEYS, default=dict)
                 digest = hashlib.sha256(canonical).hexdigest()
-                tools.setdefault(name, ToolDefinition(digest, tool))
+                tools.setdefault((kind, name), ToolDefinition(digest, tool))
         self._cache[document.digest] = tools, len(document.canonical)
         return tools
 
@@ -147,14 +152,18 @@ class ToolOffer:
         return sorted(self.definitions.values(), key=rank)
 
 
-def instance_groups(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[InstanceGroup]]:
-    """The groups of instances by the names of the tools that they offer.
+def instance_groups(
+    entries: Iterable[Entry], kind: Kind = "tool"
+) -> dict[tuple[str, ...], list[InstanceGroup]]:
+    """The groups of instances by the names of the tools, or what else is of ``kind``, that they
+    offer.
 
     Instances of one version are equal, so the names are processed once for each version.
     """
     found: dict[tuple[tuple[str, ...], str | None], InstanceGroup] = {}
     for entry in entries:
-        tools, digest = entry.record.capabilities.tools, entry.record.capabilities.digest
+        capabilities = entry.record.capabilities
+        tools, digest = getattr(capabilities, KINDS[kind]), capabilities.digest
         group = found.setdefault((tools, digest), InstanceGroup(digest))
         group.ids.append(entry.id)
         own, name = voice(entry.instance), entry.record.name
@@ -180,8 +189,10 @@ def tool_offers(
     groups_by_names: Mapping[tuple[str, ...], list[InstanceGroup]],
     tools_by_digest: Mapping[str, Tools],
     only: frozenset[str],
+    kind: Kind = "tool",
 ) -> dict[str, ToolOffer]:
-    """The tools by name; ``only`` restricts the names where it is not empty."""
+    """The tools, or what else is of ``kind``, by name; ``only`` restricts the names where it is not
+    empty."""
     offers: dict[str, ToolOffer] = {}
     for names, groups in groups_by_names.items():
         for name in dict.fromkeys(names):
@@ -189,7 +200,7 @@ def tool_offers(
                 continue
             offer = offers.setdefault(name, ToolOffer(name))
             for group in groups:
-                definition = tools_by_digest.get(group.digest or "", {}).get(name)
+                definition = tools_by_digest.get(group.digest or "", {}).get((kind, name))
                 if definition is not None:
                     offer.definitions.setdefault(definition.digest, definition)
                 offer.groups[definition.digest if definition else None].append(group)
@@ -212,13 +223,13 @@ def _servers(groups: Iterable[InstanceGroup]) -> list[str]:
 def _described(offer: ToolOffer, definition: ToolDefinition | None) -> dict[str, Any]:
     item: dict[str, Any] = {"name": offer.name}
     if definition is not None:
-        texts = {member: definition.text(member) for member in ("title", "description")}
+        texts = {member: definition.text(member) for member in ("title", "description", "uri")}
         item |= {member: text for member, text in texts.items() if text}
     return item
 
 
 def listed(offer: ToolOffer, with_schema: bool) -> dict[str, Any]:
-    """The tool as an item of ``GET /tools``."""
+    """The tool as an item of ``GET /tools``, or the skill as one of ``GET /skills``."""
     groups, definitions = offer.all_groups, offer.ordered()
     first = definitions[0] if definitions else None
     item = _described(offer, first) | {
@@ -232,8 +243,8 @@ def listed(offer: ToolOffer, with_schema: bool) -> dict[str, Any]:
     return item
 
 
-def detail(offer: ToolOffer) -> dict[str, Any]:
-    """The tool as ``GET /tools/{name}`` returns it."""
+def detail(offer: ToolOffer, kind: Kind = "tool") -> dict[str, Any]:
+    """The tool as ``GET /tools/{name}`` returns it, or the skill as ``GET /skills/{name}``."""
     groups, definitions = offer.all_groups, offer.ordered()
     first = definitions[0] if definitions else None
     others = [offer.groups[each.digest] for each in definitions[1:]]
@@ -243,7 +254,7 @@ def detail(offer: ToolOffer) -> dict[str, Any]:
         "instances": _ids(groups),
         "consistent": len(definitions) < 2,
         "variants": [
-            _variant(each, definitions[0], offer.groups[each.digest]) for each in definitions
+            _variant(kind, each, definitions[0], offer.groups[each.digest]) for each in definitions
         ],
         "odd": _ids(chain.from_iterable(others)),
         "inconsistentServers": _inconsistent(offer),
@@ -252,18 +263,18 @@ def detail(offer: ToolOffer) -> dict[str, Any]:
 
 
 def _variant(
-    definition: ToolDefinition, first: ToolDefinition, groups: Sequence[InstanceGroup]
+    kind: Kind, definition: ToolDefinition, first: ToolDefinition, groups: Sequence[InstanceGroup]
 ) -> dict[str, Any]:
     tool = definition.tool
     members = sorted({*tool, *first.tool})
-    return {
+    variant = {
         "digest": definition.digest,
-        "schema": tool.get("inputSchema"),
         "differs": [each for each in members if tool.get(each) != first.tool.get(each)],
         "servers": _servers(groups),
         "instances": _ids(groups),
-        "tool": tool,
+        kind: tool,
     }
+    return variant | ({"schema": tool.get("inputSchema")} if kind == "tool" else {})
 
 
 def _inconsistent(offer: ToolOffer) -> list[str]:

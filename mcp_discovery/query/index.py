@@ -27,6 +27,7 @@ from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
+from mcp_discovery.document import Kind
 from mcp_discovery.query import search_fields
 from mcp_discovery.query.question import MAX_WORDS, Question, Word
 from mcp_discovery.query.search_fields import Weights, weights
@@ -67,18 +68,22 @@ class ServerText:
 
 
 class Text(NamedTuple):
-    """What a text of a corpus is of: a tool, with the digest of its definition where that is known,
-    or the server itself, with an empty ``tool``."""
+    """What a text of a corpus is of: a tool or a skill, with the digest of its definition where
+    that is known, or the server itself, with an empty ``name``."""
 
     server: ServerText
-    tool: str
+    name: str
     digest: str | None
+    kind: Kind | None = None
 
 
-#: The tool's name, its server's, and the digest of its definition, or ``None`` where not known.
+#: The name of a tool or a skill, its server's, and the digest of its definition, or ``None`` where
+#: not known.
 ToolKey: TypeAlias = tuple[str, str, str | None]
-#: The definitions of the tools in a document by name: their digests and themselves.
-Definitions: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
+#: The kinds whose descriptions are searched, and the definitions of these in a document by kind and
+#: name: their digests and themselves.
+SEARCHED: Final[tuple[Kind, ...]] = ("tool", "skill")
+Definitions: TypeAlias = Mapping[tuple[Kind, str], tuple[str, Mapping[str, Any]]]
 #: How rare each word of a question is.
 Scales: TypeAlias = tuple[int, ...]
 
@@ -109,8 +114,8 @@ class Corpus:
         #: Of each word, sorted: ``number << 8 | impact << 1 | whether it is in the name``.
         self.postings: dict[str, array[int]] = {}
         self._numbers: dict[Text, int] = {}
-        #: The numbers of the texts that servers say of themselves.
-        self.servers: set[int] = set()
+        #: The numbers of the texts that are no tool's.
+        self.others: set[int] = set()
         self._lists = array("I")
         self._free: list[int] = []
         self._dead: set[int] = set()
@@ -161,7 +166,7 @@ class Corpus:
             text = self.texts[number]
             assert text is not None
             del self._numbers[text]
-            self.servers.discard(number)
+            self.others.discard(number)
             if self.vectors is not None:
                 self.vectors.drop(number)
         for word in list(self.postings):
@@ -194,8 +199,8 @@ class Corpus:
             self.texts.append(text)
             self._lists.append(0)
         self._numbers[text] = number
-        if not text.tool:
-            self.servers.add(number)
+        if text.kind != "tool":
+            self.others.add(number)
         of, names = self._weights(text, tool)
         for word, weight in of.items():
             impact = max(1, round(weight / (K1 + weight) * _STEPS))
@@ -284,19 +289,24 @@ def are_scales(values: Sequence[object]) -> bool:
 
 @dataclass(slots=True)
 class _Version:
-    """Instances that say the same of their server and offer the same tools."""
+    """Instances that say the same of their server and offer the same tools and skills."""
 
     server: ServerText
-    tools: tuple[str, ...]
+    offered: tuple[tuple[str, ...], ...]
     digest: str | None
     ids: set[str] = field(default_factory=set)
     #: The server's own text first.
     numbers: array[int] = field(default_factory=partial(array, "I"))
     is_described: bool = False
 
+    def names(self) -> Iterator[tuple[Kind, str]]:
+        """What it offers, in the order of ``numbers``."""
+        both = zip(SEARCHED, self.offered, strict=True)
+        return ((kind, name) for kind, names in both for name in names)
+
 
 class SearchIndex:
-    """Finds tools and servers in one list that changes."""
+    """Finds tools, skills and servers in one list that changes."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -320,10 +330,10 @@ class SearchIndex:
     def put(self, record: Record) -> None:
         """Adds an instance, or replaces what it said before; done by :meth:`work`.
 
-        Its tools are known by name alone until :meth:`describe` has their document.
+        Its tools and skills are known by name alone until :meth:`describe` has their document.
         """
-        server = self._corpus.server(record)
-        key = server, record.capabilities.tools, record.capabilities.digest
+        server, capabilities = self._corpus.server(record), record.capabilities
+        key = server, (capabilities.tools, capabilities.skills), capabilities.digest
         before, version = self._of.get(record.id), self._versions.get(key)
         if version is None:
             version = self._versions[key] = _Version(*key)
@@ -365,21 +375,22 @@ class SearchIndex:
         """Whether nothing is to be known from the document with ``digest``."""
         return all(each.is_described for each in self._by_digest.get(digest, ()))
 
-    def describe(self, digest: str, tools: Definitions) -> Iterator[None]:
-        """Indexes the definitions of tools in a document, in short steps, each of which may be the
-        last; none for a document that is lost."""
+    def describe(self, digest: str, definitions: Definitions) -> Iterator[None]:
+        """Indexes the definitions in a document, in short steps, each of which may be the last;
+        none for a document that is lost."""
         for version in list(self._by_digest.get(digest, ())):
             if version.is_described:
                 continue
-            if len(version.numbers) <= len(version.tools):
+            if len(version.numbers) <= sum(map(len, version.offered)):
                 continue  # it came just now, and is described the next time
-            for at, name in enumerate(version.tools, start=1):
+            for at, key in enumerate(version.names(), start=1):
                 if not version.ids:
                     break  # it is gone
-                if name in tools:
-                    text = Text(version.server, name, tools[name][0])
+                if key in definitions:
+                    own, definition = definitions[key]
+                    text = Text(version.server, key[1], own, key[0])
                     before = version.numbers[at]
-                    version.numbers[at] = self._hold(text, tools[name][1])
+                    version.numbers[at] = self._hold(text, definition)
                     self._release(before)
                     yield
             version.is_described = True
@@ -394,7 +405,7 @@ class SearchIndex:
         version.ids.discard(id)
         if version.ids:
             return
-        del self._versions[version.server, version.tools, version.digest]
+        del self._versions[version.server, version.offered, version.digest]
         _forget(self._by_server, version.server, version)
         if version.digest is not None:
             _forget(self._by_digest, version.digest, version)
@@ -402,8 +413,9 @@ class SearchIndex:
 
     def _fill(self, version: _Version) -> Iterator[None]:
         version.numbers.append(self._hold(Text(version.server, "", None), None))
-        for name in version.tools:
-            version.numbers.append(self._hold(Text(version.server, name, None), {"name": name}))
+        for kind, name in version.names():
+            text = Text(version.server, name, None, kind)
+            version.numbers.append(self._hold(text, {"name": name}))
             yield
 
     def _empty(self, version: _Version) -> Iterator[None]:
@@ -430,16 +442,23 @@ class SearchIndex:
     # -- searching -----------------------------------------------------------------------------
 
     def tools(
-        self, question: Question, *, scales: Scales | None = None, most: int | None = None
+        self,
+        question: Question,
+        *,
+        scales: Scales | None = None,
+        most: int | None = None,
+        kind: Kind = "tool",
     ) -> Ranking[ToolKey]:
-        """The tools that ``question`` finds, or the best ``most`` and all that equal the last of
-        them; ``scales`` are those of an earlier ranking."""
+        """The tools, or what else is of ``kind``, that ``question`` finds, or the best ``most`` and
+        all that equal the last of them; ``scales`` are those of an earlier ranking."""
         hits = self._search(question, scales)
         found, texts = hits.by_number, self._corpus.texts
         every = hits.every if question.match == "all" else 0
         numbers: Iterable[int] = compress(range(len(found)), found)
-        if most is not None and not every:
-            for number in self._corpus.servers:
+        if kind != "tool":
+            numbers = [each for each in self._corpus.others if each < len(found) and found[each]]
+        elif most is not None and not every:
+            for number in self._corpus.others:
                 if number < len(found):
                     found[number] = 0
             least = min(nlargest(most, filter(None, found)), default=0)
@@ -447,15 +466,16 @@ class SearchIndex:
         keyed: dict[ToolKey, int] = {}
         for number in numbers:
             hit, text = found[number], texts[number]
-            if text is not None and text.tool and hit & every == every:
+            if text is not None and text.kind == kind and hit & every == every:
                 # Of servers that share a name, that of the better one counts.
-                key = text.tool, text.server.name, text.digest
+                key = text.name, text.server.name, text.digest
                 keyed[key] = max(hit, keyed.get(key, 0))
         return Ranking(question, keyed, hits)
 
     def servers(self, question: Question, *, scales: Scales | None = None) -> Ranking[str]:
         """The ids of the instances that ``question`` finds by what they say of their server or by
-        their tools; the score is that of the server's own text and of its best tool together.
+        their tools and skills; the score is that of the server's own text and of the best of these
+        together.
         ``scales`` are those of an earlier ranking."""
         hits = self._search(question, scales)
         found, texts = hits.by_number, self._corpus.texts

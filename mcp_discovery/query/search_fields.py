@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from mcp_discovery.document import text_of
 from mcp_discovery.query.words import stem, words
 from mcp_discovery.record import Record
 
@@ -108,11 +109,11 @@ def _described(tool: Mapping[str, Any]) -> Iterator[str]:
             yield from _texts(*values[:_PARAMETERS])
 
 
-#: A tool's own fields.
+#: A tool's own fields, and those of a skill, which has no parameters.
 TOOL_FIELDS: tuple[Field[Mapping[str, Any]], ...] = (
-    Field("name", 3, 3, lambda tool: _texts(tool.get("name")), 256, True),
+    Field("name", 3, 3, lambda tool: _texts(text_of(tool, "name")), 256, True),
     Field("title", 2, 3, lambda tool: _texts(tool.get("title")), 256, True),
-    Field("description", 2, 15, lambda tool: _texts(tool.get("description"))),
+    Field("description", 2, 15, lambda tool: _texts(text_of(tool, "description"))),
     Field("parameters", 1, 4, _named),
     Field("parameter texts", 0.5, 30, _described),
 )

@@ -41,7 +41,7 @@ class Filled:
             self.describe(digest, tools)
 
     def describe(self, digest: str, tools: Iterable[Mapping[str, Any]]) -> None:
-        for _ in self.index.describe(digest, {it["name"]: (str(it), it) for it in tools}):
+        for _ in self.index.describe(digest, {("tool", it["name"]): (str(it), it) for it in tools}):
             pass
         self.work()
 
