@@ -5,11 +5,13 @@ https://github.com/modelcontextprotocol/registry, docs/reference/api/openapi.yam
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 import orjson
 from aiohttp import web
@@ -23,27 +25,45 @@ from mcp_discovery.facade.http.parameters import once, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.facade.registry.entries import Key, ServerVersion
-from mcp_discovery.facade.registry.index import REGISTRY_INDEX, RegistryIndex, RegistryQuery
+from mcp_discovery.facade.registry.index import (
+    REGISTRY_INDEX,
+    RankedKey,
+    RegistryIndex,
+    RegistryQuery,
+)
 from mcp_discovery.facade.registry.models import RegistryEntry, RegistryError, RegistryList
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
+from mcp_discovery.facade.servers.search_index import SEARCH, Rank
 from mcp_discovery.health import rfc3339
+from mcp_discovery.query.index import Scales, are_scales
+from mcp_discovery.query.question import Question
 from mcp_discovery.record import parse_moment
 
 
-def encode_cursor(after: Key, query: RegistryQuery) -> str:
+class Place(NamedTuple):
+    """Behind which entry a page begins: its key and, where it was found by words, its rank and the
+    scales of the ranking."""
+
+    key: Key
+    rank: Rank | None = None
+    scales: Scales = ()
+
+
+def encode_cursor(after: Place, query: RegistryQuery) -> str:
     """The cursor of the page behind ``after``: only letters, digits, ``-`` and ``_``.
 
     It carries the filters: VS Code appends a cursor as it is, and leaves out the search from the
     second page on.
     """
     since = None if query.since is None else rfc3339(query.since)
-    data = orjson.dumps([*after, query.search, query.version, since, query.deleted])
+    parts = [*after.key, query.search, query.version, since, query.deleted]
+    data = orjson.dumps([*parts, after.rank, after.scales])
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def decode_cursor(text: str) -> tuple[Key, RegistryQuery]:
-    """The key and the filters in a cursor; raises :class:`ProblemError` (400) if it is invalid."""
+def decode_cursor(text: str) -> tuple[Place, RegistryQuery]:
+    """The place and the filters in a cursor; raises :class:`ProblemError` (400) if invalid."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         match orjson.loads(data):
@@ -54,9 +74,12 @@ def decode_cursor(text: str) -> tuple[Key, RegistryQuery]:
                 str() | None as version,
                 str() | None as since,
                 bool() | None as deleted,
-            ]:
+                ([int(), int(), int(), str()] | None) as rank,
+                list(scales),
+            ] if are_scales(scales):
                 moment = None if since is None else parse_moment(since)
-                return (name, before), RegistryQuery(search, version, moment, deleted)
+                place = Place((name, before), rank, tuple(scales))
+                return place, RegistryQuery(search, version, moment, deleted)
             case _:
                 raise ValueError("not the parts of a cursor")
     except (binascii.Error, ValueError) as error:
@@ -115,8 +138,9 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 async def servers(request: web.Request) -> web.Response:
     """MCP servers as an MCP registry lists them: one entry for each version of a server.
 
-    By name and version. Parameters that are left out are taken from the `cursor`; unknown ones are
-    ignored. `updated_since` implies those that are deleted.
+    By name and version; with `search` those with it in their name, then those that it finds by
+    words, the best first. Parameters that are left out are taken from the `cursor`; unknown ones
+    are ignored. `updated_since` implies those that are deleted.
     """
     view, index = _now(request)
     limit = whole(request, "limit", least=1, most=MAX_LIMIT) or DEFAULT_LIMIT
@@ -126,14 +150,23 @@ async def servers(request: web.Request) -> web.Response:
         _moment(request, "updated_since"),
         _flag(request, "include_deleted"),
     )
-    after = None
+    after: Place | None = None
     if cursor := once(request, "cursor"):
         after, asked_before = decode_cursor(cursor)
         query = query.with_defaults(asked_before)
-    page, more = index.page(query, after, limit)
+    found: Sequence[RankedKey] = ()
+    scales: Scales = ()
+    if (question := Question(query.search or "")).words:
+        ranks = await parts_of(request)[SEARCH].servers(question, after.scales if after else None)
+        index.refresh()
+        found, scales = await asyncio.to_thread(index.described, query, ranks), ranks.ranking.scales
+    key, rank = (after.key, after.rank) if after is not None else (None, None)
+    page, more = index.page(query, key, limit, described=found, rank=rank)
     metadata: dict[str, object] = {"count": len(page)}
     if more:
-        metadata["nextCursor"] = encode_cursor(page[-1].key, query)
+        last = page[-1].key
+        rank = next((rank for rank, key in found if key == last), None)
+        metadata["nextCursor"] = encode_cursor(Place(last, rank, scales), query)
     return _list(request, view, page, metadata)
 
 
@@ -255,7 +288,11 @@ _LIST = (
                 "How many entries at most.",
                 {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
             ),
-            Parameter("search", "A part of the name, in upper or lower case."),
+            Parameter(
+                "search",
+                "A part of the name, in upper or lower case; then, by their descriptions, tags and "
+                "tools, those that it finds as `q` of `GET /servers` does.",
+            ),
             Parameter(
                 "updated_since",
                 "Those that have changed since (RFC 3339), deleted ones included.",

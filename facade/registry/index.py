@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from cachetools import LRUCache
 
@@ -18,6 +18,7 @@ from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.registry.entries import Key, ServerVersion, updated_version
 from mcp_discovery.facade.registry.server_json import Addresses, can_be_listed
+from mcp_discovery.facade.servers.search_index import Rank, ServerRanks
 from mcp_discovery.health import utcnow
 from mcp_discovery.query.versions import precedence
 from mcp_discovery.record import SERVER, Record
@@ -26,12 +27,16 @@ from mcp_discovery.vouching import is_vouched_for
 #: Stands for the latest version in place of a version.
 LATEST = "latest"
 
+#: An entry that was found by words, behind what it is sorted by.
+RankedKey: TypeAlias = tuple[Rank, Key]
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryQuery:
     """The filters of a request for entries; ``None`` means no filter.
 
-    ``search`` is a part of a name, in any case; ``version`` is a version, or :data:`LATEST`.
+    ``search`` is a part of a name, in any case, or what is searched for in words; ``version`` is a
+    version, or :data:`LATEST`.
     ``since`` implies ``deleted``.
     """
 
@@ -90,19 +95,48 @@ class RegistryIndex:
         self.generation = 0
 
     def page(
-        self, query: RegistryQuery, after: Key | None, limit: int
+        self,
+        query: RegistryQuery,
+        after: Key | None,
+        limit: int,
+        *,
+        described: Sequence[RankedKey] = (),
+        rank: Rank | None = None,
     ) -> tuple[list[ServerVersion], bool]:
-        """At most ``limit`` entries that match, behind ``after`` by name and version, and whether
-        there are more."""
+        """At most ``limit`` entries, and whether there are more: those with ``query`` by name and
+        version, then what was ``described``. They begin behind ``after``, which has a ``rank`` if
+        it was described."""
         self.refresh()
         keys = self._selections.get(query)
         if keys is None:
             keys = self._select(query)
             if len(keys) < _CACHED_KEYS:
                 self._selections[query] = keys
-        start = 0 if after is None else bisect_right(keys, after)
-        found = [self._listed[key] for key in keys[start : start + limit]]
-        return found, start + limit < len(keys)
+        if after is None:
+            start = 0
+        elif rank is None:
+            start = bisect_right(keys, after)
+        else:
+            start = len(keys) + bisect_right(described, (rank, after))
+        end = start + limit
+        page = [*keys[start:end]]
+        behind = slice(max(start - len(keys), 0), max(end - len(keys), 0))
+        page += [key for _, key in described[behind]]
+        return [self._listed[key] for key in page], end < len(keys) + len(described)
+
+    def described(self, query: RegistryQuery, ranks: ServerRanks) -> list[RankedKey]:
+        """What else passes the filters of ``query`` and was found by words, the best first: none of
+        those that have it in their name. Changes nothing; another thread may ask."""
+        search = (query.search or "").lower()
+        best: dict[Key, Rank] = {}
+        entries = self._catalog.view.entries
+        for entry in filter(None, map(entries.get, ranks.ranking)):
+            key = _key(entry)
+            listed = self._listed.get(key)
+            if listed is not None and search not in key[0].lower() and _passes(listed, query):
+                rank = ranks.key(entry)
+                best[key] = min(rank, best.get(key, rank))
+        return sorted((rank, key) for key, rank in best.items())
 
     def versions(self, name: str, *, deleted: bool = False) -> list[ServerVersion]:
         """Every version of the server ``name``, the newest publication first."""
@@ -239,16 +273,19 @@ class RegistryIndex:
     def _select(self, query: RegistryQuery) -> list[Key]:
         search = (query.search or "").lower()
         keys = [key for key in self._keys if search in key[0].lower()] if search else self._keys
-        listed = [self._listed[key] for key in keys]
-        if not query.deleted and query.since is None:
-            listed = [each for each in listed if not each.deleted]
-        if query.version == LATEST:
-            listed = [each for each in listed if each.is_latest]
-        elif query.version is not None:
-            listed = [each for each in listed if each.key[1] == query.version]
-        if (since := query.since) is not None:
-            listed = [each for each in listed if each.seen_at >= since or each.updated >= since]
-        return [each.key for each in listed]
+        return [key for key in keys if _passes(self._listed[key], query)]
+
+
+def _passes(listed: ServerVersion, query: RegistryQuery) -> bool:
+    """Whether it passes the filters but the search."""
+    if listed.deleted and not query.deleted and query.since is None:
+        return False
+    if query.version is not None:
+        is_meant = listed.is_latest if query.version == LATEST else listed.key[1] == query.version
+        if not is_meant:
+            return False
+    since = query.since
+    return since is None or listed.seen_at >= since or listed.updated >= since
 
 
 def _key(entry: Entry) -> Key:

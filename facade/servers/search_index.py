@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry, View
@@ -38,6 +38,8 @@ _LONG = 50_000
 _QUIET = 1.0
 
 T = TypeVar("T")
+#: What a result is sorted by, the least first, as a cursor can carry it.
+Rank: TypeAlias = list[int | str]
 
 
 class SearchTexts:
@@ -68,11 +70,15 @@ class ServerRanks:
     ranking: Ranking[str]
     use: Mapping[str, int]
 
-    def key(self, entry: Entry) -> list[float | str]:
-        """What ``entry`` is sorted by, as a cursor can carry it."""
+    def key(self, entry: Entry) -> Rank:
+        """What ``entry`` is sorted by."""
         name = entry.record.name
         health, use = PREFERENCE.index(entry.health.status), self.use.get(name, 0).bit_length()
         return [health, -self.ranking.score(entry.id), -use, name]
+
+    def why(self, entry: Entry) -> str:
+        """Why ``entry`` was found, in one line."""
+        return self.ranking.why(entry.id)
 
     def ordered(self, entries: Iterable[Entry]) -> list[Entry]:
         """``entries``, the best first."""

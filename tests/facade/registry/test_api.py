@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.facade.registry.api import decode_cursor, encode_cursor
+from mcp_discovery.facade.registry.api import Place, decode_cursor, encode_cursor
 from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import utcnow
 from tests.facade.harness import Client, Reply, leased, served
@@ -113,7 +113,8 @@ async def some(ask: Client) -> Client:
         ("version=9.9.9", ""),
         ("search=WEA", "weather@1.10.0 weather@1.2.0"),
         ("search=com.example%2Fw&version=latest", "weather@1.10.0 wind@2.0.0"),
-        ("search=eu", ""),
+        ("search=eu", "weather@1.2.0"),  # its tag
+        ("search=nothing", ""),
         ("search=", "files@0.1.0 weather@1.10.0 weather@1.2.0 wind@2.0.0 wind@2.0.0-rc.1"),
         ("include_deleted=TRUE&search=files", "files@0.1.0"),
         ("updated_since=2020-01-01T00:00:00%2B02:00&search=files", "files@0.1.0"),
@@ -175,6 +176,22 @@ async def test_pages_carry_their_question(some: Client, limit: int) -> None:
     assert found == ["weather@1.10.0", "weather@1.2.0"]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+async def test_names_come_before_what_is_described(ask: Client, limit: int) -> None:
+    await fill(
+        ask,
+        posted("storm-weather", description="Alerts"),
+        posted("weather", description="Tells the weather."),
+        posted("almanac", description="The weather of a hundred years, and much else beside it."),
+        posted("sky", description="Weather"),
+        posted("files", description="Files"),
+        posted("gone", description="Weather", health={"status": "down"}),
+    )
+    found = await walk(ask, f"limit={limit}&search=weather", f"limit={limit}")
+    names = [each.partition("@")[0] for each in found]
+    assert names == ["storm-weather", "weather", "sky", "almanac", "gone"]
+
+
 async def test_who_stays_is_on_exactly_one_page(ask: Client) -> None:
     """Others come and go between any two pages, before and behind the cursor."""
     chance = seeded(3)
@@ -211,8 +228,8 @@ async def test_a_cursor_may_name_what_is_gone(some: Client) -> None:
     after, wanted = decode_cursor(
         (await some("GET", "/v0.1/servers?limit=1")).json["metadata"]["nextCursor"]
     )
-    assert after == ("com.example/files", "0.1.0")
-    cursor = encode_cursor(("com.example/weather", "1.11"), wanted)
+    assert after == Place(("com.example/files", "0.1.0"))
+    cursor = encode_cursor(Place(("com.example/weather", "1.11")), wanted)
     found = keys(await some("GET", f"/v0.1/servers?cursor={cursor}"))
     assert found == ["weather@1.2.0", "wind@2.0.0", "wind@2.0.0-rc.1"]
 
