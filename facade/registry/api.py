@@ -41,7 +41,7 @@ from mcp_discovery.query.question import Question
 from mcp_discovery.record import parse_moment
 
 
-class Place(NamedTuple):
+class PagePlace(NamedTuple):
     """Behind which entry a page begins: its key and, where it was found by words, its rank and the
     scales of the ranking."""
 
@@ -50,7 +50,7 @@ class Place(NamedTuple):
     scales: Scales = ()
 
 
-def encode_cursor(after: Place, query: RegistryQuery) -> str:
+def encode_cursor(after: PagePlace, query: RegistryQuery) -> str:
     """The cursor of the page behind ``after``: only letters, digits, ``-`` and ``_``.
 
     It carries the filters: VS Code appends a cursor as it is, and leaves out the search from the
@@ -62,7 +62,7 @@ def encode_cursor(after: Place, query: RegistryQuery) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def decode_cursor(text: str) -> tuple[Place, RegistryQuery]:
+def decode_cursor(text: str) -> tuple[PagePlace, RegistryQuery]:
     """The place and the filters in a cursor; raises :class:`ProblemError` (400) if invalid."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -78,7 +78,7 @@ def decode_cursor(text: str) -> tuple[Place, RegistryQuery]:
                 list(scales),
             ] if are_scales(scales):
                 moment = None if since is None else parse_moment(since)
-                place = Place((name, before), rank, tuple(scales))
+                place = PagePlace((name, before), rank, tuple(scales))
                 return place, RegistryQuery(search, version, moment, deleted)
             case _:
                 raise ValueError("not the parts of a cursor")
@@ -150,7 +150,7 @@ async def servers(request: web.Request) -> web.Response:
         _moment(request, "updated_since"),
         _flag(request, "include_deleted"),
     )
-    after: Place | None = None
+    after: PagePlace | None = None
     if cursor := once(request, "cursor"):
         after, asked_before = decode_cursor(cursor)
         query = query.with_defaults(asked_before)
@@ -166,7 +166,7 @@ async def servers(request: web.Request) -> web.Response:
     if more:
         last = page[-1].key
         rank = next((rank for rank, key in found if key == last), None)
-        metadata["nextCursor"] = encode_cursor(Place(last, rank, scales), query)
+        metadata["nextCursor"] = encode_cursor(PagePlace(last, rank, scales), query)
     return _list(request, view, page, metadata)
 
 

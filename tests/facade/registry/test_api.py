@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
-from mcp_discovery.facade.registry.api import Place, decode_cursor, encode_cursor
+from mcp_discovery.facade.registry.api import PagePlace, decode_cursor, encode_cursor
 from mcp_discovery.facade.registry.entries import LIVE, OFFICIAL
 from mcp_discovery.health import utcnow
 from tests.facade.harness import Client, Reply, leased, served
@@ -228,8 +228,8 @@ async def test_a_cursor_may_name_what_is_gone(some: Client) -> None:
     after, wanted = decode_cursor(
         (await some("GET", "/v0.1/servers?limit=1")).json["metadata"]["nextCursor"]
     )
-    assert after == Place(("com.example/files", "0.1.0"))
-    cursor = encode_cursor(Place(("com.example/weather", "1.11")), wanted)
+    assert after == PagePlace(("com.example/files", "0.1.0"))
+    cursor = encode_cursor(PagePlace(("com.example/weather", "1.11")), wanted)
     found = keys(await some("GET", f"/v0.1/servers?cursor={cursor}"))
     assert found == ["weather@1.2.0", "wind@2.0.0", "wind@2.0.0-rc.1"]
 
