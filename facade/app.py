@@ -179,7 +179,8 @@ def create_app(
             credentials=credentials,
         )
     mcp = McpServer(options, calls)
-    parts = ListParts(catalog, usage, mcp, addresses, options, SearchTexts())
+    queries = NamedQueries(store)
+    parts = ListParts(catalog, usage, mcp, addresses, options, SearchTexts(), queries)
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     visibility = Visibility(parts, mcp, options)
     has_strangers = partial(_has_strangers, options, policy)
@@ -235,7 +236,6 @@ def create_app(
     app[DESCRIPTION] = Description(OPERATIONS)
     app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names
     app[METRICS], app[status.STARTED] = metrics, time.monotonic()
-    queries = NamedQueries(store)
     app[FACADE] = Facade(
         catalog, documents, leased, posted, locks, options, usage, missed, names, queries
     )

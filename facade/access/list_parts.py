@@ -14,12 +14,13 @@ from aiohttp import web
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.missed import MissedInstances
+from mcp_discovery.adapters.named_queries import NamedQueries
 from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.facade.access.parts import PartSet
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.access.visible_list import VisibleList
 from mcp_discovery.facade.ard.entries import ARD_ENTRIES, ArdEntries
-from mcp_discovery.facade.connections.handlers import ROTATION
+from mcp_discovery.facade.connections.handlers import ROTATION, arrangement
 from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.mcp.server import MCP_SERVICE, McpServer, McpService
 from mcp_discovery.facade.options import FacadeOptions
@@ -51,6 +52,7 @@ class ListParts(PartSet):
         addresses: Addresses,
         options: FacadeOptions,
         texts: SearchTexts,
+        queries: NamedQueries,
     ) -> None:
         super().__init__()
         documents = Documents(catalog)
@@ -70,10 +72,11 @@ class ListParts(PartSet):
         self[SEARCH], self[LISTS], self[POLLS] = search, lists, polls
         self[STREAMS], self[SOCKETS] = EventStreams(catalog, **pace), sockets
         self[TOOL_DEFINITIONS], self[TOOL_LISTINGS] = definitions, ToolListings(definitions)
-        self[NAMED_ANSWERS] = NamedAnswers(catalog, lists)
+        answers = NamedAnswers(catalog, lists, queries, arrangement(self))
+        self[NAMED_ANSWERS] = answers
         self[REGISTRY_INDEX], self[AI_CATALOGS] = index, AiCatalogs(index)
         self[ARD_ENTRIES] = ArdEntries(index, agents)
-        self[MCP_SERVICE] = McpService(mcp, catalog, documents, search, definitions)
+        self[MCP_SERVICE] = McpService(mcp, catalog, documents, search, definitions, answers)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -125,7 +128,8 @@ class VisibleParts(ListParts):
         self._list = VisibleList(whole[CATALOG], rights, ring=options.ring, turn=turn)
         self._usage = VisibleUsage(whole[USAGE], self._list)
         addresses, texts = whole[REGISTRY_INDEX].addresses, whole[SEARCH].texts
-        super().__init__(self._list, self._usage, mcp, addresses, options, texts)
+        queries = whole[NAMED_ANSWERS].queries
+        super().__init__(self._list, self._usage, mcp, addresses, options, texts, queries)
         whole[MISSED].listeners.append(self[MISSED].forget)
 
     @asynccontextmanager

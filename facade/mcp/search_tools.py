@@ -13,7 +13,9 @@ from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.mcp.tool import (
     CAVEAT_PROPERTIES,
     NAMES,
+    SHORT,
     WORDS,
+    InvalidArgumentsError,
     McpTool,
     OnProgress,
     filter_argument,
@@ -27,6 +29,7 @@ from mcp_discovery.facade.mcp.tool import (
     why_nothing,
 )
 from mcp_discovery.facade.mcp.tool_answer import DETAILS, ModelWindow, tool_answer
+from mcp_discovery.facade.queries.answers import NamedAnswers
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.search_index import ServerSearch
@@ -39,6 +42,7 @@ from mcp_discovery.facade.tools.index import (
 )
 from mcp_discovery.facade.tools.ranking import all_matches
 from mcp_discovery.plural import counted
+from mcp_discovery.query.definition import NamedQuery
 from mcp_discovery.query.filters import FILTERS
 
 
@@ -77,9 +81,10 @@ class FindServers(McpTool):
         **CAVEAT_PROPERTIES,
     )
 
-    def __init__(self, catalog: LiveList, search: ServerSearch) -> None:
+    def __init__(self, catalog: LiveList, search: ServerSearch, answers: NamedAnswers) -> None:
         self._catalog = catalog
         self._search = search
+        self._answers = answers
         q = (
             "What the server should be able to do, as a sentence or some words; the best matches "
             "come first. With match 'all' only those that have every word."
@@ -88,12 +93,15 @@ class FindServers(McpTool):
             (),
             q=text(q, **WORDS),
             **filter_arguments(),
+            query=text("A named query that you were told of, instead of all that.", **SHORT),
             limit=number("How many servers to tell at most.", default=20, most=200),
         ) | {"additionalProperties": False}
 
     async def run(
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
+        if (name := arguments["query"]) is not None:
+            return await self._named(name, arguments)
         query, question = query_of(arguments), question_of(arguments)
         ranks = await self._search.servers(question) if question is not None else None
         view = current_view(self._catalog)
@@ -108,6 +116,20 @@ class FindServers(McpTool):
         elif left := len(found) - len(shown):
             content["note"] = f"{_more(left)}; filter more closely, or raise limit."
         return tool_result(content | list_json.caveats(view))
+
+    async def _named(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        others = [each for each in ("q", *FILTERS) if arguments.get(each)]
+        if others:
+            raise InvalidArgumentsError(
+                f"query {name!r} says which servers; leave out {', '.join(others)}"
+            )
+        answer = await self._answers.answer(NamedQuery(name))
+        shown = await self._answers.shown(answer, arguments["limit"])
+        servers = [_summary(entry, why) for entry, why in shown]
+        content: dict[str, Any] = {"servers": servers, "matched": len(answer.found.all)}
+        if not servers:
+            content["note"] = "Neither the query nor a fall-back of it finds any server now."
+        return tool_result(content | list_json.caveats(answer.view))
 
 
 def _summary(entry: Entry, why: str | None) -> dict[str, Any]:

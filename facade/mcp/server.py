@@ -32,6 +32,7 @@ from mcp_discovery.facade.mcp.search_tools import FindServers, FindTools
 from mcp_discovery.facade.mcp.subscriptions import LegacySessions, Subscriptions
 from mcp_discovery.facade.mcp.tool import McpTool
 from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.queries.answers import NamedAnswers
 from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.glance import HEAD, TAIL, glance
@@ -137,9 +138,10 @@ class McpService:
         documents: Documents,
         search: ServerSearch,
         definitions: ToolDefinitions,
+        answers: NamedAnswers,
     ) -> None:
         tools: list[McpTool] = [
-            FindServers(catalog, search),
+            FindServers(catalog, search, answers),
             FindTools(catalog, definitions, search),
             DescribeTool(catalog, definitions),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,6 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import InvalidInputError, QueryChangedError, UnknownQueryError
 from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import parts_of
-from mcp_discovery.facade.connections.handlers import arrangement
 from mcp_discovery.facade.connections.requests import parsed
 from mcp_discovery.facade.http.body import Shaped, read_object
 from mcp_discovery.facade.http.etag import (
@@ -33,8 +32,12 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.models import ServerListModel
 from mcp_discovery.facade.servers.query import FIELDS, MAX_WAIT
 from mcp_discovery.facade.state import facade_of
-from mcp_discovery.query.answer import require_key
-from mcp_discovery.query.definition import MAX_DEFINITION, MOST_SERVERS, QueryDefinition
+from mcp_discovery.query.definition import (
+    MAX_DEFINITION,
+    MOST_SERVERS,
+    NamedQuery,
+    QueryDefinition,
+)
 from mcp_discovery.record import is_label
 
 
@@ -105,61 +108,48 @@ async def answer(request: web.Request) -> web.Response:
     answered. With `wait` and `If-None-Match` it answers as soon as something else is found, and
     after `wait` at the latest; a load alone, or whose turn it is, is nothing else.
     """
-    name = _named(request)
-    zone, key = once(request, "zone"), once(request, "key")
+    wanted = NamedQuery(_named(request), once(request, "zone"), once(request, "key"))
     limit = whole(request, "limit", least=1, most=MOST_SERVERS)
     fields = frozenset(one_of("fields", each, FIELDS) for each in listed(request, "fields"))
     wait = seconds(request, "wait", most=MAX_WAIT)
-    answers, kept = parts_of(request)[NAMED_ANSWERS], facade_of(request).queries
+    answers = parts_of(request)[NAMED_ANSWERS]
 
     def tag(found: NamedAnswer) -> str:
         caveats = list_json.caveats(found.view) | found.known.caveats
-        return tag_of(found.tag, limit, sorted(fields), key, caveats)
+        return tag_of(found.tag, limit, sorted(fields), caveats)
 
-    async def again(known: KnownQueries) -> tuple[NamedAnswer, bool]:
-        found = await answers.answer(known, name, zone)
-        return found, not has_already(request, tag(found))
-
-    found, is_other = await again(await kept.current())
-    require_key(found.definition.strategy, key)
-    if wait and not is_other:
-        found = await answers.changed(request, kept, wait, again, found)
+    found = await answers.answer(wanted)
+    if wait:
+        found = await answers.changed(
+            request, found, lambda each: not has_already(request, tag(each)), wait
+        )
     headers = {list_json.REVISION: list_json.position(found.view)}
-    if not is_other and has_already(request, tag(found)):
+    if has_already(request, tag(found)):
         return not_modified(tag(found), headers)
-    body = await _body(request, name, found, zone, key, limit, fields)
-    return tagged(request, tag(found), body, headers)
+    shown = await answers.shown(found, limit)
+    return tagged(request, tag(found), _body(found, shown, fields), headers)
 
 
-async def _body(
-    request: web.Request,
-    name: str,
-    answer: NamedAnswer,
-    zone: str | None,
-    key: str | None,
-    limit: int | None,
-    fields: frozenset[str],
+def _body(
+    answer: NamedAnswer, shown: Sequence[tuple[Entry, str | None]], fields: frozenset[str]
 ) -> bytes:
-    definition, found, view = answer.definition, answer.found, answer.view
-    arranged = arrangement(parts_of(request)).answer(definition, found, f"query {name}", key)
-    ordered = await arranged
-    shown = ordered[: min(limit or MOST_SERVERS, definition.limit)]
-    about: dict[str, object] = {"query": name, "answeredBy": found.answered_by}
-    if zone or definition.zone:
+    found, view = answer.found, answer.view
+    about: dict[str, object] = {"query": answer.wanted.name, "answeredBy": found.answered_by}
+    if answer.wanted.zone or answer.definition.zone:
         about["inZone"] = min(len(found.near), len(shown))
-    about["total"] = len(ordered)
+    about["total"] = len(found.all)
     about |= list_json.caveats(view) | answer.known.caveats
-    return list_json.with_members(
-        b'{"servers":' + _entries(shown, fields, view.as_of) + b"}", about
-    )
-
-
-def _entries(entries: Sequence[Entry], fields: frozenset[str], now: datetime) -> bytes:
-    if not fields:
-        return list_json.joined(entries, now)
-    wholes = (orjson.loads(entry.json(now)) for entry in entries)
-    wanted = fields | {"id"}
-    return orjson.dumps([{key: each[key] for key in each if key in wanted} for each in wholes])
+    entries = [
+        list_json.with_members(each.json(view.as_of), {"why": why} if why else {})
+        for each, why in shown
+    ]
+    if fields:
+        wholes: Iterable[dict[str, Any]] = map(orjson.loads, entries)
+        wanted = fields | {"id"}
+        entries = [
+            orjson.dumps({key: each[key] for key in each if key in wanted}) for each in wholes
+        ]
+    return list_json.with_members(b'{"servers":[' + b",".join(entries) + b"]}", about)
 
 
 async def definition(request: web.Request) -> web.Response:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mcp_discovery.adapters.named_queries import KnownQueries, NamedQueries
     from mcp_discovery.adapters.store import StoreOptions
     from mcp_discovery.adapters.view import Entry
+    from mcp_discovery.client.word_search import WordSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ class CatalogSource(Source):
         self._catalog = catalog
         self._queries: NamedQueries | None = None
         self._rotation = RoundRobin()
+        self._words: WordSearch | None = None
         self.name = catalog.store.url
 
     async def open(self) -> None:
@@ -222,7 +224,13 @@ class CatalogSource(Source):
         return known, definition, await find(definition, self._matching, wanted.zone)
 
     async def _matching(self, step: QueryStep) -> Sequence[Entry]:
-        return self._catalog.view.select(step.query)
+        if step.q is None:
+            return self._catalog.view.select(step.query)
+        from mcp_discovery.client.word_search import WordSearch
+
+        if self._words is None:
+            self._words = WordSearch(self._catalog)
+        return await self._words.found(step)
 
     async def _watch_named(self, wanted: NamedQuery) -> AsyncGenerator[News, None]:
         listed: dict[str, Instance] | None = None

@@ -13,7 +13,7 @@ from mcp_discovery.balancing import Strategy
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query, query_of
-from mcp_discovery.query.question import Question
+from mcp_discovery.query.question import MAX_TEXT, Question
 
 #: The largest definition in bytes of JSON, and how many one store keeps at most.
 MAX_DEFINITION, MAX_QUERIES = 8 * 2**10, 1000
@@ -52,7 +52,9 @@ class QueryStep(_Written):
     filters: Annotated[dict[str, _Values], Field(max_length=len(FILTERS))] = Field(
         default_factory=dict, description="Filters of `GET /servers`: one value each, or several."
     )
-    q: str | None = Field(None, min_length=1, max_length=1000, description="Words to find.")
+    q: str | None = Field(
+        None, min_length=1, max_length=MAX_TEXT, description="A sentence or words to find."
+    )
     match: Literal["any", "all"] | None = Field(
         None, description="Whether any or all of the tags, and of the words, are needed."
     )

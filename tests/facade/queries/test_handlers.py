@@ -10,6 +10,7 @@ import pytest
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.query.definition import MAX_DEFINITION, MAX_QUERIES
 from tests.facade.harness import Client, leased, served
+from tests.facade.mcp.wire import enveloped
 from tests.stores.waiting import until
 
 
@@ -125,7 +126,34 @@ async def test_words_find_the_best_first() -> None:
         await _registered(ask, "b", name="payments")
         await _registered(ask, "c", name="weather")
         await _kept(ask, "pay", q="payments")
-        assert (await ask("GET", "/queries/pay")).ids == ["b", "a"]
+        reply = await ask("GET", "/queries/pay")
+        assert reply.ids == ["b", "a"]
+        listed = await ask("GET", "/servers?q=payments")
+        assert reply.json["servers"] == listed.json["servers"]
+        assert "payments (name)" in reply.json["servers"][0]["why"]
+        some = await ask("GET", "/queries/pay?fields=why&limit=1")
+        assert some.json["servers"][0].keys() == {"id", "why"}
+
+
+async def test_a_model_asks_by_the_name() -> None:
+    async with served() as ask:
+        await _registered(ask, "a", tags=["spare"])
+        await _kept(ask, "pay", filters={"tags": "pay"}, fallbacks=[{"filters": {"tags": "spare"}}])
+
+        async def call(**arguments: Any) -> Any:
+            params = {"name": "find_servers", "arguments": arguments}
+            body, headers = enveloped("tools/call", params)
+            return (await ask("POST", "/mcp", body, headers=headers)).json["result"]
+
+        told = (await call(query="pay"))["structuredContent"]
+        assert ([each["id"] for each in told["servers"]], told["matched"]) == (["a"], 1)
+        for arguments, problem in (
+            ({"query": "pya"}, "did you mean 'pay'?"),
+            ({"query": "pay", "tags": ["x"], "q": "y"}, "leave out q, tags"),
+        ):
+            refused = await call(**arguments)
+            assert refused["isError"]
+            assert problem in refused["content"][0]["text"]
 
 
 @pytest.mark.parametrize(

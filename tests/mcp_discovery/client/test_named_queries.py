@@ -105,6 +105,29 @@ async def test_a_named_query_is_asked_and_followed(place: tuple[Store, str]) -> 
             await there("c")
 
 
+async def test_words_find_the_best_first(place: tuple[Store, str]) -> None:
+    store, url = place
+    await _registered(store, "ledger", "payments", "x")
+    await _registered(store, "payments", "pay", "x")
+    await _registered(store, "weather", "sky", "x")
+    await _keep(store, {"q": "who takes payments?", "fallbacks": [{}]})
+    async with Discovery(url) as discovery:
+
+        async def listed() -> bool:
+            return len(await discovery.servers()) == 3
+
+        await until(listed, timeout=15, what="all being listed")
+        found = [each.id for each in await discovery.servers(query="pay")]
+        assert found == ["payments", "ledger"]
+        again = await store.put_query("pay", b'{"q":"sky"}')
+        assert again is not None
+
+        async def other() -> bool:
+            return [each.id for each in await discovery.servers(query="pay")] == ["weather"]
+
+        await until(other, timeout=15, what="the other question")
+
+
 async def test_what_a_name_cannot_be_is_said(place: tuple[Store, str]) -> None:
     store, url = place
     await _keep(store, {"strategy": "consistent-hash"})
