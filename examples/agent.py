@@ -1,11 +1,13 @@
 """A whole agent: finds MCP servers through a facade, gives their tools to a model, makes its calls.
 
     python examples/agent.py --scripted "Can a kettle be shipped today?"
+    python examples/agent.py --scripted --model anthropic --defer "Can a kettle be shipped today?"
     python examples/agent.py --model anthropic --model-name MODEL "Can a kettle be shipped today?"
 
-The first needs no key: a script stands in for the model. The second needs the package of that model
-API (openai, anthropic or google-genai) and its key in the environment. Both need a facade with the
-servers product-catalog and analytics: ``mcp-discovery demo`` starts all of them.
+The first needs no key: a script stands in for the model. In the second, the model is given a search
+and no tools; it finds those that it calls (openai-responses and anthropic). The third needs the
+package of that model API (openai, anthropic or google-genai) and its key in the environment. All
+need a facade with the servers product-catalog and analytics: ``mcp-discovery demo`` starts them.
 """
 
 from __future__ import annotations
@@ -37,8 +39,11 @@ class Turn:
 class Model(Protocol):
     """One conversation with a model."""
 
-    format: Format
     options: Mapping[str, Any]
+
+    @property
+    def format(self) -> Format:
+        """Which format of tools its API takes."""
 
     def ask(self, question: str) -> None:
         """Adds what the user says."""
@@ -113,7 +118,7 @@ class OpenAIModel:
 
 @dataclass
 class OpenAIResponsesModel:
-    """OpenAI's Responses API.
+    """OpenAI's Responses API; with the option ``defer`` its model searches for the tools.
 
     ::
 
@@ -138,7 +143,12 @@ class OpenAIResponsesModel:
         )
         output = get(response, "output")
         self.items.extend(output)
-        calls = [item for item in output if get(item, "type") == "function_call"]
+        calls = [
+            item
+            for item in output
+            if get(item, "type") == "function_call"
+            or (get(item, "type"), get(item, "execution")) == ("tool_search_call", "client")
+        ]
         parts = [part for item in output for part in get(item, "content") or ()]
         return Turn("".join(get(part, "text") or "" for part in parts), calls)
 
@@ -148,7 +158,7 @@ class OpenAIResponsesModel:
 
 @dataclass
 class AnthropicModel:
-    """Anthropic's Messages API.
+    """Anthropic's Messages API; with the option ``defer`` its model searches for the tools.
 
     ::
 
@@ -224,15 +234,20 @@ class GeminiModel:
 
 @dataclass
 class ScriptedModel:
-    """Stands in for a model: says ``steps`` one after the other, then repeats what it was told.
+    """Stands in for a model of ``api``: says ``steps`` one by one, then repeats what it was told.
 
-    A step is the calls of one turn, each a tool's name and its arguments.
+    A step is the calls of one turn, each a tool's name and its arguments; the name ``search_tools``
+    stands for the search for deferred tools.
     """
 
     steps: list[list[tuple[str, dict[str, Any]]]]
-    format: Format = "openai"
+    api: str = "openai"
     options: Mapping[str, Any] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
+
+    @property
+    def format(self) -> Format:
+        return "anthropic" if self.api == "anthropic" else "openai"  # Gemini's script is OpenAI's
 
     def ask(self, question: str) -> None:
         self.heard.append(question)
@@ -240,18 +255,24 @@ class ScriptedModel:
     async def turn(self, tools: list[dict[str, Any]]) -> Turn:
         if not self.steps:
             return Turn("\n".join(self.heard[1:]))
-        calls = [
-            {
-                "id": f"call_{number}",
-                "type": "function",
-                "function": {"name": name, "arguments": json.dumps(arguments)},
-            }
-            for number, (name, arguments) in enumerate(self.steps.pop(0))
-        ]
-        return Turn("", calls)
+        step = enumerate(self.steps.pop(0))
+        return Turn("", [self.call(f"call_{n}", name, given) for n, (name, given) in step])
+
+    def call(self, id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The call as the API has it."""
+        if self.api == "anthropic":
+            return {"type": "tool_use", "id": id, "name": name, "input": arguments}
+        if name == "search_tools":
+            call = {"type": "tool_search_call", "call_id": id, "execution": "client"}
+            return call | {"arguments": arguments}
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        if self.api == "openai-responses":
+            return {"type": "function_call", "call_id": id} | function
+        return {"id": id, "type": "function", "function": function}
 
     def answer(self, results: Sequence[dict[str, Any]]) -> None:
-        self.heard.extend(result["content"] for result in results)
+        answers = [get(each, "content", "output", "tools") for each in results]
+        self.heard += [each if isinstance(each, str) else json.dumps(each) for each in answers]
 
 
 def get(thing: object, *names: str) -> Any:
@@ -267,6 +288,8 @@ SCRIPT: list[list[tuple[str, dict[str, Any]]]] = [
     [("search_products", {"query": "kettle"})],
     [("check_stock", {"sku": "KET-100"}), ("top_pages", {"period": "day", "limit": 1})],
 ]
+#: The same where the tools have to be found first.
+SEARCHES = ["find products in the catalog", "what is in stock", "the pages that are read most"]
 #: Which package has the client of an API, how it is called, and what speaks with it.
 CLIENTS: Mapping[str, tuple[str, str, Any]] = {
     "openai": ("openai", "AsyncOpenAI", OpenAIModel),
@@ -287,17 +310,25 @@ def main() -> int:
     parser.add_argument("--tag", action="append", help="only servers with this tag; repeatable")
     parser.add_argument("--model", choices=CLIENTS, default="openai", help="the model API (openai)")
     parser.add_argument("--model-name", metavar="NAME", help="the model, as its API calls it")
+    parser.add_argument("--defer", action="store_true", help="the model searches for the tools")
     parser.add_argument("--max-turns", type=int, default=10, help="give up after so many (10)")
     parser.add_argument("--scripted", action="store_true", help="a script instead of a model")
     given = parser.parse_args()
+    options = {"defer": True} if given.defer else {}
+    if given.defer and given.model not in ("openai-responses", "anthropic"):
+        parser.error("--defer wants --model openai-responses or anthropic: others have no search")
     if given.scripted:
-        model: Model = ScriptedModel([list(step) for step in SCRIPT])
+        steps = [list(step) for step in SCRIPT]
+        if given.defer:
+            steps.insert(0, [("search_tools", {"query": each}) for each in SEARCHES])
+        model: Model = ScriptedModel(steps, given.model, options)
     elif given.model_name is None:
         parser.error("which model? say --model-name, or --scripted to try without one")
     else:
         package, client, adapter = CLIENTS[given.model]
         try:
             model = adapter(getattr(importlib.import_module(package), client)(), given.model_name)
+            model.options = {**model.options, **options}
         except ImportError:
             needed = "google-genai" if given.model == "gemini" else package
             parser.error(f"--model {given.model} needs its package: pip install {needed}")

@@ -89,6 +89,8 @@ def example(schema: Mapping[str, Any]) -> Any:
     """A value that ``schema`` asks for, made of nothing else."""
     if "enum" in schema:
         return schema["enum"][-1]
+    if "anyOf" in schema:
+        return example(schema["anyOf"][0])
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) else kind
     match kind:

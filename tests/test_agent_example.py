@@ -225,6 +225,55 @@ async def test_a_question_is_answered_with_tools(facade: str, api: str, objects:
     assert "no_such_tool" in unknown
 
 
+def _searching(spell: Callable[[Calls], dict[str, Any]]) -> Callable[[Calls], dict[str, Any]]:
+    """The Responses API's turn, in which a search is an item of its own."""
+
+    def respond(calls: Calls) -> dict[str, Any]:
+        turn = spell(calls)
+        for item in turn["output"]:
+            if item.get("name") == "search_tools":
+                arguments = json.loads(item.pop("arguments"))
+                item |= {"type": "tool_search_call", "execution": "client", "arguments": arguments}
+                del item["name"]
+        return turn
+
+    return respond
+
+
+@pytest.mark.parametrize("api", ["openai-responses", "anthropic"])
+async def test_a_question_is_answered_with_tools_that_are_found(facade: str, api: str) -> None:
+    make, spell = APIS[api]
+    scripted = Scripted(_searching(spell) if api == "openai-responses" else spell)
+    searches = ("find products in the catalog", "what is in stock")
+    scripted._turns = [
+        [("search_tools", {"query": each}) for each in searches],
+        [("search_products", {"query": "kettle"}), ("check_stock", {"sku": "KET-100"})],
+        [],
+    ]
+    model = make(scripted)
+    model.options = {**model.options, "defer": True}
+    assert await run(QUESTION, facade=facade, model=model) == ANSWER
+
+    first, second, third = scripted.requests
+    if api == "anthropic":
+        search, *deferred = first["tools"]
+        assert search["name"] == "search_tools" and len(deferred) == 8
+        assert all(each["defer_loading"] for each in deferred)
+        results = second["messages"][-1]["content"]
+        found = [part["tool_name"] for each in results for part in each["content"]]
+    else:
+        (search,) = first["tools"]
+        assert search["type"] == "tool_search"
+        outputs = second["input"][-2:]
+        assert [each["call_id"] for each in outputs] == ["call_0", "call_1"]
+        spaces = [space for each in outputs for space in each["tools"]]
+        assert {each["name"] for each in spaces} <= {"products", "figures"}
+        found = [tool["name"] for space in spaces for tool in space["tools"]]
+    assert {"search_products", "check_stock"} <= set(found)
+    products, stock = told(api, third, 2)
+    assert '"KET-100"' in products and '"available": 15' in stock.replace('":15', '": 15')
+
+
 async def test_only_servers_with_the_tag_are_offered(facade: str) -> None:
     scripted = Scripted(_messages)
     await run(QUESTION, facade=facade, model=anthropic(scripted), tags="figures")
@@ -277,6 +326,13 @@ async def test_the_command(facade: str) -> None:
     code, out, err = await command("--scripted", "--facade", facade, QUESTION)
     assert (code, err) == (0, "")
     assert '"KET-100"' in out and '"available"' in out and '"views"' in out
+    for api in ("anthropic", "openai-responses"):
+        given = ("--scripted", "--defer", "--model", api)
+        code, out, err = await command(*given, "--facade", facade, QUESTION)
+        assert (code, err) == (0, "")
+        assert "search_products" in out and "KET-100" in out
+    code, out, err = await command("--scripted", "--defer", "--facade", facade, QUESTION)
+    assert code == 2 and "--defer wants --model openai-responses or anthropic" in err
     code, out, err = await command("--scripted", "--facade", "http://127.0.0.1:1", QUESTION)
     assert (code, out) == (1, "")
     assert err.startswith("agent: ") and err.count("\n") == 1

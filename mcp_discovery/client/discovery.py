@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from mcp import Client
 from mcp.client.session import ElicitationFnT, ListRootsFnT, SamplingFnT
@@ -44,7 +44,8 @@ from mcp_discovery.record import SERVER, is_label
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
-    from mcp_discovery.client.formats import Format, ToolList
+    from mcp_discovery.client.formats import DeferredToolList, Format, ToolList
+    from mcp_discovery.client.tool_search import ToolSearch
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +163,7 @@ class Discovery:
         self._outcomes = OutcomeReporter(self._source) if report else None
         self._calls = ToolCalls(self._pool, self._router, self._settings, self._outcomes)
         self._offered: dict[tuple[Format, str], ToolList] = {}
+        self._search: ToolSearch | None = None
         self._stack = AsyncExitStack()
         self._used = self._open = False
 
@@ -285,9 +287,16 @@ class Discovery:
     async def tools(self) -> list[Tool]: ...
 
     @overload
-    async def tools(self, *, format: Format, **options: Any) -> ToolList: ...
+    async def tools(
+        self, *, format: Format, defer: Literal[True], **options: Any
+    ) -> DeferredToolList: ...
 
-    async def tools(self, *, format: Format | None = None, **options: Any) -> list[Tool] | ToolList:
+    @overload
+    async def tools(self, *, format: Format, defer: bool = False, **options: Any) -> ToolList: ...
+
+    async def tools(
+        self, *, format: Format | None = None, defer: bool = False, **options: Any
+    ) -> list[Tool] | ToolList:
         """The tools of all servers that are followed and can be called now, by name.
 
         Where two servers share a name, both are called ``<server>.<tool>``. Of a server whose
@@ -304,14 +313,22 @@ class Discovery:
         await self._pool.settled()
         found = self._router.tools()
         if format is None:
-            if options:
+            given = [*options, *(["defer"] if defer else ())]
+            if given:
                 raise InvalidInputError(
-                    f"{', '.join(options)}: options of a format; give format= too"
+                    f"{', '.join(given)}: options of a format; give format= too"
                 )
             return found
         from mcp_discovery.client import formats
 
-        exported = formats.export(found, format, **options)
+        if not defer:
+            exported = formats.export(found, format, **options)
+        else:
+            if self._search is None:
+                from mcp_discovery.client.tool_search import ToolSearch
+
+                self._search = ToolSearch(self._pool, self._router)
+            exported = await self._search.listed(found, format, options)
         self._offered |= {(exported.format, name): exported for name in exported.names}
         return exported
 
@@ -361,6 +378,10 @@ class Discovery:
         call that fails the message says why, so that the model can go on. ``media`` sends images to
         Gemini 3 and later as such; the others take them anyway, or never.
 
+        A search of the tools that ``tools(defer=True)`` gave is such a call, too: OpenAI's
+        ``tool_search_call``, for Anthropic a ``tool_use`` of the tool ``search_tools``. Its message
+        loads what was found.
+
         Raises :class:`~mcp_discovery.errors.InvalidInputError` for what is none of these.
         """
         from mcp_discovery.client import formats
@@ -369,6 +390,8 @@ class Discovery:
             call = formats.parse_call(tool_call)
         except formats.UnreadableCallError as error:
             return formats.render_error(error.call, str(error))
+        if self._search is not None and self._search.serves(call):
+            return await self._search.answer(call)
         offered = self._offered.get((call.format, call.name))
         if offered is None:
             return formats.render_error(call, f"there is no tool {call.name!r}")

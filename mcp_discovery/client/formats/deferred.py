@@ -120,7 +120,8 @@ class DeferredToolList(ToolList):
         self._exporter = Exporter(format, options)
         listed = {(each.name, each.server): each for each in (*found, *tools)}
         names = self._exporter.names([*listed.values()], taken=_TAKEN)
-        same = {} if before is None else before._that_stay(names)
+        self._kind = format, search, options
+        same = before._that_stay(names) if before is not None and before._kind == self._kind else {}
         super().__init__((), format=format, exported=same, notes=())
         self.names: Mapping[str, Tool] = MappingProxyType(names)
         self._name_of = {(tool.name, tool.server): name for name, tool in names.items()}
@@ -128,7 +129,7 @@ class DeferredToolList(ToolList):
         self.counter = token_counter()
         self._about = dict(about or {})
         self._unusable: set[str] = set()
-        if before is not None:
+        if before is not None and same:
             stay = {each.tool.name for each in same.values()}
             kept = (each for each in before.notes if each.tool in stay and each.path != "name")
             self._exporter.notes += kept

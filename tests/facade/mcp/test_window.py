@@ -18,10 +18,10 @@ from tests.facade.mcp.test_tools import call, post
 from tests.facade.mcp.wire import modern
 
 QUESTIONS = (
-    "what is the weather forecast of the city",
+    "what is the weather forecast for the cloud",
     "send an email from the office",
-    "exchange rate of the bank",
-    "export the spreadsheet of the studio",
+    "which exchange rate does the office get",
+    "export the spreadsheet that is in the cloud",
 )
 
 
