@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -29,24 +29,42 @@ class TokenCounter:
         """The number of tokens of one text."""
         return self.counts((text,))[0]
 
-    def most_that_fit(self, texts: Sequence[str], budget: int) -> int:
+    def fits(self, text: str, budget: int) -> bool:
+        """Whether ``text`` takes at most ``budget`` tokens; what is far too long is not read."""
+        return len(text) <= _LONGEST * budget and self.count(text) <= budget
+
+    def most_that_fit(self, texts: Iterable[str], budget: int) -> int:
         """How many of ``texts``, from the first on, take at most ``budget`` tokens together with
-        one more for what separates each from the next. Counts no more of them than it has to."""
+        one more for what separates each from the next. No more of them is read than has to be."""
         total = fit = 0
-        for counted in self._in_turn(texts):
-            total += counted + 1
-            if total > budget:
-                return fit
-            fit += 1
+        for some in _batches(texts, budget):
+            for counted in self.counts(some):
+                total += counted + 1
+                if total > budget:
+                    return fit
+                fit += 1
         return fit
 
-    def _in_turn(self, texts: Sequence[str]) -> Iterator[int]:
-        for start in range(0, len(texts), _AT_ONCE):
-            yield from self.counts(texts[start : start + _AT_ONCE])
+
+#: How long the longest piece of Llama 2's vocabulary is, in characters.
+_LONGEST: Final = 16
+#: A token has about so many.
+_USUAL: Final = 4
 
 
-#: So many texts are counted at once.
-_AT_ONCE: Final = 64
+def _batches(texts: Iterable[str], budget: int) -> Iterator[list[str]]:
+    """``texts`` in parts that take about ``budget`` tokens, up to one that alone takes more."""
+    some: list[str] = []
+    length = 0
+    for text in texts:
+        if len(text) > _LONGEST * budget:
+            break
+        some.append(text)
+        length += len(text)
+        if length > _USUAL * budget:
+            yield some
+            some, length = [], 0
+    yield some
 
 
 def _bytes(texts: Sequence[str]) -> list[int]:

@@ -144,8 +144,7 @@ class _ToolAnswer:
     def _room_for(self, items: Sequence[Mapping[str, Any]]) -> int:
         """How many of ``items`` there is room for, or one more where the count is close."""
         rest = self._counter.count(_text(self._body(0)))
-        texts = [_text(each) for each in items]
-        return self._counter.most_that_fit(texts, self._window.max_tokens - rest)
+        return self._counter.most_that_fit(map(_text, items), self._window.max_tokens - rest)
 
     def _body(self, shown: int) -> dict[str, Any]:
         groups = {"groups": self._groups} if self._groups else {}

@@ -259,7 +259,7 @@ def _fitted(candidates: Iterable[Any], budget: int, counter: TokenCounter) -> An
     """The first candidate that takes at most ``budget`` tokens, or else the last one."""
     fitting = None
     for fitting in candidates:
-        if counter.count(orjson.dumps(fitting).decode()) <= budget:
+        if counter.fits(orjson.dumps(fitting).decode(), budget):
             break
     return fitting
 
