@@ -20,7 +20,7 @@ from mcp_discovery.client.pool import ConnectionPool
 from mcp_discovery.client.routing import Router
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.query.index import Corpus, SearchIndex
+from mcp_discovery.query.index import Corpus, Definitions, SearchIndex
 from mcp_discovery.query.question import Question
 from mcp_discovery.record import Record
 
@@ -104,14 +104,18 @@ class ToolSearch:
         self._indexed[server] = record, tools
         # What is indexed of its tools is what this client calls, wherever it was read.
         version = f"{next(self._versions)}"
-        named = {tool.own_name: (f"{version}/{tool.own_name}", tool.definition) for tool in tools}
+        definitions: Definitions = {
+            ("tool", tool.own_name): (f"{version}/{tool.own_name}", tool.definition)
+            for tool in tools
+        }
+        names = tuple(name for _, name in definitions)
         capabilities = record.capabilities.model_copy(
-            update={"tools": tuple(named), "digest": version}
+            update={"tools": names, "skills": (), "digest": version}
         )
         self._index.put(record.model_copy(update={"capabilities": capabilities}))
         for _ in self._index.work():
             pass
-        for _ in self._index.describe(version, named):
+        for _ in self._index.describe(version, definitions):
             pass
 
 
