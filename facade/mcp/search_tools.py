@@ -45,6 +45,9 @@ from mcp_discovery.plural import counted
 from mcp_discovery.query.definition import NamedQuery
 from mcp_discovery.query.filters import FILTERS
 
+#: How many skills of one server are named.
+_SKILLS: Final = 20
+
 
 class FindServers(McpTool):
     """Searches one catalog by filters and by words."""
@@ -73,6 +76,7 @@ class FindServers(McpTool):
                 status=text(),
                 reason=text("Why it has this status, where it is not healthy."),
                 tools={"type": "integer", "description": "How many tools it offers."},
+                skills=NAMES | {"description": f"The skills that it has, {_SKILLS} at most."},
                 why=text("Which words of q were found, and where."),
             ),
         },
@@ -146,6 +150,7 @@ def _summary(entry: Entry, why: str | None) -> dict[str, Any]:
         "status": health.status.value,
         "reason": None if health.status.value == "healthy" else health.reason,
         "tools": len(record.capabilities.tools),
+        "skills": list(record.capabilities.skills[:_SKILLS]) or None,
         "why": why,
     }
     return {name: value for name, value in summary.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mcp_discovery.document import KINDS, Kind
 from mcp_discovery.query.filters import FILTERS
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ async def hints(api: FacadeApi, asked: Pairs) -> list[str]:
     return ["No server passes all of these filters; leave one out."]
 
 
-async def tool_hints(api: FacadeApi, asked: Pairs) -> list[str]:
-    """The same where ``GET /tools`` found none, of which ``asked`` are the parameters."""
+async def tool_hints(api: FacadeApi, asked: Pairs, kind: Kind = "tool") -> list[str]:
+    """The same where ``GET /tools``, or that of another ``kind``, found none with the parameters
+    ``asked``."""
     from mcp_discovery.cli.facade_connection import get
 
     alike = [pair for pair in asked if pair[0] not in ("q", "limit", "schema", "status")]
@@ -51,13 +53,15 @@ async def tool_hints(api: FacadeApi, asked: Pairs) -> list[str]:
     if said := await hints(api, [*alike, ("status", "all")]):
         return said  # the list is empty, or a value is not in it
     everyone = [*alike, *(pair for pair in asked if pair[0] == "q"), ("status", "all")]
-    found = (await get(api, "/tools", [*everyone, ("limit", "3")])) if status else {}
-    if names := [str(each["name"]) for each in found.get("tools", ())]:
-        them = "it" if found["totalTools"] == 1 else "them"
-        more = ", …" if found["totalTools"] > len(names) else ""
+    path = KINDS[kind]
+    found = (await get(api, f"/{path}", [*everyone, ("limit", "3")])) if status else {}
+    if names := [str(each["name"]) for each in found.get(path, ())]:
+        total = found[f"total{path.title()}"]
+        them = "it" if total == 1 else "them"
+        more = ", …" if total > len(names) else ""
         what = f"no server that offers {', '.join(names)}{more} has this status"
         return [f"Now {what}; --status all shows {them}."]
-    return ["Use fewer or other words: mcp-discovery tools lists all."]
+    return [f"Use fewer or other words: mcp-discovery {path} lists all."]
 
 
 async def _how_to_begin(api: FacadeApi) -> str:

@@ -9,6 +9,7 @@ import typer
 from mcp_discovery.cli import filters, options
 from mcp_discovery.cli.exit_codes import run
 from mcp_discovery.cli.terminal import say, say_json
+from mcp_discovery.document import KINDS, Kind
 from mcp_discovery.plural import counted
 
 
@@ -32,48 +33,50 @@ def tools(
     """
     params = [*selected, *([("q", " ".join(words))] if words else []), ("limit", str(limit))]
     params += [("schema", "true")] if schema else []
-    run(_list(facade, facade_token, facade_token_file, params, json=json))
+    run(list_offers(facade, facade_token, facade_token_file, params, "tool", json=json))
 
 
-async def _list(
+async def list_offers(
     facade: str,
     token: str | None,
     token_file: str | None,
     params: list[tuple[str, str]],
+    kind: Kind,
     *,
     json: bool,
 ) -> None:
+    """Prints what ``GET /tools`` answers, or the same of another ``kind``."""
     from mcp_discovery.cli.facade_connection import facade_api, get
     from mcp_discovery.cli.hints import tool_hints
     from mcp_discovery.cli.tables import print_staleness
 
     async with facade_api(facade, token, token_file) as api:
-        listed = await get(api, "/tools", params)
-        found = listed["tools"]
-        hints = [] if found or json else await tool_hints(api, params)
+        listed = await get(api, f"/{KINDS[kind]}", params)
+        found = listed[KINDS[kind]]
+        hints = [] if found or json else await tool_hints(api, params, kind)
     if json:
         for tool in found:
             say_json(tool)
     elif found:
-        _table(found)
+        _table(found, kind)
     else:
-        say("No tool matches.")
+        say(f"No {kind} matches.")
         for each in hints:
             say(each, err=True)
-    if (more := listed["totalTools"] - len(found)) > 0:
+    if (more := listed[f"total{KINDS[kind].title()}"] - len(found)) > 0:
         matches = "matches" if more == 1 else "match"
         say(f"{more} more {matches}; a higher --limit shows more.", err=True)
     if unread := listed.get("unread"):
         what = counted(unread, "document")
-        say(f"Descriptions and schemas of {what} could not be read in time.", err=True)
+        say(f"Descriptions in {what} could not be read in time.", err=True)
     print_staleness(listed)
 
 
-def _table(found: list[dict[str, Any]]) -> None:
+def _table(found: list[dict[str, Any]], kind: Kind) -> None:
     from mcp_discovery.cli.arguments import signature
     from mcp_discovery.cli.tables import print_table
 
-    columns = ["TOOL", "SERVERS", "INSTANCES", "DESCRIPTION"]
+    columns = [kind.upper(), "SERVERS", "INSTANCES", "DESCRIPTION"]
     with_schema = any("inputSchema" in each for each in found)
     if with_schema:
         columns.insert(1, "ARGUMENTS")

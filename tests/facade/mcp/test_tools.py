@@ -107,6 +107,19 @@ async def test_servers_are_found(
     assert ("note" in told) == (not found or "limit" in arguments)
 
 
+async def test_servers_are_found_by_their_skills(ask: Client) -> None:
+    entry = {"uri": "skill://refunds/SKILL.md", "frontmatter": {"name": "refunds"}}
+    await ask("POST", "/servers", leased("a", document={"skills": [entry]}))
+    await ask("POST", "/servers", leased("b", capabilities=["refunds"]))
+    (told,) = (await call(ask, "find_servers", skill=["refunds"]))["servers"]
+    assert (told["id"], told["skills"]) == ("a", ["refunds"])
+    told = (await call(ask, "find_servers", capability=["refunds"]))["servers"]
+    assert [each["id"] for each in told] == ["a", "b"]
+    assert "skills" not in told[1]
+    nothing = await call(ask, "find_servers", skill=["refund"])
+    assert "did you mean 'refunds'?" in nothing["note"]
+
+
 async def test_a_server_says_what_is_needed_to_use_it(filled: Client) -> None:
     told = await call(filled, "find_servers", name=["products"], version="1.2.0", limit=1)
     assert told["servers"] == [

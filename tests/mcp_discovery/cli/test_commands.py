@@ -90,6 +90,7 @@ async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
         "sidecar",
         "servers",
         "tools",
+        "skills",
         "describe",
         "watch",
         "call",

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "sidecar": ("--url", URL, "--store", "consul://127.0.0.1:9"),
     "servers": (),
     "tools": (),
+    "skills": (),
     "describe": ("one",),
     "watch": (),
     "call": ("tool",),
@@ -59,7 +60,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 #: Those that ask a facade.
 CLIENTS = (
-    *("servers", "tools", "describe", "watch", "call", "register", "export", "import"),
+    *("servers", "tools", "skills", "describe", "watch", "call", "register", "export", "import"),
     *("audit list", "audit tail"),
 )
 

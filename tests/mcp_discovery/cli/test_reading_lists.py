@@ -78,6 +78,19 @@ async def test_tools(here: Cluster) -> None:
     assert "6 more match" in ended.err
 
 
+async def test_skills(here: Cluster) -> None:
+    ended = await here.ask("skills")
+    assert ended.code == 0
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["SKILL", "skill-0", "skill-1"]
+    (told,) = await here.asked("skills", "--skill", "skill-1")
+    assert (told["uri"], told["providers"]) == ("skill://odd/skill-1/SKILL.md", 1)
+    assert (await here.ask("skills", "nosuchword")).out == "No skill matches.\n"
+    ended = await here.ask("skills", "nosuchword")
+    assert "mcp-discovery skills lists all" in ended.err
+    (told,) = await here.asked("servers", "--skill", "skill-0")
+    assert told["id"] == "odd-1"
+
+
 async def test_describe_a_server(here: Cluster) -> None:
     ended = await here.ask("describe", "talker")
     assert ended.code == 0
