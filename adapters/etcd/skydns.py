@@ -88,9 +88,10 @@ class DNSZone:
                     {"host": target, **common}
                 )
         if self.agents:
-            own_name = f"{record.id}.{record.name}.{SERVER}.{self.service}.{self.domain}"
+            protocol, kind = ("a2a", AGENT) if record.kind == AGENT else ("mcp", SERVER)
+            own_name = f"{record.id}.{record.name}.{kind}.{self.service}.{self.domain}"
             where = f"target={own_name if _is_ip(host) else host} port={port}"
-            agent = f"v=1 {where} alpn=mcp bap=mcp {text_of(record)}"
+            agent = f"v=1 {where} alpn={protocol} bap={protocol} {text_of(record)}"
             key = f"{self.base}{self.service}/_agents/{record.name}/{record.id}"
             found[key] = orjson.dumps({"text": agent, "ttl": TTL})
         return found

@@ -74,7 +74,7 @@ class ListParts(PartSet):
         self[TOOL_DEFINITIONS], self[TOOL_LISTINGS] = definitions, ToolListings(definitions)
         answers = NamedAnswers(catalog, lists, queries, arrangement(self))
         self[NAMED_ANSWERS] = answers
-        self[REGISTRY_INDEX], self[AI_CATALOGS] = index, AiCatalogs(index)
+        self[REGISTRY_INDEX], self[AI_CATALOGS] = index, AiCatalogs(index, agents)
         self[ARD_ENTRIES] = ArdEntries(index, agents)
         self[MCP_SERVICE] = McpService(mcp, catalog, documents, search, definitions, answers)
 

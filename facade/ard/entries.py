@@ -21,9 +21,11 @@ import orjson
 from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.facade.registry.cards import (
+    AGENT_CARD,
     CARD,
     OWN_CARD,
     OWN_DESCRIPTION,
+    agent_card_url,
     own_identifier,
 )
 from mcp_discovery.facade.registry.entries import ServerVersion, live_state
@@ -33,10 +35,8 @@ from mcp_discovery.facade.registry.server_json import shortened
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.offer import RECOMMENDED
 from mcp_discovery.record import AGENT, LONGEST_QUERY, SERVER, Record
-from mcp_discovery.urls import uri_of
 from mcp_discovery.version import installed_version
 
-AGENT_CARD = "application/a2a-agent-card+json"
 REGISTRY = "application/ai-registry+json"
 #: Where this facade is a registry. With the slash a client may append a route in either way.
 PATH = "/api/ard/"
@@ -147,11 +147,6 @@ def _server_card(listed: ServerVersion) -> str:
     return f"/servers/{quote(listed.key[0], safe='')}/server-card"
 
 
-def _agent_card(listed: ServerVersion) -> str:
-    url = listed.server.representative.record.endpoint.url or ""
-    return uri_of(url).rstrip("/") + "/.well-known/agent-card.json"
-
-
 class _Artifact(NamedTuple):
     """What is published of one kind of record.
 
@@ -165,7 +160,7 @@ class _Artifact(NamedTuple):
 
 _ARTIFACTS: Mapping[str, _Artifact] = {
     SERVER: _Artifact(CARD, "mcp", _server_card),
-    AGENT: _Artifact(AGENT_CARD, "agent", _agent_card),
+    AGENT: _Artifact(AGENT_CARD, "agent", agent_card_url),
 }
 
 

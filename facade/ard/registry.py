@@ -35,7 +35,6 @@ from mcp_discovery.facade.ard.models import (
 )
 from mcp_discovery.facade.ard.terms import (
     Constraints,
-    canonical,
     read_expression,
     resolve,
     values_at,
@@ -49,7 +48,7 @@ from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.facade.registry.api import CORS
-from mcp_discovery.facade.registry.identifiers import registry_name
+from mcp_discovery.facade.registry.identifiers import canonical, registry_name
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of

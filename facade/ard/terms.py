@@ -12,6 +12,7 @@ from typing import Any
 
 from mcp_discovery.facade.ard.entries import BASE_CONTEXT, HEALTH_TERMS, OWN_TERMS, ArdEntry
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.registry.identifiers import canonical
 from mcp_discovery.health import rfc3339
 from mcp_discovery.nearest import nearest
 from mcp_discovery.query.filters import ALL, FILTERS
@@ -128,12 +129,6 @@ class Constraints:
         return all(
             not values.isdisjoint(values_at(entry, path)) for path, values in self.wanted.items()
         ) and all(check(entry) for check in self.checks)
-
-
-def canonical(urn: str) -> str:
-    """``urn:air:…`` for ``urn:ai:…``, its older spelling."""
-    start, colon, rest = urn[:7].lower(), urn[6:7], urn[7:]
-    return f"urn:air:{rest}" if start == "urn:ai:" and colon else urn
 
 
 def _text(value: object) -> str:

@@ -25,15 +25,18 @@ from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.pauses import made_of_each
 from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
 from mcp_discovery.facade.registry.entries import ServerVersion
-from mcp_discovery.facade.registry.identifiers import identifier, registry_name
+from mcp_discovery.facade.registry.identifiers import canonical, identifier, registry_name
 from mcp_discovery.facade.registry.index import LATEST, REGISTRY_INDEX, RegistryIndex
 from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
 from mcp_discovery.facade.registry.server_json import identity, remote_of
 from mcp_discovery.facade.servers.current_list import unknown, view_of
 from mcp_discovery.health import rfc3339
+from mcp_discovery.record import AGENT, SERVER
+from mcp_discovery.urls import uri_of
 from mcp_discovery.version import installed_version
 
 CARD = "application/mcp-server-card+json"
+AGENT_CARD = "application/a2a-agent-card+json"
 CATALOG = "application/ai-catalog+json"
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json"
 #: The registry name of this facade as an MCP server.
@@ -49,7 +52,7 @@ _CACHE_BYTES = 64 * 2**20
 
 
 class _Catalog(NamedTuple):
-    """A catalog as JSON, made of one ``generation`` of the registry, and its entity tag."""
+    """A catalog as JSON, made of one ``generation`` of what is listed, and its entity tag."""
 
     generation: int
     body: bytes
@@ -59,8 +62,9 @@ class _Catalog(NamedTuple):
 class AiCatalogs:
     """The AI catalog, made once for each generation of the registry and base URL of this facade."""
 
-    def __init__(self, index: RegistryIndex) -> None:
-        self._index = index
+    def __init__(self, servers: RegistryIndex, agents: RegistryIndex) -> None:
+        self._indexes = servers, agents
+        self._domain = servers.addresses.domain
         self._turn = asyncio.Lock()
         self._cache: LRUCache[str, _Catalog] = LRUCache(
             _CACHE_BYTES, getsizeof=lambda cached: len(cached.body)
@@ -69,11 +73,11 @@ class AiCatalogs:
     async def at(self, base: str) -> _Catalog:
         """The catalog whose URLs are below ``base``."""
         async with self._turn:  # who asks for the same meanwhile finds it made
-            versions = self._index.latest()
-            generation = self._index.generation
+            servers, agents = (index.latest() for index in self._indexes)
+            generation = sum(index.generation for index in self._indexes)
             cached = self._cache.get(base)
             if cached is None or cached.generation != generation:
-                body = await catalog(versions, base, self._index.addresses.domain)
+                body = await catalog([*servers, *agents], base, self._domain)
                 cached = _Catalog(generation, body, tag_of(body))
                 if len(body) <= _CACHE_BYTES:
                     self._cache[base] = cached
@@ -84,7 +88,7 @@ AI_CATALOGS: Part[AiCatalogs] = Part("AI catalogs")
 
 
 async def ai_catalog(request: web.Request) -> web.Response:
-    """Where the cards of all servers with an address are, and that of this facade itself."""
+    """Where the cards of all servers with an address are, of A2A agents, and of this facade."""
     view_of(request)  # raises until there is a first list
     parts = parts_of(request)
     found = await parts[AI_CATALOGS].at(parts[REGISTRY_INDEX].addresses.base(request))
@@ -131,10 +135,11 @@ async def catalog(listed: Sequence[ServerVersion], base: str, domain: str) -> by
     not repeated. However many servers there are, others have the event loop meanwhile.
     """
     own = {"identifier": own_identifier(domain), "type": CARD, "url": base + OWN_CARD}
-    names = Counter(each.server.record.name for each in listed)
+    records = (each.server.record for each in listed)
+    names = Counter(record.name for record in records if record.kind == SERVER)
 
     def entry(each: ServerVersion) -> bytes:
-        if each.server.remote is None:
+        if each.server.record.kind == SERVER and each.server.remote is None:
             return b""
         alone = names[each.server.record.name] == 1
         return orjson.dumps(_entry(each, base, domain, alone=alone))
@@ -167,24 +172,34 @@ def card(listed: ServerVersion) -> dict[str, Any]:
     return found
 
 
+def agent_card_url(listed: ServerVersion) -> str:
+    """Where an A2A agent has its card: at itself."""
+    url = listed.server.representative.record.endpoint.url or ""
+    return uri_of(url).rstrip("/") + "/.well-known/agent-card.json"
+
+
 def _entry(listed: ServerVersion, base: str, domain: str, *, alone: bool) -> dict[str, Any]:
     """``alone`` says whether no other publisher has a server of the same name."""
-    name = listed.key[0]
-    path = listed.server.record.name if alone else quote(name, safe="")
+    name, record = listed.key[0], listed.server.record
+    path = record.name if alone else quote(name, safe="")
+    agent = record.kind == AGENT
     entry: dict[str, Any] = {
-        "identifier": identifier(name, domain),
-        "type": CARD,
-        "url": f"{base}/servers/{path}/server-card",
+        "identifier": identifier(name, domain, AGENT if agent else "mcp"),
+        "type": AGENT_CARD if agent else CARD,
+        "url": agent_card_url(listed) if agent else f"{base}/servers/{path}/server-card",
         "updatedAt": rfc3339(listed.updated),
     }
-    if tags := listed.server.record.tags:
+    if tags := record.tags:
         entry["tags"] = tags
     return entry
 
 
 def _found(request: web.Request, given: str) -> ServerVersion | None:
     view, index = view_of(request), parts_of(request)[REGISTRY_INDEX]
-    given = registry_name(given, index.addresses.domain) or given
+    domain = index.addresses.domain
+    if (named := registry_name(given, domain)) is not None:
+        same = canonical(given) == identifier(named, domain)
+        return index.version(named, LATEST) if same else None
     if "/" in given:
         return index.version(given, LATEST)
     ids = view.having("name", given)

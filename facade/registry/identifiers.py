@@ -12,7 +12,8 @@ import re
 #: The namespace of registry names that were given no publisher.
 LOCAL = "local"
 #: ``urn`` and what follows it are the same in upper and lower case (RFC 8141, section 3.1).
-_URN = re.compile(r"urn:(?:air|ai):([a-z0-9.-]+):([a-z0-9._:-]+:)?([a-z0-9._-]+)", re.IGNORECASE)
+_START = re.compile("urn:air?:", re.IGNORECASE)
+_URN = re.compile(r"urn:air:([A-Za-z0-9.-]+):([A-Za-z0-9._:-]+:)?([A-Za-z0-9._-]+)")
 
 
 def identifier(name: str, domain: str = "", namespace: str = "mcp") -> str:
@@ -29,10 +30,16 @@ def identifier(name: str, domain: str = "", namespace: str = "mcp") -> str:
     return f"urn:air:{_reversed(publisher)}:{namespace}:{last}"
 
 
+def canonical(urn: str) -> str:
+    """``urn`` as :func:`identifier` writes it, if it is one in another spelling."""
+    start = _START.match(urn)
+    return urn if start is None else f"urn:air:{urn[start.end() :]}"
+
+
 def registry_name(urn: str, domain: str = "") -> str | None:
     """The registry name that :func:`identifier` makes ``urn`` of, in either spelling; ``None`` for
     what is no such identifier."""
-    if (parts := _URN.fullmatch(urn)) is None:
+    if (parts := _URN.fullmatch(canonical(urn))) is None:
         return None
     publisher, namespace, last = parts.groups()
     if domain and publisher == domain and (namespace or "").startswith(f"{LOCAL}:"):

@@ -15,17 +15,18 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from mcp_discovery.record import is_label
+from mcp_discovery.record import A2A, AGENT, is_label
 
 Entry = Mapping[str, Any]
 
 #: DNS-AID's parameters: where a card is, the agent's protocol, and a name below ``/.well-known/``.
 _CARD, _PROTOCOL, _WELL_KNOWN = "key65400", "key65402", "key65409"
-#: What hosts speak, of a record's transports.
-_TRANSPORTS = ("streamable-http", "sse")
+#: A record's transports that a client finds by host and port.
+_TRANSPORTS = ("streamable-http", "sse", A2A)
 #: Seconds that a resolver may cache where a facade is, and a server, which comes and goes.
 _FACADE_TTL, _TTL = 3600, 10
 #: The longest string in a TXT record, and how many bytes of names its index may have.
@@ -84,7 +85,8 @@ def zone(
     notes: list[str] = []
     by_name: dict[str, list[tuple[Entry, _Place]]] = {}
     for each in sorted(entries, key=lambda entry: (entry["name"], entry["id"])):
-        place = _Place.of(facade if gateway else each.get("url") or "")
+        at_gateway = gateway and each.get("kind") != AGENT
+        place = _Place.of(facade if at_gateway else each.get("url") or "")
         if each["transport"] not in _TRANSPORTS:
             notes.append(f"{each['id']} is left out: DNS names no {each['transport']} endpoint")
         elif place.address is None and not place.is_name:
@@ -108,7 +110,7 @@ def zone(
             f"the facade's own records are left out: {own.host!r} is no host name for DNS; start "
             "it with --public-url"
         )
-    lines += _index({name: _protocol(found[0][0]) for name, found in by_name.items()})
+    lines += _index(f"{each['name']}:{_protocol(each)}" for each, _ in chain(*by_name.values()))
     for name, found in by_name.items():
         lines += _server(name, found, facade)
     return "\n".join(lines) + "\n", notes
@@ -116,25 +118,27 @@ def zone(
 
 def _protocol(entry: Entry) -> str:
     """The name of what it speaks, as DNS-AID has it."""
-    return "a2a" if entry.get("kind") == "agent" else "mcp"
+    return "a2a" if entry.get("kind") == AGENT else "mcp"
 
 
-def _index(protocols: Mapping[str, str]) -> list[str]:
-    """The names in one text, as the reference implementation lists them; not where it is too long
+def _index(agents: Iterable[str]) -> list[str]:
+    """``agents`` in one text, as the reference implementation lists them; not where it is too long
     for a response by UDP."""
-    text = "agents=" + ",".join(f"{name}:{spoken}" for name, spoken in protocols.items())
-    if not protocols or len(text) > _INDEX:
+    text = "agents=" + ",".join(dict.fromkeys(agents))
+    if text.endswith("=") or len(text) > _INDEX:
         return []
     strings = [text[at : at + _STRING] for at in range(0, len(text), _STRING)]
     return ["_index._agents TXT " + " ".join(f'"{each}"' for each in strings)]
 
 
 def _server(name: str, found: Sequence[tuple[Entry, _Place]], facade: str) -> Iterable[str]:
-    card = f"{facade}/servers/{name}/server-card"
     targets: set[str] = set()
     for entry, place in found:
         address = place.address
         target = f"{place.host}." if address is None else f"{entry['id']}.{name}"
+        card = f"{facade}/servers/{name}/server-card"
+        if entry.get("kind") == AGENT:
+            card = entry["url"].rstrip("/") + "/.well-known/agent-card.json"
         record = place.binding(target, _protocol(entry), **{_CARD: card})
         if record not in targets:  # replicas behind one address
             targets.add(record)

@@ -78,6 +78,8 @@ def export(
     params = selected
     if not any(name == "status" for name, _ in params):
         params = [("status", "healthy" if for_hosts else "all"), *params]
+    if format == "dns" and not any(name == "kind" for name, _ in params):
+        params = [("kind", "all"), *params]
     everything = params == [("status", "all")] and not for_hosts
 
     async def work() -> None:

@@ -480,6 +480,10 @@ def test_those_of_dns_aid_are_there_by_option() -> None:
             "ttl": 1,
         }
     assert zone.records(record(endpoint={"transport": "stdio", "command": "server"})) == {}
+    agent = record(kind="agent", endpoint={"url": "http://10.0.0.9:9/"}, capabilities={})
+    text = orjson.loads(zone.records(agent)[key])["text"]
+    target = "catalog-1.product-catalog.agent.mcp.example.internal"
+    assert text.startswith(f"v=1 target={target} port=9 alpn=a2a bap=a2a ")
 
 
 def test_ipv6_and_default_ports() -> None:

@@ -135,8 +135,38 @@ async def test_the_catalog_says_who_runs_it_and_repeats_no_card() -> None:
         ]
         for each in whole["entries"]:
             assert not each.keys() & {"displayName", "description", "version"}
+        assert (
+            await ask.raw("/servers/urn:air:example.com:agent:weather/server-card")
+        ).status == 404
         for urn in ("urn:air:mcp.example.com:local:files", "URN:AI:mcp.example.com:local:files"):
             assert (await ask.raw(f"/servers/{urn}/server-card")).json["name"] == "local/files"
+
+
+async def test_agents_are_in_the_catalog_with_their_own_cards() -> None:
+    async with served(public_url="https://mcp.example.com") as ask:
+        url = "https://agents.example.org/travel/"
+        agent = {
+            "kind": "agent",
+            "name": "travel",
+            "url": url,
+            "registryName": "org.example/travel",
+        }
+        await fill(ask, leased("a", **agent), leased("b", name="travel"))
+        before = await catalog(ask)
+        assert [(each["identifier"], each["type"], each["url"]) for each in before[1:]] == [
+            (
+                "urn:air:mcp.example.com:local:travel",
+                CARD,
+                "https://mcp.example.com/servers/travel/server-card",
+            ),
+            (
+                "urn:air:example.org:agent:travel",
+                "application/a2a-agent-card+json",
+                "https://agents.example.org/travel/.well-known/agent-card.json",
+            ),
+        ]
+        await ask("DELETE", "/servers/a")
+        assert len(await catalog(ask)) == 2
 
 
 async def test_who_has_a_card_or_the_catalog_asks_whether_it_is_the_same(ask: Client) -> None:

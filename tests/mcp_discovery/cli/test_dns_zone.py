@@ -75,6 +75,30 @@ def test_a_facade_and_its_servers() -> None:
     assert "@ SOA localhost. hostmaster.localhost. 7 " in text
 
 
+def test_an_agent_has_its_own_card_and_protocol() -> None:
+    agent = {"kind": "agent", "transport": "a2a"}
+    text, notes = zone(
+        [
+            entry("travel", "travel-1", "https://a.example.org/travel/", **agent),
+            entry("travel", "travel-2", "https://mcp.example.org/mcp"),
+        ],
+        FACADE,
+        DOMAIN,
+        7,
+        gateway=True,
+    )
+    assert notes == []
+    found = read(text)
+    assert found["_index._agents TXT"] == ['"agents=travel:a2a,travel:mcp"']
+    own = "https://a.example.org/travel/.well-known/agent-card.json"
+    assert found["travel SVCB"] == [
+        '1 a.example.org. mandatory="alpn,port" alpn="a2a,h2,http/1.1" port="443" '
+        f'key65400="{own}" key65402="a2a"',
+        '1 mcp.example.com. mandatory="alpn,port" alpn="mcp,h2,http/1.1" port="443" '
+        f'{card("travel")} key65402="mcp"',
+    ]
+
+
 def test_at_the_gateway_replicas_are_one_record() -> None:
     replicas = [
         entry("catalog", f"catalog-{n}", f"http://10.0.0.{n}:8001/mcp") for n in range(1, 4)
