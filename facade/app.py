@@ -82,7 +82,7 @@ from mcp_discovery.facade.servers.events import STREAMS
 from mcp_discovery.facade.servers.listed_addresses import ListedAddresses
 from mcp_discovery.facade.servers.long_poll import POLLS
 from mcp_discovery.facade.servers.namesakes import SharedNames
-from mcp_discovery.facade.servers.search_index import SearchTexts
+from mcp_discovery.facade.servers.search_index import MEANING, SearchTexts
 from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.status.ops import OPS, ops_app
@@ -95,6 +95,8 @@ from mcp_discovery.facade.usage.usage import (
 )
 from mcp_discovery.facade.websocket import sockets as stream
 from mcp_discovery.facade.websocket.sockets import SOCKETS
+from mcp_discovery.query.embedding import Meaning, chosen
+from mcp_discovery.query.index import Corpus
 from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
@@ -180,7 +182,10 @@ def create_app(
         )
     mcp = McpServer(options, calls)
     queries = NamedQueries(store)
-    parts = ListParts(catalog, usage, mcp, addresses, options, SearchTexts(), queries)
+    model = chosen(options.semantic)
+    meaning = None if model is None else Meaning(model)
+    texts = SearchTexts(Corpus(meaning))
+    parts = ListParts(catalog, usage, mcp, addresses, options, texts, queries)
     documents, missed = parts[DOCUMENTS], parts[MISSED]
     visibility = Visibility(parts, mcp, options)
     has_strangers = partial(_has_strangers, options, policy)
@@ -232,6 +237,8 @@ def create_app(
         app.cleanup_ctx.append(audit.running)  # ends behind all that may change the list
         metrics.add(AuditFigures(audit))
         names.on_quarantine = audit.quarantined
+    if meaning is not None:
+        app[MEANING] = meaning
     app[LARGE_BODIES] = LargeBodies()
     app[DESCRIPTION] = Description(OPERATIONS)
     app[PARTS], app[OPTIONS], app[_SHARED_NAMES] = parts, options, shared_names
@@ -377,6 +384,8 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
                 _sweep(facade.catalog.store, facade.options.sweep_interval), name="sweep"
             ),
         ]
+        if (meaning := app.get(MEANING)) is not None:
+            tasks.append(asyncio.create_task(meaning.run(), name="model"))
         try:
             yield
         finally:

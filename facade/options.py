@@ -81,6 +81,10 @@ class FacadeOptions:
     :mod:`mcp_discovery.facade.access.writes`. With ``ops_port`` health and metrics are on that
     port of ``ops_host`` (where the facade listens itself, if it is ``None``), without TLS.
 
+    ``semantic`` is the model that ranks what is searched for by its meaning, besides its words:
+    ``none``, ``auto`` (the command's) or its name; see
+    :func:`mcp_discovery.query.embedding.chosen`.
+
     ``settle`` bounds how long an answer waits until the live list shows what was just written.
     ``hold`` and ``ring`` (a number of changes) are the catalog's. ``ping`` is the pause between
     comments to an idle reader of events, ``write_timeout`` how long a reader may leave its
@@ -145,6 +149,7 @@ class FacadeOptions:
     mcp_max_answer_bytes: int = 64 * 2**20
     mcp_sessions: int = 10_000
     mcp_idle: float = 1800.0
+    semantic: str = "none"
 
     @property
     def addresses(self) -> AddressPolicy:

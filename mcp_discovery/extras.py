@@ -7,7 +7,7 @@ from typing import Literal
 
 from mcp_discovery.errors import MissingExtraError
 
-Extra = Literal["audit", "auth", "client", "doctor", "postgres", "redis"]
+Extra = Literal["audit", "auth", "client", "doctor", "postgres", "redis", "semantic"]
 
 #: A module that only the extra brings, and what the extra brings in words. Version 1 of the MCP
 #: SDK has no ``mcp_types``.
@@ -18,7 +18,13 @@ _EXTRAS: dict[Extra, tuple[str, str]] = {
     "doctor": ("dns", "dnspython"),
     "postgres": ("asyncpg", "SQLAlchemy and asyncpg"),
     "redis": ("redis", "redis-py"),
+    "semantic": ("wordllama", "WordLlama's vectors"),
 }
+
+
+def is_installed(extra: Extra) -> bool:
+    """Whether ``extra`` is installed. Nothing is imported."""
+    return find_spec(_EXTRAS[extra][0]) is not None
 
 
 def require_extra(extra: Extra, what: str) -> None:
@@ -26,6 +32,6 @@ def require_extra(extra: Extra, what: str) -> None:
 
     Nothing is imported.
     """
-    module, brought = _EXTRAS[extra]
-    if find_spec(module) is None:
+    if not is_installed(extra):
+        _, brought = _EXTRAS[extra]
         raise MissingExtraError(extra, f"{what} needs {brought}, which is not installed here")

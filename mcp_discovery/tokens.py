@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 #: The file of the vocabulary below the package that brings it.
 _VOCABULARY: Final = "tokenizers/l2_supercat_tokenizer_config.json"
@@ -77,30 +80,44 @@ BYTES: Final = TokenCounter("UTF-8 bytes, an upper bound", False, _bytes)
 
 
 @cache
-def token_counter() -> TokenCounter:
-    """Counts with Llama 2's tokenizer where the extra ``tokens`` is installed, else :data:`BYTES`.
+def llama_tokenizer() -> Tokenizer | None:
+    """Llama 2's tokenizer, which the package wordllama brings; ``None`` where it is not installed.
 
-    The vocabulary comes with the extra, nothing is downloaded. The first call reads it, which takes
-    some 0.1 s: make it in a thread.
+    Nothing is downloaded. The first call reads the vocabulary, which takes some 0.1 s: make it in a
+    thread. It takes no halves of characters: see :func:`plain`.
     """
     found = find_spec("wordllama")
     if found is None or found.origin is None or find_spec("tokenizers") is None:
-        return BYTES
+        return None
     from tokenizers import Tokenizer
 
     file = Path(found.origin).parent / _VOCABULARY
     if not file.exists():  # another version of it
-        return BYTES
+        return None
     tokenizer = Tokenizer.from_file(str(file))
+    # It would keep 10,000 whole texts: some 50 MB, of which none comes again.
+    tokenizer.model._resize_cache(0)
+    return tokenizer
+
+
+@cache
+def token_counter() -> TokenCounter:
+    """Counts with Llama 2's tokenizer where the extra ``tokens`` is installed, else :data:`BYTES`.
+
+    The first call takes as long as that of :func:`llama_tokenizer`.
+    """
+    tokenizer = llama_tokenizer()
+    if tokenizer is None:
+        return BYTES
 
     def counts(texts: Sequence[str]) -> list[int]:
         # In a batch, as that lets other threads run.
-        encoded = tokenizer.encode_batch_fast(list(map(_plain, texts)), add_special_tokens=False)
+        encoded = tokenizer.encode_batch_fast(list(map(plain, texts)), add_special_tokens=False)
         return [len(each.ids) for each in encoded]
 
     return TokenCounter("Llama 2 tokenizer", True, counts)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """``text`` without halves of characters, which the tokenizer does not take."""
     return text.encode(errors="replace").decode() if not text.isascii() else text

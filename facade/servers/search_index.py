@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
 
+from aiohttp import web
+
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import Kind
@@ -24,6 +26,7 @@ from mcp_discovery.facade.tools.index import ToolDefinitions, Tools
 from mcp_discovery.facade.tools.ranking import ToolRanks
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import PREFERENCE
+from mcp_discovery.query.embedding import Meaning
 from mcp_discovery.query.index import Corpus, Ranking, Scales, SearchIndex
 from mcp_discovery.query.question import Question
 
@@ -46,7 +49,7 @@ class SearchTexts:
     """The texts of one facade, indexed once for all lists; ``turn`` is held by who uses them."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
-        self.corpus = corpus or Corpus()
+        self.corpus = Corpus() if corpus is None else corpus
         self.turn = asyncio.Lock()
 
 
@@ -104,8 +107,12 @@ class ServerSearch:
         self._index = SearchIndex(texts.corpus)
         self._position: tuple[str, int] | None = None  # the index is of this state of the list
         self._wanted = asyncio.Event()
-        #: Goes up with every document that becomes known.
-        self.documents_known = 0
+        self._described = 0
+
+    @property
+    def documents_known(self) -> int:
+        """Goes up with every document that becomes known, and when the model of meaning is."""
+        return self._described + self.texts.corpus.knows_meaning
 
     async def servers(self, question: Question, scales: Scales | None = None) -> ServerRanks:
         """The instances that ``question`` finds in the present list."""
@@ -188,7 +195,7 @@ class ServerSearch:
         if not self._index.is_described(digest):
             definitions = {key: (each.digest, each.tool) for key, each in tools.items()}
             await self._in_steps(self._index.describe(digest, definitions))
-            self.documents_known += 1
+            self._described += 1
 
     async def run(self) -> None:
         """Reads the documents whose definitions are searched, for ever."""
@@ -228,3 +235,5 @@ class ServerSearch:
 
 #: The search.
 SEARCH: Part[ServerSearch] = Part("search")
+#: The model that ranks by meaning, where one is chosen; of the whole facade.
+MEANING = web.AppKey("meaning", Meaning)

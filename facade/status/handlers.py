@@ -30,6 +30,7 @@ from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import CATALOG, MISSED, view_of
 from mcp_discovery.facade.servers.list_json import json_response
+from mcp_discovery.facade.servers.search_index import MEANING
 from mcp_discovery.facade.state import FACADE
 from mcp_discovery.facade.usage.usage import USAGE, UsageFigures
 from mcp_discovery.health import Status, rfc3339
@@ -94,6 +95,14 @@ class LimitsStatus(Shaped):
     since: datetime | None = None
 
 
+class SemanticStatus(Shaped):
+    """The model that ranks what is searched for by its meaning; else its words alone do."""
+
+    model: str
+    state: Literal["loading", "ready", "failed"]
+    problem: str | None = None
+
+
 class StatusPage(Shaped):
     """The whole list at a glance."""
 
@@ -116,6 +125,7 @@ class StatusPage(Shaped):
     limits: LimitsStatus | None = Field(
         None, description="Where several facades count requests together."
     )
+    semantic: SemanticStatus | None = Field(None, description="Where a model is chosen.")
 
 
 class RegistryCount(Shaped):
@@ -236,6 +246,8 @@ async def status(request: web.Request) -> web.Response:
         quotas = request.app.get(QUOTAS)
         if quotas is not None and (counted := quotas.status()) is not None:
             body["limits"] = counted
+        if (meaning := request.app.get(MEANING)) is not None:
+            body["semantic"] = meaning.status()
     body |= list_json.caveats(view)
     # All but lastSeen, which changes with the clock alone, belongs to the revision.
     tag = tag_of({name: value for name, value in body.items() if name != "servers"})

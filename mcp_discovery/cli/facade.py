@@ -287,6 +287,14 @@ def facade(
         metavar="BYTES",
         help="The largest answer that call_tool takes from a server, in bytes, unpacked: 64 MiB.",
     ),
+    semantic: str = typer.Option(
+        "auto",
+        metavar="auto|none|MODEL",
+        help="The model that ranks what is searched for by its meaning, besides its words: "
+        "wordllama, which the extra semantic brings, or another that is installed, by its entry "
+        "point in mcp_discovery.embedders. auto is wordllama where it is installed, none is none. "
+        "Nothing is downloaded.",
+    ),
     config: str | None = options.CONFIG,
     json: bool = options.JSON_LOGS,
     log_level: str = options.LOG_LEVEL,
@@ -341,6 +349,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     from mcp_discovery.facade.registry.server_json import Addresses
     from mcp_discovery.listener_tls import ListenerTLS
     from mcp_discovery.listening import is_loopback
+    from mcp_discovery.query.embedding import chosen
 
     faults: list[InvalidInputError] = []
 
@@ -385,6 +394,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         require_extra("redis", "--limits-store")
     if parameters["mcp_call_tool"]:
         require_extra("client", "--mcp-call-tool")
+    chosen(parameters["semantic"])
     return FacadeOptions(
         probe_interval=parameters["probe_interval"],
         fail_after=parameters["fail_after"],
@@ -420,6 +430,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         gateway_credentials=parameters["gateway_credentials"],
         mcp_call_tool=parameters["mcp_call_tool"],
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
+        semantic=parameters["semantic"],
     )
 
 

@@ -29,7 +29,7 @@ from cachetools import LRUCache
 
 from mcp_discovery.document import Kind
 from mcp_discovery.query import search_fields
-from mcp_discovery.query.question import MAX_WORDS, Question, Word
+from mcp_discovery.query.question import MAX_TEXT, MAX_WORDS, Question, Word
 from mcp_discovery.query.search_fields import Weights, weights
 from mcp_discovery.query.spelling import misspelled
 from mcp_discovery.record import Record
@@ -48,6 +48,8 @@ _MOST_MEANT = 2
 _STEM, _ENDING = 5, 5
 #: In how many steps impacts and rarities are counted.
 _STEPS, _SCALE = 127, 1 << 10
+#: The score of a text that could not be better, where words and meaning are ranked together.
+WHOLE: Final = 1 << 20
 #: Postings are swept once so many texts are dead and more than one in ``_SHARE`` of all.
 _DEAD, _SHARE = 256, 8
 #: Of how many definitions the weights are cached: servers share some.
@@ -91,17 +93,21 @@ Scales: TypeAlias = tuple[int, ...]
 class Vectors(Protocol):
     """What a model knows of the meaning of texts, by their numbers in one corpus.
 
-    ``blend`` takes the scores by words of those in ``members`` that have any, and returns the
-    scores of all that are found, by words or by meaning.
+    ``blend``, once it ``is_ready``, takes the score by words of each text, the greatest that there
+    could be, and how often each text is in the list; it returns the scores of all that are found,
+    by words or by meaning, up to :data:`WHOLE`.
     """
+
+    @property
+    def is_ready(self) -> bool: ...
 
     def put(self, number: int, server: Record, tool: Mapping[str, Any] | None) -> None: ...
 
     def drop(self, number: int) -> None: ...
 
     def blend(
-        self, question: Question, scores: Mapping[int, float], members: Sequence[int]
-    ) -> Mapping[int, float]: ...
+        self, question: str, by_words: Sequence[int], most: int, members: Sequence[int]
+    ) -> Mapping[int, int]: ...
 
 
 class Corpus:
@@ -128,6 +134,11 @@ class Corpus:
     def __len__(self) -> int:
         """How many texts are in the postings."""
         return len(self.texts) - len(self._free)
+
+    @property
+    def knows_meaning(self) -> bool:
+        """Whether texts are found by their meaning, too."""
+        return self.vectors is not None and self.vectors.is_ready
 
     def server(self, record: Record) -> ServerText:
         """What ``record`` says of its server."""
@@ -505,6 +516,7 @@ class SearchIndex:
         shift = 2 * len(words)
         found = [0] * len(self._corpus.texts)
         used: list[int] = []
+        known = 0
         for at, word in enumerate(words):
             may_go_on = question.is_open and at == len(words) - 1
             held = self._alternatives(word, may_go_on and len(words) <= _FEW)
@@ -515,6 +527,7 @@ class SearchIndex:
             )
             scale = scales[at] if scales and at < len(scales) else self._rarity(number)
             used.append(scale)
+            known += scale if held else 0
             bit = 1 << 2 * at
             if len(held) == 1:
                 postings, part = held[0]
@@ -530,7 +543,16 @@ class SearchIndex:
                         best[each >> 8] = value
             for text, value in best.items():
                 found[text] += value
-        return Hits(found, shift, tuple(used))
+        hits = Hits(found, shift, tuple(used), max(sum(used) * _STEPS, 1))
+        vectors = self._corpus.vectors
+        if vectors is None or not vectors.is_ready:
+            return hits
+        # Words that no text has are not held against those that have the others.
+        by_words, most = [hit >> shift for hit in found], max(known * _STEPS, 1)
+        blended = vectors.blend(question.text[:MAX_TEXT], by_words, most, self._members)
+        for text, score in blended.items():
+            found[text] = score << shift | found[text] & ((1 << shift) - 1)
+        return hits._replace(ceiling=WHOLE)
 
     def _rarity(self, number: int) -> int:
         """The inverse document frequency of a word that ``number`` texts have."""
@@ -593,16 +615,13 @@ class Hits(NamedTuple):
     by_number: list[int]
     shift: int
     scales: Scales
+    #: The greatest score that a text can have.
+    ceiling: int
 
     @property
     def every(self) -> int:
         """The bits of a hit that has every word."""
         return ((1 << self.shift) - 1) // 3
-
-    @property
-    def ceiling(self) -> int:
-        """The greatest score that a text can have."""
-        return max(sum(self.scales) * _STEPS, 1)
 
     def together(self, own: int, numbers: Iterable[int]) -> int:
         """The hit of a server whose texts are ``numbers``, and ``own`` what it says of itself."""
