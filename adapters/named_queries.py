@@ -80,8 +80,14 @@ class NamedQueries:
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
 
-    async def current(self) -> KnownQueries:
-        """What is known now, at most some two seconds old unless it says so.
+    async def latest(self) -> KnownQueries:
+        """What the store has now; raises what :meth:`mcp_discovery.adapters.store.Store.queries`
+        does."""
+        return await self._read(first=True)
+
+    async def current(self, name: str | None = None) -> KnownQueries:
+        """What is known now, at most some two seconds old unless it says so; of a ``name`` that is
+        not known, at most half a second: it may be kept just now by another.
 
         Raises :class:`~mcp_discovery.errors.StoreError` where nothing is known yet and the store
         cannot be read, and :class:`~mcp_discovery.errors.StoreUnsupportedError`.
@@ -91,7 +97,8 @@ class NamedQueries:
         known = self._known
         if known is None:
             return await self._read(first=True)
-        if self._asked - self._tried < _FRESH:
+        age = self._asked - self._tried
+        if age < (_FRESH if name is None or name in known.stored else _FRESH / 4):
             return known
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -118,12 +125,12 @@ class NamedQueries:
         """Keeps ``definition``, or removes what is kept under ``name``; see
         :meth:`mcp_discovery.adapters.store.Store.put_query`. What is known here has it on return.
 
-        Raises what that does, and :class:`InvalidInputError` where the store has too many.
+        Raises what that does, and :class:`InvalidInputError` where the store, as it was read last,
+        has too many.
         """
         self._require_supported()
-        known = await self._read(first=True)
-        is_new = name not in known.stored
-        if definition is not None and is_new and len(known.stored) >= MAX_QUERIES:
+        known = (self._known or await self.latest()).stored
+        if definition is not None and name not in known and len(known) >= MAX_QUERIES:
             raise InvalidInputError(
                 f"the store keeps {MAX_QUERIES:,} queries, which is the most; remove one first"
             )

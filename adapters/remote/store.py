@@ -159,19 +159,22 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
         return str(answer.json()["etag"])
 
     async def keeps_queries(self) -> str | None:
-        return await self._refused("register")
+        return await self._refused("register", whole=True)
 
     async def would_refuse(self, record: Record | None) -> str | None:
         """See :meth:`Store.would_refuse`; a facade tells its rights, but not for which names."""
         return await self._refused("read" if record is None else "register")
 
-    async def _refused(self, need: str) -> str | None:
+    async def _refused(self, need: str, *, whole: bool = False) -> str | None:
         try:
             caller = (await self._api.call("GET", "/whoami")).json()
             verbs, who = caller["verbs"], caller["subject"]
+            partial = whole and need in caller["partial"]
             roles = ", ".join(caller["roles"]) or "none"
         except (ValueError, KeyError, TypeError):
             return None  # a facade of before 0.3 does not tell
+        if partial:
+            return f"{who or 'whoever gives no token'} may {need} some servers alone at {self.url}"
         if need in verbs or (verbs and not who):  # why strangers may not, it says when asked to
             return None
         if not who:

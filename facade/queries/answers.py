@@ -72,7 +72,7 @@ class NamedAnswers:
         Raises what :meth:`NamedQueries.current`, :meth:`KnownQueries.__getitem__` and
         :func:`require_key` raise, and :class:`ProblemError` (503) until there is a first list.
         """
-        known = await self.queries.current()
+        known = await self.queries.current(wanted.name)
         definition = known[wanted.name]
         require_key(definition.strategy, wanted.key)
         view = current_view(self._catalog)

@@ -157,7 +157,7 @@ async def definition(request: web.Request) -> web.Response:
     name = _named(request)
     if not _may_see(request):
         raise forbidden(caller_of(request), "read", "every server, as a definition takes")
-    known = await facade_of(request).queries.current()
+    known = await facade_of(request).queries.current(name)
     known[name]  # raises for one that is not there, or cannot be read
     kept = known.stored[name]
     headers = {"ETag": f'"{kept.version}"', "Cache-Control": "no-cache"}
@@ -178,7 +178,7 @@ async def put(request: web.Request) -> web.Response:
     body = await read_object(request, limit=4 * MAX_DEFINITION)
     wanted = parsed(QueryDefinition, body)
     kept = facade_of(request).queries
-    before = await kept.current()
+    before = await kept.latest()
     version = await kept.put(name, wanted, expected=_expected(request, name, before))
     entry = {"name": name, "description": wanted.description, "etag": version}
     content = orjson.dumps(entry | {"definition": orjson.Fragment(wanted.encode())})
@@ -194,7 +194,7 @@ async def delete(request: web.Request) -> web.Response:
     _require_may_change(request)
     name = _named(request)
     kept = facade_of(request).queries
-    before = await kept.current()
+    before = await kept.latest()
     if name not in before.stored:
         raise UnknownQueryError(name)
     await kept.put(name, None, expected=_expected(request, name, before))

@@ -218,7 +218,7 @@ class CatalogSource(Source):
 
         if self._queries is None:
             self._queries = NamedQueries(self._catalog.store)
-        known = await self._queries.current()
+        known = await self._queries.current(wanted.name)
         definition = known[wanted.name]
         require_key(definition.strategy, wanted.key)
         return known, definition, await find(definition, self._matching, wanted.zone)

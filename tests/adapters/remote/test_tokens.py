@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from mcp_discovery.errors import ForbiddenError, StoreUnavailableError, Unauthen
 from mcp_discovery.facade.access.tokens import hash_of, new_token
 from mcp_discovery.health import Status, healthy
 from mcp_discovery.record import Record
-from tests.facade.access.tokens import TOKENS, guarded, write_auth_file
+from tests.facade.access.tokens import ROLES, SCOPES, TOKENS, guarded, write_auth_file
 from tests.facade.harness import served
 from tests.records import document, record
 from tests.stores.waiting import until
@@ -147,3 +148,29 @@ async def test_what_a_token_lacks_is_known_without_writing(tmp_path: Path) -> No
                 await store.would_refuse(record())
     async with served() as ask:
         assert await lacking(None, record()) is None
+
+
+async def test_who_may_keep_queries_is_known_without_writing(tmp_path: Path) -> None:
+    sections: dict[str, Any] = {
+        "roles": dict(ROLES) | {"employee": "team"},
+        "scopes": dict(SCOPES) | {"team": [{"verbs": ["read", "register"], "names": ["a*"]}]},
+    }
+
+    async def lacking(role: str) -> str | None:
+        async with RemoteStore(ask.url, StoreOptions(token=TOKENS[role])) as store:
+            return await store.keeps_queries()
+
+    async with guarded(tmp_path, sections) as ask:
+        assert await lacking("registrar") is None
+        assert f"no right to register at {ask.url}" in str(await lacking("reader"))
+        assert await lacking("employee") == (
+            f"employee may register some servers alone at {ask.url}"
+        )
+        async with RemoteStore(ask.url, StoreOptions(token=TOKENS["employee"])) as store:
+            await store.queries()  # there is none whose definition is hidden
+            async with RemoteStore(ask.url, StoreOptions(token=TOKENS["operator"])) as other:
+                await other.put_query("pay", b"{}")
+            with pytest.raises(ForbiddenError, match="who see all servers"):
+                await store.queries()
+            with pytest.raises(ForbiddenError, match="register every server"):
+                await store.put_query("pay", b"{}")

@@ -65,6 +65,7 @@ async def test_what_is_written_is_what_the_page_says(monkeypatch: pytest.MonkeyP
                     everything_said(id), offered, ttl=20, reap_after=60
                 )
                 await registration.heartbeat(healthy(), Load(1, 2, 3.0, 4.0, 5.0, 0.5))
+            await store.put_query("payments", b"{}")
         written = await everything(server)
         patterns = page.keys()
         unused = set(patterns)
