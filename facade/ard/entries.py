@@ -5,7 +5,6 @@ Section 4 of https://github.com/ards-project/ard-spec, spec/ard.md, version 0.91
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +45,8 @@ OWN_TERMS = "https://mcp-discovery.github.io/ns#"
 #: How a server is: its status, why, and since when.
 HEALTH_TERMS = ("health", "healthReason", "healthSince")
 _CONTEXT = [BASE_CONTEXT, {term: OWN_TERMS + term for term in HEALTH_TERMS}]
+#: How many entries are kept made; then it is begun anew, without those of servers that are gone.
+_MOST_KEPT = 50_000
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 
@@ -93,26 +94,21 @@ class ArdEntries:
     agent."""
 
     def __init__(self, servers: RegistryIndex, agents: RegistryIndex) -> None:
-        self._indexes = servers, agents
+        self._indexes: Mapping[str, RegistryIndex] = {SERVER: servers, AGENT: agents}
         self._domain = servers.addresses.domain
-        self._turn = asyncio.Lock()
-        #: By identifier, with what each was made of.
-        self._made: dict[str, tuple[ServerVersion, ArdEntry]] = {}
+        #: By kind and registry name, with what each was made of.
+        self._made: dict[tuple[str, str], tuple[ServerVersion, ArdEntry | None]] = {}
 
     async def all(self) -> Sequence[ArdEntry]:
-        """All of them, whatever their health, by identifier; this facade's own come first.
+        """All of them, whatever their health; this facade's own come first.
 
         However many there are, others have the event loop meanwhile.
         """
-        async with self._turn:
-            made: dict[str, tuple[ServerVersion, ArdEntry]] = {}
-            async for listed in sliced(
-                chain.from_iterable(index.latest() for index in self._indexes)
-            ):
-                if (entry := self._entry(listed)) is not None:
-                    made[entry.identifier] = listed, entry
-            self._made = made
-        return [*self._own, *(made[urn][1] for urn in sorted(made))]
+        found = [*self._own]
+        async for listed in sliced(chain(*(each.latest() for each in self._indexes.values()))):
+            if (entry := self._entry(listed)) is not None:
+                found.append(entry)
+        return found
 
     def one(self, urn: str) -> ArdEntry | None:
         """The entry of ``urn``, which begins with ``urn:air:``; ``None`` where there is none."""
@@ -120,20 +116,30 @@ class ArdEntries:
             if entry.identifier == urn:
                 return entry
         name = registry_name(urn, self._domain)
-        for index in self._indexes:
-            listed = None if name is None else index.version(name, LATEST)
-            found = None if listed is None else self._entry(listed)
-            if found is not None and found.identifier == urn:
-                return found
+        for kind in self._indexes if name is not None else ():
+            found = self._latest(kind, name or "")
+            if found is not None and found[1].identifier == urn:
+                return found[1]
         return None
 
+    def of(self, record: Record) -> ArdEntry | None:
+        """The entry of ``record``; ``None`` where that is of no latest version."""
+        found = self._latest(record.kind, record.registry_name)
+        return found[1] if found is not None and found[0].key[1] == record.version else None
+
+    def _latest(self, kind: str, name: str) -> tuple[ServerVersion, ArdEntry] | None:
+        listed = self._indexes[kind].version(name, LATEST)
+        entry = None if listed is None else self._entry(listed)
+        return None if listed is None or entry is None else (listed, entry)
+
     def _entry(self, listed: ServerVersion) -> ArdEntry | None:
-        record = listed.server.record
-        if record.kind == SERVER and listed.server.remote is None:
-            return None
-        urn = identifier(listed.key[0], self._domain, _ARTIFACTS[record.kind].namespace)
-        was, entry = self._made.get(urn, (None, None))
-        return entry if was is listed else entry_of(listed, urn)
+        was, entry = self._made.get(_key(listed), (None, None))
+        if was is not listed:
+            entry = entry_of(listed, self._domain)
+            if len(self._made) >= _MOST_KEPT:
+                self._made.clear()
+            self._made[_key(listed)] = listed, entry
+        return entry
 
     @cached_property
     def _own(self) -> tuple[ArdEntry, ...]:
@@ -141,6 +147,10 @@ class ArdEntries:
 
 
 ARD_ENTRIES: Part[ArdEntries] = Part("ARD entries")
+
+
+def _key(listed: ServerVersion) -> tuple[str, str]:
+    return listed.server.record.kind, listed.key[0]
 
 
 def _server_card(listed: ServerVersion) -> str:
@@ -164,14 +174,17 @@ _ARTIFACTS: Mapping[str, _Artifact] = {
 }
 
 
-def entry_of(listed: ServerVersion, urn: str) -> ArdEntry:
-    """The entry of a server or an agent, with ``urn`` for its identifier."""
+def entry_of(listed: ServerVersion, domain: str) -> ArdEntry | None:
+    """The entry of an agent or a server; ``None`` for a server without an address. ``domain`` is
+    that of the facade, where it is known."""
     record = listed.server.record
+    if record.kind == SERVER and listed.server.remote is None:
+        return None
     artifact = _ARTIFACTS[record.kind]
     health = live_state(listed.instances)
     terms: dict[str, Any] = {
         "@context": _CONTEXT,
-        "identifier": urn,
+        "identifier": identifier(listed.key[0], domain, artifact.namespace),
         "displayName": record.title or record.name,
         "type": artifact.media,
         "description": record.description or f"The {record.kind} {record.title or record.name}",

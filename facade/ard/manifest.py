@@ -14,7 +14,7 @@ from mcp_discovery.facade.ard.models import ArdManifest
 from mcp_discovery.facade.ard.terms import Constraints
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of
 from mcp_discovery.facade.http.operation import Operation
-from mcp_discovery.facade.http.pauses import made_of_each
+from mcp_discovery.facade.http.pauses import made_of_each, sliced
 from mcp_discovery.facade.registry.cards import host_of, typed
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX
 from mcp_discovery.facade.servers.current_list import view_of
@@ -28,11 +28,11 @@ async def manifest(request: web.Request) -> web.Response:
     parts = parts_of(request)
     addresses = parts[REGISTRY_INDEX].addresses
     base, alive = addresses.base(request), Constraints.of(())
-    entries = [entry for entry in await parts[ARD_ENTRIES].all() if alive.fit(entry)]
+    entries = [each async for each in sliced(await parts[ARD_ENTRIES].all()) if alive.fit(each)]
     head = orjson.dumps({"specVersion": "1.0", "host": host_of(addresses.domain, base)})
     made = await made_of_each(entries, lambda entry: entry.json(base))
     body = b'%b,"entries":[%b]}' % (head[:-1], b",".join(made))
-    tag = tag_of(head, b"".join(entry.digest for entry in entries))
+    tag = tag_of(head, b"".join(await made_of_each(entries, lambda entry: entry.digest)))
     return typed(request, body, "application/json", tag=tag)
 
 

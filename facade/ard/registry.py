@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -54,6 +55,8 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.search_index import SEARCH
+from mcp_discovery.query.index import Scales, are_scales
+from mcp_discovery.query.question import Question
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -70,10 +73,22 @@ _CODES: Mapping[int, str] = {
 
 
 class Match(NamedTuple):
-    """An entry that a search finds, and how well it fits: more than 0, 1 at most."""
+    """An entry that a search finds.
+
+    ``key`` is what it is sorted by, that of its best instance; ``share`` how well it fits, from 0
+    to 1.
+    """
 
     entry: ArdEntry
-    score: float
+    key: list[Any]
+    share: float
+
+
+class Matches(NamedTuple):
+    """The entries that a search finds, the best first, and the scales of its ranking."""
+
+    best: Sequence[Match]
+    scales: Scales = ()
 
 
 def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
@@ -105,20 +120,21 @@ async def search(request: web.Request) -> web.Response:
     """
     asked = _asked(ArdSearch, await read_object(request))
     view = view_of(request)
-    found = await _matching(request, asked.query)
-    start = 0
     made_for = tag_of(asked.query.model_dump(mode="json"))
+    scales, last = None, None
     if asked.page_token:
-        score, urn = _decode(asked.page_token, made_for, float, str)
-        start = _behind(found, score, urn)
-    end = start + min(asked.page_size or _RESULTS, MOST_ENTRIES)
+        last, scales = _decode(asked.page_token, made_for, list, list)
+        if not _is_key(last) or not are_scales(scales):
+            raise _bad_token()
+    found = await _matching(request, asked.query, None if scales is None else tuple(scales))
+    start = bisect_right(found.best, last, key=lambda match: match.key) if last else 0
+    page = found.best[start:][: min(asked.page_size or _RESULTS, MOST_ENTRIES)]
     base = parts_of(request)[REGISTRY_INDEX].addresses.base(request)
-    answer: dict[str, Any] = {"results": [_result(each, base) for each in found[start:end]]}
+    answer: dict[str, Any] = {"results": [_result(each, base) for each in page]}
     if asked.federation == "referrals":
         answer["referrals"] = []
-    if end < len(found):
-        last = found[end - 1]
-        answer["pageToken"] = _encode(made_for, last.score, last.entry.identifier)
+    if start + len(page) < len(found.best):
+        answer["pageToken"] = _encode(made_for, page[-1].key, found.scales)
     return json_response(answer, view)
 
 
@@ -129,7 +145,7 @@ async def explore(request: web.Request) -> web.Response:
     query = asked.query or ArdQuery()
     paths = {each.field: resolve(each.field, query.context) for each in asked.result_type.facets}
     counts: dict[str, Counter[str]] = {field: Counter() for field in paths}
-    async for match in sliced(await _matching(request, query)):
+    async for match in sliced((await _matching(request, query)).best):
         for field, path in paths.items():
             counts[field].update(set(values_at(match.entry, path)))
     facets = {each.field: _buckets(each, counts[each.field]) for each in asked.result_type.facets}
@@ -149,8 +165,8 @@ async def agents(request: web.Request) -> web.Response:
     parts = parts_of(request)
     found = [each async for each in sliced(await parts[ARD_ENTRIES].all()) if constraints.fit(each)]
     for path, descending in reversed([*by, ("identifier", False)]):
-        found.sort(key=partial(_key, path), reverse=descending)
         await asyncio.sleep(0)
+        found.sort(key=partial(_key, path), reverse=descending)
     start, made_for = 0, tag_of(text, order)
     if token := once(request, "pageToken"):
         *keys, urn = _decode(token, made_for, *(str for _ in by), str)
@@ -205,35 +221,44 @@ def _asked(model: type[Model], body: Mapping[str, Any]) -> Model:
         raise ProblemError(400, error.kind, error.detail) from error
 
 
-async def _matching(request: web.Request, query: ArdQuery) -> Sequence[Match]:
-    """What ``query`` finds: in the order of rank where it has words, else by identifier."""
+async def _matching(request: web.Request, query: ArdQuery, scales: Scales | None = None) -> Matches:
+    """What ``query`` finds: in the order of rank where it has words.
+
+    ``scales`` are those of an earlier answer to it.
+    """
     given = {
         resolve(key, query.context): value if isinstance(value, list) else [value]
         for key, value in (query.filter or {}).items()
     }
     constraints = Constraints.of(given.items())
     parts = parts_of(request)
-    entries = [
-        each async for each in sliced(await parts[ARD_ENTRIES].all()) if constraints.fit(each)
-    ]
+    entries = parts[ARD_ENTRIES]
     if query.text is None:
-        return [Match(entry, 1.0) for entry in entries]
-    by_id = {id: entry for entry in entries for id in entry.ids}
-    found: dict[str, Match] = {}
-    ranked = await parts[SEARCH].rank(query.text, among=by_id.keys())
-    best = max((each.score for each in ranked), default=1.0)
-    for each in ranked:
-        entry = by_id[each.id]
-        found.setdefault(entry.identifier, Match(entry, each.score / best))
-    return list(found.values())
+        return Matches(
+            [
+                Match(entry, [], 0.0)
+                async for entry in sliced(await entries.all())
+                if constraints.fit(entry)
+            ]
+        )
+    ranks = await parts[SEARCH].servers(Question(query.text), scales)
+    instances = view_of(request).entries
+    found: list[Match] = []
+    async for id in sliced(ranks.ranking):
+        if (instance := instances.get(id)) is None:
+            continue
+        entry = entries.of(instance.record)
+        if entry is not None and id in entry.ids and constraints.fit(entry):
+            found.append(Match(entry, [*ranks.key(instance), id], ranks.ranking.share(id)))
+    best: dict[str, Match] = {}
+    async for match in sliced(sorted(found, key=attrgetter("key"))):
+        best.setdefault(match.entry.identifier, match)
+    return Matches(list(best.values()), ranks.ranking.scales)
 
 
-def _behind(found: Sequence[Match], score: float, urn: str) -> int:
-    """Where the page behind the entry ``urn`` begins, or behind all that score as it did."""
-    for number, match in enumerate(found):
-        if match.entry.identifier == urn:
-            return number + 1
-    return sum(match.score >= score for match in found)
+def _is_key(key: list[Any]) -> bool:
+    """Whether ``key`` may be one of a :class:`Match`."""
+    return [type(each) for each in key] == [int, int, int, str, str]
 
 
 def _result(match: Match, base: str) -> dict[str, Any]:
@@ -242,7 +267,7 @@ def _result(match: Match, base: str) -> dict[str, Any]:
     }
     return terms | {
         "url": match.entry.url(base),
-        "score": min(100, max(1, round(100 * match.score))),
+        "score": max(1, round(100 * match.share)),
         "source": base + PATH,
     }
 
@@ -325,11 +350,15 @@ def _decode(token: str, made_for: str, *kinds: type) -> list[Any]:
         behind = content[1:]
         if len(behind) == len(kinds) and all(map(isinstance, behind, kinds)):
             return behind
+    raise _bad_token()
+
+
+def _bad_token() -> ProblemError:
     detail = (
         "pageToken: is not one of this query; send back the pageToken of the page before with the "
         "same query, or leave it out to begin anew"
     )
-    raise ProblemError(400, "bad-cursor", detail)
+    return ProblemError(400, "bad-cursor", detail)
 
 
 #: What is posted to and only reads.

@@ -150,8 +150,12 @@ class RegistryIndex:
 
     def version(self, name: str, version: str, *, deleted: bool = False) -> ServerVersion | None:
         """One version of the server ``name``, or its :data:`LATEST`; ``None`` if there is none."""
-        for each in self.versions(name, deleted=deleted):
-            if each.is_latest if version == LATEST else each.key[1] == version:
+        self.refresh()
+        for known in self._versions.get(name, ()):
+            each = self._listed[name, known]
+            if (deleted or not each.deleted) and (
+                each.is_latest if version == LATEST else known == version
+            ):
                 return each
         return None
 

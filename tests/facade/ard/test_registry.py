@@ -372,3 +372,16 @@ async def test_no_entry_has_a_member_that_openapi_does_not(some: Client) -> None
     assert entry.keys() <= schemas["ArdEntry"]["properties"].keys()
     result = (await search(some, "weather"))["results"][0]
     assert result.keys() <= schemas["ArdResult"]["properties"].keys()
+
+
+async def test_the_order_is_that_of_every_search(some: Client) -> None:
+    await fill(
+        some,
+        leased("r-1", name="rivers", exampleQueries=["how is the weather upstream", "is it high"]),
+        leased("w-3", name="wind", description="Weather at sea, and the weather of it"),
+    )
+    for text in ("weather at sea", "forecast for cities", "how is the weather", "upstream"):
+        reply = await some("GET", f"/servers?q={quote(text)}&kind=all")
+        names = list(dict.fromkeys(each["name"] for each in reply.json["servers"]))
+        assert [each.rpartition(":")[2] for each in urns(await search(some, text))] == names
+    assert urns(await search(some, "upstream")) == ["urn:air:local:mcp:rivers"]
