@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -179,8 +179,11 @@ class Meaning:
         assert self._vectors is not None
         return self._vectors.blend(question, by_words, most, members)
 
-    async def run(self) -> None:
-        """Loads the model in a thread, and embeds what waits for it; then it is used."""
+    async def run(self, first: Awaitable[object] | None = None) -> None:
+        """Loads the model in a thread, once ``first`` is over, and embeds what waits for it; then
+        it is used."""
+        if first is not None:
+            await first
         started = time.monotonic()
         try:
             self._vectors = await asyncio.to_thread(self._load)
