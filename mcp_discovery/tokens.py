@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -89,6 +90,8 @@ def llama_tokenizer() -> Tokenizer | None:
     found = find_spec("wordllama")
     if found is None or found.origin is None or find_spec("tokenizers") is None:
         return None
+    # One text is one thread's work; and a process that used several warns when it is forked.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer
 
     file = Path(found.origin).parent / _VOCABULARY
