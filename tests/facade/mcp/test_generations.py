@@ -83,6 +83,7 @@ async def test_a_client_finds_reads_subscribes_and_hears(
             {
                 "name": "find_product",
                 "server": "products",
+                "why": "matched: product (name); 1 of 1 word",
                 "description": FIND["description"],
                 "inputSchema": FIND["inputSchema"],
             }
