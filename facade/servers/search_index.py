@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 #: How many documents are read at the same time, and how many seconds after a fault again.
 _AT_ONCE = 8
 _RETRY = 5.0
+#: For how many seconds a search waits for documents that are being read.
+_PATIENCE = 1.0
 #: A question that reads more postings than these is answered in a thread.
 _LONG = 50_000
 #: How long, in seconds, it is quiet before texts that nobody has any more are swept out.
@@ -92,7 +95,8 @@ class ServerSearch:
     """Searches one list; nothing is indexed before the first search.
 
     A search sees every record of the list. Definitions of tools stand in capability documents:
-    :meth:`run` reads them in the background, and a search sees those that were read.
+    :meth:`run` reads them in the background. A search waits a little for those that it lacks, and
+    sees those that were read.
     """
 
     def __init__(
@@ -107,6 +111,8 @@ class ServerSearch:
         self._index = SearchIndex(texts.corpus)
         self._position: tuple[str, int] | None = None  # the index is of this state of the list
         self._wanted = asyncio.Event()
+        self._read = asyncio.Event()
+        self._fails = False
         self._described = 0
 
     @property
@@ -150,7 +156,12 @@ class ServerSearch:
     async def _ask(self, question: Question, ask: Callable[[], Ranking[T]]) -> Ranking[T]:
         await self._catch_up()
         if self._index.undescribed():
+            self._read.clear()
             self._wanted.set()
+            if not self._fails:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PATIENCE):
+                        await self._read.wait()
         async with self.texts.turn:
             if self._index.cost(question) > _LONG:
                 return await asyncio.to_thread(ask)
@@ -200,22 +211,30 @@ class ServerSearch:
     async def run(self) -> None:
         """Reads the documents whose definitions are searched, for ever."""
         while True:
-            await self._wanted.wait()
+            try:
+                async with asyncio.timeout(_QUIET):
+                    await self._wanted.wait()
+            except TimeoutError:
+                await self._in_steps(self.texts.corpus.sweep())
+                await self._wanted.wait()
             self._wanted.clear()
+            await self._in_steps(self._index.work())
             while digests := self._index.undescribed()[:_AT_ONCE]:
                 found = await asyncio.gather(*map(self._document, digests), return_exceptions=True)
                 for digest, tools in zip(digests, found, strict=True):
                     if not isinstance(tools, BaseException):
                         await self._describe(digest, tools)
+                await self._in_steps(self._index.work())
                 for listener in self.listeners:
                     listener()
                 faults = [each for each in found if isinstance(each, BaseException)]
+                self._fails = bool(faults)
                 if faults:
+                    self._read.set()
                     log.info("definitions of tools cannot be read now: %r", faults[0])
                     await asyncio.sleep(_RETRY)
                     break  # the next search asks for them again
-            await asyncio.sleep(_QUIET)
-            await self._in_steps(self.texts.corpus.sweep())
+            self._read.set()
 
     async def _document(self, digest: str) -> Tools:
         """The definitions in a document; none where the store has none that can be read."""

@@ -53,6 +53,7 @@ class _Listed(Shaped):
     variants: int = Field(
         ge=0, description="Different spellings of it that were read; 0 where none could be."
     )
+    server: str | None = Field(None, description="With `q`: the server whose fits best.")
     why: str | None = Field(None, description="With `q`: which of its words were found, in a line.")
 
 
@@ -223,12 +224,13 @@ async def _list(request: web.Request, kind: Kind) -> web.Response:
             found = [listed(offers[name], with_schema) for name in heapq.nsmallest(limit, offers)]
             total = len(offers)
         else:
-            whys = ranks.names(offers)
+            best = ranks.names(offers)
             found = [
-                listed(offers[name], with_schema) | {"why": why}
-                for name, why in islice(whys.items(), limit)
+                listed(offers[name], with_schema)
+                | {"server": key[1], "why": ranks.ranking.why(key)}
+                for name, key in islice(best.items(), limit)
             ]
-            total = len(whys)
+            total = len(best)
         member = KINDS[kind]
         body: dict[str, Any] = {
             member: found,

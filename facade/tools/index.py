@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
-import orjson
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.view import Entry
@@ -20,7 +18,7 @@ from mcp_discovery.document import KINDS, CapabilityDocument, Kind, text_of
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.health import PREFERENCE, Status
-from mcp_discovery.query.index import SEARCHED
+from mcp_discovery.query.index import definitions_in
 from mcp_discovery.vouching import NOBODY, Voice, together, voice
 
 #: For how many seconds one request waits for documents that are not in the cache.
@@ -95,15 +93,7 @@ class ToolDefinitions:
         return offers[name], len(digests - known.keys())
 
     def _parse(self, document: CapabilityDocument) -> Tools:
-        tools: dict[tuple[Kind, str], ToolDefinition] = {}
-        offered = document.by_kind()
-        for kind, tool in ((searched, each) for searched in SEARCHED for each in offered[searched]):
-            name = text_of(tool, "name")
-            # A tool that was posted by name alone has no definition.
-            if name and len(tool) > 1:
-                canonical = orjson.dumps(tool, option=orjson.OPT_SORT_KEYS, default=dict)
-                digest = hashlib.sha256(canonical).hexdigest()
-                tools.setdefault((kind, name), ToolDefinition(digest, tool))
+        tools = {key: ToolDefinition(*each) for key, each in definitions_in(document).items()}
         self._cache[document.digest] = tools, len(document.canonical)
         return tools
 

@@ -17,13 +17,21 @@ from mcp_discovery.vouching import NOBODY, Voice, together
 
 @dataclass(frozen=True, slots=True)
 class ToolMatch:
-    """One tool of one server, as most of its replicas define it (``None``: not known), and why it
-    was found: one line, or ``None`` where no words were searched for."""
+    """One tool of one server, as most of its replicas define it (``None``: not known), and where
+    it was found."""
 
     name: str
     server: str
     definition: ToolDefinition | None
-    why: str | None = None
+    ranked: tuple[Ranking[ToolKey], ToolKey] | None = None
+
+    @property
+    def why(self) -> str | None:
+        """Why it was found, in one line; ``None`` where nothing was searched for."""
+        if self.ranked is None:
+            return None
+        ranking, key = self.ranked
+        return ranking.why(key)
 
     @property
     def tool(self) -> Mapping[str, Any]:
@@ -53,19 +61,21 @@ class ToolRanks:
                 found.append((self._rank(key, offer), key, definition))
         found.sort(key=lambda each: (each[0], each[1][:2]))
         return [
-            ToolMatch(name, server, definition, self.ranking.why((name, server, digest)))
-            for _, (name, server, digest), definition in found
+            ToolMatch(key[0], key[1], definition, (self.ranking, key))
+            for _, key, definition in found
         ]
 
-    def names(self, offers: Mapping[str, ToolOffer]) -> dict[str, str]:
-        """Why, by the name of each of the found ones of the tools in ``offers``, the best first."""
-        best: dict[str, tuple[tuple[int, int, int], ToolKey]] = {}
+    def names(self, offers: Mapping[str, ToolOffer]) -> dict[str, ToolKey]:
+        """The best server's, by the name of each of the found ones of the tools in ``offers``, the
+        best first."""
+        best: dict[str, tuple[tuple[int, int, int], str, ToolKey]] = {}
         for key, offer in self._offered(offers):
-            rank = self._rank(key, offer), key
-            if key[0] not in best or rank < best[key[0]]:
-                best[key[0]] = rank
+            name, server, _ = key
+            rank = self._rank(key, offer), server, key
+            if name not in best or rank[:2] < best[name][:2]:
+                best[name] = rank
         ordered = sorted(best.items(), key=lambda each: (each[1][0], each[0]))
-        return {name: self.ranking.why(key) for name, (_, key) in ordered}
+        return {name: key for name, (_, _, key) in ordered}
 
     def _offered(self, offers: Mapping[str, ToolOffer]) -> Iterator[tuple[ToolKey, ToolOffer]]:
         for key in self.ranking:

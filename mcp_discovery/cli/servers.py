@@ -19,7 +19,7 @@ def servers(
         "-q",
         "--query",
         metavar="WORDS",
-        help="Words that stand in name, title, tags, tools or descriptions.",
+        help="What the servers should be able to do: a sentence or some words.",
         rich_help_panel="Filters",
     ),
     sort: str | None = typer.Option(
@@ -51,10 +51,11 @@ def servers(
                     say_json(server)
                 return
             found = await hints(api, params)
-        from mcp_discovery.cli.tables import CELLS, NARROW, print_entries, print_staleness
+        from mcp_discovery.cli.tables import CELLS, FOUND, NARROW, print_entries, print_staleness
 
         if entries := listed["servers"]:
-            print_entries(entries, tuple(CELLS) if wide else NARROW)
+            columns = [each for each in CELLS if q or each != "WHY"]
+            print_entries(entries, columns if wide else FOUND if q else NARROW)
         else:
             say("No server matches.")
         for each in found:

@@ -24,6 +24,8 @@ _COLOURS = {
 NARROW = ("NAME", "ID", "STATUS", "VERSION", "TAGS", "URL", "REASON")
 #: Characters below which a column of a folded table cannot be read.
 _LEAST_COLUMN = 11
+#: The columns of servers that were searched for.
+FOUND = ("NAME", "ID", "STATUS", "TAGS", "URL", "WHY")
 
 
 class _Console(Console):
@@ -115,6 +117,7 @@ CELLS: Mapping[str, Callable[[Mapping[str, Any]], str | Text]] = {
     "TAGS": lambda entry: ",".join(entry["tags"]),
     "URL": address,
     "REASON": lambda entry: entry["reason"],
+    "WHY": lambda entry: entry.get("why") or "",
     "TRANSPORT": lambda entry: entry["transport"],
     "ZONE": lambda entry: entry.get("zone") or "",
     "OWNER": lambda entry: entry.get("owner") or "",

@@ -16,7 +16,7 @@ from mcp_discovery.plural import counted
 @filters.filtered(status="healthy")
 def tools(
     words: list[str] | None = typer.Argument(
-        None, metavar="WORDS", help="Words that stand in a tool's name, title or description."
+        None, metavar="WORDS", help="What the tools should do: a sentence or some words."
     ),
     facade: str = options.FACADE,
     *,
@@ -77,6 +77,9 @@ def _table(found: list[dict[str, Any]], kind: Kind) -> None:
     from mcp_discovery.cli.tables import print_table
 
     columns = [kind.upper(), "SERVERS", "INSTANCES", "DESCRIPTION"]
+    searched = any("why" in each for each in found)
+    if searched:
+        columns.append("WHY")
     with_schema = any("inputSchema" in each for each in found)
     if with_schema:
         columns.insert(1, "ARGUMENTS")
@@ -89,5 +92,7 @@ def _table(found: list[dict[str, Any]], kind: Kind) -> None:
         row = [each["name"], servers, str(each["providers"]), text.strip().partition("\n")[0]]
         if with_schema:
             row.insert(1, signature(each.get("inputSchema") or {}))
+        if searched:
+            row.append(each.get("why") or "")
         rows.append(row)
     print_table(columns, rows)

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -40,6 +41,7 @@ from mcp_discovery.errors import DiscoveryError, InvalidInputError, NoReplicaErr
 from mcp_discovery.instance import Instance
 from mcp_discovery.query.definition import NamedQuery
 from mcp_discovery.query.query import Query, query_of
+from mcp_discovery.query.question import Question
 from mcp_discovery.record import SERVER, is_label
 
 if TYPE_CHECKING:
@@ -331,6 +333,27 @@ class Discovery:
             exported = await self._search.listed(found, format, options)
         self._offered |= {(exported.format, name): exported for name in exported.names}
         return exported
+
+    async def find(
+        self, text: str, *, match: Literal["any", "all"] = "any", limit: int = 20
+    ) -> list[Tool]:
+        """The tools that fit ``text``, a sentence or some words, the best ``limit`` of those that
+        can be called now; each says in one line ``why``.
+
+        ``match``: whether any of the words is enough, or it takes all. It is the facade's search,
+        or the same one here where a store is watched. Of a name that several servers have the one
+        that fits best is found. Follows, and raises, as :meth:`tools` does.
+        """
+        question = Question(text, match)
+        if not question.words:
+            raise InvalidInputError(f"{text[:100]!r} has no word to search for; write letters")
+        callable_ = {(each.own_name, each.server): each for each in await self.tools()}
+        found = [
+            replace(tool, why=each.why)
+            for each in await self._source.find(question)
+            if (tool := callable_.get((each.name, each.server))) is not None
+        ]
+        return found[:limit]
 
     async def call(
         self,

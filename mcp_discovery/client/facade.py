@@ -20,6 +20,7 @@ from mcp_discovery.client.attempt import REMEDIES
 from mcp_discovery.client.source import (
     CallOutcome,
     Everything,
+    FoundTool,
     News,
     One,
     Source,
@@ -45,6 +46,7 @@ from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance, instance_from_dict
 from mcp_discovery.query.definition import NamedQuery
 from mcp_discovery.query.query import Query
+from mcp_discovery.query.question import Question
 from mcp_discovery.record import parse_moment
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ IDLE = 40.0
 _ANSWER = 15.0
 #: Seconds that a poll of a named query waits for something else to be found.
 _POLL = 20.0
+#: How many tools a search finds at most.
+_MOST_FOUND = 1000
 #: The largest event in bytes, enough for a snapshot of some 100,000 instances.
 _EVENT_BYTES = 512 * 2**20
 #: The first and the largest bound of the random pause, in seconds, before the next attempt to reach
@@ -89,6 +93,15 @@ class FacadeSource(Source):
         path = _query_path(wanted) if isinstance(wanted, NamedQuery) else "/servers"
         answer = await self._ask("GET", path, params=wanted.params)
         return list(_instances(orjson.loads(answer.content)["servers"]))
+
+    async def find(self, question: Question) -> Sequence[FoundTool]:
+        params = [("q", question.text), ("match", question.match), ("limit", str(_MOST_FOUND))]
+        params.append(("status", "all"))  # the client knows who can be called
+        answer = await self._ask("GET", "/tools", params=params)
+        return [
+            FoundTool(each["name"], each["server"], each["why"])
+            for each in orjson.loads(answer.content)["tools"]
+        ]
 
     async def document(self, digest: str) -> CapabilityDocument:
         answer = await self._ask(

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from mcp_discovery.balancing import RoundRobin
 from mcp_discovery.document import CapabilityDocument
@@ -23,6 +23,7 @@ from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.query.answer import Arrangement, Found, find, require_key
 from mcp_discovery.query.definition import NamedQuery, QueryDefinition, QueryStep
 from mcp_discovery.query.query import Query
+from mcp_discovery.query.question import Question
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.catalog import Catalog
@@ -114,6 +115,14 @@ async def changes(watch: AsyncGenerator[News, None]) -> AsyncGenerator[ServerCha
                     yield ServerChange("changed" if instance else "removed", id, instance, before)
 
 
+class FoundTool(NamedTuple):
+    """A tool that was searched for: its own name, the name of its server, and why in one line."""
+
+    name: str
+    server: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
     """How one call went: ``latency`` in seconds; ``error`` is a sentence without secrets."""
@@ -153,6 +162,11 @@ class Source(Protocol):
     async def document(self, digest: str) -> CapabilityDocument:
         """The document; raises :class:`~mcp_discovery.errors.DocumentNotFoundError`."""
 
+    async def find(self, question: Question) -> Sequence[FoundTool]:
+        """The tools that ``question`` finds, whatever the health of their servers, the best
+        first; of those that have one name, the best. Not every source has a search."""
+        raise InvalidInputError(f"{self!r} has no search; give the URL of a facade or a store")
+
     async def report(self, outcomes: Sequence[CallOutcome]) -> None:
         """Reports how calls went, where the source takes reports."""
         return
@@ -184,7 +198,7 @@ class CatalogSource(Source):
         self._catalog = catalog
         self._queries: NamedQueries | None = None
         self._rotation = RoundRobin()
-        self._words: WordSearch | None = None
+        self._search: WordSearch | None = None
         self.name = catalog.store.url
 
     async def open(self) -> None:
@@ -210,6 +224,9 @@ class CatalogSource(Source):
     async def document(self, digest: str) -> CapabilityDocument:
         return await self._catalog.document(digest)
 
+    async def find(self, question: Question) -> Sequence[FoundTool]:
+        return await self._words().tools(question)
+
     async def _found(
         self, wanted: NamedQuery
     ) -> tuple[KnownQueries, QueryDefinition, Found[Entry]]:
@@ -226,11 +243,14 @@ class CatalogSource(Source):
     async def _matching(self, step: QueryStep) -> Sequence[Entry]:
         if step.q is None:
             return self._catalog.view.select(step.query)
+        return await self._words().found(step)
+
+    def _words(self) -> WordSearch:
         from mcp_discovery.client.word_search import WordSearch
 
-        if self._words is None:
-            self._words = WordSearch(self._catalog)
-        return await self._words.found(step)
+        if self._search is None:
+            self._search = WordSearch(self._catalog)
+        return self._search
 
     async def _watch_named(self, wanted: NamedQuery) -> AsyncGenerator[News, None]:
         listed: dict[str, Instance] | None = None

@@ -75,6 +75,10 @@ class SyncDiscovery:
         """As :meth:`Discovery.tools`."""
         return self._do(self._discovery.tools, **options)
 
+    def find(self, text: str, **options: Any) -> list[Tool]:
+        """As :meth:`Discovery.find`."""
+        return self._do(self._discovery.find, text, **options)
+
     def call(
         self,
         tool: str | Tool,

@@ -35,7 +35,8 @@ class Tool:
     two servers offer one of that name. ``server`` is the server's name, ``server_id`` the id of one
     instance that offers the tool, ``definition`` MCP's definition of it. ``digest`` identifies what
     a caller depends on, the schemas and the annotations; replicas that differ in it are never
-    mixed. ``replicas`` counts the instances that offer exactly this and can be called.
+    mixed. ``replicas`` counts the instances that offer exactly this and can be called. ``why`` is
+    one line of :meth:`Discovery.find`: which words were found.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Tool:
     definition: Mapping[str, Any]
     digest: str
     replicas: int
+    why: str | None = None
 
     @property
     def own_name(self) -> str:

@@ -1,19 +1,17 @@
-"""Words of named queries, searched in a list that this process reads from a store itself.
-
-The search is the facade's; it sees what records say, names of tools included, and reads no
-documents for it.
-"""
+"""The search of a client that reads the list from a store itself: the one that facades have."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_discovery.errors import OutdatedRevisionError
+from mcp_discovery.client.source import FoundTool
+from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
 from mcp_discovery.health import PREFERENCE
 from mcp_discovery.query.definition import QueryStep
-from mcp_discovery.query.index import Corpus, SearchIndex
+from mcp_discovery.query.index import Corpus, Definitions, SearchIndex, definitions_in
 from mcp_discovery.query.question import Question
 
 if TYPE_CHECKING:
@@ -48,6 +46,17 @@ class WordSearch:
             ),
         )
 
+    async def tools(self, question: Question) -> Sequence[FoundTool]:
+        """See :meth:`mcp_discovery.client.source.Source.find`."""
+        async with self._turn:
+            while self._position != (self._catalog.view.epoch, self._catalog.view.revision):
+                await self._catch_up()
+            ranking = self._index.tools(question)
+        best: dict[str, FoundTool] = {}
+        for key in sorted(ranking, key=lambda key: (-ranking.score(key), key[:2])):
+            best.setdefault(key[0], FoundTool(key[0], key[1], ranking.why(key)))
+        return list(best.values())
+
     async def _catch_up(self) -> None:
         view = self._catalog.view
         ids: Iterable[str]
@@ -64,7 +73,15 @@ class WordSearch:
                 self._index.put(entry.record)
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-        for number, _ in enumerate(self._index.work(), start=1):
+        await self._done(self._index.work())
+        for digest in self._index.undescribed():
+            definitions: Definitions = {}
+            with suppress(DocumentNotFoundError, InvalidDocumentError):  # it is lost
+                definitions = definitions_in(await self._catalog.document(digest))
+            await self._done(self._index.describe(digest, definitions))
+        self._position = view.epoch, view.revision
+
+    async def _done(self, work: Iterable[None]) -> None:
+        for number, _ in enumerate(work, start=1):
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-        self._position = view.epoch, view.revision

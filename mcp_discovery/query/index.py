@@ -13,6 +13,7 @@ or goes costs what its own words cost.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from array import array
 from bisect import bisect_left, insort
@@ -21,13 +22,14 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import nlargest
-from itertools import compress
+from itertools import chain, compress
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+import orjson
 from cachetools import LRUCache
 
-from mcp_discovery.document import Kind
+from mcp_discovery.document import CapabilityDocument, Kind, text_of
 from mcp_discovery.query import search_fields
 from mcp_discovery.query.question import MAX_TEXT, MAX_WORDS, Question, Word
 from mcp_discovery.query.search_fields import Weights, weights
@@ -88,6 +90,18 @@ SEARCHED: Final[tuple[Kind, ...]] = ("tool", "skill")
 Definitions: TypeAlias = Mapping[tuple[Kind, str], tuple[str, Mapping[str, Any]]]
 #: How rare each word of a question is.
 Scales: TypeAlias = tuple[int, ...]
+
+
+def definitions_in(document: CapabilityDocument) -> Definitions:
+    """The definitions in a document; a tool that was posted by name alone has none."""
+    found: dict[tuple[Kind, str], tuple[str, Mapping[str, Any]]] = {}
+    offered = document.by_kind()
+    for kind, item in chain.from_iterable(((k, i) for i in offered[k]) for k in SEARCHED):
+        name = text_of(item, "name")
+        if name and len(item) > 1 and (kind, name) not in found:
+            canonical = orjson.dumps(item, option=orjson.OPT_SORT_KEYS, default=dict)
+            found[kind, name] = hashlib.sha256(canonical).hexdigest(), item
+    return found
 
 
 class Vectors(Protocol):

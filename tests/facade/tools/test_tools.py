@@ -168,6 +168,7 @@ async def test_names_alone_say_nothing_of_a_schema(ask: Client) -> None:
             "providers": 1,
             "instances": ["b"],
             "variants": 0,
+            "server": "products",
             "why": "matched: sell (name); 1 of 1 word",
         }
     ]
