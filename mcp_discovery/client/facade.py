@@ -20,7 +20,7 @@ from mcp_discovery.client.attempt import REMEDIES
 from mcp_discovery.client.source import (
     CallOutcome,
     Everything,
-    FoundTool,
+    RankedTool,
     News,
     One,
     Source,
@@ -94,12 +94,12 @@ class FacadeSource(Source):
         answer = await self._ask("GET", path, params=wanted.params)
         return list(_instances(orjson.loads(answer.content)["servers"]))
 
-    async def find(self, question: Question) -> Sequence[FoundTool]:
+    async def find(self, question: Question) -> Sequence[RankedTool]:
         params = [("q", question.text), ("match", question.match), ("limit", str(_MOST_FOUND))]
         params.append(("status", "all"))  # the client knows who can be called
         answer = await self._ask("GET", "/tools", params=params)
         return [
-            FoundTool(each["name"], each["server"], each["why"])
+            RankedTool(each["name"], each["server"], each["why"])
             for each in orjson.loads(answer.content)["tools"]
         ]
 

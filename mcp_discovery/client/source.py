@@ -115,7 +115,7 @@ async def changes(watch: AsyncGenerator[News, None]) -> AsyncGenerator[ServerCha
                     yield ServerChange("changed" if instance else "removed", id, instance, before)
 
 
-class FoundTool(NamedTuple):
+class RankedTool(NamedTuple):
     """A tool that was searched for: its own name, the name of its server, and why in one line."""
 
     name: str
@@ -162,7 +162,7 @@ class Source(Protocol):
     async def document(self, digest: str) -> CapabilityDocument:
         """The document; raises :class:`~mcp_discovery.errors.DocumentNotFoundError`."""
 
-    async def find(self, question: Question) -> Sequence[FoundTool]:
+    async def find(self, question: Question) -> Sequence[RankedTool]:
         """The tools that ``question`` finds, whatever the health of their servers, the best
         first; of those that have one name, the best. Not every source has a search."""
         raise InvalidInputError(f"{self!r} has no search; give the URL of a facade or a store")
@@ -224,7 +224,7 @@ class CatalogSource(Source):
     async def document(self, digest: str) -> CapabilityDocument:
         return await self._catalog.document(digest)
 
-    async def find(self, question: Question) -> Sequence[FoundTool]:
+    async def find(self, question: Question) -> Sequence[RankedTool]:
         return await self._words().tools(question)
 
     async def _found(

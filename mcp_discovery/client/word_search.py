@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_discovery.client.source import FoundTool
+from mcp_discovery.client.source import RankedTool
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
 from mcp_discovery.health import PREFERENCE
 from mcp_discovery.query.definition import QueryStep
@@ -46,15 +46,15 @@ class WordSearch:
             ),
         )
 
-    async def tools(self, question: Question) -> Sequence[FoundTool]:
+    async def tools(self, question: Question) -> Sequence[RankedTool]:
         """See :meth:`mcp_discovery.client.source.Source.find`."""
         async with self._turn:
             while self._position != (self._catalog.view.epoch, self._catalog.view.revision):
                 await self._catch_up()
             ranking = self._index.tools(question)
-        best: dict[str, FoundTool] = {}
+        best: dict[str, RankedTool] = {}
         for key in sorted(ranking, key=lambda key: (-ranking.score(key), key[:2])):
-            best.setdefault(key[0], FoundTool(key[0], key[1], ranking.why(key)))
+            best.setdefault(key[0], RankedTool(key[0], key[1], ranking.why(key)))
         return list(best.values())
 
     async def _catch_up(self) -> None:
