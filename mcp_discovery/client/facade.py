@@ -20,9 +20,9 @@ from mcp_discovery.client.attempt import REMEDIES
 from mcp_discovery.client.source import (
     CallOutcome,
     Everything,
-    RankedTool,
     News,
     One,
+    RankedTool,
     Source,
     Staleness,
     Wanted,
