@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import orjson
@@ -105,10 +105,17 @@ class ArdEntries:
         However many there are, others have the event loop meanwhile.
         """
         found = [*self._own]
+        await self.refreshed()
         async for listed in sliced(chain(*(each.latest() for each in self._indexes.values()))):
             if (entry := self._entry(listed)) is not None:
                 found.append(entry)
         return found
+
+    async def refreshed(self) -> Self:
+        """Itself, with what is listed now; a first list is read without holding the event loop."""
+        for each in self._indexes.values():
+            await each.refreshed()
+        return self
 
     def one(self, urn: str) -> ArdEntry | None:
         """The entry of ``urn``, which begins with ``urn:air:``; ``None`` where there is none."""

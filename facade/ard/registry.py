@@ -201,7 +201,7 @@ async def agent(request: web.Request) -> web.Response:
         )
         raise ProblemError(400, "bad-identifier", detail)
     parts = parts_of(request)
-    entry = parts[ARD_ENTRIES].one(urn)
+    entry = (await parts[ARD_ENTRIES].refreshed()).one(urn)
     if entry is None:
         detail = f"there is no entry {urn[:200]!r} in this registry; GET {PATH}agents lists them"
         raise ProblemError(404, "unknown-entry", detail)
@@ -232,7 +232,7 @@ async def _matching(request: web.Request, query: ArdQuery, scales: Scales | None
     }
     constraints = Constraints.of(given.items())
     parts = parts_of(request)
-    entries = parts[ARD_ENTRIES]
+    entries = await parts[ARD_ENTRIES].refreshed()
     if query.text is None:
         return Matches(
             [

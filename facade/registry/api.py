@@ -142,7 +142,7 @@ async def servers(request: web.Request) -> web.Response:
     words, the best first. Parameters that are left out are taken from the `cursor`; unknown ones
     are ignored. `updated_since` implies those that are deleted.
     """
-    view, index = _now(request)
+    view, index = await _now(request)
     limit = whole(request, "limit", least=1, most=MAX_LIMIT) or DEFAULT_LIMIT
     query = RegistryQuery(
         once(request, "search"),
@@ -172,7 +172,7 @@ async def servers(request: web.Request) -> web.Response:
 
 async def versions(request: web.Request) -> web.Response:
     """Every version of one server, the newest first."""
-    view, index = _now(request)
+    view, index = await _now(request)
     name = _name(request)
     found = index.versions(name, deleted=bool(_flag(request, "include_deleted")))
     if not found:
@@ -182,7 +182,7 @@ async def versions(request: web.Request) -> web.Response:
 
 async def version(request: web.Request) -> web.Response:
     """One version of one server; `latest` is the greatest by semantic versioning."""
-    view, index = _now(request)
+    view, index = await _now(request)
     name, query = _name(request), request.match_info["version"]
     deleted = bool(_flag(request, "include_deleted"))
     found = index.version(name, query, deleted=deleted)
@@ -196,9 +196,9 @@ async def version(request: web.Request) -> web.Response:
     )
 
 
-def _now(request: web.Request) -> tuple[View, RegistryIndex]:
+async def _now(request: web.Request) -> tuple[View, RegistryIndex]:
     """The list and the registry's entries; raises until there is a first list."""
-    return view_of(request), parts_of(request)[REGISTRY_INDEX]
+    return view_of(request), await parts_of(request)[REGISTRY_INDEX].refreshed()
 
 
 def _name(request: web.Request) -> str:

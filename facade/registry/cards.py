@@ -73,7 +73,7 @@ class AiCatalogs:
     async def at(self, base: str) -> _Catalog:
         """The catalog whose URLs are below ``base``."""
         async with self._turn:  # who asks for the same meanwhile finds it made
-            servers, agents = (index.latest() for index in self._indexes)
+            servers, agents = [(await index.refreshed()).latest() for index in self._indexes]
             generation = sum(index.generation for index in self._indexes)
             cached = self._cache.get(base)
             if cached is None or cached.generation != generation:
@@ -101,7 +101,7 @@ async def server_card(request: web.Request) -> web.Response:
     Of the latest version, or of that of the instance. It says who the server is and how it is
     reached; what it offers is asked of itself.
     """
-    found = _found(request, request.match_info["id"])
+    found = await _found(request, request.match_info["id"])
     if found is None:
         raise unknown(request.match_info["id"])
     body = orjson.dumps(card(found))
@@ -194,8 +194,8 @@ def _entry(listed: ServerVersion, base: str, domain: str, *, alone: bool) -> dic
     return entry
 
 
-def _found(request: web.Request, given: str) -> ServerVersion | None:
-    view, index = view_of(request), parts_of(request)[REGISTRY_INDEX]
+async def _found(request: web.Request, given: str) -> ServerVersion | None:
+    view, index = view_of(request), await parts_of(request)[REGISTRY_INDEX].refreshed()
     domain = index.addresses.domain
     if (named := registry_name(given, domain)) is not None:
         same = canonical(given) == identifier(named, domain)

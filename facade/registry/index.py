@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from cachetools import LRUCache
 
@@ -16,6 +16,7 @@ from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.access.parts import Part
+from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.facade.registry.entries import Key, ServerVersion, updated_version
 from mcp_discovery.facade.registry.server_json import Addresses, can_be_listed
 from mcp_discovery.facade.servers.search_index import Rank, ServerRanks
@@ -82,6 +83,7 @@ class RegistryIndex:
         self._kind = kind
         self._catalog = catalog
         self._now = now
+        self._turn = asyncio.Lock()
         self._view: View | None = None
         self._instances: dict[Key, dict[str, Entry]] = {}
         self._listed: dict[Key, ServerVersion] = {}
@@ -163,6 +165,41 @@ class RegistryIndex:
         """The latest version of every server that is not deleted."""
         return self.page(RegistryQuery(version=LATEST), None, len(self._catalog.view))[0]
 
+    async def refreshed(self) -> Self:
+        """Itself, updated as :meth:`refresh` does it.
+
+        The first list may be long: others have the event loop while it is read.
+        """
+        async with self._turn:
+            view = self._catalog.view
+            if self._view is None and not self._listed and self._catalog.is_ready:
+                await self._first(view)
+        self.refresh()
+        return self
+
+    async def _first(self, view: View) -> None:
+        """Makes all entries of ``view``, unless that was done meanwhile."""
+        at = self._now()
+        instances: dict[Key, dict[str, Entry]] = {}
+        async for entry in sliced(view):
+            if self._is_one(entry.record):
+                instances.setdefault(_key(entry), {})[entry.id] = entry
+        listed: dict[Key, ServerVersion] = {}
+        versions: dict[str, set[str]] = {}
+        async for key in sliced(sorted(instances)):
+            of_key = tuple(instances[key].values())
+            made = updated_version(key, of_key, None, self.addresses, at, first=True)
+            if made is not None:
+                listed[key] = made
+                versions.setdefault(key[0], set()).add(key[1])
+        if self._view is not None or self._listed:
+            return
+        self._view, self._instances, self._listed = view, instances, listed
+        self._keys, self._versions = list(listed), versions
+        self.generation += 1
+        for name in [name for name, those in versions.items() if len(those) > 1]:
+            self._mark_latest(name)
+
     def refresh(self) -> None:
         """Updates the entries with the changes since the last call; cheap where there are none."""
         view = self._catalog.view
@@ -189,7 +226,7 @@ class RegistryIndex:
         while True:
             view = self._catalog.view
             try:
-                self.refresh()
+                await self.refreshed()
             except Exception:  # the guard that keeps the entries in step
                 log.exception("reading the list for the registry failed in a way it must not")
             await self._catalog.after(view)

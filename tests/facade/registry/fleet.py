@@ -94,9 +94,9 @@ class Fleet:
         assert found is not None, (name, version)
         return found
 
-    def everything(self) -> list[ServerVersion]:
+    def everything(self, most: int = 1000) -> list[ServerVersion]:
         """All entries, deleted ones, too."""
-        return self.index.page(RegistryQuery(deleted=True), None, 1000)[0]
+        return self.index.page(RegistryQuery(deleted=True), None, most)[0]
 
     def told(self, version: str = "latest", *, deleted: bool = False) -> dict[str, Any]:
         """What the registry says itself of one entry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import pytest
 from mcp_discovery.adapters.tombstone import tombstone
 from mcp_discovery.facade.registry import index as registry_index
 from mcp_discovery.facade.registry.entries import LIVE
-from mcp_discovery.facade.registry.index import RegistryQuery
+from mcp_discovery.facade.registry.index import RegistryIndex, RegistryQuery
 from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.instance import Instance
 from tests.facade.registry.fleet import NAME, START, Fleet, instance, shown
@@ -479,3 +480,42 @@ def test_changes_one_by_one_end_where_a_whole_list_does(seed: int) -> None:
     assert keys == sorted(set(keys))
     for name in {key[0] for key in keys}:
         assert sum(each.is_latest for each in fleet.everything() if each.key[0] == name) == 1
+
+
+async def test_the_first_list_is_read_with_pauses_and_to_the_same_end() -> None:
+    many = [
+        instance(f"i{n}", registryName=f"a.b/s{n % 1500}", version=f"1.{n // 1500}.0", age=n)
+        for n in range(3000)
+    ]
+    fleet = Fleet(*many)
+    sliced = RegistryIndex(fleet.catalog, fleet.index.addresses, now=lambda: fleet.now)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    both = await asyncio.gather(sliced.refreshed(), sliced.refreshed())
+    task.cancel()
+    assert turns > 1
+    assert both[0] is both[1] is sliced
+    assert sliced.generation == 1, "it was read once"
+    everything = RegistryQuery(deleted=True)
+    told = [each.json(START) for each in sliced.page(everything, None, 5000)[0]]
+    assert told == [each.json(START) for each in fleet.everything(5000)]
+
+
+async def test_who_cannot_wait_for_the_first_list_reads_it_at_once() -> None:
+    fleet = Fleet(*(instance(f"i{n}", registryName=f"a.b/s{n}") for n in range(3000)))
+    index = RegistryIndex(fleet.catalog, fleet.index.addresses, now=lambda: fleet.now)
+    waiting = asyncio.create_task(index.refreshed())
+    await asyncio.sleep(0)
+    assert index.version("a.b/s7", "latest") is not None
+    fleet.remove("i7")
+    assert index.version("a.b/s7", "latest") is None
+    await waiting
+    assert index.version("a.b/s7", "latest") is None
+    assert len(index.latest()) == 2999
