@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -13,10 +14,12 @@ from aiohttp import web
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.named_queries import KnownQueries, NamedQueries
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.errors import DiscoveryError, StoreError
 from mcp_discovery.facade.access.parts import Part
 from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.etag import tag_of
-from mcp_discovery.facade.http.pauses import made_of_each
+from mcp_discovery.facade.http.pauses import made_of_each, sliced
+from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import BY_NAME, Sort
 from mcp_discovery.facade.servers.query import ServerQuery
@@ -25,11 +28,15 @@ from mcp_discovery.query.answer import Arrangement, Found, find, require_key
 from mcp_discovery.query.definition import MOST_SERVERS, NamedQuery, QueryDefinition, QueryStep
 from mcp_discovery.query.question import Question
 
+log = logging.getLogger(__name__)
+
 #: Seconds between two checks for clients that have left.
 _DISCONNECT_CHECK = 0.5
-#: Seconds after which a query is asked anew whose answer the clock changes, or a document that
-#: becomes known.
-_TICK = 2.0
+#: Seconds after which what is waited for is asked anew in any case: the clock may change an answer,
+#: or a document that becomes known. Seconds between two rounds over all that is waited for.
+_TICK, _PAUSE = 2.0, 0.05
+#: How many polls are woken before everything else has its turn.
+_BATCH = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,20 @@ class NamedAnswer:
     view: View
     found: Found[Entry]
     tag: str
+
+    @property
+    def mark(self) -> object:
+        """What differs wherever two answers to the same do."""
+        return self.tag, list_json.caveats(self.view), self.known.caveats
+
+
+@dataclass(eq=False, slots=True)
+class _Watched:
+    """All who wait for another answer to ``wanted`` than ``mark``."""
+
+    wanted: NamedQuery
+    mark: object
+    polls: set[asyncio.Event] = field(default_factory=set)
 
 
 class NamedAnswers:
@@ -61,7 +82,9 @@ class NamedAnswers:
         self._lists = lists
         self._arrangement = arrangement
         self._waiting = DisconnectWatch(_DISCONNECT_CHECK)
-        self._closed = asyncio.Event()
+        self._groups: dict[NamedQuery, _Watched] = {}
+        self._joined = asyncio.Event()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -114,44 +137,91 @@ class NamedAnswers:
         Returns at once when the client has left or :meth:`close` is called; raises as
         :meth:`answer` does.
         """
+        poll = asyncio.Event()
+        group = self._join(answer, poll)
         try:
             async with self._waiting.guard(request, seconds):
-                while not self._closed.is_set() and not is_other(answer):
-                    await self._news(answer)
-                    # A busy list wakes each of thousands no more often than all can be answered.
-                    await asyncio.sleep(max(0.1, len(self) / 1000))
+                while not self._closed and not is_other(answer):
+                    await poll.wait()
+                    poll.clear()
                     answer = await self.answer(answer.wanted)
         except ClientGoneError:
             pass
+        finally:
+            group.polls.discard(poll)
+            if not group.polls:
+                self._groups.pop(answer.wanted, None)
         return answer
 
-    async def _news(self, answer: NamedAnswer) -> None:
-        """Waits until what ``answer`` was made of is another."""
-        moves = any(step.q or step.query.min_uptime for step in answer.definition.steps)
-        waits = [
-            asyncio.ensure_future(each)
-            for each in (
-                self._catalog.after(answer.view),
-                self.queries.after(answer.known),
-                self._closed.wait(),
-            )
-        ]
+    def _join(self, answer: NamedAnswer, poll: asyncio.Event) -> _Watched:
+        group = self._groups.get(answer.wanted)
+        if group is None:
+            group = self._groups[answer.wanted] = _Watched(answer.wanted, answer.mark)
+            self._joined.set()
+        elif group.mark != answer.mark:
+            poll.set()  # it was found before the others were woken
+        group.polls.add(poll)
+        return group
+
+    async def run(self) -> None:
+        """Wakes, for ever, those who wait, and ends the waiting of those who have left."""
+        await asyncio.gather(self._waiting.run(), self._follow())
+
+    async def _follow(self) -> None:
+        while True:
+            self._joined.clear()
+            view = self._catalog.view
+            try:
+                known = await self.queries.current() if self._groups else None
+                async for group in sliced(list(self._groups.values())):
+                    await self._compare(group)
+            except StoreError as error:
+                log.debug("named queries cannot be followed now: %s", error)
+                known = None
+            except Exception:  # the guard that keeps polls returning
+                log.exception("following named queries failed in a way it must not")
+                known = None
+            await self._news(view, known)
+            await asyncio.sleep(_PAUSE)
+
+    async def _compare(self, group: _Watched) -> None:
+        """Asks once for all who wait for the same, and wakes them where something else is found."""
+        try:
+            mark: object = (await self.answer(group.wanted)).mark
+        except DiscoveryError as error:
+            mark = str(error)
+        if mark == group.mark:
+            return
+        group.mark = mark
+        for number, poll in enumerate(list(group.polls), start=1):
+            poll.set()
+            if number % _BATCH == 0:  # each writes its response before the next ones are woken
+                await asyncio.sleep(0)
+
+    async def _news(self, view: View, known: KnownQueries | None) -> None:
+        """Waits until what the groups were answered by is another, or a group is new."""
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._joined.wait())]
+        if self._groups:
+            waits.append(asyncio.ensure_future(self._catalog.after(view)))
+        if known is not None:
+            waits.append(asyncio.ensure_future(self.queries.after(known)))
         try:
             await asyncio.wait(
-                waits, timeout=_TICK if moves else None, return_when=asyncio.FIRST_COMPLETED
+                waits,
+                timeout=_TICK if self._groups else None,
+                return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             for each in waits:
                 each.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    async def run(self) -> None:
-        """Ends, for ever, the waiting of those who have left."""
-        await self._waiting.run()
-
     def close(self) -> None:
         """Ends the waiting of all, and of those to come."""
-        self._closed.set()
+        self._closed = True
+        for group in self._groups.values():
+            for poll in group.polls:
+                poll.set()
 
 
 def _list_query(step: QueryStep) -> ServerQuery:
