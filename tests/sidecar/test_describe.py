@@ -68,7 +68,17 @@ def test_from_what_the_server_says() -> None:
     assert record.capabilities.tools == ("find",)
     assert record.protocol.instructions == "Look products up.\nBe kind."
     assert record.protocol.server_info == {k: info[k] for k in ("name", "title", "version")}
+
     assert record.auth.type == "none"
+
+
+def test_the_questions_that_it_answers_are_the_operators_to_give() -> None:
+    found = described(example_queries=("is it in stock", "which is cheaper"))
+    assert found.record.example_queries == ("is it in stock", "which is cheaper")
+    assert found.notes == ()
+    assert described(example_queries=("is it in stock",)).notes == (
+        "1 example query; other registries want 2 to 5",
+    )
 
 
 def test_what_is_told_goes_first() -> None:

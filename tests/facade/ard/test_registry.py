@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
 import pytest
 
+from tests.facade.access.tokens import bearer, guarded
 from tests.facade.ard.form import ENTRY, ERROR, FACETS, LIST, RESULTS
 from tests.facade.harness import Client, Reply, leased, served
 from tests.facade.registry.test_api import fill
@@ -385,3 +387,21 @@ async def test_the_order_is_that_of_every_search(some: Client) -> None:
         names = list(dict.fromkeys(each["name"] for each in reply.json["servers"]))
         assert [each.rpartition(":")[2] for each in urns(await search(some, text))] == names
     assert urns(await search(some, "upstream")) == ["urn:air:local:mcp:rivers"]
+
+
+async def test_who_may_not_read_finds_nothing(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as ask:
+        posted = await ask("POST", "/servers", leased("w-1"), headers=bearer("registrar"))
+        assert posted.status == 201
+        body = {"query": {"text": "products"}}
+        refused(await ask("POST", f"{ARD}/search", body), 401, "UNAUTHENTICATED")
+        refused(await ask("GET", f"{ARD}/agents"), 401, "UNAUTHENTICATED")
+        assert (await ask("GET", "/.well-known/ard.json")).status == 401
+        assert (await ask("GET", "/robots.txt")).status == 200
+        found = await ask("POST", f"{ARD}/search", body, headers=bearer("reader"))
+        assert urns(found.json) == ["urn:air:local:mcp:products"]
+        # The fixture's other roles see some tools of any server, and this one offers none.
+        others = await ask("GET", f"{ARD}/agents?filter=publisher=local", headers=bearer("manager"))
+        assert urns(others.json) == []
+        manifest = await ask("GET", "/.well-known/ard.json", headers=bearer("reader"))
+        assert manifest.headers["Cache-Control"].startswith("private")
