@@ -14,6 +14,7 @@ import orjson
 from mcp_discovery.probe.errors import BadAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import encodable
 from mcp_discovery.probe.messages import (
+    CLIENT_CAPABILITIES,
     LATEST_LEGACY,
     METHOD_NOT_FOUND,
     MODERN,
@@ -189,7 +190,11 @@ async def initialize(wire: Wire, limits: Limits) -> Peer:
 
     Raises BadAnswerError when the server refuses it, UnreachableError when it cannot be asked.
     """
-    params = {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": client_info()}
+    params = {
+        "protocolVersion": LATEST_LEGACY,
+        "capabilities": CLIENT_CAPABILITIES,
+        "clientInfo": client_info(),
+    }
     call = legacy_call("initialize", wire.next_id(), params)
     result = result_of(await wire.ask(call, Budget(limits)), call.method)
     if not any(key in result for key in ("protocolVersion", "capabilities", "serverInfo")):

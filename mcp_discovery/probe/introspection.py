@@ -11,7 +11,7 @@ import orjson
 
 from mcp_discovery.document import text_of
 from mcp_discovery.probe.errors import BadAnswerError
-from mcp_discovery.probe.messages import result_of
+from mcp_discovery.probe.messages import SKILLS_EXTENSION, result_of
 
 if TYPE_CHECKING:
     from mcp_discovery.probe.agent_card import AgentCard
@@ -94,9 +94,7 @@ PROMPTS = McpListing("prompts", "prompts", "prompts/list", "prompts", "name")
 #: The lists of MCP itself.
 BASE_LISTINGS = (TOOLS, RESOURCES, RESOURCE_TEMPLATES, PROMPTS)
 #: SEP-2640. It has no notification of its own: the files of skills are resources.
-SKILLS = McpListing(
-    "skills", "resources", "skills/list", "skills", "uri", "io.modelcontextprotocol/skills"
-)
+SKILLS = McpListing("skills", "resources", "skills/list", "skills", "uri", SKILLS_EXTENSION)
 LISTINGS = (*BASE_LISTINGS, SKILLS)
 
 

@@ -29,6 +29,11 @@ UNSUPPORTED_VERSION: Final = -32022
 
 SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 
+#: The extension of skills (SEP-2640), and what probes say that they understand: some servers have
+#: their skills for clients alone that know what these are.
+SKILLS_EXTENSION: Final = "io.modelcontextprotocol/skills"
+CLIENT_CAPABILITIES: Final[Mapping[str, Any]] = {"extensions": {SKILLS_EXTENSION: {}}}
+
 #: The finding about a server that answers the request 1 with the id "1".
 IDS_AS_STRINGS: Final = "answers bear the requests' ids as strings instead of as numbers"
 
@@ -73,7 +78,7 @@ def modern_call(
     envelope = {
         "io.modelcontextprotocol/protocolVersion": protocol,
         "io.modelcontextprotocol/clientInfo": client_info(),
-        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientCapabilities": CLIENT_CAPABILITIES,
     }
     body = {
         "jsonrpc": "2.0",

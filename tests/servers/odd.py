@@ -23,6 +23,7 @@ from aiohttp import WSMsgType, web
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
+SKILLS = "io.modelcontextprotocol/skills"
 
 
 DRIP = 0.2
@@ -42,6 +43,7 @@ class Options:
     resources: int = 1
     prompts: int = 1
     skills: int = -1  # below 0, the extension is not declared
+    choosy: bool = False  # it is declared to clients alone that declare it, too
     page: int = 50  # items on a page
     description: str = "counts"  # of every tool and skill; change it to change the schemas
     version: str = "1.0.0"
@@ -184,12 +186,12 @@ class OddServer:
         cursor = params.get("cursor")
         match method:
             case "server/discover" if modern:
-                result = self.described({"supportedVersions": [MODERN]})
+                result = self.described({"supportedVersions": [MODERN]}, params)
                 result["_meta"] = {
                     "io.modelcontextprotocol/serverInfo": result.pop("serverInfo", None)
                 }
             case "initialize" if not modern:
-                result = self.described({"protocolVersion": LEGACY})
+                result = self.described({"protocolVersion": LEGACY}, params)
             case "ping" if not modern and options.ping:
                 result = {}
             case "tools/list":
@@ -229,7 +231,7 @@ class OddServer:
             result = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", **result}
         return {"jsonrpc": "2.0", "id": message["id"], "result": result}
 
-    def described(self, versions: dict[str, Any]) -> dict[str, Any]:
+    def described(self, versions: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         changed = {"listChanged": self.options.streams}
         result = {
             **versions,
@@ -237,8 +239,10 @@ class OddServer:
             "serverInfo": {"name": "odd", "version": self.options.version},
             "instructions": self.options.instructions,
         }
-        if self.options.skills >= 0:
-            result["capabilities"]["extensions"] = {"io.modelcontextprotocol/skills": {}}
+        known = (params.get("_meta") or {}).get("io.modelcontextprotocol/clientCapabilities")
+        declared = (known or params.get("capabilities") or {}).get("extensions") or {}
+        if self.options.skills >= 0 and (SKILLS in declared or not self.options.choosy):
+            result["capabilities"]["extensions"] = {SKILLS: {}}
         for key in filter(None, self.options.omit.split(",")):
             result.pop(key, None)
         return result

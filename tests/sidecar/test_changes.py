@@ -48,6 +48,26 @@ async def test_a_changed_schema_changes_the_digest(
         assert after.record.version == "2.0.0"
 
 
+async def test_a_changed_file_of_a_skill_is_found_without_a_word(
+    store: EmbeddedStore, seen: Seen
+) -> None:
+    options = ("--skills", "2", "--tools", "0", "--no-streams")
+    async with odd(*options) as server, sidecar(store, server.url):
+        before = await seen.until_status(Status.HEALTHY, within=3.0)
+        assert before.record.capabilities.skills == ("skill-0", "skill-1")
+        await server.control(description="differs")
+        after = await seen.until(
+            lambda one: one.record.capabilities.digest != before.record.capabilities.digest,
+            within=OTHERS + 2 * INTERVAL,
+            what="another document",
+        )
+        documents = [
+            await store.document(str(one.record.capabilities.digest)) for one in (before, after)
+        ]
+        files = [each.skills[0]["resources"][0]["digest"] for each in documents]
+        assert len({*files}) == 2
+
+
 @pytest.mark.parametrize("options", [(), ("--era", "legacy")])
 async def test_a_change_that_is_told_of_is_found_at_once(
     store: EmbeddedStore, seen: Seen, options: tuple[str, ...]

@@ -40,6 +40,12 @@ async def test_nobody_is_asked_who_does_not_declare_them(era: str, probe_of: Mak
 
 
 @ERAS
+async def test_a_server_that_has_them_for_who_knows_skills(era: str, probe_of: MakeProbe) -> None:
+    async with odd("--era", era, "--skills", "1", "--choosy") as server:
+        assert len((await probe_of(server.url).introspect(5)).skills) == 1
+
+
+@ERAS
 @pytest.mark.parametrize("change", [{"skills": 3}, {"description": "differs"}, {"skills": 0}])
 async def test_a_change_without_a_word(
     era: str, change: dict[str, object], probe_of: MakeProbe
