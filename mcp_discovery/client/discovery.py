@@ -309,6 +309,12 @@ class Discovery:
         them; calls that the model makes go to :meth:`dispatch`. ``options`` are those of
         :func:`mcp_discovery.client.formats.export`.
 
+        ``defer`` gives the model a search first (``openai`` and ``anthropic``), and a tool's
+        definition when it was found; ``options`` are those of
+        :class:`mcp_discovery.client.formats.DeferredToolList`, too. Its searches go to
+        :meth:`dispatch` as its other calls do. Read the tools anew for each turn: what was found
+        stays among them.
+
         Raises as :meth:`connect` does.
         """
         await self._follow_something()
@@ -329,7 +335,7 @@ class Discovery:
             if self._search is None:
                 from mcp_discovery.client.tool_search import ToolSearch
 
-                self._search = ToolSearch(self._pool, self._router)
+                self._search = ToolSearch(self._pool, self.find)
             exported = await self._search.listed(found, format, options)
         self._offered |= {(exported.format, name): exported for name in exported.names}
         return exported
@@ -403,7 +409,7 @@ class Discovery:
 
         A search of the tools that ``tools(defer=True)`` gave is such a call, too: OpenAI's
         ``tool_search_call``, for Anthropic a ``tool_use`` of the tool ``search_tools``. Its message
-        loads what was found.
+        loads what :meth:`find` finds.
 
         Raises :class:`~mcp_discovery.errors.InvalidInputError` for what is none of these.
         """
