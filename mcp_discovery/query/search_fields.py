@@ -25,6 +25,9 @@ from mcp_discovery.record import Record
 B: Final = 0.6
 #: How often a word counts in one field.
 MOST_OF_ONE: Final = 2
+#: From so many times its usual length on what should be short is a list of words: these weigh less
+#: with the square of what it is too long.
+TOO_LONG: Final = 2
 #: How many different words of one text are indexed: those with the greatest weight.
 MOST_WORDS: Final = 400
 #: How many parameters of a tool are read, nested ones included, and how deep.
@@ -35,13 +38,15 @@ T = TypeVar("T")
 
 class Field(NamedTuple, Generic[T]):
     """One searched text. ``usual`` is its usual length in words, ``most`` how many characters of it
-    are read. ``is_name``: results say of a word in it that it is in the name."""
+    are read. ``is_short``: it should be short. ``is_name``: results say of its words that they are
+    in the name."""
 
     name: str
     weight: float
     usual: float
     texts: Callable[[T], Iterable[str]]
     most: int = 4000
+    is_short: bool = False
     is_name: bool = False
 
 
@@ -63,6 +68,8 @@ def weights(fields: Sequence[Field[T]], of: T) -> Weights:
             length += not again
             terms[stem(word)] += 1
         share = field.weight / (1 - B + B * length / field.usual)
+        if field.is_short:
+            share *= min(1.0, TOO_LONG * field.usual / max(length, 1)) ** 2
         for term, number in terms.items():
             found[term] = found.get(term, 0.0) + share * min(number, MOST_OF_ONE)
         if field.is_name:
@@ -111,24 +118,24 @@ def _described(tool: Mapping[str, Any]) -> Iterator[str]:
 
 #: A tool's own fields, and those of a skill, which has no parameters.
 TOOL_FIELDS: tuple[Field[Mapping[str, Any]], ...] = (
-    Field("name", 3, 3, lambda tool: _texts(text_of(tool, "name")), 256, True),
-    Field("title", 2, 3, lambda tool: _texts(tool.get("title")), 256, True),
+    Field("name", 3, 3, lambda tool: _texts(text_of(tool, "name")), 256, True, True),
+    Field("title", 2, 3, lambda tool: _texts(tool.get("title")), 256, True, True),
     Field("description", 2, 15, lambda tool: _texts(text_of(tool, "description"))),
     Field("parameters", 1, 4, _named),
     Field("parameter texts", 0.5, 30, _described),
 )
 #: What a server's fields add to each of its tools.
 SERVER_FIELDS_OF_TOOLS: tuple[Field[Record], ...] = (
-    Field("name", 1.5, 2, lambda record: (record.name,)),
-    Field("title", 0.75, 3, lambda record: _texts(record.title)),
-    Field("tags", 0.75, 3, lambda record: record.tags),
+    Field("name", 1.5, 2, lambda record: (record.name,), 256, True, True),
+    Field("title", 0.75, 3, lambda record: _texts(record.title), 256, True, True),
+    Field("tags", 0.75, 3, lambda record: record.tags, 1000, True),
     Field("description", 0.5, 20, lambda record: (record.description,)),
 )
 #: A server's own fields.
 SERVER_FIELDS: tuple[Field[Record], ...] = (
-    Field("name", 4, 2, lambda record: (record.name,), 256, True),
-    Field("title", 3, 3, lambda record: _texts(record.title), 256, True),
-    Field("tags", 2, 3, lambda record: record.tags),
+    Field("name", 4, 2, lambda record: (record.name,), 256, True, True),
+    Field("title", 3, 3, lambda record: _texts(record.title), 256, True, True),
+    Field("tags", 2, 3, lambda record: record.tags, 1000, True),
     Field("description", 2, 20, lambda record: (record.description,)),
     Field("example queries", 2, 20, lambda record: record.example_queries),
 )
