@@ -55,8 +55,8 @@ class KnownQueries:
         """
         if (found := self.definitions.get(name)) is not None:
             return found
-        if (why := self.unreadable.get(name)) is not None:
-            raise StoreError("the store", f"its query {name!r} cannot be read ({why}); PUT it anew")
+        if name in self.unreadable:  # why, it is not for everybody to know
+            raise StoreError("the store", f"its query {name!r} cannot be read; PUT it anew")
         raise UnknownQueryError(name, all_nearest(name, self.definitions))
 
     @property

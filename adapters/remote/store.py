@@ -135,6 +135,7 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
             return {
                 str(each["name"]): StoredQuery(orjson.dumps(each["definition"]), str(each["etag"]))
                 for each in answer["queries"]
+                if "problem" not in each
             }
         except InvalidInputError as error:  # a facade that has no such path
             raise without_queries(self.url) from error
@@ -155,8 +156,9 @@ class RemoteStore(BaseStore["RemoteRegistration"]):
             with suppress(UnknownQueryError):
                 await self._api.call("DELETE", path, headers=headers)
             return None
-        answer = await self._api.call("PUT", path, orjson.loads(definition), headers=headers)
-        return str(answer.json()["etag"])
+        body = orjson.loads(definition)
+        answer = (await self._api.call("PUT", path, body, headers=headers)).json()
+        return None if answer["etag"] is None else str(answer["etag"])
 
     async def keeps_queries(self) -> str | None:
         return await self._refused("register", whole=True)

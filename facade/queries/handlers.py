@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import orjson
 from aiohttp import web
-from pydantic import Field
 
 from mcp_discovery.adapters.named_queries import KnownQueries
 from mcp_discovery.adapters.view import Entry
@@ -16,7 +14,7 @@ from mcp_discovery.errors import InvalidInputError, QueryChangedError, UnknownQu
 from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.connections.requests import parsed
-from mcp_discovery.facade.http.body import Shaped, read_object
+from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.etag import (
     IF_NONE_MATCH,
     has_already,
@@ -27,9 +25,9 @@ from mcp_discovery.facade.http.etag import (
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import listed, once, one_of, seconds, whole
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS, NamedAnswer
+from mcp_discovery.facade.queries.models import KeptQueries, KeptQuery, NamedQueryAnswer
 from mcp_discovery.facade.registration.permission import forbidden
 from mcp_discovery.facade.servers import list_json
-from mcp_discovery.facade.servers.models import ServerListModel
 from mcp_discovery.facade.servers.query import FIELDS, MAX_WAIT
 from mcp_discovery.facade.state import facade_of
 from mcp_discovery.query.definition import (
@@ -39,42 +37,6 @@ from mcp_discovery.query.definition import (
     QueryDefinition,
 )
 from mcp_discovery.record import is_label
-
-
-class KeptQuery(Shaped):
-    """A named query. Who sees all servers, or may change it, sees its definition, too."""
-
-    name: str
-    description: str = Field(description="What it is for.")
-    etag: str | None = Field(None, description="The version of the definition, for `If-Match`.")
-    definition: QueryDefinition | None = None
-    problem: str | None = Field(None, description="Why it cannot be read, where it cannot.")
-
-
-class KeptQueries(Shaped):
-    """All named queries, by name."""
-
-    queries: list[KeptQuery]
-    definitions_stale_since: datetime | None = Field(
-        None, description="The store is away, and these are those of then."
-    )
-    definitions_problem: str | None = None
-
-
-class NamedQueryAnswer(ServerListModel):
-    """The servers that a named query found."""
-
-    query: str
-    answered_by: int | None = Field(
-        description="0: the question itself; n: its nth fall-back; null: none found any server."
-    )
-    in_zone: int | None = Field(
-        None, description="How many of the servers, the first ones, are of the wanted zone."
-    )
-    definitions_stale_since: datetime | None = Field(
-        None, description="The store is away, and the question is that of then."
-    )
-    definitions_problem: str | None = None
 
 
 async def queries(request: web.Request) -> web.Response:

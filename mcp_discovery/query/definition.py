@@ -83,9 +83,20 @@ class QueryStep(_Written):
         return query_of({**self.filters, "match": self.match}, usual=True)
 
 
+_EXAMPLE: dict[str, Any] = {
+    "description": "Who takes payments",
+    "filters": {"tags": ["payments"], "version": "^2"},
+    "zone": "eu-1",
+    "strategy": "least-loaded",
+    "fallbacks": [{"filters": {"tags": ["payments"]}}],
+}
+
+
 class QueryDefinition(QueryStep):
     """A named query: a question, and what else is asked while that has fewer than ``least``
     answers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     description: str = Field("", max_length=1000, description="What it is for, for people.")
     strategy: Strategy | None = Field(
