@@ -179,7 +179,6 @@ class SidecarSettings:
         values |= {
             "endpoint": {"transport": self.transport, "url": url},
             "metadata": dict(self.metadata),
-            "tags": self.tags or None,
             "example_queries": self.example_queries or None,
             "auth": self._auth,
             "health_url": health_url,

@@ -62,16 +62,15 @@ def trim(document: CapabilityDocument, grants: Sequence[Grant]) -> CapabilityDoc
 
         return tuple(filter(fits, items))
 
-    skills, card = kept("skills", document.skills, "uri"), document.card
-    if card is not None and len(skills) < len(document.skills):
-        # What was signed is the whole.
+    card = document.card
+    if card is not None:  # what was signed is the whole, and whether this is it is not told
         card = {name: value for name, value in card.items() if name != "signatures"}
     return CapabilityDocument(
         tools=kept("tools", document.tools),
         resources=kept("resources", document.resources, "uri"),
         resource_templates=kept("resources", document.resource_templates, "uriTemplate"),
         prompts=kept("prompts", document.prompts),
-        skills=skills,
+        skills=kept("skills", document.skills, "uri"),
         card=card,
     )
 

@@ -24,7 +24,7 @@ from mcp_discovery.facade.registry.cards import (
     CARD,
     OWN_CARD,
     OWN_DESCRIPTION,
-    agent_card_url,
+    agent_card_path,
     own_identifier,
 )
 from mcp_discovery.facade.registry.entries import ServerVersion, live_state
@@ -177,7 +177,7 @@ class _Artifact(NamedTuple):
 
 _ARTIFACTS: Mapping[str, _Artifact] = {
     SERVER: _Artifact(CARD, "mcp", _server_card),
-    AGENT: _Artifact(AGENT_CARD, "agent", agent_card_url),
+    AGENT: _Artifact(AGENT_CARD, "agent", agent_card_path),
 }
 
 

@@ -17,8 +17,10 @@ import orjson
 from aiohttp import web
 from cachetools import LRUCache
 
+from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import Part, parts_of
+from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.http.cors import vary
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -26,8 +28,8 @@ from mcp_discovery.facade.http.pauses import made_of_each
 from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
 from mcp_discovery.facade.registry.entries import ServerVersion
 from mcp_discovery.facade.registry.identifiers import canonical, identifier, registry_name
-from mcp_discovery.facade.registry.index import LATEST, REGISTRY_INDEX, RegistryIndex
-from mcp_discovery.facade.registry.models import AiCatalog, ServerCard
+from mcp_discovery.facade.registry.index import AGENT_INDEX, LATEST, REGISTRY_INDEX, RegistryIndex
+from mcp_discovery.facade.registry.models import AgentCardModel, AiCatalog, ServerCard
 from mcp_discovery.facade.registry.server_json import identity, remote_of
 from mcp_discovery.facade.servers.current_list import unknown, view_of
 from mcp_discovery.health import rfc3339
@@ -101,11 +103,22 @@ async def server_card(request: web.Request) -> web.Response:
     Of the latest version, or of that of the instance. It says who the server is and how it is
     reached; what it offers is asked of itself.
     """
-    found = await _found(request, request.match_info["id"])
-    if found is None:
-        raise unknown(request.match_info["id"])
-    body = orjson.dumps(card(found))
-    return typed(request, body, CARD)
+    found = await _found(request, REGISTRY_INDEX)
+    return typed(request, orjson.dumps(card(found)), CARD)
+
+
+async def agent_card(request: web.Request) -> web.Response:
+    """One A2A agent's card as the agent gave it, found as a server's card is.
+
+    A caller whose rights are for some skills alone is given those that it may see, and no
+    signatures. A card that has not been read is where the agent itself has it.
+    """
+    record = (await _found(request, AGENT_INDEX)).server.representative.record
+    document = await parts_of(request)[DOCUMENTS].of_record(record)
+    if (found := document.agent_card()) is None:
+        own = uri_of(record.endpoint.url or "").rstrip("/") + "/.well-known/agent-card.json"
+        return web.Response(status=302, headers={"Location": own})
+    return typed(request, orjson.dumps(found), AGENT_CARD)
 
 
 async def own_card(request: web.Request) -> web.Response:
@@ -172,10 +185,9 @@ def card(listed: ServerVersion) -> dict[str, Any]:
     return found
 
 
-def agent_card_url(listed: ServerVersion) -> str:
-    """Where an A2A agent has its card: at itself."""
-    url = listed.server.representative.record.endpoint.url or ""
-    return uri_of(url).rstrip("/") + "/.well-known/agent-card.json"
+def agent_card_path(listed: ServerVersion) -> str:
+    """Where an A2A agent's card is here."""
+    return f"/servers/{quote(listed.key[0], safe='')}/agent-card"
 
 
 def _entry(listed: ServerVersion, base: str, domain: str, *, alone: bool) -> dict[str, Any]:
@@ -186,7 +198,7 @@ def _entry(listed: ServerVersion, base: str, domain: str, *, alone: bool) -> dic
     entry: dict[str, Any] = {
         "identifier": identifier(name, domain, AGENT if agent else "mcp"),
         "type": AGENT_CARD if agent else CARD,
-        "url": agent_card_url(listed) if agent else f"{base}/servers/{path}/server-card",
+        "url": base + (agent_card_path(listed) if agent else f"/servers/{path}/server-card"),
         "updatedAt": rfc3339(listed.updated),
     }
     if tags := record.tags:
@@ -194,11 +206,20 @@ def _entry(listed: ServerVersion, base: str, domain: str, *, alone: bool) -> dic
     return entry
 
 
-async def _found(request: web.Request, given: str) -> ServerVersion | None:
-    view, index = view_of(request), await parts_of(request)[REGISTRY_INDEX].refreshed()
+async def _found(request: web.Request, part: Part[RegistryIndex]) -> ServerVersion:
+    """What the path names, of the index ``part``; raises a 404."""
+    given = request.match_info["id"]
+    view, index = view_of(request), await parts_of(request)[part].refreshed()
+    if (found := _named(view, index, given)) is None:
+        raise unknown(given)
+    return found
+
+
+def _named(view: View, index: RegistryIndex, given: str) -> ServerVersion | None:
     domain = index.addresses.domain
     if (named := registry_name(given, domain)) is not None:
-        same = canonical(given) == identifier(named, domain)
+        namespace = "mcp" if index.kind == SERVER else index.kind
+        same = canonical(given) == identifier(named, domain, namespace)
         return index.version(named, LATEST) if same else None
     if "/" in given:
         return index.version(given, LATEST)
@@ -251,6 +272,18 @@ OPERATIONS = (
         parameters=(_ANY, IF_NONE_MATCH),
         errors=(404,),
         media=CARD,
+        lenient=True,
+        needs="read",
+    ),
+    Operation(
+        "GET",
+        "/servers/{id}/agent-card",
+        agent_card,
+        _GROUP,
+        answers={200: AgentCardModel, 302: None, 304: None},
+        parameters=(_ANY, IF_NONE_MATCH),
+        errors=(404,),
+        media=AGENT_CARD,
         lenient=True,
         needs="read",
     ),

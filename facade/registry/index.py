@@ -80,7 +80,7 @@ class RegistryIndex:
         now: Callable[[], datetime] = utcnow,
     ) -> None:
         self.addresses = addresses
-        self._kind = kind
+        self.kind = kind
         self._catalog = catalog
         self._now = now
         self._turn = asyncio.Lock()
@@ -260,7 +260,7 @@ class RegistryIndex:
         return dict.fromkeys((*self._listed, *self._instances), self._now())
 
     def _is_one(self, record: Record) -> bool:
-        return record.kind == self._kind and can_be_listed(record)
+        return record.kind == self.kind and can_be_listed(record)
 
     def _update(self, key: Key, at: datetime, *, first: bool) -> bool:
         """Updates the entry from its instances; whether its content has changed."""

@@ -123,3 +123,10 @@ class ServerCard(Shaped):
     version: str
     title: str | None = None
     remotes: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class AgentCardModel(Shaped):
+    """An A2A agent's card: these members, and whatever else the agent says (A2A, 4.4.1)."""
+
+    name: str
+    skills: list[dict[str, Any]]

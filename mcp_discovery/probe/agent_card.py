@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.introspection import Introspection, encodable
-from mcp_discovery.record import MAX_NAME, to_label, url_problem
+from mcp_discovery.record import url_problem
 
 #: The bindings of A2A's own that can be asked over HTTP.
 JSON_RPC, HTTP_JSON = "JSONRPC", "HTTP+JSON"
@@ -25,8 +25,8 @@ _OTHER: dict[str, Any] = {"type": "other", "scopes": []}
 
 #: How many examples of a card are a record's, and how long each of them is at most.
 _MOST_EXAMPLES, _LONGEST_EXAMPLE = 5, 200
-#: How many interfaces of a card are looked at, how many tags its skills give, and how many scopes.
-_MOST_INTERFACES, _MOST_TAGS, _MOST_SCOPES = 32, 32, 64
+#: How many interfaces of a card are looked at, and how many scopes.
+_MOST_INTERFACES, _MOST_SCOPES = 32, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,6 @@ class AgentCard:
     def bindings(self) -> tuple[str, ...]:
         """The bindings of its interfaces, in the order of preference."""
         return tuple(dict.fromkeys(each.binding for each in self.interfaces))
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags of its skills, as labels of a record."""
-        tags = (tag for each in self.skills for tag in _list(each.get("tags")) if _text(tag))
-        labels = (to_label(tag) for tag in tags if len(tag) <= MAX_NAME)
-        return [each for each in dict.fromkeys(labels) if each][:_MOST_TAGS]
 
     @property
     def examples(self) -> list[str]:

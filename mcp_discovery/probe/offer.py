@@ -75,7 +75,8 @@ class ServerOffer:
             "icons": _icons(info.get("icons")),
         }
         if (card := self._found.card) is not None:
-            fields |= {"tags": card.tags, "auth": card.auth, "exampleQueries": card.examples}
+            # The tags of its skills are not the record's: rights hang on those.
+            fields |= {"auth": card.auth, "exampleQueries": card.examples}
         return {key: value for key, value in fields.items() if value}
 
     def filled(self, fields: Mapping[str, Any], before: CapabilityDocument) -> dict[str, Any]:
@@ -107,7 +108,8 @@ class ServerOffer:
                 "what the MCP server says of itself holds what looks like an access token; "
                 "it is left out of the record"
             )
-        if (number := len(fields.get("exampleQueries") or ())) and number not in RECOMMENDED:
+        number = 0 if self._found.card else len(fields.get("exampleQueries") or ())
+        if number and number not in RECOMMENDED:
             notes.append(
                 f"{number} example quer{'y' if number == 1 else 'ies'}; other registries want "
                 f"{RECOMMENDED[0]} to {RECOMMENDED[-1]}"

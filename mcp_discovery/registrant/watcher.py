@@ -392,7 +392,9 @@ class Watcher:
             if result.mcp is None or result.mcp.seconds is None:
                 return result
             self._latency = result.mcp.seconds
-            if probe is not None and self.read is not None and result.mcp.failure is None:
+            # An agent's card may be read by those, too, whom the agent itself refuses.
+            readable = result.mcp.failure is None or self.check.agent
+            if probe is not None and self.read is not None and readable:
                 left = began + self.pace.timeout - time.monotonic()
                 await self.read(probe, max(self.pace.timeout / 2, left))
             return result

@@ -12,6 +12,7 @@ import pytest
 from mcp_discovery.adapters.consul import ConsulStore
 from mcp_discovery.adapters.consul.registration import ConsulRegistration
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidRecordError
 from mcp_discovery.health import Health, Status, healthy
 from tests.deploy.consul.agents import POLICIES
@@ -207,3 +208,38 @@ async def test_dns_answers_with_the_default_token() -> None:
         await server.api("PUT", "/v1/agent/token/default", body={"Token": token})
         here = [bytes([127, 0, 0, 7])]
         await until(lambda: served(here), timeout=5, what="answers by the default token")
+
+
+async def test_no_name_of_a_server_leads_to_an_agent(
+    consul_server: ConsulServer, store: ConsulStore, namespace: str
+) -> None:
+    agent = record(
+        "travel-1",
+        name="travel",
+        kind="agent",
+        tags=["shop"],
+        endpoint={"url": "http://127.0.0.3:9999"},
+    )
+    await store.register(agent, CapabilityDocument(card={}), ttl=30, reap_after=60)
+    await registered(store, "travel-2", 4, name="travel", tags=["shop"])
+
+    async def hosts(name: str) -> set[bytes]:
+        full = f"{name}.{namespace}.service.consul"
+        return set(await ask(consul_server.dns_port, full, A))
+
+    wanted = {
+        "travel": {b"\x7f\0\0\4"},
+        "travel.server": {b"\x7f\0\0\4"},
+        "shop": {b"\x7f\0\0\4"},
+        "shop.tag": {b"\x7f\0\0\4"},
+        "travel.agent": {b"\x7f\0\0\3"},
+        "_travel.agent": {b"\x7f\0\0\3"},
+    }
+
+    async def all_served() -> bool:
+        found = {name: await hosts(name) for name in wanted}
+        if found != wanted:
+            raise NotYet(found)
+        return True
+
+    await until(all_served, timeout=10, what="the names of both")

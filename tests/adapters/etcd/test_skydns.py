@@ -486,6 +486,15 @@ def test_those_of_dns_aid_are_there_by_option() -> None:
     assert text.startswith(f"v=1 target={target} port=9 alpn=a2a bap=a2a ")
 
 
+def test_an_agent_has_names_that_lead_to_agents_alone() -> None:
+    given = record(kind="agent", endpoint={"url": "http://10.0.0.7:9999"})
+    found = replace(ZONE, agents=True).records(given)
+    folders = {key.removeprefix(f"{ZONE.base}mcp/").rpartition("/catalog-1")[0] for key in found}
+    assert folders == {"agent/product-catalog", "agent/_product-catalog", "_agents/product-catalog"}
+    text = orjson.loads(found[f"{ZONE.base}mcp/_agents/product-catalog/catalog-1"])["text"]
+    assert "alpn=a2a bap=a2a" in text and "product-catalog.agent.mcp" in text
+
+
 def test_ipv6_and_default_ports() -> None:
     served = hosts(url="ws://[2001:db8::5]/mcp", transport="websocket")
     own = served["/skydns/internal/example/mcp/product-catalog/catalog-1/host"]

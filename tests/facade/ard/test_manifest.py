@@ -83,10 +83,12 @@ async def test_an_agent_is_published_with_its_own_card(ask: Client) -> None:
     await fill(ask, leased("a-2", name="helper"))
     entries = await manifest(ask)
     assert entries["urn:air:local:agent:helper"]["type"] == "application/a2a-agent-card+json"
-    assert (
-        entries["urn:air:local:agent:helper"]["url"]
-        == "http://127.0.0.1:9/helper/.well-known/agent-card.json"
-    )
+    card = entries["urn:air:local:agent:helper"]["url"].removeprefix(ask.url)
+    assert card == "/servers/local%2Fhelper/agent-card"
+    # It was not read here: it is where the agent has it.
+    found = await ask("GET", "/servers/helper/agent-card", allow_redirects=False)
+    own = "http://127.0.0.1:9/helper/.well-known/agent-card.json"
+    assert (found.status, found.headers["Location"]) == (302, own)
     assert entries["urn:air:local:mcp:helper"]["type"] == CARD
     for urn in ("urn:air:local:agent:helper", "urn:air:local:mcp:helper"):
         assert (await ask("GET", f"/api/ard/agents/{urn}")).json["identifier"] == urn

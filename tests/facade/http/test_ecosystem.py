@@ -56,7 +56,8 @@ async def test_head_is_answered_wherever_get_is(ask: Client) -> None:
         path = path.replace("{identifier}", "urn:air:local:mcp:products")
         reply = await ask("HEAD", concrete(path))
         assert reply.body == b""
-        unknown = ("{digest}", "{serverName}", "/gateway/", "oauth-protected-resource", "/audit")
+        unknown = ["{digest}", "{serverName}", "/gateway/", "oauth-protected-resource", "/audit"]
+        unknown += ["/agent-card", "/queries/{name}", "/skills/{name}"]
         absent = any(part in path for part in unknown)
         assert reply.status == (404 if absent else 200), path
 

@@ -142,7 +142,7 @@ async def test_the_catalog_says_who_runs_it_and_repeats_no_card() -> None:
             assert (await ask.raw(f"/servers/{urn}/server-card")).json["name"] == "local/files"
 
 
-async def test_agents_are_in_the_catalog_with_their_own_cards() -> None:
+async def test_agents_are_in_the_catalog() -> None:
     async with served(public_url="https://mcp.example.com") as ask:
         url = "https://agents.example.org/travel/"
         agent = {
@@ -162,7 +162,7 @@ async def test_agents_are_in_the_catalog_with_their_own_cards() -> None:
             (
                 "urn:air:example.org:agent:travel",
                 "application/a2a-agent-card+json",
-                "https://agents.example.org/travel/.well-known/agent-card.json",
+                "https://mcp.example.com/servers/org.example%2Ftravel/agent-card",
             ),
         ]
         await ask("DELETE", "/servers/a")

@@ -17,7 +17,9 @@ from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.health import Status
 from mcp_discovery.record import Record
 
-NAMES = ("pay", "pay-eu", "shop", "docs")
+NAMES = ("pay", "pay-eu", "shop", "docs", "desk")
+#: The name of what is an A2A agent, and offers skills alone.
+AGENT = "desk"
 TAGS = ("eu", "beta")
 OWNERS = {"pay": "ann", "pay-eu": "ann", "shop": "bob"}
 ZONES = ("west", "east", None)
@@ -46,6 +48,7 @@ class Made:
     offers: tuple[tuple[str, str, str], ...] = ()
     status: Status = Status.HEALTHY
     version: str = "1.0.0"
+    is_part: bool = False
 
     @property
     def owner(self) -> str | None:
@@ -65,6 +68,8 @@ class Made:
                 is_template = text == DESCRIPTIONS[-1]
                 item["uriTemplate" if is_template else "uri"] = URIS[part][name]
                 part = "templates" if is_template else part
+            elif self.name == AGENT:
+                item["id"] = name
             elif part == "skills":
                 item = {"uri": URIS[part][name], "frontmatter": item, "resources": "dynamic"}
             found[part].setdefault(name, item)
@@ -74,7 +79,13 @@ class Made:
             resource_templates=tuple(found["templates"].values()),
             prompts=tuple(found["prompts"].values()),
             skills=tuple(found["skills"].values()),
+            card=self._card if self.name == AGENT else None,
         )
+
+    @property
+    def _card(self) -> dict[str, Any]:
+        signed = {} if self.is_part else {"signatures": [{"signature": self.id}]}
+        return {"name": self.name, "description": f"Serves {self.name}"} | signed
 
     @property
     def record(self) -> Record:
@@ -89,6 +100,8 @@ class Made:
             "endpoint": {"url": f"http://127.0.0.1:9/{self.id}"},
             "registeredAt": "2026-01-01T00:00:00Z",
         }
+        if self.name == AGENT:
+            content["kind"] = "agent"
         named = [name for _, name, _ in self.offers]
         content["protocol"] = {"instructions": f"Use {' and '.join(named)}"}
         content["exampleQueries"] = [f"please {name}" for name in named[:10]]
@@ -122,7 +135,7 @@ def sees_offer(grants: Grants, made: Made, offer: tuple[str, str, str]) -> bool:
     """Whether one of its tools, resources, prompts or skills is visible; each by its name, a
     resource or skill by its URI as well."""
     part, name, _ = offer
-    known = (name, URIS[part][name]) if part in URIS else (name,)
+    known = (name, URIS[part][name]) if part in URIS and made.name != AGENT else (name,)
     return any(_covers(each, made) and part in each and _fits(each[part], known) for each in grants)
 
 
@@ -131,7 +144,7 @@ def shown(grants: Grants, made: Made) -> Made | None:
     if sees_all_of(grants, made):
         return made
     offers = tuple(each for each in made.offers if sees_offer(grants, made, each))
-    return replace(made, offers=offers) if offers else None
+    return replace(made, offers=offers, is_part=True) if offers else None
 
 
 @dataclass(frozen=True)
@@ -213,9 +226,11 @@ def _made(id: str) -> st.SearchStrategy[Made]:
 
 
 def _once(made: Made) -> Made:
-    """``made`` with each name at most once in each part."""
+    """``made`` with each name at most once in each part, and of an agent the skills alone."""
     found: dict[tuple[str, str], tuple[str, str, str]] = {}
     for each in made.offers:
+        if made.name == AGENT and each[0] != "skills":
+            continue
         found.setdefault(each[:2], each)
     return replace(made, offers=tuple(found.values()))
 
