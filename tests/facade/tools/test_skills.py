@@ -112,3 +112,15 @@ async def test_names_alone(ask: Client) -> None:
     (told,) = (await ask("GET", "/skills")).json["skills"]
     assert (told["name"], told["variants"], "uri" in told) == ("refunds", 0, False)
     assert names(await ask("GET", "/skills?q=refunds")) == ["refunds"]
+
+
+async def test_skills_of_agents_are_listed_where_agents_are_asked_for(filled: Client) -> None:
+    forecast = {"id": "forecast", "name": "Weather forecast", "description": "Of tomorrow."}
+    body = leased("sky", name="sky", kind="agent", document={"skills": [forecast]})
+    assert (await filled("POST", "/servers", body)).status == 201
+    assert "Weather forecast" not in names(await filled("GET", "/skills"))
+    told = (await filled("GET", "/skills?kind=agent&q=weather+tomorrow")).json
+    (found,) = told["skills"]
+    assert (found["name"], found["description"]) == ("Weather forecast", "Of tomorrow.")
+    (one,) = (await filled("GET", "/skills/Weather%20forecast?kind=agent")).json["variants"]
+    assert one["skill"] == forecast
