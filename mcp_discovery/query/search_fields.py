@@ -111,18 +111,23 @@ def _named(tool: Mapping[str, Any]) -> Iterator[str]:
 def _described(tool: Mapping[str, Any]) -> Iterator[str]:
     for _, schema in islice(_parameters(tool.get("inputSchema")), _PARAMETERS):
         yield from _texts(schema.get("description"), schema.get("title"))
-        values = schema.get("enum")
-        if isinstance(values, list):
-            yield from _texts(*values[:_PARAMETERS])
+        yield from _items(schema.get("enum"))
 
 
-#: A tool's own fields, and those of a skill, which has no parameters.
+def _items(values: object) -> Iterator[str]:
+    return _texts(*values[:_PARAMETERS]) if isinstance(values, list) else iter(())
+
+
+#: A tool's own fields, and those of a skill: one of MCP has no parameters, one of an A2A agent has
+#: tags and examples of what to ask instead.
 TOOL_FIELDS: tuple[Field[Mapping[str, Any]], ...] = (
     Field("name", 3, 3, lambda tool: _texts(text_of(tool, "name")), 256, True, True),
     Field("title", 2, 3, lambda tool: _texts(tool.get("title")), 256, True, True),
     Field("description", 2, 15, lambda tool: _texts(text_of(tool, "description"))),
     Field("parameters", 1, 4, _named),
     Field("parameter texts", 0.5, 30, _described),
+    Field("tags", 0.75, 3, lambda skill: _items(skill.get("tags"))),
+    Field("examples", 1, 15, lambda skill: _items(skill.get("examples"))),
 )
 #: What a server's fields add to each of its tools.
 SERVER_FIELDS_OF_TOOLS: tuple[Field[Record], ...] = (

@@ -115,12 +115,19 @@ async def test_names_alone(ask: Client) -> None:
 
 
 async def test_skills_of_agents_are_listed_where_agents_are_asked_for(filled: Client) -> None:
-    forecast = {"id": "forecast", "name": "Weather forecast", "description": "Of tomorrow."}
+    forecast: dict[str, Any] = {
+        "id": "forecast",
+        "name": "Weather forecast",
+        "description": "Of tomorrow.",
+    }
+    forecast |= {"tags": ["meteorology"], "examples": ["Do I need an umbrella?"]}
     body = leased("sky", name="sky", kind="agent", document={"skills": [forecast]})
     assert (await filled("POST", "/servers", body)).status == 201
     assert "Weather forecast" not in names(await filled("GET", "/skills"))
     told = (await filled("GET", "/skills?kind=agent&q=weather+tomorrow")).json
     (found,) = told["skills"]
     assert (found["name"], found["description"]) == ("Weather forecast", "Of tomorrow.")
+    for words in ("umbrella", "meteorology"):
+        assert names(await filled("GET", f"/skills?kind=agent&q={words}")) == ["Weather forecast"]
     (one,) = (await filled("GET", "/skills/Weather%20forecast?kind=agent")).json["variants"]
     assert one["skill"] == forecast
