@@ -46,7 +46,7 @@ from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once
 from mcp_discovery.facade.http.pauses import sliced
-from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.http.problems import ProblemError, reshape
 from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.facade.registry.api import CORS
 from mcp_discovery.facade.registry.identifiers import canonical, registry_name
@@ -93,17 +93,10 @@ class Matches(NamedTuple):
 
 def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
     """Replaces a problem document by the ``{"errorCode", "message"}`` of ARD."""
-    if (
-        without_needless_slashes(request.path).startswith(PATH)
-        and isinstance(response, web.Response)
-        and isinstance(response.body, bytes)
-        and response.content_type == "application/problem+json"
-    ):
+    if without_needless_slashes(request.path).startswith(PATH):
         usual = "INTERNAL_ERROR" if response.status >= 500 else "INVALID_ARGUMENT"
         code = _CODES.get(response.status, usual)
-        detail = orjson.loads(response.body)["detail"]
-        response.body = orjson.dumps({"errorCode": code, "message": detail})
-        response.content_type = "application/json"
+        reshape(response, lambda problem: {"errorCode": code, "message": problem["detail"]})
         response.headers["Cache-Control"] = "no-cache"
 
 

@@ -107,6 +107,18 @@ def problem(
     return web.Response(status=status, body=data, content_type=media, headers=given)
 
 
+def reshape(response: web.StreamResponse, make: Callable[[dict[str, Any]], object]) -> None:
+    """Replaces a problem document by what ``make`` makes of it: the error of an API that others
+    have specified."""
+    if (
+        isinstance(response, web.Response)
+        and isinstance(response.body, bytes)
+        and response.content_type == "application/problem+json"
+    ):
+        response.body = orjson.dumps(make(orjson.loads(response.body)))
+        response.content_type = "application/json"
+
+
 def problem_of(request: web.Request, error: Exception) -> web.Response:
     """The problem document for what a handler raised; of an unexpected error, only that it was."""
     match error:

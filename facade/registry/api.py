@@ -22,7 +22,7 @@ from mcp_discovery.facade.http.cors import EXPOSED
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import once, whole
-from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.http.problems import ProblemError, reshape
 from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.facade.registry.entries import Key, ServerVersion
 from mcp_discovery.facade.registry.index import (
@@ -106,14 +106,8 @@ CORS = {
 
 def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
     """Replaces a problem document by the ``{"error"}`` that clients of a registry read."""
-    if (
-        without_needless_slashes(request.path).startswith(PREFIX)
-        and isinstance(response, web.Response)
-        and isinstance(response.body, bytes)
-        and response.content_type == "application/problem+json"
-    ):
-        response.body = orjson.dumps({"error": orjson.loads(response.body)["detail"]})
-        response.content_type = "application/json"
+    if without_needless_slashes(request.path).startswith(PREFIX):
+        reshape(response, lambda problem: {"error": problem["detail"]})
 
 
 def open_to_all(request: web.Request, response: web.StreamResponse) -> None:

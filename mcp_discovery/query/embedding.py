@@ -105,12 +105,12 @@ def load(point: EntryPoint) -> Embedder:
 
 def embedded_text(server: Record, item: Mapping[str, Any] | None) -> str:
     """What is embedded of a tool or a skill, or of a server where there is none: names in words,
-    how it is described, and what a tool takes or a server is tagged with."""
+    how it is described, and what a tool takes, or which questions a server answers and its tags."""
     names: tuple[str | None, ...]
     if item is None:
         names = server.name, server.title
         described: str | None = server.description
-        others: Iterable[object] = server.tags
+        others: Iterable[object] = (*server.example_queries, *server.tags)
     else:
         names = server.name, text_of(item, "name"), text_of(item, "title")
         described = text_of(item, "description")

@@ -12,7 +12,13 @@ from mcp_discovery.errors import InvalidInputError, MissingExtraError
 from mcp_discovery.query.embedding import BUILT_IN, Embedder, Meaning, chosen, embedded_text, load
 from tests.records import record
 
-FILES = record(name="my-files", title="The files", description="", tags=["paper"])
+FILES = record(
+    name="my-files",
+    title="The files",
+    description="",
+    tags=["paper"],
+    exampleQueries=["where is it kept"],
+)
 #: Another distribution's model: it knows the letters of a text.
 _LETTERS = """
 class Letters:
@@ -119,7 +125,7 @@ def _best(meaning: Meaning, question: str) -> int:
 @pytest.mark.parametrize(
     ("tool", "text"),
     [
-        (None, "my files the files:  paper"),
+        (None, "my files the files:  where is it kept paper"),
         ({"name": "readFile"}, "my files read file:  "),
         (
             {
