@@ -12,13 +12,7 @@ from mcp_discovery.errors import InvalidInputError, MissingExtraError
 from mcp_discovery.query.embedding import BUILT_IN, Embedder, Meaning, chosen, embedded_text, load
 from tests.records import record
 
-FILES = record(
-    name="my-files",
-    title="The files",
-    description="",
-    tags=["paper"],
-    exampleQueries=["where is it kept"],
-)
+FILES = record(name="my-files", title="The files", description="", tags=["paper"])
 #: Another distribution's model: it knows the letters of a text.
 _LETTERS = """
 class Letters:
@@ -125,7 +119,7 @@ def _best(meaning: Meaning, question: str) -> int:
 @pytest.mark.parametrize(
     ("tool", "text"),
     [
-        (None, "my files the files:  where is it kept paper"),
+        (None, "my files the files:  paper"),
         ({"name": "readFile"}, "my files read file:  "),
         (
             {
@@ -142,3 +136,10 @@ def _best(meaning: Meaning, question: str) -> int:
 )
 def test_what_is_embedded(tool: Mapping[str, object] | None, text: str) -> None:
     assert embedded_text(FILES, tool) == text
+
+
+def test_what_a_server_answers_is_embedded() -> None:
+    answering = record(
+        name="files", description="Files.", tags=["a"], exampleQueries=["is it kept"]
+    )
+    assert embedded_text(answering, None) == "files: Files. is it kept a"
